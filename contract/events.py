@@ -1,0 +1,117 @@
+"""The event batch: what the write side tells the read side, one outbox row at a time.
+
+An outbox row's `payload` is the JSON array of its events, and the message on the internal topic is that array in an
+envelope that says where it stands in its stream. Both come from the same bytes, encoded once by `encode_events`.
+
+`ts` and `received_at` are UTC in one fixed-width form, `2026-11-23T09:00:00.250000Z`, so that comparing two of them as
+strings compares them as times. Readers ignore fields that they do not know; a change that old readers cannot take is a new
+version and a new topic.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VERSION = 1
+
+Scalar = bool | int | float | str
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One stored measurement.
+
+    Attributes:
+        region: None when the message named none.
+        ts: device time, fixed-width UTC ISO 8601 with microseconds.
+        received_at: when the gateway took it from the broker, same form.
+        key: the message key, unique per device within the dedup window.
+        metrics: metric name → value.
+    """
+
+    device_id: str
+    region: str | None
+    ts: str
+    received_at: str
+    key: str
+    metrics: dict[str, Scalar]
+
+
+class RawEvent(msgspec.Struct, frozen=True, gc=False):
+    """An `Event` whose metrics are JSON already: what the write side encodes from."""
+
+    device_id: str
+    region: str | None
+    ts: str
+    received_at: str
+    key: str
+    metrics: msgspec.Raw
+
+
+class EventBatch(msgspec.Struct, frozen=True):
+    """One outbox row with its place in its stream: the message on the internal topic.
+
+    Attributes:
+        v: version of this form.
+        n: position in the stream; consecutive, starting at 1.
+        epoch: changes when the stream's history is replaced, as by a restored backup.
+        created_at: when the row was written, fixed-width UTC ISO 8601.
+    """
+
+    v: int
+    stream: int
+    n: int
+    epoch: str
+    created_at: str
+    events: list[Event]
+
+
+_encoder = msgspec.json.Encoder()
+_events_decoder = msgspec.json.Decoder(list[Event])
+_batch_decoder = msgspec.json.Decoder(EventBatch)
+
+
+def format_time(moment: datetime) -> str:
+    """Write an aware time in the fixed-width form of the contract.
+
+    Example: `2026-11-23T09:00:00.250000Z`.
+    """
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def encode_events(events: Sequence[RawEvent]) -> bytes:
+    """Encode an outbox row's payload: a JSON array of events."""
+    return _encoder.encode(events)
+
+
+def decode_events(payload: bytes) -> list[Event]:
+    """Decode an outbox row's payload.
+
+    Raises:
+        msgspec.DecodeError: the bytes are not an array of events of this version.
+    """
+    return _events_decoder.decode(payload)
+
+
+def wrap(payload: bytes, *, stream: int, n: int, epoch: str, created_at: datetime) -> bytes:
+    """Put an outbox row's payload into the envelope that goes to the internal topic, without decoding it."""
+    head = f'{{"v":{VERSION},"stream":{stream},"n":{n},"epoch":"{epoch}","created_at":"{format_time(created_at)}","events":'
+    return b"".join((head.encode(), payload, b"}"))
+
+
+def unwrap(message: bytes) -> EventBatch:
+    """Decode a message of the internal topic.
+
+    Raises:
+        msgspec.DecodeError: the bytes are not an event batch.
+        ValueError: they are one of another version.
+    """
+    batch = _batch_decoder.decode(message)
+    if batch.v != VERSION:
+        raise ValueError(f"event batch has version {batch.v}, this reader knows {VERSION}")
+    return batch
