@@ -1,11 +1,12 @@
 """The event batch: what the write side tells the read side, one outbox row at a time.
 
-An outbox row's `payload` is the JSON array of its events, and the message on the internal topic is that array in an
-envelope that says where it stands in its stream. Both come from the same bytes, encoded once by `encode_events`.
+An outbox row's `payload` is the JSON array of its events, and the message on the internal topic is that array
+in an envelope that says where it stands in its stream. Both come from the same bytes, encoded once by
+`encode_events`.
 
-`ts` and `received_at` are UTC in one fixed-width form, `2026-11-23T09:00:00.250000Z`, so that comparing two of them as
-strings compares them as times. Readers ignore fields that they do not know; a change that old readers cannot take is a new
-version and a new topic.
+`ts` and `received_at` are UTC in one fixed-width form, `2026-11-23T09:00:00.250000Z`, so that comparing two
+of them as strings compares them as times. Readers ignore fields that they do not know; a change that old
+readers cannot take is a new version and a new topic.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def format_time(moment: datetime) -> str:
 
     Example: `2026-11-23T09:00:00.250000Z`.
     """
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def encode_events(events: Sequence[RawEvent]) -> bytes:
@@ -100,7 +101,8 @@ def decode_events(payload: bytes) -> list[Event]:
 
 def wrap(payload: bytes, *, stream: int, n: int, epoch: str, created_at: datetime) -> bytes:
     """Put an outbox row's payload into the envelope that goes to the internal topic, without decoding it."""
-    head = f'{{"v":{VERSION},"stream":{stream},"n":{n},"epoch":"{epoch}","created_at":"{format_time(created_at)}","events":'
+    created = format_time(created_at)
+    head = f'{{"v":{VERSION},"stream":{stream},"n":{n},"epoch":"{epoch}","created_at":"{created}","events":'
     return b"".join((head.encode(), payload, b"}"))
 
 

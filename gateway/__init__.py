@@ -1,0 +1,1 @@
+"""The write side: broker → PostgreSQL → internal topic."""

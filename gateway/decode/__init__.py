@@ -1,0 +1,9 @@
+"""From the bytes of a delivery to readings: routes, JSON, names, times, identity.
+
+Pure: no I/O, and the time is an argument.
+"""
+
+from gateway.decode.decoder import Decoder
+from gateway.decode.reading import Reading, Rejection, Source
+
+__all__ = ["Decoder", "Reading", "Rejection", "Source"]

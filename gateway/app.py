@@ -1,0 +1,228 @@
+"""The composition root of the write side: the only place where pools, sessions and servers are made.
+
+Start-up order: database (migrated), stream, sessions, pipeline. Stopping goes the way of a message: intake
+stops, what was taken is stored and acknowledged, what was stored is published, and then everything is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+from prometheus_client import CollectorRegistry, Gauge
+
+from gateway.acks import Acks
+from gateway.batcher import BatchPolicy
+from gateway.decode import Decoder
+from gateway.decode.routes import compile_routes
+from gateway.devices import DeviceTracker
+from gateway.lease import Lease
+from gateway.ledger import Ledger
+from gateway.migrate import migrate
+from gateway.pipeline import Pipeline
+from gateway.relay import Relay
+from gateway.store import SESSION_SETTINGS, Store
+from gateway.upkeep import Upkeep
+from runtime.http import Health, create_app, health_routes, serve
+from runtime.lifecycle import keep_trying, unless
+from runtime.logs import RateLimit
+from runtime.mqtt import MqttSession, Subscription, options_from
+from runtime.postgres import load_queries, open_pool
+from runtime.settings import duration_s
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from gateway.decode.routes import CompiledRoute
+    from runtime.mqtt import Session
+    from runtime.settings import Settings
+
+log = structlog.get_logger()
+queries = load_queries("gateway")
+
+_WRITERS = 2
+_DEVICES_INTERVAL_S = 10.0
+_LAST_WORDS_S = 2.0
+
+
+class _Process(NamedTuple):
+    """What exists before anything is connected."""
+
+    settings: Settings
+    health: Health
+    registry: CollectorRegistry
+    ledger: Ledger
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> Ledger:
+    """Run the gateway until `stop` is set.
+
+    Returns:
+        The books, closed.
+
+    Raises:
+        Stop: something that no waiting can mend; it says what.
+    """
+    routes = compile_routes(settings.route)
+    registry = CollectorRegistry()
+    process = _Process(settings, Health(), registry, Ledger(registry, now=_now))
+    health = process.health
+    http_stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        app = create_app(health_routes(health, registry))
+        tasks.create_task(serve(app, settings.gateway.http, http_stop, setting="gateway.http"), name="http")
+        lease = Lease(
+            settings.postgres.dsn,
+            stream=settings.gateway.stream,
+            client_id=settings.broker.client_id,
+            health=health,
+        )
+        try:
+            pool = await unless(stop, _prepare(settings, lease, health))
+            if pool is not None:
+                async with pool:
+                    await _work(process, routes, pool, lease, stop)
+        finally:
+            http_stop.set()
+            await lease.release()
+    return process.ledger
+
+
+async def _prepare(settings: Settings, lease: Lease, health: Health) -> asyncpg.Pool[asyncpg.Record]:
+    """Wait for PostgreSQL, migrate it, take the stream and open the pool."""
+    dsn, client_id = settings.postgres.dsn, settings.broker.client_id
+    health.set("gateway", "starting")
+    if settings.gateway.migrate:
+        await keep_trying("postgres", lambda: migrate(dsn), health)
+    await lease.acquire()
+    pool = await keep_trying(
+        "postgres",
+        lambda: open_pool(dsn, name=client_id, max_size=_WRITERS + 2, settings=SESSION_SETTINGS),
+        health,
+    )
+    health.set("gateway", None)
+    return pool
+
+
+async def _work(
+    process: _Process,
+    routes: list[CompiledRoute],
+    pool: asyncpg.Pool[asyncpg.Record],
+    lease: Lease,
+    stop: asyncio.Event,
+) -> None:
+    settings, health, ledger = process.settings, process.health, process.ledger
+    stream, client_id = settings.gateway.stream, settings.broker.client_id
+    filters = [route.topic_filter for route in routes]
+    known = await pool.fetchval(queries.known_filters, client_id) or []
+    await pool.execute(queries.create_partitions)
+
+    devices = DeviceTracker(_DEVICES_INTERVAL_S)
+    rejected = RateLimit(log.warning)
+    intake = MqttSession(
+        options_from(
+            settings.broker,
+            subscriptions=tuple(Subscription(route.topic_filter, route.route.qos) for route in routes),
+            stale_filters=tuple(sorted(set(known) - set(filters))),
+        )
+    )
+    outlet = MqttSession(options_from(settings.events_broker(f"{client_id}-relay"), clean_start=True))
+    relay = Relay(outlet, pool, lease=lease, topic_prefix=settings.events.topic, ledger=ledger, health=health)
+    relay.start_after(lease.published, lease.head)
+    store = Store(
+        pool,
+        lease=lease,
+        devices=devices,
+        health=health,
+        published=lambda: relay.published,
+        monotonic=time.monotonic,
+    )
+    pipeline = Pipeline(
+        intake,
+        decoder=Decoder(
+            routes,
+            max_payload_bytes=settings.gateway.max_payload_bytes,
+            max_ahead=timedelta(seconds=duration_s(settings.gateway.max_ahead)),
+        ),
+        policy=BatchPolicy(
+            settings.gateway.batch_messages,
+            settings.gateway.batch_bytes,
+            settings.gateway.batch_linger_ms / 1000,
+        ),
+        store=store,
+        acks=Acks(),
+        relay=relay,
+        ledger=ledger,
+        rejected=rejected,
+        now=_now,
+        writers=_WRITERS,
+    )
+    upkeep = Upkeep(
+        pool,
+        stream=stream,
+        outbox_retention_s=duration_s(settings.gateway.outbox_retention),
+        store=store,
+        devices=devices,
+        relay=relay,
+        ledger=ledger,
+        rejected=rejected,
+    )
+    _expose(process.registry, intake, relay)
+    health.watch("broker", lambda: None if intake.status.connected else intake.status.reason)
+    health.watch("events broker", lambda: None if outlet.status.connected else outlet.status.reason)
+
+    async with intake, outlet, asyncio.TaskGroup() as tasks:
+        beside = [
+            tasks.create_task(lease.hold(), name="lease"),
+            tasks.create_task(upkeep.run(), name="upkeep"),
+            tasks.create_task(relay.run(), name="relay"),
+            tasks.create_task(_remember_filters(intake, pool, client_id, filters), name="filters"),
+        ]
+        log.info("gateway_started", stream=stream, filters=filters)
+        await pipeline.run(stop)
+        await store.write_sightings(devices.take_all())
+        await _last_words(relay, upkeep, ledger)
+        for task in beside:
+            task.cancel()
+    rejected.close()
+
+
+async def _remember_filters(
+    session: Session, pool: asyncpg.Pool[asyncpg.Record], client_id: str, filters: list[str]
+) -> None:
+    await session.connected()
+    await pool.execute(queries.remember_filters, client_id, filters)
+
+
+async def _last_words(relay: Relay, upkeep: Upkeep, ledger: Ledger) -> None:
+    """Give the relay and the projector a moment. What is not published by then stays in the outbox."""
+    with contextlib.suppress(TimeoutError, OSError):
+        async with asyncio.timeout(_LAST_WORDS_S):
+            await relay.drained()
+            while ledger.projected < ledger.committed:
+                await upkeep.note_projected()
+                await asyncio.sleep(_LAST_WORDS_S / 20)
+
+
+def _expose(registry: CollectorRegistry, intake: Session, relay: Relay) -> None:
+    """Metrics that are read off the parts when somebody asks."""
+    gauges = {
+        "gateway_connected": ("Whether the broker is connected.", lambda: float(intake.status.connected)),
+        "gateway_connections": ("Connections made so far.", lambda: intake.status.connections),
+        "gateway_sessions_lost": ("Reconnects without the session.", lambda: intake.status.sessions_lost),
+        "gateway_dropped_qos0": (
+            "QoS 0 messages dropped for want of room.",
+            lambda: intake.status.dropped_qos0,
+        ),
+        "gateway_unpublished_rows": ("Outbox rows committed and not published.", lambda: relay.behind),
+    }
+    for name, (text, read) in gauges.items():
+        Gauge(name, text, registry=registry).set_function(read)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

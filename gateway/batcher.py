@@ -1,0 +1,58 @@
+"""The batch: what is stored by one transaction and acknowledged after it, and the policy of when it is due.
+
+An ack travels with what it acknowledges: a batch holds the chunks that its readings and rejections came in,
+whole, so no later step can settle a delivery before its last reading is stored. Nothing here does I/O or
+reads a clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.decode import Reading, Rejection
+    from runtime.mqtt.port import Chunk
+
+
+@dataclass(slots=True)
+class Batch:
+    """Readings and rejections with the chunks they came in.
+
+    Attributes:
+        number: place in the order of receipt, from 0; acks follow it.
+        opened_at: when its first chunk came, in seconds of a monotonic clock.
+        size_bytes: of its readings' rows, about.
+    """
+
+    number: int
+    readings: list[Reading] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
+    opened_at: float = 0.0
+    size_bytes: int = 0
+
+    def __len__(self) -> int:
+        """How many readings and rejections await their outcome: the unit of the accounting."""
+        return len(self.readings) + len(self.rejections)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """When a batch is due: by count, by bytes, or when its first message has lingered long enough."""
+
+    max_messages: int
+    max_bytes: int
+    linger_s: float
+
+    def is_full(self, batch: Batch) -> bool:
+        """Whether nothing more should be added."""
+        return len(batch) >= self.max_messages or batch.size_bytes >= self.max_bytes
+
+    def due_in(self, batch: Batch, now: float) -> float | None:
+        """Seconds until the batch is due, 0 when it is; None while there is nothing in it."""
+        if not batch.chunks:
+            return None
+        if self.is_full(batch):
+            return 0.0
+        return max(0.0, batch.opened_at + self.linger_s - now)

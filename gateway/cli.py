@@ -1,0 +1,60 @@
+"""The `gateway` command. Each command imports what it needs, so that all of them start fast."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from runtime.cli import with_settings
+
+if TYPE_CHECKING:
+    from runtime.settings import Settings
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mqtt-edge-gateway")
+def main() -> None:
+    """MQTT telemetry into PostgreSQL, each message exactly once."""
+
+
+@main.command()
+@with_settings
+def run(settings: Settings) -> int:
+    """Take messages from the broker until stopped (SIGTERM or Ctrl-C; twice to leave at once)."""
+    import structlog  # noqa: PLC0415  # see the module's docstring
+
+    from gateway import app  # noqa: PLC0415
+    from runtime.lifecycle import run_until_stopped  # noqa: PLC0415
+    from runtime.settings import duration_s  # noqa: PLC0415
+
+    async def work(stop: asyncio.Event) -> None:
+        ledger = await app.run(settings, stop)
+        line = ledger.line()
+        structlog.get_logger().info("accounting", **line)
+        click.echo(" ".join(f"{name}={value}" for name, value in line.items()))
+
+    return run_until_stopped(work, shutdown_timeout_s=duration_s(settings.gateway.shutdown_timeout))
+
+
+@main.command()
+@with_settings
+def migrate(settings: Settings) -> None:
+    """Bring the database's schema to this version."""
+    from gateway.migrate import migrate as apply  # noqa: PLC0415
+
+    applied = asyncio.run(apply(settings.postgres.dsn))
+    click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
+
+
+@main.command()
+@with_settings
+def check(settings: Settings) -> int:
+    """Try the broker, PostgreSQL and Redis, and say what works and what to do about what does not."""
+    from gateway.check import check as examine  # noqa: PLC0415
+    from gateway.check import render  # noqa: PLC0415
+
+    report = asyncio.run(examine(settings))
+    click.echo(render(report))
+    return 0 if report.ok else 1

@@ -1,0 +1,241 @@
+"""The default device message: a JSON object, or an array of them, on a routed topic.
+
+`id` (also `message_id`, `idempotency_key`) is the message key and `ts` (also `timestamp`, `time`) the device
+time; of several, the first in this order counts. `region` and `device_id` are optional. Every other number,
+boolean or string is a metric, and so is everything in an object `metrics`; null means "no value", and other
+objects and arrays are not metrics.
+
+A message without a key gets one made from its device time and content, `auto:…`; one that has neither key nor
+time gets `uuid:…`, fresh at each delivery.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from contract.events import RawEvent, format_time
+from gateway.decode import json_format
+from gateway.decode.names import INT64, check_device_id, check_key, check_metric, check_region, kind_of
+from gateway.decode.reading import Reading, Rejection, Source
+from gateway.decode.routes import CompiledRoute, Matched, match
+from gateway.decode.times import check_time, parse_time
+from runtime.errors import Reject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime, timedelta
+
+    from runtime.mqtt.port import Delivery
+
+_KEY_NAMES: Final = ("id", "message_id", "idempotency_key")
+_TIME_NAMES: Final = ("ts", "timestamp", "time")
+_MAX_METRICS: Final = 256
+_KNOWN_LIMIT: Final = 100_000
+_SCALARS: Final = frozenset({float, int, str, bool})
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_COPY_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+class Decoder:
+    """Decodes deliveries by the configured routes.
+
+    Remembers topics, regions and metric names that it has checked, up to a bound, so that each is checked
+    once.
+    """
+
+    def __init__(
+        self, routes: Sequence[CompiledRoute], *, max_payload_bytes: int, max_ahead: timedelta
+    ) -> None:
+        self._routes = routes
+        self._max_payload_bytes = max_payload_bytes
+        self._max_ahead = max_ahead
+        self._topics: OrderedDict[str, Matched] = OrderedDict()
+        self._regions: set[object] = set()
+        self._metrics: set[str] = set()
+
+    def decode(self, delivery: Delivery, now: datetime, received_at: str) -> list[Reading | Rejection]:
+        """Decode a delivery to at least one reading or rejection, one for each element of an array.
+
+        Args:
+            delivery: as the broker sent it.
+            now: when it was received, against which its device time is checked.
+            received_at: the same in the contract's form, made once a chunk.
+        """
+        matched = None
+        try:
+            matched = self._match(delivery.topic)
+            items = self._items(delivery.payload)
+        except Reject as reject:
+            device_id = matched.device_id if matched else None
+            return [_rejection(Source(delivery, -1), device_id, received_at, reject)]
+        results: list[Reading | Rejection] = []
+        for index, item in items:
+            source = Source(delivery, index)
+            try:
+                results.append(self._reading(item, matched, now, received_at, source))
+            except Reject as reject:
+                results.append(_rejection(source, matched.device_id, received_at, reject))
+        return results
+
+    def _items(self, payload: bytes) -> Iterable[tuple[int, Any]]:
+        """The payload's readings with their place in the array, -1 for a payload that is the reading."""
+        if len(payload) > self._max_payload_bytes:
+            raise Reject(
+                "payload_too_large",
+                f"{len(payload)} bytes, gateway.max_payload_bytes allows {self._max_payload_bytes}",
+            )
+        value = json_format.parse(payload)
+        if type(value) is not list:
+            return ((-1, value),)
+        if not value:
+            raise Reject("empty_message", "the array has no readings")
+        return enumerate(value)
+
+    def _match(self, topic: str) -> Matched:
+        matched = self._topics.get(topic)
+        if matched is None:
+            matched = match(self._routes, topic)
+            if len(self._topics) >= _KNOWN_LIMIT:
+                self._topics.popitem(last=False)
+            self._topics[topic] = matched
+        return matched
+
+    def _reading(
+        self,
+        item: Any,  # noqa: ANN401  # JSON is any value
+        matched: Matched,
+        now: datetime,
+        received_at: str,
+        source: Source,
+    ) -> Reading:
+        if type(item) is not dict:
+            raise Reject("wrong_root", f"{kind_of(item)}, expected an object or an array of objects")
+        key = _first(item, _KEY_NAMES)
+        time = _first(item, _TIME_NAMES)
+        device_id = self._device_id(item.pop("device_id", None), matched)
+        region = self._region(item.pop("region", None), matched)
+        metrics = self._metrics_of(item)
+        if key is None and time is None and not metrics:
+            raise Reject("empty_message", "no key, no time and no metric: nothing to store")
+
+        if time is None:
+            ts, stated_ts = received_at, ""
+        else:
+            moment = parse_time(time)
+            check_time(moment, now, self._max_ahead)
+            ts = stated_ts = format_time(moment)
+
+        encoded = _encode(metrics)
+        keyed = key is not None
+        if keyed:
+            key = check_key(key)
+        elif stated_ts:
+            digest = hashlib.blake2b(f"{region}\x1f".encode() + encoded, digest_size=8)
+            key = f"auto:{stated_ts}:{digest.hexdigest()}"
+        else:
+            key = f"uuid:{uuid.uuid4()}"
+
+        identity = f"{device_id}\x1f{key}"
+        if matched.route.identity == "key+time":
+            identity = f"{identity}\x1f{stated_ts}"
+        tail = "\t".join(
+            (_copy_text(device_id), _copy_text(key), _copy_optional(region), _copy_text(encoded.decode()))
+        )
+        line = f"{ts}\t{tail}"
+        return Reading(
+            RawEvent(device_id, region, ts, received_at, key, msgspec.Raw(encoded)),
+            identity,
+            line if stated_ts else tail,
+            line,
+            keyed,
+            source,
+        )
+
+    def _device_id(self, stated: object, matched: Matched) -> str:
+        if stated is None:
+            if matched.device_id is None:
+                raise Reject("invalid_device_id", "neither the topic nor the payload names the device")
+            return matched.device_id
+        if matched.device_id is None:
+            return check_device_id(stated)
+        if stated != matched.device_id:
+            raise Reject(
+                "device_mismatch", f"payload says device {str(stated)[:40]!r}, topic {matched.device_id!r}"
+            )
+        return matched.device_id
+
+    def _region(self, stated: object, matched: Matched) -> str | None:
+        if stated is None:
+            return matched.region
+        if type(stated) is str and stated in self._regions:
+            return stated
+        region = check_region(stated)
+        if len(self._regions) < _KNOWN_LIMIT:
+            self._regions.add(region)
+        return region
+
+    def _metrics_of(self, item: dict[str, Any]) -> dict[str, Any]:
+        """What is left of an object once its other fields are taken out, and its object `metrics`."""
+        nested = item.pop("metrics", None)
+        metrics = {name: value for name, value in item.items() if type(value) in _SCALARS}
+        if nested is not None:
+            _add_nested(metrics, nested)
+        if len(metrics) > _MAX_METRICS:
+            raise Reject(
+                "invalid_metric", f"{len(metrics)} metrics in one message, allowed are {_MAX_METRICS}"
+            )
+        for name, value in metrics.items():
+            if type(value) is int and not -INT64 <= value < INT64:
+                raise Reject("number_out_of_range", f"metric {name[:40]!r} is beyond a 64-bit integer")
+        if not self._metrics.issuperset(metrics):
+            for name in metrics:
+                check_metric(name)
+            if len(self._metrics) < _KNOWN_LIMIT:
+                self._metrics.update(metrics)
+        return metrics
+
+
+def _add_nested(metrics: dict[str, Any], nested: Any) -> None:  # noqa: ANN401  # JSON is any value
+    if type(nested) is not dict:
+        raise Reject("invalid_metric", f"metrics is {kind_of(nested)}, expected an object")
+    for name, value in nested.items():
+        if name in metrics:
+            raise Reject("duplicate_key", f"metric {name[:40]!r} stands both in metrics and beside it")
+        if type(value) in _SCALARS:
+            metrics[name] = value
+        elif value is not None:
+            raise Reject(
+                "invalid_metric",
+                f"metric {name[:40]!r} is {kind_of(value)}, expected a number, boolean or string",
+            )
+
+
+def _rejection(source: Source, device_id: str | None, received_at: str, reject: Reject) -> Rejection:
+    error = reject.detail if source.place < 0 else f"element {source.place}: {reject.detail}"
+    return Rejection(received_at, source.delivery.topic, device_id, reject.reason, error, source.payload())
+
+
+def _first(item: dict[str, Any], names: tuple[str, ...]) -> Any:  # noqa: ANN401  # JSON is any value
+    """Take the names out of the object; return the value of the first that is there and not null."""
+    found = None
+    for name in names:
+        if name in item:
+            value = item.pop(name)
+            if found is None:
+                found = value
+    return found
+
+
+def _copy_text(text: str) -> str:
+    """Escape a value for COPY's text form; most need nothing."""
+    return text if text.isalnum() else text.translate(_COPY_ESCAPES)
+
+
+def _copy_optional(text: str | None) -> str:
+    return "\\N" if text is None else _copy_text(text)

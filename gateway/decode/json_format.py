@@ -1,0 +1,107 @@
+"""Strict JSON: what msgspec lets pass and a system of record must not.
+
+msgspec refuses most of what is wrong. Three things it does not see are looked for here, on a fast path that
+costs two byte counts: a key given twice (the last would win silently), NUL in a string (PostgreSQL's text
+cannot hold it) and integers beyond 64 bits (no reader of JSON agrees on them).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from runtime.errors import Reject
+
+_decode = msgspec.json.Decoder().decode
+_decode_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def parse(payload: bytes) -> Any:  # noqa: ANN401  # JSON is any value
+    """Parse a payload strictly.
+
+    Raises:
+        Reject: with the reason and, where there is one, the position.
+    """
+    try:
+        value = _decode(payload)
+    except UnicodeDecodeError as error:
+        raise Reject("not_utf8", f"byte {error.start} is not UTF-8") from None
+    except RecursionError:
+        raise Reject("too_deep", "nested too deeply") from None
+    except msgspec.ValidationError as error:
+        raise Reject("number_out_of_range", str(error)) from None
+    except msgspec.DecodeError as error:
+        raise _malformed(payload, error) from None
+    if b"\\" in payload or not _keys_are_unique(payload, value):
+        _check_slowly(payload)
+    return value
+
+
+def element(payload: bytes, index: int) -> bytes:
+    """The bytes of one element of an array payload, as they came."""
+    return bytes(_decode_elements(payload)[index])
+
+
+def _malformed(payload: bytes, error: msgspec.DecodeError) -> Reject:
+    try:
+        payload.decode()
+    except UnicodeDecodeError as wrong:
+        return Reject("not_utf8", f"byte {wrong.start} is not UTF-8")
+    return Reject("malformed_json", str(error))
+
+
+def _keys_are_unique(payload: bytes, value: Any) -> bool:  # noqa: ANN401  # JSON is any value
+    """Whether counting proves it.
+
+    Without escapes every colon ends a key or stands in a string; a key given twice leaves colons over.
+    """
+    return payload.count(b":") == _colons(value)
+
+
+def _colons(value: Any) -> int:  # noqa: ANN401  # JSON is any value
+    kind = type(value)
+    if kind is str:
+        return int(value.count(":"))
+    if kind is list:
+        return sum(map(_colons, value))
+    if kind is not dict:
+        return 0
+    total = len(value)
+    for name, item in value.items():
+        if ":" in name:
+            total += name.count(":")
+        kind = type(item)
+        if kind is str:
+            total += item.count(":")
+        elif kind is dict or kind is list:
+            total += _colons(item)
+    return total
+
+
+def _check_slowly(payload: bytes) -> None:
+    """Look at every key and string; only payloads with escapes or a suspicious count of colons come here."""
+    try:
+        json.loads(payload, object_pairs_hook=_checked_object)
+    except RecursionError:
+        raise Reject("too_deep", "nested too deeply") from None
+    except ValueError as error:  # what the two parsers disagree on is not JSON that everyone reads alike
+        raise Reject("malformed_json", str(error)) from None
+
+
+def _checked_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in result:
+            raise Reject("duplicate_key", f"key {name[:40]!r} appears twice in one object")
+        if "\x00" in name or _has_nul(value):
+            raise Reject("invalid_string", f"key or value of {name[:40]!r} contains NUL")
+        result[name] = value
+    return result
+
+
+def _has_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    return isinstance(value, list) and any(map(_has_nul, value))

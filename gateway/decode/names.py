@@ -1,0 +1,66 @@
+"""Rules for names that end up in keys of other systems: device ids, regions, message keys and metrics."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from runtime.errors import Reject
+
+MAX_NAME: Final = 128
+MAX_KEY: Final = 256
+INT64: Final = 2**63
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_TOPIC_SYNTAX = re.compile(r"[+#/]")
+
+
+def check_device_id(device_id: object) -> str:
+    """A device id is a topic level: 1 to 128 characters, none of them `+ # /` or a control character."""
+    if not isinstance(device_id, str):
+        raise Reject("invalid_device_id", f"device_id is {kind_of(device_id)}, expected a string")
+    _check_text("invalid_device_id", "device id", device_id, MAX_NAME)
+    if _TOPIC_SYNTAX.search(device_id):
+        raise Reject("invalid_device_id", f"device id {device_id[:40]!r} has one of + # / in it")
+    return device_id
+
+
+def check_region(region: object) -> str:
+    """A region is 1 to 128 characters without control characters."""
+    if not isinstance(region, str):
+        raise Reject("invalid_region", f"region is {kind_of(region)}, expected a string")
+    _check_text("invalid_region", "region", region, MAX_NAME)
+    return region
+
+
+def check_key(key: object) -> str:
+    """A message key is a string of 1 to 256 characters without NUL, or an integer."""
+    if type(key) is int:
+        if not -INT64 <= key < INT64:
+            raise Reject("number_out_of_range", "message key is beyond a 64-bit integer")
+        key = str(key)
+    if not isinstance(key, str):
+        raise Reject("invalid_key", f"message key is {kind_of(key)}, expected a string or an integer")
+    if not 0 < len(key) <= MAX_KEY:
+        raise Reject("invalid_key", f"message key has {len(key)} characters, expected 1 to {MAX_KEY}")
+    if "\x00" in key:
+        raise Reject("invalid_key", "message key contains NUL")
+    return key
+
+
+def check_metric(name: str) -> None:
+    """A metric's name is 1 to 128 characters without control characters."""
+    _check_text("invalid_metric", "metric name", name, MAX_NAME)
+
+
+def _check_text(reason: str, what: str, text: str, limit: int) -> None:
+    if not 0 < len(text) <= limit:
+        raise Reject(reason, f"{what} has {len(text)} characters, expected 1 to {limit}")
+    if _CONTROL.search(text):
+        raise Reject(reason, f"{what} {text[:40]!r} contains a control character")
+
+
+def kind_of(value: object) -> str:
+    """What a decoded JSON value is, in words."""
+    names = {bool: "a boolean", int: "a number", float: "a number", dict: "an object", list: "an array"}
+    return "null" if value is None else names.get(type(value), "a string")

@@ -1,0 +1,159 @@
+"""The path of a message on the write side: session → decode → batch → store → ack, and on to the relay.
+
+Two kinds of tasks meet at the open batch. The intake takes chunks from the session, decodes them and adds
+them; it waits while the batch is full. Writers take the batch when it is due and store it; while all of them
+are busy the batch grows, so that batches are small when it is quiet and large when it is not. Nothing queues
+anywhere else: what the intake does not take stays unacknowledged, and Receive Maximum keeps the rest in the
+broker (promise 6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import structlog
+
+from contract.events import format_time
+from gateway.batcher import Batch, BatchPolicy
+from gateway.decode import Rejection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from gateway.acks import Acks
+    from gateway.decode import Decoder
+    from gateway.ledger import Ledger
+    from gateway.relay import Relay
+    from gateway.store import Outcome, Store
+    from runtime.logs import RateLimit
+    from runtime.mqtt import Chunk, Session
+
+log = structlog.get_logger()
+
+
+class Pipeline:
+    """Wires the steps of one gateway."""
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        decoder: Decoder,
+        policy: BatchPolicy,
+        store: Store,
+        acks: Acks,
+        relay: Relay,
+        ledger: Ledger,
+        rejected: RateLimit,
+        now: Callable[[], datetime],
+        writers: int,
+    ) -> None:
+        self._session = session
+        self._decoder = decoder
+        self._policy = policy
+        self._store = store
+        self._acks = acks
+        self._relay = relay
+        self._ledger = ledger
+        self._rejected = rejected
+        self._now = now
+        self._writers = writers
+        self._batch = Batch(0)
+        self._taken = 0
+        self._draining = False
+        self._added = asyncio.Event()
+        self._removed = asyncio.Event()
+        self._turn = asyncio.Lock()
+        ledger.in_flight = lambda: len(self._batch) + self._taken
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Take messages until told to stop, then store and acknowledge what was taken, and return."""
+        async with asyncio.TaskGroup() as tasks:
+            intake = tasks.create_task(self._take_in(), name="intake")
+            writers = [tasks.create_task(self._write(), name=f"writer-{i}") for i in range(self._writers)]
+            await stop.wait()
+            self._session.stop_receiving()
+            intake.cancel()
+            self._draining = True
+            self._added.set()
+            await asyncio.wait(writers)
+
+    async def _take_in(self) -> None:
+        while True:
+            chunk = await self._session.receive()
+            self._add(chunk)
+            while self._policy.is_full(self._batch):
+                self._removed.clear()
+                await self._removed.wait()
+
+    def _add(self, chunk: Chunk) -> None:
+        """Decode a chunk into the open batch; never waits, so that a chunk is wholly in it or not at all."""
+        batch = self._batch
+        now = self._now()
+        received_at = format_time(now)
+        before = len(batch)
+        if not batch.chunks:
+            batch.opened_at = asyncio.get_running_loop().time()
+        for delivery in chunk.deliveries:
+            batch.size_bytes += len(delivery.payload)
+            for item in self._decoder.decode(delivery, now, received_at):
+                if isinstance(item, Rejection):
+                    batch.rejections.append(item)
+                else:
+                    batch.readings.append(item)
+        batch.chunks.append(chunk)
+        self._ledger.receive(len(batch) - before)
+        self._added.set()
+
+    async def _write(self) -> None:
+        while (batch := await self._take_batch()) is not None:
+            self._report(batch, await self._store.commit(batch.readings, batch.rejections))
+            self._acks.settle(batch)
+            self._taken -= len(batch)
+
+    async def _take_batch(self) -> Batch | None:
+        """Wait until the open batch is due and take it; None when draining has left nothing."""
+        loop = asyncio.get_running_loop()
+        async with self._turn:
+            while True:
+                self._added.clear()
+                due_in = self._policy.due_in(self._batch, loop.time())
+                if due_in == 0 or (self._draining and due_in is not None):
+                    break
+                if self._draining:
+                    return None
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(due_in):
+                        await self._added.wait()
+            batch, self._batch = self._batch, Batch(self._batch.number + 1)
+            self._taken += len(batch)
+            self._removed.set()
+            return batch
+
+    def _report(self, batch: Batch, outcomes: list[Outcome]) -> None:
+        waited_s = asyncio.get_running_loop().time() - batch.opened_at
+        for outcome in outcomes:
+            self._ledger.settle(outcome, waited_s)
+            if outcome.appended is not None:
+                self._relay.offer(outcome.appended)
+            log.debug(
+                "batch_stored",
+                n=outcome.appended.n if outcome.appended else None,
+                committed=outcome.committed,
+                duplicates=outcome.duplicates,
+                dead_letters=len(outcome.dead_letters),
+                waited_ms=round(waited_s * 1000, 1),
+            )
+            for letter in outcome.dead_letters:
+                rejection = letter.rejection
+                self._rejected(
+                    "message_rejected",
+                    reason=rejection.reason,
+                    topic=rejection.topic,
+                    device=rejection.device_id,
+                    detail=rejection.error,
+                    dead_letter=letter.id,
+                )

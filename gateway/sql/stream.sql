@@ -1,0 +1,36 @@
+-- Who writes a stream, and what there is to know of it before writing.
+
+-- name: lock_stream
+-- Held by a connection for as long as the gateway lives: a second gateway with the same stream is refused while it is.
+SELECT pg_try_advisory_lock(hashtext('mqtt-edge-gateway/stream'), $1);
+
+-- name: stream_holder
+-- Names the client that holds the lock, for the message that refuses.
+SELECT a.application_name, a.client_addr::text AS client_addr, a.backend_start
+FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND l.classid = (hashtext('mqtt-edge-gateway/stream')::bigint & 4294967295)::oid
+    AND l.objid = $1::integer::oid;
+
+-- name: claim_stream
+-- Takes the stream with a new fencing token; whoever held an older one can no longer append.
+INSERT INTO streams (stream, owner, owner_name, claimed_at) VALUES ($1, $2, $3, now())
+ON CONFLICT (stream) DO UPDATE SET owner = excluded.owner, owner_name = excluded.owner_name, claimed_at = excluded.claimed_at
+RETURNING epoch::text, head, published;
+
+-- name: stream_owner
+-- Tells why an append was refused: who owns the stream now, and which generation of keys is current.
+SELECT streams.owner, streams.owner_name, dedup.generation FROM dedup LEFT JOIN streams ON streams.stream = $1;
+
+-- name: dedup_generation
+-- The generation of message keys that batches claim from.
+SELECT generation FROM dedup;
+
+-- name: known_filters
+-- What this client id subscribed to when it last started.
+SELECT filters FROM subscriptions WHERE client_id = $1;
+
+-- name: remember_filters
+-- Written once the broker has granted the filters.
+INSERT INTO subscriptions (client_id, filters) VALUES ($1, $2)
+ON CONFLICT (client_id) DO UPDATE SET filters = excluded.filters WHERE subscriptions.filters <> excluded.filters;

@@ -1,0 +1,103 @@
+"""What runs beside the path: held-back sightings, projected counts, partitions, trimming, the summary."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import asyncpg
+import structlog
+
+from runtime.lifecycle import every
+from runtime.postgres import as_retry, load_queries
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from gateway.devices import DeviceTracker
+    from gateway.ledger import Ledger
+    from gateway.relay import Relay
+    from gateway.store import Store
+    from runtime.logs import RateLimit
+
+log = structlog.get_logger()
+queries = load_queries("gateway")
+
+_SUMMARY_INTERVAL_S = 10.0
+_PROJECTED_INTERVAL_S = 1.0
+_HOUSEKEEPING_INTERVAL_S = 60.0
+
+
+class Upkeep:
+    """Periodic work; none of it is on the path, and a failure of any waits for its next turn."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool[asyncpg.Record],
+        *,
+        stream: int,
+        outbox_retention_s: float,
+        store: Store,
+        devices: DeviceTracker,
+        relay: Relay,
+        ledger: Ledger,
+        rejected: RateLimit,
+    ) -> None:
+        self._pool = pool
+        self._stream = stream
+        self._outbox_retention = timedelta(seconds=outbox_retention_s)
+        self._store = store
+        self._devices = devices
+        self._relay = relay
+        self._ledger = ledger
+        self._rejected = rejected
+        self._last = ledger.line()
+
+    async def run(self) -> None:
+        """Run everything at its interval until cancelled."""
+        stop = asyncio.Event()  # never set: whoever runs this cancels it
+        turns = (
+            ("projected", _PROJECTED_INTERVAL_S, self.note_projected),
+            ("sightings", _PROJECTED_INTERVAL_S, self._write_sightings),
+            ("housekeeping", _HOUSEKEEPING_INTERVAL_S, self._housekeep),
+            ("summary", _SUMMARY_INTERVAL_S, self._summarize),
+        )
+        async with asyncio.TaskGroup() as tasks:
+            for name, interval_s, turn in turns:
+                tasks.create_task(every(interval_s, _retried(turn), stop=stop, name=name), name=name)
+
+    async def note_projected(self) -> None:
+        """Ask how far the projections have come."""
+        n = await self._pool.fetchval(queries.projected, self._stream)
+        self._ledger.project(n or 0)
+
+    async def _write_sightings(self) -> None:
+        await self._store.write_sightings(self._devices.take_due(asyncio.get_running_loop().time()))
+
+    async def _housekeep(self) -> None:
+        await self._pool.execute(queries.create_partitions)
+        await self._pool.execute(queries.trim_outbox, self._stream, self._outbox_retention)
+
+    async def _summarize(self) -> None:
+        self._rejected.flush()
+        line = self._ledger.line()
+        rates = {
+            f"{name}_per_s": round((line[name] - self._last[name]) / _SUMMARY_INTERVAL_S, 1)
+            for name in ("received", "committed", "projected")
+        }
+        self._last = line
+        lag = {f"{step}_lag_ms": round(seconds * 1000, 1) for step, seconds in self._ledger.lag_s.items()}
+        log.info("summary", **line, **rates, **lag, unpublished_rows=self._relay.behind)
+
+
+def _retried(turn: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """Say errors of the database as the house does, so that a turn that failed for now is skipped."""
+
+    async def run() -> None:
+        try:
+            await turn()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise as_retry(error) or error from error
+
+    return run
