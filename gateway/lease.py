@@ -19,7 +19,7 @@ import structlog
 
 from runtime.errors import Stop
 from runtime.lifecycle import keep_trying
-from runtime.postgres import as_retry, load_queries
+from runtime.postgres import load_queries, retryable
 
 if TYPE_CHECKING:
     from runtime.http import Health
@@ -28,7 +28,8 @@ log = structlog.get_logger()
 queries = load_queries("gateway")
 
 _CHECK_INTERVAL_S = 5.0
-_PATIENCE_S = 5.0
+_ATTEMPTS = 50
+_PAUSE_S = 0.1
 
 
 class Lease:
@@ -82,32 +83,31 @@ class Lease:
             await self._connection.close(timeout=2)
 
     async def _lock(self) -> None:
-        try:
+        name = f"gateway {self._name}"[:63]
+        with retryable():
             connection = await asyncpg.connect(
-                self._dsn, timeout=10, server_settings={"application_name": f"gateway {self._name}"[:63]}
+                self._dsn, timeout=10, server_settings={"application_name": name}
             )
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise as_retry(error) or error from error
         try:
-            # A predecessor that was just killed may need a moment until the server has noticed.
-            async with asyncio.timeout(_PATIENCE_S):
-                while not await connection.fetchval(queries.lock_stream, self.stream):  # noqa: ASYNC110  # no signal
-                    await asyncio.sleep(0.1)
-        except TimeoutError:
-            holder = await connection.fetchrow(queries.stream_holder, self.stream)
-            await connection.close(timeout=2)
-            raise Stop(_refusal(self.stream, holder)) from None
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            with retryable():
+                await self._lock_on(connection)
+        except BaseException:
             connection.terminate()
-            raise as_retry(error) or error from error
+            raise
         self._connection = connection
+
+    async def _lock_on(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        # A predecessor that was just killed may need a moment until the server has noticed.
+        for _ in range(_ATTEMPTS):
+            if await connection.fetchval(queries.lock_stream, self.stream):
+                return
+            await asyncio.sleep(_PAUSE_S)
+        raise Stop(_refusal(self.stream, await connection.fetchrow(queries.stream_holder, self.stream)))
 
     async def _claim(self) -> asyncpg.Record:
         assert self._connection is not None
-        try:
+        with retryable():
             row = await self._connection.fetchrow(queries.claim_stream, self.stream, self.owner, self._name)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise as_retry(error) or error from error
         assert row is not None
         return row
 

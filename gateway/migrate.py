@@ -8,13 +8,15 @@ is refused, because nothing here knows what its tables mean.
 from __future__ import annotations
 
 from importlib import resources
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import asyncpg
 import structlog
 
 from runtime.errors import Stop
-from runtime.postgres import as_retry, load_queries
+from runtime.postgres import ERRORS, as_retry, load_queries, open_pool
+
+if TYPE_CHECKING:
+    from runtime.postgres import Connection
 
 log = structlog.get_logger()
 queries = load_queries("gateway")
@@ -47,19 +49,11 @@ async def migrate(dsn: str) -> list[str]:
         Retry: the server is away.
         Stop: the database is newer than this program, or a migration failed; it names which and why.
     """
-    try:
-        connection = await asyncpg.connect(
-            dsn, timeout=10, server_settings={"application_name": "gateway-migrate"}
-        )
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise as_retry(error) or Stop(f"postgres: {error}") from error
-    try:
+    async with await open_pool(dsn, name="gateway-migrate", max_size=1) as pool, pool.acquire() as connection:
         return await _apply(connection)
-    finally:
-        await connection.close(timeout=5)
 
 
-async def _apply(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
+async def _apply(connection: Connection) -> list[str]:
     known = migrations()
     applied_now = []
     for migration in known:
@@ -68,14 +62,12 @@ async def _apply(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
                 if await _apply_one(connection, migration, newest=known[-1].version):
                     applied_now.append(migration.name)
                     log.info("migrated", version=migration.version, name=migration.name)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except ERRORS as error:
             raise as_retry(error) or Stop(f"migration {migration.name} failed: {error}") from error
     return applied_now
 
 
-async def _apply_one(
-    connection: asyncpg.Connection[asyncpg.Record], migration: Migration, *, newest: int
-) -> bool:
+async def _apply_one(connection: Connection, migration: Migration, *, newest: int) -> bool:
     await connection.execute(queries.lock_migrations)
     await connection.execute(queries.create_ledger)
     applied = {row["version"]: row["name"] for row in await connection.fetch(queries.applied_versions)}

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
-import asyncpg
 import structlog
 
 from contract.events import wrap
@@ -20,11 +19,13 @@ from contract.topics import stream_topic
 from runtime.errors import Reject
 from runtime.lifecycle import keep_trying
 from runtime.mqtt import Disconnected, Message
-from runtime.postgres import as_retry, load_queries
+from runtime.postgres import load_queries, retryable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+
+    import asyncpg
 
     from gateway.lease import Lease
     from gateway.ledger import Ledger
@@ -140,10 +141,8 @@ class Relay:
 
     async def _read(self) -> list[_Row]:
         async def ask() -> list[asyncpg.Record]:
-            try:
+            with retryable():
                 return await self._pool.fetch(queries.read_outbox, self._lease.stream, self._next, _PAGE_ROWS)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                raise as_retry(error) or error from error
 
         records = await keep_trying("postgres", ask, self._health)
         if not records or records[0]["n"] != self._next:

@@ -17,8 +17,9 @@ follows commit order.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 import structlog
@@ -27,19 +28,18 @@ from contract.events import encode_events
 from gateway.decode import Reading, Rejection
 from runtime.errors import Retry, Stop
 from runtime.lifecycle import keep_trying
-from runtime.postgres import as_retry, is_data_error, load_queries
+from runtime.postgres import ERRORS, is_data_error, lent, load_queries, retryable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from datetime import datetime
 
-    from asyncpg.pool import PoolConnectionProxy
+    from asyncpg.transaction import Transaction
 
     from gateway.devices import DeviceSighting, DeviceTracker
     from gateway.lease import Lease
     from runtime.http import Health
-
-Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+    from runtime.postgres import Connection
 
 log = structlog.get_logger()
 queries = load_queries("gateway")
@@ -157,7 +157,7 @@ class Store:
         if not sightings:
             return
         try:
-            async with self._pool.acquire() as connection:
+            async with lent(self._pool) as connection:
                 await self._touch_devices(connection, sightings)
         except BaseException:
             self._devices.give_back(sightings)
@@ -168,16 +168,15 @@ class Store:
 
         async def attempt() -> Outcome:
             try:
-                async with self._pool.acquire() as connection:
-                    if unanswered and (outcome := await self._recover(connection, unanswered[-1])):
-                        return outcome
-                    unanswered.clear()
-                    return await self._transact(connection, readings, rejections)
+                with retryable():
+                    async with lent(self._pool) as connection:
+                        if unanswered and (outcome := await self._recover(connection, unanswered[-1])):
+                            return outcome
+                        unanswered.clear()
+                        return await self._transact(connection, readings, rejections)
             except _Unanswered as lost:
                 unanswered.append(lost)
                 raise
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                raise as_retry(error) or error from error
 
         while True:
             try:
@@ -207,15 +206,15 @@ class Store:
             outcome = Outcome(
                 appended, len(new), duplicates, sum(not reading.keyed for reading in new), dead_letters
             )
-        except BaseException:
+        except BaseException as error:
             self._devices.give_back(sightings)
-            if not connection.is_closed():
-                await transaction.rollback()
+            await _roll_back(connection, transaction, error)
             raise
         try:
             await transaction.commit()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except ERRORS as error:
             self._devices.give_back(sightings)
+            _discard(connection)
             reason = f"COMMIT got no answer: {error}"
             raise _Unanswered(reason, outcome, transaction_id) from error
         return outcome
@@ -295,10 +294,8 @@ class Store:
         """
 
         async def ask() -> asyncpg.Record:
-            try:
+            with retryable():
                 row = await self._pool.fetchrow(queries.stream_owner, self._lease.stream)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                raise as_retry(error) or error from error
             assert row is not None
             return row
 
@@ -310,6 +307,23 @@ class Store:
             )
         self._generation = row["generation"]
         log.info("dedup_generation", generation=self._generation)
+
+
+async def _roll_back(connection: Connection, transaction: Transaction, error: BaseException) -> None:
+    """Roll back where the connection is known to be whole; any other is not used again."""
+    if isinstance(error, (_Refused, asyncpg.PostgresError)):
+        try:
+            await transaction.rollback()
+        except ERRORS:
+            _discard(connection)
+    else:
+        _discard(connection)
+
+
+def _discard(connection: Connection) -> None:
+    """Close a connection so that the pool makes a new one; the server rolls back what was open on it."""
+    with contextlib.suppress(asyncpg.InterfaceError):  # the pool has taken it back already
+        connection.terminate()
 
 
 async def _rows(readings: Sequence[Reading]) -> AsyncIterator[bytes]:

@@ -6,14 +6,15 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import asyncpg
 import structlog
 
 from runtime.lifecycle import every
-from runtime.postgres import as_retry, load_queries
+from runtime.postgres import load_queries, retryable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    import asyncpg
 
     from gateway.devices import DeviceTracker
     from gateway.ledger import Ledger
@@ -95,9 +96,7 @@ def _retried(turn: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None
     """Say errors of the database as the house does, so that a turn that failed for now is skipped."""
 
     async def run() -> None:
-        try:
+        with retryable():
             await turn()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise as_retry(error) or error from error
 
     return run

@@ -1,0 +1,184 @@
+"""The transaction on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from contract.events import decode_events
+from runtime.errors import Stop
+from runtime.settings import Route
+from tests.support.write_side import decode, write_side
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.support.write_side import WriteSide
+
+
+@pytest.fixture
+async def side(database: str) -> AsyncIterator[WriteSide]:
+    """A store on this test's database."""
+    async with write_side(database) as made:
+        yield made
+
+
+def reading(key: str, value: float, ts: str = "2026-11-23T08:00:00Z") -> bytes:
+    return json.dumps({"id": key, "ts": ts, "region": "north", "x": value}).encode()
+
+
+async def test_a_batch_is_one_transaction(side: WriteSide) -> None:
+    """Measurements, device, dead letter and outbox row of a batch appear together, as they were sent."""
+    (outcome,) = await side.store.commit(*decode(reading("1", 1.5), b"rubbish", reading("2", 2.5)))
+    assert (outcome.committed, outcome.duplicates, len(outcome.dead_letters)) == (2, 0, 1)
+    rows = await side.pool.fetch("SELECT *, xmin FROM measurements ORDER BY message_key")
+    assert [(row["device_id"], row["message_key"], row["region"]) for row in rows] == [
+        ("a1", "1", "north"),
+        ("a1", "2", "north"),
+    ]
+    assert json.loads(rows[0]["metrics"]) == {"x": 1.5}
+    outbox = await side.pool.fetchrow("SELECT *, xmin FROM outbox")
+    assert outbox is not None
+    assert outcome.appended is not None
+    assert (outbox["n"], outbox["events"], outbox["payload"]) == (1, 2, outcome.appended.payload)
+    assert [event.key for event in decode_events(outbox["payload"])] == ["1", "2"]
+    letter = await side.pool.fetchrow("SELECT *, xmin FROM dead_letters")
+    assert letter is not None
+    assert (letter["id"], letter["payload"]) == (outcome.dead_letters[0].id, b"rubbish")
+    device = await side.pool.fetchrow("SELECT *, xmin FROM devices")
+    assert device is not None
+    assert (device["device_id"], device["region"]) == ("a1", "north")
+    assert {row["xmin"] for row in (*rows, outbox, letter, device)} == {outbox["xmin"]}
+
+
+async def test_repeats_are_stored_once(side: WriteSide) -> None:
+    """A repeat, in the same batch or in a later one, is a duplicate and leaves no row and no event."""
+    (first,) = await side.store.commit(*decode(reading("1", 1), reading("1", 1), reading("2", 2)))
+    assert (first.committed, first.duplicates) == (2, 1)
+    (second,) = await side.store.commit(*decode(reading("2", 2), reading("1", 1)))
+    assert (second.committed, second.duplicates, second.appended) == (0, 2, None)
+    assert await side.pool.fetchval("SELECT count(*) FROM measurements") == 2
+    assert await side.pool.fetchval("SELECT head FROM streams") == 1
+
+
+@pytest.mark.parametrize("changed", [reading("1", 2), reading("1", 1, "2026-11-23T08:00:01Z")])
+@pytest.mark.parametrize("together", [True, False])
+async def test_same_key_other_content_is_a_conflict(
+    side: WriteSide, changed: bytes, *, together: bool
+) -> None:
+    """Another value or device time under a key is kept as a dead letter; what was stored stays."""
+    batches = [[reading("1", 1), changed]] if together else [[reading("1", 1)], [changed]]
+    for batch in batches:
+        outcome = (await side.store.commit(*decode(*batch)))[-1]
+    (letter,) = outcome.dead_letters
+    assert letter.rejection.reason == "conflict"
+    assert letter.rejection.payload == changed
+    assert await side.pool.fetchval("SELECT metrics->'x' FROM measurements") == "1"
+
+
+async def test_key_and_time_route_stores_a_restarted_counter(side: WriteSide) -> None:
+    """With identity key+time, a key that comes again with another time is another message."""
+    route = Route(identity="key+time")
+    batch = [reading("1", 1), reading("1", 2, "2026-11-23T08:00:01Z"), reading("1", 1)]
+    (outcome,) = await side.store.commit(*decode(*batch, route=route))
+    assert (outcome.committed, outcome.duplicates, outcome.dead_letters) == (2, 1, [])
+
+
+async def test_messages_without_a_key(side: WriteSide) -> None:
+    """Made keys: identical repeats are one, different readings at one time are two; all are counted."""
+    stated = b'{"ts":"2026-11-23T08:00:00Z","x":1}'
+    other = b'{"ts":"2026-11-23T08:00:00Z","x":2}'
+    (outcome,) = await side.store.commit(*decode(stated, other, stated, b'{"x":1}', b'{"x":1}'))
+    assert (outcome.committed, outcome.duplicates, outcome.unkeyed) == (4, 1, 4)
+
+
+async def test_keys_of_the_older_generation_are_still_known(side: WriteSide) -> None:
+    """After a turn of the dedup window, what was stored before it is still a repeat or a conflict."""
+    await side.store.commit(*decode(reading("1", 1), reading("2", 2)))
+    await side.pool.execute("UPDATE dedup SET generation = 1")
+    (outcome,) = await side.store.commit(*decode(reading("1", 1), reading("2", 3), reading("3", 3)))
+    assert (outcome.committed, outcome.duplicates, len(outcome.dead_letters)) == (1, 1, 1)
+    assert await side.pool.fetchval("SELECT count(*) FROM message_keys_1") == 1
+
+
+async def test_text_that_copy_would_read_otherwise(side: WriteSide) -> None:
+    """Tabs, newlines, backslashes and quotes arrive in the row as the device sent them."""
+    key, text = "a\tb\\N\n\r", 'c\\d"e\u2028\\.'
+    await side.store.commit(*decode(json.dumps({"id": key, "x": text, "region": "\\N"}).encode()))
+    row = await side.pool.fetchrow("SELECT message_key, region, metrics->>'x' AS x FROM measurements")
+    assert row is not None
+    assert (row["message_key"], row["region"], row["x"]) == (key, "\\N", text)
+
+
+async def test_days_without_a_partition(side: WriteSide) -> None:
+    """A reading from years ago is stored like any other."""
+    (outcome,) = await side.store.commit(*decode(reading("1", 1, "2003-01-01T00:00:00Z")))
+    assert outcome.committed == 1
+
+
+async def test_overlapping_writers_store_each_key_once(side: WriteSide) -> None:
+    """Four writers with the same keys in different orders neither deadlock nor store a key twice."""
+    payloads = [reading(str(i), i) for i in range(300)]
+    batches = [payloads[i * 37 :] + payloads[: i * 37] for i in range(8)]
+    outcomes = await asyncio.gather(*(side.store.commit(*decode(*batch)) for batch in batches))
+    assert sum(outcome.committed for (outcome,) in outcomes) == 300
+    assert sum(outcome.duplicates for (outcome,) in outcomes) == 7 * 300
+    rows = await side.pool.fetch("SELECT n FROM outbox ORDER BY n")
+    assert [row["n"] for row in rows] == list(range(1, len(rows) + 1))
+
+
+async def test_a_row_that_the_database_refuses(side: WriteSide) -> None:
+    """A batch that fails on data is bisected: the row becomes a dead letter, its neighbours commit."""
+    await side.pool.execute("ALTER TABLE measurements ADD CHECK (message_key <> '5')")
+    outcomes = await side.store.commit(*decode(*(reading(str(i), i) for i in range(9))))
+    assert sum(outcome.committed for outcome in outcomes) == 8
+    (letter,) = [letter for outcome in outcomes for letter in outcome.dead_letters]
+    assert letter.rejection.reason == "refused_by_database"
+    assert letter.rejection.payload == reading("5", 5)
+    keys = await side.pool.fetch("SELECT payload FROM outbox ORDER BY n")
+    stored = [event.key for row in keys for event in decode_events(row["payload"])]
+    assert stored == [str(i) for i in range(9) if i != 5]
+
+
+async def test_a_stream_that_was_taken_over_cannot_be_written(side: WriteSide) -> None:
+    """An owner whose stream went to another is fenced: its batch does not commit, and it stops."""
+    await side.pool.execute("UPDATE streams SET owner = gen_random_uuid(), owner_name = 'usurper'")
+    with pytest.raises(Stop, match="usurper"):
+        await side.store.commit(*decode(reading("1", 1)))
+    assert await side.pool.fetchval("SELECT count(*) FROM measurements") == 0
+
+
+async def test_connections_cut_while_writing(side: WriteSide, database: str) -> None:
+    """Backends terminated again and again under load: everything is stored once, in a stream without gaps."""
+    done = asyncio.Event()
+
+    async def cut() -> int:
+        cuts = 0
+        connection = await asyncpg.connect(database)
+        while not done.is_set():
+            cuts += await connection.fetchval(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE application_name = 'test' AND datname = current_database()"
+            )
+            await connection.execute("SELECT pg_sleep(0.03)")
+        await connection.close()
+        return cuts
+
+    cutter = asyncio.create_task(cut())
+    batches = [[reading(f"{b}-{i}", i) for i in range(200)] for b in range(25)]
+    committed = duplicates = 0
+    for batch in batches:
+        for outcome in await side.store.commit(*decode(*batch)):
+            committed += outcome.committed
+            duplicates += outcome.duplicates
+    done.set()
+    assert await cutter > 0
+    assert (committed, duplicates) == (5000, 0)
+    assert await side.pool.fetchval("SELECT count(*) FROM measurements") == 5000
+    rows = await side.pool.fetch("SELECT n, events FROM outbox ORDER BY n")
+    assert [row["n"] for row in rows] == list(range(1, len(rows) + 1))
+    assert sum(row["events"] for row in rows) == 5000

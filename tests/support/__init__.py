@@ -1,0 +1,1 @@
+"""What the tests share beside fixtures: fresh databases, real processes under watch."""

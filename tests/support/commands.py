@@ -1,0 +1,148 @@
+"""`gateway` and `projector` as real processes, watched through the JSON lines that they log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BIN = Path(sys.executable).parent
+LINE_LIMIT = 1 << 20
+
+
+class RunningCommand:
+    """A process with what it has said so far.
+
+    Attributes:
+        events: the log lines that were JSON objects, in order of arrival, from both streams.
+        stdout: the lines of standard output as text.
+        output: every line of both streams as text.
+        name: the command line, for messages.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
+        self.name = name
+        self.events: list[dict[str, Any]] = []
+        self.stdout: list[str] = []
+        self.output: list[str] = []
+        self._process = process
+        self._said = asyncio.Condition()
+        self._reading = 2
+        self._readers = [
+            asyncio.create_task(self._read(process.stdout, self.stdout), name=f"{name} stdout"),
+            asyncio.create_task(self._read(process.stderr, []), name=f"{name} stderr"),
+        ]
+
+    @classmethod
+    async def start(cls, *arguments: str, env: Mapping[str, str], process_group: int) -> RunningCommand:
+        """Start one of the project's commands.
+
+        Args:
+            arguments: such as `gateway`, `run`.
+            env: the whole environment.
+            process_group: a warden's, so that the process cannot outlive a killed test run.
+        """
+        process = await asyncio.create_subprocess_exec(
+            BIN / arguments[0],
+            *arguments[1:],
+            env=env,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=LINE_LIMIT,
+            process_group=process_group,
+        )
+        return cls(process, " ".join(arguments))
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    async def event(
+        self, event: str, *, skip: int = 0, timeout_s: float = 20, **fields: object
+    ) -> dict[str, Any]:
+        """Wait for a log event and return its line.
+
+        Args:
+            event: the event's name.
+            skip: how many matching lines to pass over, such as `skip=1` for the second `connected`.
+            timeout_s: how long to wait.
+            fields: values that the line must have.
+
+        Raises:
+            AssertionError: it did not come in time, or the process ended without it; with all that was said.
+        """
+        wanted = {"event": event, **fields}
+        try:
+            async with asyncio.timeout(timeout_s), self._said:
+                while True:
+                    matching = [line for line in self.events if wanted.items() <= line.items()]
+                    if len(matching) > skip:
+                        return matching[skip]
+                    if not self._reading:
+                        raise AssertionError(self._report(f"ended without the event {wanted}"))
+                    await self._said.wait()
+        except TimeoutError:
+            raise AssertionError(self._report(f"no event {wanted} within {timeout_s} s")) from None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    async def exit_code(self, timeout_s: float = 20) -> int:
+        """Wait for the end of the process and of its output.
+
+        Raises:
+            AssertionError: it did not end in time; with all that was said.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.gather(*self._readers)
+                return await self._process.wait()
+        except TimeoutError:
+            raise AssertionError(self._report(f"still running after {timeout_s} s")) from None
+
+    async def terminate(self, timeout_s: float = 20) -> int:
+        """Send SIGTERM and wait for the end: the soft stop."""
+        self.signal(signal.SIGTERM)
+        return await self.exit_code(timeout_s)
+
+    async def kill(self) -> None:
+        """End it at once, if it runs."""
+        if self._process.returncode is None:
+            self._process.kill()
+        await self.exit_code()
+
+    async def _read(self, stream: asyncio.StreamReader | None, lines: list[str]) -> None:
+        assert stream is not None
+        try:
+            async for raw in stream:
+                line = raw.decode(errors="replace").rstrip("\n")
+                async with self._said:
+                    lines.append(line)
+                    self.output.append(line)
+                    self._parse(line)
+                    self._said.notify_all()
+        finally:
+            async with self._said:
+                self._reading -= 1
+                self._said.notify_all()
+
+    def _parse(self, line: str) -> None:
+        try:
+            found = json.loads(line)
+        except json.JSONDecodeError:
+            return
+        if isinstance(found, dict):
+            self.events.append(found)
+
+    def _report(self, problem: str) -> str:
+        said = "\n".join(self.output[-60:])
+        return f"`{self.name}` (pid {self.pid}, exit code {self._process.returncode}): {problem}\n{said}"

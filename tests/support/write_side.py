@@ -1,0 +1,86 @@
+"""Parts of the write side for tests that look at one step."""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from contract.events import format_time
+from gateway.decode import Decoder, Reading, Rejection
+from gateway.decode.routes import compile_routes
+from gateway.devices import DeviceTracker
+from gateway.lease import Lease
+from gateway.store import SESSION_SETTINGS, Store
+from runtime.http import Health
+from runtime.postgres import open_pool
+from runtime.settings import Route
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import asyncpg
+
+NOW = datetime(2026, 11, 23, 9, 0, 0, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A delivery as the decoder sees one."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retain: bool = False
+    duplicate: bool = False
+    user_properties: tuple[tuple[str, str], ...] = ()
+
+
+def decode(
+    *payloads: bytes, device: str = "a1", route: Route | None = None
+) -> tuple[list[Reading], list[Rejection]]:
+    """Decode payloads of one device at a fixed time."""
+    decoder = Decoder(
+        compile_routes([route or Route()]), max_payload_bytes=262_144, max_ahead=timedelta(days=1)
+    )
+    readings: list[Reading] = []
+    rejections: list[Rejection] = []
+    for payload in payloads:
+        for item in decoder.decode(Delivered(f"devices/{device}/telemetry", payload), NOW, format_time(NOW)):
+            if isinstance(item, Rejection):
+                rejections.append(item)
+            else:
+                readings.append(item)
+    return readings, rejections
+
+
+@dataclass
+class WriteSide:
+    """A store on a database, with what a test may want to hold."""
+
+    pool: asyncpg.Pool[asyncpg.Record]
+    lease: Lease
+    store: Store
+    devices: DeviceTracker
+
+
+@asynccontextmanager
+async def write_side(dsn: str, stream: int = 0) -> AsyncIterator[WriteSide]:
+    """A store that holds a stream of a migrated database."""
+    health = Health()
+    lease = Lease(dsn, stream=stream, client_id=f"test-{stream}", health=health)
+    await lease.acquire()
+    devices = DeviceTracker(10.0)
+    async with await open_pool(dsn, name="test", settings=SESSION_SETTINGS) as pool:
+        store = Store(
+            pool,
+            lease=lease,
+            devices=devices,
+            health=health,
+            published=lambda: 0,
+            monotonic=time.monotonic,
+        )
+        yield WriteSide(pool, lease, store, devices)
+    await lease.release()

@@ -1,0 +1,111 @@
+"""The pure steps between decode and store: batch policy, acks in order, device sightings, the books."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from contract.events import RawEvent
+from gateway.acks import Acks
+from gateway.batcher import Batch, BatchPolicy
+from gateway.decode import Rejection
+from gateway.devices import DeviceSighting, DeviceTracker
+from gateway.ledger import Ledger
+from gateway.store import Appended, DeadLetter, Outcome
+
+NOW = datetime(2026, 11, 23, 9, 0, 0, tzinfo=UTC)
+REJECTION = Rejection("", "t", None, "malformed_json", "e", b"")
+
+
+class Received:
+    """A chunk that notes when it was acknowledged."""
+
+    deliveries = ()
+
+    def __init__(self, name: str, order: list[str]) -> None:
+        self._name = name
+        self._order = order
+
+    def ack(self) -> None:
+        self._order.append(self._name)
+
+
+def test_policy_by_count_bytes_and_linger() -> None:
+    """A batch is due when it is full by count or bytes, or has lingered, and never while it is empty."""
+    policy = BatchPolicy(max_messages=2, max_bytes=100, linger_s=0.25)
+    batch = Batch(0)
+    assert policy.due_in(batch, 1.0) is None
+    batch.chunks.append(Received("a", []))
+    batch.opened_at = 1.0
+    batch.rejections.append(REJECTION)
+    assert policy.due_in(batch, 1.0) == 0.25
+    assert policy.due_in(batch, 1.5) == 0.0
+    batch.rejections.append(REJECTION)
+    assert policy.due_in(batch, 1.0) == 0.0
+    batch.rejections.clear()
+    batch.size_bytes = 100
+    assert policy.is_full(batch)
+
+
+def test_acks_follow_the_order_of_receipt() -> None:
+    """A batch that was stored first is acknowledged only after those that came before it (MQTT-4.6.0-2)."""
+    order: list[str] = []
+    batches = [Batch(i, chunks=[Received(f"{i}a", order), Received(f"{i}b", order)]) for i in range(3)]
+    acks = Acks()
+    acks.settle(batches[2])
+    acks.settle(batches[1])
+    assert order == []
+    acks.settle(batches[0])
+    assert order == ["0a", "0b", "1a", "1b", "2a", "2b"]
+
+
+def event(device_id: str, ts: str, region: str | None = None) -> RawEvent:
+    return RawEvent(device_id, region, ts, ts, "k", msgspec.Raw(b"{}"))
+
+
+def test_new_devices_are_written_at_once_and_then_at_intervals() -> None:
+    """A new device goes with its first batch; later sightings are merged until the interval is over."""
+    tracker = DeviceTracker(10.0)
+    assert tracker.take([event("a", "1", "n")], 0.0) == [DeviceSighting("a", "n", "1", "1", "1")]
+    assert tracker.take([event("a", "3"), event("a", "2", "s")], 5.0) == []
+    assert tracker.take_due(9.9) == []
+    assert tracker.take_due(10.0) == [DeviceSighting("a", "s", "2", "2", "3")]
+    assert tracker.take_all() == []
+
+
+def test_sightings_of_a_failed_transaction_come_again() -> None:
+    """What was given back is written with the next batch, merged with what came meanwhile."""
+    tracker = DeviceTracker(10.0)
+    lost = tracker.take([event("a", "2", "n")], 0.0)
+    tracker.take([event("a", "1", "s")], 0.0)
+    tracker.give_back(lost)
+    assert tracker.take_due(0.0) == [DeviceSighting("a", "n", "2", "1", "2")]
+
+
+def outcome(n: int, events: int) -> Outcome:
+    return Outcome(Appended(n, events, b"", NOW), events, 1, 0, [DeadLetter(1, REJECTION)])
+
+
+def test_the_books_balance() -> None:
+    """Received is the sum of what became of it, and projected follows the slowest projection's cursor."""
+    ledger = Ledger(CollectorRegistry(), now=lambda: NOW)
+    ledger.receive(9)
+    ledger.settle(outcome(1, 2), 0.1)
+    ledger.settle(outcome(2, 3), 0.1)
+    ledger.project(1)
+    assert list(ledger.line().values()) == [9, 5, 2, 2, 0, 2]
+    ledger.project(2)
+    assert ledger.projected == 5
+
+
+def test_a_projector_away_for_days_costs_no_memory() -> None:
+    """What waits to be projected is merged, and still counted in full once it is projected."""
+    ledger = Ledger(CollectorRegistry(), now=lambda: NOW)
+    rows = 25_001
+    for n in range(1, rows + 1):
+        ledger.settle(outcome(n, 1), 0.0)
+    assert len(ledger._unprojected) <= 10_001
+    ledger.project(rows)
+    assert ledger.projected == rows
