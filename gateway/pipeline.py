@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from gateway.decode import Decoder
     from gateway.ledger import Ledger
     from gateway.relay import Relay
-    from gateway.store import Outcome, Store
+    from gateway.store import Store
+    from gateway.transaction import Outcome
     from runtime.logs import RateLimit
     from runtime.mqtt import Chunk, Session
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from gateway.lease import Lease
     from gateway.ledger import Ledger
-    from gateway.store import Appended
+    from gateway.transaction import Appended
     from runtime.http import Health
     from runtime.mqtt import Session
 

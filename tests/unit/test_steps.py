@@ -13,7 +13,7 @@ from gateway.batcher import Batch, BatchPolicy
 from gateway.decode import Rejection
 from gateway.devices import DeviceSighting, DeviceTracker
 from gateway.ledger import Ledger
-from gateway.store import Appended, DeadLetter, Outcome
+from gateway.transaction import Appended, DeadLetter, Outcome
 
 NOW = datetime(2026, 11, 23, 9, 0, 0, tzinfo=UTC)
 REJECTION = Rejection("", "t", None, "malformed_json", "e", b"")
@@ -85,7 +85,7 @@ def test_sightings_of_a_failed_transaction_come_again() -> None:
 
 
 def outcome(n: int, events: int) -> Outcome:
-    return Outcome(Appended(n, events, b"", NOW), events, 1, 0, [DeadLetter(1, REJECTION)])
+    return Outcome(Appended(n, events, b"", NOW), events, 1, 0, [DeadLetter(1, REJECTION)], "1")
 
 
 def test_the_books_balance() -> None:

@@ -1,0 +1,60 @@
+# The commands of a working day. `make` lists them.
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 4
+SECONDS ?=
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+UV := .make/uv
+
+.DEFAULT_GOAL := help
+.PHONY: help setup servers demo test check fmt lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## the virtual environment, exactly as locked
+
+$(INSTALLED): requirements-dev.lock pyproject.toml
+	$(PYTHON) deploy/local/install.py venv
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+servers: ## mosquitto, PostgreSQL and Redis, installed if they are missing
+	$(PYTHON) deploy/local/install.py
+
+demo: setup ## everything at once, live; SECONDS=20 ends it by itself
+	$(BIN)/python -m deploy.local.demo $(if $(SECONDS),--seconds $(SECONDS))
+
+test: setup servers ## every test, on real servers; JOBS=4 at a time
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
+
+check: setup ## linters, formatting, types and layers
+	$(BIN)/ruff check --no-fix
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: setup ## format, and mend what the linter can mend
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+
+lock: $(UV)/bin/uv ## choose versions anew for both lock files
+	$(UV)/bin/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --upgrade \
+		--custom-compile-command "make lock" --quiet --output-file requirements.lock
+	$(UV)/bin/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --upgrade \
+		--custom-compile-command "make lock" --quiet --group dev --constraint requirements.lock \
+		--output-file requirements-dev.lock
+
+$(UV)/bin/uv:
+	$(PYTHON) deploy/local/install.py venv
+	$(PYTHON) -m venv $(UV)
+	$(UV)/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+clean: ## remove what these commands made
+	rm -rf $(VENV) .make build dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find contract runtime gateway projector deploy tests -name __pycache__ -type d -prune -exec rm -rf {} +

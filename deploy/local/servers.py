@@ -1,0 +1,152 @@
+"""The three servers: how each is prepared, commanded and asked whether it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import subprocess
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import asyncpg
+import mqtt5
+from redis.asyncio import Redis as RedisClient
+
+from deploy.local.server import Server, ServiceError
+
+MOSQUITTO_CONF = Path(__file__).parents[2] / "mosquitto.conf"
+
+
+class Mosquitto(Server):
+    """mosquitto with the repository's own configuration; only the port and the path are replaced."""
+
+    name: ClassVar[str] = "mosquitto"
+
+    def prepare(self) -> None:
+        """Write the configuration."""
+        config = MOSQUITTO_CONF.read_text(encoding="utf-8")
+        config = _replace_line(config, "listener", f"listener {self.port} 127.0.0.1")
+        config = _replace_line(config, "persistence_location", f"persistence_location {self.folder}/")
+        self._config.write_text(config, encoding="utf-8")
+
+    def command(self) -> list[str]:
+        """Run in the foreground."""
+        return [str(self.binary), "-c", str(self._config)]
+
+    async def round_trip(self) -> None:
+        """CONNECT, and wait for CONNACK."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(mqtt5.ConnectPacket("ready-check", clean_start=True).write())
+            packet, _ = mqtt5.read(memoryview(await reader.read(1024)))
+        finally:
+            writer.close()
+        if (
+            not isinstance(packet, mqtt5.ConnAckPacket)
+            or packet.reason_code != mqtt5.ConnAckReasonCode.SUCCESS
+        ):
+            raise ServiceError(f"unexpected answer to CONNECT: {packet}")
+
+    @property
+    def _config(self) -> Path:
+        return self.place.folder / "mosquitto.conf"
+
+
+class Postgres(Server):
+    """A fresh PostgreSQL cluster that writes as a real one does: fsync on, commits synchronous.
+
+    Everyone on this machine may connect as `postgres`: the cluster lives for a run and listens on loopback
+    only.
+    """
+
+    name: ClassVar[str] = "postgres"
+    stop_signal: ClassVar[signal.Signals] = signal.SIGINT
+    settings: ClassVar[dict[str, str]] = {
+        "listen_addresses": "127.0.0.1",
+        "fsync": "on",
+        "synchronous_commit": "on",
+        "max_connections": "200",
+        "shared_buffers": "256MB",
+        "max_wal_size": "4GB",
+        "dynamic_shared_memory_type": "mmap",  # in the cluster's folder, gone with it even after SIGKILL
+        "timezone": "UTC",
+    }
+
+    def prepare(self) -> None:
+        """Create the cluster, once."""
+        if self._data.exists():
+            return
+        command = [str(self.tool("initdb")), "--pgdata", str(self._data), "--username", "postgres"]
+        command += ["--auth", "trust", "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"]
+        with self.log.open("ab") as log:
+            done = subprocess.run(
+                command, cwd=self.folder, stdout=log, stderr=log, check=False, **self.place.spawn_options()
+            )
+        if done.returncode != 0:
+            raise ServiceError(f"initdb failed:\n{self.tail()}")
+
+    def command(self) -> list[str]:
+        """Run in the foreground, its socket beside its data."""
+        settings = {**self.settings, "port": str(self.port), "unix_socket_directories": str(self.folder)}
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        return [str(self.binary), "-D", str(self._data), *options]
+
+    async def round_trip(self) -> None:
+        """`SELECT 1`."""
+        connection = await asyncpg.connect(self.dsn())
+        try:
+            await connection.fetchval("SELECT 1")
+        finally:
+            await connection.close()
+
+    async def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
+        """Stop it: `fast` ends sessions and writes a checkpoint, `immediate` leaves it to the next start."""
+        await self._end(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
+
+    def dsn(self, database: str = "postgres") -> str:
+        """How to reach one of its databases over TCP."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def tool(self, name: str) -> Path:
+        """A program of the same version, such as `createdb`."""
+        return self.binary.parent / name
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+
+class Redis(Server):
+    """Redis with its append-only file on, and databases enough for one a test."""
+
+    name: ClassVar[str] = "redis"
+    databases: ClassVar[int] = 256
+
+    def command(self) -> list[str]:
+        """Run in the foreground; the append-only file is its only copy on disk."""
+        options = {
+            "bind": "127.0.0.1",
+            "port": str(self.port),
+            "dir": str(self.folder),
+            "save": "",
+            "appendonly": "yes",
+        }
+        options |= {"appendfsync": "everysec", "databases": str(self.databases)}
+        return [str(self.binary), *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+    async def round_trip(self) -> None:
+        """PING, which answers an error while the append-only file is loading."""
+        async with RedisClient.from_url(self.url()) as client:
+            await client.ping()
+
+    def url(self, database: int = 0) -> str:
+        """How to reach one of its numbered databases."""
+        return f"redis://127.0.0.1:{self.port}/{database}"
+
+
+def _replace_line(config: str, option: str, line: str) -> str:
+    config, count = re.subn(rf"^{option} .*$", line, config, flags=re.MULTILINE)
+    if count != 1:
+        raise ServiceError(f"{MOSQUITTO_CONF.name}: expected one line `{option} …`, found {count}")
+    return config

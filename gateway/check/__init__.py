@@ -1,0 +1,70 @@
+"""`gateway check`: try all that the gateway and its surroundings need, and say what to do about what fails.
+
+`report` holds findings and their layout; `broker`, `postgres` and `redis` each try one thing and yield
+findings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from contract.topics import stream_topic
+from gateway.check.broker import check_broker
+from gateway.check.postgres import check_postgres
+from gateway.check.redis import check_redis
+from gateway.check.report import Finding, Report, render
+from gateway.decode.routes import compile_routes
+from runtime.mqtt import Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from runtime.settings import Settings
+
+__all__ = ["Finding", "Report", "check", "render"]
+
+_TIMEOUT_S = 30.0
+
+
+async def check(settings: Settings) -> Report:
+    """Try broker, PostgreSQL, the broker of the internal topic, and Redis, all at once.
+
+    Leaves nothing behind but one empty message on `<internal topic>/<stream>/check`, which no part of the
+    house reads.
+
+    Raises:
+        ConfigurationError: a value can be used by nobody (a malformed URL, an unreadable certificate).
+    """
+    broker = settings.broker
+    events = settings.events_broker(broker.client_id)
+    topic = stream_topic(settings.events.topic, settings.gateway.stream)
+    filters = [Subscription(route.topic_filter, route.route.qos) for route in compile_routes(settings.route)]
+    if events == broker:
+        brokers = {"broker": check_broker(broker, "broker", filters=filters, publish_to=topic)}
+    else:
+        brokers = {
+            "broker": check_broker(broker, "broker", filters=filters),
+            "events": check_broker(events, "events", publish_to=topic),
+        }
+    probes = {
+        **brokers,
+        "postgres": check_postgres(settings.postgres.dsn, settings.gateway),
+        "redis": check_redis(settings.redis),
+    }
+    found = await asyncio.gather(*(_collect(name, probe) for name, probe in probes.items()))
+    return Report(list(chain.from_iterable(found)))
+
+
+async def _collect(component: str, probe: AsyncIterator[Finding]) -> list[Finding]:
+    findings: list[Finding] = []
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            async for finding in probe:
+                findings.append(finding)  # noqa: PERF401  # what was found before a timeout counts
+    except TimeoutError:
+        findings.append(
+            Finding(component, "fail", f"no answer within {_TIMEOUT_S:g} s", "look into its log and its load")
+        )
+    return findings

@@ -1,0 +1,185 @@
+"""Trying a broker: connection, subscriptions, publishing, and what it tells of itself in `$SYS`.
+
+A throw-away client with a session of its own, so that a gateway that runs is not disturbed. It asks for at
+most a few deliveries at a time and acknowledges none of them, which takes nothing from anybody: its session
+ends with it.
+
+Rights can only be seen where the broker tells them. MQTT 3.1.1 acknowledges a publish that it drops, and
+mosquitto grants every subscription and withholds the messages (its ACL files know no subscribe rule).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import secrets
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gateway.check.report import Finding
+from runtime.errors import Reject
+from runtime.mqtt import Disconnected, Message, Subscription, options_from
+from runtime.mqtt.aiomqtt import open_aiomqtt
+from runtime.mqtt.connection import NotMqtt5
+from runtime.mqtt.mqtt5 import open_mqtt5
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from runtime.mqtt import SessionOptions
+    from runtime.mqtt.connection import Connection, ReceivedChunk
+    from runtime.settings import Broker
+
+_RECEIVE_MAXIMUM = 10
+_SYS_TIMEOUT_S = 1.0
+_VERSION = "$SYS/broker/version"
+_DROPPED = "$SYS/broker/publish/messages/dropped"
+
+
+async def check_broker(
+    broker: Broker, name: str, *, filters: Sequence[Subscription] = (), publish_to: str = ""
+) -> AsyncIterator[Finding]:
+    """Try one broker.
+
+    Args:
+        broker: its configuration.
+        name: what it is called in the findings and in the configuration, `broker` or `events`.
+        filters: what the gateway subscribes there.
+        publish_to: the topic under which the gateway publishes there; nothing is published when empty.
+
+    Raises:
+        ConfigurationError: its certificate files cannot be used.
+    """
+    where = f"{broker.host}:{broker.port}"
+    told = _Told()
+    try:
+        connection, fallback = await _connect(_options(broker), told)
+    except Disconnected as error:
+        yield Finding(name, "fail", f"{where}: {error.reason}", _advice(error.reason, name))
+        return
+    try:
+        await _read_sys(connection, told)
+        version = "MQTT 5" if connection.driver == "mqtt5" else f"MQTT 3.1.1{fallback}"
+        yield Finding(name, "ok", f"{where}: {version} by driver {connection.driver}{told.product}")
+        if told.dropped:
+            yield Finding(
+                f"{name} queues",
+                "warn",
+                f"the broker dropped {told.dropped} messages since it started",
+                "raise max_queued_messages and max_inflight_messages; mosquitto.conf says which and why",
+            )
+        for subscription in filters:
+            yield await _try_subscribe(connection, subscription)
+        if publish_to:
+            yield await _try_publish(connection, publish_to)
+    except Disconnected as error:
+        yield Finding(name, "fail", f"{where}: connected, then {error.reason}", _advice(error.reason, name))
+    finally:
+        await connection.close()
+
+
+class _Told:
+    """What `$SYS` said."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.complete = asyncio.Event()
+
+    def deliver(self, chunk: ReceivedChunk) -> None:
+        for delivery in chunk.deliveries:
+            if delivery.topic in {_VERSION, _DROPPED}:
+                self.values[delivery.topic] = delivery.payload.decode("utf-8", "replace")[:80]
+        if len(self.values) == len({_VERSION, _DROPPED}):
+            self.complete.set()
+
+    @property
+    def product(self) -> str:
+        version = self.values.get(_VERSION, "")
+        return f", {version}" if version.isprintable() and version else ""
+
+    @property
+    def dropped(self) -> int:
+        text = self.values.get(_DROPPED, "")
+        return int(text) if text.isdecimal() else 0
+
+
+def _options(broker: Broker) -> SessionOptions:
+    client_id = f"{broker.client_id[:100]}-check-{secrets.token_hex(4)}"
+    options = options_from(msgspec.structs.replace(broker, client_id=client_id), clean_start=True)
+    return dataclasses.replace(options, receive_maximum=_RECEIVE_MAXIMUM)
+
+
+async def _connect(options: SessionOptions, told: _Told) -> tuple[Connection, str]:
+    """Connect as a session would, and say why not by MQTT 5 when that was tried and is not so."""
+    if options.driver == "aiomqtt" or options.transport == "websockets":
+        return await open_aiomqtt(options, told.deliver), ""
+    try:
+        return await open_mqtt5(options, told.deliver), ""
+    except NotMqtt5 as error:
+        if options.driver == "mqtt5":
+            raise
+        return await open_aiomqtt(options, told.deliver), f" (to MQTT 5: {error.reason})"
+
+
+async def _read_sys(connection: Connection, told: _Told) -> None:
+    try:
+        async with asyncio.timeout(_SYS_TIMEOUT_S):
+            await connection.subscribe([Subscription(_VERSION, 0), Subscription(_DROPPED, 0)])
+            await told.complete.wait()
+    except (Disconnected, TimeoutError):
+        pass  # a broker need not have these topics, nor let us read them
+
+
+async def _try_subscribe(connection: Connection, subscription: Subscription) -> Finding:
+    name = f"route {subscription.topic_filter}"
+    try:
+        async with asyncio.timeout(_SYS_TIMEOUT_S * 5):
+            [granted] = await connection.subscribe([subscription])
+    except TimeoutError:
+        return Finding(name, "fail", "no answer to SUBSCRIBE", "look into the broker's log")
+    except Disconnected as error:
+        if connection.lost.done():
+            raise
+        advice = f"let the user of [broker] read {subscription.topic_filter}"
+        return Finding(name, "fail", error.reason, advice)
+    if granted < subscription.qos:
+        return Finding(
+            name,
+            "warn",
+            f"granted with QoS {granted} instead of {subscription.qos}",
+            "below QoS 1 messages are lost whenever the connection is",
+        )
+    return Finding(name, "ok", f"subscribed with QoS {granted}")
+
+
+async def _try_publish(connection: Connection, topic: str) -> Finding:
+    name = "internal topic"
+    # One level below what the projector subscribes, so that it never sees this.
+    probe = Message(f"{topic}/check", b"", qos=1)
+    try:
+        async with asyncio.timeout(_SYS_TIMEOUT_S * 5):
+            await connection.publish([probe])
+    except TimeoutError:
+        return Finding(name, "fail", "no answer to PUBLISH", "look into the broker's log")
+    except Reject as error:
+        return Finding(
+            name,
+            "fail",
+            f"{probe.topic}: {error.detail}",
+            f"let the user of [events] write {topic.rpartition('/')[0]}/#",
+        )
+    if connection.driver != "mqtt5":
+        return Finding(name, "ok", f"{topic}: acknowledged, though MQTT 3.1.1 does not tell a refusal")
+    return Finding(name, "ok", f"{topic}: the broker takes our messages")
+
+
+def _advice(reason: str, name: str) -> str:
+    words = reason.lower()
+    if "not authori" in words or "bad user" in words or "password" in words:
+        return f"set {name}.username and {name}.password as the broker knows them"
+    if "certificate" in words or "ssl" in words:
+        return f"check {name}.tls, {name}.tls_ca_file and the broker's certificate"
+    if "mqtt 3" in words or "without an answer" in words or "version" in words:
+        return f'set {name}.driver to "auto" or "aiomqtt", and check that {name}.port is an MQTT port'
+    return f"check {name}.host and {name}.port, and that the broker runs and listens there"

@@ -1,0 +1,166 @@
+"""Trying PostgreSQL: reachable, new enough, migrated, ours to write, and keeping what it acknowledges."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from gateway.check.report import Finding
+from gateway.migrate import migrations
+from runtime.errors import Retry
+from runtime.logs import one_line
+from runtime.postgres import address, load_queries, open_pool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from runtime.settings import Gateway
+
+_OLDEST_MAJOR = 14
+
+queries = load_queries("gateway")
+
+
+async def check_postgres(dsn: str, gateway: Gateway) -> AsyncIterator[Finding]:
+    """Try the database.
+
+    Raises:
+        ConfigurationError: the URL is malformed.
+    """
+    try:
+        pool = await open_pool(dsn, name="gateway-check", max_size=1)
+    except Retry as error:
+        yield Finding(
+            "postgres",
+            "fail",
+            error.reason,
+            "check postgres.dsn, and that the server runs, listens there and lets this user in",
+        )
+        return
+    async with pool:
+        try:
+            async for finding in _examine(pool, dsn, gateway):
+                yield finding
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            yield Finding("postgres", "fail", one_line(error), "look into the server's log")
+
+
+async def _examine(pool: asyncpg.Pool[asyncpg.Record], dsn: str, gateway: Gateway) -> AsyncIterator[Finding]:
+    server = await pool.fetchrow(queries.check_server)
+    assert server is not None
+    yield _server(server, dsn)
+    for finding in _durability(server):
+        yield finding
+    tables = await pool.fetch(queries.check_tables)
+    version = await _schema_version(pool, tables)
+    schema = _schema(version, gateway, creates=server["creates"])
+    yield schema
+    if schema.state != "ok":
+        return
+    rights = _rights(tables, server["username"])
+    yield rights
+    if rights.state == "ok":
+        keys = await pool.fetchrow(queries.check_keys)
+        assert keys is not None
+        yield _keys(keys)
+
+
+def _server(server: asyncpg.Record, dsn: str) -> Finding:
+    found = (
+        f"{address(dsn)}: version {server['version']}, "
+        f"database {server['database']}, user {server['username']}"
+    )
+    if server["major"] < _OLDEST_MAJOR:
+        return Finding("postgres", "fail", found, f"version {_OLDEST_MAJOR} or later is needed")
+    if server["standby"]:
+        return Finding("postgres", "fail", f"{found}, a standby", "point postgres.dsn at the primary server")
+    return Finding("postgres", "ok", found)
+
+
+def _durability(server: asyncpg.Record) -> list[Finding]:
+    unsafe = [
+        (setting, what)
+        for setting, what in (
+            ("fsync", "a power cut can destroy the database"),
+            ("full_page_writes", "a power cut can destroy the database"),
+            ("synchronous_commit", "a crash loses what devices were told is stored"),
+        )
+        if server[setting] == "off"
+    ]
+    if not unsafe:
+        commit = server["synchronous_commit"]
+        return [Finding("durability", "ok", f"fsync on, synchronous_commit {commit}: acked means stored")]
+    return [
+        Finding("durability", "warn", f"{setting} is off: {what}", f"set {setting} = on in postgresql.conf")
+        for setting, what in unsafe
+    ]
+
+
+async def _schema_version(pool: asyncpg.Pool[asyncpg.Record], tables: list[asyncpg.Record]) -> int | None:
+    """The newest migration applied; None when there is none, or we may not know."""
+    ledger = next(row for row in tables if row["table"] == "schema_migrations")
+    if not ledger["present"] or ledger["missing"]:
+        return None
+    applied = await pool.fetch(queries.applied_versions)
+    return max((row["version"] for row in applied), default=None)
+
+
+def _schema(version: int | None, gateway: Gateway, *, creates: bool) -> Finding:
+    newest = migrations()[-1]
+    if version == newest.version:
+        return Finding("schema", "ok", f"version {version}, the newest")
+    if version is not None and version > newest.version:
+        return Finding(
+            "schema",
+            "fail",
+            f"version {version}, newer than this program's {newest.version}",
+            "run a gateway at least as new as the one that migrated the database",
+        )
+    found = "not there yet" if version is None else f"version {version}, this program needs {newest.version}"
+    if not creates:
+        found = f"{found}, and this user may not create tables"
+        return Finding(
+            "schema", "fail", found, "GRANT CREATE ON SCHEMA … TO this user, or migrate as another"
+        )
+    if gateway.migrate:
+        return Finding(
+            "schema", "warn", found, "`gateway run` will migrate it, or do it now: gateway migrate"
+        )
+    return Finding("schema", "fail", found, "run `gateway migrate`; gateway.migrate is off")
+
+
+def _rights(tables: list[asyncpg.Record], username: str) -> Finding:
+    absent = [row["table"] for row in tables if not row["present"]]
+    if absent:
+        return Finding(
+            "tables", "fail", f"missing: {', '.join(absent)}", "somebody dropped them; restore the database"
+        )
+    wanting = {row["table"]: row["missing"] for row in tables if row["missing"]}
+    if wanting:
+        found = "; ".join(f"no {', '.join(rights)} on {table}" for table, rights in wanting.items())
+        grants = "; ".join(
+            f'GRANT {", ".join(rights)} ON {table} TO "{username}"' for table, rights in wanting.items()
+        )
+        return Finding("tables", "fail", found, grants)
+    return Finding("tables", "ok", f"{len(tables)} tables, all rights that are needed")
+
+
+def _keys(row: asyncpg.Record) -> Finding:
+    measurements, by_content, unkeyed = row["measurements"], row["by_content"], row["unkeyed"]
+    if not measurements:
+        return Finding("message keys", "ok", "no measurement of the last hour to judge by")
+    if unkeyed:
+        return Finding(
+            "message keys",
+            "warn",
+            f"{unkeyed} of the last hour's {measurements} came without key and time: stored at each delivery",
+            'let the devices send "id", or at least "ts"',
+        )
+    if by_content:
+        return Finding(
+            "message keys",
+            "ok",
+            f"{by_content} of the last hour's {measurements} came without: made of device time and content",
+        )
+    return Finding("message keys", "ok", f"all {measurements} measurements looked at have one")

@@ -1,0 +1,90 @@
+"""Trying Redis: reachable, new enough, ours to write and to script, and keeping what it has."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError, ResponseError
+
+from gateway.check.report import Finding
+from runtime.redis import as_retry, open_redis
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    import redis.asyncio
+
+    from runtime.settings import Redis
+
+_OLDEST = (6, 2)
+_PROBE_EXPIRES_S = 10
+
+
+async def check_redis(section: Redis) -> AsyncIterator[Finding]:
+    """Try Redis. The gateway does not need it, the projector beside it does.
+
+    Raises:
+        ConfigurationError: the URL is malformed.
+    """
+    async with open_redis(section.url) as client:
+        try:
+            info = await client.info()
+            yield _server(info)
+            yield await _try_write(client, section.prefix)
+            yield _eviction(info)
+            yield _persistence(info)
+        except (RedisError, OSError) as error:
+            retry = as_retry(error)
+            reason = retry.reason if retry else " ".join(str(error).split())
+            yield Finding("redis", "fail", reason, "check redis.url, and that the server runs and lets us in")
+
+
+def _server(info: Mapping[str, object]) -> Finding:
+    version = str(info.get("redis_version", "unknown"))
+    found = f"version {version}"
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    if numbers < _OLDEST:
+        return Finding("redis", "fail", found, "version 6.2 or later is needed")
+    if info.get("role") != "master":
+        return Finding("redis", "fail", f"{found}, a replica", "point redis.url at the primary server")
+    return Finding("redis", "ok", found)
+
+
+async def _try_write(client: redis.asyncio.Redis, prefix: str) -> Finding:
+    key = f"{prefix}gateway:check:{secrets.token_hex(4)}"
+    try:
+        await client.set(key, b"1", ex=_PROBE_EXPIRES_S)
+        await client.delete(key)
+        await client.eval("return 1", 0)
+    except ResponseError as error:
+        return Finding(
+            "redis writes",
+            "fail",
+            " ".join(str(error).split()),
+            f"let this user write keys {prefix}* and run scripts (EVALSHA, SCRIPT)",
+        )
+    return Finding("redis writes", "ok", "keys can be written and scripts run")
+
+
+def _eviction(info: Mapping[str, object]) -> Finding:
+    policy = str(info.get("maxmemory_policy", "unknown"))
+    if policy in {"noeviction", "unknown"}:
+        return Finding("redis eviction", "ok", policy)
+    return Finding(
+        "redis eviction",
+        "warn",
+        f"{policy}: statistics can vanish one by one, which nothing notices but `projector verify`",
+        "set maxmemory-policy noeviction",
+    )
+
+
+def _persistence(info: Mapping[str, object]) -> Finding:
+    if info.get("aof_enabled"):
+        return Finding("redis persistence", "ok", "append-only file on")
+    return Finding(
+        "redis persistence",
+        "warn",
+        "append-only file off: after a crash the projector applies the outbox again, or rebuilds",
+        "set appendonly yes",
+    )

@@ -1,0 +1,107 @@
+"""One simulation, from connecting to the summary: the only place of the simulator that makes sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+from rich.console import Console
+
+from gateway.simulate.devices import Fleet, Shares, run_id
+from gateway.simulate.pace import Pace
+from gateway.simulate.publisher import Publisher
+from gateway.simulate.summary import Summary, counts, show_progress
+from runtime.mqtt import MqttSession, options_from
+
+if TYPE_CHECKING:
+    from runtime.mqtt import Session
+    from runtime.mqtt.port import Qos
+    from runtime.settings import Settings
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What to simulate.
+
+    Attributes:
+        rate: messages a second, of all devices together.
+        seconds: how long; None with `messages` None too means until stopped.
+        messages: how many.
+        topic: where devices publish; `{device_id}` and `{region}` are filled.
+        progress: draw a progress bar on stderr.
+    """
+
+    devices: int
+    regions: int
+    rate: float
+    seconds: float | None
+    messages: int | None
+    qos: Qos
+    connections: int
+    shares: Shares
+    seed: int
+    topic: str
+    progress: bool = False
+
+
+async def simulate(settings: Settings, options: Options, stop: asyncio.Event) -> Summary:
+    """Connect, send until done or stopped, and sum up.
+
+    Raises:
+        Stop: the broker refuses the messages, or cannot be used at all.
+    """
+    run = run_id(options.seed, time.time())
+    fleet = Fleet(
+        devices=options.devices,
+        regions=options.regions,
+        shares=options.shares,
+        topic=options.topic,
+        run=run,
+        seed=options.seed,
+    )
+    pace = Pace(options.rate, messages=options.messages, seconds=options.seconds)
+    async with AsyncExitStack() as stack:
+        sessions: list[Session] = []
+        for index in range(options.connections):
+            broker = msgspec.structs.replace(settings.broker, client_id=f"simulate-{run}-{index}")
+            session = MqttSession(options_from(broker, clean_start=True))
+            sessions.append(await stack.enter_async_context(session))
+        publisher = Publisher(fleet, sessions, pace, options.qos)
+        log.info("simulation_started", run=run, seed=options.seed, topic=options.topic, rate=options.rate)
+        if options.progress:
+            drawing = asyncio.create_task(
+                show_progress(Console(stderr=True), publisher.tally, pace.total),
+                name="simulate-progress",
+            )
+            stack.callback(drawing.cancel)
+        await publisher.run(stop)
+        elapsed_s = publisher.elapsed_s
+        connections = [session.status.connections for session in sessions]
+    tally = publisher.tally
+    acknowledged = tally.acknowledged.total()
+    return Summary(
+        run=run,
+        devices=options.devices,
+        regions=options.regions,
+        connections=options.connections,
+        qos=options.qos,
+        seconds=round(elapsed_s, 3),
+        rate_asked=options.rate,
+        rate_reached=round(acknowledged / elapsed_s, 1) if elapsed_s else 0.0,
+        sent=tally.sent.total(),
+        acknowledged=acknowledged,
+        kinds=counts(tally),
+        readings=tally.readings,
+        repeated=tally.repeated,
+        lost=tally.lost,
+        behind=tally.behind,
+        reconnects=sum(max(0, count - 1) for count in connections),
+        complete=acknowledged + tally.lost == tally.made,
+    )

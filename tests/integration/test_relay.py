@@ -1,0 +1,134 @@
+"""The relay between a real PostgreSQL and a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+
+from contract.events import unwrap
+from gateway import relay as relay_module
+from gateway.ledger import Ledger
+from gateway.relay import Relay
+from runtime.http import Health
+from runtime.mqtt import MqttSession, Subscription, options_from
+from tests.support.write_side import decode, write_side
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import pytest
+
+    from gateway.transaction import Appended
+    from runtime.settings import Settings
+    from tests.support.write_side import WriteSide
+
+
+class Topic:
+    """What a reader of the internal topic sees."""
+
+    def __init__(self, session: MqttSession) -> None:
+        self._session = session
+        self.seen: list[int] = []
+        self.keys: list[str] = []
+
+    async def until(self, n: int) -> None:
+        """Read until row n has come."""
+        async with asyncio.timeout(20):
+            while n not in self.seen:
+                chunk = await self._session.receive()
+                for delivery in chunk.deliveries:
+                    batch = unwrap(delivery.payload)
+                    self.seen.append(batch.n)
+                    self.keys.extend(event.key for event in batch.events)
+                chunk.ack()
+
+
+@asynccontextmanager
+async def running(side: WriteSide, settings: Settings) -> AsyncIterator[tuple[Relay, Topic]]:
+    prefix = settings.events.topic
+    reader = MqttSession(
+        options_from(
+            settings.events_broker(f"{settings.broker.client_id}-reader"),
+            subscriptions=[Subscription(f"{prefix}/+")],
+            clean_start=True,
+        )
+    )
+    outlet = MqttSession(options_from(settings.events_broker(settings.broker.client_id), clean_start=True))
+    ledger = Ledger(CollectorRegistry(), now=lambda: datetime.now(UTC))
+    relay = Relay(outlet, side.pool, lease=side.lease, topic_prefix=prefix, ledger=ledger, health=Health())
+    async with reader, outlet:
+        await reader.connected()
+        yield relay, Topic(reader)
+
+
+async def append(side: WriteSide, *keys: int) -> list[Appended]:
+    rows = []
+    for key in keys:
+        for outcome in await side.store.commit(*decode(b'{"id":%d,"x":1}' % key)):
+            assert outcome.appended is not None
+            rows.append(outcome.appended)
+    return rows
+
+
+async def test_rows_go_out_from_memory_in_order(database: str, settings: Settings) -> None:
+    """Rows that were handed over out of order are published in order, without a look at the table."""
+    async with write_side(database) as side, running(side, settings) as (relay, topic):
+        rows = await append(side, 1, 2, 3)
+        await side.pool.execute("DELETE FROM outbox")
+        task = asyncio.create_task(relay.run())
+        for row in (rows[1], rows[2], rows[0]):
+            relay.offer(row)
+        await topic.until(3)
+        assert topic.seen == [1, 2, 3]
+        await relay.drained()
+        assert (relay.published, relay.behind) == (3, 0)
+        task.cancel()
+
+
+async def test_a_start_reads_what_a_predecessor_left(database: str, settings: Settings) -> None:
+    """What was committed and not published before a restart is published from the table, and then on."""
+    async with write_side(database) as side, running(side, settings) as (relay, topic):
+        await append(side, *range(50))
+        relay.start_after(10, 50)
+        task = asyncio.create_task(relay.run())
+        (row,) = await append(side, 100)
+        relay.offer(row)
+        await topic.until(51)
+        assert topic.seen == list(range(11, 52))
+        task.cancel()
+
+
+async def test_what_memory_does_not_hold_is_read(
+    database: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relay that cannot hold more, and a row that is never handed over, lose nothing."""
+    monkeypatch.setattr(relay_module, "_HELD_BYTES", 300)
+    monkeypatch.setattr(relay_module, "_PATIENCE_S", 0.05)
+    async with write_side(database) as side, running(side, settings) as (relay, topic):
+        rows = await append(side, *range(20))
+        for row in rows[1:]:
+            relay.offer(row)
+        task = asyncio.create_task(relay.run())
+        await topic.until(20)
+        assert topic.seen == list(range(1, 21))
+        assert len(topic.keys) == 20
+        await relay.drained()
+        assert relay._held == {}
+        assert relay._held_bytes == 0
+        task.cancel()
+
+
+async def test_trimmed_rows_are_passed_over(database: str, settings: Settings) -> None:
+    """Rows that every reader has had already and that were trimmed do not stop the relay."""
+    async with write_side(database) as side, running(side, settings) as (relay, topic):
+        await append(side, *range(5))
+        await side.pool.execute("DELETE FROM outbox WHERE n <= 3")
+        relay.start_after(0, 5)
+        task = asyncio.create_task(relay.run())
+        await topic.until(5)
+        assert topic.seen == [4, 5]
+        task.cancel()
