@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from gateway.acks import Acks
 from gateway.batcher import BatchPolicy
 from gateway.decode import Decoder
-from gateway.decode.routes import compile_routes
+from gateway.decode.routes import compile_routes, refuse_own_events
 from gateway.devices import DeviceTracker
 from gateway.lease import Lease
 from gateway.ledger import Ledger
@@ -68,6 +68,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> Ledger:
         Stop: something that no waiting can mend; it says what.
     """
     routes = compile_routes(settings.route)
+    refuse_own_events(routes, settings)
     registry = CollectorRegistry()
     process = _Process(settings, Health(), registry, Ledger(registry, now=_now))
     health = process.health
@@ -164,6 +165,7 @@ async def _work(
     upkeep = Upkeep(
         pool,
         stream=stream,
+        dedup_window_s=duration_s(settings.gateway.dedup_window),
         outbox_retention_s=duration_s(settings.gateway.outbox_retention),
         store=store,
         devices=devices,

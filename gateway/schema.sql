@@ -24,6 +24,23 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.turn_dedup(window_length interval) RETURNS boolean
+    LANGUAGE plpgsql
+    SET lock_timeout TO '2s'
+    AS $$
+DECLARE
+    due boolean;
+    older text;
+BEGIN
+    SELECT turned_at <= now() - window_length, 'message_keys_' || (1 - generation) INTO due, older FROM dedup FOR UPDATE;
+    IF due THEN
+        EXECUTE format('TRUNCATE %I', older);
+        UPDATE dedup SET generation = 1 - generation, turned_at = now();
+    END IF;
+    RETURN due;
+END
+$$;
+
 CREATE TABLE public.dead_letters (
     id bigint NOT NULL,
     received_at timestamp with time zone NOT NULL,

@@ -38,6 +38,7 @@ class Upkeep:
         pool: asyncpg.Pool[asyncpg.Record],
         *,
         stream: int,
+        dedup_window_s: float,
         outbox_retention_s: float,
         store: Store,
         devices: DeviceTracker,
@@ -47,6 +48,7 @@ class Upkeep:
     ) -> None:
         self._pool = pool
         self._stream = stream
+        self._dedup_window = timedelta(seconds=dedup_window_s)
         self._outbox_retention = timedelta(seconds=outbox_retention_s)
         self._store = store
         self._devices = devices
@@ -78,6 +80,8 @@ class Upkeep:
 
     async def _housekeep(self) -> None:
         await self._pool.execute(queries.create_partitions)
+        if await self._pool.fetchval(queries.turn_dedup, self._dedup_window):
+            log.info("dedup_window_turned")
         await self._pool.execute(queries.trim_outbox, self._stream, self._outbox_retention)
 
     async def _summarize(self) -> None:

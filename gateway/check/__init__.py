@@ -7,7 +7,6 @@ findings.
 from __future__ import annotations
 
 import asyncio
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from contract.topics import stream_topic
@@ -53,8 +52,16 @@ async def check(settings: Settings) -> Report:
         "postgres": check_postgres(settings.postgres.dsn, settings.gateway),
         "redis": check_redis(settings.redis),
     }
-    found = await asyncio.gather(*(_collect(name, probe) for name, probe in probes.items()))
-    return Report(list(chain.from_iterable(found)))
+    # Each to its end, whatever another meets: a driver cancelled while it connects complains in the log.
+    found = await asyncio.gather(
+        *(_collect(name, probe) for name, probe in probes.items()), return_exceptions=True
+    )
+    report = Report()
+    for each in found:
+        if isinstance(each, BaseException):
+            raise each
+        report.findings.extend(each)
+    return report
 
 
 async def _collect(component: str, probe: AsyncIterator[Finding]) -> list[Finding]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from contract.topics import stream_topic
 from gateway.decode.names import check_device_id, check_region
 from runtime.errors import ConfigurationError, Reject
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from runtime.settings import Route
+    from runtime.settings import Route, Settings
 
 _NAMES = {"device_id", "region"}
 
@@ -49,6 +50,20 @@ def compile_routes(routes: Sequence[Route]) -> list[CompiledRoute]:
         ConfigurationError: with the route's position and what is wrong with its template.
     """
     return [_compile(route, f"route[{i}].topic") for i, route in enumerate(routes)]
+
+
+def refuse_own_events(routes: Sequence[CompiledRoute], settings: Settings) -> None:
+    """Refuse routes that would feed the gateway its own events, over and over.
+
+    Raises:
+        ConfigurationError: with the route's position.
+    """
+    if settings.events_broker("").host != settings.broker.host:
+        return
+    own = stream_topic(settings.events.topic, settings.gateway.stream)
+    for i, route in enumerate(routes):
+        if route.pattern.fullmatch(own):
+            raise ConfigurationError(f"route[{i}].topic: covers events.topic, so the gateway would read itself")
 
 
 def match(routes: Sequence[CompiledRoute], topic: str) -> Matched:

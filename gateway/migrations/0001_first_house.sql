@@ -99,6 +99,25 @@ CREATE TABLE dedup (
 
 INSERT INTO dedup (generation, turned_at) VALUES (0, now());
 
+-- Begins a new generation when the current one has been filled for a whole window: the older one, in which every key is
+-- at least that old, is emptied and becomes the current. A batch that claimed keys before the turn either commits before it,
+-- because TRUNCATE waits for it, or is refused by the append, which compares generations.
+CREATE FUNCTION turn_dedup(window_length interval) RETURNS boolean
+LANGUAGE plpgsql
+SET lock_timeout = '2s' AS $$
+DECLARE
+    due boolean;
+    older text;
+BEGIN
+    SELECT turned_at <= now() - window_length, 'message_keys_' || (1 - generation) INTO due, older FROM dedup FOR UPDATE;
+    IF due THEN
+        EXECUTE format('TRUNCATE %I', older);
+        UPDATE dedup SET generation = 1 - generation, turned_at = now();
+    END IF;
+    RETURN due;
+END
+$$;
+
 CREATE TABLE devices (
     device_id  text        PRIMARY KEY,
     region     text,

@@ -139,6 +139,7 @@ class Publisher:
 
     Args:
         sessions: open sessions; devices are dealt out over them.
+        tally: counts as it happens.
         clock: the devices' clock, in epoch seconds.
     """
 
@@ -148,10 +149,11 @@ class Publisher:
         sessions: Sequence[Session],
         pace: Pace,
         qos: Qos,
+        tally: Tally,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.tally = Tally()
+        self.tally = tally
         self.started_at: float | None = None
         self._fleet = fleet
         self._pace = pace

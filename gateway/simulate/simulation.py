@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -10,15 +9,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
-from rich.console import Console
 
 from gateway.simulate.devices import Fleet, Shares, run_id
 from gateway.simulate.pace import Pace
-from gateway.simulate.publisher import Publisher
-from gateway.simulate.summary import Summary, counts, show_progress
+from gateway.simulate.progress import progress_bar
+from gateway.simulate.publisher import Publisher, Tally
+from gateway.simulate.summary import Summary, counts
 from runtime.mqtt import MqttSession, options_from
 
 if TYPE_CHECKING:
+    import asyncio
+
     from runtime.mqtt import Session
     from runtime.mqtt.port import Qos
     from runtime.settings import Settings
@@ -67,24 +68,20 @@ async def simulate(settings: Settings, options: Options, stop: asyncio.Event) ->
         seed=options.seed,
     )
     pace = Pace(options.rate, messages=options.messages, seconds=options.seconds)
+    tally = Tally()
     async with AsyncExitStack() as stack:
+        if options.progress:
+            await stack.enter_async_context(progress_bar(tally, pace.total))
         sessions: list[Session] = []
         for index in range(options.connections):
             broker = msgspec.structs.replace(settings.broker, client_id=f"simulate-{run}-{index}")
             session = MqttSession(options_from(broker, clean_start=True))
             sessions.append(await stack.enter_async_context(session))
-        publisher = Publisher(fleet, sessions, pace, options.qos)
+        publisher = Publisher(fleet, sessions, pace, options.qos, tally)
         log.info("simulation_started", run=run, seed=options.seed, topic=options.topic, rate=options.rate)
-        if options.progress:
-            drawing = asyncio.create_task(
-                show_progress(Console(stderr=True), publisher.tally, pace.total),
-                name="simulate-progress",
-            )
-            stack.callback(drawing.cancel)
         await publisher.run(stop)
         elapsed_s = publisher.elapsed_s
         connections = [session.status.connections for session in sessions]
-    tally = publisher.tally
     acknowledged = tally.acknowledged.total()
     return Summary(
         run=run,

@@ -1,24 +1,18 @@
-"""What a simulation ends with: the numbers for a person or a program, and a progress bar before."""
+"""What a simulation ends with: the numbers, for a person or for a program."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.console import Group
 from rich.table import Table
 
 from gateway.simulate.devices import Kind
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from gateway.simulate.publisher import Tally
-
-_REFRESH_S = 0.2
 
 
 class Count(msgspec.Struct, frozen=True):
@@ -98,34 +92,3 @@ def render(summary: Summary) -> Group:
         if number:
             notes.append(f"{number:,} {meaning}")
     return Group(table, *notes)
-
-
-async def show_progress(console: Console, tally: Tally, total: int | None) -> None:
-    """Draw a progress bar until cancelled.
-
-    Args:
-        console: where to draw.
-        tally: read at each refresh.
-        total: how many messages there will be, or None when nobody knows.
-    """
-    bar = Progress(
-        SpinnerColumn(),
-        BarColumn(),
-        TextColumn("{task.fields[sent]:,} sent  {task.completed:,} acknowledged"),
-        TextColumn("{task.fields[behind]}", style="yellow"),
-        TimeElapsedColumn(),
-        console=console,
-    )
-    with bar:
-        task = bar.add_task("", total=total, sent=0, behind="")
-        try:
-            while True:
-                _update(bar, task, tally)
-                await asyncio.sleep(_REFRESH_S)
-        finally:
-            _update(bar, task, tally)
-
-
-def _update(bar: Progress, task: TaskID, tally: Tally) -> None:
-    behind = f"{tally.behind:,} behind" if tally.behind > tally.sent.total() // 10 else ""
-    bar.update(task, completed=tally.acknowledged.total(), sent=tally.sent.total(), behind=behind)

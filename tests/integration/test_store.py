@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -103,6 +104,40 @@ async def test_keys_of_the_older_generation_are_still_known(side: WriteSide) -> 
     (outcome,) = await side.store.commit(*decode(reading("1", 1), reading("2", 3), reading("3", 3)))
     assert (outcome.committed, outcome.duplicates, len(outcome.dead_letters)) == (1, 1, 1)
     assert await side.pool.fetchval("SELECT count(*) FROM message_keys_1") == 1
+
+
+async def test_the_window_turns_under_load(side: WriteSide) -> None:
+    """Turns between and beside batches neither store a key twice within the window nor lose a batch."""
+    payloads = [reading(str(i), i) for i in range(200)]
+    done = asyncio.Event()
+
+    async def write() -> int:
+        outcomes = [await side.store.commit(*decode(*payloads)) for _ in range(15)]
+        return sum(part.committed for outcome in outcomes for part in outcome)
+
+    async def turn() -> int:
+        turns = 0
+        while not done.is_set():
+            due = timedelta(0) if turns == 0 else timedelta(hours=1)
+            turns += await side.pool.fetchval("SELECT turn_dedup($1)", due)
+        return turns
+
+    turning = asyncio.create_task(turn())
+    committed = sum(await asyncio.gather(*(write() for _ in range(3))))
+    done.set()
+    assert await turning == 1
+    assert committed == 200
+    assert await side.pool.fetchval("SELECT count(*) FROM measurements") == 200
+
+
+async def test_keys_are_forgotten_after_the_window(side: WriteSide) -> None:
+    """A key is known for a whole window after it was stored, and forgotten at the second turn."""
+    await side.store.commit(*decode(reading("1", 1)))
+    assert await side.pool.fetchval("SELECT turn_dedup('1 hour')") is False
+    for expected in (0, 1):
+        assert await side.pool.fetchval("SELECT turn_dedup('0')") is True
+        (outcome,) = await side.store.commit(*decode(reading("1", 1)))
+        assert outcome.committed == expected
 
 
 async def test_text_that_copy_would_read_otherwise(side: WriteSide) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.decode.routes import compile_routes, match
+from gateway.decode.routes import compile_routes, match, refuse_own_events
 from runtime.errors import ConfigurationError, Reject
-from runtime.settings import Route
+from runtime.settings import Events, Route, Settings
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,15 @@ def test_impossible_templates(template: str, complaint: str) -> None:
     with pytest.raises(ConfigurationError, match=r"route\[1\].topic: .*") as refused:
         compile_routes([Route(), Route(topic=template)])
     assert complaint in str(refused.value)
+
+
+@pytest.mark.parametrize("template", ["#", "gateway/events/v1/+", "gateway/#"])
+def test_own_events_are_refused(template: str) -> None:
+    """A route that covers the internal topic on the same broker is refused: each batch would make another."""
+    routes = compile_routes([Route(), Route(topic=template)])
+    with pytest.raises(ConfigurationError, match=r"route\[1\].topic: covers events.topic"):
+        refuse_own_events(routes, Settings())
+    refuse_own_events(routes, Settings(events=Events(host="elsewhere")))
 
 
 def test_first_match_wins() -> None:
