@@ -51,6 +51,7 @@ _RETRY = (
     "57",  # shutting down, starting up, cancelled
     "58",  # the server's own I/O
 )
+_GONE = ("closed", "closing", "released back to the pool")
 _DATA = (
     "21",  # cardinality
     "22",  # a value is out of range, malformed or not representable
@@ -91,15 +92,16 @@ async def open_pool(
         ConfigurationError: the URL is malformed or asks for something impossible.
     """
     try:
-        return await asyncpg.create_pool(
+        pool = await asyncpg.create_pool(
             dsn,
-            min_size=1,
+            min_size=0,  # with a floor asyncpg reconnects by itself while the server is away, and logs it
             max_size=max_size,
             timeout=_CONNECT_TIMEOUT_S,
             command_timeout=_COMMAND_TIMEOUT_S,
             reset=_keep_as_it_is,
             server_settings={**_SERVER_SETTINGS, "application_name": name, **(settings or {})},
         )
+        await pool.release(await pool.acquire())
     except ValueError as error:
         raise _malformed(error) from None  # the cause may quote parts of the password
     except ERRORS as error:
@@ -107,6 +109,7 @@ async def open_pool(
         if retry is None:
             raise Stop(f"postgres: {_one_line(error)}") from error
         raise Retry("postgres", f"{address(dsn)}: {retry.reason}") from error
+    return pool
 
 
 @contextlib.asynccontextmanager
@@ -129,7 +132,7 @@ def as_retry(error: BaseException) -> Retry | None:
         mends = (error.sqlstate or "").startswith(_RETRY)
     elif isinstance(error, asyncpg.InterfaceError):
         # The library's own refusals have no code; those of a connection or pool that is gone all say so.
-        mends = "closed" in str(error) or "closing" in str(error)
+        mends = any(word in str(error) for word in _GONE)
     else:
         # An internal error is a connection whose state the client lost track of; a new one has none.
         mends = isinstance(
@@ -231,7 +234,7 @@ async def _keep_as_it_is(connection: object) -> None:
 
 
 def _malformed(error: ValueError) -> ConfigurationError:
-    advice = "expected a URL such as postgresql://user:password@host:5432/database, special characters as %XX"
+    advice = "expected a URL such as postgresql://user@host:5432/database, special characters as %XX"
     known = isinstance(error, asyncpg.ClientConfigurationError) and not str(error).startswith("invalid DSN")
     return ConfigurationError(f"postgres.dsn: {_one_line(error) if known else advice}")
 

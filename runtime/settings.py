@@ -1,8 +1,10 @@
-"""Configuration: one TOML file, every key also an environment variable, all of it checked before anything starts.
+"""Configuration: one TOML file, every key also an environment variable, all checked before anything starts.
 
-Precedence, highest first: `EDGE_<SECTION>_<KEY>`, the file, the defaults below, which work against servers on
-localhost. A secret can be read from a file by naming it `<key>_file`. Unknown keys, wrong types and impossible values
-raise `ConfigurationError` with the key's path.
+Precedence, highest first: `EDGE_<SECTION>_<KEY>` (`EDGE_ROUTE` is a JSON array of what `[[route]]` holds),
+the file, the defaults below, which work against servers on localhost. A secret can be read from a file by
+naming it `<key>_file`. Unknown keys, wrong types and impossible values raise `ConfigurationError` with the
+key's path. `runtime.configuration` does the reading; here stands what there is to configure, and which
+combinations are impossible.
 """
 
 from __future__ import annotations
@@ -10,26 +12,48 @@ from __future__ import annotations
 import os
 import re
 import ssl
-import tomllib
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from runtime import configuration
 from runtime.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-Port = Annotated[int, Meta(ge=1, le=65535)]
-Positive = Annotated[int, Meta(ge=1)]
-Text = Annotated[str, Meta(min_length=1)]
-Duration = Annotated[str, Meta(pattern=r"^[1-9][0-9]*(ms|s|m|h|d)$")]
-HostPort = Annotated[str, Meta(pattern=r"^[^:\s]+:[0-9]{1,5}$|^\[[0-9a-fA-F:]+\]:[0-9]{1,5}$")]
-Topic = Annotated[str, Meta(pattern=r"^[^+#\x00]+$", max_length=1000)]
+# `description` is what an error message says was expected.
+Port = Annotated[int, Meta(ge=1, le=65535, description="a port from 1 to 65535")]
+Text = Annotated[str, Meta(min_length=1, description="text that is not empty")]
+ClientId = Annotated[str, Meta(min_length=1, max_length=128, description="1 to 128 characters")]
+Duration = Annotated[
+    str,
+    Meta(
+        pattern=r"^[1-9][0-9]*(ms|s|m|h|d)$",
+        description='a duration such as "250ms", "90s", "15m", "24h" or "7d"',
+    ),
+]
+HostPort = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^:\s]+:[0-9]{1,5}$|^\[[0-9a-fA-F:]+\]:[0-9]{1,5}$",
+        description='an address such as "127.0.0.1:9101" or "[::1]:9101"',
+    ),
+]
+Topic = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^+#\x00]+$",
+        max_length=1000,
+        description="a topic of 1 to 1000 characters without + and #",
+    ),
+]
 
 _DURATION_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_SECRETS = frozenset({"password", "dsn", "url"})
+_LONGEST_DURATION_S = 3650 * 86_400  # below the 2^32 - 1 seconds of an MQTT session (MQTT5 §3.1.2.11.2)
 
 
 def duration_s(text: str) -> float:
@@ -45,7 +69,14 @@ def host_port(text: str) -> tuple[str, int]:
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A section of the file: unknown keys are refused."""
+    """A section of the file: unknown keys are refused, and secrets stay out of its `repr`."""
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{name}={'***' if name in _SECRETS and value else repr(value)}"
+            for name, value in msgspec.structs.asdict(self).items()
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 class Broker(Section, frozen=True):
@@ -54,7 +85,7 @@ class Broker(Section, frozen=True):
     host: Text = "127.0.0.1"
     port: Port = 1883
     driver: Literal["auto", "mqtt5", "aiomqtt"] = "auto"
-    client_id: Annotated[str, Meta(min_length=1, max_length=128)] = "gateway-0"
+    client_id: ClientId = "gateway-0"
     username: str = ""
     password: str = ""
     password_file: str = ""
@@ -98,7 +129,7 @@ class Postgres(Section, frozen=True):
 class Redis(Section, frozen=True):
     """The view: statistics per device and region.
 
-    `prefix` goes before every key. With Redis Cluster set a hash tag, such as `{edge}:`, so that all keys share a slot.
+    `prefix` goes before every key. With Redis Cluster set a hash tag such as `{edge}:`: all keys in one slot.
     """
 
     url: Text = "redis://127.0.0.1:6379/0"
@@ -126,7 +157,7 @@ class Projector(Section, frozen=True):
     """The read side."""
 
     http: HostPort = "127.0.0.1:9102"
-    client_id: Annotated[str, Meta(min_length=1, max_length=128)] = "projector-0"
+    client_id: ClientId = "projector-0"
     shutdown_timeout: Duration = "10s"
 
 
@@ -170,21 +201,17 @@ def load(path: str | Path | None = None, environ: Mapping[str, str] | None = Non
     Raises:
         ConfigurationError: with the key's path and what would be right.
     """
-    environ = os.environ if environ is None else environ
-    path = path or environ.get("EDGE_CONFIG") or None
-    raw = _read_file(Path(path)) if path else {}
-    _merge_environment(raw, environ)
-    try:
-        settings = msgspec.convert(raw, Settings)
-    except msgspec.ValidationError as error:
-        raise ConfigurationError(_explain(error)) from error
-    settings = _read_secrets(settings)
+    settings = configuration.read(Settings, path, os.environ if environ is None else environ)
     _check(settings)
     return settings
 
 
-def tls_context(broker: Broker) -> ssl.SSLContext | None:
+def tls_context(broker: Broker, section: str = "broker") -> ssl.SSLContext | None:
     """Build the TLS context that a broker section asks for; None without TLS.
+
+    Args:
+        broker: `[broker]`, or what `Settings.events_broker` returns.
+        section: its name in the file, for the message.
 
     Raises:
         ConfigurationError: a certificate or key file cannot be used.
@@ -196,91 +223,40 @@ def tls_context(broker: Broker) -> ssl.SSLContext | None:
         if broker.tls_cert_file:
             context.load_cert_chain(broker.tls_cert_file, broker.tls_key_file or None)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"broker.tls: cannot use the certificate files: {error}") from error
+        raise ConfigurationError(f"{section}.tls: cannot use the certificate files: {error}") from error
     return context
 
 
-def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot read the configuration file: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
-
-
-def _merge_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
-    known = {
-        f"EDGE_{section.name}_{field.name}".upper(): (section.name, field)
-        for section in msgspec.structs.fields(Settings)
-        if isinstance(section.type, type) and issubclass(section.type, Section)
-        for field in msgspec.structs.fields(section.type)
-    }
-    for variable, text in environ.items():
-        if not variable.startswith("EDGE_") or variable == "EDGE_CONFIG":
-            continue
-        if variable not in known:
-            raise ConfigurationError(f"{variable}: no such setting; {_suggest(variable, list(known))}")
-        section, field = known[variable]
-        try:
-            value = msgspec.convert(text, field.type, strict=False)
-        except msgspec.ValidationError as error:
-            raise ConfigurationError(f"{variable} ({section}.{field.name}): {error}") from error
-        table = raw.setdefault(section, {})
-        if not isinstance(table, dict):
-            raise ConfigurationError(f"{section}: expected a table [{section}]")
-        table[field.name] = value
-
-
-def _suggest(name: str, known: list[str]) -> str:
-    import difflib  # noqa: PLC0415  # only on the way to an error message
-
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else "see the configuration table in README.md"
-
-
-def _explain(error: msgspec.ValidationError) -> str:
-    text = str(error)
-    message, _, where = text.rpartition(" - at `$")
-    path = where.rstrip("`").lstrip(".")
-    if not message:
-        message, path = text, ""
-    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", message)
-    if unknown:
-        name = unknown[1]
-        section = getattr(Settings(), path, None) if path else Settings()
-        section = Route() if path.startswith("route") else section
-        names = list(section.__struct_fields__) if isinstance(section, Section) else []
-        return f"{path + '.' if path else ''}{name}: no such key; {_suggest(name, names)}"
-    return f"{path or 'configuration'}: {message}"
-
-
-def _read_secrets(settings: Settings) -> Settings:
-    changes: dict[str, Section] = {}
-    for section_name, key in (("broker", "password"), ("events", "password"), ("postgres", "dsn"), ("redis", "url")):
-        section = getattr(settings, section_name)
-        source = getattr(section, f"{key}_file")
-        if not source:
-            continue
-        try:
-            secret = Path(source).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"{section_name}.{key}_file: cannot read {source}: {error}") from error
-        changes[section_name] = msgspec.structs.replace(section, **{key: secret})
-    return msgspec.structs.replace(settings, **changes)
-
-
 def _check(settings: Settings) -> None:
-    for section in ("gateway", "projector"):
-        address = getattr(settings, section).http
-        if host_port(address)[1] > 65535:  # noqa: PLR2004  # the largest TCP port
-            raise ConfigurationError(f"{section}.http: port of {address!r} is beyond 65535")
+    """Refuse what no single key shows to be impossible."""
+    for name in ("gateway", "projector"):
+        if host_port(getattr(settings, name).http)[1] > 65535:  # noqa: PLR2004  # the largest TCP port
+            raise ConfigurationError(f"{name}.http: the port is beyond 65535")
+    for name, section in (
+        ("broker", settings.broker),
+        ("gateway", settings.gateway),
+        ("projector", settings.projector),
+    ):
+        for field in msgspec.structs.fields(section):
+            if field.type is Duration and duration_s(getattr(section, field.name)) > _LONGEST_DURATION_S:
+                raise ConfigurationError(f'{name}.{field.name}: longer than ten years, "3650d"')
+    if duration_s(settings.broker.session_expiry) < 1:
+        raise ConfigurationError('broker.session_expiry: shorter than "1s" keeps no session')
     if not settings.route:
         raise ConfigurationError("route: at least one [[route]] is needed; leave it out for the default")
-    broker = settings.broker
-    if broker.transport == "websockets" and broker.driver == "mqtt5":
-        raise ConfigurationError('broker.transport: "websockets" needs driver "aiomqtt" or "auto"')
-    if broker.tls_key_file and not broker.tls_cert_file:
-        raise ConfigurationError("broker.tls_key_file: needs broker.tls_cert_file beside it")
+    _check_broker("broker", settings.broker, settings.broker)
+    _check_broker("events", settings.events, settings.events_broker(settings.broker.client_id))
+    if settings.projector.client_id == settings.broker.client_id:
+        raise ConfigurationError(
+            "projector.client_id: equal to broker.client_id, so each would end the other's session"
+        )
+
+
+def _check_broker(name: str, section: Broker | Events, merged: Broker) -> None:
+    if merged.transport == "websockets" and merged.driver == "mqtt5":
+        raise ConfigurationError(f'{name}.transport: "websockets" needs driver "aiomqtt" or "auto"')
+    if merged.tls_key_file and not merged.tls_cert_file:
+        raise ConfigurationError(f"{name}.tls_key_file: needs {name}.tls_cert_file beside it")
+    for key in ("tls_ca_file", "tls_cert_file"):
+        if getattr(section, key) and not merged.tls:
+            raise ConfigurationError(f"{name}.{key}: has no effect without {name}.tls = true")

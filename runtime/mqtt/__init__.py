@@ -1,0 +1,80 @@
+"""MQTT for the house: `port` says what a session promises, `MqttSession` keeps it.
+
+Inside: `session` holds the connection loop, `inbox` what waits for `receive`, `mqtt5` and `aiomqtt` the two
+drivers of one connection, `outgoing` what is being published on it, `reader` and `wire` the bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runtime.mqtt.port import (
+    Chunk,
+    Delivery,
+    Disconnected,
+    DriverName,
+    Message,
+    Qos,
+    Session,
+    SessionOptions,
+    SessionStatus,
+    Subscription,
+)
+from runtime.mqtt.session import MqttSession
+from runtime.settings import Broker, duration_s, tls_context
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "Chunk",
+    "Delivery",
+    "Disconnected",
+    "DriverName",
+    "Message",
+    "MqttSession",
+    "Qos",
+    "Session",
+    "SessionOptions",
+    "SessionStatus",
+    "Subscription",
+    "options_from",
+]
+
+
+def options_from(
+    broker: Broker,
+    *,
+    subscriptions: Sequence[Subscription] = (),
+    stale_filters: Sequence[str] = (),
+    clean_start: bool = False,
+) -> SessionOptions:
+    """Session options for a broker section of the configuration.
+
+    Args:
+        broker: the section, checked.
+        subscriptions: what to subscribe.
+        stale_filters: what an earlier configuration subscribed and this one does not.
+        clean_start: begin with a new session each time, and leave none behind.
+
+    Raises:
+        ConfigurationError: a certificate or key file cannot be used.
+    """
+    return SessionOptions(
+        host=broker.host,
+        port=broker.port,
+        client_id=broker.client_id,
+        driver=broker.driver,
+        username=broker.username or None,
+        password=broker.password or None,
+        tls=tls_context(broker),
+        transport=broker.transport,
+        websocket_path=broker.websocket_path,
+        keepalive_s=broker.keepalive_s,
+        clean_start=clean_start,
+        session_expiry_s=0 if clean_start else int(duration_s(broker.session_expiry)),
+        receive_maximum=broker.receive_maximum,
+        max_packet_bytes=broker.max_packet_bytes,
+        subscriptions=tuple(subscriptions),
+        stale_filters=tuple(stale_filters),
+    )

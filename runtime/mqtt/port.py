@@ -1,21 +1,22 @@
 """What the rest of the house knows of MQTT: one session, whichever driver carries it.
 
-A *session* outlives its network connections. It connects, subscribes, reconnects with backoff and tells its state; a
-*chunk* is what one read of the socket brought, and carries its own acknowledgement. The broker is authoritative for
-what is unacknowledged: whatever was not acked on the connection that delivered it will be delivered again.
+A *session* outlives its network connections. It connects, subscribes, reconnects with backoff and tells its
+state; a *chunk* is what one read of the socket brought, and carries its own acknowledgement. The broker is
+authoritative for what is unacknowledged: whatever was not acked on the connection that delivered it will be
+delivered again.
 
-- `Chunk.ack()` acknowledges on the connection that delivered the chunk and on no other: packet identifiers are
-  per connection, so a late ack on a new connection could acknowledge a different message. When the connection is
-  gone the call does nothing, because the broker delivers again.
-- Chunks must be acknowledged in the order in which `Session.receive` returned them (MQTT-4.6.0-2); inside a chunk the
-  driver keeps the order.
+- `Chunk.ack()` acknowledges on the connection that delivered the chunk and on no other: packet identifiers
+  are per connection, so a late ack on a new connection could acknowledge a different message. When the
+  connection is gone the call does nothing, because the broker delivers again.
+- Chunks must be acknowledged in the order in which `Session.receive` returned them (MQTT-4.6.0-2); inside a
+  chunk the driver keeps the order.
 - QoS 0 needs no ack; when more of it waits than `max_pending_messages`, the oldest is dropped and counted.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from runtime.errors import Retry
 
@@ -28,7 +29,7 @@ Qos = Literal[0, 1, 2]
 
 
 class Delivery(Protocol):
-    """One application message as the broker delivered it. Read only; `mqtt5.PublishPacket` is one as it stands."""
+    """One application message as the broker delivered it, read only."""
 
     @property
     def topic(self) -> str:
@@ -63,7 +64,7 @@ class Chunk(Protocol):
         """At least one delivery, in order of arrival."""
 
     def ack(self) -> None:
-        """Acknowledge every QoS 1 and 2 delivery of the chunk, on the connection that brought it, in one write.
+        """Acknowledge every QoS 1 and 2 delivery of the chunk in one write, where it came from.
 
         Idempotent. Does nothing when that connection is gone.
         """
@@ -93,12 +94,13 @@ class SessionOptions:
     """How to reach a broker and what session to keep there.
 
     Attributes:
-        session_expiry_s: how long the broker keeps the session after a disconnect, in seconds. MQTT 3.1.1 knows only
-            0 (clean session) and for ever.
-        receive_maximum: unacknowledged QoS 1 and 2 deliveries the broker may have under way to us (MQTT5 §3.1.2.11.3).
+        session_expiry_s: how long the broker keeps the session after a disconnect, in seconds. MQTT 3.1.1
+            knows only 0 (clean session) and for ever.
+        receive_maximum: unacknowledged QoS 1 and 2 deliveries the broker may have under way to us (MQTT5
+            §3.1.2.11.3).
         max_pending_messages: QoS 0 deliveries held for `receive` before the oldest is dropped.
-        stale_filters: filters that an earlier configuration subscribed and this one does not; unsubscribed when the
-            broker still has the session.
+        stale_filters: filters that an earlier configuration subscribed and this one does not; unsubscribed
+            when the broker still has the session.
         tls: a ready SSL context, or None for plain TCP.
         transport: `websockets` needs the `aiomqtt` driver.
     """
@@ -133,8 +135,8 @@ class SessionStatus:
         reason: why it is not connected, in one line; empty while it is.
         driver: the driver in use (`mqtt5` or `aiomqtt`); empty before the first connection.
         connections: how many connections have been established so far.
-        sessions_lost: reconnects at which the broker no longer had the session (`session_present=0`): whatever
-            it had queued for us is gone.
+        sessions_lost: reconnects at which the broker no longer had the session (`session_present=0`):
+            whatever it had queued for us is gone.
         dropped_qos0: QoS 0 deliveries dropped because nobody took them in time.
         taken_over: connections that the broker ended because another client used our client id.
     """
@@ -161,16 +163,18 @@ class Disconnected(Retry):
 
 
 class Session(Protocol):
-    """One MQTT session. Use as an async context manager: entering starts the connection loop without waiting for it.
+    """One MQTT session, used as an async context manager.
 
-    Leaving sends DISCONNECT without ending the session at the broker (clean_start false) and awaits its tasks.
+    Entering starts the connection loop without waiting for it.
+    Leaving sends DISCONNECT without ending the session at the broker (clean_start false) and awaits its
+    tasks.
     """
 
     @property
     def status(self) -> SessionStatus:
         """The session's state now."""
 
-    async def __aenter__(self) -> Session:
+    async def __aenter__(self) -> Self:
         """Start the connection loop in the background."""
 
     async def __aexit__(self, *exc: object) -> None:
@@ -182,14 +186,15 @@ class Session(Protocol):
     async def receive(self) -> Chunk:
         """Wait for deliveries and return what has arrived together.
 
-        Survives reconnects: it just keeps waiting. Raises `Stop` when the connection loop met something that no retry
-        can mend.
+        Survives reconnects: it just keeps waiting. Raises `Stop` when the connection loop met something that
+        no retry can mend.
         """
 
     def stop_receiving(self) -> None:
         """Take no more deliveries, while acks and publishes go on: the first step of a soft stop.
 
-        Deliveries not yet returned by `receive` stay unacknowledged; a `receive` that waits is cancelled by its owner.
+        Deliveries not yet returned by `receive` stay unacknowledged; a `receive` that waits is cancelled by
+        its owner.
         """
 
     async def publish(self, messages: Sequence[Message]) -> None:
@@ -199,6 +204,6 @@ class Session(Protocol):
 
         Raises:
             Disconnected: not connected, or the connection went before every ack arrived.
-            Reject: the broker refused a message with a reason code of 0x80 or more; reason `refused_by_broker`. All
-                others of the batch were still sent.
+            Reject: the broker refused a message with a reason code of 0x80 or more; reason
+                `refused_by_broker`. All others of the batch were still sent.
         """

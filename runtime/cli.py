@@ -1,0 +1,70 @@
+"""What the commands of both wings share: options, loading the configuration, exit codes.
+
+Only what parses the command line is imported here; a command imports what it runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+
+import click
+
+from runtime import logs, settings
+from runtime.errors import Retry, Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+
+_OPTIONS = (
+    click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        envvar="EDGE_CONFIG",
+        show_envvar=True,
+        metavar="FILE",
+        help="TOML file; without one, defaults for servers on localhost.",
+    ),
+    click.option(
+        "--log-format",
+        type=click.Choice(["auto", "console", "json"]),
+        default="auto",
+        show_default=True,
+        help="auto: coloured on a terminal, JSON lines elsewhere.",
+    ),
+    click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info",
+        show_default=True,
+    ),
+)
+
+
+def with_settings(command: Callable[Concatenate[settings.Settings, P], int | None]) -> Callable[..., Any]:
+    """Decorate a click command: adds the shared options and calls it with the checked settings first.
+
+    The command's result is its exit code, None for 0. `Stop` and an escaped `Retry` become a line on stderr
+    (`error: <key or component>: <reason>`) and their exit code.
+    """
+
+    @functools.wraps(command)
+    def run(
+        config: Path | None, log_format: logs.Format, log_level: str, *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        logs.configure(log_format, log_level)
+        try:
+            code = command(settings.load(config), *args, **kwargs)
+        except (Stop, Retry) as error:
+            click.echo(f"error: {logs.mask(str(error))}", err=True)
+            code = getattr(error, "exit_code", 1)
+        sys.exit(code or 0)
+
+    decorated: Callable[..., Any] = run
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated

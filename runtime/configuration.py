@@ -1,0 +1,215 @@
+"""How a TOML file and the environment become a checked struct, and how a mistake in them is said.
+
+Knows no key by name: what there is to configure stands in the struct given (`runtime.settings.Settings`). A
+value is never quoted in a message unless its field allows only a list of words, so that no secret leaves
+through an error.
+
+- Environment over file: `EDGE_<SECTION>_<KEY>`; a list of tables is `EDGE_<KEY>`, in JSON.
+- A section with the keys `x` and `x_file` takes `x` from that file, without the white space around it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+import typing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+
+import msgspec
+
+from runtime.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+S = TypeVar("S", bound=msgspec.Struct)
+Raw = dict[str, Any]
+
+PREFIX = "EDGE_"
+FILE_VARIABLE = "EDGE_CONFIG"
+
+
+def read(schema: type[S], path: str | Path | None, environ: Mapping[str, str]) -> S:
+    """Read the file if there is one, put the environment over it, fetch secrets from files, check types.
+
+    Args:
+        schema: a struct whose fields are sections (structs) or lists of structs.
+        path: the TOML file; None looks at `EDGE_CONFIG` and then does without one.
+        environ: the environment; variables without the prefix `EDGE_` are not looked at.
+
+    Raises:
+        ConfigurationError: with the key's path and what would be right.
+    """
+    path = path or environ.get(FILE_VARIABLE) or None
+    raw = _read_file(Path(path)) if path else {}
+    _merge_environment(raw, schema, environ)
+    _read_secrets(raw, schema)
+    try:
+        return msgspec.convert(raw, schema)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(_explain(error, schema)) from None
+
+
+def _read_file(path: Path) -> Raw:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot read the configuration file: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
+
+
+class _Variable(NamedTuple):
+    """Where an environment variable's value goes; `key` is None for a value in JSON that is a whole list."""
+
+    section: str
+    key: str | None
+    type: Any
+
+
+def _merge_environment(raw: Raw, schema: type[msgspec.Struct], environ: Mapping[str, str]) -> None:
+    known = dict(_variables(schema))
+    given = {
+        name: text for name, text in environ.items() if name.startswith(PREFIX) and name != FILE_VARIABLE
+    }
+    for name, text in given.items():
+        if name not in known:
+            raise ConfigurationError(f"{name}: no such setting; {_suggest(name, list(known))}")
+        section, key, kind = known[name]
+        if key is None:
+            raw[section] = _from_json(name, text)
+            continue
+        table = raw.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise ConfigurationError(f"{section}: expected a table")
+        table[key] = _from_text(name, f"{section}.{key}", text, kind)
+        # A secret replaces either form that the file has of it, itself and `<key>_file`.
+        twin = name.removesuffix("_FILE") if name.endswith("_FILE") else f"{name}_FILE"
+        if twin in known and twin not in given:
+            table.pop(known[twin].key, None)
+
+
+def _variables(schema: type[msgspec.Struct]) -> Iterator[tuple[str, _Variable]]:
+    for section in msgspec.structs.fields(schema):
+        if _is_struct(section.type):
+            for field in msgspec.structs.fields(section.type):
+                name = f"{PREFIX}{section.name}_{field.name}".upper()
+                yield name, _Variable(section.name, field.name, field.type)
+        else:
+            yield f"{PREFIX}{section.name}".upper(), _Variable(section.name, None, section.type)
+
+
+def _from_text(variable: str, where: str, text: str, kind: Any) -> Any:  # noqa: ANN401  # any field's value
+    for strict in (True, False):  # as it stands if it can be: "null" is a password, not the lack of one
+        try:
+            return msgspec.convert(text, kind, strict=strict)
+        except msgspec.ValidationError as error:
+            message = str(error)
+    raise ConfigurationError(f"{variable} ({where}): {_expected(message, kind)}")
+
+
+def _from_json(variable: str, text: str) -> Any:  # noqa: ANN401  # checked with the rest
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"{variable}: not valid JSON: {error}") from None
+    if not isinstance(value, list):
+        raise ConfigurationError(
+            f'{variable}: expected a JSON array of objects, such as [{{"key": "value"}}]'
+        )
+    return value
+
+
+def _read_secrets(raw: Raw, schema: type[msgspec.Struct]) -> None:
+    for section in msgspec.structs.fields(schema):
+        table = raw.get(section.name)
+        if not _is_struct(section.type) or not isinstance(table, dict):
+            continue
+        for key in section.type.__struct_fields__:
+            source = table.get(f"{key}_file")
+            if (
+                f"{key}_file" not in section.type.__struct_fields__
+                or not source
+                or not isinstance(source, str)
+            ):
+                continue
+            if table.get(key):
+                raise ConfigurationError(
+                    f"{section.name}.{key}: set either this or {section.name}.{key}_file"
+                )
+            table[key] = _read_secret(f"{section.name}.{key}_file", source)
+
+
+def _read_secret(where: str, source: str) -> str:
+    try:
+        secret = Path(source).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigurationError(f"{where}: cannot read {source}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{where}: {source} is not UTF-8") from None  # the cause quotes the bytes
+    if not secret:
+        raise ConfigurationError(f"{where}: {source} is empty")
+    return secret
+
+
+def _explain(error: msgspec.ValidationError, schema: type[msgspec.Struct]) -> str:
+    message, _, where = str(error).partition(" - at `$")
+    path = where.rstrip("`").lstrip(".")
+    kind = _type_at(schema, path)
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", message, re.DOTALL):
+        names = list(kind.__struct_fields__) if _is_struct(kind) else []
+        what = "key" if path else "section"
+        return f"{path + '.' if path else ''}{unknown[1]}: no such {what}; {_suggest(unknown[1], names)}"
+    if _is_struct(kind):
+        return f"{path}: expected a table"
+    if _element(kind) is not None:
+        return f"{path}: expected a list of tables, [[{path}]]"
+    return f"{path}: {_expected(message, kind)}"
+
+
+def _expected(message: str, kind: Any) -> str:  # noqa: ANN401  # any annotation
+    """Say in a person's words what msgspec said of a value of this type."""
+    words = [str(word) for literal in _parts(kind, Literal) for word in typing.get_args(literal)]
+    if words and "enum" in message:
+        return f"expected one of {', '.join(words)}, got {message.rpartition('enum value ')[2]}"
+    descriptions = [meta.description for meta in _parts(kind, msgspec.Meta) if meta.description]
+    _, got, found = message.partition(", got ")
+    if descriptions:
+        return f"expected {descriptions[0]}{got}{found.replace('`', '')}"
+    return message.replace("`", "").replace("Expected", "expected", 1).replace("bool", "true or false")
+
+
+def _parts(kind: Any, wanted: Any) -> Iterator[Any]:  # noqa: ANN401  # any annotation
+    """Every `Meta` or `Literal` inside an annotation."""
+    if typing.get_origin(kind) is wanted or (isinstance(wanted, type) and isinstance(kind, wanted)):
+        yield kind
+    for part in typing.get_args(kind):
+        yield from _parts(part, wanted)
+
+
+def _type_at(schema: Any, path: str) -> Any:  # noqa: ANN401  # any annotation
+    """The annotation at a path such as `broker.port` or `route[0].qos`."""
+    kind: Any = schema
+    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+|\.\.\.)\]", path):
+        if index:
+            kind = _element(kind)
+        elif _is_struct(kind):
+            kind = next((field.type for field in msgspec.structs.fields(kind) if field.name == name), None)
+    return kind
+
+
+def _element(kind: Any) -> Any:  # noqa: ANN401  # any annotation
+    return typing.get_args(kind)[0] if typing.get_origin(kind) in {tuple, list} else None
+
+
+def _is_struct(kind: Any) -> bool:  # noqa: ANN401  # any annotation
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _suggest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else "see the configuration table in README.md"

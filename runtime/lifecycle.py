@@ -1,0 +1,213 @@
+"""How every process of the house starts, waits for what is away, and stops.
+
+Soft stop, then hard. The first SIGTERM or SIGINT sets the event that the work watches: it stops intake,
+drains, commits, acks and returns. A second signal, or the deadline that the first one started, cancels the
+work. What was not acked by then is delivered again by the broker, so a hard stop costs time and never data;
+it is still an exit code of 1, because the work did not end as it should.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+
+from runtime.backoff import Backoff
+from runtime.errors import EdgeError, Retry, Stop
+from runtime.logs import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+
+    from runtime.http import Health
+
+T = TypeVar("T")
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+_BACKOFF_INITIAL_S = 0.2
+_BACKOFF_MAX_S = 15.0
+_REMIND_S = 60.0
+
+log = structlog.get_logger()
+
+
+def run_until_stopped(main: Callable[[asyncio.Event], Awaitable[None]], *, shutdown_timeout_s: float) -> int:
+    """Run `main(stop)` on uvloop until it returns, fails, or is told to stop by a signal.
+
+    Args:
+        main: returns soon after `stop` is set; its errors may come in exception groups.
+        shutdown_timeout_s: seconds from the first signal until the work is cancelled.
+
+    Returns:
+        The exit code: 0 when `main` returned, that of a `Stop`, 1 for any other error and for a hard stop.
+    """
+    import uvloop  # noqa: PLC0415  # commands that run nothing must start fast
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_supervise(main, shutdown_timeout_s))
+
+
+async def keep_trying(what: str, attempt: Callable[[], Awaitable[T]], health: Health) -> T:
+    """Call `attempt` until it does not raise `Retry`, with jittered exponential pauses of up to 15 seconds.
+
+    Meanwhile `health` has the reason under `what`. Any other error leaves at once, and leaves the reason
+    there.
+
+    Args:
+        what: the component waited for, as an operator names it (`broker`, `postgres`, `redis`).
+        attempt: called afresh each time.
+        health: readiness of the process.
+    """
+    waiting = Waiting(what, health)
+    backoff = Backoff(_BACKOFF_INITIAL_S, _BACKOFF_MAX_S)
+    while True:
+        try:
+            result = await attempt()
+        except Retry as error:
+            waiting.failed(error.reason)
+        else:
+            waiting.over()
+            return result
+        await asyncio.sleep(backoff.next_s())
+
+
+async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """Run `work`, but give it up as soon as `stop` is set.
+
+    Returns:
+        Its result, or None when it was given up.
+    """
+    task = asyncio.create_task(work)
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        return await task if task.done() else None
+    finally:
+        stopped.cancel()
+        task.cancel()
+        await asyncio.wait({task, stopped})
+
+
+class Waiting:
+    """Tells once what is being waited for, again when the reason changes, and about once a minute besides."""
+
+    def __init__(self, what: str, health: Health, clock: Callable[[], float] = time.monotonic) -> None:
+        self._what = what
+        self._health = health
+        self._clock = clock
+        self._since: float | None = None
+        self._told_at = 0.0
+        self._reason = ""
+
+    def failed(self, reason: str) -> None:
+        """Note one more failed attempt."""
+        now = self._clock()
+        self._since = now if self._since is None else self._since
+        self._health.set(self._what, reason)
+        if reason != self._reason or now - self._told_at >= _REMIND_S:
+            log.warning("waiting", what=self._what, reason=reason, waited_s=round(now - self._since, 1))
+            self._reason, self._told_at = reason, now
+
+    def over(self) -> None:
+        """Note success; silent when nothing had failed."""
+        self._health.set(self._what, None)
+        if self._since is not None:
+            log.info("available", what=self._what, waited_s=round(self._clock() - self._since, 1))
+        self._since, self._reason = None, ""
+
+
+async def every(
+    interval_s: float, action: Callable[[], Awaitable[None]], *, stop: asyncio.Event, name: str
+) -> None:
+    """Call `action` each `interval_s` seconds, the first time after one interval, until `stop` is set.
+
+    A `Retry` from it is logged and the next turn comes as usual; any other error leaves. A turn that takes
+    longer than the interval delays the next and is not made up for.
+
+    Args:
+        interval_s: seconds from one turn's start to the next's.
+        action: one turn.
+        stop: ends the series, at once when it waits.
+        name: what it does, for the log.
+    """
+    loop = asyncio.get_running_loop()
+    due = loop.time() + interval_s
+    while True:
+        try:
+            async with asyncio.timeout_at(due):
+                await stop.wait()
+        except TimeoutError:
+            pass
+        else:
+            return
+        try:
+            await action()
+        except Retry as error:
+            log.warning("turn_skipped", name=name, what=error.what, reason=error.reason)
+        due = max(due + interval_s, loop.time())
+
+
+async def _supervise(main: Callable[[asyncio.Event], Awaitable[None]], shutdown_timeout_s: float) -> int:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    work: asyncio.Future[None] = asyncio.ensure_future(main(stop))
+    signals = 0
+    cut_short = False
+
+    def cut(why: str) -> None:
+        nonlocal cut_short
+        cut_short = True
+        log.warning("stopping_hard", reason=why)
+        work.cancel()
+
+    def on_signal(received: signal.Signals) -> None:
+        nonlocal signals
+        signals += 1
+        if signals == 1:
+            log.info("stopping", signal=received.name, deadline_s=shutdown_timeout_s)
+            stop.set()
+            loop.call_later(
+                shutdown_timeout_s, cut, f"not done {shutdown_timeout_s:g} s after the first signal"
+            )
+        else:
+            cut(f"another {received.name}")
+
+    for each in SIGNALS:
+        loop.add_signal_handler(each, on_signal, each)
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not cut_short:
+            raise
+    except Exception as error:  # noqa: BLE001  # the process's last line of defence
+        return _exit_code(error)
+    finally:
+        for each in SIGNALS:
+            loop.remove_signal_handler(each)
+    return 1 if cut_short else 0
+
+
+def _exit_code(error: Exception) -> int:
+    """Log why the process ends and choose its exit code; a `Stop` among several errors speaks for them."""
+    leaves = list(_leaves(error))
+    stops = [leaf for leaf in leaves if isinstance(leaf, Stop)]
+    if stops:
+        log.error("stopped", reason=str(stops[0]))
+        return stops[0].exit_code
+    if all(isinstance(leaf, EdgeError) for leaf in leaves):
+        log.error("stopped", reason=one_line(error))
+    else:
+        log.error("crashed", exc_info=error)
+    return 1
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error

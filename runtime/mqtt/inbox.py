@@ -1,0 +1,102 @@
+"""What has been delivered and waits for `receive`.
+
+QoS 1 and 2 deliveries are bounded by what the broker may send unacknowledged; QoS 0 has no such bound, so
+when more of it waits than the limit allows, the oldest is dropped and counted.
+
+When a connection goes, its deliveries that need an ack are set aside, because they can no longer be
+acknowledged. The next connection decides: a broker that still has the session delivers them again, and they
+are forgotten here; one that lost it never will, and they come back first in line. QoS 0 deliveries just stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runtime.mqtt.connection import ReceivedChunk
+    from runtime.mqtt.port import SessionStatus
+
+
+class Inbox:
+    """A queue of chunks.
+
+    Args:
+        max_qos0: QoS 0 deliveries kept.
+        status: where drops are counted.
+    """
+
+    def __init__(self, max_qos0: int, status: SessionStatus) -> None:
+        self._max_qos0 = max_qos0
+        self._status = status
+        self._chunks: deque[ReceivedChunk] = deque()
+        self._set_aside: list[ReceivedChunk] = []
+        self._qos0 = 0
+        self._open = True
+        self._arrived = asyncio.Event()
+
+    def put(self, chunk: ReceivedChunk) -> None:
+        """Add what one read brought."""
+        self._chunks.append(chunk)
+        self._qos0 += chunk.qos0
+        if not self._open:
+            self.close()
+            return
+        self._arrived.set()
+        if self._qos0 > self._max_qos0:
+            self._drop_oldest()
+
+    def take(self) -> ReceivedChunk | None:
+        """Remove and return the oldest chunk; None when there is none."""
+        if not self._chunks:
+            self._arrived.clear()
+            return None
+        chunk = self._chunks.popleft()
+        self._qos0 -= chunk.qos0
+        return chunk
+
+    async def wait(self) -> None:
+        """Wait until `take` may have something, or until `wake`."""
+        await self._arrived.wait()
+
+    def wake(self) -> None:
+        """Let `wait` return."""
+        self._arrived.set()
+
+    def close(self) -> None:
+        """Keep nothing from now on: what needs an ack stays with the broker, QoS 0 counts as dropped."""
+        self._open = False
+        self._status.dropped_qos0 += self._qos0
+        self._chunks.clear()
+        self._set_aside.clear()
+        self._qos0 = 0
+
+    def connection_lost(self) -> None:
+        """Set aside what can no longer be acknowledged."""
+        parts = [chunk.split() for chunk in self._chunks]
+        self._chunks = deque(qos0 for qos0, _ in parts if qos0 is not None)
+        self._set_aside += [unacked for _, unacked in parts if unacked is not None]
+
+    def connection_made(self, *, session_present: bool) -> None:
+        """Decide what becomes of the deliveries set aside."""
+        if not session_present:
+            self._chunks.extendleft(reversed(self._set_aside))
+            if self._chunks:
+                self._arrived.set()
+        self._set_aside.clear()
+
+    def _drop_oldest(self) -> None:
+        excess = self._qos0 - self._max_qos0
+        kept: list[ReceivedChunk] = []
+        while excess:
+            chunk = self._chunks.popleft()
+            dropped = min(excess, chunk.qos0)
+            if dropped:
+                chunk.drop_oldest_qos0(dropped)
+            if chunk.deliveries:
+                kept.append(chunk)
+            excess -= dropped
+            self._qos0 -= dropped
+            self._status.dropped_qos0 += dropped
+        self._chunks.extendleft(reversed(kept))

@@ -1,0 +1,257 @@
+"""The session: it keeps one connection to the broker, and outlives it.
+
+The loop: connect with a fresh client, unsubscribe what is no longer configured, subscribe, wait until the
+connection is lost, wait with jittered backoff, again. The backoff begins anew only after a connection that
+lasted; one that the broker ends again and again (another client with our id on MQTT 3.1.1, a full broker) is
+not tried at full speed.
+
+- A filter that the broker refuses is like no connection: we say which one and keep trying, because rights are
+  mended at the broker, and half a set of subscriptions would look healthy.
+- Deliveries that nobody had received when the connection went are forgotten if the broker still has the
+  session, because it delivers them again, and handed out if it has not (`inbox`).
+- Taken over means that another client uses our client id. Two that come back at once take each other's
+  connection for ever, so the one taken over waits as long as the backoff allows, and gives up (`Stop`) at the
+  second time within a minute.
+- `auto` begins every attempt with MQTT 5. A broker that refuses the version, or closes without an answer to
+  CONNECT as RabbitMQ before 3.13 does, gets an MQTT 3.1.1 CONNECT in the same attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Self
+
+import structlog
+
+from runtime.backoff import Backoff
+from runtime.errors import ConfigurationError, Stop
+from runtime.mqtt.aiomqtt import open_aiomqtt
+from runtime.mqtt.connection import NotMqtt5
+from runtime.mqtt.inbox import Inbox
+from runtime.mqtt.mqtt5 import open_mqtt5
+from runtime.mqtt.port import Disconnected, SessionStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runtime.mqtt.connection import Connection, ReceivedChunk
+    from runtime.mqtt.port import Message, SessionOptions
+
+_FAILURE_LOG_INTERVAL_S = 60.0
+_TAKEOVER_WINDOW_S = 60.0
+
+
+class MqttSession:
+    """One MQTT session; see `port.Session`.
+
+    Args:
+        options: how to reach the broker and what session to keep there.
+
+    Raises:
+        ConfigurationError: the options contradict each other.
+    """
+
+    def __init__(self, options: SessionOptions) -> None:
+        if options.driver == "mqtt5" and options.transport == "websockets":
+            raise ConfigurationError('transport "websockets" needs driver "aiomqtt" or "auto"')
+        self._options = options
+        self._status = SessionStatus()
+        self._inbox = Inbox(options.max_pending_messages, self._status)
+        self._backoff = Backoff(options.backoff_initial_s, options.backoff_max_s)
+        self._ready = asyncio.Event()
+        self._connection: Connection | None = None
+        self._subscribed = False
+        self._stop: Stop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._taken_over_at: float | None = None
+        self._failure_logged: tuple[str, float] = ("", 0.0)
+        self._log: structlog.stdlib.BoundLogger = structlog.get_logger().bind(
+            broker=f"{options.host}:{options.port}", client_id=options.client_id
+        )
+
+    @property
+    def status(self) -> SessionStatus:
+        """The session's state now."""
+        return self._status
+
+    async def __aenter__(self) -> Self:
+        """Start the connection loop in the background."""
+        self._status.reason = "connecting"
+        self._task = asyncio.create_task(self._run(), name=f"mqtt-session {self._options.client_id}")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Disconnect and stop the loop."""
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def connected(self) -> None:
+        """Wait until connected and subscribed.
+
+        Raises:
+            Stop: the connection loop gave up.
+        """
+        await self._ready.wait()
+        self._raise_if_stopped()
+
+    async def receive(self) -> ReceivedChunk:
+        """Wait for deliveries and return what has arrived together.
+
+        Raises:
+            Stop: the connection loop gave up.
+        """
+        while True:
+            self._raise_if_stopped()
+            chunk = self._inbox.take()
+            if chunk is not None:
+                return chunk
+            await self._inbox.wait()
+
+    def stop_receiving(self) -> None:
+        """Take no more deliveries, while acks and publishes go on."""
+        self._inbox.close()
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Publish in order and wait until the broker has acknowledged all.
+
+        Raises:
+            Disconnected: not connected, or the connection went before every ack arrived.
+            Reject: the broker refused a message; all others were still sent.
+            Stop: the connection loop gave up.
+        """
+        self._raise_if_stopped()
+        if self._connection is None or not self._status.connected:
+            raise Disconnected(self._status.reason)
+        await self._connection.publish(messages)
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self._keep_one_connection()
+        except Stop as error:
+            self._give_up(error)
+        except Exception as error:  # noqa: BLE001  # a bug here must not end the session unseen
+            self._log.exception("session_failed")
+            self._give_up(Stop(f"MQTT session failed: {error!r}"))
+        finally:
+            self._status.connected = False
+            self._status.reason = self._status.reason or "closed"
+
+    async def _keep_one_connection(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            connection = await self._open()
+            since = loop.time()
+            try:
+                await self._set_up(connection)
+                reason = await connection.lost
+            finally:
+                self._leave()
+                await connection.close()
+        except Disconnected as error:
+            self._on_failure(error.reason)
+        else:
+            self._status.reason = reason
+            self._log.warning("disconnected", reason=reason)
+            if loop.time() - since > self._options.backoff_max_s:
+                self._backoff.reset()
+            if connection.taken_over:
+                await self._yield_to_other(loop.time())
+        await asyncio.sleep(self._backoff.next_s())
+
+    async def _open(self) -> Connection:
+        options = self._options
+        if self._status.connections == 0 and not self._failure_logged[0]:
+            self._log.info("connecting", driver=options.driver)
+        if options.driver == "aiomqtt" or options.transport == "websockets":
+            return await open_aiomqtt(options, self._inbox.put)
+        try:
+            return await open_mqtt5(options, self._inbox.put)
+        except NotMqtt5 as refusal:
+            if options.driver == "mqtt5":
+                raise
+            connection = await open_aiomqtt(options, self._inbox.put)
+            if self._status.driver != connection.driver:
+                self._log.warning("protocol_fallback", driver=connection.driver, reason=refusal.reason)
+            return connection
+
+    async def _set_up(self, connection: Connection) -> None:
+        options, status = self._options, self._status
+        session_lost = status.connections > 0 and not connection.session_present and not options.clean_start
+        self._inbox.connection_made(session_present=connection.session_present)
+        try:
+            async with asyncio.timeout(options.connect_timeout_s):
+                await self._subscribe(connection)
+        except TimeoutError as error:
+            raise Disconnected("no answer to SUBSCRIBE") from error
+        self._connection = connection
+        status.connected = True
+        status.reason = ""
+        status.driver = connection.driver
+        status.connections += 1
+        self._failure_logged = ("", 0.0)
+        self._log.info("connected", driver=connection.driver, session_present=connection.session_present)
+        if session_lost:
+            status.sessions_lost += 1
+            self._log.warning("session_lost", sessions_lost=status.sessions_lost)
+        self._ready.set()
+
+    async def _subscribe(self, connection: Connection) -> None:
+        subscriptions = self._options.subscriptions
+        wanted = {each.topic_filter for each in subscriptions}
+        stale = [each for each in self._options.stale_filters if each not in wanted]
+        if connection.session_present and stale:
+            await connection.unsubscribe(stale)
+            self._log.info("unsubscribed", topic_filters=stale)
+        keeps_all = (
+            connection.session_present and self._subscribed and connection.subscribing_repeats_retained
+        )
+        if not subscriptions or keeps_all:
+            return
+        granted = await connection.subscribe(subscriptions)
+        self._subscribed = True
+        for asked, qos in zip(subscriptions, granted, strict=True):
+            if qos < asked.qos:
+                self._log.warning(
+                    "subscription_downgraded", topic_filter=asked.topic_filter, asked=asked.qos, granted=qos
+                )
+
+    def _leave(self) -> None:
+        self._connection = None
+        self._status.connected = False
+        self._ready.clear()
+        self._inbox.connection_lost()
+
+    def _on_failure(self, reason: str) -> None:
+        """Tell why there is no connection: at once when the reason is new, else once a minute."""
+        self._status.reason = reason
+        told, at = self._failure_logged
+        now = asyncio.get_running_loop().time()
+        if reason != told or now - at >= _FAILURE_LOG_INTERVAL_S:
+            self._failure_logged = (reason, now)
+            self._log.warning("connection_failed", reason=reason)
+
+    async def _yield_to_other(self, now: float) -> None:
+        client_id = self._options.client_id
+        self._status.taken_over += 1
+        window = max(_TAKEOVER_WINDOW_S, 4 * self._options.backoff_max_s)
+        if self._taken_over_at is not None and now - self._taken_over_at < window:
+            raise Stop(
+                f"another client connects as {client_id!r} again and again: "
+                "give each its own broker.client_id"
+            )
+        self._taken_over_at = now
+        self._log.error("session_taken_over", retry_in_s=self._options.backoff_max_s)
+        await asyncio.sleep(self._options.backoff_max_s)
+
+    def _give_up(self, error: Stop) -> None:
+        self._stop = error
+        self._status.reason = str(error)
+        self._log.error("session_stopped", reason=str(error))
+        self._ready.set()
+        self._inbox.wake()
+
+    def _raise_if_stopped(self) -> None:
+        if self._stop is not None:
+            raise self._stop

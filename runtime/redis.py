@@ -1,0 +1,66 @@
+"""Redis for every process: a client that fails fast, and what its errors mean for us.
+
+The library's own retries are off: a caller that waits says so (`keep_trying`), and one that must not repeat a
+call decides for itself.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import redis.asyncio
+from redis import exceptions
+from redis.asyncio.retry import Retry as NoRetry
+from redis.backoff import NoBackoff
+
+from runtime.errors import ConfigurationError, Retry
+from runtime.logs import mask
+
+_TIMEOUT_S = 5.0
+_HEALTH_CHECK_S = 15
+
+_RETRY = (
+    exceptions.ConnectionError,  # refused, lost, still loading, wrong password
+    exceptions.TimeoutError,
+    exceptions.ReadOnlyError,  # a replica, until the failover is over
+    exceptions.OutOfMemoryError,
+    exceptions.NoPermissionError,  # an operator may grant it
+    exceptions.ClusterDownError,
+    exceptions.TryAgainError,
+    OSError,
+)
+# Replies that the library has no class for; the first word of a reply is its code.
+_RETRY_CODES = ("NOAUTH", "WRONGPASS", "MISCONF", "BUSY", "NOREPLICAS", "LOADING", "MASTERDOWN")
+
+
+def open_redis(url: str) -> redis.asyncio.Redis:
+    """Make a client; it connects at its first command. Replies are bytes.
+
+    Raises:
+        ConfigurationError: the URL is malformed.
+    """
+    advice = "redis.url: expected a URL such as redis://host:6379/0, special characters as %XX"
+    try:
+        database = urlsplit(url).path.strip("/")
+        if not url.startswith("unix://") and database and not database.isdecimal():
+            raise ConfigurationError(advice)
+        return redis.asyncio.Redis.from_url(
+            url,
+            decode_responses=False,
+            socket_timeout=_TIMEOUT_S,
+            socket_connect_timeout=_TIMEOUT_S,
+            socket_keepalive=True,
+            health_check_interval=_HEALTH_CHECK_S,
+            retry=NoRetry(NoBackoff(), 0),
+        )
+    except ValueError:
+        raise ConfigurationError(advice) from None  # the cause may quote parts of the password
+
+
+def as_retry(error: BaseException) -> Retry | None:
+    """Translate an error of the client or the network into `Retry`, or None when trying again cannot help."""
+    text = " ".join(str(error).split())
+    mends = isinstance(error, _RETRY) or (
+        isinstance(error, exceptions.ResponseError) and text.partition(" ")[0] in _RETRY_CODES
+    )
+    return Retry("redis", mask(text) or type(error).__name__) if mends else None

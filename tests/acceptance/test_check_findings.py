@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import asyncpg
+import msgspec
+import pytest
+from redis.asyncio import Redis as RedisClient
+
+from deploy.local.servers import Mosquitto
+from gateway.check import Finding, Report, check, render
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from deploy.local.services import LocalServices
+    from runtime.settings import Settings
+
+
+def with_key(settings: Settings, section: str, **keys: object) -> Settings:
+    """The settings with keys of one section replaced."""
+    changed = msgspec.structs.replace(getattr(settings, section), **keys)
+    return msgspec.structs.replace(settings, **{section: changed})
+
+
+async def found(settings: Settings) -> dict[str, Finding]:
+    """What a check finds, by component."""
+    return {finding.component: finding for finding in (await check(settings)).findings}
+
+
+@pytest.fixture
+async def connection(database: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A way to put the test's database into a state."""
+    opened = await asyncpg.connect(database)
+    yield opened
+    await opened.close()
+
+
+class GuardedMosquitto(Mosquitto):
+    """A mosquitto that lets anybody in and nobody subscribe, which its ACL files cannot do, or publish."""
+
+    name: ClassVar[str] = "mosquitto-guarded"
+    plugin: ClassVar[str] = "mosquitto_dynamic_security.so"
+
+    def prepare(self) -> None:
+        """Add the rights."""
+        super().prepare()
+        [plugin, *_] = Path("/usr/lib").rglob(self.plugin)
+        rights = {
+            "publishClientSend": False,
+            "publishClientReceive": True,
+            "subscribe": False,
+            "unsubscribe": True,
+        }
+        file = self.place.folder / "rights.json"
+        file.write_text(json.dumps({"defaultACLAccess": rights}), encoding="utf-8")
+        with self._config.open("a", encoding="utf-8") as config:
+            config.write(f"\nplugin {plugin}\nplugin_opt_config_file {file}\n")
+
+    @property
+    def _config(self) -> Path:
+        return self.place.folder / "mosquitto-guarded.conf"
+
+
+@pytest.fixture
+async def guarded(services: LocalServices) -> AsyncIterator[GuardedMosquitto]:
+    """Such a broker, running."""
+    server = GuardedMosquitto(services.mosquitto.binary, services.place)
+    await server.start()
+    yield server
+    await server.release()
+    shutil.rmtree(server.folder)
+
+
+async def test_messages_without_key_and_time_are_told(
+    settings: Settings, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """Messages with neither key nor time are stored at each delivery, and the check says so."""
+    rows = [("k1",), ("auto:2026:ff",), ("uuid:1",), ("uuid:2",)]
+    insert = (
+        "INSERT INTO measurements (device_id, ts, received_at, message_key, metrics)"
+        " VALUES ('d', now(), now(), $1, '{}')"
+    )
+    await connection.executemany(insert, rows[:2])
+    finding = (await found(settings))["message keys"]
+    assert (finding.state, finding.found.split(":")[0]) == ("ok", "1 of the last hour's 2 came without")
+    await connection.executemany(insert, rows[2:])
+    finding = (await found(settings))["message keys"]
+    assert finding.state == "warn"
+    assert finding.found.startswith(
+        "2 of the last hour's 4 came without key and time: stored at each delivery"
+    )
+    assert '"id"' in finding.advice
+
+
+async def test_missing_rights_are_named_with_their_grant(
+    settings: Settings, connection: asyncpg.Connection[asyncpg.Record], unique: str
+) -> None:
+    """A user without the rights is told which, on which table, and how to give them."""
+    await connection.execute(f"CREATE ROLE {unique} LOGIN")
+    await connection.execute(f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO {unique}")
+    dsn = re.sub(r"//[^@]*@", f"//{unique}@", settings.postgres.dsn)
+    finding = (await found(with_key(settings, "postgres", dsn=dsn)))["tables"]
+    assert finding.state == "fail"
+    assert "no UPDATE on streams; no DELETE on outbox" in finding.found
+    assert f'GRANT UPDATE ON streams TO "{unique}"' in finding.advice
+    await connection.execute(f"DROP OWNED BY {unique}; DROP ROLE {unique}")
+
+
+async def test_a_schema_of_another_version(
+    settings: Settings, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """An older schema is migrated by `gateway run` unless told not to; a newer one needs a newer program."""
+    await connection.execute("INSERT INTO schema_migrations VALUES (9999, 'future')")
+    finding = (await found(settings))["schema"]
+    assert (finding.state, finding.found.split(",")[0]) == ("fail", "version 9999")
+    await connection.execute("UPDATE schema_migrations SET version = -version")
+    assert (await found(settings))["schema"].state == "warn"
+    finding = (await found(with_key(settings, "gateway", migrate=False)))["schema"]
+    assert (finding.state, "gateway migrate" in finding.advice) == ("fail", True)
+
+
+async def test_a_dropped_table_is_told(
+    settings: Settings, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """A table that somebody dropped is named."""
+    await connection.execute("DROP TABLE dead_letters")
+    finding = (await found(settings))["tables"]
+    assert (finding.state, finding.found) == ("fail", "missing: dead_letters")
+
+
+async def test_commits_that_do_not_last_are_told(
+    settings: Settings, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """Without synchronous commits acked does not mean stored, and the check says so."""
+    name = settings.postgres.dsn.rpartition("/")[2]
+    await connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    finding = (await found(settings))["durability"]
+    assert finding.state == "warn"
+    assert finding.found == "synchronous_commit is off: a crash loses what devices were told is stored"
+
+
+async def test_a_redis_that_forgets_is_told(settings: Settings) -> None:
+    """Eviction and a missing append-only file weaken the view: warnings with their settings."""
+    async with RedisClient.from_url(settings.redis.url) as client:
+        await client.config_set("maxmemory-policy", "allkeys-lru")
+        await client.config_set("appendonly", "no")
+        findings = await found(settings)
+        await client.config_set("maxmemory-policy", "noeviction")
+        await client.config_set("appendonly", "yes")
+        assert await client.keys("*") == []
+    assert (findings["redis"].state, findings["redis writes"].state) == ("ok", "ok")
+    assert (findings["redis eviction"].state, findings["redis eviction"].advice) == (
+        "warn",
+        "set maxmemory-policy noeviction",
+    )
+    assert (findings["redis persistence"].state, findings["redis persistence"].advice) == (
+        "warn",
+        "set appendonly yes",
+    )
+
+
+@pytest.mark.parametrize(
+    ("rights", "component", "said"),
+    [
+        (("+@all", "-set"), "redis writes", "set"),
+        (("+@all", "-eval"), "redis writes", "eval"),
+        (("+@all", "-info"), "redis", "info"),
+    ],
+)
+async def test_a_redis_user_without_rights(
+    settings: Settings, unique: str, rights: tuple[str, ...], component: str, said: str
+) -> None:
+    """What the user may not do is told, with the key that names it."""
+    async with RedisClient.from_url(settings.redis.url) as client:
+        await client.execute_command("ACL", "SETUSER", unique, "on", ">hunter2", "~*", *rights)  # type: ignore[no-untyped-call]  # not typed there
+        url = settings.redis.url.replace("//", f"//{unique}:hunter2@")
+        finding = (await found(with_key(settings, "redis", url=url)))[component]
+        await client.acl_deluser(unique)
+    assert finding.state == "fail"
+    assert f"'{said}'" in finding.found
+    assert "hunter2" not in finding.found
+
+
+async def test_a_separate_events_broker_is_tried_too(settings: Settings, guarded: GuardedMosquitto) -> None:
+    """The broker of the internal topic is tried by itself when it is another; a refused publish is told."""
+    findings = await found(with_key(settings, "events", port=guarded.port))
+    assert (findings["broker"].state, findings["events"].state) == ("ok", "ok")
+    assert findings["events"].found.startswith(f"127.0.0.1:{guarded.port}: MQTT 5 by driver mqtt5")
+    topic = findings["internal topic"]
+    assert (topic.state, "not authorized" in topic.found) == ("fail", True)
+    assert topic.advice == f"let the user of [events] write {settings.events.topic}/#"
+
+
+async def test_a_refused_subscription_is_told(settings: Settings, guarded: GuardedMosquitto) -> None:
+    """A route whose filter the broker refuses fails by itself, with the filter to allow."""
+    report = await check(with_key(settings, "broker", port=guarded.port))
+    [broker, route, topic] = report.findings[:3]
+    assert (broker.component, broker.state) == ("broker", "ok")
+    assert (route.state, "not authorized" in route.found) == ("fail", True)
+    assert route.advice == f"let the user of [broker] read {route.component.removeprefix('route ')}"
+    assert (topic.component, topic.state) == ("internal topic", "fail")
+    assert not report.ok
+
+
+@pytest.mark.parametrize("driver", ["mqtt5", "aiomqtt"])
+async def test_the_driver_is_told(settings: Settings, driver: str) -> None:
+    """The finding names driver and protocol; MQTT 3.1.1 cannot tell a refused publish, and that is said."""
+    findings = await found(with_key(settings, "broker", driver=driver))
+    version = {"mqtt5": "MQTT 5", "aiomqtt": "MQTT 3.1.1"}[driver]
+    assert f"{version} by driver {driver}, mosquitto version 2" in findings["broker"].found
+    assert ("does not tell" in findings["internal topic"].found) is (driver == "aiomqtt")
+    [route] = [finding for name, finding in findings.items() if name.startswith("route ")]
+    assert route == Finding(route.component, "ok", "subscribed with QoS 1")
+
+
+def test_the_screen_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long findings wrap under themselves, and every finding's advice stands below it."""
+    monkeypatch.setenv("COLUMNS", "60")
+    report = Report(
+        [Finding("postgres", "fail", "word " * 30, "advice " * 12), Finding("a" * 40, "ok", "fine")]
+    )
+    plain = re.sub(r"\x1b\[\d+m", "", render(report)).splitlines()
+    assert max(len(line) for line in plain) <= 60
+    assert plain[0].startswith("fail  postgres")
+    assert any(line.lstrip().startswith("→ advice") for line in plain)
+    assert f"ok    {'a' * 40}" in plain
+    assert not report.ok

@@ -1,0 +1,131 @@
+"""`python -m deploy.local.demo` as a real process: what it promises, and that nothing of it is left."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parents[2]
+ACCOUNTING = re.compile(
+    r"received=(\d+) committed=(\d+) duplicate=(\d+) dead_lettered=(\d+) in_flight=(\d+) projected=(\d+)"
+)
+
+pytestmark = pytest.mark.timeout(120)
+
+
+class RunningDemo:
+    """A demo that runs, off a terminal."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "deploy.local.demo", *arguments],
+            cwd=ROOT,
+            env={name: value for name, value in os.environ.items() if not name.startswith("EDGE_")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def family(self) -> list[psutil.Process]:
+        """Wait until devices' messages have been committed; then all its processes."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            found = ACCOUNTING.search(line)
+            if found and int(found[2]):
+                return psutil.Process(self.process.pid).children(recursive=True)
+        _, stderr = self.process.communicate()
+        raise AssertionError(f"the demo ended with {self.process.returncode}: {stderr}")
+
+    def end(self) -> tuple[str, str]:
+        """Wait for its end; the rest of its stdout, and its stderr."""
+        return self.process.communicate(timeout=90)
+
+
+@pytest.fixture
+def demo() -> Iterator[Callable[..., RunningDemo]]:
+    """Starts a demo; what still runs when the test ends is killed."""
+    started: list[RunningDemo] = []
+
+    def start(*arguments: str) -> RunningDemo:
+        started.append(RunningDemo(*arguments))
+        return started[-1]
+
+    yield start
+    for each in started:
+        with each.process:
+            each.process.kill()
+
+
+def check_accounting(stdout: str) -> None:
+    """The last line is the accounting line, and it adds up."""
+    found = ACCOUNTING.fullmatch(stdout.splitlines()[-1])
+    assert found, stdout
+    received, committed, duplicate, dead_lettered, in_flight, projected = map(int, found.groups())
+    assert committed > 0
+    assert duplicate > 0
+    assert dead_lettered > 0
+    assert received == committed + duplicate + dead_lettered
+    assert in_flight == 0
+    assert projected == committed
+
+
+def check_nothing_left(family: list[psutil.Process]) -> None:
+    """All of these processes are gone, or go now."""
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert alive == []
+
+
+def test_ends_by_itself_and_adds_up(demo: Callable[..., RunningDemo]) -> None:
+    """After its seconds it exits 0, accounts for every message on the last line, and leaves no process."""
+    running = demo("--seconds", "5")
+    family = running.family()
+    names = {process.name() for process in family}
+    assert names >= {"mosquitto", "postgres", "redis-server", "gateway", "projector"}
+    stdout, stderr = running.end()
+    assert (running.process.returncode, stderr) == (0, "")
+    check_accounting(stdout)
+    assert "CPU per message" in stdout
+    check_nothing_left(family)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_as_its_seconds_do(demo: Callable[..., RunningDemo], number: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM end it early, with exit code 0 and the same accounting."""
+    running = demo()
+    family = running.family()
+    running.process.send_signal(number)
+    stdout, stderr = running.end()
+    assert (running.process.returncode, stderr) == (0, "")
+    check_accounting(stdout)
+    check_nothing_left(family)
+
+
+def test_nothing_is_left_when_it_is_killed(demo: Callable[..., RunningDemo]) -> None:
+    """SIGKILL leaves no server, no gateway, no projector and no device behind."""
+    running = demo()
+    family = running.family()
+    running.process.kill()
+    check_nothing_left(family)
+
+
+def test_a_process_that_dies_is_reported(demo: Callable[..., RunningDemo]) -> None:
+    """When the gateway dies the demo says so, names its log, exits 1 and leaves no process."""
+    running = demo()
+    family = running.family()
+    next(process for process in family if "gateway run" in " ".join(process.cmdline())).kill()
+    _, stderr = running.end()
+    assert running.process.returncode == 1
+    assert "gateway ended by itself with -9" in stderr
+    assert "gateway.log" in stderr
+    check_nothing_left(family)

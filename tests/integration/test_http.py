@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from litestar import get
+from litestar.response import Stream
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+from deploy.local.server import free_port
+from runtime.errors import Stop
+from runtime.http import Health, create_app, health_routes, serve
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from litestar import Litestar
+
+
+@pytest.fixture
+def app() -> Litestar:
+    """An application with nothing but the health routes."""
+    return create_app(health_routes(Health(), CollectorRegistry()))
+
+
+async def test_serves_until_told_to_stop(app: Litestar) -> None:
+    """The server answers in our loop, leaves signals alone, and is gone when the process stops."""
+    stop, address = asyncio.Event(), f"127.0.0.1:{free_port()}"
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    async with httpx.AsyncClient() as client, asyncio.TaskGroup() as tasks:
+        with capture_logs() as logs:
+            serving = tasks.create_task(serve(app, address, stop))
+            answer = await client.get(f"http://{address}/healthz")
+        assert answer.json() == {"status": "ok"}
+        assert "server" not in answer.headers
+        assert {number: signal.getsignal(number) for number in handlers} == handlers
+        assert [(line["event"], line["address"]) for line in logs] == [("http_listening", address)]
+        stop.set()
+        await serving
+        with pytest.raises(httpx.ConnectError):
+            await client.get(f"http://{address}/healthz")
+
+
+async def test_an_answer_that_never_ends_does_not_hold_up_the_end() -> None:
+    """A live stream is cut when the process stops, after the grace that answers have."""
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"first"
+        await asyncio.Event().wait()
+
+    @get("/live", sync_to_thread=False)
+    def live() -> Stream:
+        return Stream(endless())
+
+    stop, address = asyncio.Event(), f"127.0.0.1:{free_port()}"
+    async with httpx.AsyncClient() as client, asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(serve(create_app([live]), address, stop))
+        async with client.stream("GET", f"http://{address}/live") as answer:
+            chunks = answer.aiter_bytes()
+            assert await anext(chunks) == b"first"
+            stop.set()
+            with pytest.raises(httpx.RemoteProtocolError):
+                await anext(chunks)
+        await serving
+
+
+async def test_cancelling_frees_the_address(app: Litestar) -> None:
+    """A hard stop leaves no socket behind."""
+    stop, address = asyncio.Event(), f"127.0.0.1:{free_port()}"
+    async with httpx.AsyncClient() as client:
+        serving = asyncio.create_task(serve(app, address, stop))
+        await client.get(f"http://{address}/healthz")
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+    with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
+        pass
+
+
+async def test_an_address_in_use_names_the_setting(app: Litestar) -> None:
+    """A port that is taken ends the process with the key to change."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(Stop) as caught:
+            await serve(app, address, asyncio.Event(), setting="gateway.http")
+    assert str(caught.value) == f"gateway.http: cannot listen on {address}: Address already in use"
+
+
+async def test_an_address_that_is_not_ours(app: Litestar) -> None:
+    """An address of another machine, or none at all, ends the process with the key to change."""
+    with pytest.raises(Stop, match=r"^gateway\.http: cannot listen on 192\.0\.2\.1:9101: "):
+        await serve(app, "192.0.2.1:9101", asyncio.Event(), setting="gateway.http")
+    with pytest.raises(Stop, match=r"^gateway\.http: cannot listen on no-such-host\.invalid:9101: "):
+        await serve(app, "no-such-host.invalid:9101", asyncio.Event(), setting="gateway.http")
+
+
+async def test_an_application_that_fails_to_start() -> None:
+    """A failing start-up hook ends the process with a message instead of its own exit."""
+
+    async def fail() -> None:
+        raise ValueError("no")
+
+    app = create_app([], on_startup=[fail])
+    with pytest.raises(Stop, match="the HTTP application did not start"):
+        await serve(app, f"127.0.0.1:{free_port()}", asyncio.Event())

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from deploy.local.server import free_port
+from deploy.local.services import LocalServices
+from runtime.errors import ConfigurationError, Retry
+from runtime.postgres import as_retry, is_data_error, open_pool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from deploy.local.servers import Postgres
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Postgres]:
+    """A PostgreSQL of this test's own, to be stopped."""
+    async with LocalServices(["postgres"], environ={}) as own:
+        yield own.postgres
+
+
+async def test_a_pool_says_who_it_is(empty_database: str) -> None:
+    """A pool that is open has spoken to the server, under its name; settings given go over the house's."""
+    pool = await open_pool(empty_database, name="gateway-0", max_size=2, settings={"jit": "off"})
+    async with pool:
+        assert pool.get_size() == 1
+        assert pool.get_max_size() == 2
+        shown = [
+            await pool.fetchval(f"SHOW {setting}")
+            for setting in ("application_name", "jit", "tcp_keepalives_idle", "tcp_user_timeout")
+        ]
+    assert shown == ["gateway-0", "off", "30", "60000"]
+
+
+async def test_a_server_that_is_away_is_waited_for() -> None:
+    """Nothing listens: `Retry`, with the address and without the password."""
+    port = free_port()
+    with pytest.raises(Retry) as caught:
+        await open_pool(f"postgresql://me:hunter2@127.0.0.1:{port}/edge", name="t")
+    assert str(caught.value) == f"postgres: 127.0.0.1:{port}: Connection refused"
+
+
+async def test_a_host_without_a_name_is_waited_for() -> None:
+    """A name that does not resolve may do so later."""
+    with pytest.raises(Retry, match=r"^postgres: no-such-host\.invalid:5432: "):
+        await open_pool("postgresql://me@no-such-host.invalid:5432/edge", name="t")
+
+
+async def test_an_absent_database_is_waited_for(empty_database: str) -> None:
+    """Somebody may create it yet."""
+    with pytest.raises(Retry, match='database "absent" does not exist'):
+        await open_pool(re.sub(r"/[^/]*$", "/absent", empty_database), name="t")
+
+
+async def test_a_server_without_room_is_waited_for(empty_database: str, unique: str) -> None:
+    """Too many connections is a state that passes."""
+    async with await open_pool(empty_database, name="t") as pool:
+        await pool.execute(f"CREATE ROLE {unique} LOGIN CONNECTION LIMIT 0")
+        dsn = re.sub(r"//[^@]*@", f"//{unique}@", empty_database)
+        with pytest.raises(Retry, match="too many connections for role"):
+            await open_pool(dsn, name="t")
+        await pool.execute(f"DROP ROLE {unique}")
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "hunter2",
+        "mysql://me:hunter2@h/d",
+        "postgresql://me:hunter2/x@h/d",
+        "postgresql://me:hunter2@h:port/d",
+        "postgresql://me:hunter2@[::1/d",
+    ],
+)
+async def test_a_malformed_url_is_refused_without_quoting_it(dsn: str) -> None:
+    """No waiting mends a malformed URL; the message says what one looks like and quotes nothing."""
+    with pytest.raises(ConfigurationError, match=r"^postgres\.dsn: expected a URL such as ") as caught:
+        await open_pool(dsn, name="t")
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_an_impossible_option_is_refused() -> None:
+    """What asyncpg says of an option is passed on."""
+    with pytest.raises(ConfigurationError, match=r"^postgres\.dsn: `sslmode` parameter must be one of"):
+        await open_pool("postgresql://me:hunter2@h/d?sslmode=maybe", name="t")
+
+
+async def test_a_server_that_dies_under_way_is_a_retry(server: Postgres) -> None:
+    """Whatever the server's death does to a statement is a reason to wait."""
+    pool = await open_pool(server.dsn(), name="t", max_size=1)
+    connection = await pool.acquire()
+    sleeping = asyncio.create_task(connection.execute("SELECT pg_sleep(60)"))
+    async with await open_pool(server.dsn(), name="watch", max_size=1) as watch:
+        while not await watch.fetchval("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%sleep(60)'"):
+            pass
+        watch.terminate()
+    await server.kill()
+    [error] = await asyncio.gather(sleeping, return_exceptions=True)
+    assert isinstance(error, Exception)
+    assert as_retry(error)
+    with pytest.raises((OSError, asyncpg.PostgresError, asyncpg.InterfaceError)) as caught:
+        await connection.execute("SELECT 1")
+    assert as_retry(caught.value)
+    with pytest.raises(Retry):
+        await open_pool(server.dsn(), name="t")
+    await server.start()
+    pool.terminate()
+    async with await open_pool(server.dsn(), name="t") as again:
+        assert await again.fetchval("SELECT 1") == 1
+
+
+async def test_what_the_server_says_of_data_and_rights(empty_database: str, unique: str) -> None:
+    """Errors of the real server fall on the side that `is_data_error` and `as_retry` promise."""
+    cases = [
+        ("SELECT", "INSERT INTO t VALUES (70000)", True, False),
+        ("SELECT", "INSERT INTO t VALUES (NULL)", True, False),
+        ("SELECT", "SELECT convert_from('\\xff', 'UTF8')", True, False),
+        ("SELECT", "SELECT * FROM absent", False, False),
+        (f"SET LOCAL ROLE {unique}", "SELECT * FROM t", False, True),
+        ("SET LOCAL transaction_read_only = on", "INSERT INTO t VALUES (1)", False, True),
+        ("SET LOCAL statement_timeout = 1", "SELECT pg_sleep(5)", False, True),
+    ]
+    async with await open_pool(empty_database, name="t", max_size=1) as pool:
+        await pool.execute(f"CREATE TABLE t (n smallint NOT NULL); CREATE ROLE {unique}")
+        for setting, statement, data, retry in cases:
+            with pytest.raises(asyncpg.PostgresError) as caught:
+                await _in_transaction(pool, setting, statement)
+            assert (is_data_error(caught.value), as_retry(caught.value) is not None) == (data, retry), (
+                statement
+            )
+        await pool.execute(f"DROP ROLE {unique}")
+
+
+async def _in_transaction(pool: asyncpg.Pool[asyncpg.Record], *statements: str) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        for statement in statements:
+            await connection.execute(statement)

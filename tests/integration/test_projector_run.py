@@ -1,0 +1,315 @@
+"""`projector run` between a real broker, PostgreSQL and Redis; the write side is played by the test."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from contract.events import RawEvent, encode_events, format_time, wrap
+from contract.topics import stream_topic
+from deploy.local.services import LocalServices
+from gateway.migrate import migrate
+from projector import cli
+from runtime.mqtt import Message, MqttSession, options_from
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from runtime.settings import Settings
+    from tests.support.commands import RunningCommand
+
+    RunCommand = Callable[..., Awaitable[RunningCommand]]
+
+START = datetime(2026, 11, 23, 9, tzinfo=UTC)
+
+
+class WriteSide:
+    """Appends rows to an outbox and publishes them, as a gateway would, or fails to."""
+
+    def __init__(
+        self, database: asyncpg.Connection[asyncpg.Record], session: MqttSession, topic: str
+    ) -> None:
+        self.database = database
+        self.epoch = uuid4()
+        self._session = session
+        self._topic = topic
+
+    async def append(self, n: int, *values: float, stream: int = 0) -> None:
+        """Commit row `n` with one event of device `d` for each value."""
+        async with self.database.transaction():
+            await self.database.execute(
+                """INSERT INTO streams (stream, epoch, head) VALUES ($1, $2, $3)
+                ON CONFLICT (stream) DO UPDATE SET head = excluded.head""",
+                *(stream, self.epoch, n),
+            )
+            await self.database.execute(
+                "INSERT INTO outbox VALUES ($1, $2, $3, $4, $5)",
+                *(stream, n, len(values), self._payload(n, values), datetime.now(UTC)),
+            )
+
+    async def publish(self, n: int, *values: float, stream: int = 0, epoch: UUID | None = None) -> None:
+        """Publish row `n`."""
+        payload = self._payload(n, values)
+        epoch_text = str(epoch or self.epoch)
+        await self.send(
+            wrap(payload, stream=stream, n=n, epoch=epoch_text, created_at=datetime.now(UTC)), stream=stream
+        )
+
+    async def send(self, payload: bytes, *, stream: int = 0) -> None:
+        """Publish anything on the topic of a stream."""
+        await self._session.connected()
+        await self._session.publish([Message(stream_topic(self._topic, stream), payload)])
+
+    def _payload(self, n: int, values: tuple[float, ...]) -> bytes:
+        ts = format_time(START)
+        return encode_events(
+            [
+                RawEvent("d", "north", ts, ts, f"{n:06d}-{i}", msgspec.Raw(json.dumps({"t": value}).encode()))
+                for i, value in enumerate(values)
+            ]
+        )
+
+
+@asynccontextmanager
+async def playing(settings: Settings) -> AsyncIterator[WriteSide]:
+    """A write side for a configuration."""
+    database = await asyncpg.connect(settings.postgres.dsn)
+    broker = settings.events_broker(f"{settings.broker.client_id}-writer")
+    try:
+        async with MqttSession(options_from(broker, clean_start=True)) as session:
+            yield WriteSide(database, session, settings.events.topic)
+    finally:
+        await database.close(timeout=5)
+
+
+@pytest.fixture
+async def writer(settings: Settings) -> AsyncIterator[WriteSide]:
+    """The write side of the test's own configuration."""
+    async with playing(settings) as side:
+        yield side
+
+
+@pytest.fixture
+async def redis(settings: Settings) -> AsyncIterator[Redis]:
+    """A client of the views' Redis."""
+    async with Redis.from_url(settings.redis.url) as client:
+        yield client
+
+
+@pytest.fixture
+async def http(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the projector's HTTP address."""
+    async with httpx.AsyncClient(base_url=f"http://{settings.projector.http}") as client:
+        yield client
+
+
+async def start(run_command: RunCommand, **environment: str) -> RunningCommand:
+    """Start a projector that logs each run."""
+    return await run_command("projector", "run", "--log-level", "debug", **environment)
+
+
+async def applied(projector: RunningCommand, last: int, *, stream: int = 0) -> None:
+    """Wait until a run that ends with row `last` has been applied."""
+    await projector.event("run_applied", last=last, stream=stream)
+
+
+async def total(redis: Redis) -> tuple[int, float]:
+    """Messages and sum of device `d`."""
+    count, sum_t = await cast(
+        "Awaitable[list[bytes]]", redis.hmget("device:stats:d", ["sample_count", "sum_t"])
+    )
+    return int(count), float(sum_t)
+
+
+async def ready(http: httpx.AsyncClient, reason: str | None) -> None:
+    """Wait until `/readyz` gives the reason, or is 200 when there is none."""
+    async with asyncio.timeout(15):
+        while True:
+            answer = await http.get("/readyz")
+            if answer.status_code == (503 if reason else 200) and (reason or "") in answer.text:
+                return
+
+
+async def test_catches_up_and_answers(
+    run_command: RunCommand, writer: WriteSide, http: httpx.AsyncClient
+) -> None:
+    """Rows written before the start are in the views, and the write side is told how far they are."""
+    for n in (1, 2, 3):
+        await writer.append(n, n, n + 0.5)
+    projector = await start(run_command)
+    await applied(projector, 3)
+    await ready(http, None)
+    answer = await http.get("/devices/d/stats")
+    assert answer.status_code == 200
+    stats: dict[str, Any] = answer.json()
+    assert (stats["device_id"], stats["region"], stats["sample_count"]) == ("d", "north", 6)
+    assert stats["metrics"]["t"] == {
+        "last": 3.5,
+        "min": 1.0,
+        "max": 3.5,
+        "avg": 2.25,
+        "sum": 13.5,
+        "count": 6,
+    }
+    unknown = await http.get("/devices/nobody/stats")
+    assert (unknown.status_code, unknown.headers["content-type"]) == (404, "application/problem+json")
+    assert 'projector_events_applied_total{stream="0"} 6.0' in (await http.get("/metrics")).text
+    assert await projector.terminate() == 0
+    reported = await writer.database.fetchrow("SELECT projection, stream, n, epoch FROM projections")
+    assert reported is not None
+    assert tuple(reported) == ("redis", 0, 3, writer.epoch)
+
+
+async def test_topic_repeats_loses_and_reorders(
+    run_command: RunCommand, writer: WriteSide, redis: Redis
+) -> None:
+    """Whatever the topic does, each row counts once: repeats, gaps, a lost tail, strays and garbage."""
+    await writer.append(1, 1)
+    projector = await start(run_command)
+    await applied(projector, 1)
+    await writer.append(2, 2)
+    await writer.publish(2, 2)
+    await applied(projector, 2)
+    for garbage in (b"", b"{", b"[]", b'{"v":2}', b"\xff", b'{"v":1,"stream":"x"}'):
+        await writer.send(garbage)
+    await writer.publish(2, 2)
+    await writer.publish(9, 9, stream=7)
+    await writer.publish(4, 1000, epoch=uuid4())
+    await writer.append(3, 3)
+    await writer.append(4, 4)
+    await writer.publish(4, 4)
+    await applied(projector, 4)
+    await writer.append(5, 5)
+    await applied(projector, 5)  # never published
+    assert await total(redis) == (5, 15.0)
+    await projector.event("event_batch_undecodable")
+
+
+async def test_flushed_redis_is_filled_again(
+    run_command: RunCommand, writer: WriteSide, redis: Redis
+) -> None:
+    """Views that vanish in quiet times come back from the outbox as long as it has every row."""
+    await writer.append(1, 1)
+    await writer.append(2, 2)
+    projector = await start(run_command)
+    await applied(projector, 2)
+    await redis.flushdb()
+    await projector.event("views_went_back", cursor=0)
+    await projector.event("run_applied", last=2, skip=1)
+    assert await total(redis) == (2, 3.0)
+
+
+@pytest.mark.parametrize("cause", ["cursor_missing", "cursor_too_old", "cursor_beyond_head", "epoch_changed"])
+async def test_says_that_a_rebuild_is_needed(
+    run_command: RunCommand, writer: WriteSide, redis: Redis, http: httpx.AsyncClient, cause: str
+) -> None:
+    """What cannot be followed is not applied: `/readyz` names the cause, and once it is gone we go on."""
+    for n in (1, 2, 3, 4):
+        await writer.append(n, n)
+    cursor, epoch = (
+        {"cursor_missing": 0, "cursor_too_old": 1, "cursor_beyond_head": 9}.get(cause, 4),
+        writer.epoch,
+    )
+    if cause == "epoch_changed":
+        epoch = uuid4()
+    if cause != "cursor_missing":
+        await redis.hset("projector:cursor", "0", str(cursor))
+        await redis.hset("projector:epoch", "0", str(epoch))
+    await writer.database.execute("DELETE FROM outbox WHERE n < 3")
+    projector = await start(run_command)
+    await projector.event("projection_halted", reason=cause)
+    await ready(http, f"rebuild_needed: {cause}")
+    assert await redis.keys("device:*") == []
+    await redis.hset("projector:cursor", "0", "2")
+    await redis.hset("projector:epoch", "0", str(writer.epoch))
+    await applied(projector, 4)
+    await ready(http, None)
+    assert await total(redis) == (2, 7.0)
+
+
+async def test_two_projectors_count_once(run_command: RunCommand, writer: WriteSide, redis: Redis) -> None:
+    """Two projectors with one configuration neither fight at the broker nor count anything twice."""
+    address = "127.0.0.1:0"
+    both = [await start(run_command, EDGE_PROJECTOR_HTTP=address) for _ in range(2)]
+    await writer.append(1, 1)
+    for projector in both:
+        await projector.event("stream_found")
+    for n in range(2, 30):
+        await writer.append(n, n)
+        await writer.publish(n, n)
+    finished = [asyncio.create_task(applied(projector, 29)) for projector in both]
+    await asyncio.wait(finished, return_when=asyncio.FIRST_COMPLETED)
+    for task in finished:
+        task.cancel()
+    assert await total(redis) == (29, float(sum(range(1, 30))))
+    for projector in both:
+        assert await projector.terminate() == 0
+
+
+async def test_undecodable_row_stops_its_stream_only(
+    run_command: RunCommand, writer: WriteSide, http: httpx.AsyncClient
+) -> None:
+    """A row that holds no events halts its own stream, loudly; others go on."""
+    await writer.append(1, 1)
+    await writer.append(1, 1, stream=1)
+    await writer.append(2, 2)
+    await writer.database.execute("UPDATE outbox SET payload = 'x' WHERE stream = 1")
+    projector = await start(run_command)
+    await projector.event("projection_halted", stream=1, reason="undecodable_row")
+    await applied(projector, 2, stream=0)
+    await ready(http, "undecodable_row")
+
+
+async def test_servers_away(run_command: RunCommand, settings: Settings, http: httpx.AsyncClient) -> None:
+    """Without PostgreSQL the topic's rows flow on; without Redis they wait; each counts once."""
+    async with LocalServices(["postgres", "redis"], environ={}) as own:
+        dsn, url = own.postgres.dsn(), own.redis.url()
+        await migrate(dsn)
+        replace = msgspec.structs.replace
+        mine = replace(settings, postgres=replace(settings.postgres, dsn=dsn))
+        async with playing(mine) as writer, Redis.from_url(url) as redis:
+            for n in (1, 2, 3, 4):
+                await writer.append(n, n)
+            await own.postgres.stop("immediate")
+            await own.redis.stop()
+            projector = await start(run_command, EDGE_POSTGRES_DSN=dsn, EDGE_REDIS_URL=url)
+            await projector.event("waiting", what="postgres")
+            await ready(http, "postgres")
+            assert (await http.get("/healthz")).status_code == 200
+            away = await http.get("/devices/d/stats")
+            assert (away.status_code, away.headers["retry-after"]) == (503, "5")
+
+            await own.postgres.start()
+            await projector.event("waiting", what="redis")
+            await own.redis.start()
+            await applied(projector, 4)
+            await ready(http, None)
+
+            await own.postgres.stop("immediate")
+            await projector.event("waiting", what="postgres", skip=1)
+            await writer.publish(5, 5)
+            await applied(projector, 5)
+
+            await own.redis.stop()
+            await projector.event("waiting", what="redis", skip=1)
+            await writer.publish(6, 6)
+            await own.redis.start()
+            await applied(projector, 6)
+            assert await total(redis) == (6, 21.0)
+
+
+def test_command_line() -> None:
+    """The command and its options are those that scripts use."""
+    assert set(cli.main.commands) >= {"run"}
+    options = {option for parameter in cli.main.commands["run"].params for option in parameter.opts}
+    assert options >= {"--config", "--log-format", "--log-level"}

@@ -1,0 +1,212 @@
+"""The script that changes the views, on a real Redis."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from redis.asyncio import Redis
+
+from contract.events import Event, Scalar
+from projector.fold import fold
+from projector.query import MetricStats, Queries
+from projector.views import Cursor, Keys, Run, Views
+from runtime.errors import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+KEYS = Keys("p:")
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A client of the test's Redis."""
+    async with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def views(redis: Redis) -> Views:
+    """Empty views."""
+    return Views(redis, KEYS)
+
+
+def event(device: str, second: int, *, region: str | None = "north", **metrics: Scalar) -> Event:
+    """An event at a second past nine."""
+    return Event(device, region, f"2026-11-23T09:00:{second:02d}.250000Z", "", f"k{second}", metrics)
+
+
+def run(n: int, *events: Event, last: int | None = None, epoch: str = "e") -> Run:
+    """A run that begins with row `n`."""
+    return Run(0, epoch, n, last or n, fold(events))
+
+
+async def hash_of(redis: Redis, key: str) -> dict[str, str]:
+    """A hash as text."""
+    raw = await cast("Awaitable[dict[bytes, bytes]]", redis.hgetall(key))
+    return {field.decode(): value.decode() for field, value in raw.items()}
+
+
+async def everything(redis: Redis) -> dict[Any, Any]:
+    """Every key with its serialised value."""
+    return {key: await redis.dump(key) for key in await redis.keys()}
+
+
+async def test_device_hash_is_as_documented(redis: Redis, views: Views) -> None:
+    """A device's hash has the fields that INTERFACE names, and no others."""
+    await views.apply(run(1, event("d", 1, t=20.5, state="on"), event("d", 2, t=21)), NOW)
+    assert await hash_of(redis, "p:device:stats:d") == {
+        "device_id": "d",
+        "region": "north",
+        "last_seen": "2026-11-23T09:00:02.250000Z",
+        "last_seen_ms": "1795424402250",
+        "updated_at": "2026-11-23T12:00:00.000000Z",
+        "updated_ms": "1795435200000",
+        "sample_count": "2",
+        "last_t": "21",
+        "min_t": "20.5",
+        "max_t": "21",
+        "avg_t": "20.75",
+        "sum_t": "41.5",
+        "count_t": "2",
+        "last_state": "on",
+    }
+
+
+async def test_region_hash_is_as_documented(redis: Redis, views: Views) -> None:
+    """A region's hash has the fields that INTERFACE names, and no others."""
+    await views.apply(run(1, event("a", 1, t=1), event("b", 2, t=2)), NOW)
+    assert await hash_of(redis, "p:region:stats:north") == {
+        "region": "north",
+        "device_count": "2",
+        "last_seen": "2026-11-23T09:00:02.250000Z",
+        "last_seen_ms": "1795424402250",
+        "updated_at": "2026-11-23T12:00:00.000000Z",
+        "updated_ms": "1795435200000",
+        "sample_count": "2",
+        "last_t": "2",
+        "min_t": "1",
+        "max_t": "2",
+        "avg_t": "1.5",
+        "sum_t": "3",
+        "count_t": "2",
+    }
+
+
+async def test_decimal_readings_add_up(redis: Redis, views: Views) -> None:
+    """Sums of decimal readings show no dust of binary fractions, however many runs they took."""
+    for n in range(1, 1001):
+        await views.apply(run(n, event("d", 1, t=0.1)), NOW)
+    found = await hash_of(redis, KEYS.device("d"))
+    assert (found["sum_t"], found["avg_t"]) == ("100", "0.1")
+
+
+async def test_guard(redis: Redis, views: Views) -> None:
+    """A run is applied once, and only behind the cursor and in the same history; else nothing changes."""
+    assert await views.apply(run(1, event("d", 1, t=1), last=3), NOW) == ("applied", 3)
+    before = await everything(redis)
+    assert await views.apply(run(1, event("d", 1, t=1), last=3), NOW) == ("duplicate", 3)
+    assert await views.apply(run(2, event("d", 1, t=1)), NOW) == ("duplicate", 3)
+    assert await views.apply(run(5, event("d", 1, t=1)), NOW) == ("gap", 3)
+    assert await views.apply(run(2, event("d", 1, t=1), last=9), NOW) == ("gap", 3)
+    assert await views.apply(run(4, event("d", 1, t=1), epoch="other"), NOW) == ("epoch", 3)
+    assert await everything(redis) == before
+    assert await views.cursors() == {0: Cursor(3, "e")}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        KEYS.device("b"),
+        KEYS.region("south"),
+        KEYS.last_seen,
+        KEYS.device_marks,
+        KEYS.region_marks,
+        KEYS.cursor,
+        KEYS.epoch,
+    ],
+)
+async def test_wrong_type_leaves_nothing_applied(redis: Redis, views: Views, key: str) -> None:
+    """A key of the wrong type among ours: the run waits, the reason names the key, nothing has changed."""
+    await redis.set(key, "not ours")
+    before = await everything(redis)
+    both = run(1, event("a", 1, t=1), event("b", 2, region="south", t=2))
+    with pytest.raises(Retry, match=f"{key}: WRONGTYPE"):
+        await views.apply(both, NOW)
+    assert await everything(redis) == before
+    await redis.delete(key)
+    assert await views.apply(both, NOW) == ("applied", 1)
+
+
+async def test_foreign_value_leaves_nothing_applied(redis: Redis, views: Views) -> None:
+    """A sum that is no number: the same."""
+    await views.apply(run(1, event("a", 1, t=1), event("b", 2, t=2)), NOW)
+    await redis.hset(KEYS.device("b"), "sum_t", "much")
+    before = await everything(redis)
+    with pytest.raises(Retry):
+        await views.apply(run(2, event("a", 3, t=1), event("b", 4, t=2)), NOW)
+    assert await everything(redis) == before
+
+
+async def test_out_of_memory_leaves_nothing_applied(redis: Redis, views: Views) -> None:
+    """A Redis without memory to spare refuses the run as a whole."""
+    await views.apply(run(1, event("a", 1, t=1)), NOW)
+    before = await everything(redis)
+    await redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(Retry):
+            await views.apply(run(2, event("a", 2, t=1)), NOW)
+    finally:
+        await redis.config_set("maxmemory", 0)
+    assert await everything(redis) == before
+
+
+async def test_moving_between_regions(redis: Redis, views: Views) -> None:
+    """A move takes the device out of its old region's count, even when the run names that region nowhere."""
+
+    async def counts() -> list[str]:
+        return [(await hash_of(redis, KEYS.region(name)))["device_count"] for name in ("north", "south")]
+
+    await views.apply(run(1, event("a", 1), event("b", 1), event("c", 1, region="south")), NOW)
+    assert await counts() == ["2", "1"]
+    await views.apply(run(2, event("a", 3, region="south")), NOW)
+    assert await counts() == ["1", "2"]
+    await views.apply(run(3, event("a", 2, region="north")), NOW)
+    assert await counts() == ["1", "2"], "late data moves nobody"
+    await views.apply(run(4, event("a", 4, region=None)), NOW)
+    assert (await hash_of(redis, KEYS.device("a")))["region"] == "south"
+
+
+async def test_script_is_loaded_again(redis: Redis, views: Views) -> None:
+    """A Redis that has forgotten the script, as after a restart, gets it again."""
+    await views.apply(run(1, event("d", 1)), NOW)
+    await redis.script_flush()
+    assert await views.apply(run(2, event("d", 2)), NOW) == ("applied", 2)
+
+
+async def test_many_devices_and_many_metrics(redis: Redis, views: Views) -> None:
+    """Neither thousands of devices in a run nor thousands of metrics in a device overflow Lua's stack."""
+    wide: dict[str, Any] = {f"m{n}": float(n) for n in range(3000)}
+    devices = [event(f"d{n}", 1, t=n) for n in range(9000)]
+    for n in (1, 2):
+        assert (await views.apply(run(n, event("wide", n, **wide), *devices), NOW)).status == "applied"
+    assert (await hash_of(redis, KEYS.device("wide")))["sum_m2999"] == "5998"
+    assert await redis.zcard(KEYS.last_seen) == 9001
+
+
+async def test_statistics_of_a_device(redis: Redis, views: Views) -> None:
+    """The query side gives back what the fold put in, numbers as numbers and strings as strings."""
+    await views.apply(run(1, event("d", 1, t=1.5, state="on"), event("d", 2, region=None, t=2.5)), NOW)
+    queries = Queries(redis, KEYS)
+    stats = await queries.device("d")
+    assert stats is not None
+    assert (stats.device_id, stats.region, stats.sample_count) == ("d", "north", 2)
+    assert (stats.last_seen, stats.last_seen_ms) == ("2026-11-23T09:00:02.250000Z", 1795424402250)
+    assert stats.metrics == {
+        "state": MetricStats(last="on"),
+        "t": MetricStats(last=2.5, min=1.5, max=2.5, avg=2.0, sum=4.0, count=2),
+    }
+    assert await queries.device("nobody") is None

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from redis import exceptions
+
+from deploy.local.server import free_port
+from deploy.local.services import LocalServices
+from runtime.errors import ConfigurationError, Retry
+from runtime.redis import as_retry, open_redis
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from deploy.local.servers import Redis
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Redis]:
+    """A Redis of this test's own, to be stopped."""
+    async with LocalServices(["redis"], environ={}) as own:
+        yield own.redis
+
+
+async def test_replies_are_bytes(redis_url: str) -> None:
+    """A client talks to the database that its URL names, in bytes."""
+    async with open_redis(redis_url) as client:
+        await client.set("k", "v")
+        assert await client.get("k") == b"v"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["hunter2", "http://h", "redis://u:hunter2@h:port", "redis://u:hunter2@h/zero", "redis://u:hunter2@[::1"],
+)
+def test_a_malformed_url_is_refused_without_quoting_it(url: str) -> None:
+    """No waiting mends a malformed URL; the message says what one looks like and quotes nothing."""
+    with pytest.raises(ConfigurationError, match=r"^redis\.url: expected a URL such as ") as caught:
+        open_redis(url)
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_a_server_that_is_away_is_a_retry() -> None:
+    """Nothing listens: the error comes at once and is a reason to wait."""
+    async with open_redis(f"redis://:hunter2@127.0.0.1:{free_port()}/0") as client:
+        with pytest.raises(exceptions.ConnectionError) as caught:
+            await client.ping()
+    retry = as_retry(caught.value)
+    assert isinstance(retry, Retry)
+    assert retry.what == "redis"
+    assert "hunter2" not in retry.reason
+
+
+async def test_a_server_that_dies_and_comes_back(server: Redis) -> None:
+    """The same client fails while the server is away, as `Retry`, and works when it is back."""
+    async with open_redis(server.url()) as client:
+        await client.ping()
+        await server.kill()
+        for _ in range(2):
+            with pytest.raises((exceptions.RedisError, OSError)) as caught:
+                await client.ping()
+            assert as_retry(caught.value)
+        await server.start()
+        assert await client.ping()
+
+
+async def test_states_of_the_server_that_pass(redis_url: str) -> None:
+    """A missing right or a refused write is waited for; a wrong command or type is a fault of ours."""
+    async with open_redis(redis_url) as client:
+        await client.set("text", "x")
+        with pytest.raises(exceptions.ResponseError) as caught:
+            await client.incr("text")
+        assert as_retry(caught.value) is None
+    for error in (
+        exceptions.AuthenticationError("invalid username-password pair"),
+        exceptions.ResponseError("MISCONF Redis is configured to save RDB snapshots"),
+        exceptions.ReadOnlyError("You can't write against a read only replica."),
+        exceptions.BusyLoadingError("Redis is loading the dataset in memory"),
+        exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
+        TimeoutError(),
+    ):
+        assert as_retry(error)
+    assert as_retry(exceptions.NoScriptError("No matching script.")) is None
+    assert as_retry(ValueError("x")) is None
