@@ -1,0 +1,1 @@
+"""The read side: internal topic → Redis → HTTP."""

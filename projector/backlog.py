@@ -1,0 +1,71 @@
+"""Rows of one stream that the topic brought and that wait to be applied. Pure.
+
+The topic is a hint: whatever is thrown away here is read from PostgreSQL instead. So the backlog may lose
+everything, but it never grows beyond its bound and never gives rows out of order.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from contract.events import EventBatch
+
+
+class Backlog:
+    """Rows by position.
+
+    Args:
+        max_events: most events held; one more empties the backlog.
+
+    Attributes:
+        events: events held now.
+    """
+
+    def __init__(self, max_events: int) -> None:
+        self._max_events = max_events
+        self._rows: dict[int, EventBatch] = {}
+        self.events = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def offer(self, row: EventBatch) -> bool:
+        """Hold a row until its turn; False when the backlog was full and was emptied, without the row too."""
+        if self.events + len(row.events) > self._max_events and self._rows:
+            self.clear()
+            return False
+        known = self._rows.get(row.n)
+        self.events += len(row.events) - (len(known.events) if known else 0)
+        self._rows[row.n] = row
+        return True
+
+    def next_run(self, cursor: int, max_events: int) -> list[EventBatch]:
+        """The rows that follow the cursor without a gap, all of one epoch.
+
+        At least one when there is one, else as many as `max_events` allows. They stay here until the cursor
+        has passed them.
+        """
+        self._forget(cursor)
+        run: list[EventBatch] = []
+        events = 0
+        while row := self._rows.get(cursor + 1 + len(run)):
+            events += len(row.events)
+            if run and (events > max_events or row.epoch != run[0].epoch):
+                break
+            run.append(row)
+        return run
+
+    def has_gap(self, cursor: int) -> bool:
+        """Whether rows wait, but not the one that follows the cursor."""
+        self._forget(cursor)
+        return bool(self._rows) and cursor + 1 not in self._rows
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._rows.clear()
+        self.events = 0
+
+    def _forget(self, cursor: int) -> None:
+        for n in [n for n in self._rows if n <= cursor]:
+            self.events -= len(self._rows.pop(n).events)

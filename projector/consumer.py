@@ -1,0 +1,177 @@
+"""From the internal topic to one follower per stream, each kept told of what Redis and PostgreSQL hold.
+
+A chunk is acknowledged as soon as its rows are with their followers, because the topic is only a hint: what
+is lost between here and Redis is read from PostgreSQL. That is also why our session at the broker is
+disposable.
+
+Two watches run about once a second, each waiting for its own server when that is away: one reads the
+cursors in Redis, so that views that were flushed or restored are noticed in quiet times too; one reads the
+heads in PostgreSQL and reports our cursors there, which finds new streams and lost tails and lets the write
+side trim the outbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import structlog
+
+from contract.events import unwrap
+from projector.follower import Follower
+from projector.outbox import Position
+from projector.views import Cursor
+from runtime.lifecycle import keep_trying
+from runtime.logs import RateLimit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from projector.meters import Meters
+    from projector.outbox import Outbox
+    from projector.views import Views
+    from runtime.http import Health
+    from runtime.mqtt import Chunk, Session
+
+WATCH_S: Final = 1.0
+SUMMARY_S: Final = 10.0
+
+log = structlog.get_logger()
+
+
+class Consumer:
+    """Follows every stream into one set of views.
+
+    Args:
+        session: subscribed to the topics of all streams.
+        now: the time, for `updated_at` and for lag.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        views: Views,
+        outbox: Outbox,
+        *,
+        health: Health,
+        meters: Meters,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._session = session
+        self._views = views
+        self._outbox = outbox
+        self._health = health
+        self._meters = meters
+        self._now = now
+        self._followers: dict[int, Follower] = {}
+        self._reported: dict[int, Cursor] = {}
+        self._warn = RateLimit(log.warning)
+        self._tasks: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        self._health.set("projector", "starting")
+        async with asyncio.TaskGroup() as self._tasks:
+            self._tasks.create_task(self._watch_views(), name="watch-views")
+            self._tasks.create_task(self._watch_outbox(), name="watch-outbox")
+            self._tasks.create_task(self._receive(), name="receive")
+            self._tasks.create_task(self._summarise(), name="summary")
+
+    async def report(self) -> None:
+        """Tell the write side how far the views are, where that has changed.
+
+        Raises:
+            Retry: PostgreSQL is away.
+        """
+        cursors = {
+            stream: Cursor(follower.cursor, follower.epoch)
+            for stream, follower in self._followers.items()
+            if follower.cursor is not None and follower.epoch is not None
+        }
+        changed = {
+            stream: cursor for stream, cursor in cursors.items() if self._reported.get(stream) != cursor
+        }
+        if changed:
+            await self._outbox.report(changed)
+            self._reported |= changed
+
+    async def _receive(self) -> NoReturn:
+        while True:
+            self._take(await self._session.receive())
+
+    def _take(self, chunk: Chunk) -> None:
+        for delivery in chunk.deliveries:
+            try:
+                row = unwrap(delivery.payload)
+            except ValueError as error:  # msgspec's errors are ValueErrors too
+                self._meters.undecodable.inc()
+                self._warn("event_batch_undecodable", topic=delivery.topic, detail=str(error))
+                continue
+            follower = self._followers.get(row.stream)
+            if follower is None:
+                self._meters.unknown.inc()  # PostgreSQL will tell whether there is such a stream
+            else:
+                follower.offer(row)
+        chunk.ack()
+
+    async def _watch_views(self) -> NoReturn:
+        while True:
+            known = {stream: follower.cursor for stream, follower in self._followers.items()}
+            marks = await keep_trying("redis", self._views.cursors, self._health)
+            for stream in marks:
+                self._follow(stream)
+            for stream, follower in self._followers.items():
+                follower.on_mark(marks.get(stream, Cursor(0, None)), known.get(stream))
+            status = self._session.status
+            self._health.set("broker", None if status.connected else status.reason)
+            self._warn.flush()
+            await asyncio.sleep(WATCH_S)
+
+    async def _watch_outbox(self) -> NoReturn:
+        while True:
+            positions = await keep_trying("postgres", self._look_at_outbox, self._health)
+            for stream in positions:
+                self._follow(stream)
+            for stream, follower in self._followers.items():
+                follower.on_position(positions.get(stream, Position("", 0)))
+            self._health.set("projector", None)
+            await asyncio.sleep(WATCH_S)
+
+    async def _look_at_outbox(self) -> dict[int, Position]:
+        positions = await self._outbox.positions()
+        await self.report()
+        return positions
+
+    def _follow(self, stream: int) -> None:
+        if stream in self._followers:
+            return
+        assert self._tasks is not None
+        follower = Follower(
+            stream,
+            views=self._views,
+            outbox=self._outbox,
+            health=self._health,
+            meters=self._meters,
+            now=self._now,
+        )
+        self._followers[stream] = follower
+        self._tasks.create_task(follower.run(), name=f"follow-{stream}")
+        log.info("stream_found", stream=stream)
+
+    async def _summarise(self) -> NoReturn:
+        events = rows = 0
+        while True:
+            await asyncio.sleep(SUMMARY_S)
+            streams = self._meters.streams.values()
+            all_events, all_rows = sum(s.events_total for s in streams), sum(s.rows_total for s in streams)
+            log.info(
+                "summary",
+                events_per_s=round((all_events - events) / SUMMARY_S, 1),
+                rows_per_s=round((all_rows - rows) / SUMMARY_S, 1),
+                events=all_events,
+                lag_rows=sum(s.behind_rows for s in streams),
+                lag_s=round(max((s.behind_s for s in streams), default=0.0), 3),
+                waiting_for=self._health.reasons() or None,
+            )
+            events, rows = all_events, all_rows

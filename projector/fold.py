@@ -1,0 +1,251 @@
+"""Events in, deltas out: one per device and one per region, whatever the number of events. Pure.
+
+A delta says what a run of events adds to a view. Counts, sums, minima and maxima commute, so deltas may be
+applied in any order. Last values do not: each belongs to the newest message that carries it, in one total
+order over messages: event time, then message key, then device, then time of receipt. So every last value
+travels with its *mark*, the place of its message in that order, and late data never replaces newer data
+(thingsboard#1769). A mark is a pair: event time in microseconds, and a `tie` that settles equal times when
+compared byte by byte (UTF-8 sorts as its code points do).
+
+Numbers become IEEE doubles before anything else is done with them; true is 1 and false is 0. A string has a
+last value and nothing else. Negative zero becomes zero and a sum stays finite, so that no view depends on
+the order of its events.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, cast
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from contract.events import Event, Scalar
+
+LARGEST: Final = 1.79769313486231e308  # the largest double of 15 digits: sums saturate here
+EXACT_INTEGER: Final = 2**53  # from here on a double no longer holds every integer
+RESERVED: Final = frozenset(
+    {"seen", "seen_ms"}
+)  # metrics whose last value would land in `last_seen`, `last_seen_ms`
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class MetricDelta(msgspec.Struct, frozen=True, gc=False):
+    """What a run adds to one metric. The order of the fields is what `views.lua` reads.
+
+    Attributes:
+        last: the newest value as text; None for a name that has no last value.
+        us: the newest value's mark; 0 when it is the mark of the delta's newest message.
+        count: numeric values; when 0, `total`, `low` and `high` mean nothing.
+    """
+
+    name: str
+    last: str | None
+    us: int
+    tie: str
+    count: int
+    total: float
+    low: float
+    high: float
+
+
+class Delta(msgspec.Struct, frozen=True, gc=False):
+    """What a run adds to one device or one region. The order of the fields is what `views.lua` reads.
+
+    Attributes:
+        id: device id or region.
+        count: messages.
+        last_seen: event time of the newest message, in the contract's form.
+        us: mark of the newest message, with `tie`.
+        shape: names of the metrics in the newest message, as a sorted JSON array.
+        region: devices only: the region that the newest message with a region names.
+        region_us: mark of that message, with `region_tie`; 0 when it is the newest of all.
+    """
+
+    id: str
+    count: int
+    last_seen: str
+    us: int
+    tie: str
+    shape: str
+    region: str | None
+    region_us: int
+    region_tie: str
+    metrics: list[MetricDelta]
+
+
+class Folded(msgspec.Struct, frozen=True):
+    """A run of events, folded."""
+
+    devices: list[Delta]
+    regions: list[Delta]
+
+
+class _Column:
+    """The values of one metric in some events, and the newest events among those that carry it."""
+
+    __slots__ = ("carriers", "values")
+
+    def __init__(self, values: list[Scalar], carriers: list[Event]) -> None:
+        self.values = values
+        self.carriers = carriers
+
+
+class _Group:
+    """Some events, turned to columns so that sums and extremes are one call each."""
+
+    __slots__ = ("columns", "count", "newest")
+
+    def __init__(self, newest: Event, count: int, columns: dict[str, _Column]) -> None:
+        self.newest = newest
+        self.count = count
+        self.columns = columns
+
+    def absorb(self, other: _Group) -> None:
+        self.count += other.count
+        if other.newest.ts >= self.newest.ts and _order(other.newest) > _order(self.newest):
+            self.newest = other.newest
+        columns = self.columns
+        for name, column in other.columns.items():
+            mine = columns.get(name)
+            if mine is None:
+                columns[name] = _Column(column.values.copy(), column.carriers.copy())
+            else:
+                mine.values += column.values
+                mine.carriers += column.carriers
+
+
+def fold(events: Iterable[Event]) -> Folded:
+    """Fold events to one delta per device and one per region that they name, in any order."""
+    devices: dict[str, dict[str | None, list[Event]]] = {}
+    for event in events:
+        by_region = devices.get(event.device_id)
+        if by_region is None:
+            devices[event.device_id] = {event.region: [event]}
+            continue
+        same = by_region.get(event.region)
+        if same is None:
+            by_region[event.region] = [event]
+        else:
+            same.append(event)
+
+    regions: dict[str, _Group] = {}
+    deltas = []
+    for device_id, by_region in devices.items():
+        whole: _Group | None = None
+        home: Event | None = None
+        for region, members in by_region.items():
+            group = _gather(members)
+            if region is not None:
+                if home is None or _order(group.newest) > _order(home):
+                    home = group.newest
+                if region not in regions:
+                    regions[region] = _Group(group.newest, 0, {})
+                regions[region].absorb(group)
+            if whole is None:
+                whole = group
+            else:
+                whole.absorb(group)
+        assert whole is not None
+        deltas.append(_delta(device_id, whole, home, _device_tie))
+    return Folded(deltas, [_delta(region, group, None, _region_tie) for region, group in regions.items()])
+
+
+def number_text(value: float) -> str:
+    """The shortest text that reads back as the same double, without the `.0` of a whole number."""
+    if isinstance(value, int) and -EXACT_INTEGER <= value <= EXACT_INTEGER:
+        return str(int(value))
+    return repr(value + 0.0).removesuffix(".0")
+
+
+def microseconds(ts: str) -> int:
+    """Convert a time in the contract's form to microseconds since 1970."""
+    since = datetime.fromisoformat(ts) - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def _order(event: Event) -> tuple[str, str, str, str]:
+    return event.ts, event.key, event.device_id, event.received_at
+
+
+def _device_tie(event: Event) -> str:
+    return f"{event.key}\0{event.received_at}"
+
+
+def _region_tie(event: Event) -> str:
+    return f"{event.key}\0{event.device_id}\0{event.received_at}"
+
+
+def _gather(events: list[Event]) -> _Group:
+    newest = events[0]
+    values: dict[str, list[Scalar]] = {}
+    for event in events:
+        if event.ts > newest.ts or (event.ts == newest.ts and _order(event) > _order(newest)):
+            newest = event
+        for name, value in event.metrics.items():
+            column = values.get(name)
+            if column is None:
+                values[name] = [value]
+            else:
+                column.append(value)
+    columns = {}
+    for name, column in values.items():
+        if name in newest.metrics:
+            carrier = newest
+        else:
+            carrier = max((event for event in events if name in event.metrics), key=_order)
+        columns[name] = _Column(column, [carrier])
+    return _Group(newest, len(events), columns)
+
+
+def _delta(id_: str, group: _Group, home: Event | None, tie: Callable[[Event], str]) -> Delta:
+    newest = group.newest
+    metrics = []
+    for name, column in group.columns.items():
+        if name in newest.metrics:
+            carrier, us, its_tie = newest, 0, ""
+        else:
+            carrier = max(column.carriers, key=_order)
+            us, its_tie = microseconds(carrier.ts), tie(carrier)
+        value = carrier.metrics[name]
+        last = value if isinstance(value, str) else number_text(value)
+        metrics.append(
+            MetricDelta(name, None if name in RESERVED else last, us, its_tie, *_statistics(column.values))
+        )
+    elsewhere = home if home is not newest else None
+    return Delta(
+        id_,
+        group.count,
+        newest.ts,
+        microseconds(newest.ts),
+        tie(newest),
+        _shape(tuple(newest.metrics)),
+        home.region if home else None,
+        microseconds(elsewhere.ts) if elsewhere else 0,
+        tie(elsewhere) if elsewhere else "",
+        metrics,
+    )
+
+
+def _statistics(values: list[Scalar]) -> tuple[int, float, float, float]:
+    """Count, sum, minimum and maximum of the numbers among the values."""
+    numbers = cast("list[float]", values)
+    try:
+        total = sum(numbers, 0.0)
+    except TypeError:  # a string among them, rarely enough to be found out like this
+        numbers = [value for value in values if not isinstance(value, str)]
+        total = sum(numbers, 0.0)
+    if not numbers:
+        return 0, 0.0, 0.0, 0.0
+    if not -LARGEST <= total <= LARGEST:
+        total = LARGEST if total > 0 else -LARGEST
+    return len(numbers), total, min(numbers) + 0.0, max(numbers) + 0.0
+
+
+@lru_cache(maxsize=4096)
+def _shape(names: tuple[str, ...]) -> str:
+    return msgspec.json.encode(sorted(names)).decode()

@@ -1,0 +1,240 @@
+"""One stream's way into the views: a state machine around its cursor.
+
+The cursor in Redis is authoritative for what the views hold, PostgreSQL for what they should hold; the
+topic only saves reading PostgreSQL. The follower applies
+
+1. what the topic brought, as long as it follows the cursor;
+2. else what PostgreSQL has, when rows wait behind a gap or the head has been ahead of the cursor for a
+   moment, because the tail of a stream can be lost without showing a gap.
+
+What it cannot apply step by step needs a rebuild of the views, and it says so and stands still: another
+epoch than the views', a cursor beyond the head, or rows after the cursor that are no longer kept. It looks
+again whenever PostgreSQL is looked at, so it goes on by itself after a rebuild.
+
+PostgreSQL away: rows from the topic flow on until there is a gap. Redis away: rows wait in the bounded
+backlog. An answer of Redis that was lost leaves the outcome open; the script's guard settles it, as it does
+between two projectors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import chain
+from typing import TYPE_CHECKING, Final, Literal, NoReturn
+
+import structlog
+
+from projector.backlog import Backlog
+from projector.fold import fold
+from projector.views import Cursor, Run
+from runtime.errors import Reject, Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from contract.events import EventBatch
+    from projector.meters import Meters
+    from projector.outbox import Outbox, Position
+    from projector.views import Outcome, Views
+    from runtime.http import Health
+
+RUN_EVENTS: Final = 4000  # folded into one call: a dozen milliseconds of Redis
+BACKLOG_EVENTS: Final = 30_000  # about 20 MB
+LINGER_S: Final = 0.1
+LINGER_SHARE: Final = (
+    4  # after a run of t seconds new rows may gather for 4 t: a fifth of the time is spent applying
+)
+
+Halt = Literal["epoch_changed", "cursor_beyond_head", "cursor_missing", "cursor_too_old", "undecodable_row"]
+
+log = structlog.get_logger()
+
+
+def mismatch(mark: Cursor, position: Position) -> Halt | None:
+    """Why the views cannot follow the stream from where they are; None when nothing says so.
+
+    Args:
+        mark: the views' cursor, read before `position`, so that progress between the two is no mismatch.
+        position: the stream in PostgreSQL.
+    """
+    if mark.n > position.head:
+        return "cursor_beyond_head"
+    if mark.epoch is not None and mark.epoch != position.epoch:
+        return "epoch_changed"
+    return None
+
+
+class Follower:
+    """Follows one stream. Owned by the consumer, which tells it what it sees.
+
+    Args:
+        now: the time, for `updated_at` and for lag.
+
+    Attributes:
+        mark: what Redis was last seen to hold.
+        cursor: the last row known to be in the views; None before Redis was first seen.
+        epoch: of the rows in the views; None when they have none of the stream.
+        unavailable: set when Redis did not answer; cleared by `on_mark`.
+    """
+
+    def __init__(
+        self,
+        stream: int,
+        *,
+        views: Views,
+        outbox: Outbox,
+        health: Health,
+        meters: Meters,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.mark = Cursor(0, None)
+        self.cursor: int | None = None
+        self.epoch: str | None = None
+        self.unavailable = False
+        self._stream = stream
+        self._views = views
+        self._outbox = outbox
+        self._health = health
+        self._meters = meters.of(stream)
+        self._now = now
+        self._backlog = Backlog(BACKLOG_EVENTS)
+        self._position: Position | None = None
+        self._due = 0
+        self._may_read = False
+        self._halt: Halt | None = None
+        self._wake = asyncio.Event()
+
+    def offer(self, row: EventBatch) -> None:
+        """Take a row from the topic."""
+        if self.cursor is not None and row.n <= self.cursor:
+            self._meters.duplicates.inc()
+        elif not self._backlog.offer(row):
+            self._meters.overflows.inc()
+        self._wake.set()
+
+    def on_mark(self, mark: Cursor, known: int | None) -> None:
+        """Note what Redis holds.
+
+        Args:
+            mark: as read now.
+            known: `cursor` from before the read. Less than that, and Redis has lost what it had.
+        """
+        if self.cursor is None or known is None or mark.n < known or mark.n >= self.cursor:
+            if known is not None and mark.n < known:
+                log.warning("views_went_back", stream=self._stream, known=known, cursor=mark.n)
+            self.cursor, self.epoch = mark
+        self.mark = mark
+        self.unavailable = False
+        self._wake.set()
+
+    def on_position(self, position: Position) -> None:
+        """Note where the stream stands in PostgreSQL, read after the last mark."""
+        self._due = self._position.head if self._position else position.head
+        self._position = position
+        self._may_read = True
+        if self.cursor is not None:
+            self._meters.position(self.cursor, position.head, self._now())
+        if halt := mismatch(self.mark, position):
+            self._stand_still(halt)
+        elif self._halt is not None and self.mark.n == position.head:
+            self._go_on()
+        self._wake.set()
+
+    async def run(self) -> NoReturn:
+        """Apply rows for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while run := await self._next_run():
+                await self._apply(run)
+
+    async def _next_run(self) -> list[EventBatch]:
+        if self.cursor is None or self.unavailable:
+            return []
+        if self._halt is None and (run := self._backlog.next_run(self.cursor, RUN_EVENTS)):
+            return run
+        missing = self._due > self.cursor or self._backlog.has_gap(self.cursor)
+        return await self._read_missing(self.cursor) if missing and self._may_read else []
+
+    async def _read_missing(self, cursor: int) -> list[EventBatch]:
+        try:
+            rows, position = await self._outbox.page(self._stream, cursor, RUN_EVENTS)
+        except Retry:
+            self._may_read = False
+            return []
+        except Reject as error:
+            log.error("outbox_row_undecodable", stream=self._stream, detail=error.detail)  # noqa: TRY400  # the detail says it
+            self._stand_still("undecodable_row")
+            return []
+        if rows and rows[0].n == cursor + 1:
+            self._meters.caught_up.inc(len(rows))
+            return rows
+        if position and position.head > cursor:
+            self._stand_still("cursor_too_old" if cursor else "cursor_missing")
+        else:
+            self._backlog.clear()  # rows that PostgreSQL does not know are none of ours
+            self._due = cursor
+        return []
+
+    async def _apply(self, rows: list[EventBatch]) -> None:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        folded = fold(chain.from_iterable(row.events for row in rows))
+        run = Run(self._stream, rows[0].epoch, rows[0].n, rows[-1].n, folded)
+        try:
+            with self._meters.apply_seconds.time():
+                outcome = await self._views.apply(run, self._now())
+        except Retry as error:
+            self._health.set("redis", error.reason)
+            self.unavailable = True
+            return
+        self._settle(outcome, rows)
+        if self._backlog.events < RUN_EVENTS and self._due <= outcome.cursor:
+            await asyncio.sleep(min(LINGER_S, LINGER_SHARE * (loop.time() - started)))
+
+    def _settle(self, outcome: Outcome, rows: list[EventBatch]) -> None:
+        self.cursor = outcome.cursor
+        if outcome.status == "applied":
+            self.epoch = rows[0].epoch
+            self._meters.applied(rows, self._now())
+            log.debug(
+                "run_applied",
+                stream=self._stream,
+                first=rows[0].n,
+                last=rows[-1].n,
+                events=sum(len(row.events) for row in rows),
+            )
+            if self._halt is not None:
+                self._go_on()
+        elif outcome.status == "epoch":
+            # Strays, or the history has changed: which of the two, the next look at PostgreSQL tells.
+            log.warning("epoch_differs", stream=self._stream, epoch=rows[0].epoch, n=rows[0].n)
+            self._backlog.clear()
+            self._may_read = False
+        elif outcome.status == "duplicate":
+            self._meters.duplicates.inc(len(rows))
+        else:
+            self._meters.gaps.inc()
+
+    def _stand_still(self, halt: Halt) -> None:
+        self._may_read = False
+        self._backlog.clear()
+        if halt == self._halt:
+            return
+        self._halt = halt
+        needed = "undecodable_row" if halt == "undecodable_row" else f"rebuild_needed: {halt}"
+        self._health.set(f"stream_{self._stream}", needed)
+        position = self._position
+        log.error(
+            "projection_halted",
+            stream=self._stream,
+            reason=halt,
+            cursor=self.cursor,
+            head=position.head if position else None,
+        )
+
+    def _go_on(self) -> None:
+        self._halt = None
+        self._health.set(f"stream_{self._stream}", None)
+        log.info("projection_resumed", stream=self._stream, cursor=self.cursor)

@@ -1,0 +1,34 @@
+-- What the read side needs of the outbox.
+
+-- name: read_positions
+-- Where every stream stands: the epoch of its history and the last position that has been committed.
+SELECT stream, epoch::text AS epoch, head FROM streams;
+
+-- name: read_rows
+-- The rows after position $2 in order: the first, then as many as keep the page at $4 rows and $3 events. The stream's own
+-- row comes along from the same snapshot, so that rows which should be there and are not are told from rows not yet
+-- written. With nothing to read there is one line without n; with no such stream none.
+SELECT s.epoch::text AS epoch, s.head, page.n, page.payload, page.created_at
+FROM streams AS s
+LEFT JOIN LATERAL (
+    SELECT counted.n, counted.payload, counted.created_at
+    FROM (
+        SELECT o.n, o.payload, o.created_at, sum(o.events) OVER (ORDER BY o.n) AS through
+        FROM (
+            SELECT n, events, payload, created_at FROM outbox
+            WHERE stream = $1 AND n > $2
+            ORDER BY n
+            LIMIT $4
+        ) AS o
+    ) AS counted
+    WHERE counted.through <= $3 OR counted.n = $2 + 1
+) AS page ON true
+WHERE s.stream = $1
+ORDER BY page.n;
+
+-- name: report_cursors
+-- Tells the write side how far a projection has come: rows are trimmed behind the slowest.
+INSERT INTO projections (projection, stream, n, epoch, updated_at)
+SELECT $1, cursors.stream, cursors.n, cursors.epoch, now()
+FROM unnest($2::integer[], $3::bigint[], $4::uuid[]) AS cursors (stream, n, epoch)
+ON CONFLICT (projection, stream) DO UPDATE SET n = excluded.n, epoch = excluded.epoch, updated_at = excluded.updated_at;

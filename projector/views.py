@@ -1,0 +1,174 @@
+"""The views in Redis and the one script that changes them.
+
+`Keys` names everything that belongs to one set of views, so that a second set beside the first is another
+`Keys`. `Views.apply` changes a set atomically: `views.lua` says how, and what its guard refuses. Calling it
+again with the same run, after an answer that was lost, is harmless: the guard answers `duplicate`.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
+
+import msgspec
+from msgspec.structs import astuple
+from redis.exceptions import RedisError
+
+from contract.events import format_time
+from runtime.errors import Retry
+from runtime.redis import as_retry
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+    from datetime import datetime
+
+    from redis.asyncio import Redis
+
+    from projector.fold import Folded
+
+Status = Literal["applied", "duplicate", "gap", "epoch"]
+
+_SCRIPT: Final = resources.files("projector").joinpath("views.lua").read_text(encoding="utf-8")
+_encoder = msgspec.msgpack.Encoder()
+
+
+class Keys:
+    """Names of the keys of one set of views.
+
+    Args:
+        prefix: goes before every key; a hash tag such as `{edge}:` keeps them in one slot of a Redis Cluster.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self.cursor = f"{prefix}projector:cursor"
+        self.epoch = f"{prefix}projector:epoch"
+        self.device_marks = f"{prefix}projector:marks:devices"
+        self.region_marks = f"{prefix}projector:marks:regions"
+        self.last_seen = f"{prefix}devices:last_seen"
+        self._device = f"{prefix}device:stats:"
+        self._region = f"{prefix}region:stats:"
+
+    def device(self, device_id: str) -> str:
+        """The hash with a device's statistics."""
+        return self._device + device_id
+
+    def region(self, region: str) -> str:
+        """The hash with a region's statistics."""
+        return self._region + region
+
+
+class Cursor(NamedTuple):
+    """How far the views have come on a stream; n is 0 and the epoch None when they know nothing of it."""
+
+    n: int
+    epoch: str | None
+
+
+class Run(NamedTuple):
+    """Consecutive outbox rows of one stream and epoch, folded."""
+
+    stream: int
+    epoch: str
+    first: int
+    last: int
+    folded: Folded
+
+
+class Outcome(NamedTuple):
+    """What became of a run.
+
+    Attributes:
+        status: only with `applied` has anything changed. `duplicate`: the views had all of it. `gap`: its
+            first row does not follow the cursor. `epoch`: the views hold another history of the stream.
+        cursor: the last row in the views now.
+    """
+
+    status: Status
+    cursor: int
+
+
+class Views:
+    """One set of views in Redis."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._keys = keys
+        self._redis = redis
+        self._script = redis.register_script(_SCRIPT)
+
+    async def apply(self, run: Run, now: datetime) -> Outcome:
+        """Apply a run, all of it or nothing.
+
+        Args:
+            run: what to apply.
+            now: goes into `updated_at` of every view that changes.
+
+        Raises:
+            Retry: Redis is away, out of memory, or a key of ours holds something that is not ours. Nothing
+                is applied, except when the answer was lost.
+        """
+        former: list[str] = []
+        while True:
+            status, cursor, *regions = await self._call(run, now, former)
+            if status != b"moved":
+                return Outcome(cast("Status", status.decode()), cursor)
+            former = [region.decode() for region in regions]
+
+    async def cursors(self) -> dict[int, Cursor]:
+        """Read how far every stream has come.
+
+        Raises:
+            Retry: Redis is away or holds something else under our keys.
+        """
+        try:
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.hgetall(self._keys.cursor)
+                pipeline.hgetall(self._keys.epoch)
+                cursors, epochs = await pipeline.execute()
+        except (RedisError, OSError) as error:
+            raise _retry(error) from error
+        return {
+            int(stream): Cursor(int(n), epochs[stream].decode() if stream in epochs else None)
+            for stream, n in cursors.items()
+        }
+
+    async def _call(
+        self, run: Run, now: datetime, former: list[str]
+    ) -> tuple[bytes, int, *tuple[bytes, ...]]:
+        keys = self._keys
+        devices, regions = run.folded.devices, run.folded.regions
+        names = [keys.cursor, keys.epoch, keys.device_marks, keys.region_marks, keys.last_seen]
+        names += [keys.device(delta.id) for delta in devices]
+        names += [keys.region(delta.id) for delta in regions]
+        names += [keys.region(region) for region in former]
+        blob = _pack(run, now, former)
+        try:
+            reply = await cast("Awaitable[list[bytes | int]]", self._script(names, [blob]))
+        except (RedisError, OSError) as error:
+            raise _retry(error) from error
+        return cast("tuple[bytes, int, *tuple[bytes, ...]]", tuple(reply))
+
+
+def _pack(run: Run, now: datetime, former: list[str]) -> bytes:
+    devices, regions = run.folded.devices, run.folded.regions
+    values: list[object] = [
+        *(run.stream, run.epoch, run.first, run.last, format_time(now), str(int(now.timestamp() * 1000))),
+        *([delta.id for delta in devices], [delta.id for delta in regions], former),
+    ]
+    for deltas in (devices, regions):
+        for delta in deltas:
+            values += astuple(delta)[1:-1]
+            values.append(len(delta.metrics))
+            for metric in delta.metrics:
+                values += astuple(metric)
+    packed = _encoder.encode(values)
+    return packed[_header_bytes(len(values)) :]
+
+
+def _header_bytes(size: int) -> int:
+    """Length of the head of a MessagePack array of so many values."""
+    return 1 if size < 16 else 3 if size < 65536 else 5  # noqa: PLR2004  # fixarray, array 16, array 32
+
+
+def _retry(error: Exception) -> Retry:
+    """Every error of Redis is worth waiting for: what is not ours under our keys, an operator can remove."""
+    return as_retry(error) or Retry("redis", " ".join(str(error).split()))
