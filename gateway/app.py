@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
@@ -31,15 +31,19 @@ from runtime.http import Health, create_app, health_routes, serve
 from runtime.lifecycle import keep_trying, unless
 from runtime.logs import RateLimit
 from runtime.mqtt import MqttSession, Subscription, options_from
-from runtime.postgres import load_queries, open_pool
+from runtime.postgres import load_queries, open_pool, retryable
 from runtime.settings import duration_s
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     import asyncpg
 
     from gateway.decode.routes import CompiledRoute
     from runtime.mqtt import Session
     from runtime.settings import Settings
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 queries = load_queries("gateway")
@@ -119,8 +123,7 @@ async def _work(
     settings, health, ledger = process.settings, process.health, process.ledger
     stream, client_id = settings.gateway.stream, settings.broker.client_id
     filters = [route.topic_filter for route in routes]
-    known = await pool.fetchval(queries.known_filters, client_id) or []
-    await pool.execute(queries.create_partitions)
+    known = await _keep_asking(health, lambda: pool.fetchval(queries.known_filters, client_id))
 
     devices = DeviceTracker(_DEVICES_INTERVAL_S)
     rejected = RateLimit(log.warning)
@@ -128,7 +131,7 @@ async def _work(
         options_from(
             settings.broker,
             subscriptions=tuple(Subscription(route.topic_filter, route.route.qos) for route in routes),
-            stale_filters=tuple(sorted(set(known) - set(filters))),
+            stale_filters=tuple(sorted(set(known or ()) - set(filters))),
         )
     )
     outlet = MqttSession(options_from(settings.events_broker(f"{client_id}-relay"), clean_start=True))
@@ -173,16 +176,21 @@ async def _work(
         ledger=ledger,
         rejected=rejected,
     )
+    await _keep_asking(health, upkeep.housekeep)
     _expose(process.registry, intake, relay)
     health.watch("broker", lambda: None if intake.status.connected else intake.status.reason)
     health.watch("events broker", lambda: None if outlet.status.connected else outlet.status.reason)
+
+    async def remember_filters() -> None:
+        await intake.connected()
+        await _keep_asking(health, lambda: pool.execute(queries.remember_filters, client_id, filters))
 
     async with intake, outlet, asyncio.TaskGroup() as tasks:
         beside = [
             tasks.create_task(lease.hold(), name="lease"),
             tasks.create_task(upkeep.run(), name="upkeep"),
             tasks.create_task(relay.run(), name="relay"),
-            tasks.create_task(_remember_filters(intake, pool, client_id, filters), name="filters"),
+            tasks.create_task(remember_filters(), name="filters"),
         ]
         log.info("gateway_started", stream=stream, filters=filters)
         await pipeline.run(stop)
@@ -193,11 +201,14 @@ async def _work(
     rejected.close()
 
 
-async def _remember_filters(
-    session: Session, pool: asyncpg.Pool[asyncpg.Record], client_id: str, filters: list[str]
-) -> None:
-    await session.connected()
-    await pool.execute(queries.remember_filters, client_id, filters)
+async def _keep_asking(health: Health, ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask PostgreSQL for as long as it is away."""
+
+    async def attempt() -> T:
+        with retryable():
+            return await ask()
+
+    return await keep_trying("postgres", attempt, health)
 
 
 async def _last_words(relay: Relay, upkeep: Upkeep, ledger: Ledger) -> None:

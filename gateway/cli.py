@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gateway.simulate.command import simulate_command
 from runtime.cli import with_settings
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 @click.version_option(package_name="mqtt-edge-gateway")
 def main() -> None:
     """MQTT telemetry into PostgreSQL, each message exactly once."""
+
+
+main.add_command(simulate_command)
 
 
 @main.command()

@@ -5,8 +5,8 @@ PostgreSQL is authoritative. `gateway/transaction.py` has the transaction; this 
 - The server is away, or refuses for a while: nothing was kept of the batch, and it is replayed until it
   commits.
 - COMMIT got no answer: its outcome is unknown. The server is asked for the fate of that very transaction, so
-  that a batch that did commit is not taken for a repeat of itself. When the server has forgotten it, the batch
-  is replayed and dedup resolves it.
+  that a batch that did commit is not taken for a repeat of itself. When the server has forgotten it, the
+  batch is replayed and dedup resolves it.
 - The dedup window turned meanwhile: the append is refused, and the batch is replayed in the new generation.
 - Another gateway owns the stream: the append is refused, and the process stops.
 - The data is refused: the batch is bisected to the reading that is, which becomes a dead letter; the rest

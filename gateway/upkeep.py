@@ -63,7 +63,7 @@ class Upkeep:
         turns = (
             ("projected", _PROJECTED_INTERVAL_S, self.note_projected),
             ("sightings", _PROJECTED_INTERVAL_S, self._write_sightings),
-            ("housekeeping", _HOUSEKEEPING_INTERVAL_S, self._housekeep),
+            ("housekeeping", _HOUSEKEEPING_INTERVAL_S, self.housekeep),
             ("summary", _SUMMARY_INTERVAL_S, self._summarize),
         )
         async with asyncio.TaskGroup() as tasks:
@@ -75,14 +75,15 @@ class Upkeep:
         n = await self._pool.fetchval(queries.projected, self._stream)
         self._ledger.project(n or 0)
 
-    async def _write_sightings(self) -> None:
-        await self._store.write_sightings(self._devices.take_due(asyncio.get_running_loop().time()))
-
-    async def _housekeep(self) -> None:
+    async def housekeep(self) -> None:
+        """Make partitions ahead, turn the dedup window when it is time, trim the outbox."""
         await self._pool.execute(queries.create_partitions)
         if await self._pool.fetchval(queries.turn_dedup, self._dedup_window):
             log.info("dedup_window_turned")
         await self._pool.execute(queries.trim_outbox, self._stream, self._outbox_retention)
+
+    async def _write_sightings(self) -> None:
+        await self._store.write_sightings(self._devices.take_due(asyncio.get_running_loop().time()))
 
     async def _summarize(self) -> None:
         self._rejected.flush()

@@ -1,8 +1,8 @@
 """Errors that say what to do next.
 
-Every error that crosses a step's boundary is one of three: try again after a while (`Retry`), refuse this item
-and go on (`Reject`), or stop the process (`Stop`). Whoever catches one needs no knowledge of the library that
-caused it.
+Every error that crosses a step's boundary is one of three: try again after a while (`Retry`), refuse this
+item and go on (`Reject`), or stop the process (`Stop`). Whoever catches one needs no knowledge of the library
+that caused it.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from litestar.plugins.problem_details import (
     ProblemDetailsException,
     ProblemDetailsPlugin,
 )
-from prometheus_client import ProcessCollector
+from prometheus_client import ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
 from runtime.errors import Stop
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _GRACE_S = 2
 
 log = structlog.get_logger()
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a line more for each counter, which nobody reads
 
 
 class Health:

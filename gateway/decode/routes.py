@@ -63,7 +63,9 @@ def refuse_own_events(routes: Sequence[CompiledRoute], settings: Settings) -> No
     own = stream_topic(settings.events.topic, settings.gateway.stream)
     for i, route in enumerate(routes):
         if route.pattern.fullmatch(own):
-            raise ConfigurationError(f"route[{i}].topic: covers events.topic, so the gateway would read itself")
+            raise ConfigurationError(
+                f"route[{i}].topic: covers events.topic, so the gateway would read itself"
+            )
 
 
 def match(routes: Sequence[CompiledRoute], topic: str) -> Matched:

@@ -13,7 +13,7 @@ SELECT turn_dedup($1);
 -- Removes rows that every projection has applied and that are older than the retention margin. Without any projection
 -- nothing is trimmed, because nobody has them yet.
 DELETE FROM outbox
-WHERE stream = $1 AND created_at < now() - $2
+WHERE stream = $1 AND created_at < now() - $2::interval
     AND n <= (SELECT min(p.n) FROM projections AS p WHERE p.stream = $1);
 
 -- name: projected

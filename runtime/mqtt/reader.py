@@ -4,8 +4,8 @@ Does no I/O and knows no connection. A read may end anywhere in a packet; what i
 next one, and is looked at again only when its last byte is there, so that a large packet costs no more than
 its size.
 
-A PUBLISH comes out as `wire.Publish`: the codec's own object has a quality of service that is true even when it
-is 0 and can neither be ordered nor used as an index, although its types say IntEnum.
+A PUBLISH comes out as `wire.Publish`: the codec's own object has a quality of service that is true even when
+it is 0 and can neither be ordered nor used as an index, although its types say IntEnum.
 """
 
 from __future__ import annotations

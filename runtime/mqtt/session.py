@@ -145,7 +145,8 @@ class MqttSession:
             since = loop.time()
             try:
                 await self._set_up(connection)
-                reason = await connection.lost
+                await asyncio.wait([connection.lost])  # not the future itself: our cancellation is not its own
+                reason = connection.lost.result()
             finally:
                 self._leave()
                 await connection.close()

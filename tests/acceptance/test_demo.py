@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,9 +26,14 @@ pytestmark = pytest.mark.timeout(120)
 
 
 class RunningDemo:
-    """A demo that runs, off a terminal."""
+    """A demo that runs, off a terminal.
+
+    Attributes:
+        logs: the folder that it names, None before.
+    """
 
     def __init__(self, *arguments: str) -> None:
+        self.logs: Path | None = None
         self.process = subprocess.Popen(
             [sys.executable, "-m", "deploy.local.demo", *arguments],
             cwd=ROOT,
@@ -41,6 +47,8 @@ class RunningDemo:
         """Wait until devices' messages have been committed; then all its processes."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
+            if line.startswith("logs "):
+                self.logs = Path(line.split()[1])
             found = ACCOUNTING.search(line)
             if found and int(found[2]):
                 return psutil.Process(self.process.pid).children(recursive=True)
@@ -65,6 +73,8 @@ def demo() -> Iterator[Callable[..., RunningDemo]]:
     for each in started:
         with each.process:
             each.process.kill()
+        if each.logs is not None:
+            shutil.rmtree(each.logs)
 
 
 def check_accounting(stdout: str) -> None:
@@ -127,5 +137,5 @@ def test_a_process_that_dies_is_reported(demo: Callable[..., RunningDemo]) -> No
     _, stderr = running.end()
     assert running.process.returncode == 1
     assert "gateway ended by itself with -9" in stderr
-    assert "gateway.log" in stderr
+    assert f"{running.logs}/gateway.log" in stderr
     check_nothing_left(family)

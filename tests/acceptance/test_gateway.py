@@ -45,7 +45,7 @@ async def count(dsn: str, table: str) -> int:
 
 
 async def test_bad_input_disturbs_nobody(
-    gateway: RunningCommand, settings: Settings, database: str, broker_port: int, topic_prefix: str
+    gateway: RunningCommand, database: str, broker_port: int, topic_prefix: str
 ) -> None:
     """Each kind of rubbish becomes a dead letter with its bytes; the good messages around it are stored."""
     topic = f"{topic_prefix}/a1/telemetry"
@@ -118,7 +118,6 @@ async def test_retained_messages_are_not_stored_again(
     gateway: RunningCommand,
     settings: Settings,
     run_command: Run,
-    database: str,
     broker_port: int,
     topic_prefix: str,
 ) -> None:
@@ -149,7 +148,7 @@ async def test_a_second_gateway_with_the_stream_is_refused(gateway: RunningComma
 
 
 async def test_absent_servers_are_waited_for(run_command: Run, settings: Settings) -> None:
-    """Without PostgreSQL and then without a broker it lives, says what it waits for, and is ready when they come."""
+    """Without PostgreSQL, then without a broker, it lives, says what it waits for, and then is ready."""
     url = f"http://{settings.gateway.http}"
     async with LocalServices(environ={}) as own, httpx.AsyncClient() as client:
         await own.postgres.stop()
@@ -173,7 +172,7 @@ async def test_absent_servers_are_waited_for(run_command: Run, settings: Setting
         assert await gateway.terminate() == 0
 
 
-async def test_a_stop_while_waiting(run_command: Run, settings: Settings) -> None:
+async def test_a_stop_while_waiting(run_command: Run) -> None:
     """A gateway that has nothing to wait for any more leaves at the first signal."""
     gateway = await run_command("gateway", "run", EDGE_POSTGRES_DSN="postgresql://nobody@127.0.0.1:9/none")
     await gateway.event("waiting", what="postgres")

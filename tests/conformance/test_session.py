@@ -105,6 +105,7 @@ async def test_retained_messages_come_once(
     await publish(sender, Message(topic, b"retained", retain=True))
     receiver = await session(broker, topic, driver=driver)
     assert payloads(await take(receiver, 1)) == [b"retained"]
+    await publish(receiver, Message(f"{topic}/ack-was-before", b""))
     receiver._connection.abort()  # type: ignore[union-attr]  # a connection that breaks
     await events.wait_for("connected", 3)
     await publish(sender, Message(topic, b"marker"))
