@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 UV := .make/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test check fmt lock clean
+.PHONY: help setup servers demo test check fmt schema lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ check: setup ## linters, formatting, types and layers
 fmt: setup ## format, and mend what the linter can mend
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
+
+schema: setup servers ## write gateway/schema.sql from the migrations
+	$(BIN)/python -m tests.support.schema
 
 lock: $(UV)/bin/uv ## choose versions anew for both lock files
 	$(UV)/bin/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --upgrade \

@@ -32,6 +32,8 @@ from runtime.mqtt.outgoing import Outgoing
 from runtime.mqtt.port import Disconnected
 
 if TYPE_CHECKING:
+    import socket
+    import ssl
     from collections.abc import Callable, Coroutine, Sequence
 
     from runtime.mqtt.port import Message, SessionOptions, Subscription
@@ -94,6 +96,19 @@ class _Paho(paho.Client):
     def close_socket(self) -> None:
         """Close at once, without a word to the broker."""
         self._sock_close()
+
+    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
+        assert self._ssl_context is not None
+        wrapped = self._ssl_context.wrap_socket(
+            tcp_sock, server_hostname=self._host, do_handshake_on_connect=False
+        )
+        try:
+            wrapped.settimeout(self._connect_timeout)
+            wrapped.do_handshake()
+        except BaseException:
+            wrapped.close()  # paho leaves it open
+            raise
+        return wrapped
 
     def _sock_recv(self, bufsize: int) -> bytes:
         if not self.unread:

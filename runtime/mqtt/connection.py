@@ -24,7 +24,7 @@ REFUSED = 0x80
 
 
 class NotMqtt5(Disconnected):
-    """The broker does not take an MQTT 5 CONNECT: it said so, or closed the connection without a word."""
+    """The broker does not take an MQTT 5 CONNECT: it said so, closed the connection, or kept silent."""
 
 
 class ReceivedChunk:

@@ -56,12 +56,14 @@ async def open_mqtt5(options: SessionOptions, deliver: Callable[[ReceivedChunk],
     """
     loop = asyncio.get_running_loop()
     connection = Mqtt5Connection(options, deliver)
+    refusal: type[Disconnected] = Disconnected
     try:
         async with asyncio.timeout(options.connect_timeout_s):
             await loop.create_connection(lambda: connection, options.host, options.port, ssl=options.tls)
+            refusal = NotMqtt5
             await connection.accepted
     except TimeoutError as error:
-        raise Disconnected(f"no answer within {options.connect_timeout_s:g} s") from error
+        raise refusal(f"no answer within {options.connect_timeout_s:g} s") from error
     except OSError as error:
         raise Disconnected(f"cannot connect: {error}") from error
     finally:

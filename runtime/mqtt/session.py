@@ -12,6 +12,9 @@ not tried at full speed.
 - Taken over means that another client uses our client id. Two that come back at once take each other's
   connection for ever, so the one taken over waits as long as the backoff allows, and gives up (`Stop`) at the
   second time within a minute.
+- Brokers that speak MQTT 3.1.1, and mosquitto before 2.0.15, just close the connection instead of telling
+  that it was taken over. So connections that end again and again soon after they were made are logged with
+  that hint.
 - `auto` begins every attempt with MQTT 5. A broker that refuses the version, or closes without an answer to
   CONNECT as RabbitMQ before 3.13 does, gets an MQTT 3.1.1 CONNECT in the same attempt.
 """
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
 _FAILURE_LOG_INTERVAL_S = 60.0
 _TAKEOVER_WINDOW_S = 60.0
+_UNSTABLE_AFTER = 3  # connections in a row
 
 
 class MqttSession:
@@ -64,6 +68,7 @@ class MqttSession:
         self._stop: Stop | None = None
         self._task: asyncio.Task[None] | None = None
         self._taken_over_at: float | None = None
+        self._short_lived = 0
         self._failure_logged: tuple[str, float] = ("", 0.0)
         self._log: structlog.stdlib.BoundLogger = structlog.get_logger().bind(
             broker=f"{options.host}:{options.port}", client_id=options.client_id
@@ -145,7 +150,9 @@ class MqttSession:
             since = loop.time()
             try:
                 await self._set_up(connection)
-                await asyncio.wait([connection.lost])  # not the future itself: our cancellation is not its own
+                await asyncio.wait(
+                    [connection.lost]
+                )  # not the future itself: our cancellation is not its own
                 reason = connection.lost.result()
             finally:
                 self._leave()
@@ -155,8 +162,7 @@ class MqttSession:
         else:
             self._status.reason = reason
             self._log.warning("disconnected", reason=reason)
-            if loop.time() - since > self._options.backoff_max_s:
-                self._backoff.reset()
+            self._judge(loop.time() - since)
             if connection.taken_over:
                 await self._yield_to_other(loop.time())
         await asyncio.sleep(self._backoff.next_s())
@@ -232,6 +238,20 @@ class MqttSession:
         if reason != told or now - at >= _FAILURE_LOG_INTERVAL_S:
             self._failure_logged = (reason, now)
             self._log.warning("connection_failed", reason=reason)
+
+    def _judge(self, lived_s: float) -> None:
+        if lived_s > self._options.backoff_max_s:
+            self._backoff.reset()
+            self._short_lived = 0
+            return
+        self._short_lived += 1
+        if self._short_lived == _UNSTABLE_AFTER:
+            self._log.error(
+                "connection_unstable",
+                ended_early=self._short_lived,
+                hint="the broker ends connections soon after accepting them, as it does when another client "
+                "uses this client id",
+            )
 
     async def _yield_to_other(self, now: float) -> None:
         client_id = self._options.client_id

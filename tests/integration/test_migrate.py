@@ -27,7 +27,7 @@ async def test_from_nothing_to_current(empty_database: str) -> None:
 async def test_many_migrators_at_once(empty_database: str) -> None:
     """Gateways that start together apply each migration once between them."""
     applied = await asyncio.gather(*(migrate(empty_database) for _ in range(5)))
-    assert sum(applied, []) == [migration.name for migration in migrations()]
+    assert [name for names in applied for name in names] == [migration.name for migration in migrations()]
 
 
 async def test_a_newer_database_is_refused(empty_database: str) -> None:
@@ -47,9 +47,7 @@ async def test_an_absent_server_is_waited_for(services: LocalServices) -> None:
         await asyncio.wait_for(migrate(absent), 20)
 
 
-async def test_schema_file_is_all_migrations_replayed(
-    database: str, services: LocalServices
-) -> None:
+async def test_schema_file_is_all_migrations_replayed(database: str, services: LocalServices) -> None:
     """`gateway/schema.sql`, which people read, is what the migrations make. `make schema` writes it anew."""
     try:
         dumped = await asyncio.to_thread(dump_schema, database, services.postgres.tool("pg_dump"))

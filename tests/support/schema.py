@@ -27,13 +27,12 @@ def dump_schema(dsn: str, pg_dump: Path) -> str:
     return _HEADER + re.sub(r"\n{3,}", "\n\n", _NOISE.sub("", dumped)).strip() + "\n"
 
 
-async def main() -> None:
-    """Write the file."""
-    async with LocalServices(environ={}) as services:
+async def migrated_schema() -> str:
+    """Migrate an empty database and dump it."""
+    async with LocalServices(["postgres"], environ={}) as services:
         await migrate(services.postgres_dsn)
-        text = dump_schema(services.postgres_dsn, services.postgres.tool("pg_dump"))
-        Path("gateway/schema.sql").write_text(text, encoding="utf-8")
+        return dump_schema(services.postgres_dsn, services.postgres.tool("pg_dump"))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    Path("gateway/schema.sql").write_text(asyncio.run(migrated_schema()), encoding="utf-8")
