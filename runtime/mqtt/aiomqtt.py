@@ -17,7 +17,6 @@ deliver it again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -92,6 +91,10 @@ class _Paho(paho.Client):
     def write_acks(self, acks: list[int]) -> None:
         """Write acknowledgements, all in one."""
         self._packet_queue(paho.PUBACK, wire.encode_acks(acks), 0, 0)
+
+    def write_disconnect(self) -> None:
+        """Write DISCONNECT and leave the socket open."""
+        self._packet_queue(0, bytes((paho.DISCONNECT, 0)), 0, 0)
 
     def close_socket(self) -> None:
         """Close at once, without a word to the broker."""
@@ -251,13 +254,17 @@ class AiomqttConnection:
         await self._outgoing.publish(messages)
 
     async def close(self) -> None:
-        """Send DISCONNECT behind what is still to be written."""
-        if not self.lost.done():
-            self._end("closed")
-            with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
-                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                    await self._client.__aexit__(None, None, None)
-        self.abort()
+        """Send DISCONNECT behind what is still to be written, and wait until the broker closes.
+
+        paho would close at once, which can drop our last acks on their way, as the other driver explains.
+        """
+        try:
+            if not self.lost.done():
+                self._end("closed")
+                self._client.paho.write_disconnect()
+                await asyncio.wait([self._client.disconnected], timeout=_CLOSE_TIMEOUT_S)
+        finally:
+            self.abort()
 
     def abort(self) -> None:
         """Close at once."""

@@ -143,8 +143,14 @@ class Mqtt5Connection(asyncio.Protocol):
         await self._outgoing.publish(messages)
 
     async def close(self) -> None:
-        """Send DISCONNECT, which leaves the session at the broker, and wait until all is written."""
-        self._disconnect(DisconnectReasonCode.NORMAL_DISCONNECTION, "closed")
+        """Send DISCONNECT, which leaves the session at the broker, and wait until the broker closes.
+
+        Closing here would drop our last acks: what the broker still sends would be answered with a reset, and a
+        reset discards what it has not read yet.
+        """
+        if self._transport is not None and self.open:
+            self._transport.write(mqtt5.DisconnectPacket().write())
+        self._end("closed")
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_TIMEOUT_S):

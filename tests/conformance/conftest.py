@@ -42,7 +42,7 @@ def start_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartBrok
             "log_type information",
             "log_type error",
             "persistence false",
-            "max_queued_messages 0",
+            "max_queued_messages 1000000",  # with 0 mosquitto 2.0.11 drops whoever publishes without the right to
             "max_inflight_messages 100",
             *lines,
             f"listener {port} 127.0.0.1",
