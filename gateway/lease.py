@@ -2,8 +2,11 @@
 
 Two things together. An advisory lock, held by a connection of its own for as long as the gateway lives,
 refuses a second gateway at its start; PostgreSQL frees it when the holder dies. A fencing token in
-`streams.owner` decides at every append, so that a holder whose connection was lost, and whose lock somebody
-else took, cannot write any more. The token is authoritative.
+`streams.owner` decides at every append, so that a holder whose lock somebody else took cannot write any more.
+The token is authoritative.
+
+A holder that is there and gives no sign of life (a stopped process, a machine that vanished) is replaced: who
+comes after it ends its connection. When it wakes up, its token is no longer the stream's.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
-from runtime.errors import Stop
+from runtime.errors import Retry, Stop
 from runtime.lifecycle import keep_trying
 from runtime.postgres import load_queries, retryable
 
@@ -27,13 +30,20 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 queries = load_queries("gateway")
 
-_CHECK_INTERVAL_S = 5.0
+_BEAT_INTERVAL_S = 5.0
 _ATTEMPTS = 50
 _PAUSE_S = 0.1
 
 
 class Lease:
     """The right to append to a stream.
+
+    Args:
+        dsn: where the stream is.
+        stream: its number.
+        client_id: names this gateway to whoever is refused.
+        health: of this process.
+        silent_s: seconds without a sign of life after which a holder is replaced.
 
     Attributes:
         stream: the stream's number.
@@ -43,7 +53,9 @@ class Lease:
         published: up to where the stream was known to be published then.
     """
 
-    def __init__(self, dsn: str, *, stream: int, client_id: str, health: Health) -> None:
+    def __init__(
+        self, dsn: str, *, stream: int, client_id: str, health: Health, silent_s: float = 30.0
+    ) -> None:
         self.stream = stream
         self.owner = uuid.uuid4()
         self.epoch = ""
@@ -52,6 +64,7 @@ class Lease:
         self._name = f"{client_id} on {socket.gethostname()}, pid {os.getpid()}"
         self._dsn = dsn
         self._health = health
+        self._silent_s = silent_s
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
 
     async def acquire(self) -> None:
@@ -66,21 +79,33 @@ class Lease:
         log.info("stream_claimed", stream=self.stream, head=self.head, published=self.published)
 
     async def hold(self) -> None:
-        """Watch over the lock's connection and take the lock again when it was lost. Runs until cancelled.
+        """Give signs of life, and take the lock again when its connection was lost. Runs until cancelled.
 
         Raises:
-            Stop: somebody else took the lock meanwhile.
+            Stop: somebody else has the stream now.
         """
         while True:
-            await asyncio.sleep(_CHECK_INTERVAL_S)
-            if self._connection is None or self._connection.is_closed():
-                log.warning("stream_lock_lost", stream=self.stream)
-                await keep_trying("postgres", self._lock, self._health)
+            await asyncio.sleep(_BEAT_INTERVAL_S)
+            await keep_trying("postgres", self._beat, self._health)
 
     async def release(self) -> None:
         """Give the lock back."""
         if self._connection is not None:
             await self._connection.close(timeout=2)
+
+    async def _beat(self) -> None:
+        if self._connection is None or self._connection.is_closed():
+            log.warning("stream_lock_lost", stream=self.stream)
+            await self._lock()
+        assert self._connection is not None
+        try:
+            with retryable():
+                row = await self._connection.fetchrow(queries.beat, self.stream, self.owner, timeout=10)
+        except Retry:
+            self._connection.terminate()
+            raise
+        if row is None:
+            raise Stop(f"stream {self.stream} was taken over by another gateway while this one was silent")
 
     async def _lock(self) -> None:
         name = f"gateway {self._name}"[:63]
@@ -101,8 +126,12 @@ class Lease:
         for _ in range(_ATTEMPTS):
             if await connection.fetchval(queries.lock_stream, self.stream):
                 return
+            holder = await connection.fetchrow(queries.stream_holder, self.stream)
+            if holder is not None and holder["silent_s"] > self._silent_s:
+                log.warning("silent_holder_replaced", stream=self.stream, holder=holder["application_name"])
+                await connection.fetchval(queries.end_holder, holder["pid"])
             await asyncio.sleep(_PAUSE_S)
-        raise Stop(_refusal(self.stream, await connection.fetchrow(queries.stream_holder, self.stream)))
+        raise Stop(_refusal(self.stream, holder))
 
     async def _claim(self) -> asyncpg.Record:
         assert self._connection is not None

@@ -139,7 +139,7 @@ CREATE TABLE public.streams (
     published bigint DEFAULT 0 NOT NULL,
     owner uuid,
     owner_name text,
-    claimed_at timestamp with time zone,
+    seen_at timestamp with time zone,
     CONSTRAINT streams_stream_check CHECK ((stream >= 0))
 )
 WITH (fillfactor='50');

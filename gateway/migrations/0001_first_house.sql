@@ -2,7 +2,7 @@
 
 -- One row per gateway instance. `head` is the last outbox position given out: incrementing it under the row lock, as the
 -- last statement before COMMIT, makes sequence order equal commit order, without gaps. `owner` fences writers: only the
--- holder of the current token can append. `published` trails what the broker acknowledged and only saves work at a start.
+-- holder of the current token can append; `seen_at` is its heartbeat. `published` trails what the broker acknowledged and only saves work at a start.
 CREATE TABLE streams (
     stream     integer     PRIMARY KEY CHECK (stream >= 0),
     epoch      uuid        NOT NULL DEFAULT gen_random_uuid(),
@@ -10,7 +10,7 @@ CREATE TABLE streams (
     published  bigint      NOT NULL DEFAULT 0,
     owner      uuid,
     owner_name text,
-    claimed_at timestamptz
+    seen_at    timestamptz
 ) WITH (fillfactor = 50);
 
 -- One row per committed batch; payload is the JSON array of its events (contract/events.py).

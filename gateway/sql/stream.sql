@@ -6,16 +6,25 @@ SELECT pg_try_advisory_lock(hashtext('mqtt-edge-gateway/stream'), $1);
 
 -- name: stream_holder
 -- Names the client that holds the lock, for the message that refuses.
-SELECT a.application_name, a.client_addr::text AS client_addr, a.backend_start
-FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+SELECT a.pid, a.application_name, a.client_addr::text AS client_addr, a.backend_start,
+    coalesce(extract(epoch FROM now() - s.seen_at), 0)::float8 AS silent_s
+FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) LEFT JOIN streams AS s ON s.stream = $1
 WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND l.classid = (hashtext('mqtt-edge-gateway/stream')::bigint & 4294967295)::oid
     AND l.objid = $1::integer::oid;
 
+-- name: end_holder
+-- Ends the connection of a holder that has given no sign of life, and with it the lock.
+SELECT pg_terminate_backend($1);
+
+-- name: beat
+-- The holder's sign of life; no row when the stream has another owner.
+UPDATE streams SET seen_at = now() WHERE stream = $1 AND owner = $2 RETURNING stream;
+
 -- name: claim_stream
 -- Takes the stream with a new fencing token; whoever held an older one can no longer append.
-INSERT INTO streams (stream, owner, owner_name, claimed_at) VALUES ($1, $2, $3, now())
-ON CONFLICT (stream) DO UPDATE SET owner = excluded.owner, owner_name = excluded.owner_name, claimed_at = excluded.claimed_at
+INSERT INTO streams (stream, owner, owner_name, seen_at) VALUES ($1, $2, $3, now())
+ON CONFLICT (stream) DO UPDATE SET owner = excluded.owner, owner_name = excluded.owner_name, seen_at = excluded.seen_at
 RETURNING epoch::text, head, published;
 
 -- name: stream_owner

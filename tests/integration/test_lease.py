@@ -11,8 +11,8 @@ from runtime.errors import Stop
 from runtime.http import Health
 
 
-def make(dsn: str, client_id: str) -> Lease:
-    return Lease(dsn, stream=3, client_id=client_id, health=Health())
+def make(dsn: str, client_id: str, silent_s: float = 30.0) -> Lease:
+    return Lease(dsn, stream=3, client_id=client_id, health=Health(), silent_s=silent_s)
 
 
 async def test_a_second_gateway_is_refused(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,3 +39,28 @@ async def test_a_killed_gateway_leaves_the_stream_free(database: str) -> None:
     assert await connection.fetchval("SELECT owner FROM streams WHERE stream = 3") == second.owner
     await connection.close()
     await second.release()
+
+
+async def test_a_silent_gateway_is_replaced(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A holder that gives no sign of life loses the stream to the next, and stops when it wakes up."""
+    monkeypatch.setattr(lease_module, "_BEAT_INTERVAL_S", 0.05)
+    first, second = make(database, "first"), make(database, "second", silent_s=0.2)
+    await first.acquire()
+    await second.acquire()
+    with pytest.raises(Stop, match=r"taken over by another gateway|is held by"):
+        await first.hold()
+    await second.release()
+
+
+async def test_signs_of_life_keep_the_stream(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A holder that is alive is never replaced, and takes its lock again when the connection was cut."""
+    monkeypatch.setattr(lease_module, "_ATTEMPTS", 2)
+    first, second = make(database, "first"), make(database, "second", silent_s=5.0)
+    await first.acquire()
+    assert first._connection is not None
+    first._connection.terminate()
+    await first._beat()
+    with pytest.raises(Stop, match="is held by 'gateway first"):
+        await second.acquire()
+    await first._beat()
+    await first.release()
