@@ -18,6 +18,7 @@ import structlog
 from contract.events import format_time
 from gateway.batcher import Batch, BatchPolicy
 from gateway.decode import Rejection
+from runtime import faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,6 +114,7 @@ class Pipeline:
         while (batch := await self._take_batch()) is not None:
             self._report(batch, await self._store.commit(batch.readings, batch.rejections))
             self._acks.settle(batch)
+            faults.point("after_ack")
             self._taken -= len(batch)
 
     async def _take_batch(self) -> Batch | None:

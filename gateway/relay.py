@@ -16,6 +16,7 @@ import structlog
 
 from contract.events import wrap
 from contract.topics import stream_topic
+from runtime import faults
 from runtime.errors import Reject
 from runtime.lifecycle import keep_trying
 from runtime.mqtt import Disconnected, Message
@@ -182,6 +183,7 @@ class Relay:
                 # Readers fill the gap from the table, so refusing to go on would only add lag.
                 log.warning("event_batch_refused", stream=self._lease.stream, detail=refused.detail)
                 done = len(messages)
+        faults.point("after_publish")
         for row in rows:  # one that was read from the table may have been handed over as well
             if held := self._held.pop(row.n, None):
                 self._held_bytes -= len(held.payload)

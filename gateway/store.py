@@ -23,6 +23,7 @@ import structlog
 
 from gateway import transaction
 from gateway.transaction import AppendRefused, Outcome, Position
+from runtime import faults
 from runtime.errors import Retry, Stop
 from runtime.lifecycle import keep_trying
 from runtime.postgres import ERRORS, is_data_error, lent, load_queries, retryable
@@ -159,12 +160,14 @@ class Store:
             raise
         unkeyed = sum(not reading.keyed for reading in new)
         outcome = Outcome(appended, len(new), duplicates, unkeyed, letters, transaction_id)
+        faults.point("before_commit")
         try:
             await begun.commit()
         except ERRORS as error:
             self._devices.give_back(sightings)
             _discard(connection)
             raise _Unanswered(f"COMMIT got no answer: {error}", outcome) from error
+        faults.point("after_commit")
         return outcome
 
     async def _took_effect(self, connection: Connection, lost: Outcome) -> bool:

@@ -27,7 +27,7 @@ def parse(payload: bytes) -> Any:  # noqa: ANN401  # JSON is any value
     try:
         value = _decode(payload)
     except UnicodeDecodeError as error:
-        raise Reject("not_utf8", f"byte {error.start} is not UTF-8") from None
+        raise _malformed(payload, error) from None
     except RecursionError:
         raise Reject("too_deep", "nested too deeply") from None
     except msgspec.ValidationError as error:
@@ -44,7 +44,7 @@ def element(payload: bytes, index: int) -> bytes:
     return bytes(_decode_elements(payload)[index])
 
 
-def _malformed(payload: bytes, error: msgspec.DecodeError) -> Reject:
+def _malformed(payload: bytes, error: Exception) -> Reject:
     try:
         payload.decode()
     except UnicodeDecodeError as wrong:

@@ -37,6 +37,7 @@ log = structlog.get_logger()
 DRAIN_S = 10.0
 """How long the last acks are awaited after the last message was made."""
 
+_AGAIN_S = 0.05
 _LANE_LIMIT = 10_000
 _BATCH = 500
 _SLICE = 500
@@ -130,6 +131,9 @@ class Lane:
             if self._qos == 0:
                 self._tally.lost += len(messages)
                 return
+            await asyncio.sleep(
+                _AGAIN_S
+            )  # `connected` may return at once until the session has seen the loss
             await self.session.connected()
             self._tally.repeated += len(messages)
 

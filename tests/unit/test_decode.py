@@ -163,6 +163,11 @@ def test_bad_payloads(payload: bytes, reason: str) -> None:
     assert payload.endswith(rejection.payload) or rejection.payload in payload
 
 
+def test_the_place_of_a_wrong_byte_is_named() -> None:
+    """Bytes that are no text are told by their place in the payload."""
+    assert reject(b'{"id":"k","x":"\xff"}').error == "byte 15 is not UTF-8"
+
+
 def test_the_skew_is_named() -> None:
     """A clock that is wrong is told by how much."""
     assert "1 day, 1:00:00 ahead" in reject(b'{"id":"k","ts":"2026-11-24T10:00:00Z"}').error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import mqtt5
 import pytest
 from hypothesis import given
@@ -10,10 +12,8 @@ from hypothesis import strategies as st
 from runtime.mqtt import wire
 from runtime.mqtt.reader import PacketReader, PacketTooLargeError
 
-topics = st.text(
-    st.characters(exclude_categories=("Cs",), exclude_characters="+#\0"), min_size=1, max_size=40
-)
-properties = st.lists(st.tuples(st.text(st.characters(exclude_categories=("Cs",))), st.just("v")), max_size=3)
+topics = st.text(st.characters(codec="utf-8", exclude_characters="+#\0"), min_size=1, max_size=40)
+properties = st.lists(st.tuples(st.text(st.characters(codec="utf-8")), st.just("v")), max_size=3)
 
 
 @st.composite
@@ -45,10 +45,8 @@ def test_the_lenient_reader_agrees_with_the_codec(packet: mqtt5.PublishPacket) -
 @given(st.binary(max_size=40), st.integers(0x30, 0x3F), st.booleans())
 def test_the_lenient_reader_only_raises_value_errors(body: bytes, flags: int, with_properties: bool) -> None:  # noqa: FBT001  # drawn
     """Any bytes are a message or a ValueError."""
-    try:
+    with contextlib.suppress(ValueError):
         wire.parse_publish(flags, body, with_properties=with_properties)
-    except ValueError:
-        pass
 
 
 @given(st.lists(publishes(), min_size=1, max_size=8), st.data())
@@ -84,7 +82,7 @@ def test_a_length_over_the_limit_is_refused_before_it_arrives() -> None:
 )
 def test_malformed_packets(data: bytes) -> None:
     """What is no MQTT is a ValueError, never a panic and never a wait for more."""
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"packet|length"):
         PacketReader(1000).feed(data, [])
 
 
