@@ -27,6 +27,7 @@ import structlog
 from projector.backlog import Backlog
 from projector.fold import fold
 from projector.views import Cursor, Run
+from runtime import faults
 from runtime.errors import Reject, Retry
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ class Follower:
         started = loop.time()
         folded = fold(chain.from_iterable(row.events for row in rows))
         run = Run(self._stream, rows[0].epoch, rows[0].n, rows[-1].n, folded)
+        faults.point("before_apply")
         try:
             with self._meters.apply_seconds.time():
                 outcome = await self._views.apply(run, self._now())
@@ -189,6 +191,7 @@ class Follower:
             self._health.set("redis", error.reason)
             self.unavailable = True
             return
+        faults.point("after_apply")
         self._settle(outcome, rows)
         if self._backlog.events < RUN_EVENTS and self._due <= outcome.cursor:
             await asyncio.sleep(min(LINGER_S, LINGER_SHARE * (loop.time() - started)))

@@ -26,6 +26,8 @@ def parse(payload: bytes) -> Any:  # noqa: ANN401  # JSON is any value
     """
     try:
         value = _decode(payload)
+        if b"\\" in payload or not _keys_are_unique(payload, value):
+            _check_slowly(payload)
     except UnicodeDecodeError as error:
         raise _malformed(payload, error) from None
     except RecursionError:
@@ -34,8 +36,6 @@ def parse(payload: bytes) -> Any:  # noqa: ANN401  # JSON is any value
         raise Reject("number_out_of_range", str(error)) from None
     except msgspec.DecodeError as error:
         raise _malformed(payload, error) from None
-    if b"\\" in payload or not _keys_are_unique(payload, value):
-        _check_slowly(payload)
     return value
 
 
@@ -84,8 +84,6 @@ def _check_slowly(payload: bytes) -> None:
     """Look at every key and string; only payloads with escapes or a suspicious count of colons come here."""
     try:
         json.loads(payload, object_pairs_hook=_checked_object)
-    except RecursionError:
-        raise Reject("too_deep", "nested too deeply") from None
     except ValueError as error:  # what the two parsers disagree on is not JSON that everyone reads alike
         raise Reject("malformed_json", str(error)) from None
 

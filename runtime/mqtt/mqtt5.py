@@ -145,8 +145,8 @@ class Mqtt5Connection(asyncio.Protocol):
     async def close(self) -> None:
         """Send DISCONNECT, which leaves the session at the broker, and wait until the broker closes.
 
-        Closing here would drop our last acks: what the broker still sends would be answered with a reset, and a
-        reset discards what it has not read yet.
+        Closing here would drop our last acks: what the broker still sends would be answered with a reset, and
+        a reset discards what it has not read yet.
         """
         if self._transport is not None and self.open:
             self._transport.write(mqtt5.DisconnectPacket().write())

@@ -1,7 +1,8 @@
 """Real private brokers, and sessions to them with a driver of choice.
 
-`broker` is a mosquitto shared by the run, `start_broker` starts one to configure or to kill, `old_broker` speaks MQTT
-3.1.1 only; `session` opens sessions with unique client ids; `events` waits for log events, so that no test sleeps.
+`broker` is a mosquitto shared by the run, `start_broker` starts one to configure or kill, `old_broker` speaks
+MQTT 3.1.1 only; `session` opens sessions with unique client ids; `events` waits for log events, so that no
+test sleeps.
 """
 
 from __future__ import annotations
@@ -9,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
@@ -26,6 +26,9 @@ from tests.conformance.support import (
     StartBroker,
     free_port,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +45,8 @@ def start_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartBrok
             "log_type information",
             "log_type error",
             "persistence false",
-            "max_queued_messages 1000000",  # with 0 mosquitto 2.0.11 drops whoever publishes without the right to
+            # With 0, unlimited, mosquitto 2.0.11 drops whoever publishes without the right to.
+            "max_queued_messages 1000000",
             "max_inflight_messages 100",
             *lines,
             f"listener {port} 127.0.0.1",
@@ -107,7 +111,10 @@ async def session() -> AsyncIterator[OpenSession]:
     async with AsyncExitStack() as stack:
 
         async def open_session(
-            broker: BrokerProcess, *filters: str | Subscription, wait: bool = True, **options: Any
+            broker: BrokerProcess,
+            *filters: str | Subscription,
+            wait: bool = True,
+            **options: Any,  # noqa: ANN401  # any of the options
         ) -> MqttSession:
             subscriptions = tuple(
                 each if isinstance(each, Subscription) else Subscription(each) for each in filters

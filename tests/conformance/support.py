@@ -72,7 +72,11 @@ class OpenSession(Protocol):
     """Opens a session and waits until it is connected, unless told not to."""
 
     async def __call__(
-        self, broker: BrokerProcess, *filters: str | Subscription, wait: bool = True, **options: Any
+        self,
+        broker: BrokerProcess,
+        *filters: str | Subscription,
+        wait: bool = True,
+        **options: Any,  # noqa: ANN401  # any of the options
     ) -> MqttSession: ...
 
 

@@ -90,7 +90,7 @@ async def test_a_connection_lost_under_way(
 async def test_a_full_socket_holds_publishes_back(
     start_broker: StartBroker, session: OpenSession, topic: str
 ) -> None:
-    """A broker that does not read holds `publish` back with a bounded buffer; all arrives once it reads again."""
+    """A broker that does not read holds `publish` back, with a bounded buffer, until it reads again."""
     broker = start_broker()
     receiver = await session(broker, topic, driver="mqtt5")
     sender = await session(broker, driver="mqtt5")

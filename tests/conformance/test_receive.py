@@ -11,7 +11,7 @@ from runtime.mqtt import Message, Subscription
 from tests.conformance.support import next_chunk, numbered, payloads, publish, take
 
 if TYPE_CHECKING:
-    from runtime.mqtt import Qos
+    from runtime.mqtt import Chunk, Qos
     from tests.conformance.support import BrokerProcess, Events, OpenSession
 
 
@@ -165,7 +165,7 @@ async def test_receive_maximum_holds_the_broker_back(
         broker, topic, Subscription(f"{topic}/mark", 0), driver="mqtt5", receive_maximum=10
     )
     await publish(receiver, *numbered(topic, 50), Message(f"{topic}/mark", b"mark", 0))
-    chunks = []
+    chunks: list[Chunk] = []
     while b"mark" not in payloads([each for chunk in chunks for each in chunk.deliveries]):
         chunks.append(await next_chunk(receiver))
     first = [each for chunk in chunks for each in chunk.deliveries if each.qos]
