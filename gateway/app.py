@@ -123,15 +123,15 @@ async def _work(
     settings, health, ledger = process.settings, process.health, process.ledger
     stream, client_id = settings.gateway.stream, settings.broker.client_id
     filters = [route.topic_filter for route in routes]
-    known = await _keep_asking(health, lambda: pool.fetchval(queries.known_filters, client_id))
+    known = await _keep_asking(health, lambda: pool.fetch(queries.known_subscriptions, client_id))
 
     devices = DeviceTracker(_DEVICES_INTERVAL_S)
     rejected = RateLimit(log.warning)
     intake = MqttSession(
         options_from(
             settings.broker,
-            subscriptions=tuple(Subscription(route.topic_filter, route.route.qos) for route in routes),
-            stale_filters=tuple(sorted(set(known or ()) - set(filters))),
+            subscriptions=[Subscription(route.topic_filter, route.route.qos) for route in routes],
+            known=[Subscription(row["topic_filter"], row["qos"]) for row in known],
         )
     )
     outlet = MqttSession(options_from(settings.events_broker(f"{client_id}-relay"), clean_start=True))
@@ -181,16 +181,20 @@ async def _work(
     health.watch("broker", lambda: None if intake.status.connected else intake.status.reason)
     health.watch("events broker", lambda: None if outlet.status.connected else outlet.status.reason)
 
-    async def remember_filters() -> None:
+    async def remember_subscriptions() -> None:
         await intake.connected()
-        await _keep_asking(health, lambda: pool.execute(queries.remember_filters, client_id, filters))
+        qos = [route.route.qos for route in routes]
+        await _keep_asking(
+            health, lambda: pool.execute(queries.remember_subscriptions, client_id, filters, qos)
+        )
+        log.debug("subscriptions_remembered", filters=filters)
 
     async with intake, outlet, asyncio.TaskGroup() as tasks:
         beside = [
             tasks.create_task(lease.hold(), name="lease"),
             tasks.create_task(upkeep.run(), name="upkeep"),
             tasks.create_task(relay.run(), name="relay"),
-            tasks.create_task(remember_filters(), name="filters"),
+            tasks.create_task(remember_subscriptions(), name="subscriptions"),
         ]
         log.info("gateway_started", stream=stream, filters=filters)
         await pipeline.run(stop)
@@ -216,8 +220,7 @@ async def _last_words(relay: Relay, upkeep: Upkeep, ledger: Ledger) -> None:
     with contextlib.suppress(TimeoutError, OSError):
         async with asyncio.timeout(_LAST_WORDS_S):
             await relay.drained()
-            while ledger.projected < ledger.committed:
-                await upkeep.note_projected()
+            while await upkeep.note_projected() and ledger.projected < ledger.committed:
                 await asyncio.sleep(_LAST_WORDS_S / 20)
 
 

@@ -146,7 +146,8 @@ WITH (fillfactor='50');
 
 CREATE TABLE public.subscriptions (
     client_id text NOT NULL,
-    filters text[] NOT NULL
+    topic_filter text NOT NULL,
+    qos smallint NOT NULL
 );
 
 ALTER TABLE ONLY public.measurements ATTACH PARTITION public.measurements_default DEFAULT;
@@ -179,7 +180,7 @@ ALTER TABLE ONLY public.streams
     ADD CONSTRAINT streams_pkey PRIMARY KEY (stream);
 
 ALTER TABLE ONLY public.subscriptions
-    ADD CONSTRAINT subscriptions_pkey PRIMARY KEY (client_id);
+    ADD CONSTRAINT subscriptions_pkey PRIMARY KEY (client_id, topic_filter);
 
 CREATE INDEX measurements_device_id_ts ON ONLY public.measurements USING btree (device_id, ts);
 

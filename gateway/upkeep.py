@@ -70,10 +70,11 @@ class Upkeep:
             for name, interval_s, turn in turns:
                 tasks.create_task(every(interval_s, _retried(turn), stop=stop, name=name), name=name)
 
-    async def note_projected(self) -> None:
-        """Ask how far the projections have come."""
+    async def note_projected(self) -> bool:
+        """Ask how far the projections have come; returns whether there are any."""
         n = await self._pool.fetchval(queries.projected, self._stream)
         self._ledger.project(n or 0)
+        return n is not None
 
     async def housekeep(self) -> None:
         """Make partitions ahead, turn the dedup window when it is time, trim the outbox."""
@@ -97,7 +98,7 @@ class Upkeep:
         log.info("summary", **line, **rates, **lag, unpublished_rows=self._relay.behind)
 
 
-def _retried(turn: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+def _retried(turn: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[None]]:
     """Say errors of the database as the house does, so that a turn that failed for now is skipped."""
 
     async def run() -> None:

@@ -137,8 +137,11 @@ CREATE TABLE dead_letters (
     replayed_at timestamptz
 );
 
--- What each client id subscribed to, so that filters taken out of the configuration leave the broker's session too.
+-- What each client id subscribed to when it last ran, so that filters taken out of the configuration leave the broker's
+-- session too.
 CREATE TABLE subscriptions (
-    client_id text   PRIMARY KEY,
-    filters   text[] NOT NULL
+    client_id    text     NOT NULL,
+    topic_filter text     NOT NULL,
+    qos          smallint NOT NULL,
+    PRIMARY KEY (client_id, topic_filter)
 );

@@ -35,11 +35,19 @@ SELECT streams.owner, streams.owner_name, dedup.generation FROM dedup LEFT JOIN 
 -- The generation of message keys that batches claim from.
 SELECT generation FROM dedup;
 
--- name: known_filters
--- What this client id subscribed to when it last started.
-SELECT filters FROM subscriptions WHERE client_id = $1;
+-- name: known_subscriptions
+-- What this client id had subscribed when it last ran.
+SELECT topic_filter, qos FROM subscriptions WHERE client_id = $1;
 
--- name: remember_filters
--- Written once the broker has granted the filters.
-INSERT INTO subscriptions (client_id, filters) VALUES ($1, $2)
-ON CONFLICT (client_id) DO UPDATE SET filters = excluded.filters WHERE subscriptions.filters <> excluded.filters;
+-- name: remember_subscriptions
+-- Written once the broker has granted them; replaces what was known.
+WITH wanted AS (
+    SELECT * FROM unnest($2::text[], $3::smallint[]) AS w (topic_filter, qos)
+),
+forgotten AS (
+    DELETE FROM subscriptions
+    WHERE client_id = $1 AND topic_filter NOT IN (SELECT topic_filter FROM wanted)
+)
+INSERT INTO subscriptions (client_id, topic_filter, qos)
+SELECT $1, topic_filter, qos FROM wanted
+ON CONFLICT (client_id, topic_filter) DO UPDATE SET qos = excluded.qos WHERE subscriptions.qos <> excluded.qos;

@@ -46,7 +46,7 @@ def options_from(
     broker: Broker,
     *,
     subscriptions: Sequence[Subscription] = (),
-    stale_filters: Sequence[str] = (),
+    known: Sequence[Subscription] = (),
     clean_start: bool = False,
 ) -> SessionOptions:
     """Session options for a broker section of the configuration.
@@ -54,7 +54,7 @@ def options_from(
     Args:
         broker: the section, checked.
         subscriptions: what to subscribe.
-        stale_filters: what an earlier configuration subscribed and this one does not.
+        known: what this client id subscribed when it last ran.
         clean_start: begin with a new session each time, and leave none behind.
 
     Raises:
@@ -76,5 +76,5 @@ def options_from(
         receive_maximum=broker.receive_maximum,
         max_packet_bytes=broker.max_packet_bytes,
         subscriptions=tuple(subscriptions),
-        stale_filters=tuple(stale_filters),
+        known=tuple(known),
     )

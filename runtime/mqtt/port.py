@@ -99,8 +99,9 @@ class SessionOptions:
         receive_maximum: unacknowledged QoS 1 and 2 deliveries the broker may have under way to us (MQTT5
             §3.1.2.11.3).
         max_pending_messages: QoS 0 deliveries held for `receive` before the oldest is dropped.
-        stale_filters: filters that an earlier configuration subscribed and this one does not; unsubscribed
-            when the broker still has the session.
+        known: what this client id subscribed when it last ran. When the broker still has that session, what is
+            no longer wanted is unsubscribed, and on MQTT 3.1.1 what still is is not subscribed again, because
+            that would bring the retained messages again.
         tls: a ready SSL context, or None for plain TCP.
         transport: `websockets` needs the `aiomqtt` driver.
     """
@@ -122,7 +123,7 @@ class SessionOptions:
     max_packet_bytes: int = 2_000_000
     max_pending_messages: int = 20_000
     subscriptions: tuple[Subscription, ...] = ()
-    stale_filters: tuple[str, ...] = ()
+    known: tuple[Subscription, ...] = ()
     backoff_initial_s: float = 0.2
     backoff_max_s: float = 15.0
 

@@ -15,8 +15,9 @@ not tried at full speed.
 - Brokers that speak MQTT 3.1.1, and mosquitto before 2.0.15, just close the connection instead of telling
   that it was taken over. So connections that end again and again soon after they were made are logged with
   that hint.
-- `auto` begins every attempt with MQTT 5. A broker that refuses the version, or closes without an answer to
-  CONNECT as RabbitMQ before 3.13 does, gets an MQTT 3.1.1 CONNECT in the same attempt.
+- `auto` begins every attempt with MQTT 5. A broker that refuses the version, closes without an answer to
+  CONNECT as RabbitMQ before 3.13 does, or keeps silent as amqtt does, gets an MQTT 3.1.1 CONNECT in the same
+  attempt.
 """
 
 from __future__ import annotations
@@ -97,8 +98,12 @@ class MqttSession:
         Raises:
             Stop: the connection loop gave up.
         """
-        await self._ready.wait()
-        self._raise_if_stopped()
+        while True:
+            await self._ready.wait()
+            self._raise_if_stopped()
+            if self._connection is not None and not self._connection.lost.done():
+                return
+            await asyncio.sleep(0)  # the connection loop is about to notice the loss
 
     async def receive(self) -> ReceivedChunk:
         """Wait for deliveries and return what has arrived together.
@@ -205,14 +210,16 @@ class MqttSession:
         self._ready.set()
 
     async def _subscribe(self, connection: Connection) -> None:
-        subscriptions = self._options.subscriptions
+        subscriptions, known = self._options.subscriptions, self._options.known
         wanted = {each.topic_filter for each in subscriptions}
-        stale = [each for each in self._options.stale_filters if each not in wanted]
+        stale = [each.topic_filter for each in known if each.topic_filter not in wanted]
         if connection.session_present and stale:
             await connection.unsubscribe(stale)
             self._log.info("unsubscribed", topic_filters=stale)
         keeps_all = (
-            connection.session_present and self._subscribed and connection.subscribing_repeats_retained
+            connection.session_present
+            and connection.subscribing_repeats_retained
+            and (self._subscribed or set(subscriptions) <= set(known))
         )
         if not subscriptions or keeps_all:
             return

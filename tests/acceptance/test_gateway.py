@@ -114,25 +114,39 @@ async def test_a_crash_loses_and_doubles_nothing(
     await connection.close()
 
 
+@pytest.mark.parametrize("driver", ["mqtt5", "aiomqtt"])
 async def test_retained_messages_are_not_stored_again(
-    gateway: RunningCommand,
-    settings: Settings,
-    run_command: Run,
-    broker_port: int,
-    topic_prefix: str,
+    settings: Settings, run_command: Run, broker_port: int, topic_prefix: str, driver: str
 ) -> None:
     """A restart with a live session does not take retained messages again, keyed or not."""
     topic = f"{topic_prefix}/a1/telemetry"
-    await publish(broker_port, [(topic, b'{"x":1}')], retain=True)
-    await gateway.event("batch_stored")
-    assert await gateway.terminate() == 0
-    again = await run_command("gateway", "run", "--log-level", "debug")
-    await again.event("connected", client_id=settings.broker.client_id, session_present=True)
-    await publish(broker_port, [(topic, good("next"))])
-    await again.event("batch_stored", committed=1)
-    assert await again.terminate() == 0
-    assert again.stdout[-1].startswith("received=1 committed=1 ")
+    lines = []
+    for payload in (b'{"x":1}', good("next")):
+        gateway = await run_command("gateway", "run", "--log-level", "debug", EDGE_BROKER_DRIVER=driver)
+        await gateway.event("subscriptions_remembered")
+        await publish(broker_port, [(topic, payload)], retain=payload == b'{"x":1}')
+        await gateway.event("batch_stored", committed=1)
+        assert await gateway.terminate() == 0
+        lines.append(gateway.stdout[-1])
+    assert all(line.startswith("received=1 committed=1 ") for line in lines)
     await publish(broker_port, [(topic, b"")], retain=True)
+
+
+async def test_a_filter_taken_out_of_the_configuration_is_unsubscribed(
+    settings: Settings, run_command: Run, broker_port: int, topic_prefix: str
+) -> None:
+    """A session that outlives a changed configuration brings nothing of the old filters any more."""
+    old, new = f"{topic_prefix}/a1/telemetry", f"{topic_prefix}/a1/other"
+    route = f'[{{"topic": "{topic_prefix}/{{device_id}}/other"}}]'
+    first = await run_command("gateway", "run", "--log-level", "debug")
+    await first.event("subscriptions_remembered")
+    assert await first.terminate() == 0
+    second = await run_command("gateway", "run", "--log-level", "debug", EDGE_ROUTE=route)
+    await second.event("connected", client_id=settings.broker.client_id, session_present=True)
+    await publish(broker_port, [(old, good("1")), (new, good("2"))])
+    await second.event("batch_stored", committed=1)
+    assert await second.terminate() == 0
+    assert second.stdout[-1].startswith("received=1 committed=1 ")
 
 
 async def test_a_second_gateway_with_the_stream_is_refused(gateway: RunningCommand, run_command: Run) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runtime.errors import ConfigurationError
-from runtime.mqtt import Disconnected, Message, MqttSession, SessionOptions, SessionStatus
+from runtime.mqtt import Disconnected, Message, MqttSession, SessionOptions, SessionStatus, Subscription
 from tests.conformance.support import TIMEOUT_S, freeze, payloads, publish, take, thaw
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ async def test_filters_that_changed(
     old, both, new = f"{topic}/old", f"{topic}/both", f"{topic}/new"
     first = await session(broker, old, both, driver=driver, client_id=client_id)
     await first.__aexit__()
-    second = await session(broker, both, new, driver=driver, client_id=client_id, stale_filters=(old, both))
+    known = (Subscription(old), Subscription(both))
+    second = await session(broker, both, new, driver=driver, client_id=client_id, known=known)
     await publish(second, *(Message(each, each.encode()) for each in (old, both, new)))
     assert payloads(await take(second, 2)) == [both.encode(), new.encode()]
 
