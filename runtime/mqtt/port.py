@@ -99,8 +99,8 @@ class SessionOptions:
         receive_maximum: unacknowledged QoS 1 and 2 deliveries the broker may have under way to us (MQTT5
             §3.1.2.11.3).
         max_pending_messages: QoS 0 deliveries held for `receive` before the oldest is dropped.
-        known: what this client id subscribed when it last ran. When the broker still has that session, what is
-            no longer wanted is unsubscribed, and on MQTT 3.1.1 what still is is not subscribed again, because
+        known: what this client id subscribed when it last ran. When the broker still has that session, what
+            is no longer wanted is unsubscribed, and on MQTT 3.1.1 the rest is not subscribed again, because
             that would bring the retained messages again.
         tls: a ready SSL context, or None for plain TCP.
         transport: `websockets` needs the `aiomqtt` driver.

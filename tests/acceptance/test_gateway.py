@@ -116,7 +116,7 @@ async def test_a_crash_loses_and_doubles_nothing(
 
 @pytest.mark.parametrize("driver", ["mqtt5", "aiomqtt"])
 async def test_retained_messages_are_not_stored_again(
-    settings: Settings, run_command: Run, broker_port: int, topic_prefix: str, driver: str
+    run_command: Run, broker_port: int, topic_prefix: str, driver: str
 ) -> None:
     """A restart with a live session does not take retained messages again, keyed or not."""
     topic = f"{topic_prefix}/a1/telemetry"
