@@ -1,27 +1,193 @@
 -- What the migrations in gateway/migrations/ add up to, for reading. Written by `make schema`.
 
+CREATE FUNCTION public.count_dead_letters() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        DELETE FROM dead_letter_changes;
+        UPDATE dead_letter_totals SET letters = 0, bytes = 0;
+        RETURN NULL;
+    END IF;
+    INSERT INTO dead_letter_changes
+    SELECT sign * count(*), sign * sum(dead_letter_bytes(changed.topic, changed.error, changed.payload))
+    FROM changed, (SELECT CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END AS sign) AS s
+    GROUP BY sign;
+    RETURN NULL;
+END
+$$;
+
 CREATE FUNCTION public.create_measurement_partitions(first date, last date) RETURNS integer
     LANGUAGE plpgsql
+    SET lock_timeout TO '100ms'
     AS $$
 DECLARE
     day date;
     made integer := 0;
     name text;
+    since timestamptz;
+    until timestamptz;
 BEGIN
     FOR day IN SELECT generate_series(first, last, interval '1 day')::date LOOP
         name := 'measurements_p' || to_char(day, 'YYYYMMDD');
+        since := day::timestamp AT TIME ZONE 'UTC';
+        until := (day + 1)::timestamp AT TIME ZONE 'UTC';
         CONTINUE WHEN to_regclass(name) IS NOT NULL;
+        CONTINUE WHEN EXISTS (SELECT FROM measurements_default AS d WHERE d.ts >= since AND d.ts < until);
         BEGIN
-            EXECUTE format(
-                'CREATE TABLE %I PARTITION OF measurements FOR VALUES FROM (%L) TO (%L)',
-                name, day::text || ' 00:00:00+00', (day + 1)::text || ' 00:00:00+00');
+            EXECUTE format('CREATE TABLE %I (LIKE measurements INCLUDING ALL)', name);
+            EXECUTE format('ALTER TABLE measurements ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', name, since, until);
             made := made + 1;
         EXCEPTION
-            WHEN check_violation OR duplicate_table THEN NULL;
+            WHEN check_violation OR duplicate_table OR unique_violation THEN NULL; -- a row or another gateway was faster
         END;
     END LOOP;
     RETURN made;
 END
+$$;
+
+CREATE FUNCTION public.dead_letter_bytes(topic text, error text, payload bytea) RETURNS bigint
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    SELECT octet_length(topic)::bigint + octet_length(error) + octet_length(payload)
+$$;
+
+CREATE FUNCTION public.drop_measurement_partition(name text, expected bigint) RETURNS boolean
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'on'
+    SET lock_timeout TO '100ms'
+    AS $$
+DECLARE
+    held bigint;
+BEGIN
+    EXECUTE format('LOCK TABLE %I IN SHARE MODE', name);
+    EXECUTE format('SELECT count(*) FROM %I', name) INTO held;
+    IF held <> expected THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('DROP TABLE %I', name);
+    RETURN true;
+END
+$$;
+
+CREATE FUNCTION public.evict_dead_letters(max_letters bigint, max_bytes bigint, piece integer, OUT letters bigint, OUT bytes bigint) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    over_letters bigint;
+    over_bytes bigint;
+BEGIN
+    letters := 0;
+    bytes := 0;
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('mqtt-edge-gateway/dead-letters', 0)) THEN
+        RETURN;
+    END IF;
+    WITH gone AS (DELETE FROM dead_letter_changes RETURNING *)
+    UPDATE dead_letter_totals AS t
+    SET letters = t.letters + g.letters, bytes = t.bytes + g.bytes
+    FROM (SELECT sum(c.letters) AS letters, sum(c.bytes) AS bytes FROM gone AS c HAVING count(*) > 0) AS g;
+    SELECT t.letters - max_letters, t.bytes - max_bytes INTO over_letters, over_bytes FROM dead_letter_totals AS t;
+    IF over_letters <= 0 AND over_bytes <= 0 THEN
+        RETURN;
+    END IF;
+    WITH oldest AS (
+        SELECT d.id, dead_letter_bytes(d.topic, d.error, d.payload) AS size
+        FROM dead_letters AS d ORDER BY d.id LIMIT piece FOR UPDATE SKIP LOCKED
+    ),
+    counted AS (
+        SELECT o.id, row_number() OVER w - 1 AS before, sum(o.size) OVER w - o.size AS bytes_before
+        FROM oldest AS o WINDOW w AS (ORDER BY o.id)
+    ),
+    gone AS (
+        DELETE FROM dead_letters AS d USING counted AS c
+        WHERE d.id = c.id AND (c.before < over_letters OR c.bytes_before < over_bytes)
+        RETURNING dead_letter_bytes(d.topic, d.error, d.payload) AS size
+    )
+    SELECT count(*), coalesce(sum(g.size), 0) INTO letters, bytes FROM gone AS g;
+END
+$$;
+
+CREATE FUNCTION public.retire_measurements(source text) RETURNS bigint
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'on'
+    SET enable_hashjoin TO 'on'
+    SET "TimeZone" TO 'UTC'
+    AS $_$
+DECLARE
+    messages bigint;
+BEGIN
+    EXECUTE format($sql$
+        WITH retired AS (%s),
+        marked AS (
+            SELECT
+                device_id, coalesce(region, '') AS region, metrics,
+                to_char(ts, 'YYYY-MM-DD HH24:MI:SS.US') || ' ' || encode(convert_to(message_key, 'UTF8'), 'hex') || ' '
+                    || to_char(received_at, 'YYYY-MM-DD HH24:MI:SS.US') || ' ' AS mark
+            FROM retired
+            OFFSET 0 -- made once a message, not once a metric
+        ),
+        grouped AS (
+            SELECT
+                m.device_id, m.region, v.metric, count(*) AS messages, count(v.number) AS numbers,
+                CASE WHEN count(v.number) > 0 THEN
+                    least(1.79769313486231e308, greatest(-1.79769313486231e308, sum(v.number)))::double precision
+                END AS sum,
+                min(v.number::double precision) AS min, max(v.number::double precision) AS max,
+                max((m.mark || coalesce(v.value, '')) COLLATE "C") AS newest
+            FROM marked AS m
+            CROSS JOIN LATERAL (
+                SELECT
+                    e.key AS metric, e.value::text AS value,
+                    CASE jsonb_typeof(e.value)
+                        WHEN 'number' THEN e.value::numeric
+                        WHEN 'boolean' THEN e.value::boolean::integer::numeric
+                    END AS number
+                FROM jsonb_each(m.metrics) AS e
+                UNION ALL
+                SELECT '', NULL, NULL
+            ) AS v
+            GROUP BY m.device_id, m.region, v.metric
+        ),
+        added AS (
+            INSERT INTO retired_statistics AS r
+            SELECT
+                device_id, region, metric, CASE metric WHEN '' THEN messages ELSE numbers END, sum, min, max,
+                CASE WHEN metric <> '' THEN substr(newest, 56 + length(split_part(newest, ' ', 3)))::jsonb END,
+                substr(newest, 1, 26)::timestamptz,
+                convert_from(decode(split_part(newest, ' ', 3), 'hex'), 'UTF8'),
+                substr(newest, 29 + length(split_part(newest, ' ', 3)), 26)::timestamptz
+            FROM grouped
+            ON CONFLICT (device_id, region, metric) DO UPDATE SET
+                count = r.count + excluded.count,
+                sum = saturating_sum(r.sum, excluded.sum),
+                min = least(r.min, excluded.min),
+                max = greatest(r.max, excluded.max),
+                (last_value, last_ts, last_key, last_received_at) = (
+                    SELECT n.value, n.ts, n.key, n.received_at
+                    FROM (
+                        VALUES
+                            (r.last_value, r.last_ts, r.last_key, r.last_received_at),
+                            (excluded.last_value, excluded.last_ts, excluded.last_key, excluded.last_received_at)
+                    ) AS n (value, ts, key, received_at)
+                    ORDER BY n.ts DESC, n.key COLLATE "C" DESC, n.received_at DESC
+                    LIMIT 1
+                )
+        )
+        SELECT coalesce(sum(messages), 0) FROM grouped WHERE metric = ''
+    $sql$, source) INTO messages;
+    RETURN messages;
+END
+$_$;
+
+CREATE FUNCTION public.saturating_sum(a double precision, b double precision) RETURNS double precision
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    SELECT CASE
+        WHEN a IS NULL THEN b
+        WHEN b IS NULL THEN a
+        WHEN abs(a) < 8e307 AND abs(b) < 8e307 THEN a + b
+        ELSE least(1.79769313486231e308, greatest(-1.79769313486231e308, a::numeric + b::numeric))::double precision
+    END
 $$;
 
 CREATE FUNCTION public.turn_dedup(window_length interval) RETURNS boolean
@@ -40,6 +206,18 @@ BEGIN
     RETURN due;
 END
 $$;
+
+CREATE TABLE public.dead_letter_changes (
+    letters bigint NOT NULL,
+    bytes bigint NOT NULL
+);
+
+CREATE TABLE public.dead_letter_totals (
+    only_row boolean DEFAULT true NOT NULL,
+    letters bigint NOT NULL,
+    bytes bigint NOT NULL,
+    CONSTRAINT dead_letter_totals_only_row_check CHECK (only_row)
+);
 
 CREATE TABLE public.dead_letters (
     id bigint NOT NULL,
@@ -126,6 +304,20 @@ CREATE TABLE public.projections (
 )
 WITH (fillfactor='50');
 
+CREATE TABLE public.retired_statistics (
+    device_id text NOT NULL,
+    region text NOT NULL,
+    metric text NOT NULL,
+    count bigint NOT NULL,
+    sum double precision,
+    min double precision,
+    max double precision,
+    last_value jsonb,
+    last_ts timestamp with time zone NOT NULL,
+    last_key text NOT NULL COLLATE pg_catalog."C",
+    last_received_at timestamp with time zone NOT NULL
+);
+
 CREATE TABLE public.schema_migrations (
     version integer NOT NULL,
     name text NOT NULL,
@@ -152,6 +344,9 @@ CREATE TABLE public.subscriptions (
 
 ALTER TABLE ONLY public.measurements ATTACH PARTITION public.measurements_default DEFAULT;
 
+ALTER TABLE ONLY public.dead_letter_totals
+    ADD CONSTRAINT dead_letter_totals_pkey PRIMARY KEY (only_row);
+
 ALTER TABLE ONLY public.dead_letters
     ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (id);
 
@@ -173,6 +368,9 @@ ALTER TABLE ONLY public.outbox
 ALTER TABLE ONLY public.projections
     ADD CONSTRAINT projections_pkey PRIMARY KEY (projection, stream);
 
+ALTER TABLE ONLY public.retired_statistics
+    ADD CONSTRAINT retired_statistics_pkey PRIMARY KEY (device_id, region, metric);
+
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
 
@@ -186,7 +384,15 @@ CREATE INDEX measurements_device_id_ts ON ONLY public.measurements USING btree (
 
 CREATE INDEX measurements_default_device_id_ts_idx ON public.measurements_default USING btree (device_id, ts);
 
+CREATE INDEX measurements_default_ts ON public.measurements_default USING btree (ts);
+
 ALTER INDEX public.measurements_device_id_ts ATTACH PARTITION public.measurements_default_device_id_ts_idx;
+
+CREATE TRIGGER count_deleted AFTER DELETE ON public.dead_letters REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.count_dead_letters();
+
+CREATE TRIGGER count_inserted AFTER INSERT ON public.dead_letters REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.count_dead_letters();
+
+CREATE TRIGGER count_truncated AFTER TRUNCATE ON public.dead_letters FOR EACH STATEMENT EXECUTE FUNCTION public.count_dead_letters();
 
 ALTER TABLE ONLY public.outbox
     ADD CONSTRAINT outbox_stream_fkey FOREIGN KEY (stream) REFERENCES public.streams(stream);

@@ -35,6 +35,13 @@ Duration = Annotated[
         description='a duration such as "250ms", "90s", "15m", "24h" or "7d"',
     ),
 ]
+Age = Annotated[
+    str,
+    Meta(
+        pattern=r"^([1-9][0-9]{0,4}(h|d))?$",
+        description='an age such as "36h" or "90d", or "" for no limit',
+    ),
+]
 HostPort = Annotated[
     str,
     Meta(
@@ -148,6 +155,9 @@ class Gateway(Section, frozen=True):
     max_payload_bytes: Annotated[int, Meta(ge=64, le=64 * 1024 * 1024)] = 262_144
     max_ahead: Duration = "24h"
     outbox_retention: Duration = "1h"
+    retention: Age = ""
+    dead_letters_max: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 100_000
+    dead_letters_max_bytes: Annotated[int, Meta(ge=65_536, le=2**50)] = 268_435_456
     shutdown_timeout: Duration = "10s"
     migrate: bool = True
     http: HostPort = "127.0.0.1:9101"

@@ -66,8 +66,8 @@ async def test_a_message_becomes_a_row_and_a_hash(
         assert missing.headers["content-type"] == "application/problem+json"
         assert (await client.get("/readyz")).status_code == 200
 
+    assert await projector.terminate() == 0
     assert await gateway.terminate() == 0
     assert gateway.stdout == ["received=1 committed=1 duplicate=0 dead_lettered=0 in_flight=0 projected=1"]
-    assert await projector.terminate() == 0
     assert await connection.fetchval("SELECT n FROM projections WHERE projection = 'redis'") == 1
     await connection.close()
