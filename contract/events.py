@@ -82,7 +82,12 @@ def format_time(moment: datetime) -> str:
 
     Example: `2026-11-23T09:00:00.250000Z`.
     """
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    return format_utc(moment.astimezone(UTC))
+
+
+def format_utc(moment: datetime) -> str:
+    """The same for a time that is known to be UTC, at a fraction of the cost."""
+    return moment.isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def encode_events(events: Sequence[RawEvent]) -> bytes:

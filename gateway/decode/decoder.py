@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from contract.events import RawEvent, format_time
+from contract.events import RawEvent, format_utc
 from gateway.decode import json_format
 from gateway.decode.names import INT64, check_device_id, check_key, check_metric, check_region, kind_of
 from gateway.decode.reading import Reading, Rejection, Source
@@ -129,7 +129,7 @@ class Decoder:
         else:
             moment = parse_time(time)
             check_time(moment, now, self._max_ahead)
-            ts = stated_ts = format_time(moment)
+            ts = stated_ts = format_utc(moment)
 
         encoded = _encode(metrics)
         keyed = key is not None
@@ -234,7 +234,7 @@ def _first(item: dict[str, Any], names: tuple[str, ...]) -> Any:  # noqa: ANN401
 
 def _copy_text(text: str) -> str:
     """Escape a value for COPY's text form; most need nothing."""
-    return text if text.isalnum() else text.translate(_COPY_ESCAPES)
+    return text if text.isprintable() and "\\" not in text else text.translate(_COPY_ESCAPES)
 
 
 def _copy_optional(text: str | None) -> str:

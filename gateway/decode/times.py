@@ -51,7 +51,7 @@ def check_time(moment: datetime, now: datetime, max_ahead: timedelta) -> None:
         raise Reject(
             "time_out_of_range", f"device time {moment.isoformat()} is before 2000: is its clock set?"
         )
-    if moment > now + max_ahead:
+    if moment > now and moment - now > max_ahead:
         raise Reject(
             "time_out_of_range",
             f"device time {moment.isoformat()} is {moment - now} ahead of the gateway, allowed: {max_ahead}",
