@@ -44,6 +44,7 @@ _WINDOW = (
 )
 _READ_BYTES = 65536
 _CHUNK_MESSAGES = 1000  # then let others run, although there may be more to read
+_CHUNK_BYTES = 1_000_000  # the same for large messages
 _CLOSE_TIMEOUT_S = 2.0
 
 _quiet = logging.getLogger("mqtt.paho")  # the session tells of every change of state itself
@@ -73,7 +74,9 @@ class _Paho(paho.Client):
     """paho, reading in large pieces and leaving it to us when a delivery is acknowledged."""
 
     arrived: list[wire.Publish]
+    arrived_bytes: int
     drained: bool
+    paused: bool
     unread: bytearray
     unreleased: set[int]
 
@@ -83,7 +86,9 @@ class _Paho(paho.Client):
         client.__class__ = cls
         assert isinstance(client, cls)
         client.arrived = []
+        client.arrived_bytes = 0
         client.drained = True
+        client.paused = False
         client.unread = bytearray()
         client.unreleased = set()
         return client
@@ -99,6 +104,11 @@ class _Paho(paho.Client):
     def close_socket(self) -> None:
         """Close at once, without a word to the broker."""
         self._sock_close()
+
+    def _check_keepalive(self) -> None:
+        if self.paused:
+            self._ping_t = 0  # its answer waits in the socket with everything else
+        super()._check_keepalive()
 
     def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
         assert self._ssl_context is not None
@@ -136,6 +146,7 @@ class _Paho(paho.Client):
                 return MQTTErrorCode.MQTT_ERR_SUCCESS
             self.unreleased.add(publish.packet_id)
         self.arrived.append(publish)
+        self.arrived_bytes += len(publish.payload)
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _handle_pubrel(self) -> MQTTErrorCode:
@@ -253,6 +264,21 @@ class AiomqttConnection:
         """Publish; MQTT 3.1.1 has no user properties and no refusals."""
         await self._outgoing.publish(messages)
 
+    def pause_reading(self) -> None:
+        """Let the socket's buffer fill, which holds the broker back."""
+        client = self._client.paho
+        if not client.paused and not self.lost.done():
+            client.paused = True
+            self._loop.remove_reader(self._fileno())
+
+    def resume_reading(self) -> None:
+        """Read again, what paho has read already included."""
+        client = self._client.paho
+        if client.paused and not self.lost.done():
+            client.paused = False
+            self._loop.add_reader(self._fileno(), self._readable)
+            self._loop.call_soon(self._readable)
+
     async def close(self) -> None:
         """Send DISCONNECT behind what is still to be written, and wait until the broker closes.
 
@@ -287,15 +313,25 @@ class AiomqttConnection:
     def _readable(self) -> None:
         client = self._client.paho
         client.drained = False
-        while not client.drained and len(client.arrived) < _CHUNK_MESSAGES:
+        while not (
+            client.drained
+            or client.paused
+            or len(client.arrived) >= _CHUNK_MESSAGES
+            or client.arrived_bytes >= _CHUNK_BYTES
+        ):
             if client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 break
         else:
-            if not client.drained:
+            if not client.drained and not client.paused:
                 self._loop.call_soon(self._readable)
         if client.arrived:
-            deliveries, client.arrived = client.arrived, []
+            deliveries, client.arrived, client.arrived_bytes = client.arrived, [], 0
             self._deliver(ReceivedChunk(deliveries, self._write_acks))
+
+    def _fileno(self) -> int:
+        sock = self._client.paho.socket()
+        assert sock is not None
+        return sock.fileno()
 
     def _write_acks(self, acks: list[int]) -> None:
         if not self.lost.done():

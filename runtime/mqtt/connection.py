@@ -33,12 +33,16 @@ class ReceivedChunk:
     Args:
         deliveries: at least one, in order of arrival.
         write: writes acks on the connection that brought the deliveries, or does nothing when that is gone.
+
+    Attributes:
+        size_bytes: of the payloads.
     """
 
-    __slots__ = ("_acks", "_write", "deliveries")
+    __slots__ = ("_acks", "_write", "deliveries", "size_bytes")
 
     def __init__(self, deliveries: list[Publish], write: Callable[[list[int]], None]) -> None:
         self.deliveries = deliveries
+        self.size_bytes = sum([len(each.payload) for each in deliveries])
         self._acks = [FIRST_ACK[each.qos] | each.packet_id for each in deliveries if each.qos]
         self._write = write
 
@@ -70,6 +74,7 @@ class ReceivedChunk:
         for delivery in self.deliveries:
             if count and not delivery.qos:
                 count -= 1
+                self.size_bytes -= len(delivery.payload)
             else:
                 kept.append(delivery)
         self.deliveries = kept
@@ -105,6 +110,12 @@ class Connection(Protocol):
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """See `port.Session.publish`."""
+
+    def pause_reading(self) -> None:
+        """Read no more for now, so that the broker has to hold back; keep-alive goes on meanwhile."""
+
+    def resume_reading(self) -> None:
+        """Read again."""
 
     async def close(self) -> None:
         """Write what is pending and DISCONNECT, close, and wait until that is done. Safe to call again."""

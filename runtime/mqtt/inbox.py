@@ -1,7 +1,8 @@
 """What has been delivered and waits for `receive`.
 
 QoS 1 and 2 deliveries are bounded by what the broker may send unacknowledged; QoS 0 has no such bound, so
-when more of it waits than the limit allows, the oldest is dropped and counted.
+when more of it waits than the limit allows, the oldest is dropped and counted. Both bounds are numbers of
+messages, which can be large: the session stops reading while more bytes than it wants wait here.
 
 When a connection goes, its deliveries that need an ack are set aside, because they can no longer be
 acknowledged. The next connection decides: a broker that still has the session delivers them again, and they
@@ -25,6 +26,9 @@ class Inbox:
     Args:
         max_qos0: QoS 0 deliveries kept.
         status: where drops are counted.
+
+    Attributes:
+        size_bytes: payloads held now.
     """
 
     def __init__(self, max_qos0: int, status: SessionStatus) -> None:
@@ -32,6 +36,7 @@ class Inbox:
         self._status = status
         self._chunks: deque[ReceivedChunk] = deque()
         self._set_aside: list[ReceivedChunk] = []
+        self.size_bytes = 0
         self._qos0 = 0
         self._open = True
         self._arrived = asyncio.Event()
@@ -39,6 +44,7 @@ class Inbox:
     def put(self, chunk: ReceivedChunk) -> None:
         """Add what one read brought."""
         self._chunks.append(chunk)
+        self.size_bytes += chunk.size_bytes
         self._qos0 += chunk.qos0
         if not self._open:
             self.close()
@@ -53,6 +59,7 @@ class Inbox:
             self._arrived.clear()
             return None
         chunk = self._chunks.popleft()
+        self.size_bytes -= chunk.size_bytes
         self._qos0 -= chunk.qos0
         return chunk
 
@@ -70,18 +77,20 @@ class Inbox:
         self._status.dropped_qos0 += self._qos0
         self._chunks.clear()
         self._set_aside.clear()
-        self._qos0 = 0
+        self.size_bytes = self._qos0 = 0
 
     def connection_lost(self) -> None:
         """Set aside what can no longer be acknowledged."""
         parts = [chunk.split() for chunk in self._chunks]
         self._chunks = deque(qos0 for qos0, _ in parts if qos0 is not None)
         self._set_aside += [unacked for _, unacked in parts if unacked is not None]
+        self.size_bytes = sum(chunk.size_bytes for chunk in self._chunks)
 
     def connection_made(self, *, session_present: bool) -> None:
         """Decide what becomes of the deliveries set aside."""
         if not session_present:
             self._chunks.extendleft(reversed(self._set_aside))
+            self.size_bytes += sum(chunk.size_bytes for chunk in self._set_aside)
             if self._chunks:
                 self._arrived.set()
         self._set_aside.clear()
@@ -93,7 +102,9 @@ class Inbox:
             chunk = self._chunks.popleft()
             dropped = min(excess, chunk.qos0)
             if dropped:
+                self.size_bytes -= chunk.size_bytes
                 chunk.drop_oldest_qos0(dropped)
+                self.size_bytes += chunk.size_bytes
             if chunk.deliveries:
                 kept.append(chunk)
             excess -= dropped

@@ -101,6 +101,7 @@ class Mqtt5Connection(asyncio.Protocol):
         self._keepalive_s = options.keepalive_s
         self._timer: asyncio.TimerHandle | None = None
         self._silent_ticks = 0
+        self._paused = False
         self._last_id = 0
         self._max_packet = 0
         self._max_qos = 2
@@ -141,6 +142,19 @@ class Mqtt5Connection(asyncio.Protocol):
     async def publish(self, messages: Sequence[Message]) -> None:
         """Publish within the broker's Receive Maximum."""
         await self._outgoing.publish(messages)
+
+    def pause_reading(self) -> None:
+        """Let the socket's buffer fill, which holds the broker back."""
+        if self._transport is not None and not self._paused and not self.lost.done():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if self._transport is not None and self._paused and not self.lost.done():
+            self._paused = False
+            self._silent_ticks = 0
+            self._transport.resume_reading()
 
     async def close(self) -> None:
         """Send DISCONNECT, which leaves the session at the broker, and wait until the broker closes.
@@ -336,7 +350,7 @@ class Mqtt5Connection(asyncio.Protocol):
             self._timer = asyncio.get_running_loop().call_later(self._keepalive_s / 2, self._tick)
 
     def _tick(self) -> None:
-        self._silent_ticks += 1
+        self._silent_ticks = 0 if self._paused else self._silent_ticks + 1
         if self._silent_ticks >= _SILENT_TICKS:
             self._end(f"no packet for {self._keepalive_s * _SILENT_TICKS / 2:g} s")
             self.abort()

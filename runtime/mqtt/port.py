@@ -99,6 +99,7 @@ class SessionOptions:
         receive_maximum: unacknowledged QoS 1 and 2 deliveries the broker may have under way to us (MQTT5
             §3.1.2.11.3).
         max_pending_messages: QoS 0 deliveries held for `receive` before the oldest is dropped.
+        max_pending_bytes: payloads held for `receive` before reading stops until half of them are taken.
         known: what this client id subscribed when it last ran. When the broker still has that session, what
             is no longer wanted is unsubscribed, and on MQTT 3.1.1 the rest is not subscribed again, because
             that would bring the retained messages again.
@@ -122,6 +123,7 @@ class SessionOptions:
     receive_maximum: int = 3000
     max_packet_bytes: int = 2_000_000
     max_pending_messages: int = 20_000
+    max_pending_bytes: int = 32_000_000
     subscriptions: tuple[Subscription, ...] = ()
     known: tuple[Subscription, ...] = ()
     backoff_initial_s: float = 0.2

@@ -65,6 +65,7 @@ class MqttSession:
         self._backoff = Backoff(options.backoff_initial_s, options.backoff_max_s)
         self._ready = asyncio.Event()
         self._connection: Connection | None = None
+        self._paused = False
         self._subscribed = False
         self._stop: Stop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -114,6 +115,8 @@ class MqttSession:
         while True:
             self._raise_if_stopped()
             chunk = self._inbox.take()
+            if self._paused and self._inbox.size_bytes <= self._options.max_pending_bytes // 2:
+                self._resume()
             if chunk is not None:
                 return chunk
             await self._inbox.wait()
@@ -134,6 +137,20 @@ class MqttSession:
         if self._connection is None or not self._status.connected:
             raise Disconnected(self._status.reason)
         await self._connection.publish(messages)
+
+    def _deliver(self, chunk: ReceivedChunk) -> None:
+        self._inbox.put(chunk)
+        self._pause_if_full()
+
+    def _pause_if_full(self) -> None:
+        if self._connection is not None and self._inbox.size_bytes > self._options.max_pending_bytes:
+            self._paused = True
+            self._connection.pause_reading()
+
+    def _resume(self) -> None:
+        self._paused = False
+        if self._connection is not None:
+            self._connection.resume_reading()
 
     async def _run(self) -> None:
         try:
@@ -177,13 +194,13 @@ class MqttSession:
         if self._status.connections == 0 and not self._failure_logged[0]:
             self._log.info("connecting", driver=options.driver)
         if options.driver == "aiomqtt" or options.transport == "websockets":
-            return await open_aiomqtt(options, self._inbox.put)
+            return await open_aiomqtt(options, self._deliver)
         try:
-            return await open_mqtt5(options, self._inbox.put)
+            return await open_mqtt5(options, self._deliver)
         except NotMqtt5 as refusal:
             if options.driver == "mqtt5":
                 raise
-            connection = await open_aiomqtt(options, self._inbox.put)
+            connection = await open_aiomqtt(options, self._deliver)
             if self._status.driver != connection.driver:
                 self._log.warning("protocol_fallback", driver=connection.driver, reason=refusal.reason)
             return connection
@@ -198,6 +215,7 @@ class MqttSession:
         except TimeoutError as error:
             raise Disconnected("no answer to SUBSCRIBE") from error
         self._connection = connection
+        self._pause_if_full()
         status.connected = True
         status.reason = ""
         status.driver = connection.driver
@@ -233,6 +251,7 @@ class MqttSession:
 
     def _leave(self) -> None:
         self._connection = None
+        self._paused = False
         self._status.connected = False
         self._ready.clear()
         self._inbox.connection_lost()

@@ -218,3 +218,20 @@ async def test_stop_receiving(
 
     successor = await session(broker, topic, driver=driver, client_id=client_id)
     assert payloads(await take(successor, 2)) == [b"left", b"left too"]
+
+
+async def test_large_messages_are_held_back(
+    broker: BrokerProcess, session: OpenSession, driver: str, topic: str
+) -> None:
+    """What waits for `receive` is bounded in bytes, outlasts keep-alive, and arrives whole and in order."""
+    receiver = await session(broker, topic, driver=driver, max_pending_bytes=1_000_000, keepalive_s=1)
+    sender = await session(broker)
+    sent = [bytes([n]) * 200_000 for n in range(60)]
+    await publish(sender, *(Message(topic, each) for each in sent))
+    first = await take(receiver, 1)
+    await asyncio.wait([receiver._connection.lost], timeout=2.5)  # type: ignore[union-attr]  # it is connected
+    assert receiver._inbox.size_bytes < 4_000_000
+    assert payloads([*first, *await take(receiver, 60 - len(first))]) == sent
+    assert receiver.status.connections == 1
+    await publish(sender, Message(topic, b"end"))
+    assert payloads(await take(receiver, 1)) == [b"end"]
