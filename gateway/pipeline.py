@@ -77,8 +77,10 @@ class Pipeline:
             intake = tasks.create_task(self._take_in(), name="intake")
             writers = [tasks.create_task(self._write(), name=f"writer-{i}") for i in range(self._writers)]
             await stop.wait()
-            self._session.stop_receiving()
+            left = self._session.stop_receiving()
             intake.cancel()
+            for chunk in left:
+                self._add(chunk)
             self._draining = True
             self._added.set()
             await asyncio.wait(writers)

@@ -43,12 +43,12 @@ class Inbox:
 
     def put(self, chunk: ReceivedChunk) -> None:
         """Add what one read brought."""
+        if not self._open:
+            self._status.dropped_qos0 += chunk.qos0
+            return
         self._chunks.append(chunk)
         self.size_bytes += chunk.size_bytes
         self._qos0 += chunk.qos0
-        if not self._open:
-            self.close()
-            return
         self._arrived.set()
         if self._qos0 > self._max_qos0:
             self._drop_oldest()
@@ -71,13 +71,17 @@ class Inbox:
         """Let `wait` return."""
         self._arrived.set()
 
-    def close(self) -> None:
-        """Keep nothing from now on: what needs an ack stays with the broker, QoS 0 counts as dropped."""
+    def close(self) -> list[ReceivedChunk]:
+        """Keep nothing from now on; returns what had arrived and nobody else has, which is QoS 0.
+
+        What needs an ack stays with the broker. QoS 0 that comes after this counts as dropped.
+        """
         self._open = False
-        self._status.dropped_qos0 += self._qos0
-        self._chunks.clear()
+        self.connection_lost()
+        left, self._chunks = list(self._chunks), deque()
         self._set_aside.clear()
         self.size_bytes = self._qos0 = 0
+        return left
 
     def connection_lost(self) -> None:
         """Set aside what can no longer be acknowledged."""

@@ -121,9 +121,9 @@ class MqttSession:
                 return chunk
             await self._inbox.wait()
 
-    def stop_receiving(self) -> None:
-        """Take no more deliveries, while acks and publishes go on."""
-        self._inbox.close()
+    def stop_receiving(self) -> list[ReceivedChunk]:
+        """Take no more deliveries, while acks and publishes go on; returns the QoS 0 that had arrived."""
+        return self._inbox.close()
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Publish in order and wait until the broker has acknowledged all.

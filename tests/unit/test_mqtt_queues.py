@@ -76,14 +76,16 @@ def test_a_lost_connection(chunks: list[list[int]], session_present: bool) -> No
 
 
 def test_a_closed_inbox_takes_nothing() -> None:
-    """After `close` deliveries are left to the broker, and QoS 0 among them is counted as dropped."""
+    """`close` leaves to the broker what needs an ack and hands out the rest; QoS 0 after it is a drop."""
     status, written = SessionStatus(), list[int]()
     inbox = Inbox(1000, status)
     inbox.put(chunk_of(1, [0, 1], written))
-    inbox.close()
+    left = inbox.close()
+    assert [int(each.payload) for chunk in left for each in chunk.deliveries] == [1]
     inbox.put(chunk_of(3, [0, 0, 2], written))
     assert inbox.take() is None
-    assert status.dropped_qos0 == 3
+    assert status.dropped_qos0 == 2
+    assert inbox.size_bytes == 0
     assert written == []
 
 
