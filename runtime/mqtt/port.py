@@ -196,8 +196,8 @@ class Session(Protocol):
     def stop_receiving(self) -> Sequence[Chunk]:
         """Take no more deliveries, while acks and publishes go on: the first step of a soft stop.
 
-        Deliveries not yet returned by `receive` stay unacknowledged with the broker; a `receive` that waits is
-        cancelled by its owner. QoS 0 among them would be lost, so it is returned.
+        Deliveries not yet returned by `receive` stay unacknowledged with the broker; a `receive` that waits
+        is cancelled by its owner. QoS 0 among them would be lost, so it is returned.
         """
 
     async def publish(self, messages: Sequence[Message]) -> None:
