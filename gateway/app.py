@@ -84,6 +84,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> Ledger:
             settings.postgres.dsn,
             stream=settings.gateway.stream,
             client_id=settings.broker.client_id,
+            broker=f"{settings.broker.host}:{settings.broker.port}",
             health=health,
         )
         try:

@@ -41,7 +41,8 @@ class Lease:
     Args:
         dsn: where the stream is.
         stream: its number.
-        client_id: names this gateway to whoever is refused.
+        client_id: names this process to whoever is refused.
+        broker: host and port at which the client id must be the only one; None for a process without a session.
         health: of this process.
         silent_s: seconds without a sign of life after which a holder is replaced.
 
@@ -54,13 +55,21 @@ class Lease:
     """
 
     def __init__(
-        self, dsn: str, *, stream: int, client_id: str, health: Health, silent_s: float = 30.0
+        self,
+        dsn: str,
+        *,
+        stream: int,
+        client_id: str,
+        health: Health,
+        broker: str | None = None,
+        silent_s: float = 30.0,
     ) -> None:
         self.stream = stream
         self.owner = uuid.uuid4()
         self.epoch = ""
         self.head = 0
         self.published = 0
+        self._client = f"{client_id} at {broker}" if broker else ""
         self._name = f"{client_id} on {socket.gethostname()}, pid {os.getpid()}"
         self._dsn = dsn
         self._health = health
@@ -125,13 +134,17 @@ class Lease:
         # A predecessor that was just killed may need a moment until the server has noticed.
         for _ in range(_ATTEMPTS):
             if await connection.fetchval(queries.lock_stream, self.stream):
-                return
+                break
             holder = await connection.fetchrow(queries.stream_holder, self.stream)
             if holder is not None and holder["silent_s"] > self._silent_s:
                 log.warning("silent_holder_replaced", stream=self.stream, holder=holder["application_name"])
                 await connection.fetchval(queries.end_holder, holder["pid"])
             await asyncio.sleep(_PAUSE_S)
-        raise Stop(_refusal(self.stream, holder))
+        else:
+            raise Stop(_refusal(f"stream {self.stream}", holder))
+        if self._client and not await connection.fetchval(queries.lock_client, self._client):
+            holder = await connection.fetchrow(queries.client_holder, self._client)
+            raise Stop(_refusal(f"client id {self._client}", holder))
 
     async def _claim(self) -> asyncpg.Record:
         assert self._connection is not None
@@ -141,9 +154,9 @@ class Lease:
         return row
 
 
-def _refusal(stream: int, holder: asyncpg.Record | None) -> str:
+def _refusal(what: str, holder: asyncpg.Record | None) -> str:
     who = "another gateway"
     if holder is not None:
         where, since = holder["client_addr"] or "local", holder["backend_start"]
         who = f"{holder['application_name']!r} ({where}, since {since:%F %T})"
-    return f"stream {stream} is held by {who}: give each gateway its own gateway.stream and broker.client_id"
+    return f"{what} is held by {who}: give each gateway its own gateway.stream and broker.client_id"

@@ -11,8 +11,8 @@ from runtime.errors import Stop
 from runtime.http import Health
 
 
-def make(dsn: str, client_id: str, silent_s: float = 30.0) -> Lease:
-    return Lease(dsn, stream=3, client_id=client_id, health=Health(), silent_s=silent_s)
+def make(dsn: str, client_id: str, silent_s: float = 30.0, stream: int = 3) -> Lease:
+    return Lease(dsn, stream=stream, client_id=client_id, broker="b:1", health=Health(), silent_s=silent_s)
 
 
 async def test_a_second_gateway_is_refused(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,4 +63,13 @@ async def test_signs_of_life_keep_the_stream(database: str, monkeypatch: pytest.
     with pytest.raises(Stop, match="is held by 'gateway first"):
         await second.acquire()
     await first._beat()
+    await first.release()
+
+
+async def test_one_client_id_for_two_streams_is_refused(database: str) -> None:
+    """Two gateways that would fight over one session at the broker: the second is refused and told why."""
+    first, second = make(database, "same"), make(database, "same", stream=4)
+    await first.acquire()
+    with pytest.raises(Stop, match=r"client id same at b:1 is held by 'gateway same"):
+        await second.acquire()
     await first.release()

@@ -104,7 +104,7 @@ class RunningCommand:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                await asyncio.gather(*self._readers)
+                await asyncio.wait(self._readers)  # a timeout must not cancel them, as gather would
                 return await self._process.wait()
         except TimeoutError:
             raise AssertionError(self._report(f"still running after {timeout_s} s")) from None

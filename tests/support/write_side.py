@@ -70,7 +70,7 @@ class WriteSide:
 async def write_side(dsn: str, stream: int = 0) -> AsyncIterator[WriteSide]:
     """A store that holds a stream of a migrated database."""
     health = Health()
-    lease = Lease(dsn, stream=stream, client_id=f"test-{stream}", health=health)
+    lease = Lease(dsn, stream=stream, client_id=f"test-{stream}", broker="b:1", health=health)
     await lease.acquire()
     devices = DeviceTracker(10.0)
     async with await open_pool(dsn, name="test", settings=SESSION_SETTINGS) as pool:
