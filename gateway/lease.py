@@ -42,7 +42,7 @@ class Lease:
         dsn: where the stream is.
         stream: its number.
         client_id: names this process to whoever is refused.
-        broker: host and port at which the client id must be the only one; None for a process without a session.
+        broker: host and port at which the client id must be the only one; None without a session.
         health: of this process.
         silent_s: seconds without a sign of life after which a holder is replaced.
 
