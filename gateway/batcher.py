@@ -8,11 +8,16 @@ reads a clock.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from gateway.decode import Reading, Rejection
     from runtime.mqtt.port import Chunk
+
+_ROW_BYTES: Final = 1_000_000  # brokers take packets of about 2 MB unless told otherwise
+_EVENT_BYTES: Final = 120  # what an event's names and times add to its row
 
 
 @dataclass(slots=True)
@@ -48,6 +53,19 @@ class BatchPolicy:
     def is_full(self, batch: Batch) -> bool:
         """Whether nothing more should be added."""
         return len(batch) >= self.max_messages or batch.size_bytes >= self.max_bytes
+
+    def parts(self, batch: Batch) -> Iterator[Sequence[Reading]]:
+        """Cut the readings into what one transaction and one outbox row should hold.
+
+        Most batches are one part. But a payload is taken whole, and may be an array of very many readings.
+        """
+        start = size = 0
+        for i, reading in enumerate(batch.readings):
+            size += len(reading.line) + _EVENT_BYTES
+            if size > _ROW_BYTES and i > start:
+                yield batch.readings[start:i]
+                start, size = i, len(reading.line) + _EVENT_BYTES
+        yield batch.readings[start:]
 
     def due_in(self, batch: Batch, now: float) -> float | None:
         """Seconds until the batch is due, 0 when it is; None while there is nothing in it."""

@@ -114,10 +114,13 @@ class Pipeline:
 
     async def _write(self) -> None:
         while (batch := await self._take_batch()) is not None:
-            self._report(batch, await self._store.commit(batch.readings, batch.rejections))
+            rejections = batch.rejections
+            for part in self._policy.parts(batch):
+                self._report(batch, await self._store.commit(part, rejections))
+                self._taken -= len(part) + len(rejections)
+                rejections = []
             self._acks.settle(batch)
             faults.point("after_ack")
-            self._taken -= len(batch)
 
     async def _take_batch(self) -> Batch | None:
         """Wait until the open batch is due and take it; None when draining has left nothing."""

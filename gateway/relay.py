@@ -41,6 +41,7 @@ _HELD_BYTES = 16_000_000
 _PAGE_ROWS = 20
 _RUN_ROWS = 50
 _PATIENCE_S = 1.0
+_ATTEMPTS = 5
 
 
 class _Row(NamedTuple):
@@ -171,7 +172,7 @@ class Relay:
             )
             for row in rows
         ]
-        done = 0
+        done = failures = 0
         while done < len(messages):
             await self._session.connected()
             try:
@@ -179,6 +180,11 @@ class Relay:
                 done = len(messages)
             except Disconnected as lost:
                 done += lost.acknowledged
+                failures = 0 if lost.acknowledged else failures + 1
+                if failures == _ATTEMPTS:
+                    # A broker on MQTT 3.1.1 answers a message that it does not take by closing.
+                    log.warning("event_batch_passed_over", stream=self._lease.stream, n=rows[done].n)
+                    done, failures = done + 1, 0
             except Reject as refused:
                 # Readers fill the gap from the table, so refusing to go on would only add lag.
                 log.warning("event_batch_refused", stream=self._lease.stream, detail=refused.detail)

@@ -178,7 +178,10 @@ class Store:
         """
         if not lost.transaction_id:
             return False
-        fate = await connection.fetchval(queries.transaction_outcome, lost.transaction_id)
+        try:
+            fate = await connection.fetchval(queries.transaction_outcome, lost.transaction_id)
+        except asyncpg.DataError:  # an id from the future: another, older database answers now
+            fate = None
         log.info("commit_resolved", outcome=fate or "forgotten")
         if fate == "in progress":
             raise Retry("postgres", "a commit that got no answer is still in progress")

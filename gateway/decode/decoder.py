@@ -74,14 +74,25 @@ class Decoder:
         except Reject as reject:
             device_id = matched.device_id if matched else None
             return [_rejection(Source(delivery, -1), device_id, received_at, reject)]
-        results: list[Reading | Rejection] = []
-        for index, item in items:
-            source = Source(delivery, index)
-            try:
-                results.append(self._reading(item, matched, now, received_at, source))
-            except Reject as reject:
-                results.append(_rejection(source, matched.device_id, received_at, reject))
-        return results
+        return [
+            self._outcome(item, matched, now, received_at, Source(delivery, index)) for index, item in items
+        ]
+
+    def _outcome(
+        self,
+        item: Any,  # noqa: ANN401  # JSON is any value
+        matched: Matched,
+        now: datetime,
+        received_at: str,
+        source: Source,
+    ) -> Reading | Rejection:
+        try:
+            return self._reading(item, matched, now, received_at, source)
+        except Reject as reject:
+            return _rejection(source, matched.device_id, received_at, reject)
+        except Exception as error:  # noqa: BLE001  # a bug of ours must not stop a gateway, and again after each restart
+            failure = Reject("undecodable", f"the decoder failed: {error!r}")
+            return _rejection(source, matched.device_id, received_at, failure)
 
     def _items(self, payload: bytes) -> Iterable[tuple[int, Any]]:
         """The payload's readings with their place in the array, -1 for a payload that is the reading."""

@@ -58,7 +58,8 @@ def refuse_own_events(routes: Sequence[CompiledRoute], settings: Settings) -> No
     Raises:
         ConfigurationError: with the route's position.
     """
-    if settings.events_broker("").host != settings.broker.host:
+    events = settings.events_broker("")
+    if (events.host, events.port) != (settings.broker.host, settings.broker.port):
         return
     own = stream_topic(settings.events.topic, settings.gateway.stream)
     for i, route in enumerate(routes):

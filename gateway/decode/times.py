@@ -59,10 +59,9 @@ def check_time(moment: datetime, now: datetime, max_ahead: timedelta) -> None:
 
 
 def _from_epoch(value: float) -> datetime:
-    size = abs(value)
-    if size >= _NS_LIMIT:
+    if not 0 <= value < _NS_LIMIT:
         raise Reject("invalid_time", "the number is no epoch time in s, ms, µs or ns")
     for limit, microseconds in _UNITS:
-        if size < limit:
+        if value < limit:
             return _EPOCH + timedelta(microseconds=round(value * microseconds))
     return _EPOCH + timedelta(microseconds=int(value) // 1000)

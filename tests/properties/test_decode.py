@@ -45,6 +45,17 @@ def test_any_json_has_an_outcome_for_each_element(elements: list[dict[str, Any]]
     assert len(items) in {1, len(elements)}
 
 
+@given(st.integers(-(10**21), 10**21) | st.floats(allow_nan=False, allow_infinity=False))
+@example(-90_000_000_000)
+@example(10**11 - 1)
+@example(10**14 - 1)
+@example(10**17 - 1)
+def test_any_number_as_time_has_an_outcome(time: float) -> None:
+    """No epoch time crashes the decoder, whatever unit it is taken for."""
+    (item,) = decode(json.dumps({"id": "k", "ts": time}).encode())
+    assert isinstance(item, Reading) or item.reason in {"invalid_time", "time_out_of_range"}
+
+
 @given(METRICS)
 def test_metrics_arrive_as_they_were_sent(metrics: dict[str, Any]) -> None:
     """Every scalar in `metrics` is stored with its name, value and type."""

@@ -145,6 +145,10 @@ REJECTED = {
     "a boolean as time": (b'{"id":"k","ts":true}', "invalid_time"),
     "an impossible date": (b'{"id":"k","ts":"2026-02-30T00:00:00Z"}', "invalid_time"),
     "the calendar's edge": (b'{"id":"k","ts":"9999-12-31T23:59:59-23:00"}', "invalid_time"),
+    "a negative time": (b'{"id":"k","ts":-90000000000}', "invalid_time"),
+    "a time of -1": (b'{"id":"k","ts":-1}', "invalid_time"),
+    "a time beyond the calendar": (b'{"id":"k","ts":99999999999}', "time_out_of_range"),
+    "nanoseconds beyond the calendar": (b'{"id":"k","ts":99999999999999999999}', "time_out_of_range"),
     "1e300 as time": (b'{"id":"k","ts":1e300}', "invalid_time"),
     "before 2000": (b'{"id":"k","ts":"1999-12-31T23:59:59Z"}', "time_out_of_range"),
     "epoch zero": (b'{"id":"k","ts":0}', "time_out_of_range"),
@@ -166,6 +170,15 @@ def test_bad_payloads(payload: bytes, reason: str) -> None:
 def test_the_place_of_a_wrong_byte_is_named() -> None:
     """Bytes that are no text are told by their place in the payload."""
     assert reject(b'{"id":"k","x":"\xff"}').error == "byte 15 is not UTF-8"
+
+
+def test_a_large_array_of_rubbish_costs_no_more_than_its_size() -> None:
+    """Each bad element is kept with its own bytes; the array is taken apart once, not once for each."""
+    items = decode(b"[" + b",".join(b"%d" % n for n in range(40_000)) + b"]")
+    assert len(items) == 40_000
+    last = items[-1]
+    assert isinstance(last, Rejection)
+    assert last.payload == b"39999"
 
 
 def test_the_skew_is_named() -> None:

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from contract.events import RawEvent
+from contract.events import RawEvent, encode_events
 from gateway.acks import Acks
 from gateway.batcher import Batch, BatchPolicy
 from gateway.decode import Rejection
 from gateway.devices import DeviceSighting, DeviceTracker
 from gateway.ledger import Ledger
 from gateway.transaction import Appended, DeadLetter, Outcome
+from tests.support.write_side import decode
 
 NOW = datetime(2026, 11, 23, 9, 0, 0, tzinfo=UTC)
 REJECTION = Rejection("", "t", None, "malformed_json", "e", b"")
@@ -47,6 +48,17 @@ def test_policy_by_count_bytes_and_linger() -> None:
     batch.rejections.clear()
     batch.size_bytes = 100
     assert policy.is_full(batch)
+
+
+def test_a_large_batch_is_cut_into_rows_that_a_broker_takes() -> None:
+    """An array of very many readings becomes several transactions; nothing is left out or repeated."""
+    readings, _ = decode(b"[" + b",".join(b'{"id":%d,"x":1}' % n for n in range(15_000)) + b"]")
+    batch = Batch(0, readings=readings)
+    parts = list(BatchPolicy(max_messages=1000, max_bytes=100, linger_s=0).parts(batch))
+    assert len(parts) > 1
+    assert [reading for part in parts for reading in part] == readings
+    assert max(len(encode_events([reading.event for reading in part])) for part in parts) < 2_000_000
+    assert list(BatchPolicy(1, 1, 0).parts(Batch(0))) == [[]]
 
 
 def test_acks_follow_the_order_of_receipt() -> None:
