@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
@@ -27,6 +27,7 @@ from gateway.pipeline import Pipeline
 from gateway.relay import Relay
 from gateway.store import SESSION_SETTINGS, Store
 from gateway.upkeep import Upkeep
+from runtime.errors import Retry
 from runtime.http import Health, create_app, health_routes, serve
 from runtime.lifecycle import keep_trying, unless
 from runtime.logs import RateLimit
@@ -35,7 +36,7 @@ from runtime.postgres import load_queries, open_pool, retryable
 from runtime.settings import duration_s
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Coroutine
 
     import asyncpg
 
@@ -62,11 +63,13 @@ class _Process(NamedTuple):
     ledger: Ledger
 
 
-async def run(settings: Settings, stop: asyncio.Event) -> Ledger:
+async def run(settings: Settings, stop: asyncio.Event, report: Callable[[Ledger], None]) -> None:
     """Run the gateway until `stop` is set.
 
-    Returns:
-        The books, closed.
+    Args:
+        settings: checked.
+        stop: ends it softly.
+        report: called with the books when everything has ended, however it did.
 
     Raises:
         Stop: something that no waiting can mend; it says what.
@@ -77,29 +80,40 @@ async def run(settings: Settings, stop: asyncio.Event) -> Ledger:
     process = _Process(settings, Health(), registry, Ledger(registry, now=_now))
     health = process.health
     http_stop = asyncio.Event()
-    async with asyncio.TaskGroup() as tasks:
-        app = create_app(health_routes(health, registry))
-        tasks.create_task(serve(app, settings.gateway.http, http_stop, setting="gateway.http"), name="http")
-        lease = Lease(
-            settings.postgres.dsn,
-            stream=settings.gateway.stream,
-            client_id=settings.broker.client_id,
-            broker=f"{settings.broker.host}:{settings.broker.port}",
-            health=health,
-        )
-        try:
-            pool = await unless(stop, _prepare(settings, lease, health))
-            if pool is not None:
-                async with pool:
-                    await _work(process, routes, pool, lease, stop)
-        finally:
-            http_stop.set()
-            await lease.release()
-    return process.ledger
+    lease = Lease(
+        settings.postgres.dsn,
+        stream=settings.gateway.stream,
+        client_id=settings.broker.client_id,
+        broker=f"{settings.broker.host}:{settings.broker.port}",
+        health=health,
+    )
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            app = create_app(health_routes(health, registry))
+            tasks.create_task(
+                serve(app, settings.gateway.http, http_stop, setting="gateway.http"), name="http"
+            )
+            try:
+                prepared = await unless(stop, _prepare(settings, lease, health))
+                if prepared is not None:
+                    async with prepared.pool:
+                        await _work(process, routes, prepared, lease, stop)
+            finally:
+                http_stop.set()
+                await lease.release()
+    finally:
+        report(process.ledger)
 
 
-async def _prepare(settings: Settings, lease: Lease, health: Health) -> asyncpg.Pool[asyncpg.Record]:
-    """Wait for PostgreSQL, migrate it, take the stream and open the pool."""
+class _Prepared(NamedTuple):
+    """What PostgreSQL gives before anything else begins."""
+
+    pool: asyncpg.Pool[asyncpg.Record]
+    known: list[Subscription]
+
+
+async def _prepare(settings: Settings, lease: Lease, health: Health) -> _Prepared:
+    """Wait for PostgreSQL, migrate it, take the stream, open the pool and ask what is known."""
     dsn, client_id = settings.postgres.dsn, settings.broker.client_id
     health.set("gateway", "starting")
     if settings.gateway.migrate:
@@ -110,21 +124,22 @@ async def _prepare(settings: Settings, lease: Lease, health: Health) -> asyncpg.
         lambda: open_pool(dsn, name=client_id, max_size=_WRITERS + 2, settings=SESSION_SETTINGS),
         health,
     )
+    rows = await _keep_asking(health, lambda: pool.fetch(queries.known_subscriptions, client_id))
     health.set("gateway", None)
-    return pool
+    return _Prepared(pool, [Subscription(row["topic_filter"], row["qos"]) for row in rows])
 
 
 async def _work(
     process: _Process,
     routes: list[CompiledRoute],
-    pool: asyncpg.Pool[asyncpg.Record],
+    prepared: _Prepared,
     lease: Lease,
     stop: asyncio.Event,
 ) -> None:
+    pool = prepared.pool
     settings, health, ledger = process.settings, process.health, process.ledger
     stream, client_id = settings.gateway.stream, settings.broker.client_id
     filters = [route.topic_filter for route in routes]
-    known = await _keep_asking(health, lambda: pool.fetch(queries.known_subscriptions, client_id))
 
     devices = DeviceTracker(_DEVICES_INTERVAL_S)
     rejected = RateLimit(log.warning)
@@ -132,7 +147,7 @@ async def _work(
         options_from(
             settings.broker,
             subscriptions=[Subscription(route.topic_filter, route.route.qos) for route in routes],
-            known=[Subscription(row["topic_filter"], row["qos"]) for row in known],
+            known=prepared.known,
         )
     )
     outlet = MqttSession(options_from(settings.events_broker(f"{client_id}-relay"), clean_start=True))
@@ -177,7 +192,9 @@ async def _work(
         ledger=ledger,
         rejected=rejected,
     )
-    await _keep_asking(health, upkeep.housekeep)
+    await unless(stop, _keep_asking(health, upkeep.housekeep))
+    if stop.is_set():
+        return
     _expose(process.registry, intake, relay)
     health.watch("broker", lambda: None if intake.status.connected else intake.status.reason)
     health.watch("events broker", lambda: None if outlet.status.connected else outlet.status.reason)
@@ -199,14 +216,13 @@ async def _work(
         ]
         log.info("gateway_started", stream=stream, filters=filters)
         await pipeline.run(stop)
-        await store.write_sightings(devices.take_all())
-        await _last_words(relay, upkeep, ledger)
+        await _last_words(store, devices, relay, upkeep, ledger)
         for task in beside:
             task.cancel()
     rejected.close()
 
 
-async def _keep_asking(health: Health, ask: Callable[[], Awaitable[T]]) -> T:
+async def _keep_asking(health: Health, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Ask PostgreSQL for as long as it is away."""
 
     async def attempt() -> T:
@@ -216,10 +232,13 @@ async def _keep_asking(health: Health, ask: Callable[[], Awaitable[T]]) -> T:
     return await keep_trying("postgres", attempt, health)
 
 
-async def _last_words(relay: Relay, upkeep: Upkeep, ledger: Ledger) -> None:
-    """Give the relay and the projector a moment. What is not published by then stays in the outbox."""
-    with contextlib.suppress(TimeoutError, OSError):
+async def _last_words(
+    store: Store, devices: DeviceTracker, relay: Relay, upkeep: Upkeep, ledger: Ledger
+) -> None:
+    """Write held-back sightings, and give relay and projector a moment: what is left stays in the outbox."""
+    with contextlib.suppress(TimeoutError, Retry), retryable():
         async with asyncio.timeout(_LAST_WORDS_S):
+            await store.write_sightings(devices.take_all())
             await relay.drained()
             while await upkeep.note_projected() and ledger.projected < ledger.committed:  # noqa: ASYNC110  # a table
                 await asyncio.sleep(_LAST_WORDS_S / 20)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gateway.dead_letters.command import dead_letters
 from gateway.simulate.command import simulate_command
 from runtime.cli import with_settings
 
 if TYPE_CHECKING:
+    from gateway.ledger import Ledger
     from runtime.settings import Settings
 
 
@@ -21,6 +23,7 @@ def main() -> None:
 
 
 main.add_command(simulate_command)
+main.add_command(dead_letters)
 
 
 @main.command()
@@ -33,11 +36,13 @@ def run(settings: Settings) -> int:
     from runtime.lifecycle import run_until_stopped  # noqa: PLC0415
     from runtime.settings import duration_s  # noqa: PLC0415
 
-    async def work(stop: asyncio.Event) -> None:
-        ledger = await app.run(settings, stop)
+    def report(ledger: Ledger) -> None:
         line = ledger.line()
         structlog.get_logger().info("accounting", **line)
         click.echo(" ".join(f"{name}={value}" for name, value in line.items()))
+
+    async def work(stop: asyncio.Event) -> None:
+        await app.run(settings, stop, report)
 
     return run_until_stopped(work, shutdown_timeout_s=duration_s(settings.gateway.shutdown_timeout))
 

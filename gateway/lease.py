@@ -12,6 +12,7 @@ comes after it ends its connection. When it wakes up, its token is no longer the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import uuid
@@ -22,7 +23,7 @@ import structlog
 
 from runtime.errors import Retry, Stop
 from runtime.lifecycle import keep_trying
-from runtime.postgres import load_queries, retryable
+from runtime.postgres import ERRORS, load_queries, retryable
 
 if TYPE_CHECKING:
     from runtime.http import Health
@@ -100,11 +101,15 @@ class Lease:
     async def release(self) -> None:
         """Give the lock back."""
         if self._connection is not None:
-            await self._connection.close(timeout=2)
+            with contextlib.suppress(*ERRORS):  # then the server frees it by itself
+                await self._connection.close(timeout=2)
 
     async def _beat(self) -> None:
-        if self._connection is None or self._connection.is_closed():
+        if self._connection is None:
+            await self._lock()
+        elif self._connection.is_closed():
             log.warning("stream_lock_lost", stream=self.stream)
+            self._connection = None
             await self._lock()
         assert self._connection is not None
         try:

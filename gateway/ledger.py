@@ -3,37 +3,86 @@
 The unit is a reading: an array of twenty counts twenty, a payload that cannot be decoded counts one.
 `received = committed + duplicate + dead_lettered + in flight` at every moment; in flight is counted by the
 pipeline on its own, so that the books can be wrong and seen to be.
+
+Lag is told by step, and what is stuck counts: while something waits for a step longer than the last one did,
+its wait so far is the lag.
+
+- `event`: from device time to receipt, the median of the newest batch's readings that state a time. Two
+  clocks meet here: the median shrugs off single devices with a wrong one, and a fleet whose clocks are ahead
+  shows as a negative lag.
+- `committed`: from receipt of a batch's first message to its COMMIT.
+- `published`: from COMMIT to the broker's acknowledgement of the outbox row. Of rows that a predecessor
+  stored, by the clocks of PostgreSQL and of this machine.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from typing import TYPE_CHECKING
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime
+    from collections.abc import Callable, Sequence
 
+    from gateway.decode import Reading
     from gateway.transaction import Outcome
 
+Step = Literal["event", "committed", "published"]
+
+_STEPS: tuple[Step, ...] = ("event", "committed", "published")
 _UNPROJECTED_LIMIT = 10_000
+_UNPUBLISHED_LIMIT = 10_000
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LATE_SECONDS = (
+    -60.0,
+    -1.0,
+    0.0,
+    0.1,
+    0.5,
+    1.0,
+    5.0,
+    15.0,
+    60.0,
+    300.0,
+    3600.0,
+    21_600.0,
+    86_400.0,
+    604_800.0,
+)
 
 
 class Ledger:
-    """Counts for one process, since its start."""
+    """Counts for one process, since its start.
 
-    def __init__(self, registry: CollectorRegistry, *, now: Callable[[], datetime]) -> None:
+    Args:
+        registry: where the metrics go.
+        now: the time of day.
+        monotonic: seconds for measuring, finer than an event loop's.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._now = now
+        self._monotonic = monotonic
         self.received = 0
         self.committed = 0
         self.duplicate = 0
         self.dead_lettered = 0
         self.projected = 0
+        self.unkeyed = 0
         self.in_flight: Callable[[], int] = lambda: 0
-        self.lag_s = {"committed": 0.0, "published": 0.0}
+        self._last_s: dict[Step, float] = dict.fromkeys(_STEPS, 0.0)
+        self._uncommitted: deque[tuple[int, float]] = deque()
+        self._unpublished: deque[tuple[datetime, float]] = deque(maxlen=_UNPUBLISHED_LIMIT)
         self._unprojected: deque[tuple[int, int]] = deque()
 
         self._received = Counter("gateway_received", "Readings taken from the broker.", registry=registry)
@@ -50,11 +99,27 @@ class Ledger:
             "Readings stored by this process that every projection has applied.",
             registry=registry,
         )
-        self._lag = Gauge(
-            "gateway_lag_seconds",
-            "How long the last batch took to reach a step.",
-            ["step"],
+        self._evicted = Counter(
+            "gateway_dead_letters_evicted",
+            "Dead letters removed because there were too many.",
             registry=registry,
+        )
+        lag = Gauge(
+            "gateway_lag_seconds", "How long messages take to reach a step.", ["step"], registry=registry
+        )
+        for step in _STEPS:
+            lag.labels(step).set_function(partial(self._lag_of, step))
+        self._event_seconds = Histogram(
+            "gateway_event_lag_seconds",
+            "From device time to receipt, the median of a batch; negative when device clocks are ahead.",
+            registry=registry,
+            buckets=_LATE_SECONDS,
+        )
+        self._publish_seconds = Histogram(
+            "gateway_publish_seconds",
+            "From an outbox row's COMMIT to its acknowledgement by the broker.",
+            registry=registry,
+            buckets=_SECONDS,
         )
         self._batch_readings = Histogram(
             "gateway_batch_readings",
@@ -76,6 +141,16 @@ class Ledger:
         """Count what a chunk held."""
         self.received += readings
         self._received.inc(readings)
+        self._uncommitted.append((self.received, self._monotonic()))
+
+    def time_events(self, readings: Sequence[Reading]) -> None:
+        """Note how late the readings of a batch were when they came; those that state no time say nothing."""
+        stated = sorted(r.event.ts for r in readings if r.event.ts != r.event.received_at)
+        if stated:
+            median, received = stated[len(stated) // 2], readings[-1].event.received_at
+            late = datetime.fromisoformat(received) - datetime.fromisoformat(median)
+            self._last_s["event"] = late.total_seconds()
+            self._event_seconds.observe(self._last_s["event"])
 
     def settle(self, outcome: Outcome, waited_s: float) -> None:
         """Count what became of a batch, `waited_s` after its first message came."""
@@ -84,20 +159,37 @@ class Ledger:
         self.dead_lettered += len(outcome.dead_letters)
         self._committed.inc(outcome.committed)
         self._duplicate.inc(outcome.duplicates)
+        self.unkeyed += outcome.unkeyed
         self._unkeyed.inc(outcome.unkeyed)
         for letter in outcome.dead_letters:
             self._dead_lettered.labels(letter.rejection.reason).inc()
         self._batch_readings.observe(outcome.committed + outcome.duplicates + len(outcome.dead_letters))
         self._commit_seconds.observe(waited_s)
-        self._set_lag("committed", waited_s)
+        self._last_s["committed"] = waited_s
+        settled = self.committed + self.duplicate + self.dead_lettered
+        while self._uncommitted and self._uncommitted[0][0] <= settled:
+            self._uncommitted.popleft()
         if outcome.appended is not None:
+            self._unpublished.append((outcome.appended.created_at, self._monotonic()))
             self._unprojected.append((outcome.appended.n, outcome.appended.events))
             if len(self._unprojected) > _UNPROJECTED_LIMIT:
                 self._unprojected = _coarsen(self._unprojected)
 
     def publish(self, created_at: datetime) -> None:
-        """Note that an outbox row has reached the internal topic."""
-        self._set_lag("published", (self._now() - created_at).total_seconds())
+        """Note that the rows up to one have reached the internal topic."""
+        committed_at = None
+        while self._unpublished and self._unpublished[0][0] <= created_at:
+            committed_at = self._unpublished.popleft()[1]
+        if committed_at is None:  # stored before this process, or longer ago than is remembered
+            took_s = (self._now() - created_at).total_seconds()
+        else:
+            took_s = self._monotonic() - committed_at
+        self._last_s["published"] = took_s
+        self._publish_seconds.observe(took_s)
+
+    def evict(self, letters: int) -> None:
+        """Count dead letters that were removed because there were too many."""
+        self._evicted.inc(letters)
 
     def project(self, n: int) -> None:
         """Note that every projection has applied the stream up to n."""
@@ -122,9 +214,18 @@ class Ledger:
             "projected": self.projected,
         }
 
-    def _set_lag(self, step: str, seconds: float) -> None:
-        self.lag_s[step] = seconds
-        self._lag.labels(step).set(seconds)
+    def lag_s(self) -> dict[Step, float]:
+        """Seconds that messages take to reach each step; see the module's docstring."""
+        now = self._monotonic()
+        waiting: dict[Step, float] = {}
+        if self._uncommitted:
+            waiting["committed"] = now - self._uncommitted[0][1]
+        if self._unpublished:
+            waiting["published"] = now - self._unpublished[0][1]
+        return {step: max(last, waiting.get(step, last)) for step, last in self._last_s.items()}
+
+    def _lag_of(self, step: Step) -> float:
+        return self.lag_s()[step]
 
 
 def _coarsen(rows: deque[tuple[int, int]]) -> deque[tuple[int, int]]:

@@ -59,25 +59,27 @@ async def _apply(connection: Connection) -> list[str]:
     for migration in known:
         try:
             async with connection.transaction():
-                if await _apply_one(connection, migration, newest=known[-1].version):
+                await connection.execute(queries.lock_migrations)
+                if migration.version not in await _applied(connection, newest=known[-1].version):
+                    await connection.execute(queries.create_ledger)
+                    await connection.execute(migration.sql)
+                    await connection.execute(queries.record_migration, migration.version, migration.name)
                     applied_now.append(migration.name)
-                    log.info("migrated", version=migration.version, name=migration.name)
         except ERRORS as error:
             raise as_retry(error) or Stop(f"migration {migration.name} failed: {error}") from error
+        if migration.name in applied_now:
+            log.info("migrated", version=migration.version, name=migration.name)
     return applied_now
 
 
-async def _apply_one(connection: Connection, migration: Migration, *, newest: int) -> bool:
-    await connection.execute(queries.lock_migrations)
-    await connection.execute(queries.create_ledger)
+async def _applied(connection: Connection, *, newest: int) -> set[int]:
+    """Versions that the database has had; only reads, so that a current schema needs no right to make one."""
+    if not await connection.fetchval(queries.has_ledger):
+        return set()
     applied = {row["version"]: row["name"] for row in await connection.fetch(queries.applied_versions)}
     if applied and max(applied) > newest:
         raise Stop(
             f"the database has schema version {max(applied)} ({applied[max(applied)]}), this program knows "
             f"{newest}: run a program at least as new as the one that migrated it"
         )
-    if migration.version in applied:
-        return False
-    await connection.execute(migration.sql)
-    await connection.execute(queries.record_migration, migration.version, migration.name)
-    return True
+    return set(applied)

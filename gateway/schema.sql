@@ -10,7 +10,7 @@ BEGIN
         RETURN NULL;
     END IF;
     INSERT INTO dead_letter_changes
-    SELECT sign * count(*), sign * sum(dead_letter_bytes(changed.topic, changed.error, changed.payload))
+    SELECT sign * count(*), sign * sum(dead_letter_bytes(changed.topic, changed.payload))
     FROM changed, (SELECT CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END AS sign) AS s
     GROUP BY sign;
     RETURN NULL;
@@ -46,10 +46,10 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION public.dead_letter_bytes(topic text, error text, payload bytea) RETURNS bigint
+CREATE FUNCTION public.dead_letter_bytes(topic text, payload bytea) RETURNS bigint
     LANGUAGE sql IMMUTABLE
     AS $$
-    SELECT octet_length(topic)::bigint + octet_length(error) + octet_length(payload)
+    SELECT octet_length(topic)::bigint + octet_length(payload)
 $$;
 
 CREATE FUNCTION public.drop_measurement_partition(name text, expected bigint) RETURNS boolean
@@ -91,7 +91,7 @@ BEGIN
         RETURN;
     END IF;
     WITH oldest AS (
-        SELECT d.id, dead_letter_bytes(d.topic, d.error, d.payload) AS size
+        SELECT d.id, dead_letter_bytes(d.topic, d.payload) AS size
         FROM dead_letters AS d ORDER BY d.id LIMIT piece FOR UPDATE SKIP LOCKED
     ),
     counted AS (
@@ -101,7 +101,7 @@ BEGIN
     gone AS (
         DELETE FROM dead_letters AS d USING counted AS c
         WHERE d.id = c.id AND (c.before < over_letters OR c.bytes_before < over_bytes)
-        RETURNING dead_letter_bytes(d.topic, d.error, d.payload) AS size
+        RETURNING dead_letter_bytes(d.topic, d.payload) AS size
     )
     SELECT count(*), coalesce(sum(g.size), 0) INTO letters, bytes FROM gone AS g;
 END
@@ -188,6 +188,15 @@ CREATE FUNCTION public.saturating_sum(a double precision, b double precision) RE
         WHEN abs(a) < 8e307 AND abs(b) < 8e307 THEN a + b
         ELSE least(1.79769313486231e308, greatest(-1.79769313486231e308, a::numeric + b::numeric))::double precision
     END
+$$;
+
+CREATE FUNCTION public.select_dead_letters(reasons text[], devices text[], topics text, since timestamp with time zone, until timestamp with time zone, replayed boolean) RETURNS SETOF bigint
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT d.id FROM dead_letters AS d
+    WHERE (cardinality(reasons) = 0 OR d.reason = ANY (reasons)) AND (cardinality(devices) = 0 OR d.device_id = ANY (devices))
+        AND (topics IS NULL OR d.topic ~ topics) AND (since IS NULL OR d.received_at >= since)
+        AND (until IS NULL OR d.received_at < until) AND (replayed OR d.replayed_at IS NULL)
 $$;
 
 CREATE FUNCTION public.turn_dedup(window_length interval) RETURNS boolean

@@ -1,13 +1,16 @@
-"""What runs beside the path: held-back sightings, projected counts, partitions, trimming, the summary."""
+"""What runs beside the path: held-back sightings, projected counts, the tables' bounds, the summary."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import structlog
 
+from gateway.dead_letters import REPLAY_STREAM
+from gateway.retention import make_partitions, retire
 from runtime.lifecycle import every
 from runtime.postgres import load_queries, retryable
 
@@ -28,10 +31,18 @@ queries = load_queries("gateway")
 _SUMMARY_INTERVAL_S = 10.0
 _PROJECTED_INTERVAL_S = 1.0
 _HOUSEKEEPING_INTERVAL_S = 60.0
+_RETENTION_INTERVAL_S = 300.0
+_PIECE_LETTERS = 5_000
 
 
 class Upkeep:
-    """Periodic work; none of it is on the path, and a failure of any waits for its next turn."""
+    """Periodic work; none of it is on the path, and a failure of any waits for its next turn.
+
+    Args:
+        retention_s: age at which measurements are retired, None to keep them for ever.
+        dead_letters_max: so many dead letters are kept,
+        dead_letters_max_bytes: and so many bytes of them.
+    """
 
     def __init__(
         self,
@@ -40,6 +51,9 @@ class Upkeep:
         stream: int,
         dedup_window_s: float,
         outbox_retention_s: float,
+        retention_s: float | None = None,
+        dead_letters_max: int = 100_000,
+        dead_letters_max_bytes: int = 268_435_456,
         store: Store,
         devices: DeviceTracker,
         relay: Relay,
@@ -50,6 +64,9 @@ class Upkeep:
         self._stream = stream
         self._dedup_window = timedelta(seconds=dedup_window_s)
         self._outbox_retention = timedelta(seconds=outbox_retention_s)
+        self._retention = None if retention_s is None else timedelta(seconds=retention_s)
+        self._dead_letters_max = dead_letters_max
+        self._dead_letters_max_bytes = dead_letters_max_bytes
         self._store = store
         self._devices = devices
         self._relay = relay
@@ -64,6 +81,7 @@ class Upkeep:
             ("projected", _PROJECTED_INTERVAL_S, self.note_projected),
             ("sightings", _PROJECTED_INTERVAL_S, self._write_sightings),
             ("housekeeping", _HOUSEKEEPING_INTERVAL_S, self.housekeep),
+            ("retention", _RETENTION_INTERVAL_S, self._retire),
             ("summary", _SUMMARY_INTERVAL_S, self._summarize),
         )
         async with asyncio.TaskGroup() as tasks:
@@ -77,14 +95,32 @@ class Upkeep:
         return n is not None
 
     async def housekeep(self) -> None:
-        """Make partitions ahead, turn the dedup window when it is time, trim the outbox."""
-        await self._pool.execute(queries.create_partitions)
+        """Make partitions ahead, turn the dedup window when it is time, trim outbox and dead letters."""
+        await make_partitions(self._pool, datetime.now(UTC), self._retention)
         if await self._pool.fetchval(queries.turn_dedup, self._dedup_window):
             log.info("dedup_window_turned")
-        await self._pool.execute(queries.trim_outbox, self._stream, self._outbox_retention)
+        for stream in (self._stream, REPLAY_STREAM):
+            await self._pool.execute(queries.trim_outbox, stream, self._outbox_retention)
+        await self._evict_dead_letters()
+
+    async def _evict_dead_letters(self) -> None:
+        letters = size = 0
+        bounds = self._dead_letters_max, self._dead_letters_max_bytes
+        while (
+            piece := await self._pool.fetchrow(queries.evict_dead_letters, *bounds, _PIECE_LETTERS)
+        ) and piece["letters"]:
+            letters += piece["letters"]
+            size += piece["bytes"]
+        if letters:
+            self._ledger.evict(letters)
+            log.warning("dead_letters_evicted", letters=letters, bytes=size)
+
+    async def _retire(self) -> None:
+        if self._retention is not None:
+            await retire(self._pool, datetime.now(UTC), self._retention)
 
     async def _write_sightings(self) -> None:
-        await self._store.write_sightings(self._devices.take_due(asyncio.get_running_loop().time()))
+        await self._store.write_sightings(self._devices.take_due(time.monotonic()))
 
     async def _summarize(self) -> None:
         self._rejected.flush()
@@ -94,8 +130,9 @@ class Upkeep:
             for name in ("received", "committed", "projected")
         }
         self._last = line
-        lag = {f"{step}_lag_ms": round(seconds * 1000, 1) for step, seconds in self._ledger.lag_s.items()}
-        log.info("summary", **line, **rates, **lag, unpublished_rows=self._relay.behind)
+        lag = {f"{step}_lag_ms": round(seconds * 1000, 1) for step, seconds in self._ledger.lag_s().items()}
+        unkeyed = {"unkeyed": self._ledger.unkeyed} if self._ledger.unkeyed else {}
+        log.info("summary", **line, **unkeyed, **rates, **lag, unpublished_rows=self._relay.behind)
 
 
 def _retried(turn: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[None]]:

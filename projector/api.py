@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING
 from litestar import get
 from litestar.exceptions import NotFoundException, ServiceUnavailableException
 
-from projector.query import DeviceStats  # noqa: TC001  # Litestar reads it from the handler's signature
+from projector.lag import Lag  # noqa: TC001  # Litestar reads it from the handler's signature
+from projector.query import DeviceStats  # noqa: TC001  # likewise
 from runtime.errors import Retry
 
 if TYPE_CHECKING:
     from litestar.types import ControllerRouterHandler
 
+    from projector.meters import Meters
     from projector.query import Queries
 
 _RETRY_AFTER_S = 5
 
 
-def query_routes(queries: Queries) -> list[ControllerRouterHandler]:
+def query_routes(queries: Queries, meters: Meters) -> list[ControllerRouterHandler]:
     """Handlers of the query API."""
 
     @get("/devices/{device_id:str}/stats", summary="Statistics of one device")
@@ -33,4 +35,8 @@ def query_routes(queries: Queries) -> list[ControllerRouterHandler]:
             raise NotFoundException(f"no device {device_id!r} has been seen")
         return stats
 
-    return [device_stats]
+    @get("/lag", summary="How far the views are behind, and how long each step takes", sync_to_thread=False)
+    def lag() -> Lag:
+        return meters.lag()
+
+    return [device_stats, lag]

@@ -1,7 +1,8 @@
 """The composition root of the read side: the only place where pools, sessions and servers are made.
 
-The query API answers from the start, whatever else is still waited for. Stopping is easy: applying a run is
-atomic and guarded, so whatever is under way may be cut off; only the cursors are reported once more.
+`run` is the projector; `verify` and `rebuild` are commands that run beside it, or without it. The query API
+answers from the start, whatever else is still waited for. Stopping is easy: applying a run is atomic and
+guarded, so whatever is under way may be cut off; only the cursors are reported once more.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -20,8 +22,10 @@ from contract.topics import all_streams
 from projector.api import query_routes
 from projector.consumer import Consumer
 from projector.meters import Meters
-from projector.outbox import Outbox
+from projector.outbox import PROJECTION, Outbox
 from projector.query import Queries
+from projector.rebuild import Rebuilder
+from projector.verify import Verifier
 from projector.views import Keys, Views
 from runtime.errors import Retry
 from runtime.http import Health, create_app, health_routes, serve
@@ -31,13 +35,18 @@ from runtime.postgres import open_pool
 from runtime.redis import open_redis
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import asyncpg
+    from redis.asyncio import Redis
+
+    from projector.rebuild import Rebuilt
+    from projector.replica import Progress
+    from projector.verify import Verification
     from runtime.settings import Settings
 
-PROJECTION: Final = "redis"
 CHUNKS_UNDER_WAY: Final = 100
-MAX_PACKET_BYTES: Final = (
-    32 * 1024 * 1024
-)  # a row beyond it would not be delivered, and be read from PostgreSQL
+MAX_PACKET_BYTES: Final = 32 * 1024 * 1024  # a larger row is not delivered, and read from PostgreSQL
 _LAST_WORDS_S = 2.0
 
 log = structlog.get_logger()
@@ -50,38 +59,72 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         Stop: something that no waiting can mend; it says what.
     """
     registry, health = CollectorRegistry(), Health()
+    meters = Meters(registry)
     keys = Keys(settings.redis.prefix)
     health.set("projector", "starting")
     async with open_redis(settings.redis.url) as redis, asyncio.TaskGroup() as tasks:
-        app = create_app([*query_routes(Queries(redis, keys)), *health_routes(health, registry)])
+        app = create_app([*query_routes(Queries(redis, keys), meters), *health_routes(health, registry)])
         http_stop = asyncio.Event()
         tasks.create_task(
             serve(app, settings.projector.http, http_stop, setting="projector.http"), name="http"
         )
         try:
-            await _project(settings, Views(redis, keys), Meters(registry), health, stop)
+            await _project(settings, redis, keys, meters=meters, health=health, stop=stop)
         finally:
             http_stop.set()
     log.info("projector_stopped")
 
 
+async def verify(settings: Settings, *, limit: int, folding: Progress, comparing: Progress) -> Verification:
+    """Compare the views with PostgreSQL, keeping the first `limit` differences.
+
+    Raises:
+        Stop: they cannot be compared now, or a verification is under way; it says why.
+        Retry: a server is away.
+    """
+    async with _servers(settings) as (redis, pool):
+        verifier = Verifier(redis, pool, Keys(settings.redis.prefix), _now, limit=limit)
+        return await verifier.verify(folding, comparing)
+
+
+async def rebuild(settings: Settings, *, progress: Progress) -> Rebuilt:
+    """Make the views anew from PostgreSQL.
+
+    Raises:
+        Stop: a rebuild is under way.
+        Retry: a server is away; nothing has changed.
+    """
+    async with _servers(settings) as (redis, pool):
+        return await Rebuilder(redis, pool, Keys(settings.redis.prefix), _now).rebuild(progress)
+
+
+@asynccontextmanager
+async def _servers(settings: Settings) -> AsyncIterator[tuple[Redis, asyncpg.Pool[asyncpg.Record]]]:
+    async with (
+        open_redis(settings.redis.url) as redis,
+        await open_pool(settings.postgres.dsn, name=settings.projector.client_id, max_size=3) as pool,
+    ):
+        yield redis, pool
+
+
 async def _project(
-    settings: Settings, views: Views, meters: Meters, health: Health, stop: asyncio.Event
+    settings: Settings, redis: Redis, keys: Keys, *, meters: Meters, health: Health, stop: asyncio.Event
 ) -> None:
     name = settings.projector.client_id
     pool = await unless(
-        stop, keep_trying("postgres", lambda: open_pool(settings.postgres.dsn, name=name, max_size=2), health)
+        stop, keep_trying("postgres", lambda: open_pool(settings.postgres.dsn, name=name, max_size=4), health)
     )
     if pool is None:
         return
     async with pool, MqttSession(_session_options(settings)) as session:
         consumer = Consumer(
             session,
-            views,
+            Views(redis, keys),
             Outbox(pool, PROJECTION),
+            rebuilder=Rebuilder(redis, pool, keys, _now),
             health=health,
             meters=meters,
-            now=lambda: datetime.now(UTC),
+            now=_now,
         )
         await unless(stop, consumer.run())
         with contextlib.suppress(Retry, TimeoutError):
@@ -98,3 +141,7 @@ def _session_options(settings: Settings) -> SessionOptions:
         receive_maximum=CHUNKS_UNDER_WAY,
         max_packet_bytes=MAX_PACKET_BYTES,
     )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

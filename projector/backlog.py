@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from contract.events import EventBatch
 
 
@@ -25,12 +27,13 @@ class Backlog:
     def __init__(self, max_events: int) -> None:
         self._max_events = max_events
         self._rows: dict[int, EventBatch] = {}
+        self._arrived_at: dict[int, datetime] = {}
         self.events = 0
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def offer(self, row: EventBatch) -> bool:
+    def offer(self, row: EventBatch, now: datetime) -> bool:
         """Hold a row until its turn; False when the backlog was full and was emptied, without the row too."""
         if self.events + len(row.events) > self._max_events and self._rows:
             self.clear()
@@ -38,7 +41,12 @@ class Backlog:
         known = self._rows.get(row.n)
         self.events += len(row.events) - (len(known.events) if known else 0)
         self._rows[row.n] = row
+        self._arrived_at.setdefault(row.n, now)
         return True
+
+    def arrived_at(self, n: int) -> datetime | None:
+        """When a row that is held came first; None for one that is not."""
+        return self._arrived_at.get(n)
 
     def next_run(self, cursor: int, max_events: int) -> list[EventBatch]:
         """The rows that follow the cursor without a gap, all of one epoch.
@@ -64,8 +72,10 @@ class Backlog:
     def clear(self) -> None:
         """Forget everything."""
         self._rows.clear()
+        self._arrived_at.clear()
         self.events = 0
 
     def _forget(self, cursor: int) -> None:
         for n in [n for n in self._rows if n <= cursor]:
             self.events -= len(self._rows.pop(n).events)
+            del self._arrived_at[n]

@@ -4,10 +4,13 @@ A chunk is acknowledged as soon as its rows are with their followers, because th
 is lost between here and Redis is read from PostgreSQL. That is also why our session at the broker is
 disposable.
 
-Two watches run about once a second, each waiting for its own server when that is away: one reads the
-cursors in Redis, so that views that were flushed or restored are noticed in quiet times too; one reads the
+Three watches run about once a second, each waiting for its own server when that is away. One reads the
+cursors in Redis, so that views that were flushed or restored are noticed in quiet times too. One reads the
 heads in PostgreSQL and reports our cursors there, which finds new streams and lost tails and lets the write
-side trim the outbox.
+side trim the outbox. A third looks for streams that cannot be followed, and makes the views anew.
+
+A cursor that was reported stays reported when Redis loses its views. That is right: rows up to it may be
+trimmed, since a rebuild does not need them (`projector/rebuild.py`), and those after it are kept.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ import structlog
 
 from contract.events import unwrap
 from projector.follower import Follower
+from projector.halts import MENDED_BY_REBUILD
 from projector.outbox import Position
+from projector.replica import AlreadyRunningError
 from projector.views import Cursor
 from runtime.lifecycle import keep_trying
 from runtime.logs import RateLimit
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
 
     from projector.meters import Meters
     from projector.outbox import Outbox
+    from projector.rebuild import Rebuilder
     from projector.views import Views
     from runtime.http import Health
     from runtime.mqtt import Chunk, Session
@@ -45,6 +51,7 @@ class Consumer:
 
     Args:
         session: subscribed to the topics of all streams.
+        rebuilder: of the same views.
         now: the time, for `updated_at` and for lag.
     """
 
@@ -54,6 +61,7 @@ class Consumer:
         views: Views,
         outbox: Outbox,
         *,
+        rebuilder: Rebuilder,
         health: Health,
         meters: Meters,
         now: Callable[[], datetime],
@@ -61,11 +69,11 @@ class Consumer:
         self._session = session
         self._views = views
         self._outbox = outbox
+        self._rebuilder = rebuilder
         self._health = health
         self._meters = meters
         self._now = now
         self._followers: dict[int, Follower] = {}
-        self._reported: dict[int, Cursor] = {}
         self._warn = RateLimit(log.warning)
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -75,26 +83,23 @@ class Consumer:
         async with asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self._watch_views(), name="watch-views")
             self._tasks.create_task(self._watch_outbox(), name="watch-outbox")
+            self._tasks.create_task(self._watch_halts(), name="watch-halts")
             self._tasks.create_task(self._receive(), name="receive")
             self._tasks.create_task(self._summarise(), name="summary")
 
     async def report(self) -> None:
-        """Tell the write side how far the views are, where that has changed.
+        """Tell the write side how far the views are.
 
         Raises:
             Retry: PostgreSQL is away.
         """
-        cursors = {
-            stream: Cursor(follower.cursor, follower.epoch)
-            for stream, follower in self._followers.items()
-            if follower.cursor is not None and follower.epoch is not None
-        }
-        changed = {
-            stream: cursor for stream, cursor in cursors.items() if self._reported.get(stream) != cursor
-        }
-        if changed:
-            await self._outbox.report(changed)
-            self._reported |= changed
+        await self._outbox.report(
+            {
+                stream: Cursor(follower.cursor, follower.epoch)
+                for stream, follower in self._followers.items()
+                if follower.cursor is not None and follower.epoch is not None
+            }
+        )
 
     async def _receive(self) -> NoReturn:
         while True:
@@ -142,6 +147,23 @@ class Consumer:
         positions = await self._outbox.positions()
         await self.report()
         return positions
+
+    async def _watch_halts(self) -> NoReturn:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            if not any(follower.halt in MENDED_BY_REBUILD for follower in self._followers.values()):
+                self._health.set("views", None)
+                continue
+            self._health.set("views", "rebuilding")
+            try:
+                if await keep_trying("rebuild", self._mend, self._health):
+                    self._meters.rebuilds.inc()
+            except AlreadyRunningError:
+                self._health.set("rebuild", None)
+                self._health.set("views", "rebuilding, by another process")
+
+    async def _mend(self) -> bool:
+        return await self._rebuilder.mend(lambda _done, _estimate: None) is not None
 
     def _follow(self, stream: int) -> None:
         if stream in self._followers:

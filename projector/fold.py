@@ -29,7 +29,7 @@ LARGEST: Final = 1.79769313486231e308  # the largest double of 15 digits: sums s
 EXACT_INTEGER: Final = 2**53  # from here on a double no longer holds every integer
 RESERVED: Final = frozenset(
     {"seen", "seen_ms"}
-)  # metrics whose last value would land in `last_seen`, `last_seen_ms`
+)  # their last values would land in `last_seen`, `last_seen_ms`
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -168,6 +168,17 @@ def microseconds(ts: str) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
+@lru_cache(maxsize=4096)
+def shape_of(names: tuple[str, ...]) -> str:
+    """Names of metrics as a delta gives them: a sorted JSON array."""
+    return msgspec.json.encode(sorted(names)).decode()
+
+
+def finite(total: float) -> float:
+    """A sum, or the largest that a view holds when it is beyond that."""
+    return max(-LARGEST, min(LARGEST, total))
+
+
 def _order(event: Event) -> tuple[str, str, str, str]:
     return event.ts, event.key, event.device_id, event.received_at
 
@@ -223,7 +234,7 @@ def _delta(id_: str, group: _Group, home: Event | None, tie: Callable[[Event], s
         newest.ts,
         microseconds(newest.ts),
         tie(newest),
-        _shape(tuple(newest.metrics)),
+        shape_of(tuple(newest.metrics)),
         home.region if home else None,
         microseconds(elsewhere.ts) if elsewhere else 0,
         tie(elsewhere) if elsewhere else "",
@@ -241,11 +252,4 @@ def _statistics(values: list[Scalar]) -> tuple[int, float, float, float]:
         total = sum(numbers, 0.0)
     if not numbers:
         return 0, 0.0, 0.0, 0.0
-    if not -LARGEST <= total <= LARGEST:
-        total = LARGEST if total > 0 else -LARGEST
-    return len(numbers), total, min(numbers) + 0.0, max(numbers) + 0.0
-
-
-@lru_cache(maxsize=4096)
-def _shape(names: tuple[str, ...]) -> str:
-    return msgspec.json.encode(sorted(names)).decode()
+    return len(numbers), finite(total), min(numbers) + 0.0, max(numbers) + 0.0

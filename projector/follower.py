@@ -8,8 +8,9 @@ topic only saves reading PostgreSQL. The follower applies
    moment, because the tail of a stream can be lost without showing a gap.
 
 What it cannot apply step by step needs a rebuild of the views, and it says so and stands still: another
-epoch than the views', a cursor beyond the head, or rows after the cursor that are no longer kept. It looks
-again whenever PostgreSQL is looked at, so it goes on by itself after a rebuild.
+epoch than the views', a cursor beyond the head, or rows after the cursor that are no longer kept. The
+consumer sees to the rebuild. The follower looks again whenever PostgreSQL is looked at, so it goes on by
+itself.
 
 PostgreSQL away: rows from the topic flow on until there is a gap. Redis away: rows wait in the bounded
 backlog. An answer of Redis that was lost leaves the outcome open; the script's guard settles it, as it does
@@ -20,12 +21,13 @@ from __future__ import annotations
 
 import asyncio
 from itertools import chain
-from typing import TYPE_CHECKING, Final, Literal, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 
 from projector.backlog import Backlog
 from projector.fold import fold
+from projector.halts import MENDED_BY_REBUILD, mismatch, missing_rows
 from projector.views import Cursor, Run
 from runtime import faults
 from runtime.errors import Reject, Retry
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from contract.events import EventBatch
+    from projector.halts import Halt
     from projector.meters import Meters
     from projector.outbox import Outbox, Position
     from projector.views import Outcome, Views
@@ -43,27 +46,9 @@ if TYPE_CHECKING:
 RUN_EVENTS: Final = 4000  # folded into one call: a dozen milliseconds of Redis
 BACKLOG_EVENTS: Final = 30_000  # about 20 MB
 LINGER_S: Final = 0.1
-LINGER_SHARE: Final = (
-    4  # after a run of t seconds new rows may gather for 4 t: a fifth of the time is spent applying
-)
-
-Halt = Literal["epoch_changed", "cursor_beyond_head", "cursor_missing", "cursor_too_old", "undecodable_row"]
+LINGER_SHARE: Final = 4  # new rows may gather for four times as long as the last run took
 
 log = structlog.get_logger()
-
-
-def mismatch(mark: Cursor, position: Position) -> Halt | None:
-    """Why the views cannot follow the stream from where they are; None when nothing says so.
-
-    Args:
-        mark: the views' cursor, read before `position`, so that progress between the two is no mismatch.
-        position: the stream in PostgreSQL.
-    """
-    if mark.n > position.head:
-        return "cursor_beyond_head"
-    if mark.epoch is not None and mark.epoch != position.epoch:
-        return "epoch_changed"
-    return None
 
 
 class Follower:
@@ -77,6 +62,7 @@ class Follower:
         cursor: the last row known to be in the views; None before Redis was first seen.
         epoch: of the rows in the views; None when they have none of the stream.
         unavailable: set when Redis did not answer; cleared by `on_mark`.
+        halt: why it stands still; None while it follows.
     """
 
     def __init__(
@@ -103,14 +89,14 @@ class Follower:
         self._position: Position | None = None
         self._due = 0
         self._may_read = False
-        self._halt: Halt | None = None
+        self.halt: Halt | None = None
         self._wake = asyncio.Event()
 
     def offer(self, row: EventBatch) -> None:
         """Take a row from the topic."""
         if self.cursor is not None and row.n <= self.cursor:
             self._meters.duplicates.inc()
-        elif not self._backlog.offer(row):
+        elif not self._backlog.offer(row, self._now()):
             self._meters.overflows.inc()
         self._wake.set()
 
@@ -138,7 +124,7 @@ class Follower:
             self._meters.position(self.cursor, position.head, self._now())
         if halt := mismatch(self.mark, position):
             self._stand_still(halt)
-        elif self._halt is not None and self.mark.n == position.head:
+        elif self.halt is not None and self.mark.n == position.head:
             self._go_on()
         self._wake.set()
 
@@ -153,7 +139,7 @@ class Follower:
     async def _next_run(self) -> list[EventBatch]:
         if self.cursor is None or self.unavailable:
             return []
-        if self._halt is None and (run := self._backlog.next_run(self.cursor, RUN_EVENTS)):
+        if self.halt is None and (run := self._backlog.next_run(self.cursor, RUN_EVENTS)):
             return run
         missing = self._due > self.cursor or self._backlog.has_gap(self.cursor)
         return await self._read_missing(self.cursor) if missing and self._may_read else []
@@ -172,7 +158,7 @@ class Follower:
             self._meters.caught_up.inc(len(rows))
             return rows
         if position and position.head > cursor:
-            self._stand_still("cursor_too_old" if cursor else "cursor_missing")
+            self._stand_still(missing_rows(self.mark._replace(n=cursor)))
         else:
             self._backlog.clear()  # rows that PostgreSQL does not know are none of ours
             self._due = cursor
@@ -200,7 +186,7 @@ class Follower:
         self.cursor = outcome.cursor
         if outcome.status == "applied":
             self.epoch = rows[0].epoch
-            self._meters.applied(rows, self._now())
+            self._meters.applied(rows, self._now(), self._backlog.arrived_at(rows[-1].n))
             log.debug(
                 "run_applied",
                 stream=self._stream,
@@ -208,7 +194,7 @@ class Follower:
                 last=rows[-1].n,
                 events=sum(len(row.events) for row in rows),
             )
-            if self._halt is not None:
+            if self.halt is not None:
                 self._go_on()
         elif outcome.status == "epoch":
             # Strays, or the history has changed: which of the two, the next look at PostgreSQL tells.
@@ -223,10 +209,10 @@ class Follower:
     def _stand_still(self, halt: Halt) -> None:
         self._may_read = False
         self._backlog.clear()
-        if halt == self._halt:
+        if halt == self.halt:
             return
-        self._halt = halt
-        needed = "undecodable_row" if halt == "undecodable_row" else f"rebuild_needed: {halt}"
+        self.halt = halt
+        needed = f"rebuild_needed: {halt}" if halt in MENDED_BY_REBUILD else halt
         self._health.set(f"stream_{self._stream}", needed)
         position = self._position
         log.error(
@@ -238,6 +224,6 @@ class Follower:
         )
 
     def _go_on(self) -> None:
-        self._halt = None
+        self.halt = None
         self._health.set(f"stream_{self._stream}", None)
         log.info("projection_resumed", stream=self._stream, cursor=self.cursor)

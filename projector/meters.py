@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter, Gauge, Histogram
 
 from projector.fold import microseconds
+from projector.lag import STEPS, Lag, StreamLag, times_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from contract.events import EventBatch
+    from projector.lag import Times
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
@@ -41,15 +43,20 @@ class Meters:
         self.cursor = gauge("cursor", "Last outbox row in the views.")
         self.head = gauge("head", "Last outbox row committed.")
         self.lag_rows = gauge("lag_rows", "Committed rows that the views do not have.")
-        self.lag_seconds = gauge(
-            "lag_seconds", "Age of the last applied row while there are newer ones, else 0."
+        self.behind_seconds = gauge(
+            "behind_seconds", "For how long the views have lacked the oldest row that they lack, else 0."
+        )
+        self.lag_seconds = Gauge(
+            "projector_lag_seconds",
+            "How long the newest event of the last row took to a step, from the step before.",
+            ["stream", "step"],
+            registry=registry,
+        )
+        self.rebuilds = Counter(
+            "projector_rebuilds", "Times this process made the views anew from PostgreSQL.", registry=registry
         )
         self.apply_seconds = histogram("apply_seconds", "Duration of one call of the script.")
         self.delay_seconds = histogram("row_delay_seconds", "From a row's writing to its being in the views.")
-        self.event_delay_seconds = gauge(
-            "event_delay_seconds",
-            "Age by device time of the newest event of the last run, when it was applied.",
-        )
         self.undecodable = Counter(
             "projector_messages_undecodable",
             "Messages on the topic that are no event batch.",
@@ -65,13 +72,17 @@ class Meters:
     def of(self, stream: int) -> StreamMeters:
         """One stream's metrics."""
         if stream not in self._streams:
-            self._streams[stream] = StreamMeters(self, str(stream))
+            self._streams[stream] = StreamMeters(self, stream)
         return self._streams[stream]
 
     @property
     def streams(self) -> dict[int, StreamMeters]:
         """Every stream's metrics, by stream."""
         return dict(self._streams)
+
+    def lag(self) -> Lag:
+        """Where every stream stands, when last looked."""
+        return Lag([meters.lag() for _, meters in sorted(self._streams.items())])
 
 
 class StreamMeters:
@@ -81,52 +92,91 @@ class StreamMeters:
         events_total: events applied since the start.
         rows_total: rows applied since the start.
         behind_rows: committed rows that the views did not have when last looked.
-        behind_s: for how long, in seconds.
+        behind_s: for how long they had lacked the oldest of these, in seconds.
     """
 
-    def __init__(self, meters: Meters, stream: str) -> None:
-        self.caught_up = meters.caught_up.labels(stream)
-        self.duplicates = meters.duplicates.labels(stream)
-        self.gaps = meters.gaps.labels(stream)
-        self.overflows = meters.overflows.labels(stream)
-        self.apply_seconds = meters.apply_seconds.labels(stream)
+    def __init__(self, meters: Meters, stream: int) -> None:
+        label = str(stream)
+        self.caught_up = meters.caught_up.labels(label)
+        self.duplicates = meters.duplicates.labels(label)
+        self.gaps = meters.gaps.labels(label)
+        self.overflows = meters.overflows.labels(label)
+        self.apply_seconds = meters.apply_seconds.labels(label)
         self.events_total = 0
         self.rows_total = 0
         self.behind_rows = 0
         self.behind_s = 0.0
-        self._events = meters.events.labels(stream)
-        self._rows = meters.rows.labels(stream)
-        self._cursor = meters.cursor.labels(stream)
-        self._head = meters.head.labels(stream)
-        self._lag_rows = meters.lag_rows.labels(stream)
-        self._lag_seconds = meters.lag_seconds.labels(stream)
-        self._delay_seconds = meters.delay_seconds.labels(stream)
-        self._event_delay_seconds = meters.event_delay_seconds.labels(stream)
-        self._last_created_us: int | None = None
+        self._stream = stream
+        self._events = meters.events.labels(label)
+        self._rows = meters.rows.labels(label)
+        self._cursor_gauge = meters.cursor.labels(label)
+        self._head_gauge = meters.head.labels(label)
+        self._lag_rows = meters.lag_rows.labels(label)
+        self._behind_seconds = meters.behind_seconds.labels(label)
+        self._delay_seconds = meters.delay_seconds.labels(label)
+        self._lag_seconds = {step: meters.lag_seconds.labels(label, step) for step in STEPS}
+        self._cursor = 0
+        self._head = 0
+        self._last_created_us = 0
+        self._behind_since_us: int | None = None
+        self._times: Times | None = None
 
-    def applied(self, rows: Sequence[EventBatch], now: datetime) -> None:
-        """Count a run that changed the views."""
+    def applied(self, rows: Sequence[EventBatch], now: datetime, arrived_at: datetime | None) -> None:
+        """Count a run that changed the views.
+
+        Args:
+            rows: all of it.
+            now: when it was in the views.
+            arrived_at: when the last row came from the topic; None when it was read from PostgreSQL.
+        """
         events = sum(len(row.events) for row in rows)
         self.events_total += events
         self.rows_total += len(rows)
         self._events.inc(events)
         self._rows.inc(len(rows))
-        self._cursor.set(rows[-1].n)
-        now_us = int(now.timestamp() * 1_000_000)
+        self._cursor = rows[-1].n
+        self._cursor_gauge.set(self._cursor)
+        now_us = _microseconds(now)
         for row in rows:
             self._last_created_us = microseconds(row.created_at)
             self._delay_seconds.observe(max(0, now_us - self._last_created_us) / 1_000_000)
-        newest = max((event.ts for row in rows for event in row.events), default=None)
-        if newest is not None:
-            self._event_delay_seconds.set((now_us - microseconds(newest)) / 1_000_000)
+        if times := times_of(rows[-1], arrived_at, now):
+            self._times = times
+            for step, seconds in times.lags().items():
+                if seconds is not None:
+                    self._lag_seconds[step].set(seconds)
 
     def position(self, cursor: int, head: int, now: datetime) -> None:
         """Note how far the views are behind."""
+        self._cursor, self._head = cursor, head
         self.behind_rows = max(0, head - cursor)
-        since = self._last_created_us
-        waited = now.timestamp() - since / 1_000_000 if self.behind_rows and since is not None else 0.0
-        self.behind_s = max(0.0, waited)
-        self._cursor.set(cursor)
-        self._head.set(head)
+        if not self.behind_rows:
+            self._behind_since_us = None
+            self.behind_s = 0.0
+        else:
+            # The oldest row lacking is younger than the last one applied; when that was long before, than
+            # the moment at which something was first lacking.
+            now_us = _microseconds(now)
+            if self._behind_since_us is None:
+                self._behind_since_us = now_us
+            self.behind_s = max(0, now_us - max(self._behind_since_us, self._last_created_us)) / 1_000_000
+        self._cursor_gauge.set(cursor)
+        self._head_gauge.set(head)
         self._lag_rows.set(self.behind_rows)
-        self._lag_seconds.set(self.behind_s)
+        self._behind_seconds.set(self.behind_s)
+
+    def lag(self) -> StreamLag:
+        """Where the stream stood when last looked."""
+        return StreamLag(
+            stream=self._stream,
+            head=max(self._head, self._cursor),
+            cursor=self._cursor,
+            behind_rows=max(0, self._head - self._cursor),
+            behind_seconds=self.behind_s,
+            lag_seconds=self._times.lags() if self._times else None,
+            newest=self._times,
+        )
+
+
+def _microseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1_000_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import asyncpg
@@ -9,16 +10,15 @@ import msgspec
 
 from contract.events import VERSION, EventBatch, decode_events, format_time
 from runtime.errors import Reject, Retry
-from runtime.postgres import as_retry, load_queries
+from runtime.postgres import load_queries, retryable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from projector.views import Cursor
 
+PROJECTION: Final = "redis"  # the name of the live views in `projections`
 PAGE_ROWS: Final = 256
-
-_ERRORS: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 queries = load_queries("projector")
 
@@ -37,12 +37,26 @@ class Page(NamedTuple):
     position: Position | None
 
 
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Turn errors of the database inside the block into `Retry` where waiting can help; others pass.
+
+    Raises:
+        Retry: instead of an error that may mend itself, a schema that is not there yet among them.
+    """
+    try:
+        with retryable():
+            yield
+    except asyncpg.UndefinedTableError as error:
+        raise Retry("postgres", "the schema is not there yet: `gateway migrate` makes it") from error
+
+
 class Outbox:
     """The outbox's tables.
 
     Args:
-        pool: connections; two at once are enough.
-        projection: our name in `projections`.
+        pool: connections.
+        projection: the name in `projections` under which to report.
     """
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], projection: str) -> None:
@@ -55,29 +69,35 @@ class Outbox:
         Raises:
             Retry: PostgreSQL is away.
         """
-        try:
+        with answering():
             records = await self._pool.fetch(queries.read_positions)
-        except _ERRORS as error:
-            raise _retry(error) from error
         return {record["stream"]: Position(record["epoch"], record["head"]) for record in records}
 
     async def page(self, stream: int, after: int, max_events: int) -> Page:
         """Read the rows after a position: at least one when there is one, else up to `max_events` events.
 
+        A row that does not hold events ends the page before it.
+
         Raises:
             Retry: PostgreSQL is away.
-            Reject: a row does not hold events; it names the row.
+            Reject: the first row does not hold events; it names the row.
         """
-        try:
+        with answering():
             records = await self._pool.fetch(queries.read_rows, stream, after, max_events, PAGE_ROWS)
-        except _ERRORS as error:
-            raise _retry(error) from error
         if not records:
             return Page([], None)
         position = Position(records[0]["epoch"], records[0]["head"])
         if records[0]["n"] is None:
             return Page([], position)
-        return Page([_row(stream, record) for record in records], position)
+        rows: list[EventBatch] = []
+        for record in records:
+            try:
+                rows.append(_row(stream, record))
+            except Reject:
+                if not rows:
+                    raise
+                break
+        return Page(rows, position)
 
     async def report(self, cursors: Mapping[int, Cursor]) -> None:
         """Tell the write side how far we have come on each stream. Every cursor must have its epoch.
@@ -85,7 +105,7 @@ class Outbox:
         Raises:
             Retry: PostgreSQL is away.
         """
-        try:
+        with answering():
             await self._pool.execute(
                 queries.report_cursors,
                 self._projection,
@@ -93,8 +113,24 @@ class Outbox:
                 [cursor.n for cursor in cursors.values()],
                 [cursor.epoch for cursor in cursors.values()],
             )
-        except _ERRORS as error:
-            raise _retry(error) from error
+
+    async def renew(self) -> None:
+        """Say that our reports still hold.
+
+        Raises:
+            Retry: PostgreSQL is away.
+        """
+        with answering():
+            await self._pool.execute(queries.renew_projection, self._projection)
+
+    async def retire(self) -> None:
+        """Take our reports back, so that nothing is kept for us any more; stale ones of others like us too.
+
+        Raises:
+            Retry: PostgreSQL is away.
+        """
+        with answering():
+            await self._pool.execute(queries.retire_projection, self._projection)
 
 
 def _row(stream: int, record: asyncpg.Record) -> EventBatch:
@@ -105,9 +141,3 @@ def _row(stream: int, record: asyncpg.Record) -> EventBatch:
     return EventBatch(
         VERSION, stream, record["n"], record["epoch"], format_time(record["created_at"]), events
     )
-
-
-def _retry(error: Exception) -> Exception:
-    if isinstance(error, asyncpg.UndefinedTableError):
-        return Retry("postgres", "the schema is not there yet: `gateway migrate` makes it")
-    return as_retry(error) or error

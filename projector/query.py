@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
-from redis.exceptions import RedisError
 
-from runtime.errors import Retry
-from runtime.redis import as_retry
+from projector.views import answering
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -82,10 +80,8 @@ class Queries:
         )
 
     async def _read(self, key: str) -> dict[str, str]:
-        try:
+        with answering():
             raw = await cast("Awaitable[dict[bytes, bytes]]", self._redis.hgetall(key))
-        except (RedisError, OSError) as error:
-            raise as_retry(error) or Retry("redis", str(error)) from error
         return {name.decode(): value.decode() for name, value in raw.items()}
 
 

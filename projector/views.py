@@ -7,6 +7,7 @@ again with the same run, after an answer that was lost, is harmless: the guard a
 
 from __future__ import annotations
 
+import contextlib
 from importlib import resources
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
@@ -19,7 +20,7 @@ from runtime.errors import Retry
 from runtime.redis import as_retry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Iterator, Mapping
     from datetime import datetime
 
     from redis.asyncio import Redis
@@ -40,21 +41,27 @@ class Keys:
     """
 
     def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
         self.cursor = f"{prefix}projector:cursor"
         self.epoch = f"{prefix}projector:epoch"
         self.device_marks = f"{prefix}projector:marks:devices"
         self.region_marks = f"{prefix}projector:marks:regions"
         self.last_seen = f"{prefix}devices:last_seen"
-        self._device = f"{prefix}device:stats:"
-        self._region = f"{prefix}region:stats:"
+        self.devices = f"{prefix}device:stats:"
+        self.regions = f"{prefix}region:stats:"
+
+    @property
+    def fixed(self) -> tuple[str, str, str, str, str]:
+        """The keys that a set has once, in the order in which the scripts take them."""
+        return self.cursor, self.epoch, self.device_marks, self.region_marks, self.last_seen
 
     def device(self, device_id: str) -> str:
         """The hash with a device's statistics."""
-        return self._device + device_id
+        return self.devices + device_id
 
     def region(self, region: str) -> str:
         """The hash with a region's statistics."""
-        return self._region + region
+        return self.regions + region
 
 
 class Cursor(NamedTuple):
@@ -85,6 +92,36 @@ class Outcome(NamedTuple):
 
     status: Status
     cursor: int
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Turn errors of Redis inside the block into `Retry`.
+
+    All of them: what is not ours under our keys, an operator can remove.
+
+    Raises:
+        Retry: Redis is away, out of memory, or holds something else under our keys.
+    """
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise as_retry(error) or Retry("redis", " ".join(str(error).split())) from error
+
+
+def as_cursors(cursors: Mapping[bytes, bytes], epochs: Mapping[bytes, bytes]) -> dict[int, Cursor]:
+    """Read the hashes `projector:cursor` and `projector:epoch`, by stream.
+
+    Raises:
+        Retry: they hold something else.
+    """
+    try:
+        return {
+            int(stream): Cursor(int(n), epochs[stream].decode() if stream in epochs else None)
+            for stream, n in cursors.items()
+        }
+    except ValueError as error:
+        raise Retry("redis", "the hash projector:cursor holds something that is no position") from error
 
 
 class Views:
@@ -119,32 +156,25 @@ class Views:
         Raises:
             Retry: Redis is away or holds something else under our keys.
         """
-        try:
+        with answering():
             async with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.hgetall(self._keys.cursor)
                 pipeline.hgetall(self._keys.epoch)
                 cursors, epochs = await pipeline.execute()
-        except (RedisError, OSError) as error:
-            raise _retry(error) from error
-        return {
-            int(stream): Cursor(int(n), epochs[stream].decode() if stream in epochs else None)
-            for stream, n in cursors.items()
-        }
+        return as_cursors(cursors, epochs)
 
     async def _call(
         self, run: Run, now: datetime, former: list[str]
     ) -> tuple[bytes, int, *tuple[bytes, ...]]:
         keys = self._keys
         devices, regions = run.folded.devices, run.folded.regions
-        names = [keys.cursor, keys.epoch, keys.device_marks, keys.region_marks, keys.last_seen]
+        names = list(keys.fixed)
         names += [keys.device(delta.id) for delta in devices]
         names += [keys.region(delta.id) for delta in regions]
         names += [keys.region(region) for region in former]
         blob = _pack(run, now, former)
-        try:
+        with answering():
             reply = await cast("Awaitable[list[bytes | int]]", self._script(names, [blob]))
-        except (RedisError, OSError) as error:
-            raise _retry(error) from error
         return cast("tuple[bytes, int, *tuple[bytes, ...]]", tuple(reply))
 
 
@@ -167,8 +197,3 @@ def _pack(run: Run, now: datetime, former: list[str]) -> bytes:
 def _header_bytes(size: int) -> int:
     """Length of the head of a MessagePack array of so many values."""
     return 1 if size < 16 else 3 if size < 65536 else 5  # noqa: PLR2004  # fixarray, array 16, array 32
-
-
-def _retry(error: Exception) -> Retry:
-    """Every error of Redis is worth waiting for: what is not ours under our keys, an operator can remove."""
-    return as_retry(error) or Retry("redis", " ".join(str(error).split()))

@@ -47,15 +47,22 @@ class Health:
     """What keeps this process from its work, by component. Ready when nothing does."""
 
     def __init__(self) -> None:
-        self._reasons: dict[str, str] = {}
+        self._reasons: dict[str, dict[object, str]] = {}
         self._watched: dict[str, Callable[[], str | None]] = {}
 
-    def set(self, component: str, reason: str | None) -> None:
-        """Note why a component is not available, in one line without secrets, or None when it is."""
+    def set(self, component: str, reason: str | None, *, by: object = None) -> None:
+        """Note why a component is not available, or None when it is.
+
+        Args:
+            component: as an operator names it.
+            reason: one line without secrets.
+            by: who says so. A component is available when nobody says otherwise.
+        """
+        said = self._reasons.setdefault(component, {})
         if reason is None:
-            self._reasons.pop(component, None)
+            said.pop(by, None)
         else:
-            self._reasons[component] = reason
+            said[by] = reason
 
     def watch(self, component: str, read: Callable[[], str | None]) -> None:
         """Ask a component for its reason whenever readiness is asked for."""
@@ -63,8 +70,9 @@ class Health:
 
     def reasons(self) -> dict[str, str]:
         """Component → reason, of those that are not available; a copy."""
+        told = {component: next(iter(said.values())) for component, said in self._reasons.items() if said}
         asked = {component: read() for component, read in self._watched.items()}
-        return self._reasons | {component: reason for component, reason in asked.items() if reason}
+        return told | {component: reason for component, reason in asked.items() if reason}
 
 
 def health_routes(health: Health, registry: CollectorRegistry) -> list[ControllerRouterHandler]:
@@ -153,10 +161,21 @@ async def serve(app: Litestar, address: str, stop: asyncio.Event, *, setting: st
 
     watcher = asyncio.create_task(watch(), name="http-stop")
     log.info("http_listening", address="{}:{}".format(*listener.getsockname()[:2]))
+
+    async def run() -> None:
+        try:
+            await server.serve(sockets=[listener])
+        except SystemExit as error:  # uvicorn's way to say that the application's start-up failed
+            raise Stop(f"{setting}: the HTTP application did not start") from error
+
+    # A task of its own: cancelled, uvicorn would log a traceback where it only has to stop.
+    serving = asyncio.create_task(run(), name="http-server")
     try:
-        await server.serve(sockets=[listener])
-    except SystemExit as error:  # uvicorn's way to say that the application's start-up failed
-        raise Stop(f"{setting}: the HTTP application did not start") from error
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = server.force_exit = True
+        await asyncio.wait([serving], timeout=_GRACE_S)
+        raise
     finally:
         watcher.cancel()
         listener.close()

@@ -54,8 +54,7 @@ def run_until_stopped(main: Callable[[asyncio.Event], Awaitable[None]], *, shutd
 async def keep_trying(what: str, attempt: Callable[[], Awaitable[T]], health: Health) -> T:
     """Call `attempt` until it does not raise `Retry`, with jittered exponential pauses of up to 15 seconds.
 
-    Meanwhile `health` has the reason under `what`. Any other error leaves at once, and leaves the reason
-    there.
+    Meanwhile `health` has the reason under `what`. Any other error leaves at once.
 
     Args:
         what: the component waited for, as an operator names it (`broker`, `postgres`, `redis`).
@@ -64,15 +63,18 @@ async def keep_trying(what: str, attempt: Callable[[], Awaitable[T]], health: He
     """
     waiting = Waiting(what, health)
     backoff = Backoff(_BACKOFF_INITIAL_S, _BACKOFF_MAX_S)
-    while True:
-        try:
-            result = await attempt()
-        except Retry as error:
-            waiting.failed(error.reason)
-        else:
-            waiting.over()
-            return result
-        await asyncio.sleep(backoff.next_s())
+    try:
+        while True:
+            try:
+                result = await attempt()
+            except Retry as error:
+                waiting.failed(error.reason)
+                await asyncio.sleep(backoff.next_s())
+            else:
+                waiting.over()
+                return result
+    finally:
+        waiting.leave()
 
 
 async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
@@ -107,14 +109,18 @@ class Waiting:
         """Note one more failed attempt."""
         now = self._clock()
         self._since = now if self._since is None else self._since
-        self._health.set(self._what, reason)
+        self._health.set(self._what, reason, by=self)
         if reason != self._reason or now - self._told_at >= _REMIND_S:
             log.warning("waiting", what=self._what, reason=reason, waited_s=round(now - self._since, 1))
             self._reason, self._told_at = reason, now
 
+    def leave(self) -> None:
+        """Wait no more, whatever the outcome: what another waits for is another's to say."""
+        self._health.set(self._what, None, by=self)
+
     def over(self) -> None:
         """Note success; silent when nothing had failed."""
-        self._health.set(self._what, None)
+        self._health.set(self._what, None, by=self)
         if self._since is not None:
             log.info("available", what=self._what, waited_s=round(self._clock() - self._since, 1))
         self._since, self._reason = None, ""

@@ -116,7 +116,14 @@ def read_figures(gateway_url: str, projector_url: str) -> Figures:
         },
         lag_s={
             **{labels["step"]: value for name, labels, value in gateway if name == "gateway_lag_seconds"},
-            "projected": max((value for name, _, value in projector if name == _PROJECTOR_LAG), default=0.0),
+            "projected": max(
+                (
+                    value
+                    for name, labels, value in projector
+                    if name == _PROJECTOR_LAG and labels["step"] == "projected"
+                ),
+                default=0.0,
+            ),
         },
         cpu_s={
             "gateway": _value(gateway, "process_cpu_seconds_total"),

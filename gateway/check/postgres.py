@@ -58,7 +58,7 @@ async def _examine(pool: asyncpg.Pool[asyncpg.Record], dsn: str, gateway: Gatewa
     yield schema
     if schema.state != "ok":
         return
-    rights = _rights(tables, server["username"])
+    rights = _rights(tables, server)
     yield rights
     if rights.state == "ok":
         keys = await pool.fetchrow(queries.check_keys)
@@ -130,7 +130,8 @@ def _schema(version: int | None, gateway: Gateway, *, creates: bool) -> Finding:
     return Finding("schema", "fail", found, "run `gateway migrate`; gateway.migrate is off")
 
 
-def _rights(tables: list[asyncpg.Record], username: str) -> Finding:
+def _rights(tables: list[asyncpg.Record], server: asyncpg.Record) -> Finding:
+    username = server["username"]
     absent = [row["table"] for row in tables if not row["present"]]
     if absent:
         return Finding(
@@ -143,6 +144,13 @@ def _rights(tables: list[asyncpg.Record], username: str) -> Finding:
             f'GRANT {", ".join(rights)} ON {table} TO "{username}"' for table, rights in wanting.items()
         )
         return Finding("tables", "fail", found, grants)
+    if not (server["owns"] and server["creates"]):
+        return Finding(
+            "tables",
+            "fail",
+            "this user cannot make the daily partitions of measurements",
+            f'ALTER TABLE measurements OWNER TO "{username}"; GRANT CREATE ON SCHEMA public TO "{username}"',
+        )
     return Finding("tables", "ok", f"{len(tables)} tables, all rights that are needed")
 
 

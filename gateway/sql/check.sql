@@ -11,7 +11,13 @@ SELECT
     pg_is_in_recovery() AS standby,
     current_database() AS database,
     current_user AS username,
-    has_schema_privilege(current_schema(), 'CREATE') AS creates;
+    has_schema_privilege(current_schema(), 'CREATE') AS creates,
+    coalesce(
+        (
+            SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('measurements')
+        ),
+        true
+    ) AS owns;
 
 -- name: check_tables
 -- Which of the write side's tables are there, and which of the rights that it needs on each are not.
@@ -34,7 +40,8 @@ FROM (
         ('dedup', 'SELECT UPDATE'),
         ('devices', 'SELECT INSERT UPDATE'),
         ('dead_letters', 'SELECT INSERT UPDATE'),
-        ('subscriptions', 'SELECT INSERT UPDATE')
+        ('subscriptions', 'SELECT INSERT UPDATE DELETE'),
+        ('projections', 'SELECT')
 ) AS needed (name, rights);
 
 -- name: check_keys

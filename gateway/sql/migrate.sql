@@ -4,6 +4,10 @@
 -- One migrator at a time, whoever starts them.
 SELECT pg_advisory_xact_lock(hashtextextended('mqtt-edge-gateway/migrate', 0));
 
+-- name: has_ledger
+-- Whether anything was ever applied here.
+SELECT to_regclass('schema_migrations') IS NOT NULL;
+
 -- name: create_ledger
 -- The record of what has been applied.
 CREATE TABLE IF NOT EXISTS schema_migrations (

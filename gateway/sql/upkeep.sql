@@ -1,9 +1,4 @@
--- What keeps the tables in bounds.
-
--- name: create_partitions
--- Days are made ahead, so that no batch ever waits for one; the past week too, for devices that come back with a backlog.
-SELECT create_measurement_partitions(
-    (now() AT TIME ZONE 'UTC')::date - 7, (now() AT TIME ZONE 'UTC')::date + 3);
+-- What keeps the tables in bounds; partitions and retention have their own file.
 
 -- name: turn_dedup
 -- Forgets message keys that are older than the window, when it is time.
@@ -11,11 +6,20 @@ SELECT turn_dedup($1);
 
 -- name: trim_outbox
 -- Removes rows that every projection has applied and that are older than the retention margin. Without any projection
--- nothing is trimmed, because nobody has them yet.
+-- nothing is trimmed, because nobody has them yet. A verification or a rebuild under way keeps what it will need, and renews
+-- its row while it lives; one that died is forgotten after ten minutes.
 DELETE FROM outbox
 WHERE stream = $1 AND created_at < now() - $2::interval
-    AND n <= (SELECT min(p.n) FROM projections AS p WHERE p.stream = $1);
+    AND n <= (
+        SELECT min(p.n) FROM projections AS p
+        WHERE p.stream = $1
+            AND NOT (p.projection ~ '^(verify|rebuild)-' AND p.updated_at < now() - interval '10 minutes')
+    );
+
+-- name: evict_dead_letters
+-- Keeps `dead_letters` to $1 letters and $2 bytes by removing the oldest, a piece at a time; says what was removed.
+SELECT letters, bytes FROM evict_dead_letters($1, $2, $3);
 
 -- name: projected
--- How far the slowest projection has come on a stream.
-SELECT min(n) AS n FROM projections WHERE stream = $1;
+-- How far the slowest projection has come on a stream, verifications and rebuilds under way aside.
+SELECT min(n) AS n FROM projections WHERE stream = $1 AND projection !~ '^(verify|rebuild)-';

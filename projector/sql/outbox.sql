@@ -27,8 +27,20 @@ WHERE s.stream = $1
 ORDER BY page.n;
 
 -- name: report_cursors
--- Tells the write side how far a projection has come: rows are trimmed behind the slowest.
+-- Tells the write side how far a projection has come: rows are trimmed behind the slowest. Said every second, written when
+-- it is news: a rebuild reports under the same name.
 INSERT INTO projections (projection, stream, n, epoch, updated_at)
 SELECT $1, cursors.stream, cursors.n, cursors.epoch, now()
 FROM unnest($2::integer[], $3::bigint[], $4::uuid[]) AS cursors (stream, n, epoch)
-ON CONFLICT (projection, stream) DO UPDATE SET n = excluded.n, epoch = excluded.epoch, updated_at = excluded.updated_at;
+ON CONFLICT (projection, stream) DO UPDATE SET n = excluded.n, epoch = excluded.epoch, updated_at = excluded.updated_at
+WHERE (projections.n, projections.epoch) IS DISTINCT FROM (excluded.n, excluded.epoch);
+
+-- name: renew_projection
+-- Says that a verification or a rebuild still needs the rows that its report keeps.
+UPDATE projections SET updated_at = now() WHERE projection = $1;
+
+-- name: retire_projection
+-- A verification or a rebuild reports like a projection while it runs, so that the rows it still needs are kept. This ends its
+-- report, and those of others that crashed: a running one renews its report every few seconds.
+DELETE FROM projections
+WHERE projection = $1 OR (projection ~ '^(verify|rebuild)-' AND updated_at < now() - interval '10 minutes');

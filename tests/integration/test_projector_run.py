@@ -52,6 +52,11 @@ class WriteSide:
                 ON CONFLICT (stream) DO UPDATE SET head = excluded.head""",
                 *(stream, self.epoch, n),
             )
+            await self.database.executemany(
+                """INSERT INTO measurements (device_id, region, ts, received_at, message_key, metrics)
+                VALUES ('d', 'north', $1, $1, $2, jsonb_build_object('t', $3::double precision))""",
+                [(START, f"{n:06d}-{i}", value) for i, value in enumerate(values)],
+            )
             await self.database.execute(
                 "INSERT INTO outbox VALUES ($1, $2, $3, $4, $5)",
                 *(stream, n, len(values), self._payload(n, values), datetime.now(UTC)),
@@ -163,7 +168,14 @@ async def test_catches_up_and_answers(
     }
     unknown = await http.get("/devices/nobody/stats")
     assert (unknown.status_code, unknown.headers["content-type"]) == (404, "application/problem+json")
-    assert 'projector_events_applied_total{stream="0"} 6.0' in (await http.get("/metrics")).text
+    metrics = (await http.get("/metrics")).text
+    assert 'projector_events_applied_total{stream="0"} 6.0' in metrics
+    for step in ("received", "committed", "projected"):
+        assert f'projector_lag_seconds{{step="{step}",stream="0"}}' in metrics
+    (lag,) = (await http.get("/lag")).json()["streams"]
+    assert (lag["stream"], lag["head"], lag["cursor"], lag["behind_rows"]) == (0, 3, 3, 0)
+    assert lag["lag_seconds"].keys() == {"received", "committed", "published", "projected"}
+    assert lag["newest"]["event"] == lag["newest"]["received"] == "2026-11-23T09:00:00.000000Z"
     assert await projector.terminate() == 0
     reported = await writer.database.fetchrow("SELECT projection, stream, n, epoch FROM projections")
     assert reported is not None
@@ -210,31 +222,57 @@ async def test_flushed_redis_is_filled_again(
 
 
 @pytest.mark.parametrize("cause", ["cursor_missing", "cursor_too_old", "cursor_beyond_head", "epoch_changed"])
-async def test_says_that_a_rebuild_is_needed(
+async def test_rebuilds_what_it_cannot_follow(
     run_command: RunCommand, writer: WriteSide, redis: Redis, http: httpx.AsyncClient, cause: str
 ) -> None:
-    """What cannot be followed is not applied: `/readyz` names the cause, and once it is gone we go on."""
+    """Views that cannot be followed to what PostgreSQL holds are made anew: once, and then all goes on."""
     for n in (1, 2, 3, 4):
         await writer.append(n, n)
-    cursor, epoch = (
-        {"cursor_missing": 0, "cursor_too_old": 1, "cursor_beyond_head": 9}.get(cause, 4),
-        writer.epoch,
-    )
-    if cause == "epoch_changed":
-        epoch = uuid4()
+    cursor = {"cursor_missing": 0, "cursor_too_old": 1, "cursor_beyond_head": 9}.get(cause, 4)
+    epoch = uuid4() if cause == "epoch_changed" else writer.epoch
     if cause != "cursor_missing":
         await redis.hset("projector:cursor", "0", str(cursor))
         await redis.hset("projector:epoch", "0", str(epoch))
+        await redis.hset("device:stats:old", "sample_count", "7")
     await writer.database.execute("DELETE FROM outbox WHERE n < 3")
-    projector = await start(run_command)
-    await projector.event("projection_halted", reason=cause)
-    await ready(http, f"rebuild_needed: {cause}")
-    assert await redis.keys("device:*") == []
-    await redis.hset("projector:cursor", "0", "2")
-    await redis.hset("projector:epoch", "0", str(writer.epoch))
-    await applied(projector, 4)
+    both = [await start(run_command, **each) for each in ({}, {"EDGE_PROJECTOR_HTTP": "127.0.0.1:0"})]
+    for projector in both:
+        await projector.event("projection_halted", reason=cause)
+        await projector.event("projection_resumed")
     await ready(http, None)
-    assert await total(redis) == (2, 7.0)
+    assert await total(redis) == (4, 10.0)
+    assert await redis.keys("device:*") == [b"device:stats:d"]
+    await writer.append(5, 5)
+    await asyncio.wait(
+        [asyncio.create_task(applied(projector, 5)) for projector in both],
+        return_when=asyncio.FIRST_COMPLETED,
+    )
+    assert await total(redis) == (5, 15.0)
+    for projector in both:
+        assert await projector.terminate() == 0
+    assert [line["event"] for each in both for line in each.events].count("rebuild_finished") == 1
+
+
+async def test_says_that_it_rebuilds(
+    run_command: RunCommand, writer: WriteSide, redis: Redis, http: httpx.AsyncClient
+) -> None:
+    """While another process holds the rebuild, `/readyz` says so and names the cause; then it is our turn."""
+    for n in (1, 2):
+        await writer.append(n, n)
+    await writer.database.execute("DELETE FROM outbox WHERE n < 2")
+    await redis.set("projector:lock:rebuild", "somebody")
+    projector = await start(run_command)
+    await projector.event("projection_halted")
+    await ready(http, "rebuilding, by another process")
+    await ready(http, "rebuild_needed: cursor_missing")
+    assert await redis.keys("device:*") == []
+    refused = await run_command("projector", "rebuild")
+    assert await refused.exit_code() == 1
+    assert "another rebuild of these views is under way" in "\n".join(refused.output)
+    await redis.delete("projector:lock:rebuild")
+    await projector.event("rebuild_started", reasons={"0": "cursor_missing"})
+    await ready(http, None)
+    assert await total(redis) == (2, 3.0)
 
 
 async def test_two_projectors_count_once(run_command: RunCommand, writer: WriteSide, redis: Redis) -> None:
@@ -310,6 +348,8 @@ async def test_servers_away(run_command: RunCommand, settings: Settings, http: h
 
 def test_command_line() -> None:
     """The command and its options are those that scripts use."""
-    assert set(cli.main.commands) >= {"run"}
+    assert set(cli.main.commands) == {"run", "verify", "rebuild"}
+    assert {parameter.name for parameter in cli.main.commands["verify"].params} >= {"limit", "as_json"}
+    assert {parameter.name for parameter in cli.main.commands["rebuild"].params} >= {"as_json"}
     options = {option for parameter in cli.main.commands["run"].params for option in parameter.opts}
     assert options >= {"--config", "--log-format", "--log-level"}

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
+from datetime import UTC, datetime, timedelta
 
-from contract.events import Event, EventBatch
+import pytest
+from prometheus_client import CollectorRegistry
+
+from contract.events import Event, EventBatch, format_time
 from projector.backlog import Backlog
-from projector.follower import mismatch
+from projector.halts import mismatch
+from projector.lag import Times
+from projector.meters import Meters
 from projector.outbox import Position
 from projector.views import Cursor, Keys
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 def row(n: int, events: int = 1, epoch: str = "e") -> EventBatch:
@@ -20,19 +27,20 @@ def test_rows_leave_in_order() -> None:
     """Rows that come in any order, some twice, leave in order, and not again behind the cursor."""
     backlog = Backlog(100)
     for n in (3, 1, 2, 2, 5):
-        assert backlog.offer(row(n))
+        assert backlog.offer(row(n), NOON)
     assert [each.n for each in backlog.next_run(0, 100)] == [1, 2, 3]
     assert not backlog.has_gap(0)
     assert backlog.next_run(3, 100) == []
     assert backlog.has_gap(3)
     assert (len(backlog), backlog.events) == (1, 1)
+    assert (backlog.arrived_at(3), backlog.arrived_at(5)) == (None, NOON)
 
 
 def test_run_is_bounded() -> None:
     """A run holds at least one row, else no more events than asked for."""
     backlog = Backlog(100)
     for n in (1, 2, 3):
-        backlog.offer(row(n, events=10))
+        backlog.offer(row(n, events=10), NOON)
     assert [each.n for each in backlog.next_run(0, 20)] == [1, 2]
     assert [each.n for each in backlog.next_run(0, 5)] == [1]
 
@@ -40,8 +48,8 @@ def test_run_is_bounded() -> None:
 def test_run_has_one_epoch() -> None:
     """Rows of two histories are never folded together."""
     backlog = Backlog(100)
-    backlog.offer(row(1))
-    backlog.offer(row(2, epoch="other"))
+    backlog.offer(row(1), NOON)
+    backlog.offer(row(2, epoch="other"), NOON)
     assert [each.n for each in backlog.next_run(0, 100)] == [1]
     assert [each.n for each in backlog.next_run(1, 100)] == [2]
 
@@ -49,10 +57,10 @@ def test_run_has_one_epoch() -> None:
 def test_full_backlog_is_thrown_away() -> None:
     """Memory is bounded: what does not fit empties the backlog; a single large row is still taken."""
     backlog = Backlog(25)
-    assert backlog.offer(row(1, events=40))
-    assert not backlog.offer(row(2, events=1))
+    assert backlog.offer(row(1, events=40), NOON)
+    assert not backlog.offer(row(2, events=1), NOON)
     assert (len(backlog), backlog.events) == (0, 0)
-    assert backlog.offer(row(3, events=20))
+    assert backlog.offer(row(3, events=20), NOON)
     assert backlog.has_gap(0)
 
 
@@ -79,3 +87,46 @@ def test_keys_are_the_documented_ones() -> None:
     assert keys.region("north") == "{edge}:region:stats:north"
     assert keys.last_seen == "{edge}:devices:last_seen"
     assert keys.cursor == "{edge}:projector:cursor"
+
+
+def seconds_after(seconds: float) -> datetime:
+    """A time past noon."""
+    return NOON + timedelta(seconds=seconds)
+
+
+def stored(n: int, committed: float) -> EventBatch:
+    """A row of which the newest event happened at noon and was received a second later."""
+    events = [
+        Event("d", None, format_time(seconds_after(late)), format_time(seconds_after(1)), "k", {})
+        for late in (-60, 0, -3600)
+    ]
+    return EventBatch(1, 0, n, "e", format_time(seconds_after(committed)), events)
+
+
+def test_lag_of_each_step() -> None:
+    """Each step's lag is what the newest event of the last row took from the step before."""
+    meters = Meters(CollectorRegistry())
+    stream = meters.of(0)
+    stream.applied([stored(1, 1.25)], seconds_after(2), seconds_after(1.5))
+    (lag,) = meters.lag().streams
+    assert lag.lag_seconds == {"received": 1.0, "committed": 0.25, "published": 0.25, "projected": 0.5}
+    assert lag.newest == Times(*(format_time(seconds_after(at)) for at in (0, 1, 1.25, 1.5, 2)))
+    stream.applied([stored(2, 1.25)], seconds_after(3), None)
+    (lag,) = meters.lag().streams
+    assert lag.lag_seconds == {"received": 1.0, "committed": 0.25, "published": None, "projected": 1.75}
+
+
+def test_behind_since_the_oldest_row_lacking() -> None:
+    """A stream is behind for as long as its oldest missing row is there, not since its last row long ago."""
+    meters = Meters(CollectorRegistry())
+    stream = meters.of(0)
+    stream.applied([stored(1, 1)], seconds_after(2), None)
+    stream.position(1, 1, seconds_after(3600))
+    assert (stream.behind_rows, stream.behind_s) == (0, 0.0)
+    stream.position(1, 3, seconds_after(3601))
+    stream.position(1, 3, seconds_after(3603))
+    assert (stream.behind_rows, stream.behind_s) == (2, 2.0)
+    stream.applied([stored(2, 3602)], seconds_after(3604), None)
+    stream.position(2, 3, seconds_after(3604))
+    assert (stream.behind_rows, stream.behind_s) == (1, 2.0)
+    assert meters.lag().streams[0].behind_rows == 1

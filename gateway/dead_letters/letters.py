@@ -1,0 +1,76 @@
+"""Dead letters as they lie in the table."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import asyncpg
+import msgspec
+
+from runtime.errors import Stop
+from runtime.postgres import load_queries, open_pool, retryable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from datetime import datetime
+
+    from gateway.dead_letters.selection import Selection
+
+queries = load_queries("gateway")
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A dead letter without its bytes.
+
+    Attributes:
+        size: of the payload, in bytes.
+        replayed_at: when what it holds was stored; None while it waits.
+    """
+
+    id: int
+    received_at: datetime
+    reason: str
+    device_id: str | None
+    topic: str
+    size: int
+    error: str
+    replayed_at: datetime | None
+
+
+@contextlib.asynccontextmanager
+async def database(
+    dsn: str, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
+    """Open a pool for one command.
+
+    Raises:
+        Retry: PostgreSQL is away.
+        Stop: it has no schema, or an older one.
+    """
+    async with await open_pool(dsn, name="gateway-dead-letters", max_size=2, settings=settings) as pool:
+        try:
+            with retryable():
+                yield pool
+        except (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError) as error:
+            raise Stop("the database's schema is not this program's: run `gateway migrate`") from error
+
+
+async def listed(pool: asyncpg.Pool[asyncpg.Record], selection: Selection, limit: int) -> list[Letter]:
+    """Read the newest letters of a selection, the newest first."""
+    rows = await pool.fetch(queries.list_dead_letters, *selection, limit)
+    return [Letter(**row) for row in rows]
+
+
+async def shown(pool: asyncpg.Pool[asyncpg.Record], letter_id: int) -> tuple[Letter, bytes]:
+    """Read one letter and its bytes.
+
+    Raises:
+        Stop: there is none with this id.
+    """
+    row = await pool.fetchrow(queries.show_dead_letter, letter_id)
+    if row is None:
+        raise Stop(f"there is no dead letter {letter_id}")
+    fields = dict(row)
+    payload: bytes = fields.pop("payload")
+    return Letter(**fields), payload

@@ -1,0 +1,132 @@
+"""Dead letters for a person or a program.
+
+Their topics, errors and bytes come from strangers: nothing of them reaches a terminal unescaped.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from gateway.dead_letters.letters import Letter
+    from gateway.dead_letters.tally import Tally
+
+_PER_LINE: Final = 16
+_SHOWN_BYTES: Final = 4096
+_SPACE: Final = "\n\r\t"
+
+
+def encode_letter(letter: Letter) -> str:
+    """A letter as one line of JSON."""
+    return msgspec.json.encode(letter).decode()
+
+
+def encode_with_payload(letter: Letter, payload: bytes) -> str:
+    """A letter as one line of JSON, its bytes in base64 and, where they are printable UTF-8, as text."""
+    bytes_and_text = {"payload_base64": base64.b64encode(payload).decode(), "payload": _printable(payload)}
+    return msgspec.json.encode(msgspec.structs.asdict(letter) | bytes_and_text).decode()
+
+
+def encode_tally(tally: Tally) -> str:
+    """A replay's books as one line of JSON."""
+    return msgspec.json.encode(
+        {
+            "selected": tally.selected,
+            "replayed": tally.replayed,
+            "stored": tally.stored,
+            "duplicates": tally.duplicates,
+            "failing": tally.failing,
+            "orphans": tally.orphans,
+            "stopped": tally.stopped,
+        }
+    ).decode()
+
+
+def table(letters: Sequence[Letter]) -> Table:
+    """Letters as a table, in the order given."""
+    made = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("id", "received", "reason", "device", "topic", "size", "error"):
+        right = name in {"id", "size"}
+        made.add_column(name, justify="right" if right else "left", no_wrap=name != "error", overflow="fold")
+    for letter in letters:
+        made.add_row(
+            str(letter.id),
+            _time(letter.received_at),
+            letter.reason,
+            Text(safe(letter.device_id or "")),
+            Text(safe(letter.topic)),
+            f"{letter.size:,}",
+            Text(safe(letter.error)),
+            style="dim" if letter.replayed_at else None,
+        )
+    return made
+
+
+def describe(letter: Letter, payload: bytes) -> str:
+    """A letter with everything, its bytes as text when they are printable UTF-8, in hexadecimal otherwise."""
+    replayed = _time(letter.replayed_at) if letter.replayed_at else "no"
+    fields = {
+        "id": str(letter.id),
+        "received": _time(letter.received_at),
+        "replayed": replayed,
+        "reason": letter.reason,
+        "error": safe(letter.error),
+        "device": safe(letter.device_id or "unknown"),
+        "topic": safe(letter.topic),
+        "size": f"{letter.size:,} bytes",
+    }
+    lines = [f"{name:<9} {value}" for name, value in fields.items()]
+    shown = payload[:_SHOWN_BYTES]
+    text = _printable(payload)
+    lines += ["", text[:_SHOWN_BYTES] if text is not None else hexdump(shown)]
+    if len(payload) > _SHOWN_BYTES:
+        lines.append(f"… {len(payload):,} bytes in all; --raw writes them")
+    return "\n".join(lines)
+
+
+def summary(tally: Tally) -> str:
+    """A replay's books for a person."""
+    letters = f"{tally.replayed:,} of {tally.selected:,} dead letters replayed"
+    lines = [f"{letters}: {tally.stored:,} readings stored, {tally.duplicates:,} were there already"]
+    lines += [f"{count:,} still fail: {reason}" for reason, count in tally.failing.most_common()]
+    if tally.orphans:
+        lines.append(f"{tally.orphans:,} elements of arrays still fail and are dead letters of their own now")
+    if tally.stopped:
+        lines.append(f"stopped: {tally.selected - tally.done:,} not looked at")
+    return "\n".join(lines)
+
+
+def hexdump(data: bytes) -> str:
+    """Offset, bytes in hexadecimal and the printable ones as characters, sixteen a line."""
+    lines = []
+    for offset in range(0, len(data), _PER_LINE):
+        part = data[offset : offset + _PER_LINE]
+        shown = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in part)  # noqa: PLR2004  # printable ASCII
+        lines.append(f"{offset:08x}  {part.hex(' '):<{3 * _PER_LINE}} |{shown}|")
+    return "\n".join(lines)
+
+
+def safe(text: str) -> str:
+    """Text in which only printable characters are left as they are."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _printable(payload: bytes) -> str | None:
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if text and all(c.isprintable() or c in _SPACE for c in text) else None
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}Z"

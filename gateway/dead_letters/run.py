@@ -1,0 +1,75 @@
+"""Makes what a replay needs, runs it and takes it apart."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway.dead_letters import REPLAY_STREAM
+from gateway.dead_letters.letters import database
+from gateway.dead_letters.replay import Replay
+from gateway.decode import Decoder
+from gateway.decode.routes import compile_routes
+from gateway.lease import Lease
+from gateway.store import SESSION_SETTINGS
+from runtime.errors import Stop
+from runtime.http import Health
+from runtime.settings import duration_s
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.dead_letters.selection import Selection
+    from gateway.dead_letters.tally import Tally
+    from runtime.settings import Settings
+
+log = structlog.get_logger()
+
+
+async def replay(
+    settings: Settings,
+    selection: Selection,
+    limit: int | None,
+    stop: asyncio.Event,
+    progress: Callable[[Tally], None],
+) -> Tally:
+    """Replay a selection, as `Replay.run` does, on the stream that replays have.
+
+    Raises:
+        Retry: PostgreSQL is away at the start; later it is waited for.
+        Stop: another replay is under way, or the schema is not this program's.
+    """
+    health = Health()
+    routes = compile_routes(settings.route)
+    decoder = Decoder(
+        routes,
+        max_payload_bytes=settings.gateway.max_payload_bytes,
+        max_ahead=timedelta(seconds=duration_s(settings.gateway.max_ahead)),
+    )
+    lease = Lease(settings.postgres.dsn, stream=REPLAY_STREAM, client_id="dead-letters replay", health=health)
+    async with database(settings.postgres.dsn, SESSION_SETTINGS) as pool:
+        try:
+            await lease.acquire()
+        except Stop as held:
+            raise Stop(f"another replay is under way, wait for it: {held}") from held
+        replaying = Replay(
+            pool,
+            lease=lease,
+            routes=routes,
+            decoder=decoder,
+            health=health,
+            page_letters=settings.gateway.batch_messages,
+            page_bytes=settings.gateway.batch_bytes,
+        )
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                holding = tasks.create_task(lease.hold(), name="lease")
+                tally = await replaying.run(selection, limit=limit, stop=stop, progress=progress)
+                holding.cancel()
+        finally:
+            await lease.release()
+    log.info("replay_done", replayed=tally.replayed, stored=tally.stored, failing=tally.failing.total())
+    return tally

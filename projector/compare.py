@@ -1,0 +1,132 @@
+"""Whether two views hold the same, and in what they differ. Pure.
+
+Everything is compared exactly, but for two things. Sums depend in their last digits on the order in which
+runs came, so sums and averages may differ by 1e-9 of what was added up. And `updated_at` with its twin says
+when a view was written, which is no part of what it says.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+Kind = Literal["differs", "missing", "extra"]
+
+_TOLERANCE: Final = 1e-9
+_UNCOMPARED: Final = frozenset({"updated_at", "updated_ms"})
+_MARK_SIZES: Final = (3, 5, 6)  # us, tie, shape [, home_us, home_tie [, others]]
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """One thing that is not as it should be.
+
+    Attributes:
+        kind: a key, or a member of one of the projector's own keys, that is `missing` or `extra`, or one that
+            `differs`.
+        field: of a hash, or the member; None when the difference is the key itself.
+        expected: by PostgreSQL; None when there should be nothing.
+        found: in Redis; None when there is nothing.
+    """
+
+    kind: Kind
+    key: str
+    field: str | None
+    expected: str | None
+    found: str | None
+
+
+class View(msgspec.Struct, frozen=True):
+    """All that Redis holds of one device or region.
+
+    Attributes:
+        fields: of its hash; None without one; the error's text when the key is something else.
+        score: in `devices:last_seen`; None for a region.
+        marks: as `views.lua` packs them.
+    """
+
+    fields: dict[str, str] | str | None
+    score: float | None
+    marks: bytes | None
+
+
+def compare(key: str, expected: View, found: View) -> Iterator[Difference]:
+    """Yield what differs in a view's hash under `key`."""
+    right, wrong = expected.fields, found.fields
+    if isinstance(wrong, str) or isinstance(right, str):
+        yield Difference("differs", key, None, "a hash", str(wrong))
+    elif right is None or wrong is None:
+        if right is not wrong:
+            yield Difference("extra" if right is None else "missing", key, None, _size(right), _size(wrong))
+    else:
+        yield from _compare_fields(key, right, wrong)
+
+
+def compare_member(key: str, member: str, expected: str | None, found: str | None) -> Iterator[Difference]:
+    """Yield how a member of one of the projector's own keys differs."""
+    if expected != found:
+        kind: Kind = "missing" if found is None else "extra" if expected is None else "differs"
+        yield Difference(kind, key, member, expected, found)
+
+
+def compare_marks(key: str, id_: str, expected: View, found: View) -> Iterator[Difference]:
+    """Yield how a view's marks under `key` differ in what they mean, however they came to be packed so."""
+    homed = isinstance(expected.fields, dict) and {"device_id", "region"} <= expected.fields.keys()
+    yield from compare_member(
+        key, id_, _readable(expected.marks, homed=homed), _readable(found.marks, homed=homed)
+    )
+
+
+def _readable(packed: bytes | None, *, homed: bool) -> str | None:
+    """Marks as text that is equal for equal marks; the mark of a device's region only where there is one."""
+    if packed is None:
+        return None
+    try:
+        us, tie, shape, *more = _unpack(packed)
+        newest = [us, tie]
+        marks = dict.fromkeys(msgspec.json.decode(shape), newest)
+        marks |= more[2] if len(more) > 2 else {}  # noqa: PLR2004  # home_us and home_tie come first
+        meaning = {"newest": newest, "home": (more[:2] or newest) if homed else None, "metrics": marks}
+        return msgspec.json.encode(meaning, order="sorted").decode()
+    except (msgspec.DecodeError, TypeError, ValueError):
+        return "unreadable"
+
+
+def _compare_fields(key: str, expected: Mapping[str, str], found: Mapping[str, str]) -> Iterator[Difference]:
+    for field in sorted(expected.keys() | found.keys()):
+        right, wrong = expected.get(field), found.get(field)
+        same = right == wrong
+        if not same and right is not None and wrong is not None:
+            same = field in _UNCOMPARED or _close(field, right, wrong, expected)
+        if not same:
+            yield Difference("differs", key, field, right, wrong)
+
+
+def _close(field: str, right: str, wrong: str, view: Mapping[str, str]) -> bool:
+    """Whether a sum or an average is near enough, measured by the largest of what was added up."""
+    statistic, _, metric = field.partition("_")
+    if statistic not in {"sum", "avg"}:
+        return False
+    try:
+        values = [float(right), float(wrong), float(view[f"min_{metric}"]), float(view[f"max_{metric}"])]
+    except (KeyError, ValueError):
+        return False
+    return abs(values[0] - values[1]) <= _TOLERANCE * max(map(abs, values))
+
+
+def _size(fields: Mapping[str, str] | None) -> str | None:
+    return None if fields is None else f"a hash of {len(fields)} fields"
+
+
+def _unpack(packed: bytes) -> list[Any]:
+    """Values one after the other become a MessagePack array when the head of one is put before them."""
+    for size in _MARK_SIZES:
+        try:
+            values: list[Any] = msgspec.msgpack.decode(bytes([0x90 | size]) + packed, type=list)
+        except msgspec.DecodeError:
+            continue
+        return values
+    raise ValueError("no marks")

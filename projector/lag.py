@@ -1,0 +1,93 @@
+"""How long events take to each step of their path, and how far the views are behind. Pure.
+
+The projector sees the whole path of a row: when its newest event happened by the device's clock, when the
+gateway received it, when the row was committed, when it came through the topic, and when it was in the
+views. Each step's lag is what it took from the step before. Clocks are those of device, gateway, PostgreSQL
+and projector, so a lag can be negative by what they differ.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from contract.events import format_time
+
+if TYPE_CHECKING:
+    from contract.events import EventBatch
+
+STEPS: Final = ("received", "committed", "published", "projected")
+
+
+class Times(msgspec.Struct, frozen=True):
+    """When an event was where, in the contract's form.
+
+    Attributes:
+        event: by the device's clock.
+        published: when its row came from the topic; None when the row was read from PostgreSQL.
+        projected: when it was in the views.
+    """
+
+    event: str
+    received: str
+    committed: str
+    published: str | None
+    projected: str
+
+    def lags(self) -> dict[str, float | None]:
+        """Step → seconds since the step before; None for a step that was skipped."""
+        lags: dict[str, float | None] = {}
+        before = datetime.fromisoformat(self.event)
+        for step in STEPS:
+            text: str | None = getattr(self, step)
+            if text is None:
+                lags[step] = None
+                continue
+            at = datetime.fromisoformat(text)
+            lags[step] = (at - before).total_seconds()
+            before = at
+        return lags
+
+
+class StreamLag(msgspec.Struct, frozen=True):
+    """Where a stream stands.
+
+    Attributes:
+        head: the last row committed, when last looked.
+        cursor: the last row in the views.
+        behind_rows: committed rows that the views do not have.
+        behind_seconds: for how long they have lacked the oldest of them; 0 without one.
+        lag_seconds: step → seconds, of the newest event of the last row applied; None before the first.
+        newest: when that event was where.
+    """
+
+    stream: int
+    head: int
+    cursor: int
+    behind_rows: int
+    behind_seconds: float
+    lag_seconds: dict[str, float | None] | None
+    newest: Times | None
+
+
+class Lag(msgspec.Struct, frozen=True):
+    """Every stream, in order."""
+
+    streams: list[StreamLag]
+
+
+def times_of(row: EventBatch, arrived_at: datetime | None, now: datetime) -> Times | None:
+    """When the newest event of a row that has just been applied was where; None when it has no events."""
+    newest = max(row.events, key=attrgetter("ts"), default=None)
+    if newest is None:
+        return None
+    return Times(
+        event=newest.ts,
+        received=newest.received_at,
+        committed=row.created_at,
+        published=format_time(arrived_at) if arrived_at else None,
+        projected=format_time(now),
+    )

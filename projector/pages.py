@@ -1,0 +1,123 @@
+"""Reads one set of views in pages, each in one transaction together with the set's cursors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from redis.exceptions import ResponseError
+
+from projector.compare import View
+from projector.replica import scan
+from projector.views import answering, as_cursors
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
+
+    from projector.views import Cursor, Keys
+
+
+class Family(NamedTuple):
+    """All views of one kind in a set.
+
+    Attributes:
+        prefix: of their keys; the id follows.
+        marks: the hash with their marks.
+        scores: the sorted set with their times; None for regions.
+    """
+
+    prefix: str
+    marks: str
+    scores: str | None
+
+
+class Page(NamedTuple):
+    """Some views, and what held at the instant at which they were so.
+
+    Attributes:
+        cursors: of the set.
+        guard: the value under the key that was to be read along; None without one.
+        views: in the order of the ids asked for.
+    """
+
+    cursors: dict[int, Cursor]
+    guard: bytes | None
+    views: list[View]
+
+
+def families(keys: Keys) -> tuple[Family, Family]:
+    """A set's devices and its regions."""
+    return (
+        Family(keys.devices, keys.device_marks, keys.last_seen),
+        Family(keys.regions, keys.region_marks, None),
+    )
+
+
+async def read_page(redis: Redis, keys: Keys, family: Family, ids: list[str], guard: str) -> Page:
+    """Read the views with these ids; one that is not there is empty.
+
+    Args:
+        redis: where.
+        keys: of the set.
+        family: devices or regions of the set.
+        ids: at least one.
+        guard: a key whose value is read along.
+
+    Raises:
+        Retry: Redis is away, or the cursors are none.
+    """
+    with answering():
+        async with redis.pipeline(transaction=True) as pipeline:
+            pipeline.hgetall(keys.cursor)
+            pipeline.hgetall(keys.epoch)
+            pipeline.get(guard)
+            pipeline.hmget(family.marks, ids)
+            if family.scores:
+                pipeline.zmscore(family.scores, ids)
+            for id_ in ids:
+                pipeline.hgetall(family.prefix + id_)
+            cursors, epochs, value, marks, *rest = await pipeline.execute(raise_on_error=False)
+        for reply in (cursors, epochs, value):
+            if isinstance(reply, ResponseError):
+                raise reply
+    nothing = [None] * len(ids)
+    scores = rest.pop(0) if family.scores else nothing
+    views = [
+        View(_fields(fields), score, mark)
+        for fields, score, mark in zip(
+            rest,
+            nothing if isinstance(scores, ResponseError) else scores,
+            nothing if isinstance(marks, ResponseError) else marks,
+            strict=True,
+        )
+    ]
+    return Page(as_cursors(cursors, epochs), value, views)
+
+
+async def known_ids(redis: Redis, family: Family) -> AsyncIterator[list[bytes]]:
+    """The ids that a set's keys, marks or scores name, in batches; most come several times.
+
+    Raises:
+        Retry: Redis is away.
+    """
+    skip = len(family.prefix.encode())
+    with answering():
+        async for batch in scan(redis, family.prefix):
+            yield [key[skip:] for key in batch]
+        if await redis.type(family.marks) == b"hash":
+            async for field, _ in redis.hscan_iter(family.marks, count=1000):
+                yield [field]
+        if family.scores and await redis.type(family.scores) == b"zset":
+            async for member, _ in redis.zscan_iter(family.scores, count=1000):
+                yield [member]
+
+
+def _fields(reply: Any) -> dict[str, str] | str | None:  # noqa: ANN401  # a reply, or the error in its place
+    if isinstance(reply, ResponseError):
+        return str(reply)
+    return {_text(name): _text(value) for name, value in reply.items()} or None
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="backslashreplace")

@@ -1,0 +1,194 @@
+"""Makes the live views anew from PostgreSQL, while readers and projectors go on.
+
+A replica is folded from everything stored (`projector/replica.py`), brought up to the ends of the streams,
+and then put in the place of the live views by one script: views, marks and cursors together. Readers see
+the old values until that instant. Running projectors need not know: to them the cursors have moved,
+forwards or by a few rows backwards, and they go on from there with the outbox.
+
+A rebuild that dies leaves the live views as they were, and keys that the next one removes. Nothing in Redis
+is needed for it, so it also mends views that were flushed, damaged or come from another history.
+
+What may be trimmed meanwhile: `projections` goes on naming the cursor that the views had before they were
+lost. Rows up to there may go, because a rebuild reads measurements and not rows. Rows after it stay, and so
+do those after the replica's snapshot, for which it reports on its own; once it is in place, the report of
+the live views is set back to its cursors before its own is withdrawn. A projector that reports the old
+cursor once more in that second at worst causes another rebuild.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from importlib import resources
+from typing import TYPE_CHECKING, Final, cast
+
+import msgspec
+import structlog
+
+from projector.halts import Halt, mismatch, missing_rows
+from projector.outbox import PROJECTION, Outbox, Position
+from projector.replica import lock_key, lost, open_replica, scan
+from projector.views import Cursor, Keys, Views, answering
+from runtime import faults
+from runtime.errors import Reject
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import datetime
+
+    import asyncpg
+    from redis.asyncio import Redis
+
+    from projector.replica import Progress, Replica
+
+_SWAP: Final = resources.files("projector").joinpath("swap.lua").read_text(encoding="utf-8")
+
+log = structlog.get_logger()
+
+
+class Rebuilt(msgspec.Struct, frozen=True):
+    """What a rebuild did.
+
+    Attributes:
+        views: devices and regions put in place.
+        events: measurements folded, not counting those that retention has dropped.
+        cursors: stream → the last row in the views, as they were put in place.
+        swap_ms: for how long Redis did nothing else.
+    """
+
+    views: int
+    events: int
+    cursors: dict[int, int]
+    seconds: float
+    swap_ms: float
+
+
+class Rebuilder:
+    """Rebuilds one set of views.
+
+    Args:
+        pool: connections; two at once are enough.
+        keys: of the live views.
+        now: the time, for `updated_at`.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        pool: asyncpg.Pool[asyncpg.Record],
+        keys: Keys,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._redis = redis
+        self._pool = pool
+        self._keys = keys
+        self._now = now
+        self._views = Views(redis, keys)
+        self._outbox = Outbox(pool, PROJECTION)
+        self._swap = redis.register_script(_SWAP)
+
+    async def rebuild(self, progress: Progress) -> Rebuilt:
+        """Rebuild, whatever the views hold.
+
+        Raises:
+            AlreadyRunningError: a rebuild is under way.
+            Retry: a server is away, or the replica was lost; nothing has changed.
+        """
+        async with open_replica(
+            "rebuild", self._redis, self._pool, keys=self._keys, now=self._now
+        ) as replica:
+            return await self._rebuild(replica, progress)
+
+    async def mend(self, progress: Progress) -> Rebuilt | None:
+        """Rebuild if the views cannot follow a stream, else do nothing.
+
+        That is looked at under the lock, so of several projectors that call for a rebuild one does it.
+
+        Raises:
+            AlreadyRunningError: a rebuild is under way.
+            Retry: a server is away, or the replica was lost; nothing has changed.
+        """
+        async with open_replica(
+            "rebuild", self._redis, self._pool, keys=self._keys, now=self._now
+        ) as replica:
+            halts = await self._halts()
+            return await self._rebuild(replica, progress, halts) if halts else None
+
+    async def _rebuild(
+        self, replica: Replica, progress: Progress, halts: dict[int, Halt] | None = None
+    ) -> Rebuilt:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        log.info("rebuild_started", reasons=halts)
+
+        def turn(done: int, estimate: int) -> None:
+            faults.point("rebuild")
+            progress(done, estimate)
+
+        await replica.build(turn)
+        await replica.follow()
+        strays = await self._strays()
+        await replica.follow()
+        faults.point("rebuild")
+        swapped = loop.time()
+        views = await self._put_in_place(replica, strays)
+        swap_ms = round((loop.time() - swapped) * 1000, 1)
+        await self._outbox.report(replica.cursors)
+        done = Rebuilt(
+            views,
+            replica.events,
+            {stream: cursor.n for stream, cursor in replica.cursors.items()},
+            round(loop.time() - started, 3),
+            swap_ms,
+        )
+        log.info("rebuild_finished", **msgspec.structs.asdict(done))
+        return done
+
+    async def _halts(self) -> dict[int, Halt]:
+        """Why the views, as they are now, cannot follow the streams that they cannot follow."""
+        marks = await self._views.cursors()
+        positions = await self._outbox.positions()
+        found = {}
+        for stream in marks.keys() | positions.keys():
+            mark, position = marks.get(stream, Cursor(0, None)), positions.get(stream, Position("", 0))
+            halt = mismatch(mark, position)
+            if halt is None and position.head > mark.n and not await self._has_row(stream, mark.n + 1):
+                halt = missing_rows(mark)
+            if halt is not None:
+                found[stream] = halt
+        return found
+
+    async def _has_row(self, stream: int, n: int) -> bool:
+        try:
+            rows, _ = await self._outbox.page(stream, n - 1, 1)
+        except Reject:
+            return True  # it is there, and unreadable
+        return bool(rows) and rows[0].n == n
+
+    async def _strays(self) -> list[bytes]:
+        """Keys in the place of views that the marks say nothing of."""
+        strays: list[bytes] = []
+        keys = self._keys
+        for prefix, marks in ((keys.devices, keys.device_marks), (keys.regions, keys.region_marks)):
+            skip = len(prefix.encode())
+            with answering():
+                if await self._redis.type(marks) != b"hash":
+                    async for batch in scan(self._redis, prefix):
+                        strays += batch
+                    continue
+                async for batch in scan(self._redis, prefix):
+                    known = await cast(
+                        "Awaitable[list[bytes | None]]",
+                        self._redis.hmget(marks, [key[skip:] for key in batch]),
+                    )
+                    strays += [key for key, mark in zip(batch, known, strict=True) if mark is None]
+        return strays
+
+    async def _put_in_place(self, replica: Replica, strays: list[bytes]) -> int:
+        live, new = self._keys, replica.keys
+        names = [lock_key(live, "rebuild"), *live.fixed, *new.fixed]
+        prefixes = [live.devices, live.regions, new.devices, new.regions]
+        with answering():
+            count = int(await cast("Awaitable[int]", self._swap(names, [replica.token, *prefixes, *strays])))
+        if count < 0:
+            raise lost()
+        return count

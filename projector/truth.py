@@ -1,0 +1,138 @@
+"""What the views should hold: everything stored, read from one snapshot of PostgreSQL.
+
+A measurement is stored in the transaction that appends its outbox row. So in one snapshot the visible
+measurements are the events of all rows up to the head of every stream: no more, and none is missing. A fold
+over them is what views must hold whose cursors are those heads. That is why a rebuild reads `measurements`
+and needs none of the outbox's rows up to there, which may have been trimmed long ago. Days that retention
+has dropped are in `retired_statistics` instead, since the same transaction.
+
+Memory is bounded: the rows are taken a page at a time, and while a page is worked on, PostgreSQL waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+
+from contract.events import Event
+from projector.fold import fold
+from projector.outbox import Position, answering, queries
+from projector.retired import Retired, fold_retired
+from runtime.errors import Retry
+from runtime.postgres import lent
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    import asyncpg
+
+    from projector.fold import Folded
+    from runtime.postgres import Connection
+
+T = TypeVar("T")
+
+PAGE_BYTES: Final = 3_000_000  # of JSON: about 16,000 measurements
+STALL_S: Final = 60.0  # a server that is silent for so long is taken for dead
+_NO_TIMEOUT_S: Final = 30 * 86_400.0  # of the whole COPY; what ends it is a stall
+
+
+class _Measurement(Event, frozen=True, array_like=True, gc=False):
+    """An event as `read_measurements` gives it."""
+
+
+_measurements = msgspec.json.Decoder(list[_Measurement])
+_retired = msgspec.json.Decoder(list[Retired])
+
+
+class Truth:
+    """Everything stored, in one snapshot.
+
+    Attributes:
+        positions: where each stream stood in it.
+        estimate: about how many measurements there are; 0 when nobody knows.
+    """
+
+    def __init__(self, connection: Connection, positions: dict[int, Position], estimate: int) -> None:
+        self.positions = positions
+        self.estimate = estimate
+        self._connection = connection
+
+    async def read(self, take: Callable[[Folded, int], Awaitable[None]]) -> None:
+        """Read all of it, folded page by page; the pages' deltas may be applied in any order.
+
+        Args:
+            take: called with a page's deltas and the number of measurements in it, 0 for retired ones.
+
+        Raises:
+            Retry: PostgreSQL is away, or holds a row that is no event; it says which.
+        """
+
+        async def take_retired(rows: list[Retired]) -> None:
+            await take(fold_retired(rows), 0)
+
+        async def take_measurements(events: list[_Measurement]) -> None:
+            await take(fold(events), len(events))
+
+        await self._pages(queries.read_retired, _retired, take_retired)
+        await self._pages(queries.read_measurements, _measurements, take_measurements)
+
+    async def _pages(
+        self, query: str, decoder: msgspec.json.Decoder[list[T]], take: Callable[[list[T]], Awaitable[None]]
+    ) -> None:
+        page = bytearray()
+        loop = asyncio.get_running_loop()
+
+        async def turn(size: int) -> None:
+            lines = bytes(page[:size])
+            del page[:size]
+            stall.reschedule(None)
+            await take(_decode(decoder, lines))
+            stall.reschedule(loop.time() + STALL_S)
+
+        async def grow(block: bytes) -> None:
+            stall.reschedule(loop.time() + STALL_S)
+            page.extend(block)
+            if len(page) >= PAGE_BYTES and (size := page.rfind(b"\n") + 1):
+                await turn(size)
+
+        try:
+            async with asyncio.timeout(STALL_S) as stall:
+                with answering():
+                    await self._connection.copy_from_query(query, output=grow, timeout=_NO_TIMEOUT_S)
+                if page:
+                    await turn(len(page))
+        except TimeoutError as error:
+            raise Retry("postgres", f"has sent nothing for {STALL_S:g} s") from error
+
+
+@asynccontextmanager
+async def open_truth(pool: asyncpg.Pool[asyncpg.Record]) -> AsyncIterator[Truth]:
+    """Hold a snapshot for as long as the body runs.
+
+    Meanwhile retention drops nothing, and no new partition is attached: both try again a while later.
+
+    Raises:
+        Retry: PostgreSQL is away.
+    """
+    with answering():
+        async with (
+            lent(pool) as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            await connection.execute(queries.lock_truth)
+            records = await connection.fetch(queries.read_positions)
+            positions = {record["stream"]: Position(record["epoch"], record["head"]) for record in records}
+            yield Truth(connection, positions, await connection.fetchval(queries.estimate_measurements))
+
+
+def _decode(decoder: msgspec.json.Decoder[list[Any]], lines: bytes) -> list[Any]:
+    """Decode lines of a COPY, each a JSON array. COPY doubles backslashes and escapes nothing else there."""
+    if b"\\" in lines:
+        lines = lines.replace(b"\\\\", b"\\")
+    try:
+        return decoder.decode(b"[%s]" % lines[:-1].replace(b"\n", b","))
+    except msgspec.DecodeError as error:
+        raise Retry("postgres", f"a measurement is no event: {error}") from error

@@ -1,0 +1,282 @@
+"""Views against PostgreSQL: verified, damaged, rebuilt, on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
+
+import asyncpg
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from contract.events import Event, RawEvent, Scalar, encode_events
+from projector.fold import fold
+from projector.rebuild import Rebuilder
+from projector.replica import AlreadyRunningError, open_replica
+from projector.verify import Verification, Verifier
+from projector.views import Cursor, Keys, Run, Views
+from runtime.errors import Retry, Stop
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from projector.pages import Page
+    from projector.replica import Progress
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+KEYS = Keys("p*:")  # a prefix that a pattern would take for something else
+
+
+class Side:
+    """Both sides of the house, played: commits rows as the gateway does, and applies them to the views."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], redis: Redis) -> None:
+        self.pool = pool
+        self.redis = redis
+        self.views = Views(redis, KEYS)
+        self.rebuilder = Rebuilder(redis, pool, KEYS, lambda: NOW)
+        self.head = 0
+        self._epoch = ""
+
+    async def commit(self, *events: Event) -> None:
+        """Commit a row of stream 0 with its measurements."""
+        raw = [
+            RawEvent(e.device_id, e.region, e.ts, e.received_at, e.key, msgspec.Raw(encoded(e)))
+            for e in events
+        ]
+        async with self.pool.acquire() as connection, connection.transaction():
+            await connection.executemany(
+                """INSERT INTO measurements (device_id, region, ts, received_at, message_key, metrics)
+                VALUES ($1, $2, $3::text::timestamptz, $4::text::timestamptz, $5, $6)""",
+                [(e.device_id, e.region, e.ts, e.received_at, e.key, encoded(e).decode()) for e in events],
+            )
+            self._epoch = await connection.fetchval(
+                """INSERT INTO streams (stream, head) VALUES (0, 1)
+                ON CONFLICT (stream) DO UPDATE SET head = streams.head + 1 RETURNING epoch::text"""
+            )
+            self.head += 1
+            await connection.execute(
+                "INSERT INTO outbox VALUES (0, $1, $2, $3, now())",
+                *(self.head, len(events), encode_events(raw)),
+            )
+
+    async def apply(self, *events: Event) -> None:
+        """Commit a row and apply it."""
+        await self.commit(*events)
+        await self.views.apply(Run(0, self._epoch, self.head, self.head, fold(events)), NOW)
+
+    async def verify(self, folding: Progress | None = None, limit: int = 20) -> Verification:
+        """Verify the views."""
+        verifier = Verifier(self.redis, self.pool, KEYS, lambda: NOW, limit=limit)
+        return await verifier.verify(folding or quiet, quiet)
+
+    async def keys(self) -> set[str]:
+        """Every key but those of the live views."""
+        live = (KEYS.devices, KEYS.regions, *KEYS.fixed)
+        found = {raw.decode() for raw in cast("list[bytes]", await self.redis.keys())}
+        return {key for key in found if not key.startswith(live)}
+
+
+@pytest.fixture
+async def side(database: str, redis_url: str) -> AsyncIterator[Side]:
+    """Three devices in two regions, committed and applied."""
+    async with (
+        asyncpg.create_pool(database, min_size=1, max_size=4) as pool,
+        Redis.from_url(redis_url) as redis,
+    ):
+        side = Side(pool, redis)
+        await side.apply(event("a", 1, t=1.5), event("b", 2, t=2, state="on"))
+        await side.apply(event("c", 3, region="south", t=0.1), event("a", 0, region=None, u='x\\y\t"é'))
+        yield side
+
+
+def event(device: str, second: int, *, region: str | None = "north", **metrics: Scalar) -> Event:
+    """An event at a second past nine."""
+    ts = f"2026-11-23T09:00:{second:02d}.250000Z"
+    return Event(device, region, ts, "2026-11-23T09:01:00.000000Z", f"k\\{second}", metrics)
+
+
+def encoded(each: Event) -> bytes:
+    """An event's metrics as JSON."""
+    return msgspec.json.encode(each.metrics)
+
+
+def quiet(_done: int, _of: int) -> None:
+    """Show no progress."""
+
+
+def said(result: Verification) -> set[tuple[str, str, str | None, str | None, str | None]]:
+    """The differences, whatever their order."""
+    return {(d.kind, d.key.removeprefix("p*:"), d.field, d.expected, d.found) for d in result.differences}
+
+
+async def test_equal(side: Side) -> None:
+    """Views that hold what PostgreSQL says are equal, and nothing of the comparison stays behind."""
+    result = await side.verify()
+    assert (result.equal, result.differences, result.events) == (True, [], 4)
+    assert (result.devices, result.regions, result.cursors) == (3, 2, {0: 2})
+    assert await side.keys() == set()
+    assert await side.pool.fetchval("SELECT count(*) FROM projections") == 0
+
+
+async def test_every_damage_is_told_exactly(side: Side) -> None:
+    """Whatever is changed, removed or added by hand is reported, and nothing else; a rebuild mends it."""
+    redis = side.redis
+    await redis.hset(KEYS.device("a"), "sum_t", "99")
+    await redis.hset(KEYS.device("a"), "min_x", "1")
+    await redis.hdel(KEYS.region("north"), "device_count")
+    await redis.delete(KEYS.device("b"))
+    await redis.hset(KEYS.device("alien"), "sample_count", "1")
+    await redis.zadd(KEYS.last_seen, {"c": 5, "ghost": 7})
+    await redis.hdel(KEYS.region_marks, "south")
+    await redis.hset(KEYS.region_marks, "nowhere", "rubbish")
+    await redis.delete(KEYS.device("c"))
+    await redis.set(KEYS.device("c"), "text")
+    result = await side.verify()
+    wrong_type = "WRONGTYPE Operation against a key holding the wrong kind of value"
+    mark = '{"newest":[1795424403250000,"k\\\\3\\u0000c\\u00002026-11-23T09:01:00.000000Z"],"home":null,'
+    mark += '"metrics":{"t":[1795424403250000,"k\\\\3\\u0000c\\u00002026-11-23T09:01:00.000000Z"]}}'
+    (south,) = [d for d in result.differences if d.field == "south"]
+    assert south.expected is not None
+    assert msgspec.json.decode(south.expected) == msgspec.json.decode(mark)
+    assert said(result) == {
+        ("differs", "device:stats:a", "sum_t", "1.5", "99"),
+        ("differs", "device:stats:a", "min_x", None, "1"),
+        ("differs", "region:stats:north", "device_count", "2", None),
+        ("missing", "device:stats:b", None, "a hash of 14 fields", None),
+        ("extra", "device:stats:alien", None, None, "a hash of 1 fields"),
+        ("differs", "devices:last_seen", "c", "1795424403250", "5"),
+        ("extra", "devices:last_seen", "ghost", None, "7"),
+        ("missing", "projector:marks:regions", "south", south.expected, None),
+        ("extra", "projector:marks:regions", "nowhere", None, "unreadable"),
+        ("differs", "device:stats:c", None, "a hash", wrong_type),
+    }
+    assert (result.equal, result.differing, result.missing, result.extra) == (False, 5, 2, 3)
+    assert len((await side.verify(limit=2)).differences) == 2
+
+    rebuilt = await side.rebuilder.rebuild(quiet)
+    assert (rebuilt.views, rebuilt.events, rebuilt.cursors) == (5, 4, {0: 2})
+    assert said(await side.verify()) == set()
+    assert await side.keys() == set()
+    await side.apply(event("a", 4, region="south", t=7))
+    assert (await side.verify()).equal
+
+
+async def test_views_move_on_while_they_are_verified(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows applied before each look at the live views are expected there; damage is found all the same."""
+    await side.redis.hset(KEYS.device("a"), "sum_t", "99")
+    seconds = iter(range(10, 60))
+    read_live = Verifier._read_live
+
+    async def move_first(*arguments: Any) -> Page:  # noqa: ANN401  # passed on as they are
+        second = next(seconds)
+        await side.apply(event("b", second, t=1), event(f"new{second}", second, region="east", t=1))
+        return await read_live(*arguments)
+
+    monkeypatch.setattr(Verifier, "_read_live", move_first)
+    result = await side.verify()
+    assert said(result) == {("differs", "device:stats:a", "sum_t", "1.5", "99")}
+    assert result.cursors == {0: 4}, "a page of devices and one of regions"
+
+
+async def test_nothing_to_compare_with(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views that stand still behind, or belong to another history, are not compared; the error says so."""
+    monkeypatch.setattr("projector.verify.STANDSTILL_S", 0.2)
+    await side.commit(event("a", 7, t=1))
+    with pytest.raises(Stop, match="stand still at row 2 of stream 0, with 3 committed"):
+        await side.verify()
+    await side.pool.execute("UPDATE streams SET epoch = $1", uuid4())
+    with pytest.raises(Stop, match="stream 0: epoch_changed"):
+        await side.verify()
+    assert await side.keys() == set()
+
+
+async def test_flushed_views_come_back(side: Side) -> None:
+    """Without anything in Redis and with the outbox trimmed, a rebuild makes the same views."""
+    before = {key: await side.redis.hgetall(key) for key in await side.redis.keys(b"*stats*")}
+    await side.redis.flushdb()
+    await side.pool.execute("DELETE FROM outbox")
+    assert await side.rebuilder.mend(quiet)
+    assert {key: await side.redis.hgetall(key) for key in await side.redis.keys(b"*stats*")} == before
+    assert await side.views.cursors() == {0: Cursor(2, side._epoch)}
+    reported = await side.pool.fetch("SELECT projection, n FROM projections")
+    assert [tuple(row) for row in reported] == [("redis", 2)]
+
+
+async def test_another_history(side: Side) -> None:
+    """Views of a history that PostgreSQL does not have any more give way to what it has."""
+    await side.pool.execute("DELETE FROM measurements WHERE device_id <> 'c'")
+    await side.pool.execute("DELETE FROM outbox WHERE n > 1")
+    await side.pool.execute("UPDATE streams SET epoch = $1, head = 1", uuid4())
+    await side.redis.hset(KEYS.cursor, "7", "3")  # of a stream that is not there any more
+    assert await side.rebuilder.mend(quiet)
+    assert sorted(await side.redis.keys(b"*stats*")) == [b"p*:device:stats:c", b"p*:region:stats:south"]
+    assert await side.redis.hgetall(KEYS.cursor) == {b"0": b"1"}
+    assert await side.rebuilder.mend(quiet) is None
+    side.head = 1
+    await side.apply(event("c", 9, t=1))
+    assert (await side.verify()).equal
+
+
+async def test_what_happens_meanwhile_is_counted_once(side: Side) -> None:
+    """A row that the live views got after the replica's last one, its device new, is not lost or doubled."""
+    async with open_replica("rebuild", side.redis, side.pool, keys=KEYS, now=lambda: NOW) as replica:
+        await replica.build(quiet)
+        row = event("new", 6, region="east", t=1)
+        await side.apply(row)
+        assert await side.rebuilder._put_in_place(replica, []) == 5
+    assert await side.views.cursors() == {0: Cursor(2, side._epoch)}
+    assert await side.redis.exists(KEYS.device("new"), KEYS.region("east")) == 0
+    again = await side.views.apply(Run(0, side._epoch, 3, 3, fold([row])), NOW)
+    assert again == ("applied", 3)
+    assert (await side.verify()).differences == []
+
+
+async def test_rebuild_is_invisible_until_it_is_whole(side: Side) -> None:
+    """As long as the replica is built the live views stay as they are."""
+    await side.redis.hset(KEYS.device("a"), "sum_t", "99")
+    async with open_replica("rebuild", side.redis, side.pool, keys=KEYS, now=lambda: NOW) as replica:
+        await replica.build(quiet)
+        assert await side.redis.hget(KEYS.device("a"), "sum_t") == b"99"
+        assert await side.redis.hget(replica.keys.device("a"), "sum_t") == b"1.5"
+        names = await side.pool.fetch("SELECT projection, n FROM projections")
+        assert [(row["projection"][:8], row["n"]) for row in names] == [("rebuild-", 2)]
+        with pytest.raises(AlreadyRunningError, match="another rebuild of these views is under way"):
+            await side.rebuilder.rebuild(quiet)
+
+
+async def test_lost_lock_changes_nothing(side: Side) -> None:
+    """Who was paused for so long that another took over puts nothing in place."""
+    before = await dump(side.redis)
+
+    async def steal() -> None:
+        await side.redis.set("p*:projector:lock:rebuild", "other")
+
+    stealing: list[asyncio.Task[None]] = []
+    with pytest.raises(Retry, match="lost"):
+        await side.rebuilder.rebuild(lambda _done, _of: stealing.append(asyncio.create_task(steal())))
+    assert await side.redis.get("p*:projector:lock:rebuild") == b"other"
+    await side.redis.delete("p*:projector:lock:rebuild")
+    assert await dump(side.redis) == before
+
+
+async def test_leftovers_are_removed(side: Side) -> None:
+    """What a run that died left behind goes with the next one, reports that nobody renews among it."""
+    await side.redis.hset("p*:projector:rebuild:dead:device:stats:a", "sample_count", "1")
+    await side.pool.execute(
+        """INSERT INTO projections (projection, stream, n, epoch, updated_at) VALUES
+        ('rebuild-dead', 0, 0, gen_random_uuid(), now() - interval '11 minutes'),
+        ('verify-alive', 0, 0, gen_random_uuid(), now() - interval '9 minutes')"""
+    )
+    await side.rebuilder.rebuild(quiet)
+    assert await side.keys() == set()
+    names = await side.pool.fetch("SELECT projection FROM projections ORDER BY 1")
+    assert [row["projection"] for row in names] == ["redis", "verify-alive"]
+
+
+async def dump(redis: Redis) -> dict[Any, Any]:
+    """Every key with its serialised value."""
+    return {key: await redis.dump(key) for key in await redis.keys()}
