@@ -186,11 +186,15 @@ async def _work(
         stream=stream,
         dedup_window_s=duration_s(settings.gateway.dedup_window),
         outbox_retention_s=duration_s(settings.gateway.outbox_retention),
+        retention_s=duration_s(settings.gateway.retention) if settings.gateway.retention else None,
+        dead_letters_max=settings.gateway.dead_letters_max,
+        dead_letters_max_bytes=settings.gateway.dead_letters_max_bytes,
         store=store,
         devices=devices,
         relay=relay,
         ledger=ledger,
         rejected=rejected,
+        health=health,
     )
     await unless(stop, _keep_asking(health, upkeep.housekeep))
     if stop.is_set():

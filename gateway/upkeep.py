@@ -11,7 +11,7 @@ import structlog
 
 from gateway.dead_letters import REPLAY_STREAM
 from gateway.retention import make_partitions, retire
-from runtime.lifecycle import every
+from runtime.lifecycle import every, keep_trying
 from runtime.postgres import load_queries, retryable
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.ledger import Ledger
     from gateway.relay import Relay
     from gateway.store import Store
+    from runtime.http import Health
     from runtime.logs import RateLimit
 
 log = structlog.get_logger()
@@ -51,14 +52,15 @@ class Upkeep:
         stream: int,
         dedup_window_s: float,
         outbox_retention_s: float,
-        retention_s: float | None = None,
-        dead_letters_max: int = 100_000,
-        dead_letters_max_bytes: int = 268_435_456,
+        retention_s: float | None,
+        dead_letters_max: int,
+        dead_letters_max_bytes: int,
         store: Store,
         devices: DeviceTracker,
         relay: Relay,
         ledger: Ledger,
         rejected: RateLimit,
+        health: Health,
     ) -> None:
         self._pool = pool
         self._stream = stream
@@ -72,6 +74,7 @@ class Upkeep:
         self._relay = relay
         self._ledger = ledger
         self._rejected = rejected
+        self._health = health
         self._last = ledger.line()
 
     async def run(self) -> None:
@@ -86,7 +89,16 @@ class Upkeep:
         )
         async with asyncio.TaskGroup() as tasks:
             for name, interval_s, turn in turns:
-                tasks.create_task(every(interval_s, _retried(turn), stop=stop, name=name), name=name)
+                tasks.create_task(every(interval_s, self._patiently(turn), stop=stop, name=name), name=name)
+
+    def _patiently(self, turn: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[None]]:
+        """Make a turn wait for PostgreSQL when that is away."""
+
+        async def attempt() -> None:
+            with retryable():
+                await turn()
+
+        return lambda: keep_trying("postgres", attempt, self._health)
 
     async def note_projected(self) -> bool:
         """Ask how far the projections have come; returns whether there are any."""
@@ -133,13 +145,3 @@ class Upkeep:
         lag = {f"{step}_lag_ms": round(seconds * 1000, 1) for step, seconds in self._ledger.lag_s().items()}
         unkeyed = {"unkeyed": self._ledger.unkeyed} if self._ledger.unkeyed else {}
         log.info("summary", **line, **unkeyed, **rates, **lag, unpublished_rows=self._relay.behind)
-
-
-def _retried(turn: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[None]]:
-    """Say errors of the database as the house does, so that a turn that failed for now is skipped."""
-
-    async def run() -> None:
-        with retryable():
-            await turn()
-
-    return run

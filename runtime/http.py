@@ -64,6 +64,10 @@ class Health:
         else:
             said[by] = reason
 
+    def speaker(self, component: str) -> object:
+        """Who of those that wait for a component was first, and so tells of it; None when nobody waits."""
+        return next(iter(self._reasons.get(component, ())), None)
+
     def watch(self, component: str, read: Callable[[], str | None]) -> None:
         """Ask a component for its reason whenever readiness is asked for."""
         self._watched[component] = read

@@ -95,7 +95,10 @@ async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
 
 
 class Waiting:
-    """Tells once what is being waited for, again when the reason changes, and about once a minute besides."""
+    """Tells once what is being waited for, again when the reason changes, and about once a minute besides.
+
+    When several wait for the same, the first tells.
+    """
 
     def __init__(self, what: str, health: Health, clock: Callable[[], float] = time.monotonic) -> None:
         self._what = what
@@ -110,20 +113,23 @@ class Waiting:
         now = self._clock()
         self._since = now if self._since is None else self._since
         self._health.set(self._what, reason, by=self)
+        if self._health.speaker(self._what) is not self:
+            return
         if reason != self._reason or now - self._told_at >= _REMIND_S:
             log.warning("waiting", what=self._what, reason=reason, waited_s=round(now - self._since, 1))
             self._reason, self._told_at = reason, now
 
+    def over(self) -> None:
+        """Note success; silent when nothing had failed."""
+        tells = self._health.speaker(self._what) is self
+        self.leave()
+        if tells and self._since is not None:
+            log.info("available", what=self._what, waited_s=round(self._clock() - self._since, 1))
+        self._since, self._reason = None, ""
+
     def leave(self) -> None:
         """Wait no more, whatever the outcome: what another waits for is another's to say."""
         self._health.set(self._what, None, by=self)
-
-    def over(self) -> None:
-        """Note success; silent when nothing had failed."""
-        self._health.set(self._what, None, by=self)
-        if self._since is not None:
-            log.info("available", what=self._what, waited_s=round(self._clock() - self._since, 1))
-        self._since, self._reason = None, ""
 
 
 async def every(
