@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from gateway.acks import Acks
 from gateway.batcher import BatchPolicy
+from gateway.broker_watch import BrokerWatch
 from gateway.decode import Decoder
 from gateway.decode.routes import compile_routes, refuse_own_events
 from gateway.devices import DeviceTracker
@@ -199,7 +202,8 @@ async def _work(
     await unless(stop, _keep_asking(health, upkeep.housekeep))
     if stop.is_set():
         return
-    _expose(process.registry, intake, relay)
+    watch = BrokerWatch(msgspec.structs.replace(settings.broker, client_id=f"{client_id}-watch"))
+    _expose(process.registry, intake, relay, watch)
     health.watch("broker", lambda: None if intake.status.connected else intake.status.reason)
     health.watch("events broker", lambda: None if outlet.status.connected else outlet.status.reason)
 
@@ -216,6 +220,7 @@ async def _work(
             tasks.create_task(lease.hold(), name="lease"),
             tasks.create_task(upkeep.run(), name="upkeep"),
             tasks.create_task(relay.run(), name="relay"),
+            tasks.create_task(watch.run(), name="broker-watch"),
             tasks.create_task(remember_subscriptions(), name="subscriptions"),
         ]
         log.info("gateway_started", stream=stream, filters=filters)
@@ -248,7 +253,7 @@ async def _last_words(
                 await asyncio.sleep(_LAST_WORDS_S / 20)
 
 
-def _expose(registry: CollectorRegistry, intake: Session, relay: Relay) -> None:
+def _expose(registry: CollectorRegistry, intake: Session, relay: Relay, watch: BrokerWatch) -> None:
     """Metrics that are read off the parts when somebody asks."""
     gauges = {
         "gateway_connected": ("Whether the broker is connected.", lambda: float(intake.status.connected)),
@@ -257,6 +262,10 @@ def _expose(registry: CollectorRegistry, intake: Session, relay: Relay) -> None:
         "gateway_dropped_qos0": (
             "QoS 0 messages dropped for want of room.",
             lambda: intake.status.dropped_qos0,
+        ),
+        "gateway_broker_dropped_messages": (
+            "Messages that the broker says it has dropped since its start; NaN when it does not.",
+            lambda: math.nan if watch.dropped is None else watch.dropped,
         ),
         "gateway_unpublished_rows": ("Outbox rows committed and not published.", lambda: relay.behind),
     }

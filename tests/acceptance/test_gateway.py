@@ -165,6 +165,14 @@ async def test_a_second_gateway_with_the_stream_is_refused(gateway: RunningComma
     assert await gateway.terminate() == 0
 
 
+async def test_what_the_broker_drops_is_a_metric(gateway: RunningCommand, settings: Settings) -> None:
+    """The broker's own count of messages that it acknowledged and dropped is among our metrics."""
+    told = await gateway.event("broker_drops")
+    async with httpx.AsyncClient() as client:
+        metrics = (await client.get(f"http://{settings.gateway.http}/metrics")).text
+    assert f"gateway_broker_dropped_messages {told['since_its_start']}.0" in metrics
+
+
 async def test_absent_servers_are_waited_for(run_command: Run, settings: Settings) -> None:
     """Without PostgreSQL, then without a broker, it lives, says what it waits for, and then is ready."""
     url = f"http://{settings.gateway.http}"
