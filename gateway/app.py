@@ -124,7 +124,7 @@ async def _prepare(settings: Settings, lease: Lease, health: Health) -> _Prepare
     await lease.acquire()
     pool = await keep_trying(
         "postgres",
-        lambda: open_pool(dsn, name=client_id, max_size=_WRITERS + 2, settings=SESSION_SETTINGS),
+        lambda: open_pool(dsn, name=client_id, max_size=_WRITERS + 3, settings=SESSION_SETTINGS),
         health,
     )
     rows = await _keep_asking(health, lambda: pool.fetch(queries.known_subscriptions, client_id))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -100,7 +101,7 @@ class Pipeline:
         received_at = format_time(now)
         before = len(batch)
         if not batch.chunks:
-            batch.opened_at = asyncio.get_running_loop().time()
+            batch.opened_at = time.monotonic()  # finer than the loop's clock
         for delivery in chunk.deliveries:
             batch.size_bytes += len(delivery.payload)
             for item in self._decoder.decode(delivery, now, received_at):
@@ -114,6 +115,7 @@ class Pipeline:
 
     async def _write(self) -> None:
         while (batch := await self._take_batch()) is not None:
+            self._ledger.time_events(batch.readings)
             rejections = batch.rejections
             for part in self._policy.parts(batch):
                 self._report(batch, await self._store.commit(part, rejections))
@@ -124,11 +126,10 @@ class Pipeline:
 
     async def _take_batch(self) -> Batch | None:
         """Wait until the open batch is due and take it; None when draining has left nothing."""
-        loop = asyncio.get_running_loop()
         async with self._turn:
             while True:
                 self._added.clear()
-                due_in = self._policy.due_in(self._batch, loop.time())
+                due_in = self._policy.due_in(self._batch, time.monotonic())
                 if due_in == 0 or (self._draining and due_in is not None):
                     break
                 if self._draining:
@@ -142,7 +143,7 @@ class Pipeline:
             return batch
 
     def _report(self, batch: Batch, outcomes: list[Outcome]) -> None:
-        waited_s = asyncio.get_running_loop().time() - batch.opened_at
+        waited_s = time.monotonic() - batch.opened_at
         for outcome in outcomes:
             self._ledger.settle(outcome, waited_s)
             if outcome.appended is not None:

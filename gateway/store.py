@@ -82,8 +82,15 @@ class Store:
         self._monotonic = monotonic
         self._generation = 0
 
-    async def commit(self, readings: Sequence[Reading], rejections: Sequence[Rejection]) -> list[Outcome]:
+    async def commit(
+        self, readings: Sequence[Reading], rejections: Sequence[Rejection], *, again: bool = False
+    ) -> list[Outcome]:
         """Store what a batch holds, however long PostgreSQL takes.
+
+        Args:
+            readings: to store.
+            rejections: to keep as dead letters.
+            again: whether the only reading was refused once before.
 
         Returns:
             One outcome, or several when the batch had to be bisected; together they cover every reading and
@@ -98,6 +105,8 @@ class Store:
             if not (readings and is_data_error(error)):
                 raise Stop(f"postgres refuses to store, whatever the batch holds: {error}") from error
             if len(readings) == 1:
+                if not again:  # its day's partition may just have been made
+                    return await self.commit(readings, rejections, again=True)
                 refused = transaction.reject(readings[0], "refused_by_database", str(error))
                 return await self.commit([], [*rejections, refused])
         half = len(readings) // 2

@@ -39,7 +39,10 @@ FROM (
         ('message_keys_1', 'SELECT INSERT TRUNCATE'),
         ('dedup', 'SELECT UPDATE'),
         ('devices', 'SELECT INSERT UPDATE'),
-        ('dead_letters', 'SELECT INSERT UPDATE'),
+        ('dead_letters', 'SELECT INSERT UPDATE DELETE'),
+        ('dead_letter_totals', 'SELECT UPDATE'),
+        ('dead_letter_changes', 'SELECT INSERT DELETE'),
+        ('retired_statistics', 'SELECT INSERT UPDATE'),
         ('subscriptions', 'SELECT INSERT UPDATE DELETE'),
         ('projections', 'SELECT')
 ) AS needed (name, rights);

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+import httpx
 import pytest
 from redis.asyncio import Redis
 
@@ -125,6 +127,32 @@ async def test_a_replay_killed_half_way(
     assert counts == ["121", "120", "120", "120", "120"]
     assert await projector.terminate() == 0
     assert await gateway.terminate() == 0
+
+
+async def test_a_running_gateway_keeps_the_bounds_and_tells_lag(
+    gateway: RunningCommand, run_command: Run, settings: Settings, broker_port: int, topic_prefix: str
+) -> None:
+    """It removes the oldest letters beyond the bound, counts them, and measures every step of the path."""
+    topic = f"{topic_prefix}/a1/telemetry"
+    await publish(broker_port, [(topic, b"rubbish-%d" % i) for i in range(5)])
+    await gateway.event("message_rejected", skip=4)
+    assert await gateway.terminate() == 0
+    again = await run_command("gateway", "run", EDGE_GATEWAY_DEAD_LETTERS_MAX="2")
+    assert (await again.event("dead_letters_evicted"))["letters"] == 3
+    await again.event("connected", client_id=settings.broker.client_id)
+    ts = (datetime.now(UTC) - timedelta(seconds=5)).isoformat()
+    await publish(broker_port, [(topic, message("1", x=1, ts=ts))])
+    summary = await again.event("summary", committed=1)
+    assert 5000 < summary["event_lag_ms"] < 15_000
+    assert 0 < summary["committed_lag_ms"] < 5000
+    assert 0 < summary["published_lag_ms"] < 5000
+    assert "unkeyed" not in summary
+    async with httpx.AsyncClient(base_url=f"http://{settings.gateway.http}") as client:
+        metrics = (await client.get("/metrics")).text
+    assert "gateway_dead_letters_evicted_total 3.0" in metrics
+    assert 'gateway_lag_seconds{step="event"}' in metrics
+    assert "gateway_event_lag_seconds_count 1.0" in metrics
+    assert await again.terminate() == 0
 
 
 @pytest.mark.parametrize(
