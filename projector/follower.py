@@ -31,6 +31,7 @@ from projector.halts import MENDED_BY_REBUILD, mismatch, missing_rows
 from projector.views import Cursor, Run
 from runtime import faults
 from runtime.errors import Reject, Retry
+from runtime.lifecycle import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +84,7 @@ class Follower:
         self._views = views
         self._outbox = outbox
         self._health = health
+        self._applying = Waiting("redis", health)
         self._meters = meters.of(stream)
         self._now = now
         self._backlog = Backlog(BACKLOG_EVENTS)
@@ -174,9 +176,10 @@ class Follower:
             with self._meters.apply_seconds.time():
                 outcome = await self._views.apply(run, self._now())
         except Retry as error:
-            self._health.set("redis", error.reason)
+            self._applying.failed(error.reason)
             self.unavailable = True
             return
+        self._applying.over()
         faults.point("after_apply")
         self._settle(outcome, rows)
         if self._backlog.events < RUN_EVENTS and self._due <= outcome.cursor:

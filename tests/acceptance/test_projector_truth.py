@@ -16,6 +16,7 @@ from tests.support.devices import publish
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from runtime.settings import Settings
     from tests.support.commands import RunningCommand
 
     RunCommand = Callable[..., Awaitable[RunningCommand]]
@@ -137,3 +138,40 @@ async def test_two_projectors_and_a_rebuild_count_once(
     assert sum(int(count or 0) for count in counted) == stored > 0
     for projector in (first, second):
         assert await projector.terminate() == 0
+
+
+async def test_a_stream_that_the_database_does_not_have(
+    run_command: Callable[..., Awaitable[RunningCommand]], redis_url: str
+) -> None:
+    """Redis of another database: the projector rebuilds the views instead of reporting what is not there."""
+    async with Redis.from_url(redis_url, decode_responses=True) as redis:
+        await redis.hset("projector:cursor", "7", "5")
+        await redis.hset("projector:epoch", "7", "00000000-0000-4000-8000-000000000000")
+        projector = await run_command("projector", "run")
+        await projector.event("rebuild_finished")
+        assert await redis.hgetall("projector:cursor") == {}
+    assert await projector.terminate() == 0, "\n".join(projector.output)
+
+
+async def test_a_foreign_value_is_named(
+    run_command: Callable[..., Awaitable[RunningCommand]],
+    settings: Settings,
+    redis_url: str,
+    broker_port: int,
+    topic_prefix: str,
+) -> None:
+    """What keeps the views from being written is in the log, with its key, and the wait ends with it."""
+    gateway = await run_command("gateway", "run")
+    await gateway.event("connected", client_id=settings.broker.client_id)
+    projector = await run_command("projector", "run", "--log-level", "debug")
+    await projector.event("connected")
+    async with Redis.from_url(redis_url, decode_responses=True) as redis:
+        await redis.set("device:stats:z2", "mine")
+        await publish(broker_port, [(f"{topic_prefix}/z2/telemetry", b'{"id":"1","x":1}')])
+        waiting = await projector.event("waiting", what="redis")
+        assert "device:stats:z2" in waiting["reason"]
+        await redis.delete("device:stats:z2")
+        await projector.event("run_applied")
+        await projector.event("available", what="redis")
+    assert await projector.terminate() == 0
+    assert await gateway.terminate() == 0
