@@ -72,6 +72,7 @@ async def keep_trying(what: str, attempt: Callable[[], Awaitable[T]], health: He
                 await asyncio.sleep(backoff.next_s())
             else:
                 waiting.over()
+                raise_if_cancelled()
                 return result
     finally:
         waiting.leave()
@@ -92,6 +93,17 @@ async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
         stopped.cancel()
         task.cancel()
         await asyncio.wait({task, stopped})
+
+
+def raise_if_cancelled() -> None:
+    """Raise the cancellation of the running task that somebody below has swallowed.
+
+    Raises:
+        asyncio.CancelledError: the task has been cancelled and still runs.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 class Waiting:

@@ -2,10 +2,14 @@
 
 The library's own retries are off: a caller that waits says so (`keep_trying`), and one that must not repeat a
 call decides for itself.
+
+A call that is cancelled in the very moment of its answer returns the answer and forgets the cancellation. Who
+loops over calls would then never end, so the client here looks after each.
 """
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlsplit
 
 import redis.asyncio
@@ -14,6 +18,7 @@ from redis.asyncio.retry import Retry as NoRetry
 from redis.backoff import NoBackoff
 
 from runtime.errors import ConfigurationError, Retry
+from runtime.lifecycle import raise_if_cancelled
 from runtime.logs import mask
 
 _TIMEOUT_S = 5.0
@@ -33,6 +38,16 @@ _RETRY = (
 _RETRY_CODES = ("NOAUTH", "WRONGPASS", "MISCONF", "BUSY", "NOREPLICAS", "LOADING", "MASTERDOWN")
 
 
+class _Client(redis.asyncio.Redis):
+    """Redis, without losing a cancellation."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  # the library's signature
+        """Send a command and return its answer, unless the task has been cancelled meanwhile."""
+        answer = await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # ships it untyped
+        raise_if_cancelled()
+        return answer
+
+
 def open_redis(url: str) -> redis.asyncio.Redis:
     """Make a client; it connects at its first command. Replies are bytes.
 
@@ -44,7 +59,7 @@ def open_redis(url: str) -> redis.asyncio.Redis:
         database = urlsplit(url).path.strip("/")
         if not url.startswith("unix://") and database and not database.isdecimal():
             raise ConfigurationError(advice)
-        return redis.asyncio.Redis.from_url(
+        return _Client.from_url(
             url,
             decode_responses=False,
             socket_timeout=_TIMEOUT_S,
