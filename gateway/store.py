@@ -42,9 +42,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 queries = load_queries("gateway")
 
-# Settings of the pool's connections: the planner must look keys up one by one even while its statistics say
-# that their table is still small.
+# Settings of the pool's connections. The planner must look keys up one by one even while its statistics say
+# that their table is still small. A gateway frozen in a transaction must not keep its locks from others.
 SESSION_SETTINGS = {
+    "idle_in_transaction_session_timeout": "10s",
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
@@ -151,8 +152,8 @@ class Store:
         sightings: list[DeviceSighting] = []
         generation = self._generation
         begun = connection.transaction()
-        await begun.start()
         try:
+            await begun.start()
             new, duplicates, conflicts = await transaction.claim(connection, generation, readings)
             if new:
                 await transaction.insert_measurements(connection, new)

@@ -2,13 +2,15 @@
 
 Soft stop, then hard. The first SIGTERM or SIGINT sets the event that the work watches: it stops intake,
 drains, commits, acks and returns. A second signal, or the deadline that the first one started, cancels the
-work. What was not acked by then is delivered again by the broker, so a hard stop costs time and never data;
-it is still an exit code of 1, because the work did not end as it should.
+work, and what does not let itself be cancelled ends with the process three seconds later. What was not acked
+by then is delivered again by the broker, so a hard stop costs time and never data; it is still an exit code
+of 1, because the work did not end as it should.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,6 +33,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BACKOFF_INITIAL_S = 0.2
 _BACKOFF_MAX_S = 15.0
 _REMIND_S = 60.0
+_LAST_RESORT_S = 3.0
 
 log = structlog.get_logger()
 
@@ -187,6 +190,7 @@ async def _supervise(main: Callable[[asyncio.Event], Awaitable[None]], shutdown_
         cut_short = True
         log.warning("stopping_hard", reason=why)
         work.cancel()
+        loop.call_later(_LAST_RESORT_S, _leave_at_once)
 
     def on_signal(received: signal.Signals) -> None:
         nonlocal signals
@@ -213,6 +217,12 @@ async def _supervise(main: Callable[[asyncio.Event], Awaitable[None]], shutdown_
         for each in SIGNALS:
             loop.remove_signal_handler(each)
     return 1 if cut_short else 0
+
+
+def _leave_at_once() -> None:
+    """End the process although its work does not: it waits for a server that does not answer."""
+    log.error("stopping_forced", after_s=_LAST_RESORT_S)
+    os._exit(1)
 
 
 def _exit_code(error: Exception) -> int:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _CONNECT_TIMEOUT_S = 10.0
 _COMMAND_TIMEOUT_S = 30.0
+_RELEASE_TIMEOUT_S = 2.0
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 """A connection that a pool lent out."""
@@ -123,7 +124,7 @@ async def lent(pool: asyncpg.Pool[asyncpg.Record]) -> AsyncIterator[Connection]:
         yield connection
     finally:
         with contextlib.suppress(*ERRORS):
-            await pool.release(connection)
+            await pool.release(connection, timeout=_RELEASE_TIMEOUT_S)
 
 
 def as_retry(error: BaseException) -> Retry | None:

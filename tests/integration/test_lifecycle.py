@@ -84,3 +84,14 @@ async def test_the_deadline_cancels() -> None:
     code, logged = await program.end()
     assert code == 1
     assert '"reason":"not done 0.05 s after the first signal"' in logged
+
+
+async def test_work_that_cannot_be_cancelled_ends_with_the_process() -> None:
+    """What waits for ever, whatever it is told, does not keep the process: exit code 1 a moment later."""
+    never = "await asyncio.Event().wait()"
+    for_ever = f"{never}\n    except asyncio.CancelledError:\n        {never}"
+    program = await Program.start(for_ever, 0.1)
+    program.signal(signal.SIGTERM)
+    code, logged = await program.end()
+    assert code == 1
+    assert '"event":"stopping_forced"' in logged
