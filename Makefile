@@ -4,12 +4,14 @@ PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 4
 SECONDS ?=
+MINUTES ?= 20
+SEED ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UV := .make/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test check fmt schema lock clean
+.PHONY: help setup servers demo test faults soak check fmt schema lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +33,12 @@ demo: setup ## everything at once, live; SECONDS=20 ends it by itself
 
 test: setup servers ## every test, on real servers; JOBS=4 at a time
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
+
+faults: setup servers ## every fault scenario; SEED=n plays one again
+	FAULTS=all $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest tests/faults --durations=0
+
+soak: setup servers ## random faults for MINUTES=20, then the accounting
+	$(if $(SEED),SEED=$(SEED)) $(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
 
 check: setup ## linters, formatting, types and layers
 	$(BIN)/ruff check --no-fix
