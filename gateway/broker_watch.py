@@ -27,7 +27,7 @@ class BrokerWatch:
     """Follows the broker's count of dropped messages.
 
     Attributes:
-        dropped: since the broker started; None while it has not said.
+        dropped: since the broker started; None while it has not said, as mosquitto does before the first.
     """
 
     def __init__(self, broker: Broker) -> None:
@@ -35,14 +35,14 @@ class BrokerWatch:
         self.dropped: int | None = None
 
     async def run(self) -> None:
-        """Listen until cancelled; ends by itself with a broker that does not tell."""
+        """Listen until cancelled; ends by itself with a broker that does not let us."""
         options = options_from(self._broker, subscriptions=[Subscription(_TOPIC, 0)], clean_start=True)
         async with MqttSession(options) as session:
             try:
                 async with asyncio.timeout(_PATIENCE_S):
-                    self._note((await session.receive()).deliveries[-1].payload)
+                    await session.connected()
             except TimeoutError:
-                log.info("broker_drops_unknown", topic=_TOPIC)
+                log.info("broker_drops_unknown", topic=_TOPIC, reason=session.status.reason)
                 return
             while True:
                 self._note((await session.receive()).deliveries[-1].payload)
@@ -50,8 +50,8 @@ class BrokerWatch:
     def _note(self, payload: bytes) -> None:
         if not payload.isdigit():
             return
-        dropped = int(payload)
-        log.debug("broker_drops", since_its_start=dropped)
-        if self.dropped is not None and dropped > self.dropped:
-            log.warning("broker_dropped_messages", dropped=dropped - self.dropped, since_its_start=dropped)
-        self.dropped = dropped
+        before, self.dropped = self.dropped or 0, int(payload)
+        if self.dropped > before:
+            log.warning(
+                "broker_dropped_messages", dropped=self.dropped - before, since_its_start=self.dropped
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,15 @@ import asyncpg
 import httpx
 import pytest
 
+from deploy.local import servers
+from deploy.local.servers import MOSQUITTO_CONF
 from deploy.local.services import LocalServices
 from tests.support.devices import publish
 from tests.unit.test_decode import REJECTED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from runtime.settings import Settings
     from tests.support.commands import RunningCommand
@@ -167,12 +171,27 @@ async def test_a_second_gateway_with_the_stream_is_refused(gateway: RunningComma
     assert await gateway.terminate() == 0
 
 
-async def test_what_the_broker_drops_is_a_metric(gateway: RunningCommand, settings: Settings) -> None:
-    """The broker's own count of messages that it acknowledged and dropped is among our metrics."""
-    told = await gateway.event("broker_drops")
-    async with httpx.AsyncClient() as client:
+async def test_what_the_broker_drops_is_a_metric(
+    run_command: Run, settings: Settings, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker with too small a queue acknowledges and drops; its own count of that is told and a metric."""
+    small = re.sub(
+        r"(?m)^max_(inflight|queued)_messages .*", r"max_\1_messages 1", MOSQUITTO_CONF.read_text()
+    )
+    (tmp_path / "small.conf").write_text(small.replace("sys_interval 5", "sys_interval 1"))
+    monkeypatch.setattr(servers, "MOSQUITTO_CONF", tmp_path / "small.conf")
+    async with LocalServices(["mosquitto"], environ={}) as own, httpx.AsyncClient() as client:
+        port = {"EDGE_BROKER_PORT": str(own.mqtt_port), "EDGE_BROKER_RECEIVE_MAXIMUM": "1"}
+        gateway = await run_command("gateway", "run", **port)
+        for client_id in (settings.broker.client_id, f"{settings.broker.client_id}-watch"):
+            await gateway.event("connected", client_id=client_id)
+        gateway.signal(signal.SIGSTOP)
+        await publish(own.mqtt_port, [(f"{topic_prefix}/a/telemetry", good(str(i))) for i in range(50)])
+        gateway.signal(signal.SIGCONT)
+        told = await gateway.event("broker_dropped_messages")
         metrics = (await client.get(f"http://{settings.gateway.http}/metrics")).text
-    assert f"gateway_broker_dropped_messages {told['since_its_start']}.0" in metrics
+        assert f"gateway_broker_dropped_messages {told['since_its_start']}.0" in metrics
+        assert await gateway.terminate() == 0
 
 
 async def test_absent_servers_are_waited_for(run_command: Run, settings: Settings) -> None:

@@ -123,16 +123,15 @@ async def test_slow(open_site: OpenSite) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of a few megabytes."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=12m,mode=0777", "faults", str(folder)]
+def small_disk(site: Site) -> Iterator[Path]:
+    """A file system of a few megabytes that belongs to PostgreSQL's account."""
+    folder = site.services.place.make_folder("small")
+    owner = folder.stat()
+    size = f"size=12m,mode=0700,uid={owner.st_uid},gid={owner.st_gid}"
+    mount = ["mount", "-t", "tmpfs", "-o", size, "faults", str(folder)]
     mounted = subprocess.run(mount, check=False, capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"a small tmpfs cannot be mounted here: {mounted.stderr.strip()}")
-    for parent in folder.parents[:3]:
-        parent.chmod(0o755)
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
 
@@ -149,10 +148,7 @@ def fill(folder: Path) -> Path:
 @pytest.mark.full
 async def test_disk_full(small_disk: Path, site: Site) -> None:
     """The disk of the tables is full: the gateway waits, loses nothing, and goes on when there is room."""
-    space = small_disk / "space"
-    space.mkdir()
-    shutil.chown(space, "postgres", "postgres")
-    await site.sql(f"CREATE TABLESPACE small LOCATION '{space}'")
+    await site.sql(f"CREATE TABLESPACE small LOCATION '{small_disk}'")
     await site.sql("ALTER DATABASE postgres SET default_tablespace = small")
     gateway, _ = await site.start_both()
     async with site.fleet().load(1000):
