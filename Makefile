@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 UV := .make/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test faults soak check fmt schema lock clean
+.PHONY: help setup servers demo test faults soak bench check fmt schema lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ faults: setup servers ## every fault scenario; SEED=n plays one again
 
 soak: setup servers ## random faults for MINUTES=20, then the accounting
 	$(if $(SEED),SEED=$(SEED)) $(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
+
+bench: setup servers ## the flood: messages a second, CPU a message
+	$(BIN)/python -m bench.ingest
 
 check: setup ## linters, formatting, types and layers
 	$(BIN)/ruff check --no-fix

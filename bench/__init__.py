@@ -1,0 +1,1 @@
+"""Benchmarks: real servers, real processes, nothing timed in a test."""
