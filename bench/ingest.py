@@ -1,7 +1,7 @@
 """The flood: as many QoS 1 messages as go in, from a device to the row and to Redis.
 
-`make bench`. Servers, gateway, projector and devices share the machine, so a figure means something only beside
-the CPU per message of each; all are medians of the rounds. Messages are made before the clock starts.
+`make bench`. Servers, gateway, projector and devices share the machine, so a figure means something only
+beside the CPU per message of each; all are medians of the rounds. Messages are made before the clock starts.
 """
 
 from __future__ import annotations
