@@ -132,7 +132,9 @@ class Store:
             try:
                 with retryable():
                     async with lent(self._pool) as connection:
-                        if unanswered and await self._took_effect(connection, unanswered[-1]):
+                        if unanswered and await transaction.took_effect(
+                            connection, unanswered[-1].transaction_id
+                        ):
                             return unanswered[-1]
                         unanswered.clear()
                         return await self._transact(connection, readings, rejections)
@@ -179,23 +181,6 @@ class Store:
             raise _Unanswered(f"COMMIT got no answer: {error}", outcome) from error
         faults.point("after_commit")
         return outcome
-
-    async def _took_effect(self, connection: Connection, lost: Outcome) -> bool:
-        """Whether a transaction whose COMMIT got no answer did commit.
-
-        Raises:
-            Retry: the server is still at it.
-        """
-        if not lost.transaction_id:
-            return False
-        try:
-            fate = await connection.fetchval(queries.transaction_outcome, lost.transaction_id)
-        except asyncpg.DataError:  # an id from the future: another, older database answers now
-            fate = None
-        log.info("commit_resolved", outcome=fate or "forgotten")
-        if fate == "in progress":
-            raise Retry("postgres", "a commit that got no answer is still in progress")
-        return bool(fate == "committed")
 
     async def _refresh(self) -> None:
         """Learn why an append was refused.

@@ -10,8 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import asyncpg
+import structlog
+
 from contract.events import encode_events
 from gateway.decode import Reading, Rejection
+from runtime.errors import Retry
 from runtime.postgres import load_queries
 
 if TYPE_CHECKING:
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from gateway.devices import DeviceSighting
     from runtime.postgres import Connection
 
+log = structlog.get_logger()
 queries = load_queries("gateway")
 
 _COLUMNS = ("ts", "device_id", "message_key", "region", "metrics", "received_at")
@@ -173,6 +178,24 @@ async def append(
     if row is None:
         raise AppendRefused
     return Appended(row["n"], len(readings), payload, row["created_at"]), row["transaction_id"]
+
+
+async def took_effect(connection: Connection, transaction_id: str) -> bool:
+    """Whether a transaction whose COMMIT got no answer did commit; False when the server has forgotten it.
+
+    Raises:
+        Retry: the server is still at it.
+    """
+    if not transaction_id:
+        return False
+    try:
+        fate = await connection.fetchval(queries.transaction_outcome, transaction_id)
+    except asyncpg.DataError:  # an id from the future: another, older database answers now
+        fate = None
+    log.info("commit_resolved", outcome=fate or "forgotten")
+    if fate == "in progress":
+        raise Retry("postgres", "a commit that got no answer is still in progress")
+    return bool(fate == "committed")
 
 
 def reject(reading: Reading, reason: str, error: str) -> Rejection:

@@ -26,7 +26,7 @@ from gateway.dead_letters.verdicts import Kept, Verdicts, decode, judge
 from gateway.decode import Rejection
 from gateway.devices import DeviceTracker
 from gateway.transaction import AppendRefused, Position
-from runtime.errors import Retry, Stop
+from runtime.errors import Stop
 from runtime.lifecycle import keep_trying
 from runtime.postgres import is_data_error, lent, load_queries, retryable
 
@@ -133,7 +133,9 @@ class Replay:
         async def attempt() -> Page | None:
             with retryable():
                 async with lent(self._pool) as connection:
-                    if unanswered and await self._took_effect(connection, unanswered[-1]):
+                    if unanswered and await transaction.took_effect(
+                        connection, unanswered[-1].transaction_id
+                    ):
                         return unanswered[-1]
                     unanswered.clear()
                     begun = connection.transaction()
@@ -195,22 +197,6 @@ class Replay:
 
         await keep_trying("postgres", mark, self._health)
         return page
-
-    async def _took_effect(self, connection: Connection, page: Page) -> bool:
-        """Whether a page whose COMMIT got no answer did commit.
-
-        Raises:
-            Retry: the server is still at it.
-        """
-        if not page.transaction_id:
-            return False
-        try:
-            fate = await connection.fetchval(queries.transaction_outcome, page.transaction_id)
-        except asyncpg.DataError:  # an id from the future: another, older database answers now
-            return False
-        if fate == "in progress":
-            raise Retry("postgres", "a commit that got no answer is still in progress")
-        return bool(fate == "committed")
 
     async def _refresh(self) -> None:
         """Learn why an append was refused.
