@@ -21,6 +21,7 @@ from deploy.local.children import Children
 from deploy.local.figures import Figures, is_ready, read_figures
 from deploy.local.server import free_port
 from deploy.local.services import LocalServices
+from runtime import logs
 from runtime.mqtt import Message, MqttSession, SessionOptions
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    logs.configure("json", "warning")
     rounds = asyncio.run(run(options.messages, options.devices, options.rounds))
     committed = statistics.median(options.messages / each.committed_s for each in rounds)
     projected = statistics.median(options.messages / each.projected_s for each in rounds)
