@@ -23,7 +23,7 @@ from projector import cli
 from runtime.mqtt import Message, MqttSession, options_from
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
     from runtime.settings import Settings
     from tests.support.commands import RunningCommand
@@ -221,6 +221,17 @@ async def test_flushed_redis_is_filled_again(
     assert await total(redis) == (2, 3.0)
 
 
+async def first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Wait for the first of several signals, and no longer for the others."""
+    tasks = [asyncio.create_task(each) for each in waits]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
 @pytest.mark.parametrize("cause", ["cursor_missing", "cursor_too_old", "cursor_beyond_head", "epoch_changed"])
 async def test_rebuilds_what_it_cannot_follow(
     run_command: RunCommand, writer: WriteSide, redis: Redis, http: httpx.AsyncClient, cause: str
@@ -236,17 +247,13 @@ async def test_rebuilds_what_it_cannot_follow(
         await redis.hset("device:stats:old", "sample_count", "7")
     await writer.database.execute("DELETE FROM outbox WHERE n < 3")
     both = [await start(run_command, **each) for each in ({}, {"EDGE_PROJECTOR_HTTP": "127.0.0.1:0"})]
-    for projector in both:
-        await projector.event("projection_halted", reason=cause)
-        await projector.event("projection_resumed")
+    await first(*(projector.event("projection_halted", reason=cause) for projector in both))
+    await first(*(projector.event("rebuild_finished") for projector in both))
     await ready(http, None)
     assert await total(redis) == (4, 10.0)
     assert await redis.keys("device:*") == [b"device:stats:d"]
     await writer.append(5, 5)
-    await asyncio.wait(
-        [asyncio.create_task(applied(projector, 5)) for projector in both],
-        return_when=asyncio.FIRST_COMPLETED,
-    )
+    await first(*(applied(projector, 5) for projector in both))
     assert await total(redis) == (5, 15.0)
     for projector in both:
         assert await projector.terminate() == 0
@@ -285,10 +292,7 @@ async def test_two_projectors_count_once(run_command: RunCommand, writer: WriteS
     for n in range(2, 30):
         await writer.append(n, n)
         await writer.publish(n, n)
-    finished = [asyncio.create_task(applied(projector, 29)) for projector in both]
-    await asyncio.wait(finished, return_when=asyncio.FIRST_COMPLETED)
-    for task in finished:
-        task.cancel()
+    await first(*(applied(projector, 29) for projector in both))
     assert await total(redis) == (29, float(sum(range(1, 30))))
     for projector in both:
         assert await projector.terminate() == 0
