@@ -30,11 +30,11 @@ main.add_command(dead_letters)
 @with_settings
 def run(settings: Settings) -> int:
     """Take messages from the broker until stopped (SIGTERM or Ctrl-C; twice to leave at once)."""
-    import structlog  # noqa: PLC0415  # see the module's docstring
+    import structlog
 
-    from gateway import app  # noqa: PLC0415
-    from runtime.lifecycle import run_until_stopped  # noqa: PLC0415
-    from runtime.settings import duration_s  # noqa: PLC0415
+    from gateway import app
+    from runtime.lifecycle import run_until_stopped
+    from runtime.settings import duration_s
 
     def report(ledger: Ledger) -> None:
         line = ledger.line()
@@ -51,7 +51,7 @@ def run(settings: Settings) -> int:
 @with_settings
 def migrate(settings: Settings) -> None:
     """Bring the database's schema to this version."""
-    from gateway.migrate import migrate as apply  # noqa: PLC0415
+    from gateway.migrate import migrate as apply
 
     applied = asyncio.run(apply(settings.postgres.dsn))
     click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
@@ -61,8 +61,8 @@ def migrate(settings: Settings) -> None:
 @with_settings
 def check(settings: Settings) -> int:
     """Try the broker, PostgreSQL and Redis, and say what works and what to do about what does not."""
-    from gateway.check import check as examine  # noqa: PLC0415
-    from gateway.check import render  # noqa: PLC0415
+    from gateway.check import check as examine
+    from gateway.check import render
 
     report = asyncio.run(examine(settings))
     click.echo(render(report))

@@ -26,9 +26,9 @@ def main() -> None:
 @with_settings
 def run(settings: Settings) -> int:
     """Keep the views up to date and answer queries until stopped (SIGTERM or Ctrl-C; twice: at once)."""
-    from projector import app  # noqa: PLC0415  # see the module's docstring
-    from runtime.lifecycle import run_until_stopped  # noqa: PLC0415
-    from runtime.settings import duration_s  # noqa: PLC0415
+    from projector import app
+    from runtime.lifecycle import run_until_stopped
+    from runtime.settings import duration_s
 
     async def work(stop: asyncio.Event) -> None:
         await app.run(settings, stop)
@@ -47,7 +47,7 @@ def verify(settings: Settings, *, limit: int, as_json: bool) -> int:
 
     Sums may differ by 1e-9; everything else is compared exactly.
     """
-    from projector import app, report  # noqa: PLC0415  # see the module's docstring
+    from projector import app, report
 
     async def work(bars: Bars) -> tuple[str, int]:
         result = await app.verify(
@@ -63,7 +63,7 @@ def verify(settings: Settings, *, limit: int, as_json: bool) -> int:
 @with_settings
 def rebuild(settings: Settings, *, as_json: bool) -> int:
     """Make the views anew from PostgreSQL, while everything runs: readers see the old ones until then."""
-    from projector import app, report  # noqa: PLC0415  # see the module's docstring
+    from projector import app, report
 
     async def work(bars: Bars) -> tuple[str, int]:
         result = await app.rebuild(settings, progress=bars("folding events"))
@@ -74,9 +74,9 @@ def rebuild(settings: Settings, *, as_json: bool) -> int:
 
 def _run_once(settings: Settings, work: Callable[[Bars], Coroutine[Any, Any, tuple[str, int]]]) -> int:
     """Run what ends by itself with a text and an exit code; stopped before that, it exits with 1."""
-    from projector.report import progress_bars  # noqa: PLC0415  # see the module's docstring
-    from runtime.lifecycle import run_until_stopped, unless  # noqa: PLC0415
-    from runtime.settings import duration_s  # noqa: PLC0415
+    from projector.report import progress_bars
+    from runtime.lifecycle import run_until_stopped, unless
+    from runtime.settings import duration_s
 
     results: list[tuple[str, int]] = []
 

@@ -68,9 +68,9 @@ def dead_letters() -> None:
 @with_settings
 def list_command(settings: Settings, /, *, limit: int, as_json: bool, **filters: Any) -> None:  # noqa: ANN401  # the fields of Selection
     """List dead letters, the newest first."""
-    from rich.console import Console  # noqa: PLC0415  # see the module's docstring
+    from rich.console import Console
 
-    from gateway.dead_letters import letters, render  # noqa: PLC0415
+    from gateway.dead_letters import letters, render
 
     async def read() -> list[letters.Letter]:
         async with letters.database(settings.postgres.dsn) as pool:
@@ -94,7 +94,7 @@ def list_command(settings: Settings, /, *, limit: int, as_json: bool, **filters:
 @with_settings
 def show_command(settings: Settings, /, *, letter_id: int, raw: bool, as_json: bool) -> None:
     """Show one dead letter with its payload."""
-    from gateway.dead_letters import letters, render  # noqa: PLC0415
+    from gateway.dead_letters import letters, render
 
     async def read() -> tuple[letters.Letter, bytes]:
         async with letters.database(settings.postgres.dsn) as pool:
@@ -130,11 +130,11 @@ def replay_command(
 
     What still fails stays, with what stands in its way now. Exits with 1 when something does.
     """
-    from gateway.dead_letters import render  # noqa: PLC0415
-    from gateway.dead_letters.progress import progress_bar  # noqa: PLC0415
-    from gateway.dead_letters.run import replay  # noqa: PLC0415
-    from runtime.lifecycle import run_until_stopped  # noqa: PLC0415
-    from runtime.settings import duration_s  # noqa: PLC0415
+    from gateway.dead_letters import render
+    from gateway.dead_letters.progress import progress_bar
+    from gateway.dead_letters.run import replay
+    from runtime.lifecycle import run_until_stopped
+    from runtime.settings import duration_s
 
     tallies: list[Tally] = []
 

@@ -73,13 +73,13 @@ def simulate_command(
     Messages are in the default device form, with diurnal values; some are repeated, spoiled or late. Exits
     with 1 when a message was not acknowledged.
     """
-    from rich.console import Console  # noqa: PLC0415  # see the module's docstring
+    from rich.console import Console
 
-    from gateway.simulate.devices import Shares  # noqa: PLC0415
-    from gateway.simulate.publisher import DRAIN_S  # noqa: PLC0415
-    from gateway.simulate.simulation import Options, simulate  # noqa: PLC0415
-    from gateway.simulate.summary import encode, render  # noqa: PLC0415
-    from runtime.lifecycle import run_until_stopped  # noqa: PLC0415
+    from gateway.simulate.devices import Shares
+    from gateway.simulate.publisher import DRAIN_S
+    from gateway.simulate.simulation import Options, simulate
+    from gateway.simulate.summary import encode, render
+    from runtime.lifecycle import run_until_stopped
 
     try:
         shares = Shares(duplicates=duplicates, garbage=garbage, late=late, arrays=arrays)
