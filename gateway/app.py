@@ -11,7 +11,7 @@ import contextlib
 import math
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import structlog
@@ -35,19 +35,17 @@ from runtime.http import Health, create_app, health_routes, serve
 from runtime.lifecycle import keep_trying, unless
 from runtime.logs import RateLimit
 from runtime.mqtt import MqttSession, Subscription, options_from
-from runtime.postgres import load_queries, open_pool, retryable
+from runtime.postgres import keep_asking, load_queries, open_pool, retryable
 from runtime.settings import duration_s
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     import asyncpg
 
     from gateway.decode.routes import CompiledRoute
     from runtime.mqtt import Session
     from runtime.settings import Settings
-
-T = TypeVar("T")
 
 log = structlog.get_logger()
 queries = load_queries("gateway")
@@ -127,7 +125,7 @@ async def _prepare(settings: Settings, lease: Lease, health: Health) -> _Prepare
         lambda: open_pool(dsn, name=client_id, max_size=_WRITERS + 3, settings=SESSION_SETTINGS),
         health,
     )
-    rows = await _keep_asking(health, lambda: pool.fetch(queries.known_subscriptions, client_id))
+    rows = await keep_asking(lambda: pool.fetch(queries.known_subscriptions, client_id), health)
     health.set("gateway", None)
     return _Prepared(pool, [Subscription(row["topic_filter"], row["qos"]) for row in rows])
 
@@ -199,7 +197,7 @@ async def _work(
         rejected=rejected,
         health=health,
     )
-    await unless(stop, _keep_asking(health, upkeep.housekeep))
+    await unless(stop, keep_asking(upkeep.housekeep, health))
     if stop.is_set():
         return
     watch = BrokerWatch(msgspec.structs.replace(settings.broker, client_id=f"{client_id}-watch"))
@@ -210,8 +208,8 @@ async def _work(
     async def remember_subscriptions() -> None:
         await intake.connected()
         qos = [route.route.qos for route in routes]
-        await _keep_asking(
-            health, lambda: pool.execute(queries.remember_subscriptions, client_id, filters, qos)
+        await keep_asking(
+            lambda: pool.execute(queries.remember_subscriptions, client_id, filters, qos), health
         )
         log.debug("subscriptions_remembered", filters=filters)
 
@@ -229,16 +227,6 @@ async def _work(
         for task in beside:
             task.cancel()
     rejected.close()
-
-
-async def _keep_asking(health: Health, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Ask PostgreSQL for as long as it is away."""
-
-    async def attempt() -> T:
-        with retryable():
-            return await ask()
-
-    return await keep_trying("postgres", attempt, health)
 
 
 async def _last_words(

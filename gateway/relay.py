@@ -18,9 +18,8 @@ from contract.events import wrap
 from contract.topics import stream_topic
 from runtime import faults
 from runtime.errors import Reject
-from runtime.lifecycle import keep_trying
 from runtime.mqtt import Disconnected, Message
-from runtime.postgres import load_queries, retryable
+from runtime.postgres import keep_asking, load_queries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,11 +141,10 @@ class Relay:
         return []
 
     async def _read(self) -> list[_Row]:
-        async def ask() -> list[asyncpg.Record]:
-            with retryable():
-                return await self._pool.fetch(queries.read_outbox, self._lease.stream, self._next, _PAGE_ROWS)
-
-        records = await keep_trying("postgres", ask, self._health)
+        records = await keep_asking(
+            lambda: self._pool.fetch(queries.read_outbox, self._lease.stream, self._next, _PAGE_ROWS),
+            self._health,
+        )
         if not records or records[0]["n"] != self._next:
             oldest = records[0]["n"] if records else self._head + 1
             log.warning(

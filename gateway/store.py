@@ -26,7 +26,7 @@ from gateway.transaction import AppendRefused, Outcome, Position
 from runtime import faults
 from runtime.errors import Retry, Stop
 from runtime.lifecycle import keep_trying
-from runtime.postgres import ERRORS, is_data_error, lent, load_queries, retryable
+from runtime.postgres import ERRORS, is_data_error, keep_asking, lent, load_queries, retryable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -188,14 +188,10 @@ class Store:
         Raises:
             Stop: another gateway owns the stream.
         """
-
-        async def ask() -> asyncpg.Record:
-            with retryable():
-                row = await self._pool.fetchrow(queries.stream_owner, self._lease.stream)
-            assert row is not None
-            return row
-
-        row = await keep_trying("postgres", ask, self._health)
+        row = await keep_asking(
+            lambda: self._pool.fetchrow(queries.stream_owner, self._lease.stream), self._health
+        )
+        assert row is not None
         if row["owner"] != self._lease.owner:
             raise Stop(
                 f"stream {self._lease.stream} was taken over by {row['owner_name'] or 'another gateway'}: "

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from gateway.dead_letters import REPLAY_STREAM
 from gateway.retention import make_partitions, retire
-from runtime.lifecycle import every, keep_trying
-from runtime.postgres import load_queries, retryable
+from runtime.lifecycle import every
+from runtime.postgres import keep_asking, load_queries
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     import asyncpg
 
     from gateway.devices import DeviceTracker
@@ -89,16 +88,10 @@ class Upkeep:
         )
         async with asyncio.TaskGroup() as tasks:
             for name, interval_s, turn in turns:
-                tasks.create_task(every(interval_s, self._patiently(turn), stop=stop, name=name), name=name)
-
-    def _patiently(self, turn: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[None]]:
-        """Make a turn wait for PostgreSQL when that is away."""
-
-        async def attempt() -> None:
-            with retryable():
-                await turn()
-
-        return lambda: keep_trying("postgres", attempt, self._health)
+                tasks.create_task(
+                    every(interval_s, partial(keep_asking, turn, self._health), stop=stop, name=name),
+                    name=name,
+                )
 
     async def note_projected(self) -> bool:
         """Ask how far the projections have come; returns whether there are any."""

@@ -148,7 +148,7 @@ class Waiting:
 
 
 async def every(
-    interval_s: float, action: Callable[[], Awaitable[None]], *, stop: asyncio.Event, name: str
+    interval_s: float, action: Callable[[], Awaitable[object]], *, stop: asyncio.Event, name: str
 ) -> None:
     """Call `action` each `interval_s` seconds, the first time after one interval, until `stop` is set.
 

@@ -12,23 +12,28 @@ import contextlib
 import os
 import re
 from importlib import resources
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
 from runtime.errors import ConfigurationError, Retry, Stop
+from runtime.lifecycle import keep_trying
 from runtime.logs import mask
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
     from importlib.resources.abc import Traversable
 
     from asyncpg.pool import PoolConnectionProxy
 
+    from runtime.http import Health
+
 _CONNECT_TIMEOUT_S = 10.0
 _COMMAND_TIMEOUT_S = 30.0
 _RELEASE_TIMEOUT_S = 2.0
+
+T = TypeVar("T")
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 """A connection that a pool lent out."""
@@ -170,6 +175,16 @@ def retryable() -> Iterator[None]:
         if retry := as_retry(error):
             raise retry from error
         raise
+
+
+async def keep_asking(ask: Callable[[], Awaitable[T]], health: Health) -> T:
+    """Ask PostgreSQL for as long as it is away; any error that waiting does not mend leaves at once."""
+
+    async def attempt() -> T:
+        with retryable():
+            return await ask()
+
+    return await keep_trying("postgres", attempt, health)
 
 
 class Queries:

@@ -28,7 +28,7 @@ from gateway.devices import DeviceTracker
 from gateway.transaction import AppendRefused, Position
 from runtime.errors import Stop
 from runtime.lifecycle import keep_trying
-from runtime.postgres import is_data_error, lent, load_queries, retryable
+from runtime.postgres import is_data_error, keep_asking, lent, load_queries, retryable
 
 if TYPE_CHECKING:
     import asyncio
@@ -211,14 +211,9 @@ class Replay:
 
     async def _ask(self, query: str, *arguments: object) -> asyncpg.Record:
         """Ask PostgreSQL for one row, for as long as it is away."""
-
-        async def attempt() -> asyncpg.Record:
-            with retryable():
-                row = await self._pool.fetchrow(query, *arguments)
-            assert row is not None
-            return row
-
-        return await keep_trying("postgres", attempt, self._health)
+        row = await keep_asking(lambda: self._pool.fetchrow(query, *arguments), self._health)
+        assert row is not None
+        return row
 
 
 async def _mark_failing(connection: Connection, verdicts: Verdicts) -> None:

@@ -3,7 +3,3 @@
 -- name: read_outbox
 -- A page of a stream's rows from position $2 on.
 SELECT n, events, payload, created_at FROM outbox WHERE stream = $1 AND n >= $2 ORDER BY n LIMIT $3;
-
--- name: stream_head
--- The last position that has been committed.
-SELECT head FROM streams WHERE stream = $1;

@@ -44,10 +44,6 @@ RETURNING epoch::text, head, published;
 -- Tells why an append was refused: who owns the stream now, and which generation of keys is current.
 SELECT streams.owner, streams.owner_name, dedup.generation FROM dedup LEFT JOIN streams ON streams.stream = $1;
 
--- name: dedup_generation
--- The generation of message keys that batches claim from.
-SELECT generation FROM dedup;
-
 -- name: known_subscriptions
 -- What this client id had subscribed when it last ran.
 SELECT topic_filter, qos FROM subscriptions WHERE client_id = $1;
