@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 UV := .make/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test faults soak bench check fmt schema lock clean
+.PHONY: help setup servers tools demo test faults soak bench check fmt schema lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,10 +28,13 @@ $(INSTALLED): requirements-dev.lock pyproject.toml
 servers: ## mosquitto, PostgreSQL and Redis, installed if they are missing
 	$(PYTHON) deploy/local/install.py
 
+tools: ## what only tests need: a browser and promtool
+	$(PYTHON) deploy/local/install.py chromium promtool
+
 demo: setup ## everything at once, live; SECONDS=20 ends it by itself
 	$(BIN)/python -m deploy.local.demo $(if $(SECONDS),--seconds $(SECONDS))
 
-test: setup servers ## every test, on real servers; JOBS=4 at a time
+test: setup servers tools ## every test, on real servers; JOBS=4 at a time
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 faults: setup servers ## every fault scenario; SEED=n plays one again

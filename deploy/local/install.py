@@ -4,7 +4,7 @@ Installs only when it may without asking (root, or sudo without a password); oth
 missing. A package's own service is kept from starting, and a service that was there before is not touched.
 
 Runs with the standard library alone, because it also brings what `python -m venv` needs:
-`python3 deploy/local/install.py [venv] [mosquitto] [postgres] [redis]`.
+`python3 deploy/local/install.py [venv] [mosquitto] [postgres] [redis] [chromium] [promtool]`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ PACKAGES = {
     "mosquitto": "mosquitto",
     "postgres": "postgresql",
     "redis": "redis-server",
+    "chromium": "chromium",
+    "promtool": "prometheus",
     "venv": f"python{sys.version_info.major}.{sys.version_info.minor}-venv",
 }
 UNITS = {
     "mosquitto": "mosquitto.service",
     "postgresql": "postgresql.service",
     "redis-server": "redis-server.service",
+    "prometheus": "prometheus.service",
 }
 SYSTEM_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -42,7 +45,7 @@ def ensure(names: Iterable[str]) -> dict[str, Path]:
     """Find each of the named things, installing the packages of those that are missing.
 
     Args:
-        names: of `mosquitto`, `postgres`, `redis`, `venv`.
+        names: of `mosquitto`, `postgres`, `redis`, `chromium`, `promtool`, `venv`.
 
     Returns:
         name → path of its binary (`venv`: this interpreter).
