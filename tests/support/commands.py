@@ -6,13 +6,11 @@ import asyncio
 import json
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-BIN = Path(sys.executable).parent
 LINE_LIMIT = 1 << 20
 
 
@@ -41,7 +39,7 @@ class RunningCommand:
 
     @classmethod
     async def start(cls, *arguments: str, env: Mapping[str, str], process_group: int) -> RunningCommand:
-        """Start one of the project's commands.
+        """Start one of the project's commands, of the tree under test.
 
         Args:
             arguments: such as `gateway`, `run`.
@@ -49,8 +47,9 @@ class RunningCommand:
             process_group: a warden's, so that the process cannot outlive a killed test run.
         """
         process = await asyncio.create_subprocess_exec(
-            BIN / arguments[0],
-            *arguments[1:],
+            sys.executable,
+            "-m",
+            *arguments,
             env=env,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

@@ -1,0 +1,7 @@
+"""`python -m projector` is the command `projector`."""
+
+from __future__ import annotations
+
+from projector.cli import main
+
+main(prog_name="projector")
