@@ -102,6 +102,6 @@ def test_the_image_runs_what_was_tested() -> None:
 
     def pins(name: str) -> set[str]:
         lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
-        return {line.removesuffix(" \\") for line in lines if "==" in line and not line.startswith(" ")}
+        return {line.split()[0] for line in lines if "==" in line and not line.startswith(" ")}
 
     assert pins("requirements.lock") <= pins("requirements-dev.lock")
