@@ -17,6 +17,28 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.create_history_partition(parent text, since timestamp with time zone, until timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql
+    SET lock_timeout TO '100ms'
+    AS $$
+DECLARE
+    name text := parent || '_p' || to_char(since AT TIME ZONE 'UTC', 'YYYYMMDD');
+    taken boolean;
+BEGIN
+    EXECUTE format('SELECT EXISTS (SELECT FROM %I WHERE bucket >= %L AND bucket < %L)', parent || '_default', since, until)
+    INTO taken;
+    IF taken OR to_regclass(name) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL) WITH (fillfactor = 50)', name, parent);
+    EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, name, since, until);
+    RETURN true;
+EXCEPTION
+    WHEN check_violation OR duplicate_table OR unique_violation THEN
+        RETURN false; -- a row or another gateway was faster
+END
+$$;
+
 CREATE FUNCTION public.create_measurement_partitions(first date, last date) RETURNS integer
     LANGUAGE plpgsql
     SET lock_timeout TO '100ms'
@@ -50,6 +72,16 @@ CREATE FUNCTION public.dead_letter_bytes(topic text, payload bytea) RETURNS bigi
     LANGUAGE sql IMMUTABLE
     AS $$
     SELECT octet_length(topic)::bigint + octet_length(payload)
+$$;
+
+CREATE FUNCTION public.drop_history_partition(name text, its_rollup text, until timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    SET lock_timeout TO '100ms'
+    AS $$
+BEGIN
+    UPDATE rollups SET kept_since = until WHERE rollup = its_rollup AND kept_since < until;
+    EXECUTE format('DROP TABLE IF EXISTS %I', name);
+END
 $$;
 
 CREATE FUNCTION public.drop_measurement_partition(name text, expected bigint) RETURNS boolean
@@ -274,6 +306,58 @@ CREATE TABLE public.measurements (
 )
 PARTITION BY RANGE (ts);
 
+CREATE TABLE public.measurements_1h (
+    device_id text NOT NULL,
+    metric text NOT NULL,
+    bucket timestamp with time zone NOT NULL,
+    region text,
+    region_at timestamp with time zone,
+    count bigint NOT NULL,
+    sum double precision NOT NULL,
+    min double precision NOT NULL,
+    max double precision NOT NULL
+)
+PARTITION BY RANGE (bucket);
+
+CREATE TABLE public.measurements_1h_default (
+    device_id text NOT NULL,
+    metric text NOT NULL,
+    bucket timestamp with time zone NOT NULL,
+    region text,
+    region_at timestamp with time zone,
+    count bigint NOT NULL,
+    sum double precision NOT NULL,
+    min double precision NOT NULL,
+    max double precision NOT NULL
+)
+WITH (fillfactor='50');
+
+CREATE TABLE public.measurements_1m (
+    device_id text NOT NULL,
+    metric text NOT NULL,
+    bucket timestamp with time zone NOT NULL,
+    region text,
+    region_at timestamp with time zone,
+    count bigint NOT NULL,
+    sum double precision NOT NULL,
+    min double precision NOT NULL,
+    max double precision NOT NULL
+)
+PARTITION BY RANGE (bucket);
+
+CREATE TABLE public.measurements_1m_default (
+    device_id text NOT NULL,
+    metric text NOT NULL,
+    bucket timestamp with time zone NOT NULL,
+    region text,
+    region_at timestamp with time zone,
+    count bigint NOT NULL,
+    sum double precision NOT NULL,
+    min double precision NOT NULL,
+    max double precision NOT NULL
+)
+WITH (fillfactor='50');
+
 CREATE TABLE public.measurements_default (
     device_id text NOT NULL,
     ts timestamp with time zone NOT NULL,
@@ -313,6 +397,50 @@ CREATE TABLE public.projections (
 )
 WITH (fillfactor='50');
 
+CREATE TABLE public.regions_1h (
+    metric text NOT NULL,
+    bucket timestamp with time zone NOT NULL,
+    region text NOT NULL,
+    count bigint NOT NULL,
+    sum double precision NOT NULL,
+    min double precision NOT NULL,
+    max double precision NOT NULL
+)
+PARTITION BY RANGE (bucket);
+
+CREATE TABLE public.regions_1h_default (
+    metric text NOT NULL,
+    bucket timestamp with time zone NOT NULL,
+    region text NOT NULL,
+    count bigint NOT NULL,
+    sum double precision NOT NULL,
+    min double precision NOT NULL,
+    max double precision NOT NULL
+)
+WITH (fillfactor='50');
+
+CREATE TABLE public.regions_1m (
+    metric text NOT NULL,
+    bucket timestamp with time zone NOT NULL,
+    region text NOT NULL,
+    count bigint NOT NULL,
+    sum double precision NOT NULL,
+    min double precision NOT NULL,
+    max double precision NOT NULL
+)
+PARTITION BY RANGE (bucket);
+
+CREATE TABLE public.regions_1m_default (
+    metric text NOT NULL,
+    bucket timestamp with time zone NOT NULL,
+    region text NOT NULL,
+    count bigint NOT NULL,
+    sum double precision NOT NULL,
+    min double precision NOT NULL,
+    max double precision NOT NULL
+)
+WITH (fillfactor='50');
+
 CREATE TABLE public.retired_statistics (
     device_id text NOT NULL,
     region text NOT NULL,
@@ -325,6 +453,11 @@ CREATE TABLE public.retired_statistics (
     last_ts timestamp with time zone NOT NULL,
     last_key text NOT NULL COLLATE pg_catalog."C",
     last_received_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.rollups (
+    rollup text NOT NULL,
+    kept_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
 );
 
 CREATE TABLE public.schema_migrations (
@@ -351,7 +484,15 @@ CREATE TABLE public.subscriptions (
     qos smallint NOT NULL
 );
 
+ALTER TABLE ONLY public.measurements_1h ATTACH PARTITION public.measurements_1h_default DEFAULT;
+
+ALTER TABLE ONLY public.measurements_1m ATTACH PARTITION public.measurements_1m_default DEFAULT;
+
 ALTER TABLE ONLY public.measurements ATTACH PARTITION public.measurements_default DEFAULT;
+
+ALTER TABLE ONLY public.regions_1h ATTACH PARTITION public.regions_1h_default DEFAULT;
+
+ALTER TABLE ONLY public.regions_1m ATTACH PARTITION public.regions_1m_default DEFAULT;
 
 ALTER TABLE ONLY public.dead_letter_totals
     ADD CONSTRAINT dead_letter_totals_pkey PRIMARY KEY (only_row);
@@ -365,6 +506,18 @@ ALTER TABLE ONLY public.dedup
 ALTER TABLE ONLY public.devices
     ADD CONSTRAINT devices_pkey PRIMARY KEY (device_id);
 
+ALTER TABLE ONLY public.measurements_1h
+    ADD CONSTRAINT measurements_1h_pkey PRIMARY KEY (device_id, metric, bucket);
+
+ALTER TABLE ONLY public.measurements_1h_default
+    ADD CONSTRAINT measurements_1h_default_pkey PRIMARY KEY (device_id, metric, bucket);
+
+ALTER TABLE ONLY public.measurements_1m
+    ADD CONSTRAINT measurements_1m_pkey PRIMARY KEY (device_id, metric, bucket);
+
+ALTER TABLE ONLY public.measurements_1m_default
+    ADD CONSTRAINT measurements_1m_default_pkey PRIMARY KEY (device_id, metric, bucket);
+
 ALTER TABLE ONLY public.message_keys_0
     ADD CONSTRAINT message_keys_0_pkey PRIMARY KEY (h1, h2);
 
@@ -377,8 +530,23 @@ ALTER TABLE ONLY public.outbox
 ALTER TABLE ONLY public.projections
     ADD CONSTRAINT projections_pkey PRIMARY KEY (projection, stream);
 
+ALTER TABLE ONLY public.regions_1h
+    ADD CONSTRAINT regions_1h_pkey PRIMARY KEY (metric, bucket, region);
+
+ALTER TABLE ONLY public.regions_1h_default
+    ADD CONSTRAINT regions_1h_default_pkey PRIMARY KEY (metric, bucket, region);
+
+ALTER TABLE ONLY public.regions_1m
+    ADD CONSTRAINT regions_1m_pkey PRIMARY KEY (metric, bucket, region);
+
+ALTER TABLE ONLY public.regions_1m_default
+    ADD CONSTRAINT regions_1m_default_pkey PRIMARY KEY (metric, bucket, region);
+
 ALTER TABLE ONLY public.retired_statistics
     ADD CONSTRAINT retired_statistics_pkey PRIMARY KEY (device_id, region, metric);
+
+ALTER TABLE ONLY public.rollups
+    ADD CONSTRAINT rollups_pkey PRIMARY KEY (rollup);
 
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
@@ -389,13 +557,41 @@ ALTER TABLE ONLY public.streams
 ALTER TABLE ONLY public.subscriptions
     ADD CONSTRAINT subscriptions_pkey PRIMARY KEY (client_id, topic_filter);
 
+CREATE INDEX measurements_1h_default_bucket ON public.measurements_1h_default USING btree (bucket);
+
+CREATE INDEX measurements_1h_metric_bucket_idx ON ONLY public.measurements_1h USING btree (metric, bucket);
+
+CREATE INDEX measurements_1h_default_metric_bucket_idx ON public.measurements_1h_default USING btree (metric, bucket);
+
+CREATE INDEX measurements_1m_default_bucket ON public.measurements_1m_default USING btree (bucket);
+
+CREATE INDEX measurements_1m_metric_bucket ON ONLY public.measurements_1m USING btree (metric, bucket);
+
+CREATE INDEX measurements_1m_default_metric_bucket_idx ON public.measurements_1m_default USING btree (metric, bucket);
+
 CREATE INDEX measurements_device_id_ts ON ONLY public.measurements USING btree (device_id, ts);
 
 CREATE INDEX measurements_default_device_id_ts_idx ON public.measurements_default USING btree (device_id, ts);
 
 CREATE INDEX measurements_default_ts ON public.measurements_default USING btree (ts);
 
+CREATE INDEX regions_1h_default_bucket ON public.regions_1h_default USING btree (bucket);
+
+CREATE INDEX regions_1m_default_bucket ON public.regions_1m_default USING btree (bucket);
+
+ALTER INDEX public.measurements_1h_metric_bucket_idx ATTACH PARTITION public.measurements_1h_default_metric_bucket_idx;
+
+ALTER INDEX public.measurements_1h_pkey ATTACH PARTITION public.measurements_1h_default_pkey;
+
+ALTER INDEX public.measurements_1m_metric_bucket ATTACH PARTITION public.measurements_1m_default_metric_bucket_idx;
+
+ALTER INDEX public.measurements_1m_pkey ATTACH PARTITION public.measurements_1m_default_pkey;
+
 ALTER INDEX public.measurements_device_id_ts ATTACH PARTITION public.measurements_default_device_id_ts_idx;
+
+ALTER INDEX public.regions_1h_pkey ATTACH PARTITION public.regions_1h_default_pkey;
+
+ALTER INDEX public.regions_1m_pkey ATTACH PARTITION public.regions_1m_default_pkey;
 
 CREATE TRIGGER count_deleted AFTER DELETE ON public.dead_letters REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.count_dead_letters();
 
