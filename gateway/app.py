@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 
 from gateway.acks import Acks
 from gateway.batcher import BatchPolicy
@@ -25,6 +24,7 @@ from gateway.decode.routes import compile_routes, refuse_own_events
 from gateway.devices import DeviceTracker
 from gateway.lease import Lease
 from gateway.ledger import Ledger
+from gateway.meters import Meters
 from gateway.migrate import migrate
 from gateway.pipeline import Pipeline
 from gateway.relay import Relay
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     import asyncpg
 
     from gateway.decode.routes import CompiledRoute
-    from runtime.mqtt import Session
     from runtime.settings import Settings
 
 log = structlog.get_logger()
@@ -201,7 +200,7 @@ async def _work(
     if stop.is_set():
         return
     watch = BrokerWatch(msgspec.structs.replace(settings.broker, client_id=f"{client_id}-watch"))
-    _expose(process.registry, intake, relay, watch)
+    process.registry.register(Meters(intake, relay, upkeep, watch))
     health.watch("broker", lambda: None if intake.status.connected else intake.status.reason)
     health.watch("events broker", lambda: None if outlet.status.connected else outlet.status.reason)
 
@@ -239,26 +238,6 @@ async def _last_words(
             await relay.drained()
             while await upkeep.note_projected() and ledger.projected < ledger.committed:  # noqa: ASYNC110  # a table
                 await asyncio.sleep(_LAST_WORDS_S / 20)
-
-
-def _expose(registry: CollectorRegistry, intake: Session, relay: Relay, watch: BrokerWatch) -> None:
-    """Metrics that are read off the parts when somebody asks."""
-    gauges = {
-        "gateway_connected": ("Whether the broker is connected.", lambda: float(intake.status.connected)),
-        "gateway_connections": ("Connections made so far.", lambda: intake.status.connections),
-        "gateway_sessions_lost": ("Reconnects without the session.", lambda: intake.status.sessions_lost),
-        "gateway_dropped_qos0": (
-            "QoS 0 messages dropped for want of room.",
-            lambda: intake.status.dropped_qos0,
-        ),
-        "gateway_broker_dropped_messages": (
-            "Messages that the broker says it has dropped since its start; NaN when it does not.",
-            lambda: math.nan if watch.dropped is None else watch.dropped,
-        ),
-        "gateway_unpublished_rows": ("Outbox rows committed and not published.", lambda: relay.behind),
-    }
-    for name, (text, read) in gauges.items():
-        Gauge(name, text, registry=registry).set_function(read)
 
 
 def _now() -> datetime:

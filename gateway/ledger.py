@@ -91,6 +91,9 @@ class Ledger:
         self._dead_lettered = Counter(
             "gateway_dead_lettered", "Readings kept as dead letters.", ["reason"], registry=registry
         )
+        self._dead_lettered.labels(
+            "conflict"
+        )  # at 0 from the start: Prometheus sees no rise from nothing to 1
         self._unkeyed = Counter(
             "gateway_unkeyed", "Stored readings whose device named no key.", registry=registry
         )

@@ -42,6 +42,9 @@ class Upkeep:
         retention_s: age at which measurements are retired, None to keep them for ever.
         dead_letters_max: so many dead letters are kept,
         dead_letters_max_bytes: and so many bytes of them.
+
+    Attributes:
+        outbox_bytes: room that the outbox takes on disk, all streams and indexes; None before the first look.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Upkeep:
         rejected: RateLimit,
         health: Health,
     ) -> None:
+        self.outbox_bytes: int | None = None
         self._pool = pool
         self._stream = stream
         self._dedup_window = timedelta(seconds=dedup_window_s)
@@ -106,6 +110,7 @@ class Upkeep:
             log.info("dedup_window_turned")
         for stream in (self._stream, REPLAY_STREAM):
             await self._pool.execute(queries.trim_outbox, stream, self._outbox_retention)
+        self.outbox_bytes = await self._pool.fetchval(queries.outbox_bytes)
         await self._evict_dead_letters()
 
     async def _evict_dead_letters(self) -> None:

@@ -16,6 +16,10 @@ WHERE stream = $1 AND created_at < now() - $2::interval
             AND NOT (p.projection ~ '^(verify|rebuild)-' AND p.updated_at < now() - interval '10 minutes')
     );
 
+-- name: outbox_bytes
+-- What the outbox takes on disk, so that one that nobody reads is noticed before the disk is full.
+SELECT pg_total_relation_size('outbox');
+
 -- name: evict_dead_letters
 -- Keeps `dead_letters` to $1 letters and $2 bytes by removing the oldest, a piece at a time; says what was removed.
 SELECT letters, bytes FROM evict_dead_letters($1, $2, $3);

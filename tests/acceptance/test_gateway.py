@@ -190,7 +190,7 @@ async def test_what_the_broker_drops_is_a_metric(
         gateway.signal(signal.SIGCONT)
         told = await gateway.event("broker_dropped_messages")
         metrics = (await client.get(f"http://{settings.gateway.http}/metrics")).text
-        assert f"gateway_broker_dropped_messages {told['since_its_start']}.0" in metrics
+        assert f"gateway_broker_dropped_messages_total {told['since_its_start']}.0" in metrics
         assert await gateway.terminate() == 0
 
 

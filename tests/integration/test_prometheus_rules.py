@@ -1,0 +1,172 @@
+"""Scrape configuration, recording rules and alerts under Prometheus's own tool, promtool."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from deploy.local.install import ensure
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "deploy/prometheus"
+SITE = {"instance": "site:9"}
+
+
+class Case(NamedTuple):
+    """Series sampled once a minute in promtool's notation, and when their alert is silent and when it fires.
+
+    A value on its own, such as `0x30`, stands for thirty minutes of it.
+    """
+
+    alert: str
+    series: dict[str, str]
+    silent_at: str
+    fires_at: str
+    labels: dict[str, str] = SITE
+
+
+LABELS = '{instance="site:9"}'
+CASES = [
+    Case(
+        "GatewayDown",
+        {'up{job="gateway", instance="site:9"}': "1x5 0x30"},
+        "5m",
+        "8m",
+        {**SITE, "job": "gateway"},
+    ),
+    Case("GatewayDown", {'up{job="gateway"}': "1x5 _x30"}, "5m", "20m", {"job": "gateway"}),
+    Case(
+        "ProjectorDown",
+        {'up{job="projector", instance="site:9"}': "1x5 0x30"},
+        "7m",
+        "9m",
+        {**SITE, "job": "projector"},
+    ),
+    Case("BrokerDisconnected", {f"gateway_connected{LABELS}": "1x5 0x30"}, "7m", "9m"),
+    Case(
+        "StoringLags",
+        {'gateway_lag_seconds{instance="site:9", step="committed"}': "29x5 31x30"},
+        "7m",
+        "9m",
+        {**SITE, "step": "committed"},
+    ),
+    Case(
+        "ViewsLag",
+        {
+            'projector_behind_seconds{instance="site:9", stream="0"}': "0x40",
+            'projector_behind_seconds{instance="site:9", stream="1"}': "60x5 61x30",
+        },
+        "7m",
+        "9m",
+    ),
+    Case(
+        "DeadLettersRising",
+        {
+            f"gateway_received_total{LABELS}": "0+1000x60",
+            'gateway_dead_lettered_total{instance="site:9", reason="conflict"}': "0x60",
+            'gateway_dead_lettered_total{instance="site:9", reason="malformed_json"}': "0+9x20 200+11x40",
+        },
+        "20m",
+        "50m",
+    ),
+    Case(
+        "Conflicts",
+        {'gateway_dead_lettered_total{instance="site:9", reason="conflict"}': "0x10 1x40"},
+        "10m",
+        "12m",
+        {**SITE, "reason": "conflict"},
+    ),
+    Case("DeadLettersEvicted", {f"gateway_dead_letters_evicted_total{LABELS}": "0x10 5x40"}, "10m", "12m"),
+    Case("BrokerDropsMessages", {f"gateway_broker_dropped_messages_total{LABELS}": "7x10 8x9"}, "10m", "12m"),
+    Case("SessionLost", {f"gateway_sessions_lost_total{LABELS}": "0x10 1x40"}, "10m", "12m"),
+    Case("QoS0Dropped", {f"gateway_dropped_qos0_total{LABELS}": "0x10 1x40"}, "10m", "12m"),
+    Case(
+        "BooksDoNotAddUp",
+        {
+            f"gateway_received_total{LABELS}": "0+10x60",
+            f"gateway_committed_total{LABELS}": "0+9x15 136+9x45",
+            f"gateway_duplicate_total{LABELS}": "0x60",
+            'gateway_dead_lettered_total{instance="site:9", reason="conflict"}': "0+1x60",
+            f"gateway_in_flight{LABELS}": "0x60",
+        },
+        "15m",
+        "25m",
+    ),
+    Case("OutboxFillsDisk", {f"gateway_outbox_bytes{LABELS}": "9e9x10 11e9x40"}, "19m", "22m"),
+]
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Path:
+    """Prometheus's checker; Debian's package brings it."""
+    return ensure(["promtool"])["promtool"]
+
+
+def load(name: str) -> dict[str, Any]:
+    parsed: dict[str, Any] = yaml.safe_load((FOLDER / name).read_text(encoding="utf-8"))
+    return parsed
+
+
+def rules(name: str) -> list[dict[str, Any]]:
+    return [rule for group in load(name)["groups"] for rule in group["rules"]]
+
+
+def run(*command: str | Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_configuration_and_rules_are_valid(promtool: Path) -> None:
+    """The scrape configuration names every rule file, and promtool's linter finds nothing."""
+    run(promtool, "check", "config", "--lint=all", "--lint-fatal", FOLDER / "prometheus.yml")
+    assert load("prometheus.yml")["rule_files"] == sorted(
+        (path.name for path in FOLDER.glob("*.yml") if path.name != "prometheus.yml"), reverse=True
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{case.alert}-{i}" for i, case in enumerate(CASES)])
+def test_an_alert_fires_when_it_should(promtool: Path, tmp_path: Path, case: Case) -> None:
+    """Each alert is silent while its limit holds, and fires with labels and annotations once it does not."""
+    (rule,) = (rule for rule in rules("alerts.yml") if rule["alert"] == case.alert)
+    expected = {
+        "exp_labels": case.labels | rule["labels"],
+        "exp_annotations": {
+            name: text.replace("{{ $labels.instance }}", case.labels.get("instance", ""))
+            for name, text in rule["annotations"].items()
+        },
+    }
+    test = {
+        "rule_files": [str(FOLDER / name) for name in load("prometheus.yml")["rule_files"]],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": name, "values": values} for name, values in case.series.items()],
+                "alert_rule_test": [
+                    {"eval_time": case.silent_at, "alertname": case.alert, "exp_alerts": []},
+                    {"eval_time": case.fires_at, "alertname": case.alert, "exp_alerts": [expected]},
+                ],
+            }
+        ],
+    }
+    path = tmp_path / "test.yml"
+    path.write_text(yaml.safe_dump(test), encoding="utf-8")
+    run(promtool, "test", "rules", path)
+
+
+def test_every_alert_is_tested_and_says_what_to_do() -> None:
+    """No alert without a case above, a severity, a summary, an action and a section of the handbook."""
+    handbook = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
+    sections = {heading.lower() for heading in re.findall(r"(?m)^#+ (\w+)$", handbook)}
+    alerts = rules("alerts.yml")
+    assert {rule["alert"] for rule in alerts} == {case.alert for case in CASES}
+    for rule in alerts:
+        assert rule["labels"]["severity"] in {"critical", "warning"}, rule["alert"]
+        assert set(rule["annotations"]) == {"summary", "action", "runbook"}, rule["alert"]
+        assert rule["annotations"]["runbook"] == f"docs/operating.md#{rule['alert'].lower()}"
+        assert rule["alert"].lower() in sections, f"docs/operating.md has no section {rule['alert']}"
