@@ -19,7 +19,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from contract.topics import all_streams
-from projector.api import query_routes
+from projector.api import OPENAPI, query_routes
 from projector.consumer import Consumer
 from projector.meters import Meters
 from projector.outbox import PROJECTION, Outbox
@@ -63,7 +63,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     keys = Keys(settings.redis.prefix)
     health.set("projector", "starting")
     async with open_redis(settings.redis.url) as redis, asyncio.TaskGroup() as tasks:
-        app = create_app([*query_routes(Queries(redis, keys), meters), *health_routes(health, registry)])
+        routes = [query_routes(Queries(redis, keys), meters), *health_routes(health, registry)]
+        app = create_app(routes, openapi=OPENAPI)
         http_stop = asyncio.Event()
         tasks.create_task(
             serve(app, settings.projector.http, http_stop, setting="projector.http"), name="http"

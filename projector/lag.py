@@ -73,10 +73,26 @@ class StreamLag(msgspec.Struct, frozen=True):
     newest: Times | None
 
 
+class Freshness(msgspec.Struct, frozen=True):
+    """How current the views are; goes with every answer that comes from them.
+
+    Attributes:
+        as_of: when they were last compared with what PostgreSQL has committed, every stream of it, ISO 8601
+            UTC; null before the first time. It stands still while PostgreSQL is away.
+        behind_rows: committed rows of the outbox that they did not have then.
+        behind_seconds: for how long they had lacked the oldest of these; 0 without one.
+    """
+
+    as_of: str | None
+    behind_rows: int
+    behind_seconds: float
+
+
 class Lag(msgspec.Struct, frozen=True):
     """Every stream, in order."""
 
     streams: list[StreamLag]
+    views: Freshness
 
 
 def times_of(row: EventBatch, arrived_at: datetime | None, now: datetime) -> Times | None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from contract.events import format_time
 from projector.fold import microseconds
-from projector.lag import STEPS, Lag, StreamLag, times_of
+from projector.lag import STEPS, Freshness, Lag, StreamLag, times_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +83,17 @@ class Meters:
 
     def lag(self) -> Lag:
         """Where every stream stands, when last looked."""
-        return Lag([meters.lag() for _, meters in sorted(self._streams.items())])
+        return Lag([meters.lag() for _, meters in sorted(self._streams.items())], self.freshness())
+
+    def freshness(self) -> Freshness:
+        """How current the views are, by the stream that is worst off."""
+        looked = [meters.looked_at for meters in self._streams.values()]
+        known = [moment for moment in looked if moment is not None]
+        return Freshness(
+            as_of=format_time(min(known)) if known and len(known) == len(looked) else None,
+            behind_rows=sum(meters.behind_rows for meters in self._streams.values()),
+            behind_seconds=max((meters.behind_s for meters in self._streams.values()), default=0.0),
+        )
 
 
 class StreamMeters:
@@ -93,6 +104,7 @@ class StreamMeters:
         rows_total: rows applied since the start.
         behind_rows: committed rows that the views did not have when last looked.
         behind_s: for how long they had lacked the oldest of these, in seconds.
+        looked_at: when that was; None before the first time.
     """
 
     def __init__(self, meters: Meters, stream: int) -> None:
@@ -106,6 +118,7 @@ class StreamMeters:
         self.rows_total = 0
         self.behind_rows = 0
         self.behind_s = 0.0
+        self.looked_at: datetime | None = None
         self._stream = stream
         self._events = meters.events.labels(label)
         self._rows = meters.rows.labels(label)
@@ -149,6 +162,7 @@ class StreamMeters:
     def position(self, cursor: int, head: int, now: datetime) -> None:
         """Note how far the views are behind."""
         self._cursor, self._head = cursor, head
+        self.looked_at = now
         self.behind_rows = max(0, head - cursor)
         if not self.behind_rows:
             self._behind_since_us = None

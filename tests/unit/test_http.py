@@ -6,11 +6,12 @@ import httpx
 import pytest
 from litestar import get
 from litestar.exceptions import NotFoundException
-from litestar.params import FromQuery  # noqa: TC002  # Litestar reads the annotation
+from litestar.params import FromPath, FromQuery  # noqa: TC002  # Litestar reads the annotation
 from prometheus_client import CollectorRegistry, Counter
 from structlog.testing import capture_logs
 
-from runtime.http import Health, create_app, health_routes
+from runtime.errors import Retry
+from runtime.http import ESCAPED_SLASH, Health, create_app, health_routes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,6 +35,18 @@ def number(n: FromQuery[int]) -> int:
     return n
 
 
+@get("/away", sync_to_thread=False)
+def away() -> None:
+    """What has to wait."""
+    raise Retry("redis", "connection refused")
+
+
+@get("/shelves/{name:str}/books", sync_to_thread=False)
+def books(name: FromPath[str]) -> str:
+    """What has a name."""
+    return name.replace(ESCAPED_SLASH, "/")
+
+
 @pytest.fixture
 def health() -> Health:
     """What the application reports."""
@@ -45,7 +58,7 @@ async def client(health: Health) -> AsyncIterator[httpx.AsyncClient]:
     """Asks an application without a network."""
     registry = CollectorRegistry()
     Counter("messages", "Seen.", registry=registry).inc(3)
-    app = create_app([*health_routes(health, registry), lost, broken, number])
+    app = create_app([*health_routes(health, registry), lost, broken, number, away, books])
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]  # narrower
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as asking:
         yield asking
@@ -94,7 +107,7 @@ async def test_metrics_are_prometheus_text(client: httpx.AsyncClient) -> None:
     [
         ("/lost", 404, "Not Found", "no device 'x'"),
         ("/nowhere", 404, "Not Found", "Not Found"),
-        ("/number?n=x", 400, "Bad Request", "Validation failed for GET /number?n=x"),
+        ("/number?n=x", 400, "Bad Request", "n: Expected `int`, got `str`"),
         ("/schema", 404, "Not Found", "Not Found"),
     ],
 )
@@ -113,7 +126,8 @@ async def test_a_wrong_method_says_which_are_right(client: httpx.AsyncClient) ->
     """405 keeps its Allow header."""
     answer = await client.post("/healthz")
     assert (answer.status_code, answer.json()["title"]) == (405, "Method Not Allowed")
-    assert "GET" in answer.headers["allow"]
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+    assert (await client.options("/healthz")).headers["allow"] == "GET, HEAD, OPTIONS"
 
 
 async def test_a_bug_is_logged_and_not_shown(client: httpx.AsyncClient) -> None:
@@ -123,3 +137,26 @@ async def test_a_bug_is_logged_and_not_shown(client: httpx.AsyncClient) -> None:
     assert (answer.status_code, answer.json()["title"]) == (500, "Internal Server Error")
     assert "hunter2" not in answer.text
     assert [line["event"] for line in logs] == ["http_request_failed"]
+
+
+async def test_what_has_to_wait_says_until_when(client: httpx.AsyncClient) -> None:
+    """Something that is away is a 503 with its name and Retry-After."""
+    answer = await client.get("/away")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json()["detail"] == "cannot be answered now, ask again: redis: connection refused"
+
+
+async def test_names_in_paths_may_hold_anything(client: httpx.AsyncClient) -> None:
+    """An escaped slash belongs to the name; an escaped percent sign is no escape of its own."""
+    for sent, name in (("a%2Fb", "a/b"), ("%2f", "/"), ("a%252Fb", "a%2Fb"), ("%C3%BC%20%3F", "ü ?")):
+        answer = await client.get(f"/shelves/{sent}/books")
+        assert (answer.status_code, answer.text) == (200, name)
+    assert (await client.get("/shelves/a/b/books")).status_code == 404
+
+
+async def test_head_is_answered_where_get_is(client: httpx.AsyncClient) -> None:
+    """HEAD has the headers of GET, its length among them, and no body."""
+    for path, status in (("/healthz", 200), ("/readyz", 200), ("/lost", 404)):
+        asked, head = await client.get(path), await client.head(path)
+        assert (head.status_code, head.content) == (status, b"")
+        assert head.headers == asked.headers

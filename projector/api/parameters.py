@@ -1,0 +1,144 @@
+"""The parameters of the query API: what they look like, and what is wrong with those that do not fit."""
+
+from __future__ import annotations
+
+import re
+import time
+from math import isfinite
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from litestar import Request  # noqa: TC002  # Litestar reads the hook's signature
+from litestar.exceptions import ValidationException
+from litestar.params import PathParameter, QueryParameter
+
+from projector.fold import RESERVED
+from projector.query import LOOK, Place, Selection
+from runtime.settings import duration_s
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_MAX_NAME: Final = 128
+_DURATION: Final = "[1-9][0-9]{0,8}(ms|s|m|h|d)"
+_LONGEST_TOKEN: Final = 1000  # a device id of 128 characters, four bytes each, in base 64
+
+Name = Annotated[str, PathParameter(min_length=1)]
+Limit = Annotated[
+    int,
+    QueryParameter(ge=1, le=500, description="How many on a page."),
+]
+After = Annotated[
+    str | None,
+    QueryParameter(
+        min_length=1,
+        max_length=_LONGEST_TOKEN,
+        description="`next` of the page before, as it is. The other parameters have to be the same again.",
+    ),
+]
+Region = Annotated[
+    str | None,
+    QueryParameter(
+        min_length=1,
+        max_length=_MAX_NAME,
+        description="Only devices of this region. "
+        f"With it or `metric` a page looks at {LOOK:,} devices at most, however few fit.",
+    ),
+]
+SilentFor = Annotated[
+    str | None,
+    QueryParameter(
+        schema_extra={"pattern": f"^{_DURATION}$"},  # `selection` checks it, with a message for people
+        description="Only devices not seen for so long by their own clock, such as `90s`, `5m`, `2h`, `1d`.",
+    ),
+]
+Metric = Annotated[
+    str | None,
+    QueryParameter(
+        min_length=1, max_length=_MAX_NAME, description="Only devices that have sent this metric."
+    ),
+]
+Above = Annotated[
+    float | None,
+    QueryParameter(description="Only devices whose last value of `metric` is a number greater than this."),
+]
+Below = Annotated[
+    float | None,
+    QueryParameter(description="Only devices whose last value of `metric` is a number less than this."),
+]
+
+
+def selection(
+    *,
+    region: str | None,
+    silent_for: str | None,
+    metric: str | None,
+    above: float | None,
+    below: float | None,
+) -> Selection:
+    """Check parameters that the framework took one by one against each other.
+
+    Raises:
+        ValidationException: they do not go together.
+    """
+    for name, value in (("above", above), ("below", below)):
+        if value is not None and not isfinite(value):
+            raise _refuse(name, "expected a finite number")
+        if value is not None and metric is None:
+            raise _refuse(name, "needs `metric`, the metric to compare, such as `metric=temperature`")
+    if metric in RESERVED:
+        raise _refuse("metric", f"a metric named {metric} has no last value to select by")
+    until = None
+    if silent_for is not None:
+        if not re.fullmatch(_DURATION, silent_for):
+            raise _refuse("silent_for", "expected a duration such as `90s`, `5m`, `2h` or `1d`")
+        until = int((time.time() - duration_s(silent_for)) * 1000)
+    return Selection(region, until, metric, above, below)
+
+
+def place(after: str | None) -> Place | None:
+    """Read the place from which a page of devices goes on.
+
+    Raises:
+        ValidationException: nobody has been given this place.
+    """
+    if after is None:
+        return None
+    try:
+        return Place.parse(after)
+    except ValueError:
+        raise _refuse("after", "expected the `next` of a page before, or nothing to begin anew") from None
+
+
+async def refuse_unknown(request: Request[Any, Any, Any]) -> None:
+    """Refuse query parameters that the route does not know, or that come twice: a typing error is no wish.
+
+    Raises:
+        ValidationException: it names each of them, and those that there are.
+    """
+    if not request.scope["query_string"]:
+        return
+    given = [name for name, _ in request.query_params.multi_items()]
+    known = _query_parameters(request)
+    wrong = {
+        name: f"unknown; there are {', '.join(known)}" if known else "unknown; there are none"
+        for name in given
+        if name not in known
+    }
+    wrong |= {name: "given more than once" for name in given if name in known and given.count(name) > 1}
+    if wrong:
+        raise _refusals(wrong.items())
+
+
+def _query_parameters(request: Request[Any, Any, Any]) -> list[str]:
+    parameters = request.route_handler.parsed_fn_signature.parameters
+    return [name for name, each in parameters.items() if isinstance(each.kwarg_definition, QueryParameter)]
+
+
+def _refuse(parameter: str, message: str) -> ValidationException:
+    return _refusals([(parameter, message)])
+
+
+def _refusals(wrong: Iterable[tuple[str, str]]) -> ValidationException:
+    return ValidationException(
+        extra=[{"key": name, "message": message, "source": "query"} for name, message in wrong]
+    )

@@ -1,0 +1,103 @@
+"""The handlers of the query API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from litestar import Request, Response, Router, get
+from litestar.exceptions import NotFoundException
+
+from projector.api.answers import (
+    DeviceAnswer,
+    DevicePage,
+    RegionAnswer,
+    RegionPage,
+    device_answer,
+    problem,
+    region_answer,
+)
+from projector.api.parameters import (
+    Above,
+    After,
+    Below,
+    Limit,
+    Metric,
+    Name,
+    Region,
+    SilentFor,
+    place,
+    refuse_unknown,
+    selection,
+)
+from projector.lag import Lag  # noqa: TC001  # Litestar reads it from the handler's signature
+from runtime.http import ESCAPED_SLASH
+
+if TYPE_CHECKING:
+    from litestar.types import ControllerRouterHandler
+
+    from projector.meters import Meters
+    from projector.query import Queries
+
+_BAD: Final = {400: problem("A parameter is unknown or has an impossible value.")}
+_UNKNOWN: Final = {404: problem("Nothing has been heard of this id.")}
+_AWAY: Final = {503: problem("The views cannot be read now; `Retry-After` says when to ask again.")}
+
+
+def query_routes(queries: Queries, meters: Meters) -> ControllerRouterHandler:
+    """The query API as one router."""
+
+    @get("/devices", summary="Devices, the longest silent first", responses=_BAD | _AWAY)
+    async def devices(
+        *,
+        region: Region = None,
+        silent_for: SilentFor = None,
+        metric: Metric = None,
+        above: Above = None,
+        below: Below = None,
+        limit: Limit = 100,
+        after: After = None,
+    ) -> DevicePage:
+        chosen = selection(region=region, silent_for=silent_for, metric=metric, above=above, below=below)
+        page = await queries.devices(chosen, limit=limit, after=place(after))
+        return DevicePage(page.devices, page.after.token if page.after else None, meters.freshness())
+
+    @get(
+        "/devices/{device_id:str}/stats",
+        summary="Statistics of one device",
+        responses=_BAD | _UNKNOWN | _AWAY,
+    )
+    async def device_stats(device_id: Name, request: Request[Any, Any, Any]) -> Response[DeviceAnswer]:
+        stats = await queries.device(device_id)
+        if stats is None:
+            raise NotFoundException(
+                f"no device {device_id!r} has been seen; GET /devices lists those that have"
+            )
+        return device_answer(request, stats, meters.freshness())
+
+    @get("/regions", summary="Regions by name", responses=_BAD | _AWAY)
+    async def regions(limit: Limit = 100, after: After = None) -> RegionPage:
+        page = await queries.regions(limit=limit, after=after)
+        return RegionPage(page.regions, page.after, meters.freshness())
+
+    @get("/regions/{region:str}/stats", summary="Statistics of one region", responses=_BAD | _UNKNOWN | _AWAY)
+    async def region_stats(region: Name, request: Request[Any, Any, Any]) -> Response[RegionAnswer]:
+        region = region.replace(ESCAPED_SLASH, "/")
+        stats = await queries.region(region)
+        if stats is None:
+            raise NotFoundException(
+                f"no message has named a region {region!r}; GET /regions lists those there are"
+            )
+        return region_answer(request, stats, meters.freshness())
+
+    @get(
+        "/lag",
+        summary="How far the views are behind, and how long each step takes",
+        responses=_BAD,
+        sync_to_thread=False,
+    )
+    def lag() -> Lag:
+        return meters.lag()
+
+    return Router(
+        "/", route_handlers=[devices, device_stats, regions, region_stats, lag], before_request=refuse_unknown
+    )

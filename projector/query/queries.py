@@ -1,0 +1,130 @@
+"""Asks one set of views in Redis. Every question is bounded, whatever the number of devices."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from importlib import resources
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+
+from projector.query.devices import Place
+from projector.query.stats import DeviceStats, RegionStats, device_stats, region_stats
+from projector.views import answering
+from runtime.errors import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterator
+
+    from redis.asyncio import Redis
+
+    from projector.query.devices import Selection
+    from projector.views import Keys
+
+LOOK: Final = 5000  # devices that a page looks at, at most: some milliseconds of Redis
+
+_SCRIPT: Final = resources.files("projector.query").joinpath("devices.lua").read_text(encoding="utf-8")
+
+
+class Devices(NamedTuple):
+    """A page of devices.
+
+    Attributes:
+        after: the place from which the next page goes on; None when this was the last.
+    """
+
+    devices: list[DeviceStats]
+    after: Place | None
+
+
+class Regions(NamedTuple):
+    """A page of regions.
+
+    Attributes:
+        after: the last region on it; None when this was the last page.
+    """
+
+    regions: list[RegionStats]
+    after: str | None
+
+
+class Queries:
+    """Questions to one set of views. Each raises `Retry` when Redis is away or holds what is not ours."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._page = redis.register_script(_SCRIPT)
+
+    async def device(self, device_id: str) -> DeviceStats | None:
+        """A device's statistics; None when there is no such device."""
+        with _reading():
+            fields = await self._hash(self._keys.device(device_id))
+            return device_stats(fields) if fields else None
+
+    async def region(self, region: str) -> RegionStats | None:
+        """A region's statistics; None when no message has named it."""
+        with _reading():
+            fields = await self._hash(self._keys.region(region))
+            return region_stats(fields) if fields else None
+
+    async def devices(self, selection: Selection, *, limit: int, after: Place | None = None) -> Devices:
+        """List devices, the longest silent first.
+
+        A device that reports moves to the end of the order, so who goes on from page to page meanwhile may
+        meet it again, but misses none.
+
+        Args:
+            selection: which ones.
+            limit: devices on the page. There may be fewer and another page all the same, as one page looks
+                at `LOOK` devices at most.
+            after: where the page before ended.
+        """
+        filters = (selection.region, selection.metric, selection.above, selection.below)
+        until = selection.last_seen_until_ms
+        arguments: list[str | int | float] = [
+            *(self._keys.devices, limit, LOOK, "+inf" if until is None else until),
+            *(after or ("", "")),
+            *("" if each is None else each for each in filters),
+        ]
+        with _reading():
+            reply = await cast(
+                "Awaitable[tuple[bytes, bytes, list[list[bytes]]]]",
+                self._page([self._keys.last_seen], arguments),
+            )
+            score, last, hashes = reply
+            return Devices(
+                [device_stats(dict(zip(flat[::2], flat[1::2], strict=True))) for flat in hashes],
+                Place(int(float(score)), last.decode()) if score else None,
+            )
+
+    async def regions(self, *, limit: int, after: str | None = None) -> Regions:
+        """List regions by name; their names, of which there are few, are all read for that.
+
+        Args:
+            limit: regions on the page.
+            after: the last one of the page before.
+        """
+        with _reading():
+            names = sorted(await cast("Awaitable[list[bytes]]", self._redis.hkeys(self._keys.region_marks)))
+            if after is not None:
+                names = [name for name in names if name > after.encode()]
+            page = [name.decode() for name in names[:limit]]
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for name in page:
+                    pipeline.hgetall(self._keys.region(name))
+                hashes: list[dict[bytes, bytes]] = await pipeline.execute()
+            return Regions(
+                [region_stats(fields) for fields in hashes if fields],
+                page[-1] if len(names) > limit else None,
+            )
+
+    async def _hash(self, key: str) -> dict[bytes, bytes]:
+        return await cast("Awaitable[dict[bytes, bytes]]", self._redis.hgetall(key))
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        with answering():
+            yield
+    except (KeyError, ValueError) as error:
+        raise Retry("redis", f"a view holds something that is not ours: {error}") from error

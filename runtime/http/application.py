@@ -1,0 +1,140 @@
+"""The applications of every process: errors are RFC 9457 problem documents, HEAD is answered wherever GET is.
+
+An id in a path may hold a slash, sent as `%2F`; a server decodes a path before it is routed, so the
+application looks at the path as it came and keeps such a slash within its segment.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
+
+import structlog
+from litestar import Litestar
+from litestar.enums import HttpMethod
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.plugins.problem_details import (
+    ProblemDetailsConfig,
+    ProblemDetailsException,
+    ProblemDetailsPlugin,
+)
+
+from runtime.errors import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from litestar.openapi.config import OpenAPIConfig
+    from litestar.types import (
+        ControllerRouterHandler,
+        Message,
+        Send,
+    )
+
+ESCAPED_SLASH: Final = "\0"  # in a path parameter, where it came as `%2F`; no id has one
+_RETRY_AFTER_S: Final = 5
+
+log = structlog.get_logger()
+
+
+class Application(Litestar):
+    """Litestar, with what it leaves to those who use it."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401  # requests, sockets, the start
+        """Answer a request, or go through the application's life."""
+        if scope["type"] == "http":
+            if scope["method"] == "HEAD":
+                scope, send = {**scope, "method": HttpMethod.GET}, _heads_of(send)
+            elif scope["method"] != "GET":
+                send = _telling_of_head(send)
+            if b"%2F" in scope["raw_path"].upper():
+                segments = (unquote(segment) for segment in scope["raw_path"].decode("ascii").split("/"))
+                scope = {**scope, "path": "/".join(each.replace("/", ESCAPED_SLASH) for each in segments)}
+        await super().__call__(scope, receive, send)
+
+
+def create_app(
+    handlers: Sequence[ControllerRouterHandler],
+    *,
+    openapi: OpenAPIConfig | None = None,
+    **options: Any,  # noqa: ANN401  # Litestar's own
+) -> Litestar:
+    """Make an application whose errors are RFC 9457 problem documents.
+
+    A handler's `Retry` becomes a 503 with Retry-After.
+
+    Args:
+        handlers: routes, `health_routes` among them.
+        openapi: None serves no schema and no documentation.
+        options: passed to `Litestar` as they are (`dependencies`, `lifespan`, `state`, …).
+    """
+    problems = ProblemDetailsConfig(
+        exception_to_problem_detail_map={HTTPException: _problem, Retry: _away, Exception: _crash}
+    )
+    return Application(
+        route_handlers=handlers,
+        openapi_config=openapi,
+        plugins=[ProblemDetailsPlugin(problems)],
+        logging_config=None,
+        **options,
+    )
+
+
+def _heads_of(send: Send) -> Send:
+    """Send an answer's head and nothing after it, so that one that never ends is answered too."""
+
+    async def send_head(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await send(message)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return send_head
+
+
+def _telling_of_head(send: Send) -> Send:
+    """Name HEAD in `Allow` beside GET."""
+
+    async def send_all(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [
+                (name, value.replace(b"GET", b"GET, HEAD") if name == b"allow" else value)
+                for name, value in message["headers"]
+            ]
+        await send(message)
+
+    return send_all
+
+
+def _problem(error: HTTPException) -> ProblemDetailsException:
+    extra = {"errors": error.extra} if error.extra else None
+    if isinstance(error, ValidationException) and isinstance(error.extra, list):
+        error.detail = "; ".join(f"{each.get('key', 'request')}: {each['message']}" for each in error.extra)
+    return ProblemDetailsException(
+        type_="about:blank",
+        title=HTTPStatus(error.status_code).phrase,
+        status_code=error.status_code,
+        detail=error.detail,
+        headers=error.headers,
+        extra=extra,
+    )
+
+
+def _away(error: Retry) -> ProblemDetailsException:
+    return ProblemDetailsException(
+        type_="about:blank",
+        title=HTTPStatus.SERVICE_UNAVAILABLE.phrase,
+        status_code=HTTPStatus.SERVICE_UNAVAILABLE,
+        detail=f"cannot be answered now, ask again: {error}",
+        headers={"Retry-After": str(_RETRY_AFTER_S)},
+    )
+
+
+def _crash(error: Exception) -> ProblemDetailsException:
+    log.error("http_request_failed", exc_info=error)
+    return ProblemDetailsException(
+        type_="about:blank",
+        title=HTTPStatus.INTERNAL_SERVER_ERROR.phrase,
+        status_code=HTTPStatus.INTERNAL_SERVER_ERROR,
+        detail="the server met an error that it did not expect; its log says which",
+    )

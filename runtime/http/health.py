@@ -1,0 +1,89 @@
+"""Whether a process lives, whether it can do its work, and what it measures.
+
+`/healthz` says that the process lives and is 200 as long as it answers at all, so that nobody restarts a
+process that only waits. `/readyz` says whether it can do its work, and names every component that keeps it
+from it.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from litestar import Request, Response, get
+from prometheus_client import ProcessCollector, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from litestar.types import ControllerRouterHandler
+    from prometheus_client import CollectorRegistry
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a line more for each counter, which nobody reads
+
+
+class Health:
+    """What keeps this process from its work, by component. Ready when nothing does."""
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, dict[object, str]] = {}
+        self._watched: dict[str, Callable[[], str | None]] = {}
+
+    def set(self, component: str, reason: str | None, *, by: object = None) -> None:
+        """Note why a component is not available, or None when it is.
+
+        Args:
+            component: as an operator names it.
+            reason: one line without secrets.
+            by: who says so. A component is available when nobody says otherwise.
+        """
+        said = self._reasons.setdefault(component, {})
+        if reason is None:
+            said.pop(by, None)
+        else:
+            said[by] = reason
+
+    def speaker(self, component: str) -> object:
+        """Who of those that wait for a component was first, and so tells of it; None when nobody waits."""
+        return next(iter(self._reasons.get(component, ())), None)
+
+    def watch(self, component: str, read: Callable[[], str | None]) -> None:
+        """Ask a component for its reason whenever readiness is asked for."""
+        self._watched[component] = read
+
+    def reasons(self) -> dict[str, str]:
+        """Component → reason, of those that are not available; a copy."""
+        told = {component: next(iter(said.values())) for component, said in self._reasons.items() if said}
+        asked = {component: read() for component, read in self._watched.items()}
+        return told | {component: reason for component, reason in asked.items() if reason}
+
+
+def health_routes(health: Health, registry: CollectorRegistry) -> list[ControllerRouterHandler]:
+    """Handlers of `/healthz`, `/readyz` and `/metrics`.
+
+    Args:
+        health: read at each request.
+        registry: the process's own metrics; CPU, memory and file descriptors of the process are added to it
+            here.
+    """
+    ProcessCollector(registry=registry)
+
+    @get("/healthz", sync_to_thread=False, include_in_schema=False)
+    def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @get("/readyz", sync_to_thread=False, include_in_schema=False)
+    def readyz() -> Response[dict[str, Any]]:
+        if reasons := health.reasons():
+            return Response(
+                {"status": "waiting", "reasons": reasons}, status_code=HTTPStatus.SERVICE_UNAVAILABLE
+            )
+        return Response({"status": "ready"})
+
+    @get("/metrics", sync_to_thread=False, include_in_schema=False)
+    def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), media_type=content_type)
+
+    return [healthz, readyz, metrics]

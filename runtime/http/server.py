@@ -1,0 +1,103 @@
+"""Serves an application in the loop that is already running, beside the pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import structlog
+import uvicorn
+
+from runtime.errors import Stop
+from runtime.settings import host_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from litestar import Litestar
+
+_GRACE_S = 2
+
+log = structlog.get_logger()
+
+
+async def serve(app: Litestar, address: str, stop: asyncio.Event, *, setting: str = "http") -> None:
+    """Serve an application in this loop until `stop` is set, then finish what is being answered.
+
+    Args:
+        app: as `create_app` made it.
+        address: `host:port`.
+        stop: the process's stop event; signals stay with whoever set it.
+        setting: the configuration key that holds the address, for the message when it cannot be used.
+
+    Raises:
+        Stop: the address cannot be listened on, or the application failed to start.
+    """
+    listener = _listen(address, setting)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            lifespan="on",
+            timeout_graceful_shutdown=_GRACE_S,
+        )
+    )
+
+    async def watch() -> None:
+        await stop.wait()
+        server.should_exit = True
+
+    watcher = asyncio.create_task(watch(), name="http-stop")
+    log.info("http_listening", address="{}:{}".format(*listener.getsockname()[:2]))
+
+    async def run() -> None:
+        try:
+            await server.serve(sockets=[listener])
+        except SystemExit as error:  # uvicorn's way to say that the application's start-up failed
+            raise Stop(f"{setting}: the HTTP application did not start") from error
+
+    # A task of its own: cancelled, uvicorn would log a traceback where it only has to stop.
+    serving = asyncio.create_task(run(), name="http-server")
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = server.force_exit = True
+        await asyncio.wait([serving], timeout=_GRACE_S)
+        raise
+    finally:
+        watcher.cancel()
+        listener.close()
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals alone: the process has one place that handles them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _listen(address: str, setting: str) -> socket.socket:
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            *host_port(address), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise Stop(f"{setting}: cannot listen on {address}: {error.strerror}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen()
+        listener.setblocking(False)  # noqa: FBT003  # the standard library's signature
+    except OSError as error:
+        listener.close()
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise Stop(f"{setting}: cannot listen on {address}: {why}") from error
+    return listener
