@@ -6,6 +6,9 @@ JOBS ?= 4
 SECONDS ?=
 MINUTES ?= 20
 SEED ?=
+ONLY ?=
+ROUNDS ?=
+QUICK ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UV := .make/uv
@@ -43,8 +46,8 @@ faults: setup servers ## every fault scenario; SEED=n plays one again
 soak: setup servers ## random faults for MINUTES=20, then the accounting
 	$(if $(SEED),SEED=$(SEED)) $(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
 
-bench: setup servers ## the flood: messages a second, CPU a message
-	$(BIN)/python -m bench.ingest
+bench: setup servers ## every benchmark, and the report; ONLY="ingest dirty", ROUNDS=3, QUICK=1
+	$(BIN)/python -m bench $(ONLY) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick)
 
 check: setup ## linters, formatting, types and layers
 	$(BIN)/ruff check --no-fix

@@ -11,14 +11,13 @@ import asyncio
 import os
 import subprocess
 import sys
-import sysconfig
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from deploy.local import warden
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 _TAIL_LINES = 15
 
@@ -33,6 +32,7 @@ class Child:
     Attributes:
         log: what it writes to stderr.
         output: what it writes to stdout.
+        pid: its process id.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Child:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=log, env=env, process_group=group
             )
-
+        self.pid = self._process.pid
         self._asked_to_stop = False
 
     def check(self) -> None:
@@ -116,17 +116,16 @@ class Children:
             self._warden.wait()
 
     def start(self, name: str, *command: str, **environment: str) -> Child:
-        """Start one of the project's console scripts.
+        """Start one of the project's commands, of the tree that this process runs.
 
         Args:
             name: names its log.
-            command: the script and its arguments.
+            command: `gateway` or `projector`, and its arguments.
             environment: what it gets besides what all get.
         """
         assert self._warden is not None
-        script = Path(sysconfig.get_path("scripts")) / command[0]
         env = self._environment | environment
-        child = Child(name, [str(script), *command[1:]], self._folder, env, self._warden.pid)
+        child = Child(name, [sys.executable, "-m", *command], self._folder, env, self._warden.pid)
         self._children.append(child)
         return child
 

@@ -1,0 +1,39 @@
+"""`make bench`: run scenarios, keep each one's result as JSON, and write the report of all that are kept."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from pathlib import Path
+
+from bench.report import RESULTS, write_report
+from bench.scenario import keep, reported, run
+from bench.scenarios import GROUPS, SCENARIOS
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)}; all")
+    parser.add_argument("--rounds", type=int, default=3, help="of each scenario")
+    parser.add_argument("--quick", action="store_true", help="one short round of each, to see that it works")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where results and plots go")
+    arguments = parser.parse_args()
+    if unknown := sorted(set(arguments.scenarios) - set(SCENARIOS)):
+        parser.error(f"no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
+    chosen = arguments.scenarios or list(SCENARIOS)
+    rounds = 1 if arguments.quick else arguments.rounds
+    command = f"make bench ROUNDS={rounds}" + (" QUICK=1" if arguments.quick else "")
+    if arguments.scenarios:
+        command += f' ONLY="{" ".join(chosen)}"'
+    options = {name: each.quick if arguments.quick else each.options for name, each in SCENARIOS.items()}
+    with reported():
+        for group in GROUPS:
+            if scenarios := [each for each in group if each.name in chosen]:
+                for result in asyncio.run(run(scenarios, rounds, options, command)):
+                    keep(result, arguments.out)
+    print(write_report(arguments.out))
+
+
+if __name__ == "__main__":
+    main()

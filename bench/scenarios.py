@@ -1,0 +1,16 @@
+"""All scenarios, in the order in which they run and are reported; those of a group run in turn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from bench import ceiling, ingest
+
+if TYPE_CHECKING:
+    from bench.scenario import Scenario
+
+GROUPS: Final[tuple[tuple[Scenario[Any], ...], ...]] = ((ceiling.SCENARIO, ingest.SCENARIO),)
+
+SCENARIOS: Final[dict[str, Scenario[Any]]] = {
+    scenario.name: scenario for group in GROUPS for scenario in group
+}
