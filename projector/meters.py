@@ -69,11 +69,14 @@ class Meters:
             registry=registry,
         )
         self._streams: dict[int, StreamMeters] = {}
+        self._looks = 0
+        self._freshness = self._look()
 
     def of(self, stream: int) -> StreamMeters:
         """One stream's metrics."""
         if stream not in self._streams:
             self._streams[stream] = StreamMeters(self, stream)
+            self._freshness = self._look()
         return self._streams[stream]
 
     @property
@@ -87,6 +90,12 @@ class Meters:
 
     def freshness(self) -> Freshness:
         """How current the views are, by the stream that is worst off."""
+        looks = sum(meters.looks for meters in self._streams.values())
+        if looks != self._looks:
+            self._looks, self._freshness = looks, self._look()
+        return self._freshness
+
+    def _look(self) -> Freshness:
         looked = [meters.looked_at for meters in self._streams.values()]
         known = [moment for moment in looked if moment is not None]
         return Freshness(
@@ -105,6 +114,7 @@ class StreamMeters:
         behind_rows: committed rows that the views did not have when last looked.
         behind_s: for how long they had lacked the oldest of these, in seconds.
         looked_at: when that was; None before the first time.
+        looks: how often.
     """
 
     def __init__(self, meters: Meters, stream: int) -> None:
@@ -119,6 +129,7 @@ class StreamMeters:
         self.behind_rows = 0
         self.behind_s = 0.0
         self.looked_at: datetime | None = None
+        self.looks = 0
         self._stream = stream
         self._events = meters.events.labels(label)
         self._rows = meters.rows.labels(label)
@@ -163,6 +174,7 @@ class StreamMeters:
         """Note how far the views are behind."""
         self._cursor, self._head = cursor, head
         self.looked_at = now
+        self.looks += 1
         self.behind_rows = max(0, head - cursor)
         if not self.behind_rows:
             self._behind_since_us = None

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from litestar import Request, Response, Router, get
+from litestar import Router, get
 from litestar.exceptions import NotFoundException
+from msgspec.structs import astuple
 
 from projector.api.answers import (
     DeviceAnswer,
     DevicePage,
     RegionAnswer,
     RegionPage,
-    device_answer,
+    StatsResponse,
     problem,
-    region_answer,
 )
 from projector.api.parameters import (
     Above,
@@ -66,13 +66,14 @@ def query_routes(queries: Queries, meters: Meters) -> ControllerRouterHandler:
         summary="Statistics of one device",
         responses=_BAD | _UNKNOWN | _AWAY,
     )
-    async def device_stats(device_id: Name, request: Request[Any, Any, Any]) -> Response[DeviceAnswer]:
+    async def device_stats(device_id: Name) -> StatsResponse[DeviceAnswer]:
         stats = await queries.device(device_id)
         if stats is None:
             raise NotFoundException(
                 f"no device {device_id!r} has been seen; GET /devices lists those that have"
             )
-        return device_answer(request, stats, meters.freshness())
+        answer = DeviceAnswer(*astuple(stats), views=meters.freshness())
+        return StatsResponse(answer, stats.updated_ms, stats.sample_count)
 
     @get("/regions", summary="Regions by name", responses=_BAD | _AWAY)
     async def regions(limit: Limit = 100, after: After = None) -> RegionPage:
@@ -80,14 +81,15 @@ def query_routes(queries: Queries, meters: Meters) -> ControllerRouterHandler:
         return RegionPage(page.regions, page.after, meters.freshness())
 
     @get("/regions/{region:str}/stats", summary="Statistics of one region", responses=_BAD | _UNKNOWN | _AWAY)
-    async def region_stats(region: Name, request: Request[Any, Any, Any]) -> Response[RegionAnswer]:
+    async def region_stats(region: Name) -> StatsResponse[RegionAnswer]:
         region = region.replace(ESCAPED_SLASH, "/")
         stats = await queries.region(region)
         if stats is None:
             raise NotFoundException(
                 f"no message has named a region {region!r}; GET /regions lists those there are"
             )
-        return region_answer(request, stats, meters.freshness())
+        answer = RegionAnswer(*astuple(stats), views=meters.freshness())
+        return StatsResponse(answer, stats.updated_ms, stats.sample_count, stats.device_count)
 
     @get(
         "/lag",

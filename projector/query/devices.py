@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import NamedTuple
 
 import msgspec
@@ -28,7 +27,7 @@ class Place(NamedTuple):
         try:
             raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
             return cls(*_decoder.decode(raw))
-        except (binascii.Error, msgspec.DecodeError) as error:
+        except ValueError as error:  # base64's, msgspec's and UTF-8's are of its kind
             raise ValueError("no place in the list") from error
 
     @property

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from importlib import resources
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
 
 from projector.query.devices import Place
 from projector.query.stats import DeviceStats, RegionStats, device_stats, region_stats
@@ -12,7 +11,7 @@ from projector.views import answering
 from runtime.errors import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from redis.asyncio import Redis
 
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from projector.views import Keys
 
 LOOK: Final = 5000  # devices that a page looks at, at most: some milliseconds of Redis
+
+S = TypeVar("S", DeviceStats, RegionStats)
 
 _SCRIPT: Final = resources.files("projector.query").joinpath("devices.lua").read_text(encoding="utf-8")
 
@@ -56,15 +57,13 @@ class Queries:
 
     async def device(self, device_id: str) -> DeviceStats | None:
         """A device's statistics; None when there is no such device."""
-        with _reading():
-            fields = await self._hash(self._keys.device(device_id))
-            return device_stats(fields) if fields else None
+        fields = await self._hash(self._keys.device(device_id))
+        return _parse(device_stats, fields) if fields else None
 
     async def region(self, region: str) -> RegionStats | None:
         """A region's statistics; None when no message has named it."""
-        with _reading():
-            fields = await self._hash(self._keys.region(region))
-            return region_stats(fields) if fields else None
+        fields = await self._hash(self._keys.region(region))
+        return _parse(region_stats, fields) if fields else None
 
     async def devices(self, selection: Selection, *, limit: int, after: Place | None = None) -> Devices:
         """List devices, the longest silent first.
@@ -85,16 +84,15 @@ class Queries:
             *(after or ("", "")),
             *("" if each is None else each for each in filters),
         ]
-        with _reading():
-            reply = await cast(
+        with answering():
+            score, last, hashes = await cast(
                 "Awaitable[tuple[bytes, bytes, list[list[bytes]]]]",
                 self._page([self._keys.last_seen], arguments),
             )
-            score, last, hashes = reply
-            return Devices(
-                [device_stats(dict(zip(flat[::2], flat[1::2], strict=True))) for flat in hashes],
-                Place(int(float(score)), last.decode()) if score else None,
-            )
+        return Devices(
+            [_parse(device_stats, dict(zip(flat[::2], flat[1::2], strict=True))) for flat in hashes],
+            Place(int(float(score)), last.decode()) if score else None,
+        )
 
     async def regions(self, *, limit: int, after: str | None = None) -> Regions:
         """List regions by name; their names, of which there are few, are all read for that.
@@ -103,7 +101,7 @@ class Queries:
             limit: regions on the page.
             after: the last one of the page before.
         """
-        with _reading():
+        with answering():
             names = sorted(await cast("Awaitable[list[bytes]]", self._redis.hkeys(self._keys.region_marks)))
             if after is not None:
                 names = [name for name in names if name > after.encode()]
@@ -112,19 +110,18 @@ class Queries:
                 for name in page:
                     pipeline.hgetall(self._keys.region(name))
                 hashes: list[dict[bytes, bytes]] = await pipeline.execute()
-            return Regions(
-                [region_stats(fields) for fields in hashes if fields],
-                page[-1] if len(names) > limit else None,
-            )
+        return Regions(
+            [_parse(region_stats, fields) for fields in hashes if fields],
+            page[-1] if len(names) > limit else None,
+        )
 
     async def _hash(self, key: str) -> dict[bytes, bytes]:
-        return await cast("Awaitable[dict[bytes, bytes]]", self._redis.hgetall(key))
-
-
-@contextmanager
-def _reading() -> Iterator[None]:
-    try:
         with answering():
-            yield
+            return await cast("Awaitable[dict[bytes, bytes]]", self._redis.hgetall(key))
+
+
+def _parse(parse: Callable[[dict[bytes, bytes]], S], fields: dict[bytes, bytes]) -> S:
+    try:
+        return parse(fields)
     except (KeyError, ValueError) as error:
-        raise Retry("redis", f"a view holds something that is not ours: {error}") from error
+        raise Retry("redis", f"a view holds something that is not ours: {error!r}") from error

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from math import isfinite
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
-
-from projector.fold import number_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +18,8 @@ _OWN_FIELDS: Final = frozenset(
         *(b"last_seen", b"last_seen_ms", b"updated_at", b"updated_ms", b"sample_count"),
     }
 )
+
+_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-][0-9]{2,3})?")
 
 
 class MetricStats(msgspec.Struct, frozen=True, gc=False):
@@ -112,30 +114,46 @@ def region_stats(fields: Mapping[bytes, bytes]) -> RegionStats:
 
 def _metrics(fields: Mapping[bytes, bytes]) -> dict[str, MetricStats]:
     """Sort `<statistic>_<metric>` fields by metric."""
-    names = {name.partition(b"_")[2] for name in fields if name not in _OWN_FIELDS}
-    return {name.decode(): _metric(fields, name) for name in sorted(names)}
+    return {name: _metric(fields, names) for name, names in _layout(tuple(fields))}
 
 
-def _metric(fields: Mapping[bytes, bytes], name: bytes) -> MetricStats:
-    last = None if b"last_" + name in _OWN_FIELDS else fields.get(b"last_" + name)
+class _Names(NamedTuple):
+    """The fields of one metric."""
+
+    last: bytes
+    low: bytes
+    high: bytes
+    mean: bytes
+    total: bytes
+    values: bytes
+
+
+@lru_cache(maxsize=1024)
+def _layout(fields: tuple[bytes, ...]) -> list[tuple[str, _Names]]:
+    """The metrics in a hash with these fields, by name: few devices have others than their neighbours."""
+    metrics = sorted({field.partition(b"_")[2] for field in fields if field not in _OWN_FIELDS})
+    prefixes = (b"last_", b"min_", b"max_", b"avg_", b"sum_", b"count_")
+    return [(metric.decode(), _Names(*(prefix + metric for prefix in prefixes))) for metric in metrics]
+
+
+def _metric(fields: Mapping[bytes, bytes], names: _Names) -> MetricStats:
+    last = None if names.last in _OWN_FIELDS else fields.get(names.last)
     text = None if last is None else last.decode()
-    count = fields.get(b"count_" + name)
-    if count is None:
+    if names.values not in fields:
         return MetricStats(text)
     return MetricStats(
         text if text is None else _number(text),
-        float(fields[b"min_" + name]),
-        float(fields[b"max_" + name]),
-        float(fields[b"avg_" + name]),
-        float(fields[b"sum_" + name]),
-        int(count),
+        float(fields[names.low]),
+        float(fields[names.high]),
+        float(fields[names.mean]),
+        float(fields[names.total]),
+        int(fields[names.values]),
     )
 
 
 def _number(text: str) -> float | str:
     """The last value of a metric that has been a number; by now it may be a string, even one like `1_0`."""
-    try:
-        value = float(text)
-    except ValueError:
+    if not _NUMBER.fullmatch(text):
         return text
-    return value if isfinite(value) and number_text(value) == text else text
+    value = float(text)
+    return value if isfinite(value) else text

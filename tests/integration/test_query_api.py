@@ -212,10 +212,16 @@ async def test_asks_only_for_what_is_new(plant: Plant, path: str) -> None:
     """With the tag of the last answer there is a 304 without a body until the statistics change."""
     await plant.hear(event("d", 1, t=1))
     tag = (await plant.http.get(path)).headers["etag"]
+    assert (await plant.http.get(path, headers={"if-none-match": 'W/"other"'})).status_code == 200
     for known in (tag, tag.removeprefix("W/"), f'"other", {tag}', "*"):
         answer = await plant.http.get(path, headers={"if-none-match": known})
         assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
-        assert answer.headers["views"] == 'as_of="", behind_rows=0, behind_seconds=0.000'
+        assert answer.headers["views"] == "behind_rows=0, behind_seconds=0.000"
+    plant.meters.of(0).position(1, 2, NOW)
+    answer = await plant.http.get(path, headers={"if-none-match": tag})
+    assert (
+        answer.headers["views"] == 'as_of="2026-11-23T12:00:00.000000Z", behind_rows=1, behind_seconds=0.000'
+    )
     await plant.hear(event("d", 0, t=2))
     answer = await plant.http.get(path, headers={"if-none-match": tag})
     assert answer.status_code == 200
