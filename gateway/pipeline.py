@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from contract.events import format_time
 from gateway.batcher import Batch, BatchPolicy
-from gateway.decode import Rejection
+from gateway.decode import Received, Rejection
 from runtime import faults
 
 if TYPE_CHECKING:
@@ -97,14 +96,13 @@ class Pipeline:
     def _add(self, chunk: Chunk) -> None:
         """Decode a chunk into the open batch; never waits, so that a chunk is wholly in it or not at all."""
         batch = self._batch
-        now = self._now()
-        received_at = format_time(now)
+        received = Received.of(self._now())
         before = len(batch)
         if not batch.chunks:
             batch.opened_at = time.monotonic()  # finer than the loop's clock
         for delivery in chunk.deliveries:
             batch.size_bytes += len(delivery.payload)
-            for item in self._decoder.decode(delivery, now, received_at):
+            for item in self._decoder.decode(delivery, received):
                 if isinstance(item, Rejection):
                     batch.rejections.append(item)
                 else:

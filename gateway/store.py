@@ -108,7 +108,7 @@ class Store:
             if len(readings) == 1:
                 if not again:  # its day's partition may just have been made
                     return await self.commit(readings, rejections, again=True)
-                refused = transaction.reject(readings[0], "refused_by_database", str(error))
+                refused = readings[0].reject("refused_by_database", str(error))
                 return await self.commit([], [*rejections, refused])
         half = len(readings) // 2
         first = await self.commit(readings[:half], [])

@@ -14,7 +14,6 @@ import asyncpg
 import structlog
 
 from contract.events import encode_events
-from gateway.decode import Reading, Rejection
 from runtime.errors import Retry
 from runtime.postgres import load_queries
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from gateway.decode import Reading, Rejection
     from gateway.devices import DeviceSighting
     from runtime.postgres import Connection
 
@@ -116,8 +116,7 @@ async def claim(connection: Connection, generation: int, readings: Sequence[Read
     }
     new = [reading for i, reading in enumerate(readings) if i not in repeats]
     conflicts = [
-        reject(
-            readings[i],
+        readings[i].reject(
             "conflict",
             f"key {readings[i].event.key!r} is stored with other content; a device whose counter starts "
             f'again needs identity = "key+time" on its route',
@@ -196,14 +195,6 @@ async def took_effect(connection: Connection, transaction_id: str) -> bool:
     if fate == "in progress":
         raise Retry("postgres", "a commit that got no answer is still in progress")
     return bool(fate == "committed")
-
-
-def reject(reading: Reading, reason: str, error: str) -> Rejection:
-    """Make a rejection of a reading that decoded well."""
-    event, source = reading.event, reading.source
-    return Rejection(
-        event.received_at, source.delivery.topic, event.device_id, reason, error, source.payload()
-    )
 
 
 async def _copy_lines(readings: Sequence[Reading]) -> AsyncIterator[bytes]:

@@ -14,8 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from contract.events import format_time
-from gateway.decode import Reading, Rejection
+from gateway.decode import Reading, Received, Rejection
 from gateway.decode.routes import match
 
 if TYPE_CHECKING:
@@ -89,15 +88,20 @@ class Verdicts(NamedTuple):
 
 def decode(letter: Kept, decoder: Decoder, routes: Sequence[CompiledRoute]) -> Attempt:
     """Decode a letter as at its receipt: what its device time is checked against is the time it came."""
-    received_at = format_time(letter.received_at)
+    received = Received.of(letter.received_at)
     attempt = Attempt(letter, [], [])
-    for item in decoder.decode(_Again(letter.topic, letter.payload), letter.received_at, received_at):
+    for item in decoder.decode(_Again(letter.topic, letter.payload), received):
         if isinstance(item, Rejection):
             attempt.failures.append(item)
         elif letter.reason == "conflict" and match(routes, letter.topic).route.identity == "key":
             attempt.failures.append(
                 Rejection(
-                    received_at, letter.topic, item.event.device_id, "conflict", letter.error, letter.payload
+                    received.text,
+                    letter.topic,
+                    item.event.device_id,
+                    "conflict",
+                    letter.error,
+                    letter.payload,
                 )
             )
         elif letter.replayed and item.event.key.startswith("uuid:"):
@@ -120,8 +124,7 @@ def judge(attempts: Iterable[Attempt], claimed: Claimed) -> Verdicts:
         for reading in attempt.readings:
             conflict = None
             if id(reading) not in new:
-                source = reading.source
-                conflict = conflicts.get((source.delivery.topic, source.payload()))
+                conflict = conflicts.get((reading.delivery.topic, reading.payload()))
                 duplicates += conflict is None
             if conflict is None:
                 stored += 1

@@ -4,6 +4,6 @@ Pure: no I/O, and the time is an argument.
 """
 
 from gateway.decode.decoder import Decoder
-from gateway.decode.reading import Reading, Rejection, Source
+from gateway.decode.reading import Reading, Received, Rejection
 
-__all__ = ["Decoder", "Reading", "Rejection", "Source"]
+__all__ = ["Decoder", "Reading", "Received", "Rejection"]

@@ -21,19 +21,20 @@ import msgspec
 from contract.events import RawEvent, format_utc
 from gateway.decode import json_format
 from gateway.decode.names import INT64, check_device_id, check_key, check_metric, check_region, kind_of
-from gateway.decode.reading import Reading, Rejection, Source
+from gateway.decode.reading import Reading, Received, Rejection, payload_of
 from gateway.decode.routes import CompiledRoute, Matched, match
-from gateway.decode.times import check_time, parse_time
+from gateway.decode.times import EARLIEST, check_time, parse_time
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from datetime import datetime, timedelta
+    from collections.abc import Sequence
+    from datetime import timedelta
 
     from runtime.mqtt.port import Delivery
 
-_KEY_NAMES: Final = ("id", "message_id", "idempotency_key")
-_TIME_NAMES: Final = ("ts", "timestamp", "time")
+_OTHER_KEY_NAMES: Final = ("message_id", "idempotency_key")
+_OTHER_TIME_NAMES: Final = ("timestamp", "time")
+_RARE_NAMES: Final = frozenset({*_OTHER_KEY_NAMES, *_OTHER_TIME_NAMES, "device_id", "metrics"})
 _MAX_METRICS: Final = 256
 _KNOWN_LIMIT: Final = 100_000
 _SCALARS: Final = frozenset({float, int, str, bool})
@@ -59,54 +60,31 @@ class Decoder:
         self._regions: set[object] = set()
         self._metrics: set[str] = set()
 
-    def decode(self, delivery: Delivery, now: datetime, received_at: str) -> list[Reading | Rejection]:
-        """Decode a delivery to at least one reading or rejection, one for each element of an array.
-
-        Args:
-            delivery: as the broker sent it.
-            now: when it was received, against which its device time is checked.
-            received_at: the same in the contract's form, made once a chunk.
-        """
+    def decode(self, delivery: Delivery, received: Received) -> list[Reading | Rejection]:
+        """Decode a delivery to at least one reading or rejection, one for each element of an array."""
         matched = None
         try:
             matched = self._match(delivery.topic)
-            items = self._items(delivery.payload)
+            value = self._parse(delivery.payload)
         except Reject as reject:
             device_id = matched.device_id if matched else None
-            return [_rejection(Source(delivery, -1), device_id, received_at, reject)]
-        return [
-            self._outcome(item, matched, now, received_at, Source(delivery, index)) for index, item in items
-        ]
+            return [_rejection(delivery, -1, device_id, received, reject)]
+        if type(value) is list:
+            return [
+                self._outcome(item, matched, received, delivery, place) for place, item in enumerate(value)
+            ]
+        return [self._outcome(value, matched, received, delivery, -1)]
 
-    def _outcome(
-        self,
-        item: Any,  # noqa: ANN401  # JSON is any value
-        matched: Matched,
-        now: datetime,
-        received_at: str,
-        source: Source,
-    ) -> Reading | Rejection:
-        try:
-            return self._reading(item, matched, now, received_at, source)
-        except Reject as reject:
-            return _rejection(source, matched.device_id, received_at, reject)
-        except Exception as error:  # noqa: BLE001  # a bug of ours must not stop a gateway, and again after each restart
-            failure = Reject("undecodable", f"the decoder failed: {error!r}")
-            return _rejection(source, matched.device_id, received_at, failure)
-
-    def _items(self, payload: bytes) -> Iterable[tuple[int, Any]]:
-        """The payload's readings with their place in the array, -1 for a payload that is the reading."""
+    def _parse(self, payload: bytes) -> Any:  # noqa: ANN401  # JSON is any value
         if len(payload) > self._max_payload_bytes:
             raise Reject(
                 "payload_too_large",
                 f"{len(payload)} bytes, gateway.max_payload_bytes allows {self._max_payload_bytes}",
             )
         value = json_format.parse(payload)
-        if type(value) is not list:
-            return ((-1, value),)
-        if not value:
+        if value == []:
             raise Reject("empty_message", "the array has no readings")
-        return enumerate(value)
+        return value
 
     def _match(self, topic: str) -> Matched:
         matched = self._topics.get(topic)
@@ -117,29 +95,49 @@ class Decoder:
             self._topics[topic] = matched
         return matched
 
+    def _outcome(
+        self,
+        item: Any,  # noqa: ANN401  # JSON is any value
+        matched: Matched,
+        received: Received,
+        delivery: Delivery,
+        place: int,
+    ) -> Reading | Rejection:
+        try:
+            return self._reading(item, matched, received, delivery, place)
+        except Reject as reject:
+            return _rejection(delivery, place, matched.device_id, received, reject)
+        except Exception as error:  # noqa: BLE001  # a bug of ours must not stop a gateway, and again after each restart
+            failure = Reject("undecodable", f"the decoder failed: {error!r}")
+            return _rejection(delivery, place, matched.device_id, received, failure)
+
     def _reading(
         self,
         item: Any,  # noqa: ANN401  # JSON is any value
         matched: Matched,
-        now: datetime,
-        received_at: str,
-        source: Source,
+        received: Received,
+        delivery: Delivery,
+        place: int,
     ) -> Reading:
         if type(item) is not dict:
             raise Reject("wrong_root", f"{kind_of(item)}, expected an object or an array of objects")
-        key = _first(item, _KEY_NAMES)
-        time = _first(item, _TIME_NAMES)
-        device_id = self._device_id(item.pop("device_id", None), matched)
+        key, time, device_id, nested = item.pop("id", None), item.pop("ts", None), None, None
+        if not _RARE_NAMES.isdisjoint(item):
+            key = _first(key, item, _OTHER_KEY_NAMES)
+            time = _first(time, item, _OTHER_TIME_NAMES)
+            device_id, nested = item.pop("device_id", None), item.pop("metrics", None)
+        device_id = self._device_id(device_id, matched)
         region = self._region(item.pop("region", None), matched)
-        metrics = self._metrics_of(item)
+        metrics = self._metrics_of(item, nested)
         if key is None and time is None and not metrics:
             raise Reject("empty_message", "no key, no time and no metric: nothing to store")
 
         if time is None:
-            ts, stated_ts = received_at, ""
+            ts, stated_ts = received.text, ""
         else:
             moment = parse_time(time)
-            check_time(moment, now, self._max_ahead)
+            if not EARLIEST <= moment <= received.at:
+                check_time(moment, received.at, self._max_ahead)
             ts = stated_ts = format_utc(moment)
 
         encoded = _encode(metrics)
@@ -155,17 +153,19 @@ class Decoder:
         identity = f"{device_id}\x1f{key}"
         if matched.route.identity == "key+time":
             identity = f"{identity}\x1f{stated_ts}"
-        tail = "\t".join(
-            (_copy_text(device_id), _copy_text(key), _copy_optional(region), _copy_text(encoded.decode()))
-        )
+        text = encoded.decode()
+        tail = f"{device_id}\t{key}\t{region}\t{text}"
+        if region is None or "\\" in tail or not key.isprintable():
+            tail = _escaped(device_id, key, region, text)
         line = f"{ts}\t{tail}"
         return Reading(
-            RawEvent(device_id, region, ts, received_at, key, msgspec.Raw(encoded)),
+            RawEvent(device_id, region, ts, received.text, key, msgspec.Raw(encoded)),
             identity,
             line if stated_ts else tail,
             line,
             keyed,
-            source,
+            delivery,
+            place,
         )
 
     def _device_id(self, stated: object, matched: Matched) -> str:
@@ -191,19 +191,21 @@ class Decoder:
             self._regions.add(region)
         return region
 
-    def _metrics_of(self, item: dict[str, Any]) -> dict[str, Any]:
+    def _metrics_of(self, metrics: dict[str, Any], nested: object) -> dict[str, Any]:
         """What is left of an object once its other fields are taken out, and its object `metrics`."""
-        nested = item.pop("metrics", None)
-        metrics = {name: value for name, value in item.items() if type(value) in _SCALARS}
+        kinds = set(map(type, metrics.values()))
+        if not kinds <= _SCALARS:
+            metrics = {name: value for name, value in metrics.items() if type(value) in _SCALARS}
         if nested is not None:
             _add_nested(metrics, nested)
         if len(metrics) > _MAX_METRICS:
             raise Reject(
                 "invalid_metric", f"{len(metrics)} metrics in one message, allowed are {_MAX_METRICS}"
             )
-        for name, value in metrics.items():
-            if type(value) is int and not -INT64 <= value < INT64:
-                raise Reject("number_out_of_range", f"metric {name[:40]!r} is beyond a 64-bit integer")
+        if int in kinds or nested is not None:
+            for name, value in metrics.items():
+                if type(value) is int and not -INT64 <= value < INT64:
+                    raise Reject("number_out_of_range", f"metric {name[:40]!r} is beyond a 64-bit integer")
         if not self._metrics.issuperset(metrics):
             for name in metrics:
                 check_metric(name)
@@ -227,26 +229,23 @@ def _add_nested(metrics: dict[str, Any], nested: Any) -> None:  # noqa: ANN401  
             )
 
 
-def _rejection(source: Source, device_id: str | None, received_at: str, reject: Reject) -> Rejection:
-    error = reject.detail if source.place < 0 else f"element {source.place}: {reject.detail}"
-    return Rejection(received_at, source.delivery.topic, device_id, reject.reason, error, source.payload())
+def _rejection(
+    delivery: Delivery, place: int, device_id: str | None, received: Received, reject: Reject
+) -> Rejection:
+    error = reject.detail if place < 0 else f"element {place}: {reject.detail}"
+    payload = payload_of(delivery, place)
+    return Rejection(received.text, delivery.topic, device_id, reject.reason, error, payload)
 
 
-def _first(item: dict[str, Any], names: tuple[str, ...]) -> Any:  # noqa: ANN401  # JSON is any value
-    """Take the names out of the object; return the value of the first that is there and not null."""
-    found = None
+def _first(found: Any, item: dict[str, Any], names: tuple[str, ...]) -> Any:  # noqa: ANN401  # JSON is any value
+    """Take the names out of the object; of the values that are not null the first counts."""
     for name in names:
-        if name in item:
-            value = item.pop(name)
-            if found is None:
-                found = value
+        value = item.pop(name, None)
+        if found is None:
+            found = value
     return found
 
 
-def _copy_text(text: str) -> str:
-    """Escape a value for COPY's text form; most need nothing."""
-    return text if text.isprintable() and "\\" not in text else text.translate(_COPY_ESCAPES)
-
-
-def _copy_optional(text: str | None) -> str:
-    return "\\N" if text is None else _copy_text(text)
+def _escaped(*values: str | None) -> str:
+    """The values in COPY's text form; most need nothing of it."""
+    return "\t".join(["\\N" if value is None else value.translate(_COPY_ESCAPES) for value in values])

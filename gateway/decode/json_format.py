@@ -1,7 +1,7 @@
 """Strict JSON: what msgspec lets pass and a system of record must not.
 
 msgspec refuses most of what is wrong. Two things it does not see are looked for here, on a fast path that
-costs two byte counts: a key given twice (the last would win silently) and NUL in a string (PostgreSQL's text
+counts quotation marks: a key given twice (the last would win silently) and NUL in a string (PostgreSQL's text
 cannot hold it). Integers beyond 64 bits, on which readers of JSON do not agree, are refused where a value is
 used: as key, time or metric.
 """
@@ -28,7 +28,7 @@ def parse(payload: bytes) -> Any:  # noqa: ANN401  # JSON is any value
     """
     try:
         value = _decode(payload)
-        if b"\\" in payload or not _keys_are_unique(payload, value):
+        if b"\\" in payload or payload.count(b'"') != _quotation_marks(value):
             _check_slowly(payload)
     except UnicodeDecodeError as error:
         raise _malformed(payload, error) from None
@@ -59,36 +59,30 @@ def _malformed(payload: bytes, error: Exception) -> Reject:
     return Reject("malformed_json", str(error))
 
 
-def _keys_are_unique(payload: bytes, value: Any) -> bool:  # noqa: ANN401  # JSON is any value
-    """Whether counting proves it.
+def _quotation_marks(value: Any) -> int:  # noqa: ANN401  # JSON is any value
+    """How many a text without escapes has if every key in it is here: two for each key and for each string.
 
-    Without escapes every colon ends a key or stands in a string; a key given twice leaves colons over.
+    A key given twice leaves marks over, its own at the least.
     """
-    return payload.count(b":") == _colons(value)
-
-
-def _colons(value: Any) -> int:  # noqa: ANN401  # JSON is any value
     kind = type(value)
-    if kind is str:
-        return int(value.count(":"))
-    if kind is list:
-        return sum(map(_colons, value))
-    if kind is not dict:
-        return 0
-    total = len(value)
-    for name, item in value.items():
-        if ":" in name:
-            total += name.count(":")
+    if kind is dict:
+        total = 2 * len(value)
+        value = value.values()
+    elif kind is list:
+        total = 0
+    else:
+        return 2 if kind is str else 0
+    for item in value:
         kind = type(item)
         if kind is str:
-            total += item.count(":")
+            total += 2
         elif kind is dict or kind is list:
-            total += _colons(item)
+            total += _quotation_marks(item)
     return total
 
 
 def _check_slowly(payload: bytes) -> None:
-    """Look at every key and string; only payloads with escapes or a suspicious count of colons come here."""
+    """Look at every key and string; only payloads with escapes or with marks left over come here."""
     try:
         json.loads(payload, object_pairs_hook=_checked_object)
     except ValueError as error:  # what the two parsers disagree on is not JSON that everyone reads alike

@@ -35,6 +35,8 @@ def check_region(region: object) -> str:
 
 def check_key(key: object) -> str:
     """A message key is a string of 1 to 256 characters without NUL, or an integer."""
+    if type(key) is str and 0 < len(key) <= MAX_KEY and "\x00" not in key:
+        return key
     if type(key) is int:
         if not -INT64 <= key < INT64:
             raise Reject("number_out_of_range", "message key is beyond a 64-bit integer")

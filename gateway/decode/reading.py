@@ -4,31 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
+from contract.events import format_time
 from gateway.decode import json_format
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from contract.events import RawEvent
     from runtime.mqtt.port import Delivery
 
 
-class Source(NamedTuple):
-    """Where a reading came from.
+class Received(NamedTuple):
+    """When a chunk was received.
 
     Attributes:
-        place: its place in an array payload, or -1 when the payload is the reading.
+        at: UTC; device times are checked against it.
+        text: the same in the contract's form.
     """
 
-    delivery: Delivery
-    place: int
+    at: datetime
+    text: str
 
-    def payload(self) -> bytes:
-        """The bytes of this reading as they came."""
-        if self.place < 0:
-            return self.delivery.payload
-        return json_format.element(self.delivery.payload, self.place)
+    @classmethod
+    def of(cls, moment: datetime) -> Received:
+        """What was received at a moment."""
+        return cls(moment, format_time(moment))
 
 
-class Reading(NamedTuple):
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """One reading, ready for the three places it goes to.
 
     Attributes:
@@ -38,6 +43,8 @@ class Reading(NamedTuple):
             out.
         line: its row of `measurements` in COPY text form, all but the last column, `received_at`.
         keyed: whether the device named a key; otherwise the key was made here.
+        delivery: what it came in.
+        place: its place in an array payload, or -1 when the payload is the reading.
     """
 
     event: RawEvent
@@ -45,7 +52,17 @@ class Reading(NamedTuple):
     content: str
     line: str
     keyed: bool
-    source: Source
+    delivery: Delivery
+    place: int
+
+    def payload(self) -> bytes:
+        """Its bytes as they came."""
+        return payload_of(self.delivery, self.place)
+
+    def reject(self, reason: str, error: str) -> Rejection:
+        """Refuse it after all."""
+        event, topic = self.event, self.delivery.topic
+        return Rejection(event.received_at, topic, event.device_id, reason, error, self.payload())
 
 
 class Rejection(NamedTuple):
@@ -63,3 +80,8 @@ class Rejection(NamedTuple):
     reason: str
     error: str
     payload: bytes
+
+
+def payload_of(delivery: Delivery, place: int) -> bytes:
+    """The bytes of one element of an array payload, or with place -1 of all of it, as they came."""
+    return delivery.payload if place < 0 else json_format.element(delivery.payload, place)

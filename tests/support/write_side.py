@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from contract.events import format_time
-from gateway.decode import Decoder, Reading, Rejection
+from gateway.decode import Decoder, Reading, Received, Rejection
 from gateway.decode.routes import compile_routes
 from gateway.devices import DeviceTracker
 from gateway.lease import Lease
@@ -48,7 +47,7 @@ def decode(
     readings: list[Reading] = []
     rejections: list[Rejection] = []
     for payload in payloads:
-        for item in decoder.decode(Delivered(f"devices/{device}/telemetry", payload), NOW, format_time(NOW)):
+        for item in decoder.decode(Delivered(f"devices/{device}/telemetry", payload), Received.of(NOW)):
             if isinstance(item, Rejection):
                 rejections.append(item)
             else:

@@ -15,7 +15,7 @@ from gateway.dead_letters.tally import Tally
 from gateway.dead_letters.verdicts import Kept, decode, judge
 from gateway.decode import Decoder
 from gateway.decode.routes import compile_routes
-from gateway.transaction import Claimed, reject
+from gateway.transaction import Claimed
 from runtime.settings import Route
 
 NOW = datetime(2026, 11, 23, 9, 0, 0, tzinfo=UTC)
@@ -116,7 +116,7 @@ def test_a_part_of_an_array() -> None:
     letter = kept(b'[{"id":"1"},{"id":"2"},[],{"id":"3"}]')
     attempt = decode(letter, DECODER, ROUTES)
     new, conflicting, repeat = attempt.readings
-    claimed = Claimed([new], 1, [reject(conflicting, "conflict", "")])
+    claimed = Claimed([new], 1, [conflicting.reject("conflict", "")])
     verdicts = judge([attempt], claimed)
     assert verdicts.replayed == [1]
     assert verdicts.duplicates == 1

@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from contract.events import format_time
-from gateway.decode import Decoder, Reading, Rejection
+from gateway.decode import Decoder, Reading, Received, Rejection
 from gateway.decode.routes import compile_routes
 from runtime.settings import Route
 from tests.support.write_side import NOW, Delivered
@@ -20,7 +19,7 @@ def decode(payload: bytes, topic: str = TOPIC, route: Route | None = None) -> li
     decoder = Decoder(
         compile_routes([route or Route()]), max_payload_bytes=262_144, max_ahead=timedelta(days=1)
     )
-    return decoder.decode(Delivered(topic, payload), NOW, format_time(NOW))
+    return decoder.decode(Delivered(topic, payload), Received.of(NOW))
 
 
 def accept(payload: bytes, topic: str = TOPIC, route: Route | None = None) -> Reading:
@@ -250,7 +249,7 @@ def test_content_covers_device_time_but_not_gateway_time() -> None:
     decoder = Decoder(compile_routes([Route()]), max_payload_bytes=1000, max_ahead=timedelta(days=1))
 
     def content(payload: bytes, now: datetime) -> str:
-        (item,) = decoder.decode(Delivered(TOPIC, payload), now, format_time(now))
+        (item,) = decoder.decode(Delivered(TOPIC, payload), Received.of(now))
         assert isinstance(item, Reading)
         return item.content
 

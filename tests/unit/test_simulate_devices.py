@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from gateway.decode.decoder import Decoder
-from gateway.decode.reading import Reading, Rejection
+from gateway.decode.reading import Reading, Received, Rejection
 from gateway.decode.routes import compile_routes
 from gateway.simulate import rubbish
 from gateway.simulate.devices import Emission, Fleet, Kind, Shares, region_name, run_id
@@ -37,7 +37,7 @@ def decode(emission: Emission) -> list[Reading | Rejection]:
     )
     delivery = SimpleNamespace(topic=emission.topic, payload=emission.payload)
     now = datetime.fromtimestamp(NOW, UTC)
-    return list(decoder.decode(delivery, now, RECEIVED_AT))
+    return list(decoder.decode(delivery, Received(now, RECEIVED_AT)))
 
 
 def test_same_seed_same_messages() -> None:
