@@ -10,6 +10,7 @@ of 1, because the work did not end as it should.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -34,6 +35,8 @@ _BACKOFF_INITIAL_S = 0.2
 _BACKOFF_MAX_S = 15.0
 _REMIND_S = 60.0
 _LAST_RESORT_S = 3.0
+_YOUNG_OBJECTS = 50_000
+_GENERATION_RATIO = 20
 
 log = structlog.get_logger()
 
@@ -50,8 +53,19 @@ def run_until_stopped(main: Callable[[asyncio.Event], Awaitable[None]], *, shutd
     """
     import uvloop  # noqa: PLC0415  # commands that run nothing must start fast
 
+    _calm_collector()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_supervise(main, shutdown_timeout_s))
+
+
+def _calm_collector() -> None:
+    """Collect garbage seldom, and never what is here from the start.
+
+    A message leaves no cycles behind, but its objects set off collections by their number: with the default
+    thresholds they cost an eighth of the gateway's time.
+    """
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS, _GENERATION_RATIO, _GENERATION_RATIO)
 
 
 async def keep_trying(what: str, attempt: Callable[[], Awaitable[T]], health: Health) -> T:
