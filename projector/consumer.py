@@ -123,11 +123,11 @@ class Consumer:
     async def _watch_views(self) -> NoReturn:
         while True:
             known = {stream: follower.cursor for stream, follower in self._followers.items()}
-            marks = await keep_trying("redis", self._views.cursors, self._health)
+            marks = await keep_trying("redis", self._views.marks, self._health)
             for stream in marks:
                 self._follow(stream)
             for stream, follower in self._followers.items():
-                follower.on_mark(marks.get(stream, Cursor(0, None)), known.get(stream))
+                follower.on_mark(marks[stream], known.get(stream))
             status = self._session.status
             self._health.set("broker", None if status.connected else status.reason)
             self._warn.flush()

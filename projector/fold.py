@@ -85,66 +85,54 @@ class Folded(msgspec.Struct, frozen=True):
     regions: list[Delta]
 
 
-class _Column:
-    """The values of one metric in some events, and the newest events among those that carry it."""
-
-    __slots__ = ("carriers", "values")
-
-    def __init__(self, values: list[Scalar], carriers: list[Event]) -> None:
-        self.values = values
-        self.carriers = carriers
-
-
 class _Group:
-    """Some events, turned to columns so that sums and extremes are one call each."""
+    """Some events, turned to columns so that sums and extremes are one call each.
 
-    __slots__ = ("columns", "count", "newest")
+    Attributes:
+        columns: metric name → its values, in any order.
+    """
 
-    def __init__(self, newest: Event, count: int, columns: dict[str, _Column]) -> None:
+    __slots__ = ("columns", "events", "newest")
+
+    def __init__(self, events: list[Event], newest: Event, columns: dict[str, list[Scalar]]) -> None:
+        self.events = events
         self.newest = newest
-        self.count = count
         self.columns = columns
 
     def absorb(self, other: _Group) -> None:
-        self.count += other.count
+        self.events += other.events
         if other.newest.ts >= self.newest.ts and _order(other.newest) > _order(self.newest):
             self.newest = other.newest
         columns = self.columns
-        for name, column in other.columns.items():
-            mine = columns.get(name)
-            if mine is None:
-                columns[name] = _Column(column.values.copy(), column.carriers.copy())
+        for name, values in other.columns.items():
+            if name in columns:
+                columns[name] += values
             else:
-                mine.values += column.values
-                mine.carriers += column.carriers
+                columns[name] = values.copy()
 
 
 def fold(events: Iterable[Event]) -> Folded:
     """Fold events to one delta per device and one per region that they name, in any order."""
-    devices: dict[str, dict[str | None, list[Event]]] = {}
+    devices: dict[str, list[Event]] = {}
     for event in events:
-        by_region = devices.get(event.device_id)
-        if by_region is None:
-            devices[event.device_id] = {event.region: [event]}
-            continue
-        same = by_region.get(event.region)
-        if same is None:
-            by_region[event.region] = [event]
+        known = devices.get(event.device_id)
+        if known is None:
+            devices[event.device_id] = [event]
         else:
-            same.append(event)
+            known.append(event)
 
     regions: dict[str, _Group] = {}
     deltas = []
-    for device_id, by_region in devices.items():
+    for device_id, members in devices.items():
         whole: _Group | None = None
         home: Event | None = None
-        for region, members in by_region.items():
-            group = _gather(members)
+        for region, same in _by_region(members):
+            group = _gather(same)
             if region is not None:
                 if home is None or _order(group.newest) > _order(home):
                     home = group.newest
                 if region not in regions:
-                    regions[region] = _Group(group.newest, 0, {})
+                    regions[region] = _Group([], group.newest, {})
                 regions[region].absorb(group)
             if whole is None:
                 whole = group
@@ -191,46 +179,48 @@ def _region_tie(event: Event) -> str:
     return f"{event.key}\0{event.device_id}\0{event.received_at}"
 
 
+def _by_region(events: list[Event]) -> Iterable[tuple[str | None, list[Event]]]:
+    region = events[0].region
+    if len(events) == 1 or all(event.region == region for event in events):
+        return ((region, events),)
+    groups: dict[str | None, list[Event]] = {}
+    for event in events:
+        groups.setdefault(event.region, []).append(event)
+    return groups.items()
+
+
 def _gather(events: list[Event]) -> _Group:
     newest = events[0]
-    values: dict[str, list[Scalar]] = {}
-    for event in events:
-        if event.ts > newest.ts or (event.ts == newest.ts and _order(event) > _order(newest)):
+    columns = {name: [value] for name, value in newest.metrics.items()}
+    for event in events[1:]:
+        if event.ts >= newest.ts and _order(event) > _order(newest):
             newest = event
         for name, value in event.metrics.items():
-            column = values.get(name)
-            if column is None:
-                values[name] = [value]
+            if name in columns:
+                columns[name].append(value)
             else:
-                column.append(value)
-    columns = {}
-    for name, column in values.items():
-        if name in newest.metrics:
-            carrier = newest
-        else:
-            carrier = max((event for event in events if name in event.metrics), key=_order)
-        columns[name] = _Column(column, [carrier])
-    return _Group(newest, len(events), columns)
+                columns[name] = [value]
+    return _Group(events, newest, columns)
 
 
 def _delta(id_: str, group: _Group, home: Event | None, tie: Callable[[Event], str]) -> Delta:
     newest = group.newest
     metrics = []
-    for name, column in group.columns.items():
+    for name, values in group.columns.items():
         if name in newest.metrics:
             carrier, us, its_tie = newest, 0, ""
         else:
-            carrier = max(column.carriers, key=_order)
+            carrier = max((event for event in group.events if name in event.metrics), key=_order)
             us, its_tie = microseconds(carrier.ts), tie(carrier)
         value = carrier.metrics[name]
         last = value if isinstance(value, str) else number_text(value)
         metrics.append(
-            MetricDelta(name, None if name in RESERVED else last, us, its_tie, *_statistics(column.values))
+            MetricDelta(name, None if name in RESERVED else last, us, its_tie, *_statistics(values))
         )
     elsewhere = home if home is not newest else None
     return Delta(
         id_,
-        group.count,
+        len(group.events),
         newest.ts,
         microseconds(newest.ts),
         tie(newest),
@@ -244,12 +234,18 @@ def _delta(id_: str, group: _Group, home: Event | None, tie: Callable[[Event], s
 
 def _statistics(values: list[Scalar]) -> tuple[int, float, float, float]:
     """Count, sum, minimum and maximum of the numbers among the values."""
+    if len(values) == 1:
+        value = values[0]
+        if isinstance(value, str):
+            return 0, 0.0, 0.0, 0.0
+        value = finite(value + 0.0)
+        return 1, value, value, value
     numbers = cast("list[float]", values)
     try:
         total = sum(numbers, 0.0)
     except TypeError:  # a string among them, rarely enough to be found out like this
         numbers = [value for value in values if not isinstance(value, str)]
+        if not numbers:
+            return 0, 0.0, 0.0, 0.0
         total = sum(numbers, 0.0)
-    if not numbers:
-        return 0, 0.0, 0.0, 0.0
     return len(numbers), finite(total), min(numbers) + 0.0, max(numbers) + 0.0

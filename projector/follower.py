@@ -27,7 +27,7 @@ import structlog
 
 from projector.backlog import Backlog
 from projector.fold import fold
-from projector.halts import MENDED_BY_REBUILD, mismatch, missing_rows
+from projector.halts import MENDED_BY_REBUILD, UNFINISHED, mismatch, missing_rows
 from projector.views import Cursor, Run
 from runtime import faults
 from runtime.errors import Reject, Retry
@@ -109,11 +109,13 @@ class Follower:
             mark: as read now.
             known: `cursor` from before the read. Less than that, and Redis has lost what it had.
         """
+        self.mark = mark
+        if mark.epoch == UNFINISHED:
+            return
         if self.cursor is None or known is None or mark.n < known or mark.n >= self.cursor:
             if known is not None and mark.n < known:
                 log.warning("views_went_back", stream=self._stream, known=known, cursor=mark.n)
             self.cursor, self.epoch = mark
-        self.mark = mark
         self.unavailable = False
         self._wake.set()
 
@@ -200,7 +202,7 @@ class Follower:
             if self.halt is not None:
                 self._go_on()
         elif outcome.status == "epoch":
-            # Strays, or the history has changed: which of the two, the next look at PostgreSQL tells.
+            # Strays, another history, or views being replaced: which of them, the next looks tell.
             log.warning("epoch_differs", stream=self._stream, epoch=rows[0].epoch, n=rows[0].n)
             self._backlog.clear()
             self._may_read = False

@@ -8,10 +8,21 @@ if TYPE_CHECKING:
     from projector.outbox import Position
     from projector.views import Cursor
 
-Halt = Literal["epoch_changed", "cursor_beyond_head", "cursor_missing", "cursor_too_old", "undecodable_row"]
+Halt = Literal[
+    "epoch_changed",
+    "cursor_beyond_head",
+    "cursor_missing",
+    "cursor_too_old",
+    "swap_unfinished",
+    "undecodable_row",
+]
+
+UNFINISHED: Final = (
+    "unfinished"  # stands for the epoch of views that are being put in place, or were not to the end
+)
 
 MENDED_BY_REBUILD: Final[frozenset[Halt]] = frozenset(
-    {"epoch_changed", "cursor_beyond_head", "cursor_missing", "cursor_too_old"}
+    {"epoch_changed", "cursor_beyond_head", "cursor_missing", "cursor_too_old", "swap_unfinished"}
 )
 
 
@@ -22,6 +33,8 @@ def mismatch(mark: Cursor, position: Position) -> Halt | None:
         mark: the views' cursor, read before `position`, so that progress between the two is no mismatch.
         position: the stream in PostgreSQL.
     """
+    if mark.epoch == UNFINISHED:
+        return "swap_unfinished"
     if mark.n > position.head:
         return "cursor_beyond_head"
     if mark.epoch is not None and mark.epoch != position.epoch:

@@ -8,14 +8,14 @@ from redis.exceptions import ResponseError
 
 from projector.compare import View
 from projector.replica import scan
-from projector.views import answering, as_cursors
+from projector.views import answering, as_marks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from redis.asyncio import Redis
 
-    from projector.views import Cursor, Keys
+    from projector.views import Keys, Marks
 
 
 class Family(NamedTuple):
@@ -41,7 +41,7 @@ class Page(NamedTuple):
         views: in the order of the ids asked for.
     """
 
-    cursors: dict[int, Cursor]
+    cursors: Marks
     guard: bytes | None
     views: list[View]
 
@@ -92,7 +92,7 @@ async def read_page(redis: Redis, keys: Keys, family: Family, ids: list[str], gu
             strict=True,
         )
     ]
-    return Page(as_cursors(cursors, epochs), value, views)
+    return Page(as_marks(cursors, epochs), value, views)
 
 
 async def known_ids(redis: Redis, family: Family) -> AsyncIterator[list[bytes]]:

@@ -1,12 +1,14 @@
 """Makes the live views anew from PostgreSQL, while readers and projectors go on.
 
 A replica is folded from everything stored (`projector/replica.py`), brought up to the ends of the streams,
-and then put in the place of the live views by one script: views, marks and cursors together. Readers see
-the old values until that instant. Running projectors need not know: to them the cursors have moved,
-forwards or by a few rows backwards, and they go on from there with the outbox.
+and then put in the place of the live views (`projector/swap.py`). Readers see the old values until the new
+ones are in place, and go on reading all the time. Running projectors stand still while they are put there;
+then the cursors have moved, forwards or by a few rows backwards, and they go on from there with the outbox.
 
-A rebuild that dies leaves the live views as they were, and keys that the next one removes. Nothing in Redis
-is needed for it, so it also mends views that were flushed, damaged or come from another history.
+A rebuild that dies before the swap leaves the live views as they were; one that dies in it leaves some of both,
+marked so that nobody applies anything to them and the next projector rebuilds. The next rebuild removes the
+keys that were left. Nothing in Redis is needed for it, so it also mends views that were flushed, damaged or
+come from another history.
 
 What may be trimmed meanwhile: `projections` goes on naming the cursor that the views had before they were
 lost. Rows up to there may go, because a rebuild reads measurements and not rows. Rows after it stay, and so
@@ -18,29 +20,28 @@ cursor once more in that second at worst causes another rebuild.
 from __future__ import annotations
 
 import asyncio
-from importlib import resources
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
 from projector.halts import Halt, mismatch, missing_rows
 from projector.outbox import PROJECTION, Outbox, Position
-from projector.replica import lock_key, lost, open_replica, scan
-from projector.views import Cursor, Keys, Views, answering
+from projector.replica import open_replica
+from projector.swap import Swap
+from projector.views import Views
 from runtime import faults
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
     from datetime import datetime
 
     import asyncpg
     from redis.asyncio import Redis
 
     from projector.replica import Progress, Replica
-
-_SWAP: Final = resources.files("projector").joinpath("swap.lua").read_text(encoding="utf-8")
+    from projector.views import Keys
 
 log = structlog.get_logger()
 
@@ -52,7 +53,7 @@ class Rebuilt(msgspec.Struct, frozen=True):
         views: devices and regions put in place.
         events: measurements folded, not counting those that retention has dropped.
         cursors: stream → the last row in the views, as they were put in place.
-        swap_ms: for how long Redis did nothing else.
+        swap_ms: for how long there were views of both sets.
     """
 
     views: int
@@ -84,14 +85,14 @@ class Rebuilder:
         self._now = now
         self._views = Views(redis, keys)
         self._outbox = Outbox(pool, PROJECTION)
-        self._swap = redis.register_script(_SWAP)
+        self._swap = Swap(redis, keys)
 
     async def rebuild(self, progress: Progress) -> Rebuilt:
         """Rebuild, whatever the views hold.
 
         Raises:
             AlreadyRunningError: a rebuild is under way.
-            Retry: a server is away, or the replica was lost; nothing has changed.
+            Retry: a server is away, or the replica was lost; the views are as they were, or marked as unfinished.
         """
         async with open_replica(
             "rebuild", self._redis, self._pool, keys=self._keys, now=self._now
@@ -105,7 +106,7 @@ class Rebuilder:
 
         Raises:
             AlreadyRunningError: a rebuild is under way.
-            Retry: a server is away, or the replica was lost; nothing has changed.
+            Retry: a server is away, or the replica was lost; the views are as they were, or marked as unfinished.
         """
         async with open_replica(
             "rebuild", self._redis, self._pool, keys=self._keys, now=self._now
@@ -126,11 +127,9 @@ class Rebuilder:
 
         await replica.build(turn)
         await replica.follow()
-        strays = await self._strays()
-        await replica.follow()
         faults.point("rebuild")
         swapped = loop.time()
-        views = await self._put_in_place(replica, strays)
+        views = await self._swap.put_in_place(replica)
         swap_ms = round((loop.time() - swapped) * 1000, 1)
         await self._outbox.report(replica.cursors)
         done = Rebuilt(
@@ -145,11 +144,11 @@ class Rebuilder:
 
     async def _halts(self) -> dict[int, Halt]:
         """Why the views, as they are now, cannot follow the streams that they cannot follow."""
-        marks = await self._views.cursors()
+        marks = await self._views.marks()
         positions = await self._outbox.positions()
         found = {}
         for stream in marks.keys() | positions.keys():
-            mark, position = marks.get(stream, Cursor(0, None)), positions.get(stream, Position("", 0))
+            mark, position = marks[stream], positions.get(stream, Position("", 0))
             halt = mismatch(mark, position)
             if halt is None and position.head > mark.n and not await self._has_row(stream, mark.n + 1):
                 halt = missing_rows(mark)
@@ -163,32 +162,3 @@ class Rebuilder:
         except Reject:
             return True  # it is there, and unreadable
         return bool(rows) and rows[0].n == n
-
-    async def _strays(self) -> list[bytes]:
-        """Keys in the place of views that the marks say nothing of."""
-        strays: list[bytes] = []
-        keys = self._keys
-        for prefix, marks in ((keys.devices, keys.device_marks), (keys.regions, keys.region_marks)):
-            skip = len(prefix.encode())
-            with answering():
-                if await self._redis.type(marks) != b"hash":
-                    async for batch in scan(self._redis, prefix):
-                        strays += batch
-                    continue
-                async for batch in scan(self._redis, prefix):
-                    known = await cast(
-                        "Awaitable[list[bytes | None]]",
-                        self._redis.hmget(marks, [key[skip:] for key in batch]),
-                    )
-                    strays += [key for key, mark in zip(batch, known, strict=True) if mark is None]
-        return strays
-
-    async def _put_in_place(self, replica: Replica, strays: list[bytes]) -> int:
-        live, new = self._keys, replica.keys
-        names = [lock_key(live, "rebuild"), *live.fixed, *new.fixed]
-        prefixes = [live.devices, live.regions, new.devices, new.regions]
-        with answering():
-            count = int(await cast("Awaitable[int]", self._swap(names, [replica.token, *prefixes, *strays])))
-        if count < 0:
-            raise lost()
-        return count

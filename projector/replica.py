@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 
 Purpose = Literal["verify", "rebuild"]
 
-LOCK_S: Final = 15.0
-RENEW_S: Final = 4.0
+LOCK_S: Final = 5.0  # so long after its holder died, another may begin
+RENEW_S: Final = 1.0
+REPORT_S: Final = 60.0
 RUN_EVENTS: Final = 4000
 DEVICES_A_CALL: Final = 500  # a dozen milliseconds of Redis
 
@@ -173,7 +174,10 @@ async def open_replica(
     id_ = uuid4().hex[:12]
     mine = Keys(f"{keys.prefix}projector:{purpose}:{id_}:")
     outbox = Outbox(pool, f"{purpose}-{id_}")
-    renewing = asyncio.create_task(_renew(lock, outbox), name=f"{purpose}-renew")
+    renewing = [
+        asyncio.create_task(_renew(lock), name=f"{purpose}-renew"),
+        asyncio.create_task(_report(outbox), name=f"{purpose}-report"),
+    ]
     try:
         await remove_keys(redis, f"{keys.prefix}projector:{purpose}:")
         # Before the snapshot: what is trimmed until then, it does not need.
@@ -181,8 +185,9 @@ async def open_replica(
         await outbox.report({stream: Cursor(at.head, at.epoch) for stream, at in positions.items()})
         yield Replica(redis, pool, keys=mine, outbox=outbox, lock=lock, now=now)
     finally:
-        renewing.cancel()
-        await asyncio.gather(renewing, return_exceptions=True)
+        for task in renewing:
+            task.cancel()
+        await asyncio.gather(*renewing, return_exceptions=True)
         with contextlib.suppress(Retry):
             await remove_keys(redis, mine.prefix)
         with contextlib.suppress(Retry):
@@ -228,12 +233,18 @@ def lost() -> Retry:
     return Retry("redis", "the keys being worked on were lost; begin again")
 
 
-async def _renew(lock: Lock, outbox: Outbox) -> None:
-    """Keep the lock and the rows that are still needed; a lost lock is noticed by those whom it guards."""
+async def _renew(lock: Lock) -> None:
+    """Keep the lock; that it was lost is noticed by those whom it guards."""
     while True:
         await asyncio.sleep(RENEW_S)
         with contextlib.suppress(Retry), answering():
             await lock.reacquire()
+
+
+async def _report(outbox: Outbox) -> None:
+    """Keep the rows that are still needed."""
+    while True:
+        await asyncio.sleep(REPORT_S)
         with contextlib.suppress(Retry):
             await outbox.renew()
 

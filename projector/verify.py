@@ -23,7 +23,6 @@ from projector.halts import mismatch
 from projector.outbox import PROJECTION, Outbox, Position
 from projector.pages import families, known_ids, read_page
 from projector.replica import lock_key, lost, open_replica
-from projector.views import Cursor
 from runtime.errors import Stop
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from projector.compare import View
     from projector.pages import Family, Page
     from projector.replica import Progress, Replica
-    from projector.views import Keys
+    from projector.views import Keys, Marks
 
 PAGE_VIEWS: Final = 250
 STANDSTILL_S: Final = 10.0
@@ -159,12 +158,12 @@ class Verifier:
     async def _read_live(self, family: Family, ids: list[str], replica: Replica, lock: str) -> Page:
         """Read live views at cursors that the replica has not passed yet."""
         loop = asyncio.get_running_loop()
-        seen: dict[int, Cursor] | None = None
+        seen: Marks | None = None
         since = loop.time()
         while True:
             page = await read_page(self._redis, self._keys, family, ids, lock)
             await self._check(page.cursors)
-            at = {stream: page.cursors.get(stream, Cursor(0, None)).n for stream in replica.cursors}
+            at = {stream: page.cursors[stream].n for stream in replica.cursors}
             behind = [stream for stream, cursor in replica.cursors.items() if at[stream] < cursor.n]
             if not behind:
                 return page
@@ -179,10 +178,10 @@ class Verifier:
                 )
             await asyncio.sleep(_LOOK_S)
 
-    async def _check(self, marks: dict[int, Cursor]) -> None:
+    async def _check(self, marks: Marks) -> None:
         positions = await self._outbox.positions()
-        for stream, mark in marks.items():
-            if halt := mismatch(mark, positions.get(stream, Position("", 0))):
+        for stream in sorted(marks.keys() | positions.keys()):
+            if halt := mismatch(marks[stream], positions.get(stream, Position("", 0))):
                 raise Stop(
                     f"stream {stream}: {halt}, so nothing can be compared: `projector rebuild` mends it"
                 )

@@ -13,7 +13,8 @@
 -- KEYS: cursor, epoch, marks of devices, marks of regions, last seen; then one per device, per region, per former region.
 -- ARGV: the run as MessagePack values one after the other, read in passing so that no tables are made of them: stream, epoch,
 -- first, last, updated_at, updated_ms, ids of devices, of regions, of former regions; a delta per device, then per region.
--- Returns {status, cursor, ...}: applied; duplicate; gap (first is not cursor + 1); epoch (the views hold another history);
+-- Returns {status, cursor, ...}: applied; duplicate; gap (first is not cursor + 1); epoch (the views hold another history, or are
+-- being replaced);
 -- moved (devices leave regions that no key was passed for; their names follow; call again with them as former regions).
 
 local unpack_limit, cmsgpack_pack, cmsgpack_unpack = cmsgpack.unpack_limit, cmsgpack.pack, cmsgpack.unpack
@@ -255,8 +256,8 @@ local stream, epoch, first, last, devices, regions, former_regions
 offset, stream, epoch, first, last, updated_at, updated_ms, devices, regions, former_regions = unpack_limit(RUN, 9, 0)
 
 local cursor = tonumber(checked(CURSOR, pcall('HGET', CURSOR, stream)) or 0)
-local known_epoch = checked(EPOCH, pcall('HGET', EPOCH, stream))
-if known_epoch and known_epoch ~= epoch then
+local known_epoch, unfinished = unpack(checked(EPOCH, pcall('HMGET', EPOCH, stream, 'unfinished')), 1, 2)
+if unfinished or (known_epoch and known_epoch ~= epoch) then
     return { 'epoch', cursor }
 elseif last <= cursor then
     return { 'duplicate', cursor }

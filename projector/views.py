@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from importlib import resources
+from itertools import chain
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
 import msgspec
@@ -16,6 +17,7 @@ from msgspec.structs import astuple
 from redis.exceptions import RedisError
 
 from contract.events import format_time
+from projector.halts import UNFINISHED
 from runtime.errors import Retry
 from runtime.redis import as_retry
 
@@ -86,7 +88,8 @@ class Outcome(NamedTuple):
 
     Attributes:
         status: only with `applied` has anything changed. `duplicate`: the views had all of it. `gap`: its
-            first row does not follow the cursor. `epoch`: the views hold another history of the stream.
+            first row does not follow the cursor. `epoch`: the views hold another history of the stream, or are
+            being replaced.
         cursor: the last row in the views now.
     """
 
@@ -109,17 +112,31 @@ def answering() -> Iterator[None]:
         raise as_retry(error) or Retry("redis", " ".join(str(error).split())) from error
 
 
-def as_cursors(cursors: Mapping[bytes, bytes], epochs: Mapping[bytes, bytes]) -> dict[int, Cursor]:
-    """Read the hashes `projector:cursor` and `projector:epoch`, by stream.
+class Marks(dict[int, Cursor]):
+    """How far a set of views has come, by stream; what it has nothing of is at row 0.
+
+    While the set is being replaced (`projector/swap.py`), or was not to the end, every epoch is `UNFINISHED`.
+    """
+
+    def __init__(self, cursors: Mapping[bytes, bytes], epochs: Mapping[bytes, bytes]) -> None:
+        self._missing = Cursor(0, UNFINISHED if UNFINISHED.encode() in epochs else None)
+        for stream, n in cursors.items():
+            epoch = epochs[stream].decode() if stream in epochs else None
+            self[int(stream)] = Cursor(int(n), self._missing.epoch or epoch)
+
+    def __missing__(self, stream: int) -> Cursor:
+        """Nothing of the stream is in the views."""
+        return self._missing
+
+
+def as_marks(cursors: Mapping[bytes, bytes], epochs: Mapping[bytes, bytes]) -> Marks:
+    """Read the hashes `projector:cursor` and `projector:epoch`.
 
     Raises:
         Retry: they hold something else.
     """
     try:
-        return {
-            int(stream): Cursor(int(n), epochs[stream].decode() if stream in epochs else None)
-            for stream, n in cursors.items()
-        }
+        return Marks(cursors, epochs)
     except ValueError as error:
         raise Retry("redis", "the hash projector:cursor holds something that is no position") from error
 
@@ -150,7 +167,7 @@ class Views:
                 return Outcome(cast("Status", status.decode()), cursor)
             former = [region.decode() for region in regions]
 
-    async def cursors(self) -> dict[int, Cursor]:
+    async def marks(self) -> Marks:
         """Read how far every stream has come.
 
         Raises:
@@ -161,7 +178,7 @@ class Views:
                 pipeline.hgetall(self._keys.cursor)
                 pipeline.hgetall(self._keys.epoch)
                 cursors, epochs = await pipeline.execute()
-        return as_cursors(cursors, epochs)
+        return as_marks(cursors, epochs)
 
     async def _call(
         self, run: Run, now: datetime, former: list[str]
@@ -184,12 +201,13 @@ def _pack(run: Run, now: datetime, former: list[str]) -> bytes:
         *(run.stream, run.epoch, run.first, run.last, format_time(now), str(int(now.timestamp() * 1000))),
         *([delta.id for delta in devices], [delta.id for delta in regions], former),
     ]
-    for deltas in (devices, regions):
-        for delta in deltas:
-            values += astuple(delta)[1:-1]
-            values.append(len(delta.metrics))
-            for metric in delta.metrics:
-                values += astuple(metric)
+    for delta in chain(devices, regions):
+        values += (
+            *(delta.count, delta.last_seen, delta.us, delta.tie, delta.shape),
+            *(delta.region, delta.region_us, delta.region_tie, len(delta.metrics)),
+        )
+        for name, last, us, tie, count, total, low, high in map(astuple, delta.metrics):
+            values += (name, last, us, tie, count, total, low, high)
     packed = _encoder.encode(values)
     return packed[_header_bytes(len(values)) :]
 

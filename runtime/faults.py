@@ -27,6 +27,7 @@ Point = Literal[
     "before_apply",  # projector: a run is folded, the script not called
     "after_apply",  # projector: the script was applied, nothing is noted or reported
     "rebuild",  # projector: between two pages of a rebuild
+    "swap",  # projector: after a step of putting a rebuilt set in place
 ]
 POINTS: Final = frozenset(get_args(Point))
 

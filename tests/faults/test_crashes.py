@@ -20,7 +20,7 @@ PROJECTOR_POINTS = ["before_apply", "after_apply"]
 
 def test_every_point_is_visited() -> None:
     """No fault point is left out of the scenarios."""
-    assert {*GATEWAY_POINTS, *PROJECTOR_POINTS, "rebuild"} == POINTS
+    assert {*GATEWAY_POINTS, *PROJECTOR_POINTS, "rebuild", "swap"} == POINTS
 
 
 async def test_kill_everywhere(site: Site) -> None:
@@ -64,15 +64,15 @@ async def test_projector_killed_in_a_loop(site: Site, point: str) -> None:
 
 @pytest.mark.full
 async def test_killed_in_a_rebuild(site: Site) -> None:
-    """Killed in the middle of rebuilding, three times: the next one begins again or goes on, and is exact."""
+    """Killed in the middle of rebuilding, and at each step of putting it in place: the next one is exact."""
     gateway, projector = await site.start_both()
     await site.fleet().send(3000)
     await site.audit()
     await gateway.terminate()
     await projector.kill()
     await site.sql("UPDATE streams SET epoch = gen_random_uuid()")
-    for _ in range(3):
-        await site.crash("projector", "rebuild:1")
+    for point in ("rebuild:1", "rebuild:2", "swap:1", "swap:2", "swap:3"):
+        await site.crash("projector", point)
     await site.start_both()
     await site.fleet().send(500)
     await site.audit(cursor_within_s=30)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
@@ -14,14 +15,16 @@ from redis.asyncio import Redis
 
 from contract.events import Event, RawEvent, Scalar, encode_events
 from projector.fold import fold
+from projector.halts import UNFINISHED
 from projector.rebuild import Rebuilder
 from projector.replica import AlreadyRunningError, open_replica
+from projector.swap import Swap
 from projector.verify import Verification, Verifier
 from projector.views import Cursor, Keys, Run, Views
 from runtime.errors import Retry, Stop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from projector.pages import Page
     from projector.replica import Progress
@@ -91,6 +94,10 @@ async def side(database: str, redis_url: str) -> AsyncIterator[Side]:
         await side.apply(event("a", 1, t=1.5), event("b", 2, t=2, state="on"))
         await side.apply(event("c", 3, region="south", t=0.1), event("a", 0, region=None, u='x\\y\t"é'))
         yield side
+
+
+class Killed(Exception):  # noqa: N818  # no error
+    """The process ends here."""
 
 
 def event(device: str, second: int, *, region: str | None = "north", **metrics: Scalar) -> Event:
@@ -201,7 +208,7 @@ async def test_flushed_views_come_back(side: Side) -> None:
     await side.pool.execute("DELETE FROM outbox")
     assert await side.rebuilder.mend(quiet)
     assert {key: await side.redis.hgetall(key) for key in await side.redis.keys(b"*stats*")} == before
-    assert await side.views.cursors() == {0: Cursor(2, side._epoch)}
+    assert await side.views.marks() == {0: Cursor(2, side._epoch)}
     reported = await side.pool.fetch("SELECT projection, n FROM projections")
     assert [tuple(row) for row in reported] == [("redis", 2)]
 
@@ -227,8 +234,8 @@ async def test_what_happens_meanwhile_is_counted_once(side: Side) -> None:
         await replica.build(quiet)
         row = event("new", 6, region="east", t=1)
         await side.apply(row)
-        assert await side.rebuilder._put_in_place(replica, []) == 5
-    assert await side.views.cursors() == {0: Cursor(2, side._epoch)}
+        assert await Swap(side.redis, KEYS).put_in_place(replica) == 5
+    assert await side.views.marks() == {0: Cursor(2, side._epoch)}
     assert await side.redis.exists(KEYS.device("new"), KEYS.region("east")) == 0
     again = await side.views.apply(Run(0, side._epoch, 3, 3, fold([row])), NOW)
     assert again == ("applied", 3)
@@ -246,6 +253,51 @@ async def test_rebuild_is_invisible_until_it_is_whole(side: Side) -> None:
         assert [(row["projection"][:8], row["n"]) for row in names] == [("rebuild-", 2)]
         with pytest.raises(AlreadyRunningError, match="another rebuild of these views is under way"):
             await side.rebuilder.rebuild(quiet)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+async def test_killed_while_it_is_put_in_place(
+    side: Side, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Whatever step of a swap is the last: each view is whole, nothing is applied, and a rebuild mends it."""
+
+    def die_after_it(_name: str, passed: Iterator[int] = count(1)) -> None:  # noqa: B008  # shared on purpose
+        if next(passed) == step:
+            raise Killed
+
+    await side.redis.hset(KEYS.device("alien"), "sample_count", "1")
+    before = {key: await side.redis.hgetall(key) for key in await side.redis.keys(b"*:stats:?")}
+    swap = Swap(side.redis, KEYS)
+    async with open_replica("rebuild", side.redis, side.pool, keys=KEYS, now=lambda: NOW) as replica:
+        await replica.build(quiet)
+        monkeypatch.setattr("projector.swap.faults.point", die_after_it)
+        with pytest.raises(Killed):
+            await swap.put_in_place(replica)
+    assert {key: await side.redis.hgetall(key) for key in await side.redis.keys(b"*:stats:?")} == before
+    assert await side.redis.exists(KEYS.device("alien")) == (step < 4)
+    marks = await side.views.marks()
+    assert (marks[0], marks[7]) == (Cursor(2, UNFINISHED), Cursor(0, UNFINISHED))
+    row = event("new", 6, region="east", t=1)
+    for stream, epoch, n in ((0, side._epoch, 3), (7, "of a new stream", 1)):
+        refused = await side.views.apply(Run(stream, epoch, n, n, fold([row])), NOW)
+        assert refused.status == "epoch"
+    with pytest.raises(Stop, match="stream 0: swap_unfinished"):
+        await side.verify()
+    assert await side.rebuilder.mend(quiet)
+    assert (await side.verify()).differences == []
+    await side.apply(row)
+    assert (await side.verify()).equal
+
+
+async def test_many_views_are_put_in_place(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More views than a step takes: all are renamed, and what the new set has not is removed."""
+    monkeypatch.setattr("projector.swap.VIEWS_A_STEP", 7)
+    await side.commit(*(event(f"many{n}", n % 60, region=f"r{n % 30}", t=n) for n in range(300)))
+    for n in range(1500):
+        await side.redis.hset(KEYS.device(f"alien{n}"), "sample_count", "1")
+    rebuilt = await side.rebuilder.rebuild(quiet)
+    assert rebuilt.views == 3 + 2 + 300 + 30
+    assert (await side.verify()).differences == []
 
 
 async def test_lost_lock_changes_nothing(side: Side) -> None:

@@ -114,7 +114,7 @@ async def test_guard(redis: Redis, views: Views) -> None:
     assert await views.apply(run(2, event("d", 1, t=1), last=9), NOW) == ("gap", 3)
     assert await views.apply(run(4, event("d", 1, t=1), epoch="other"), NOW) == ("epoch", 3)
     assert await everything(redis) == before
-    assert await views.cursors() == {0: Cursor(3, "e")}
+    assert await views.marks() == {0: Cursor(3, "e")}
 
 
 @pytest.mark.parametrize(

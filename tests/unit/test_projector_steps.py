@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from contract.events import Event, EventBatch, format_time
 from projector.backlog import Backlog
-from projector.halts import mismatch
+from projector.halts import UNFINISHED, mismatch
 from projector.lag import Times
 from projector.meters import Meters
 from projector.outbox import Position
@@ -73,6 +73,8 @@ def test_full_backlog_is_thrown_away() -> None:
         (Cursor(3, "e"), Position("other", 5), "epoch_changed"),
         (Cursor(6, "e"), Position("e", 5), "cursor_beyond_head"),
         (Cursor(6, "e"), Position("", 0), "cursor_beyond_head"),
+        (Cursor(3, UNFINISHED), Position("e", 5), "swap_unfinished"),
+        (Cursor(0, UNFINISHED), Position("", 0), "swap_unfinished"),
     ],
 )
 def test_mismatch(mark: Cursor, position: Position, halt: str | None) -> None:
