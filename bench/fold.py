@@ -12,7 +12,7 @@ import random
 import time
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import uvloop
@@ -71,7 +71,7 @@ async def _apply(views: Views, rows: list[bytes], n: int) -> int:
 
 
 async def _redis_s(redis: Redis) -> float:
-    info = cast("dict[str, Any]", await redis.info("cpu"))
+    info = await redis.info("cpu")
     return float(info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"])
 
 

@@ -48,18 +48,29 @@ class Backlog:
         """When a row that is held came first; None for one that is not."""
         return self._arrived_at.get(n)
 
-    def next_run(self, cursor: int, max_events: int) -> list[EventBatch]:
+    def next_run(self, cursor: int, max_events: int, max_metrics: int) -> list[EventBatch]:
         """The rows that follow the cursor without a gap, all of one epoch.
 
-        At least one when there is one, else as many as `max_events` allows. They stay here until the cursor
-        has passed them.
+        At least one when there is one, else as many as the bounds allow. They stay here until the cursor has
+        passed them.
+
+        Args:
+            cursor: the last row applied.
+            max_events: most events in a run.
+            max_metrics: most metrics of devices in it, however many events each of them has: what Redis has
+                to do.
         """
         self._forget(cursor)
         run: list[EventBatch] = []
-        events = 0
+        events = metrics = 0
+        devices: set[str] = set()
         while row := self._rows.get(cursor + 1 + len(run)):
             events += len(row.events)
-            if run and (events > max_events or row.epoch != run[0].epoch):
+            for event in row.events:
+                if event.device_id not in devices:
+                    devices.add(event.device_id)
+                    metrics += len(event.metrics) or 1
+            if run and (events > max_events or metrics > max_metrics or row.epoch != run[0].epoch):
                 break
             run.append(row)
         return run

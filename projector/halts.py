@@ -18,7 +18,7 @@ Halt = Literal[
 ]
 
 UNFINISHED: Final = (
-    "unfinished"  # stands for the epoch of views that are being put in place, or were not to the end
+    "unfinished"  # the epoch of views that were not put in place to the end (projector/swap.py)
 )
 
 MENDED_BY_REBUILD: Final[frozenset[Halt]] = frozenset(

@@ -5,10 +5,10 @@ and then put in the place of the live views (`projector/swap.py`). Readers see t
 ones are in place, and go on reading all the time. Running projectors stand still while they are put there;
 then the cursors have moved, forwards or by a few rows backwards, and they go on from there with the outbox.
 
-A rebuild that dies before the swap leaves the live views as they were; one that dies in it leaves some of both,
-marked so that nobody applies anything to them and the next projector rebuilds. The next rebuild removes the
-keys that were left. Nothing in Redis is needed for it, so it also mends views that were flushed, damaged or
-come from another history.
+A rebuild that dies before the swap leaves the live views as they were; one that dies in it leaves some of
+both, marked so that nobody applies anything to them and the next projector rebuilds. The next rebuild removes
+the keys that were left. Nothing in Redis is needed for it, so it also mends views that were flushed, damaged
+or come from another history.
 
 What may be trimmed meanwhile: `projections` goes on naming the cursor that the views had before they were
 lost. Rows up to there may go, because a rebuild reads measurements and not rows. Rows after it stay, and so
@@ -92,7 +92,7 @@ class Rebuilder:
 
         Raises:
             AlreadyRunningError: a rebuild is under way.
-            Retry: a server is away, or the replica was lost; the views are as they were, or marked as unfinished.
+            Retry: a server is away, or the replica was lost; the views are as they were, or unfinished.
         """
         async with open_replica(
             "rebuild", self._redis, self._pool, keys=self._keys, now=self._now
@@ -106,7 +106,7 @@ class Rebuilder:
 
         Raises:
             AlreadyRunningError: a rebuild is under way.
-            Retry: a server is away, or the replica was lost; the views are as they were, or marked as unfinished.
+            Retry: a server is away, or the replica was lost; the views are as they were, or unfinished.
         """
         async with open_replica(
             "rebuild", self._redis, self._pool, keys=self._keys, now=self._now

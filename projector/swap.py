@@ -6,18 +6,18 @@ answer nobody. So they are renamed a few hundred at a time:
 1. begin: the live set is marked as unfinished. The script that applies runs refuses such a set, so from here
    on nobody changes what is being replaced, and its cursors say nothing any more.
 2. place: each view of the replica takes the place of the live one, devices first.
-3. remove: what the live set has and the replica has not goes, views that appeared a moment ago among it: their
-   rows come after the replica's cursors and will be applied again, so anything left of them would be counted twice.
+3. remove: what the live set has and the replica has not goes, views that appeared a moment ago among it:
+   their rows come after the replica's cursors and will be applied again, and would be counted twice.
 4. finish: marks, last-seen times, epochs and cursors of the replica take the place of the live ones, all at
    once; with the old epochs goes the mark of step 1.
 
-What readers see: each view is whole, and is the old one until it is the new one; between the first and the last
-there are some of both (Redis renames about 100,000 a second). `devices:last_seen` and the cursors are the old
-ones until the last step.
+What readers see: each view is whole, and is the old one until it is the new one. Between the first and the
+last of them there are some of both. `devices:last_seen` and the cursors are the old ones until the last step.
 
-Who dies on the way leaves a set that is marked as unfinished. Projectors find it as they find any set that they
-cannot follow (`swap_unfinished`), and make it anew; its views stay readable until then. Each step is guarded by
-the lock under which the replica was made, so one who was paused cannot go on when another has taken over.
+Who dies on the way leaves a set that is marked as unfinished. Projectors find it as they find any set that
+they cannot follow (`swap_unfinished`), and make it anew; its views stay readable until then. Each step is
+guarded by the lock under which the replica was made, so one who was paused cannot go on when another has
+taken over.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ class Swap:
             await self._step(replica, "begin", [live.epoch])
             expected = placed = 0
             for source, target, marks in kinds:
-                expected += await cast("Awaitable[int]", self._redis.hlen(marks))
+                expected += await self._redis.hlen(marks)
                 async for ids in self._ids(marks):
-                    pairs = [prefix + id_ for id_ in ids for prefix in (source.encode(), target.encode())]
-                    placed += await self._step(replica, "place", pairs)
+                    names = [prefix + id_ for id_ in ids for prefix in (source.encode(), target.encode())]
+                    placed += await self._step(replica, "place", names)
             if placed != expected:  # Redis has lost some of them
                 raise lost()
             for _, target, marks in kinds:

@@ -88,8 +88,8 @@ class Outcome(NamedTuple):
 
     Attributes:
         status: only with `applied` has anything changed. `duplicate`: the views had all of it. `gap`: its
-            first row does not follow the cursor. `epoch`: the views hold another history of the stream, or are
-            being replaced.
+            first row does not follow the cursor. `epoch`: the views hold another history of the stream, or
+            are being replaced.
         cursor: the last row in the views now.
     """
 

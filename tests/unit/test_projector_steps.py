@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client import CollectorRegistry
 
-from contract.events import Event, EventBatch, format_time
+from contract.events import Event, EventBatch, Scalar, format_time
 from projector.backlog import Backlog
+from projector.follower import LINGER_S, linger_s
 from projector.halts import UNFINISHED, mismatch
 from projector.lag import Times
 from projector.meters import Meters
@@ -18,9 +19,11 @@ from projector.views import Cursor, Keys
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-def row(n: int, events: int = 1, epoch: str = "e") -> EventBatch:
+def row(
+    n: int, events: int = 1, epoch: str = "e", device: str = "d", metrics: dict[str, Scalar] | None = None
+) -> EventBatch:
     """An outbox row."""
-    return EventBatch(1, 0, n, epoch, "", [Event("d", None, "", "", "", {})] * events)
+    return EventBatch(1, 0, n, epoch, "", [Event(device, None, "", "", "", metrics or {})] * events)
 
 
 def test_rows_leave_in_order() -> None:
@@ -28,21 +31,34 @@ def test_rows_leave_in_order() -> None:
     backlog = Backlog(100)
     for n in (3, 1, 2, 2, 5):
         assert backlog.offer(row(n), NOON)
-    assert [each.n for each in backlog.next_run(0, 100)] == [1, 2, 3]
+    assert [each.n for each in backlog.next_run(0, 100, 99)] == [1, 2, 3]
     assert not backlog.has_gap(0)
-    assert backlog.next_run(3, 100) == []
+    assert backlog.next_run(3, 100, 99) == []
     assert backlog.has_gap(3)
     assert (len(backlog), backlog.events) == (1, 1)
     assert (backlog.arrived_at(3), backlog.arrived_at(5)) == (None, NOON)
 
 
 def test_run_is_bounded() -> None:
-    """A run holds at least one row, else no more events than asked for."""
+    """A run holds at least one row, else no more events, and metrics of devices, than asked for."""
     backlog = Backlog(100)
     for n in (1, 2, 3):
         backlog.offer(row(n, events=10), NOON)
-    assert [each.n for each in backlog.next_run(0, 20)] == [1, 2]
-    assert [each.n for each in backlog.next_run(0, 5)] == [1]
+    assert [each.n for each in backlog.next_run(0, 20, 9)] == [1, 2]
+    assert [each.n for each in backlog.next_run(0, 5, 9)] == [1]
+    assert [each.n for each in backlog.next_run(0, 99, 1)] == [1, 2, 3], "one device, however many events"
+    for n, device in enumerate("xyz", 4):
+        backlog.offer(row(n, device=device, metrics={"t": 1, "u": 2}), NOON)
+    assert [each.n for each in backlog.next_run(3, 99, 5)] == [4, 5]
+    assert [each.n for each in backlog.next_run(3, 99, 1)] == [4]
+
+
+def test_busy_lingers() -> None:
+    """The more a run brought, the longer rows may gather, up to a bound; a single message hardly waits."""
+    assert linger_s(1) < 0.000_001
+    assert (
+        linger_s(100) < 0.001 < linger_s(200) < linger_s(1000) < linger_s(2000) == linger_s(9000) == LINGER_S
+    )
 
 
 def test_run_has_one_epoch() -> None:
@@ -50,8 +66,8 @@ def test_run_has_one_epoch() -> None:
     backlog = Backlog(100)
     backlog.offer(row(1), NOON)
     backlog.offer(row(2, epoch="other"), NOON)
-    assert [each.n for each in backlog.next_run(0, 100)] == [1]
-    assert [each.n for each in backlog.next_run(1, 100)] == [2]
+    assert [each.n for each in backlog.next_run(0, 100, 99)] == [1]
+    assert [each.n for each in backlog.next_run(1, 100, 99)] == [2]
 
 
 def test_full_backlog_is_thrown_away() -> None:
