@@ -57,8 +57,8 @@ log = structlog.get_logger()
 def linger_s(events: int) -> float:
     """How long to let rows gather after a run of so many events, in seconds.
 
-    Gathering makes calls rarer and a device's part in each larger, which is what a message costs. It grows with
-    the square, so that few messages hardly wait and many are folded together: 1 ms after 125 events, 16 after 500.
+    Gathering makes calls rarer, and what a device's view costs in each is shared by more messages. It grows
+    with the square, so that few hardly wait and many are folded together: 1 ms after 125, 16 after 500.
     """
     return float(LINGER_S * min(1.0, events / BUSY_EVENTS) ** 2)
 

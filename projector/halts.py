@@ -17,9 +17,7 @@ Halt = Literal[
     "undecodable_row",
 ]
 
-UNFINISHED: Final = (
-    "unfinished"  # the epoch of views that were not put in place to the end (projector/swap.py)
-)
+UNFINISHED: Final = "unfinished"  # instead of an epoch: not all of the views are in place (projector/swap.py)
 
 MENDED_BY_REBUILD: Final[frozenset[Halt]] = frozenset(
     {"epoch_changed", "cursor_beyond_head", "cursor_missing", "cursor_too_old", "swap_unfinished"}
