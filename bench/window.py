@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 import msgspec
-import psutil
 
+from bench import meter
 from deploy.local.services import LocalServices
 from gateway.migrate import migrate
 from gateway.store import SESSION_SETTINGS
@@ -140,13 +140,7 @@ class _Bench:
         return int(await self._connection.fetchval(_bench.wal_written))
 
     def _cpu_s(self) -> float:
-        main, *others = self._services.pids()["postgres"]
-        times = psutil.Process(main).cpu_times()
-        cpu_s = times.user + times.system + times.children_user + times.children_system
-        for pid in others:
-            times = psutil.Process(pid).cpu_times()
-            cpu_s += times.user + times.system
-        return float(cpu_s)
+        return meter.cpu_s(self._services.pids()["postgres"])
 
 
 async def measure(keys: int) -> Window:
