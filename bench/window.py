@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -157,6 +158,7 @@ async def measure(keys: int) -> Window:
         for generation in (1, 0):
             await bench.fill(generation, keys // 2)
         fill_s = time.monotonic() - started
+        print(f"{keys:,} keys filled in {fill_s:.0f} s", file=sys.stderr, flush=True)
         rows, index = await bench.room()
         await bench.checkpoint()
         after_checkpoint = await bench.measure()
