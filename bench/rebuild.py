@@ -131,7 +131,7 @@ def cpu(median: Figures) -> CpuByCase:
 SCENARIO: Scenario[Any] = Scenario(
     name="rebuild",
     title="Rebuild",
-    text="`projector rebuild` by itself: two million measurements, the devices in turn.",
+    text="`projector rebuild` by itself, from measurements that came from the devices in turn.",
     options=Options(),
     quick=Options(events=20_000, devices=(1000,)),
     figures=Figures,

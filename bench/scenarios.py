@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bench import ceiling, ingest
+from bench import ceiling, floors, ingest, latency, read_side, rebuild, reference
 
 if TYPE_CHECKING:
     from bench.scenario import Scenario
 
-GROUPS: Final[tuple[tuple[Scenario[Any], ...], ...]] = ((ceiling.SCENARIO, ingest.SCENARIO),)
+GROUPS: Final[tuple[tuple[Scenario[Any], ...], ...]] = (
+    (ceiling.SCENARIO, floors.SCENARIO, reference.SCENARIO, ingest.SCENARIO),
+    (latency.SCENARIO,),
+    (read_side.SCENARIO,),
+    (rebuild.SCENARIO,),
+)
 
 SCENARIOS: Final[dict[str, Scenario[Any]]] = {
     scenario.name: scenario for group in GROUPS for scenario in group
