@@ -176,8 +176,8 @@ SCENARIO: Scenario[Any] = Scenario(
     name="read_side",
     title="Reading",
     text="`GET /devices/{device_id}/stats` over keep-alive connections, each asking again as soon as it is "
-    "answered: alone, beside the same framework answering one bare HGETALL, and while an open-loop load comes "
-    "in at `rate` messages a second.",
+    "answered: alone, beside the same framework answering one bare HGETALL, and while an open-loop load "
+    "comes in at `rate` messages a second.",
     options=Options(),
     quick=Options(seconds=0.5, rate=500, devices=50),
     figures=Figures,
