@@ -21,6 +21,12 @@ from prometheus_client import CollectorRegistry
 from contract.topics import all_streams
 from projector.api import OPENAPI, query_routes
 from projector.consumer import Consumer
+from projector.history.audit import Auditor
+from projector.history.recorder import Recorder
+from projector.history.routes import history_routes
+from projector.history.series import History
+from projector.history.sparklines import Sparklines
+from projector.history.store import Store
 from projector.meters import Meters
 from projector.outbox import PROJECTION, Outbox
 from projector.query import Queries
@@ -62,8 +68,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     meters = Meters(registry)
     keys = Keys(settings.redis.prefix)
     health.set("projector", "starting")
-    async with open_redis(settings.redis.url) as redis, asyncio.TaskGroup() as tasks:
-        routes = [query_routes(Queries(redis, keys), meters), *health_routes(health, registry)]
+    async with (
+        open_redis(settings.redis.url) as redis,
+        contextlib.aclosing(History(settings.postgres.dsn, settings.projector.client_id)) as history,
+        asyncio.TaskGroup() as tasks,
+    ):
+        routes = [
+            query_routes(Queries(redis, keys), meters),
+            history_routes(history),
+            *health_routes(health, registry),
+        ]
         app = create_app(routes, openapi=OPENAPI)
         http_stop = asyncio.Event()
         tasks.create_task(
@@ -113,11 +127,19 @@ async def _project(
 ) -> None:
     name = settings.projector.client_id
     pool = await unless(
-        stop, keep_trying("postgres", lambda: open_pool(settings.postgres.dsn, name=name, max_size=4), health)
+        stop, keep_trying("postgres", lambda: open_pool(settings.postgres.dsn, name=name, max_size=5), health)
     )
     if pool is None:
         return
     async with pool, MqttSession(_session_options(settings)) as session:
+        recorder = Recorder(
+            Store(pool),
+            Outbox(pool, "history"),
+            auditor=Auditor(pool),
+            sparklines=Sparklines(redis, pool, keys.prefix),
+            health=health,
+            meters=meters,
+        )
         consumer = Consumer(
             session,
             Views(redis, keys),
@@ -126,11 +148,19 @@ async def _project(
             health=health,
             meters=meters,
             now=_now,
+            applied=recorder.take,
         )
-        await unless(stop, consumer.run())
+        await unless(stop, _together(consumer, recorder))
         with contextlib.suppress(Retry, TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_S):
                 await consumer.report()
+                await recorder.turn(flush=True)
+
+
+async def _together(consumer: Consumer, recorder: Recorder) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(consumer.run(), name="views")
+        tasks.create_task(recorder.run(), name="history")
 
 
 def _session_options(settings: Settings) -> SessionOptions:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from contract.events import EventBatch
     from projector.meters import Meters
     from projector.outbox import Outbox
     from projector.rebuild import Rebuilder
@@ -53,6 +54,7 @@ class Consumer:
         session: subscribed to the topics of all streams.
         rebuilder: of the same views.
         now: the time, for `updated_at` and for lag.
+        applied: told the rows of every run that the views have been given, a stream's in order.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Consumer:
         health: Health,
         meters: Meters,
         now: Callable[[], datetime],
+        applied: Callable[[list[EventBatch]], None],
     ) -> None:
         self._session = session
         self._views = views
@@ -73,6 +76,7 @@ class Consumer:
         self._health = health
         self._meters = meters
         self._now = now
+        self._applied = applied
         self._followers: dict[int, Follower] = {}
         self._warn = RateLimit(log.warning)
         self._tasks: asyncio.TaskGroup | None = None
@@ -176,6 +180,7 @@ class Consumer:
             health=self._health,
             meters=self._meters,
             now=self._now,
+            applied=self._applied,
         )
         self._followers[stream] = follower
         self._tasks.create_task(follower.run(), name=f"follow-{stream}")

@@ -68,6 +68,7 @@ class Follower:
 
     Args:
         now: the time, for `updated_at` and for lag.
+        applied: told of every run that the views have been given, for whoever else wants its rows.
 
     Attributes:
         mark: what Redis was last seen to hold.
@@ -86,6 +87,7 @@ class Follower:
         health: Health,
         meters: Meters,
         now: Callable[[], datetime],
+        applied: Callable[[list[EventBatch]], None],
     ) -> None:
         self.mark = Cursor(0, None)
         self.cursor: int | None = None
@@ -98,6 +100,7 @@ class Follower:
         self._applying = Waiting("redis", health)
         self._meters = meters.of(stream)
         self._now = now
+        self._applied = applied
         self._backlog = Backlog(BACKLOG_EVENTS)
         self._position: Position | None = None
         self._due = 0
@@ -211,6 +214,7 @@ class Follower:
                 last=rows[-1].n,
                 events=sum(len(row.events) for row in rows),
             )
+            self._applied(rows)
             if self.halt is not None:
                 self._go_on()
         elif outcome.status == "epoch":

@@ -52,6 +52,20 @@ class Times(msgspec.Struct, frozen=True):
         return lags
 
 
+class HistoryLag(msgspec.Struct, frozen=True):
+    """Where history (minutes and hours in PostgreSQL) stands on a stream, when last looked.
+
+    Attributes:
+        cursor: the last row in it.
+        behind_rows: committed rows that it does not have.
+        behind_seconds: for how long it has lacked the oldest of them; a dozen is as it should be.
+    """
+
+    cursor: int
+    behind_rows: int
+    behind_seconds: float
+
+
 class StreamLag(msgspec.Struct, frozen=True):
     """Where a stream stands.
 
@@ -62,6 +76,7 @@ class StreamLag(msgspec.Struct, frozen=True):
         behind_seconds: for how long they have lacked the oldest of them; 0 without one.
         lag_seconds: step → seconds, of the newest event of the last row applied; None before the first.
         newest: when that event was where.
+        history: None before it was first looked at.
     """
 
     stream: int
@@ -71,6 +86,7 @@ class StreamLag(msgspec.Struct, frozen=True):
     behind_seconds: float
     lag_seconds: dict[str, float | None] | None
     newest: Times | None
+    history: HistoryLag | None
 
 
 class Freshness(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from contract.events import format_time
 from projector.fold import microseconds
-from projector.lag import STEPS, Freshness, Lag, StreamLag, times_of
+from projector.lag import STEPS, Freshness, HistoryLag, Lag, StreamLag, times_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +58,12 @@ class Meters:
         )
         self.apply_seconds = histogram("apply_seconds", "Duration of one call of the script.")
         self.delay_seconds = histogram("row_delay_seconds", "From a row's writing to its being in the views.")
+        self.history_cursor = gauge("history_cursor", "Last outbox row in history.")
+        self.history_lag_rows = gauge("history_lag_rows", "Committed rows that history does not have.")
+        self.history_behind_seconds = gauge(
+            "history_behind_seconds", "For how long history has lacked the oldest row that it lacks, else 0."
+        )
+        self.history_write_seconds = histogram("history_write_seconds", "Duration of writing to history.")
         self.undecodable = Counter(
             "projector_messages_undecodable",
             "Messages on the topic that are no event batch.",
@@ -144,6 +150,11 @@ class StreamMeters:
         self._last_created_us = 0
         self._behind_since_us: int | None = None
         self._times: Times | None = None
+        self.history_write_seconds = meters.history_write_seconds.labels(label)
+        self._history_cursor = meters.history_cursor.labels(label)
+        self._history_lag_rows = meters.history_lag_rows.labels(label)
+        self._history_behind_seconds = meters.history_behind_seconds.labels(label)
+        self._history: HistoryLag | None = None
 
     def applied(self, rows: Sequence[EventBatch], now: datetime, arrived_at: datetime | None) -> None:
         """Count a run that changed the views.
@@ -191,6 +202,13 @@ class StreamMeters:
         self._lag_rows.set(self.behind_rows)
         self._behind_seconds.set(self.behind_s)
 
+    def history(self, cursor: int, head: int, behind_s: float) -> None:
+        """Note how far history is behind."""
+        self._history = HistoryLag(cursor, head - cursor, round(behind_s, 3))
+        self._history_cursor.set(cursor)
+        self._history_lag_rows.set(head - cursor)
+        self._history_behind_seconds.set(behind_s)
+
     def lag(self) -> StreamLag:
         """Where the stream stood when last looked."""
         return StreamLag(
@@ -201,6 +219,7 @@ class StreamMeters:
             behind_seconds=self.behind_s,
             lag_seconds=self._times.lags() if self._times else None,
             newest=self._times,
+            history=self._history,
         )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from projector.views import Cursor
+    from runtime.postgres import Connection
 
 PROJECTION: Final = "redis"  # the name of the live views in `projections`
 PAGE_ROWS: Final = 256
@@ -55,11 +56,11 @@ class Outbox:
     """The outbox's tables.
 
     Args:
-        pool: connections.
+        pool: connections, or one whose snapshot to read in.
         projection: the name in `projections` under which to report.
     """
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], projection: str) -> None:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record] | Connection, projection: str) -> None:
         self._pool = pool
         self._projection = projection
 

@@ -26,6 +26,8 @@ Point = Literal[
     "after_publish",  # gateway: on the internal topic, the position not noted
     "before_apply",  # projector: a run is folded, the script not called
     "after_apply",  # projector: the script was applied, nothing is noted or reported
+    "before_history",  # projector: minutes are written, COMMIT not sent
+    "after_history",  # projector: minutes are committed, nothing is noted
     "rebuild",  # projector: between two pages of a rebuild
     "swap",  # projector: after a step of putting a rebuilt set in place
 ]

@@ -1,0 +1,242 @@
+"""Keeps history up with the streams, lazily, within bounds.
+
+Rows come by themselves when the views have been given them (`take`); what does not come within a turn is read
+from the outbox. Both are folded into memory and written when the oldest of it is `FLUSH_S` old or it grows
+large. What is in memory is worth nothing: whenever anything goes wrong (PostgreSQL away, an answer lost, the
+cursor moved by another projector, a rebuild or a restored backup), it is forgotten, and the stream goes on
+from its cursor with the outbox, whose rows stay until history has them.
+
+So history waits while PostgreSQL is away, and the views go on; while Redis is away, it is the other way
+round.
+A history that cannot go on from its cursor is mended as a whole (`audit.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import structlog
+
+from projector.history.minutes import Minutes
+from projector.history.store import Span
+from runtime.errors import Reject, Retry
+from runtime.lifecycle import keep_trying
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from contract.events import EventBatch
+    from projector.history.audit import Auditor
+    from projector.history.sparklines import Sparklines
+    from projector.history.store import Stand, Store
+    from projector.meters import Meters, StreamMeters
+    from projector.outbox import Outbox
+    from runtime.http import Health
+
+TURN_S: Final = 1.0
+FLUSH_S: Final = 10.0
+FLUSH_CELLS: Final = 50_000
+MOST_CELLS: Final = 2 * FLUSH_CELLS  # about 40 MB: beyond that rows are left to the outbox
+PAGE_EVENTS: Final = 4000
+
+log = structlog.get_logger()
+
+
+class Recorder:
+    """Records every stream into one history.
+
+    Args:
+        outbox: for what does not come by itself.
+        auditor: mends what cannot be followed.
+        sparklines: told the minutes that were written.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        outbox: Outbox,
+        *,
+        auditor: Auditor,
+        sparklines: Sparklines,
+        health: Health,
+        meters: Meters,
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._auditor = auditor
+        self._sparklines = sparklines
+        self._health = health
+        self._meters = meters
+        self._streams: dict[int, _Stream] = {}
+        self._wake = asyncio.Event()
+
+    def take(self, rows: Sequence[EventBatch]) -> None:
+        """Take consecutive rows of one stream; what does not follow what is there is left to the outbox."""
+        stream = self._streams.get(rows[0].stream)
+        if stream is not None:
+            stream.take(rows)
+            if stream.minutes.cells >= FLUSH_CELLS:
+                self._wake.set()
+
+    async def run(self) -> NoReturn:
+        """Record until cancelled."""
+        while True:
+            await keep_trying("postgres", self.turn, self._health)
+            await self._sparklines.refresh()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TURN_S):
+                    await self._wake.wait()
+            self._wake.clear()
+
+    async def turn(self, *, flush: bool = False) -> None:
+        """Read what did not come by itself, and write what is due, or all with `flush`.
+
+        Raises:
+            Retry: PostgreSQL is away.
+        """
+        try:
+            for number, stand in (await self._store.look()).items():
+                if stand.cursor is None or stand.cursor > stand.head:
+                    await self._begin(number, stand)
+                    continue
+                stream = self._streams.setdefault(number, _Stream(number, self._meters.of(number)))
+                stream.stands(stand, stand.cursor)
+                await self._catch_up(stream)
+                if self._streams.get(number) is stream and (flush or stream.is_due()):
+                    await self._flush(stream)
+        except Retry:
+            self._streams.clear()
+            raise
+
+    async def _begin(self, number: int, stand: Stand) -> None:
+        self._streams.pop(number, None)
+        if stand.cursor is not None or not await self._store.begin(number):
+            await self._mend("cursor_beyond_head" if stand.cursor else "cursor_missing")
+
+    async def _catch_up(self, stream: _Stream) -> None:
+        while stream.end < stream.due:
+            after = stream.end
+            try:
+                page = await self._outbox.page(stream.number, after, PAGE_EVENTS)
+            except Reject as error:
+                stream.halt(error.detail, self._health)
+                return
+            if not page.rows or page.rows[0].n != after + 1:
+                await self._mend("cursor_too_old")
+                return
+            stream.take(page.rows)
+            if stream.minutes.cells >= FLUSH_CELLS:
+                await self._flush(stream)
+            if stream.end <= after or self._streams.get(stream.number) is not stream:
+                return  # another history, or history has been moved: the next turn looks again
+        stream.go_on(self._health)
+
+    async def _flush(self, stream: _Stream) -> None:
+        span, minutes = stream.hand_over()
+        if span.last == span.after:
+            return
+        with stream.meters.history_write_seconds.time():
+            means = await self._store.add(span, minutes)
+        if means is None:
+            log.warning("history_moved", stream=span.stream, cursor=span.after, last=span.last)
+            self._streams.pop(span.stream, None)
+            return
+        stream.written(span.last)
+        log.debug("history_written", stream=span.stream, last=span.last, cells=minutes.cells)
+        await self._sparklines.write(means)
+
+    async def _mend(self, reason: str) -> None:
+        self._streams.clear()
+        log.warning("history_mending", reason=reason)
+        self._health.set("history", "rebuilding")
+        try:
+            await self._auditor.mend()
+        finally:
+            self._health.set("history", None)
+
+
+class _Stream:
+    """One stream's cursor, and what of it is in memory.
+
+    Attributes:
+        cursor: the last row in PostgreSQL.
+        end: the last row in memory.
+        due: a row that had been committed a turn ago, so that waiting for it any longer is of no use.
+        minutes: what the rows between amount to.
+    """
+
+    def __init__(self, number: int, meters: StreamMeters) -> None:
+        self.number = number
+        self.meters = meters
+        self.minutes = Minutes()
+        self.epoch = ""
+        self.cursor = self.end = self.due = 0
+        self._head = 0
+        self._halted = False
+        self._since: float | None = None
+        self._behind_since: float | None = None
+
+    def stands(self, stand: Stand, cursor: int) -> None:
+        """Note where the stream and history stand in PostgreSQL."""
+        if (stand.epoch, cursor) != (self.epoch, self.cursor):
+            self.epoch, self.cursor = stand.epoch, cursor
+            self._forget(cursor)
+            self._head = stand.head
+        self.due, self._head = min(self._head, stand.head), stand.head
+        self._note_lag()
+
+    def take(self, rows: Sequence[EventBatch]) -> None:
+        """Fold the rows that follow `end`, when they do."""
+        if rows[0].n > self.end + 1 or rows[0].epoch != self.epoch or self.minutes.cells >= MOST_CELLS:
+            return
+        fresh = [row for row in rows if row.n > self.end]
+        if fresh:
+            self.minutes.add(event for row in fresh for event in row.events)
+            self.end = fresh[-1].n
+            self._since = self._since or asyncio.get_running_loop().time()
+
+    def is_due(self) -> bool:
+        """Whether it is time to write."""
+        return self._since is not None and (
+            self.minutes.cells >= FLUSH_CELLS or asyncio.get_running_loop().time() >= self._since + FLUSH_S
+        )
+
+    def hand_over(self) -> tuple[Span, Minutes]:
+        """What is in memory; what comes from now on is for the next time."""
+        span, minutes = Span(self.number, self.epoch, self.cursor, self.end), self.minutes
+        self._forget(self.end)
+        return span, minutes
+
+    def written(self, last: int) -> None:
+        """Note that history has come to a row."""
+        self.cursor = last
+        self._behind_since = self._since
+        self._note_lag()
+
+    def halt(self, detail: str, health: Health) -> None:
+        """Stand still at a row that holds no events."""
+        if not self._halted:
+            log.error("history_halted", stream=self.number, cursor=self.end, detail=detail)
+        self._halted = True
+        health.set(f"history_{self.number}", "undecodable_row")
+
+    def go_on(self, health: Health) -> None:
+        """Note that nothing is in the way."""
+        if self._halted:
+            log.info("history_resumed", stream=self.number, cursor=self.end)
+            self._halted = False
+            health.set(f"history_{self.number}", None)
+
+    def _note_lag(self) -> None:
+        now = asyncio.get_running_loop().time()
+        head = max(self._head, self.cursor)
+        if head == self.cursor:
+            self._behind_since = None
+        elif self._behind_since is None:
+            self._behind_since = now
+        self.meters.history(self.cursor, head, now - (self._behind_since or now))
+
+    def _forget(self, end: int) -> None:
+        self.minutes, self.end, self._since = Minutes(), end, None

@@ -1,0 +1,104 @@
+"""History's tables in PostgreSQL, and its cursor: moved by the transaction that adds what lies before it.
+
+Whoever changes history locks it first, so that two projectors take turns and cannot deadlock. Which of them
+adds a row is settled by the cursor: it moves only from where the one who moves it left it, and only for rows
+of the history that the database itself holds. An answer to COMMIT that was lost leaves the outcome open; the
+caller looks at the cursor again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from projector.outbox import answering, queries
+from runtime import faults
+from runtime.postgres import lent
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from projector.history.minutes import Minutes
+    from runtime.postgres import Connection
+
+
+class Stand(NamedTuple):
+    """Where a stream stands in PostgreSQL, and history on it; its cursor is None where it has not begun."""
+
+    epoch: str
+    head: int
+    cursor: int | None
+
+
+class Span(NamedTuple):
+    """Rows of one stream and epoch, those after `after` up to and with `last`."""
+
+    stream: int
+    epoch: str
+    after: int
+    last: int
+
+
+class Mean(NamedTuple):
+    """The mean of a device's metric in a minute, as counted since 1970."""
+
+    device_id: str
+    metric: str
+    minute: int
+    mean: float
+
+
+class Store:
+    """Writes history."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self._pool = pool
+
+    async def look(self) -> dict[int, Stand]:
+        """Read where every stream stands.
+
+        Raises:
+            Retry: PostgreSQL is away.
+        """
+        with answering():
+            records = await self._pool.fetch(queries.look_at_history)
+        return {row["stream"]: Stand(row["epoch"], row["head"], row["n"]) for row in records}
+
+    async def begin(self, stream: int) -> bool:
+        """Begin a stream at its first row; False when that is not there any more, or somebody was faster.
+
+        Raises:
+            Retry: PostgreSQL is away.
+        """
+        with answering():
+            return await self._pool.fetchval(queries.begin_history, stream) is not None
+
+    async def add(self, span: Span, minutes: Minutes) -> list[Mean] | None:
+        """Add what the rows of a span amount to, all of it or nothing.
+
+        Returns:
+            The minutes of the last hour that changed, as they are now; None when history is not where the
+            span begins, or the span is of another history.
+
+        Raises:
+            Retry: PostgreSQL is away. Nothing was added, except when the answer was lost.
+        """
+        with answering():
+            async with lent(self._pool) as connection, connection.transaction():
+                await connection.execute(queries.lock_history)
+                means = await add(connection, span, minutes)
+                faults.point("before_history")
+        faults.point("after_history")
+        return means
+
+
+async def add(connection: Connection, span: Span, minutes: Minutes) -> list[Mean] | None:
+    """The same inside a transaction of the caller's that has locked history."""
+    stream, epoch, after, last = span
+    if await connection.fetchval(queries.move_history, stream, after, last, epoch) is None:
+        return None
+    means: list[Mean] = []
+    for piece in minutes.devices():
+        means += [Mean(*row) for row in await connection.fetch(queries.add_to_devices, *piece)]
+    for piece in minutes.regions():
+        await connection.execute(queries.add_to_regions, *piece)
+    return means

@@ -1,0 +1,144 @@
+-- History: minutes and hours, per device and per region (gateway/migrations/0003_history.sql).
+
+-- name: look_at_history
+-- Where every stream stands, and how far history has come on it; n is null where it has not begun.
+SELECT s.stream, s.epoch::text AS epoch, s.head, p.n
+FROM streams AS s LEFT JOIN projections AS p ON p.projection = 'history' AND p.stream = s.stream
+ORDER BY s.stream;
+
+-- name: begin_history
+-- Begins a stream at its first row, when that is still there or yet to come; says whether it has begun now.
+INSERT INTO projections (projection, stream, n, epoch)
+SELECT 'history', s.stream, 0, s.epoch FROM streams AS s
+WHERE s.stream = $1 AND (s.head = 0 OR EXISTS (SELECT FROM outbox AS o WHERE o.stream = $1 AND o.n = 1))
+ON CONFLICT DO NOTHING
+RETURNING stream;
+
+-- name: lock_history
+-- One at a time changes history. It takes no snapshot, so that what follows sees what the last one did.
+LOCK TABLE rollups IN SHARE ROW EXCLUSIVE MODE;
+
+-- name: move_history
+-- Moves the cursor of stream $1 from $2 to $3, unless somebody else has moved it or the rows are not of the history ($4) that this
+-- database holds: then there is no row, and nothing may be added.
+UPDATE projections AS p SET n = $3, epoch = s.epoch, updated_at = now()
+FROM streams AS s
+WHERE p.projection = 'history' AND p.stream = $1 AND p.n = $2 AND s.stream = $1 AND s.epoch = $4::text::uuid AND s.head >= $3
+RETURNING p.stream;
+
+-- name: add_to_devices
+-- Adds to minutes, and to hours what the minutes amount to. Returns the minutes of the last hour as they are now.
+WITH delta AS MATERIALIZED (
+    SELECT
+        d.device_id, d.metric, d.minute::timestamptz AS minute, d.named, d.count, d.sum, d.min, d.max
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::float8[], $7::float8[], $8::float8[])
+        AS d (device_id, metric, minute, named, count, sum, min, max)
+),
+hours AS (
+    INSERT INTO measurements_1h AS h (device_id, metric, bucket, region, region_at, count, sum, min, max)
+    SELECT
+        device_id, metric, date_trunc('hour', minute, 'UTC'),
+        nullif(substr(max(named COLLATE "C"), 28), ''), nullif(left(max(named COLLATE "C"), 27), '')::timestamptz, sum(count),
+        least(1.79769313486231e308, greatest(-1.79769313486231e308, sum(sum::numeric)))::float8, min(min), max(max)
+    FROM delta
+    WHERE date_trunc('hour', minute, 'UTC') >= (SELECT kept_since FROM rollups WHERE rollup = '1h')
+    GROUP BY 1, 2, 3
+    ON CONFLICT (device_id, metric, bucket) DO UPDATE SET
+        region = CASE
+            WHEN coalesce((excluded.region_at, excluded.region COLLATE "C") > (h.region_at, h.region COLLATE "C"), h.region IS NULL)
+                THEN excluded.region
+            ELSE h.region
+        END,
+        region_at = greatest(h.region_at, excluded.region_at),
+        count = h.count + excluded.count,
+        sum = saturating_sum(h.sum, excluded.sum),
+        min = least(h.min, excluded.min),
+        max = greatest(h.max, excluded.max)
+),
+minutes AS (
+    INSERT INTO measurements_1m AS m (device_id, metric, bucket, region, region_at, count, sum, min, max)
+    SELECT
+        device_id, metric, minute, nullif(substr(named, 28), ''), nullif(left(named, 27), '')::timestamptz, count, sum, min, max
+    FROM delta
+    WHERE minute >= (SELECT kept_since FROM rollups WHERE rollup = '1m')
+    ON CONFLICT (device_id, metric, bucket) DO UPDATE SET
+        region = CASE
+            WHEN coalesce((excluded.region_at, excluded.region COLLATE "C") > (m.region_at, m.region COLLATE "C"), m.region IS NULL)
+                THEN excluded.region
+            ELSE m.region
+        END,
+        region_at = greatest(m.region_at, excluded.region_at),
+        count = m.count + excluded.count,
+        sum = saturating_sum(m.sum, excluded.sum),
+        min = least(m.min, excluded.min),
+        max = greatest(m.max, excluded.max)
+    RETURNING m.device_id, m.metric, m.bucket, m.count, m.sum
+)
+SELECT device_id, metric, extract(epoch FROM bucket)::bigint / 60 AS minute, sum / count AS mean
+FROM minutes
+WHERE bucket > now() - interval '1 hour';
+
+-- name: add_to_regions
+-- The same for regions. $4 means nothing here.
+WITH delta AS MATERIALIZED (
+    SELECT d.region, d.metric, d.minute::timestamptz AS minute, d.count, d.sum, d.min, d.max
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::float8[], $7::float8[], $8::float8[])
+        AS d (region, metric, minute, named, count, sum, min, max)
+),
+hours AS (
+    INSERT INTO regions_1h AS h (metric, bucket, region, count, sum, min, max)
+    SELECT
+        metric, date_trunc('hour', minute, 'UTC'), region, sum(count),
+        least(1.79769313486231e308, greatest(-1.79769313486231e308, sum(sum::numeric)))::float8, min(min), max(max)
+    FROM delta
+    WHERE date_trunc('hour', minute, 'UTC') >= (SELECT kept_since FROM rollups WHERE rollup = '1h')
+    GROUP BY 1, 2, 3
+    ON CONFLICT (metric, bucket, region) DO UPDATE SET
+        count = h.count + excluded.count,
+        sum = saturating_sum(h.sum, excluded.sum),
+        min = least(h.min, excluded.min),
+        max = greatest(h.max, excluded.max)
+)
+INSERT INTO regions_1m AS m (metric, bucket, region, count, sum, min, max)
+SELECT metric, minute, region, count, sum, min, max
+FROM delta
+WHERE minute >= (SELECT kept_since FROM rollups WHERE rollup = '1m')
+ON CONFLICT (metric, bucket, region) DO UPDATE SET
+    count = m.count + excluded.count,
+    sum = saturating_sum(m.sum, excluded.sum),
+    min = least(m.min, excluded.min),
+    max = greatest(m.max, excluded.max);
+
+-- name: read_minutes
+-- The minutes of the last hour after a device, metric and minute, in that order, up to $4 of them.
+SELECT device_id, metric, extract(epoch FROM bucket)::bigint / 60 AS minute, sum / count AS mean
+FROM measurements_1m
+WHERE bucket > now() - interval '1 hour' AND (device_id, metric, bucket) > ($1, $2, to_timestamp($3::bigint * 60))
+ORDER BY device_id, metric, bucket
+LIMIT $4;
+
+-- name: read_minutes_of
+-- A metric of device $1 in [$3, $4), by steps of $5.
+SELECT
+    date_bin($5, bucket, timestamptz '1970-01-01 00:00:00Z') AS at, sum(count)::bigint AS count,
+    sum(sum / count * (count / total)) AS avg, min(min) AS min, max(max) AS max
+FROM (
+    SELECT *, sum(count) OVER (PARTITION BY date_bin($5, bucket, timestamptz '1970-01-01 00:00:00Z'))::float8 AS total
+    FROM measurements_1m
+    WHERE device_id = $1 AND metric = $2 AND bucket >= $3 AND bucket < $4
+) AS m
+GROUP BY 1
+ORDER BY 1;
+
+-- name: read_hours_of
+-- The same out of hours.
+SELECT
+    date_bin($5, bucket, timestamptz '1970-01-01 00:00:00Z') AS at, sum(count)::bigint AS count,
+    sum(sum / count * (count / total)) AS avg, min(min) AS min, max(max) AS max
+FROM (
+    SELECT *, sum(count) OVER (PARTITION BY date_bin($5, bucket, timestamptz '1970-01-01 00:00:00Z'))::float8 AS total
+    FROM measurements_1h
+    WHERE device_id = $1 AND metric = $2 AND bucket >= $3 AND bucket < $4
+) AS h
+GROUP BY 1
+ORDER BY 1;

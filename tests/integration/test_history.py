@@ -1,0 +1,313 @@
+"""History on a real PostgreSQL: each event once, in its own minute, whatever happens on the way."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+
+from contract.events import Event, Scalar, format_time
+from projector.history import recorder as recorder_module
+from projector.history.audit import Auditor
+from projector.history.recorder import Recorder
+from projector.history.sparklines import Sparklines
+from projector.history.store import Store
+from projector.meters import Meters
+from projector.outbox import Outbox
+from runtime.http import Health
+from tests.support.committed import Committed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+NINE = datetime(2026, 11, 23, 9, tzinfo=UTC)
+TABLES = ("measurements_1m", "measurements_1h", "regions_1m", "regions_1h")
+
+
+class Reader:
+    """A recorder with what it stands on."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], redis: Redis) -> None:
+        self.health = Health()
+        self.meters = Meters(CollectorRegistry())
+        self.recorder = Recorder(
+            Store(pool),
+            Outbox(pool, "history"),
+            auditor=Auditor(pool),
+            sparklines=Sparklines(redis, pool, ""),
+            health=self.health,
+            meters=self.meters,
+        )
+
+    async def turn(self, *, flush: bool = True) -> None:
+        """Twice, because what has just been committed is given a turn to come by itself."""
+        for _ in range(2):
+            await self.recorder.turn(flush=flush)
+
+
+class Plant(NamedTuple):
+    """A database with a write side and a recorder."""
+
+    pool: asyncpg.Pool[asyncpg.Record]
+    redis: Redis
+    written: Committed
+    reader: Reader
+    auditor: Auditor
+
+    def another(self) -> Reader:
+        """One more recorder, as of another projector."""
+        return Reader(self.pool, self.redis)
+
+    async def history(self) -> dict[tuple[str, ...], tuple[object, ...]]:
+        """(table, id, metric, bucket) → count, sum, min, max and, of devices, region."""
+        found: dict[tuple[str, ...], tuple[object, ...]] = {}
+        for table in TABLES:
+            for row in await self.pool.fetch(f"SELECT * FROM {table}"):  # noqa: S608  # of four
+                key = table, row.get("device_id") or row["region"], row["metric"], format_time(row["bucket"])
+                region = (row["region"],) if table.startswith("m") else ()
+                found[key] = row["count"], pytest.approx(row["sum"]), row["min"], row["max"], *region
+        return found
+
+
+@asynccontextmanager
+async def planted(dsn: str, redis_url: str) -> AsyncIterator[Plant]:
+    async with asyncpg.create_pool(dsn, min_size=1, max_size=4) as pool, Redis.from_url(redis_url) as redis:
+        yield Plant(pool, redis, Committed(pool), Reader(pool, redis), Auditor(pool))
+
+
+@pytest.fixture
+async def plant(database: str, redis_url: str) -> AsyncIterator[Plant]:
+    """Nothing committed yet."""
+    async with planted(database, redis_url) as made:
+        yield made
+
+
+def event(
+    device: str,
+    seconds: float,
+    *,
+    region: str | None = "north",
+    key: str | None = None,
+    start: datetime = NINE,
+    **metrics: Scalar,
+) -> Event:
+    """An event so many seconds past nine."""
+    ts = format_time(start + timedelta(seconds=seconds))
+    return Event(device, region, ts, "2026-11-23T10:00:00.000000Z", key or uuid4().hex, metrics)
+
+
+def expected(events: Iterable[Event]) -> dict[tuple[str, ...], tuple[object, ...]]:
+    """History by its definition, the slow way."""
+    groups: defaultdict[tuple[str, ...], list[tuple[Event, float]]] = defaultdict(list)
+    for each in events:
+        for metric, value in each.metrics.items():
+            if isinstance(value, str):
+                continue
+            for size, zeros in ((16, ":00.000000Z"), (13, ":00:00.000000Z")):
+                bucket = each.ts[:size] + zeros
+                name = "1m" if size == 16 else "1h"
+                groups[f"measurements_{name}", each.device_id, metric, bucket].append((each, float(value)))
+                groups[f"regions_{name}", each.region or "", metric, bucket].append((each, float(value)))
+    result = {}
+    for key, members in groups.items():
+        values = [value for _, value in members]
+        named = max(((e.ts, e.region) for e, _ in members if e.region), default=(None, None))[1]
+        region = (named,) if key[0].startswith("m") else ()
+        result[key] = len(values), pytest.approx(sum(values)), min(values), max(values), *region
+    return result
+
+
+def quiet(_done: int, _of: int) -> None:
+    """Show no progress."""
+
+
+async def test_each_event_in_its_own_minute(plant: Plant) -> None:
+    """Numbers are counted by device and region, by minute and hour; late ones where they belong."""
+    await plant.written.commit(
+        event("a", 1, t=1.5, ok=True, s="x"), event("a", 59.999, t=2), event("b", 60, t=3)
+    )
+    await plant.written.commit(
+        event("a", 3, region="south", t=-4), event("a", 1800, region=None, t=5, late=1)
+    )
+    await plant.reader.turn()
+    await plant.written.commit(event("a", 2, t=100), event("a", -7200, t=7), event("b", 61, region="", t=0.5))
+    await plant.reader.turn()
+    assert await plant.history() == expected(plant.written.events)
+    row = await plant.pool.fetchrow(
+        "SELECT * FROM measurements_1m WHERE device_id = 'a' AND bucket = $1", NINE
+    )
+    assert row is not None
+    assert (row["metric"], row["region"], row["region_at"]) in {
+        ("t", "north", NINE + timedelta(seconds=59.999)),
+        ("ok", "north", NINE + timedelta(seconds=1)),
+    }
+    found = await plant.auditor.verify(quiet, limit=9)
+    assert (found.equal, found.differences, found.cursors) == (True, [], {0: 3})
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_any_way_to_the_same_history(plant: Plant, seed: int) -> None:
+    """Rows handed over early, late, twice, with gaps or not at all, to two recorders that write at any time."""
+    rng = random.Random(seed)  # noqa: S311  # a test's choice
+    both = [plant.reader, plant.another()]
+    for turn in range(40):
+        events = [
+            event(
+                f"d{rng.randrange(4)}",
+                rng.choice([0, 0, 0, 30, 61, 4000, -90_000]) + rng.randrange(40),
+                region=rng.choice([None, "north", "south"]),
+                t=rng.choice([1, 2.5, -3, True, "text"]),
+                **({"u": 1e300 * rng.random()} if rng.random() < 0.3 else {}),
+            )
+            for _ in range(rng.randrange(6))
+        ]
+        await plant.written.commit(*events, stream=rng.randrange(2))
+        for each in both:
+            stream = rng.randrange(2)
+            by_stream = [row for row in plant.written.rows if row.stream == stream]
+            start = rng.randrange(max(1, len(by_stream) - 3), len(by_stream) + 1) if by_stream else 0
+            if rows := by_stream[start - 1 :]:
+                each.recorder.take(rows)
+            if rng.random() < 0.3:
+                await each.recorder.turn(flush=rng.random() < 0.5)
+        if not turn % 8:
+            assert (await plant.auditor.verify(quiet, limit=3)).differences == []
+    await plant.reader.turn()
+    assert await plant.history() == expected(plant.written.events)
+    heads = await plant.pool.fetch("SELECT stream, head FROM streams")
+    cursors = await plant.pool.fetch("SELECT stream, n FROM projections WHERE projection = 'history'")
+    assert sorted(map(tuple, cursors)) == sorted(map(tuple, heads))
+
+
+async def test_what_comes_by_itself_is_not_read(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that follow without a gap are taken as they come; the outbox is not asked for them."""
+    await plant.written.commit(event("a", 1, t=1))
+    await plant.reader.turn()
+
+    async def never(*_arguments: object) -> None:
+        pytest.fail("the outbox was read")
+
+    monkeypatch.setattr(Outbox, "page", never)
+    for second in range(2, 6):
+        plant.reader.recorder.take([await plant.written.commit(event("a", second, t=1))])
+        await plant.reader.turn(flush=False)
+    assert await plant.history() == expected(plant.written.events[:1]), "it is lazy"
+    await plant.reader.turn()
+    assert await plant.history() == expected(plant.written.events)
+
+
+async def test_rows_of_a_lost_time_are_not_written(plant: Plant) -> None:
+    """A database that is restored has a history that fits it; what was in memory of the lost time is dropped."""
+    kept = await plant.written.commit(event("a", 1, t=1))
+    await plant.reader.turn()
+    backup = await plant.pool.fetch("SELECT * FROM projections")
+    lost = [await plant.written.commit(event("a", second, t=99)) for second in (2, 3)]
+    plant.reader.recorder.take(lost[:1])
+    await plant.reader.recorder.turn()
+    async with plant.pool.acquire() as connection, connection.transaction():  # as a backup would have it
+        await connection.execute(
+            "DELETE FROM measurements WHERE metrics->>'t' = '99'; DELETE FROM outbox WHERE n > 1"
+        )
+        await connection.execute("UPDATE streams SET head = 1, epoch = $1", uuid4())
+        assert [row["n"] for row in backup] == [1]
+    plant.reader.recorder.take(lost[1:])
+    plant.written.rows[:] = [kept]
+    await plant.reader.turn()
+    for second in (4, 5, 6):
+        await plant.written.commit(event("a", second, t=2))
+    await plant.reader.turn()
+    assert await plant.history() == expected(plant.written.events)
+
+
+async def test_memory_is_bounded(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit into memory is left to the outbox, and nothing is lost by it."""
+    monkeypatch.setattr(recorder_module, "FLUSH_CELLS", 4)
+    monkeypatch.setattr(recorder_module, "MOST_CELLS", 8)
+    monkeypatch.setattr(recorder_module, "PAGE_EVENTS", 1)
+    await plant.reader.turn()
+    for i in range(12):
+        plant.reader.recorder.take([await plant.written.commit(event(f"d{i}", i, t=1))])
+    await plant.reader.turn(flush=False)
+    await plant.reader.turn(flush=False)
+    await plant.reader.turn()
+    assert await plant.history() == expected(plant.written.events)
+
+
+async def test_planted_drift_is_told_exactly_and_mended(plant: Plant) -> None:
+    """Whatever is changed, removed or added by hand is reported and nothing else; right rows are not touched."""
+    await plant.written.commit(*(event(d, s, t=s, u=1) for d in "ab" for s in (1, 2, 61, 3600)))
+    await plant.reader.turn()
+    await plant.written.commit(event("a", 5, t=9))  # after the cursor
+    execute = plant.pool.execute
+    await execute(
+        "UPDATE measurements_1m SET sum = sum + 1, region = 'x' WHERE (device_id, metric, bucket) = ('a', 't', $1)",
+        NINE,
+    )
+    await execute("DELETE FROM measurements_1h WHERE (device_id, metric, bucket) = ('b', 'u', $1)", NINE)
+    await execute("INSERT INTO regions_1m VALUES ('t', $1, 'south', 1, 2, 2, 2)", NINE)
+    await execute("UPDATE regions_1h SET count = 7 WHERE metric = 'u' AND bucket = $1", NINE)
+    before = {row["ctid"] for row in await plant.pool.fetch("SELECT ctid FROM measurements_1m")}
+    found = await plant.auditor.verify(quiet, limit=20)
+    assert (found.equal, found.differing, found.missing, found.extra) == (False, 3, 1, 1)
+    assert {(d.kind, d.key, d.field, d.expected, d.found) for d in found.differences if d.field} == {
+        ("differs", "measurements_1m a t 2026-11-23T09:00Z", "sum", "3", "4"),
+        ("differs", "measurements_1m a t 2026-11-23T09:00Z", "region", "north", "x"),
+        ("differs", "regions_1h north u 2026-11-23T09:00Z", "count", "6", "7"),
+    }
+    assert {(d.kind, d.key) for d in found.differences if not d.field} == {
+        ("missing", "measurements_1h b u 2026-11-23T09:00Z"),
+        ("extra", "regions_1m south t 2026-11-23T09:00Z"),
+    }
+    assert len((await plant.auditor.verify(quiet, limit=2)).differences) == 2
+    mended = await plant.auditor.rebuild(quiet)
+    assert (mended.differing, mended.missing, mended.extra) == (3, 1, 1)
+    assert (await plant.auditor.verify(quiet, limit=1)).equal
+    after = {row["ctid"] for row in await plant.pool.fetch("SELECT ctid FROM measurements_1m")}
+    assert len(before & after) == len(before) - 1
+    await plant.reader.turn()
+    assert await plant.history() == expected(plant.written.events)
+
+
+@pytest.mark.parametrize("cause", ["cursor_missing", "cursor_too_old", "cursor_beyond_head"])
+async def test_mends_what_it_cannot_follow(plant: Plant, cause: str) -> None:
+    """A history that cannot go on from its cursor is made anew from the measurements, and then goes on."""
+    for second in range(5):
+        await plant.written.commit(event("a", second, t=1))
+    if cause != "cursor_missing":
+        await plant.pool.execute(
+            "INSERT INTO projections SELECT 'history', 0, $1, epoch FROM streams",
+            {"cursor_too_old": 2}.get(cause, 9),
+        )
+    await plant.pool.execute("DELETE FROM outbox WHERE n < 4")
+    await plant.pool.execute("INSERT INTO regions_1m VALUES ('t', $1, 'ghost', 1, 2, 2, 2)", NINE)
+    await plant.reader.turn()
+    assert await plant.history() == expected(plant.written.events)
+    plant.reader.recorder.take([await plant.written.commit(event("a", 70, t=1))])
+    await plant.reader.turn()
+    assert await plant.history() == expected(plant.written.events)
+    assert (await plant.auditor.verify(quiet, limit=1)).cursors == {0: 6}
+
+
+async def test_an_unreadable_row_halts_until_it_is_mended(plant: Plant) -> None:
+    """A row that holds no events stops its own stream, visibly; others go on, and so does it when it is mended."""
+    for stream in (0, 1):
+        for second in (1, 2):
+            await plant.written.commit(event("a", second, t=1), stream=stream)
+    payload = await plant.pool.fetchval("SELECT payload FROM outbox WHERE stream = 0 AND n = 2")
+    await plant.pool.execute("UPDATE outbox SET payload = 'x' WHERE stream = 0 AND n = 2")
+    await plant.reader.turn()
+    assert plant.reader.health.reasons() == {"history_0": "undecodable_row"}
+    assert await plant.pool.fetchval("SELECT count FROM measurements_1m") == 3
+    await plant.pool.execute("UPDATE outbox SET payload = $1 WHERE stream = 0 AND n = 2", payload)
+    await plant.reader.turn()
+    assert plant.reader.health.reasons() == {}
+    assert await plant.history() == expected(plant.written.events)
+    assert plant.reader.meters.lag().streams[0].history is not None
