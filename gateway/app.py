@@ -187,6 +187,14 @@ async def _work(
         dedup_window_s=duration_s(settings.gateway.dedup_window),
         outbox_retention_s=duration_s(settings.gateway.outbox_retention),
         retention_s=duration_s(settings.gateway.retention) if settings.gateway.retention else None,
+        history_retention_s={
+            rollup: duration_s(age)
+            for rollup, age in (
+                ("1m", settings.gateway.minutes_retention),
+                ("1h", settings.gateway.hours_retention),
+            )
+            if age
+        },
         dead_letters_max=settings.gateway.dead_letters_max,
         dead_letters_max_bytes=settings.gateway.dead_letters_max_bytes,
         store=store,

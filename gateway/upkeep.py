@@ -12,10 +12,13 @@ import structlog
 
 from gateway.dead_letters import REPLAY_STREAM
 from gateway.retention import make_partitions, retire
+from gateway.rollups import drop_history, make_history_partitions
 from runtime.lifecycle import every
 from runtime.postgres import keep_asking, load_queries
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import asyncpg
 
     from gateway.devices import DeviceTracker
@@ -40,6 +43,7 @@ class Upkeep:
 
     Args:
         retention_s: age at which measurements are retired, None to keep them for ever.
+        history_retention_s: the same of minutes, `1m`, and hours, `1h`; those not named are kept for ever.
         dead_letters_max: so many dead letters are kept,
         dead_letters_max_bytes: and so many bytes of them.
 
@@ -55,6 +59,7 @@ class Upkeep:
         dedup_window_s: float,
         outbox_retention_s: float,
         retention_s: float | None,
+        history_retention_s: Mapping[str, float],
         dead_letters_max: int,
         dead_letters_max_bytes: int,
         store: Store,
@@ -70,6 +75,9 @@ class Upkeep:
         self._dedup_window = timedelta(seconds=dedup_window_s)
         self._outbox_retention = timedelta(seconds=outbox_retention_s)
         self._retention = None if retention_s is None else timedelta(seconds=retention_s)
+        self._history_retention = {
+            rollup: timedelta(seconds=seconds) for rollup, seconds in history_retention_s.items()
+        }
         self._dead_letters_max = dead_letters_max
         self._dead_letters_max_bytes = dead_letters_max_bytes
         self._store = store
@@ -98,14 +106,16 @@ class Upkeep:
                 )
 
     async def note_projected(self) -> bool:
-        """Ask how far the projections have come; returns whether there are any."""
+        """Ask how far the views have come; returns whether there are any."""
         n = await self._pool.fetchval(queries.projected, self._stream)
         self._ledger.project(n or 0)
         return n is not None
 
     async def housekeep(self) -> None:
         """Make partitions ahead, turn the dedup window when it is time, trim outbox and dead letters."""
-        await make_partitions(self._pool, datetime.now(UTC), self._retention)
+        now = datetime.now(UTC)
+        await make_partitions(self._pool, now, self._retention)
+        await make_history_partitions(self._pool, now)
         if await self._pool.fetchval(queries.turn_dedup, self._dedup_window):
             log.info("dedup_window_turned")
         for stream in (self._stream, REPLAY_STREAM):
@@ -128,6 +138,7 @@ class Upkeep:
     async def _retire(self) -> None:
         if self._retention is not None:
             await retire(self._pool, datetime.now(UTC), self._retention)
+        await drop_history(self._pool, datetime.now(UTC), self._history_retention)
 
     async def _write_sightings(self) -> None:
         await self._store.write_sightings(self._devices.take_due(time.monotonic()))

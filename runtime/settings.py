@@ -156,6 +156,8 @@ class Gateway(Section, frozen=True):
     max_ahead: Duration = "24h"
     outbox_retention: Duration = "1h"
     retention: Age = ""
+    minutes_retention: Age = "35d"
+    hours_retention: Age = ""
     dead_letters_max: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 100_000
     dead_letters_max_bytes: Annotated[int, Meta(ge=65_536, le=2**50)] = 268_435_456
     shutdown_timeout: Duration = "10s"

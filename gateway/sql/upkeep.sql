@@ -5,8 +5,8 @@
 SELECT turn_dedup($1);
 
 -- name: trim_outbox
--- Removes rows that every projection has applied and that are older than the retention margin. Without any projection
--- nothing is trimmed, because nobody has them yet. A verification or a rebuild under way keeps what it will need, and renews
+-- Removes rows that every projection has applied and that are older than the retention margin. Until both the views and history
+-- have begun, nothing is trimmed, because they do not have them yet. A verification or a rebuild under way keeps what it will need, and renews
 -- its row while it lives; one that died is forgotten after ten minutes.
 DELETE FROM outbox
 WHERE stream = $1 AND created_at < now() - $2::interval
@@ -14,6 +14,7 @@ WHERE stream = $1 AND created_at < now() - $2::interval
         SELECT min(p.n) FROM projections AS p
         WHERE p.stream = $1
             AND NOT (p.projection ~ '^(verify|rebuild)-' AND p.updated_at < now() - interval '10 minutes')
+        HAVING count(*) FILTER (WHERE p.projection IN ('redis', 'history')) = 2
     );
 
 -- name: outbox_bytes
@@ -25,5 +26,5 @@ SELECT pg_total_relation_size('outbox');
 SELECT letters, bytes FROM evict_dead_letters($1, $2, $3);
 
 -- name: projected
--- How far the slowest projection has come on a stream, verifications and rebuilds under way aside.
-SELECT min(n) AS n FROM projections WHERE stream = $1 AND projection !~ '^(verify|rebuild)-';
+-- How far the live views have come on a stream.
+SELECT n FROM projections WHERE stream = $1 AND projection = 'redis';

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.faults.site import Site
 
 GATEWAY_POINTS = ["before_commit", "after_commit", "after_ack", "after_publish"]
-PROJECTOR_POINTS = ["before_apply", "after_apply"]
+PROJECTOR_POINTS = ["before_apply", "after_apply", "before_history", "after_history"]
 
 
 def test_every_point_is_visited() -> None:

@@ -175,11 +175,15 @@ async def test_catches_up_and_answers(
     (lag,) = (await http.get("/lag")).json()["streams"]
     assert (lag["stream"], lag["head"], lag["cursor"], lag["behind_rows"]) == (0, 3, 3, 0)
     assert lag["lag_seconds"].keys() == {"received", "committed", "published", "projected"}
+    assert lag["history"].keys() == {"cursor", "behind_rows", "behind_seconds"}
     assert lag["newest"]["event"] == lag["newest"]["received"] == "2026-11-23T09:00:00.000000Z"
     assert await projector.terminate() == 0
-    reported = await writer.database.fetchrow("SELECT projection, stream, n, epoch FROM projections")
-    assert reported is not None
-    assert tuple(reported) == ("redis", 0, 3, writer.epoch)
+    reported = await writer.database.fetch("SELECT projection, stream, n, epoch FROM projections ORDER BY 1")
+    assert [tuple(row) for row in reported] == [
+        ("history", 0, 3, writer.epoch),
+        ("redis", 0, 3, writer.epoch),
+    ]
+    assert await writer.database.fetchval("SELECT count FROM measurements_1h") == 6
 
 
 async def test_topic_repeats_loses_and_reorders(
@@ -251,7 +255,7 @@ async def test_rebuilds_what_it_cannot_follow(
     await first(*(projector.event("rebuild_finished") for projector in both))
     await ready(http, None)
     assert await total(redis) == (4, 10.0)
-    assert await redis.keys("device:*") == [b"device:stats:d"]
+    assert await redis.keys("device:stats:*") == [b"device:stats:d"]
     await writer.append(5, 5)
     await first(*(applied(projector, 5) for projector in both))
     assert await total(redis) == (5, 15.0)
@@ -272,7 +276,7 @@ async def test_says_that_it_rebuilds(
     await projector.event("projection_halted")
     await ready(http, "rebuilding, by another process")
     await ready(http, "rebuild_needed: cursor_missing")
-    assert await redis.keys("device:*") == []
+    assert await redis.keys("device:stats:*") == []
     refused = await run_command("projector", "rebuild")
     assert await refused.exit_code() == 1
     assert "another rebuild of these views is under way" in "\n".join(refused.output)

@@ -1,0 +1,154 @@
+"""What keeps history, and the outbox behind it, in bounds: on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from contract.events import Event, format_time
+from gateway.retention import make_partitions, retire
+from gateway.rollups import drop_history, make_history_partitions
+from projector.history.audit import Auditor
+from projector.history.minutes import Minutes
+from projector.history.store import Span, Store
+from runtime.postgres import load_queries
+from tests.support.committed import Committed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+TABLES = ("measurements_1m", "measurements_1h", "regions_1m", "regions_1h")
+queries = load_queries("gateway")
+NOW = datetime.now(UTC)
+
+
+class Plant:
+    """A database whose history is written as soon as it is committed."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self.pool = pool
+        self.written = Committed(pool)
+        self.store = Store(pool)
+        self.auditor = Auditor(pool)
+
+    async def measure(self, *ages: timedelta) -> None:
+        """Store a measurement of each age, and its history."""
+        row = await self.written.commit(*(event(NOW - age) for age in ages))
+        if row.n == 1:
+            await self.store.begin(0)
+        minutes = Minutes()
+        minutes.add(row.events)
+        assert await self.store.add(Span(0, row.epoch, row.n - 1, row.n), minutes) is not None
+
+    async def counts(self) -> list[int]:
+        """How many values each table amounts to."""
+        return [
+            int(await self.pool.fetchval(f"SELECT coalesce(sum(count), 0) FROM {table}"))  # noqa: S608  # of four
+            for table in TABLES
+        ]
+
+    async def strays(self) -> list[int]:
+        """How many rows each default partition has."""
+        return [
+            await self.pool.fetchval(f"SELECT count(*) FROM {table}_default")  # noqa: S608  # of four
+            for table in TABLES
+        ]
+
+    async def equal(self) -> bool:
+        """Whether history is what the measurements amount to."""
+        return (await self.auditor.verify(lambda _done, _of: None, limit=0)).equal
+
+
+@pytest.fixture
+async def plant(database: str) -> AsyncIterator[Plant]:
+    """With partitions around now."""
+    async with asyncpg.create_pool(database, min_size=1, max_size=4) as pool:
+        await make_partitions(pool, NOW, None)
+        await make_history_partitions(pool, NOW)
+        yield Plant(pool)
+
+
+def event(ts: datetime) -> Event:
+    """An event of device `a`."""
+    return Event("a", "north", format_time(ts), format_time(NOW), uuid4().hex, {"t": 1})
+
+
+async def test_partitions_are_made_ahead_once(plant: Plant) -> None:
+    """What comes now, in three days and a week ago has partitions of its own; made once."""
+    assert await make_history_partitions(plant.pool, NOW) == 0
+    await plant.measure(timedelta(), timedelta(days=7), timedelta(days=-3), timedelta(minutes=5))
+    assert await plant.counts() == [4, 4, 4, 4]
+    assert await plant.strays() == [0, 0, 0, 0]
+    assert await make_history_partitions(plant.pool, NOW + timedelta(days=31)) > 0
+
+
+async def test_what_is_old_is_dropped_and_stays_dropped(plant: Plant) -> None:
+    """Each resolution goes by its own age, strays too; what comes for it later is not added."""
+    ages = [timedelta(), timedelta(days=5), timedelta(days=100), timedelta(days=1000)]
+    await plant.measure(*ages)
+    assert await drop_history(plant.pool, NOW, {}) == 0
+    assert await plant.counts() == [4, 4, 4, 4]
+    kept = {"1m": timedelta(days=2), "1h": timedelta(days=200)}
+    assert await drop_history(plant.pool, NOW, kept) == 2 * 5, "days 3 to 7 before now, of two tables"
+    assert await plant.counts() == [1, 3, 1, 3]
+    await plant.measure(*ages)
+    assert await plant.counts() == [2, 6, 2, 6]
+    assert await plant.equal()
+    assert await drop_history(plant.pool, NOW, kept) == 0
+    assert await make_history_partitions(plant.pool, NOW) == 0, "none that would be dropped"
+
+
+async def test_a_clock_that_is_ahead_drops_nothing_young(plant: Plant) -> None:
+    """Age is measured by the gateway's clock and the server's, and the younger counts."""
+    await plant.measure(timedelta(), timedelta(days=1))
+    ahead = NOW + timedelta(days=3000)
+    assert await drop_history(plant.pool, ahead, {"1m": timedelta(days=2), "1h": timedelta(days=2)}) <= 10
+    assert await plant.counts() == [2, 2, 2, 2]
+
+
+async def test_a_long_reader_delays_the_drop(plant: Plant) -> None:
+    """While a report reads history nothing is dropped, nobody waits for it, and afterwards it is."""
+    await plant.measure(timedelta(), timedelta(days=6))
+    kept = {"1m": timedelta(days=2)}
+    async with plant.pool.acquire() as reader:
+        async with reader.transaction():
+            await reader.fetch("SELECT * FROM measurements_1m, regions_1m")
+            assert await drop_history(plant.pool, NOW, kept) == 0
+            await plant.measure(timedelta())
+        assert await drop_history(plant.pool, NOW, kept) > 0
+    assert await plant.counts() == [2, 3, 2, 3]
+
+
+async def test_history_outlives_its_measurements(plant: Plant) -> None:
+    """Days whose measurements were retired are not compared, and a rebuild leaves them as they are."""
+    await plant.measure(timedelta(), timedelta(days=5), timedelta(days=5, minutes=1))
+    await make_partitions(plant.pool, NOW, None)
+    assert await retire(plant.pool, NOW, timedelta(days=3)) == 2
+    await plant.measure(timedelta(days=5))
+    assert await plant.equal()
+    assert (await plant.auditor.rebuild(lambda _done, _of: None)).equal
+    assert await plant.counts() == [4, 4, 4, 4]
+
+
+async def test_the_outbox_waits_for_the_slowest(plant: Plant) -> None:
+    """Rows go when the views and history both have them, and not before both have begun."""
+
+    async def trimmed() -> list[int]:
+        await plant.pool.execute(queries.trim_outbox, 0, timedelta())
+        return [row["n"] for row in await plant.pool.fetch("SELECT n FROM outbox ORDER BY n")]
+
+    for _ in range(3):
+        await plant.measure(timedelta())
+    assert await trimmed() == [1, 2, 3], "no views yet"
+    await plant.pool.execute("INSERT INTO projections SELECT 'redis', 0, 2, epoch FROM streams")
+    assert await trimmed() == [3]
+    await plant.pool.execute("UPDATE projections SET n = 3")
+    await plant.written.commit(event(NOW))
+    await plant.pool.execute("UPDATE projections SET n = 4 WHERE projection = 'redis'")
+    assert await trimmed() == [4], "history has not had it"
+    await plant.pool.execute("DELETE FROM projections WHERE projection = 'history'")
+    assert await trimmed() == [4]
