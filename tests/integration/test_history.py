@@ -96,13 +96,12 @@ def event(
     seconds: float,
     *,
     region: str | None = "north",
-    key: str | None = None,
-    start: datetime = NINE,
-    **metrics: Scalar,
+    metrics: dict[str, Scalar] | None = None,
+    **more: Scalar,
 ) -> Event:
     """An event so many seconds past nine."""
-    ts = format_time(start + timedelta(seconds=seconds))
-    return Event(device, region, ts, "2026-11-23T10:00:00.000000Z", key or uuid4().hex, metrics)
+    ts = format_time(NINE + timedelta(seconds=seconds))
+    return Event(device, region, ts, "2026-11-23T10:00:00.000000Z", uuid4().hex, {**(metrics or {}), **more})
 
 
 def expected(events: Iterable[Event]) -> dict[tuple[str, ...], tuple[object, ...]]:
@@ -165,7 +164,7 @@ async def test_any_way_to_the_same_history(plant: Plant, seed: int) -> None:
                 f"d{rng.randrange(4)}",
                 rng.choice([0, 0, 0, 30, 61, 4000, -90_000]) + rng.randrange(40),
                 region=rng.choice([None, "north", "south"]),
-                **rng.choice(METRICS),
+                metrics=rng.choice(METRICS),
             )
             for _ in range(rng.randrange(6))
         ]
