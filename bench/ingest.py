@@ -100,7 +100,7 @@ def memory_lines(peak_mb: dict[str, float]) -> list[Line]:
 
 def cpu(median: Figures) -> CpuByCase:
     """The flood's."""
-    return {"ingest": median.cpu_us}
+    return {"a message": median.cpu_us}
 
 
 def plot_course(result: Result[Figures], axes: Axes) -> None:

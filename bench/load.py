@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import sys
 import time
 from functools import partial
@@ -343,6 +344,7 @@ def main() -> None:
     options.add_arguments(parser, Shape)
     arguments = parser.parse_args()
     load = options.read_arguments(arguments, Load, shape=options.read_arguments(arguments, Shape))
+    gc.disable()  # nothing here is cyclic, and a collection would make messages late
     try:
         sent = uvloop.run(serve(arguments.port, load))
     except (LoadError, OSError, TimeoutError) as error:

@@ -28,6 +28,7 @@ from deploy.local.children import Children
 from deploy.local.figures import is_ready
 from deploy.local.server import free_port
 from deploy.local.services import LocalServices
+from runtime.postgres import load_queries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -38,6 +39,8 @@ Process = Literal["gateway", "projector"]
 
 PROCESSES: Final[tuple[Process, ...]] = ("gateway", "projector")
 SERVERS: Final = ("mosquitto", "postgres", "redis")
+
+queries: Final = load_queries("bench")
 
 _STOP_S = 30.0
 _POLL_S = 0.05

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bench import ceiling, floors, ingest, latency, read_side, rebuild, reference
+from bench import backlog, ceiling, dirty, floors, growth, ingest, latency, read_side, rebuild, reference
 
 if TYPE_CHECKING:
     from bench.scenario import Scenario
 
 GROUPS: Final[tuple[tuple[Scenario[Any], ...], ...]] = (
     (ceiling.SCENARIO, floors.SCENARIO, reference.SCENARIO, ingest.SCENARIO),
+    (dirty.SCENARIO,),
     (latency.SCENARIO,),
+    (backlog.SCENARIO,),
+    (growth.SCENARIO,),
     (read_side.SCENARIO,),
     (rebuild.SCENARIO,),
 )

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CpuByCase = dict[str, dict[str, float]]
-"""µs of CPU a message by process, for each case worth a row."""
+"""µs of CPU by process, for each case worth a row."""
 
 _MET = {True: "✓", False: "✗", None: ""}
 
@@ -48,7 +48,7 @@ def table_of_cpu(cases: CpuByCase) -> str:
         ]
         for name, case in cases.items()
     ]
-    return table(["CPU, µs a message", *processes, "all"], rows, numbers=True)
+    return table(["CPU, µs", *processes, "all"], rows, numbers=True)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
