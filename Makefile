@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 UV := .make/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers tools demo test faults soak bench check fmt schema lock clean
+.PHONY: help setup servers tools demo test plans faults soak bench check fmt schema dashboards lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ demo: setup ## everything at once, live; SECONDS=20 ends it by itself
 test: setup servers tools ## every test, on real servers; JOBS=4 at a time
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
+plans: setup servers ## the dashboards' queries on ten million rows: plans and times
+	ROWS=10_000_000 $(BIN)/python -m pytest tests/integration/test_grafana_plans.py --capture=no --quiet
+
 faults: setup servers ## every fault scenario; SEED=n plays one again
 	FAULTS=all $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest tests/faults --durations=0
 
@@ -61,6 +64,9 @@ fmt: setup ## format, and mend what the linter can mend
 
 schema: setup servers ## write gateway/schema.sql from the migrations
 	$(BIN)/python -m tests.support.schema
+
+dashboards: setup ## write deploy/grafana/dashboards from their code
+	$(BIN)/python -m deploy.grafana
 
 lock: $(UV)/bin/uv ## choose versions anew for both lock files
 	$(UV)/bin/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --upgrade \

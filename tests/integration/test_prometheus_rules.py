@@ -65,6 +65,12 @@ CASES = [
         "9m",
     ),
     Case(
+        "HistoryLags",
+        {'projector_history_behind_seconds{instance="site:9", stream="0"}': "300x5 301x30"},
+        "10m",
+        "12m",
+    ),
+    Case(
         "DeadLettersRising",
         {
             f"gateway_received_total{LABELS}": "0+1000x60",

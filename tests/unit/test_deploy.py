@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import shlex
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -40,11 +43,68 @@ def mosquitto_conf() -> dict[str, str]:
 
 
 def test_every_service_restarts_and_tells_its_health(compose: dict[str, Any]) -> None:
-    """A container that dies comes back, and one that does not work is seen."""
-    assert set(compose["services"]) == {"mosquitto", "postgres", "redis", "gateway", "projector"}
-    for name, service in compose["services"].items():
+    """A container that dies comes back, one that does not work is seen; the job is tried till done."""
+    services = compose["services"]
+    job = services.pop("grafana-role")
+    assert job["restart"] == "on-failure"
+    asked_for = {name for name, service in services.items() if service.get("profiles") == ["grafana"]}
+    assert asked_for == {"grafana", "prometheus"}
+    assert set(services) - asked_for == {"mosquitto", "postgres", "redis", "gateway", "projector"}
+    for name, service in services.items():
         assert service["restart"] == "unless-stopped", name
         assert service["healthcheck"]["test"], name
+
+
+def test_mounted_files_are_there(compose: dict[str, Any]) -> None:
+    """What containers mount from the repository exists."""
+    mounted = [
+        volume.split(":")[0]
+        for service in compose["services"].values()
+        for volume in service.get("volumes", [])
+        if volume.startswith(".")
+    ]
+    assert len(mounted) > 6
+    for path in mounted:
+        assert (ROOT / "deploy" / path).exists(), path
+
+
+def test_prometheus_scrapes_the_containers(compose: dict[str, Any]) -> None:
+    """Its targets are the services' `/metrics`; Grafana's sources and folder are those of the services."""
+    scraped = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    for job in scraped["scrape_configs"]:
+        (target,) = job["static_configs"][0]["targets"]
+        name, _, port = target.partition(":")
+        assert name == job["job_name"]
+        assert compose["services"][name]["ports"] == [f"127.0.0.1:{port}:{port}"]
+    path = ROOT / "deploy/grafana/provisioning/datasources/edge.yaml"
+    for source in yaml.safe_load(path.read_text(encoding="utf-8"))["datasources"]:
+        host = source["url"].partition("://")[2] or source["url"]
+        assert host.partition(":")[0] in compose["services"]
+    (provider,) = yaml.safe_load(
+        (ROOT / "deploy/grafana/provisioning/dashboards/edge.yaml").read_text(encoding="utf-8")
+    )["providers"]
+    assert (
+        f"./grafana/dashboards:{provider['options']['path']}:ro" in compose["services"]["grafana"]["volumes"]
+    )
+
+
+def test_redis_gets_the_hash_of_grafanas_password(compose: dict[str, Any], tmp_path: Path) -> None:
+    """The script in Redis's container writes the list of users, with no password in it in clear."""
+    _, _, script = shlex.split(compose["services"]["redis"]["command"].replace("$$", "$"))
+    (tmp_path / "password").write_text("secret")
+    for path, here in {
+        "/run/secrets/grafana_password": tmp_path / "password",
+        "/etc/grafana.acl": ROOT / "deploy/grafana/redis.acl",
+        "/tmp/users.acl": tmp_path / "users.acl",  # noqa: S108  # in the container
+    }.items():
+        assert path in script
+        script = script.replace(path, str(here))
+    subprocess.run(["sh", "-c", script.partition("&& exec")[0]], check=True)
+    users = (tmp_path / "users.acl").read_text(encoding="utf-8").splitlines()
+    assert users[0] == "user default on nopass ~* &* +@all"
+    assert users[1].startswith(
+        f"user grafana on #{hashlib.sha256(b'secret').hexdigest()} resetchannels -@all "
+    )
 
 
 def test_containers_find_each_other(compose: dict[str, Any], container_settings: Settings) -> None:

@@ -1,0 +1,5 @@
+"""Grafana's dashboards as code: `python -m deploy.grafana` writes `dashboards/*.json`.
+
+`sources` says how each data source is asked, `panels` what a panel of ours looks like; `fleet`, `device`,
+`regions` and `health` are a dashboard each. SQL is in `sql/dashboards.sql`.
+"""

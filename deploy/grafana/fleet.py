@@ -1,0 +1,121 @@
+"""Fleet overview: who is silent, which regions are hot, how far behind the view is, and what was rejected."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from grafana_foundation_sdk.builders.dashboard import Row
+from grafana_foundation_sdk.models import units
+
+from deploy.grafana.panels import (
+    ORANGE,
+    RED,
+    as_rows,
+    base,
+    column,
+    moment,
+    rollup_series,
+    stat,
+    table,
+    to_dashboard,
+)
+from deploy.grafana.sources import POSTGRES, lowest_of, promql, queries, redis_line, sql, variable
+
+if TYPE_CHECKING:
+    from grafana_foundation_sdk.builders.dashboard import Dashboard
+
+
+def dashboard() -> Dashboard:
+    """The dashboard to arrive at."""
+    made = base("edge-fleet", "Edge: fleet overview", "All devices at a glance.", since="now-6h")
+    made.with_variable(variable("metric", "Metric", POSTGRES, queries.metrics))
+    made.with_row(Row("Now"))
+    for panel in (
+        stat(
+            "Devices",
+            redis_line("zcard devices:last_seen"),
+            unit=units.NoUnit,
+            text="Devices that were ever seen.",
+        ),
+        stat(
+            "Silent",
+            redis_line("zcount devices:last_seen -inf ${__from}"),
+            unit=units.NoUnit,
+            text="Devices of which nothing was heard in the whole range shown.",
+            thresholds=((1, ORANGE),),
+        ),
+        stat(
+            "Messages a second",
+            promql("sum(instance:gateway_committed:rate5m)", instant=True),
+            unit=units.NoUnit,
+            text="Stored in the last five minutes.",
+        ).decimals(1),
+        stat(
+            "Rejected",
+            promql("sum(increase(gateway_dead_lettered_total[$__range]))", instant=True),
+            unit=units.NoUnit,
+            text="Dead letters in the range shown.",
+            thresholds=((1, ORANGE),),
+        ).decimals(0),
+        stat(
+            "View behind",
+            promql("max(projector_behind_seconds)", instant=True),
+            unit=units.Seconds,
+            text="For how long Redis has lacked the oldest row that it lacks.",
+            thresholds=((5, ORANGE), (60, RED)),
+        ),
+        stat(
+            "Gateways without a broker",
+            promql('count(up{job="gateway"}) - (sum(gateway_connected) or vector(0))', instant=True),
+            unit=units.NoUnit,
+            text="Gateways that are down, or have no connection to their broker.",
+            thresholds=((1, RED),),
+        ),
+    ):
+        made.with_panel(panel)
+
+    silent = table(
+        "Silent longest",
+        lowest_of("devices:last_seen", 20),
+        text="Devices by when they were last heard of. Click one for its details.",
+    )
+    as_rows(silent, "Device", "Last seen")
+    column(silent, "Device", link=to_dashboard("edge-device", "device"))
+    column(silent, "Last seen", unit=units.DateTimeFromNow)
+    made.with_panel(silent.span(7))
+
+    hot = table(
+        "Hot regions: $metric",
+        sql(queries.hot_regions),
+        text="The last quarter of an hour of the range. Click one for its details.",
+    )
+    column(hot, "region", "Region", link=to_dashboard("edge-regions", "region", carry="var-metric=$metric"))
+    made.with_panel(hot.decimals(2).span(7))
+
+    rejected = table(
+        "Rejected lately",
+        sql(queries.dead_letters),
+        text="The newest dead letters; `gateway dead-letters show` has their bytes.",
+    )
+    moment(rejected, "received_at", "Received")
+    column(rejected, "device_id", "Device", link=to_dashboard("edge-device", "device"))
+    made.with_panel(rejected.span(10))
+
+    made.with_row(Row("Over time"))
+    made.with_panel(
+        rollup_series(
+            "$metric by region",
+            sql(queries.fleet_average, "time_series"),
+            unit=units.NoUnit,
+            text="Averages of all values of a region.",
+        )
+    )
+    made.with_panel(
+        rollup_series(
+            "Values a second by region",
+            sql(queries.fleet_rate, "time_series"),
+            unit=units.NoUnit,
+            text="Values of the metric that came in. The newest minute or hour is still filling.",
+        )
+    )
+    return made

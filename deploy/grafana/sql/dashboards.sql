@@ -1,0 +1,175 @@
+-- What the dashboards ask PostgreSQL, with Grafana's own macros and variables in it. Text from variables is quoted by Grafana
+-- (`:sqlstring`). A range is read by the minute as long as that is few rows, by the hour beyond; the half of a UNION whose
+-- condition on the range is false is never planned. What is asked again at every refresh reads a bounded number of rows.
+
+-- name: metrics
+-- Every metric there is, by skipping from one to the next in the index.
+WITH RECURSIVE m AS (
+    SELECT (SELECT min(metric) FROM regions_1h) AS metric
+    UNION ALL
+    SELECT (SELECT min(r.metric) FROM regions_1h AS r WHERE r.metric > m.metric) FROM m WHERE m.metric IS NOT NULL
+)
+SELECT metric FROM m WHERE metric IS NOT NULL
+
+-- name: regions
+-- The regions that sent a metric in the range.
+SELECT DISTINCT region FROM regions_1h
+WHERE metric = ${metric:sqlstring} AND region <> ''
+    AND bucket BETWEEN $__timeFrom()::timestamptz - interval '1 hour' AND $__timeTo()::timestamptz
+ORDER BY region
+
+-- name: fleet_average
+-- The average of a metric in each region over time.
+SELECT $__timeGroupAlias(bucket, $__interval), coalesce(nullif(region, ''), '(none)') AS metric, sum(sum) / sum(count) AS average
+FROM (
+    SELECT bucket, region, sum, count FROM regions_1m
+    WHERE $__unixEpochTo() - $__unixEpochFrom() <= 172800 AND metric = ${metric:sqlstring} AND $__timeFilter(bucket)
+    UNION ALL
+    SELECT bucket, region, sum, count FROM regions_1h
+    WHERE $__unixEpochTo() - $__unixEpochFrom() > 172800 AND metric = ${metric:sqlstring} AND $__timeFilter(bucket)
+) AS b
+GROUP BY 1, 2
+ORDER BY 1
+
+-- name: fleet_rate
+-- Values a second of a metric from each region over time. A bucket of an hour counts for its whole hour.
+SELECT
+    $__timeGroupAlias(bucket, $__interval), coalesce(nullif(region, ''), '(none)') AS metric,
+    (sum(count) / greatest($__interval_ms / 1000.0, max(width_s)))::double precision AS rate
+FROM (
+    SELECT bucket, region, count, 60 AS width_s FROM regions_1m
+    WHERE $__unixEpochTo() - $__unixEpochFrom() <= 172800 AND metric = ${metric:sqlstring} AND $__timeFilter(bucket)
+    UNION ALL
+    SELECT bucket, region, count, 3600 FROM regions_1h
+    WHERE $__unixEpochTo() - $__unixEpochFrom() > 172800 AND metric = ${metric:sqlstring} AND $__timeFilter(bucket)
+) AS b
+GROUP BY 1, 2
+ORDER BY 1
+
+-- name: hot_regions
+-- Regions by their average in the last quarter of an hour of the range, the highest first.
+SELECT region, sum(sum) / sum(count) AS average, min(min) AS lowest, max(max) AS highest, sum(count) AS values
+FROM (
+    SELECT coalesce(nullif(region, ''), '(none)') AS region, sum, min, max, count FROM regions_1m
+    WHERE metric = ${metric:sqlstring}
+        AND bucket BETWEEN $__timeTo()::timestamptz - interval '15 minutes' AND $__timeTo()::timestamptz
+) AS r
+GROUP BY region
+ORDER BY average DESC
+LIMIT 20
+
+-- name: region_band
+-- Lowest, average and highest value of a metric in the chosen regions together.
+SELECT $__timeGroupAlias(bucket, $__interval), min(min) AS lowest, sum(sum) / sum(count) AS average, max(max) AS highest
+FROM (
+    SELECT bucket, min, max, sum, count FROM regions_1m
+    WHERE $__unixEpochTo() - $__unixEpochFrom() <= 172800
+        AND metric = ${metric:sqlstring} AND region IN (${region:sqlstring}) AND $__timeFilter(bucket)
+    UNION ALL
+    SELECT bucket, min, max, sum, count FROM regions_1h
+    WHERE $__unixEpochTo() - $__unixEpochFrom() > 172800
+        AND metric = ${metric:sqlstring} AND region IN (${region:sqlstring}) AND $__timeFilter(bucket)
+) AS b
+GROUP BY 1
+ORDER BY 1
+
+-- name: region_averages
+-- The average of a metric in each chosen region over time.
+SELECT $__timeGroupAlias(bucket, $__interval), region AS metric, sum(sum) / sum(count) AS average
+FROM (
+    SELECT bucket, region, sum, count FROM regions_1m
+    WHERE $__unixEpochTo() - $__unixEpochFrom() <= 172800
+        AND metric = ${metric:sqlstring} AND region IN (${region:sqlstring}) AND $__timeFilter(bucket)
+    UNION ALL
+    SELECT bucket, region, sum, count FROM regions_1h
+    WHERE $__unixEpochTo() - $__unixEpochFrom() > 172800
+        AND metric = ${metric:sqlstring} AND region IN (${region:sqlstring}) AND $__timeFilter(bucket)
+) AS b
+GROUP BY 1, 2
+ORDER BY 1
+
+-- name: hot_devices
+-- Devices of the chosen regions by their average in the last five minutes of the range, the highest first.
+SELECT device_id, min(region) AS region, sum(sum) / sum(count) AS average, max(max) AS highest, sum(count) AS values
+FROM measurements_1m
+WHERE metric = ${metric:sqlstring} AND region IN (${region:sqlstring})
+    AND bucket BETWEEN $__timeTo()::timestamptz - interval '5 minutes' AND $__timeTo()::timestamptz
+GROUP BY device_id
+ORDER BY average DESC
+LIMIT 20
+
+-- name: devices
+-- Devices whose id begins with what is typed into the variable.
+SELECT device_id FROM devices WHERE device_id LIKE '$__searchFilter' ORDER BY device_id LIMIT 500
+
+-- name: device_metrics
+-- Every metric of a device, by skipping from one to the next in the index.
+WITH RECURSIVE m AS (
+    SELECT (SELECT min(metric) FROM measurements_1h WHERE device_id = ${device:sqlstring}) AS metric
+    UNION ALL
+    SELECT (SELECT min(h.metric) FROM measurements_1h AS h WHERE h.device_id = ${device:sqlstring} AND h.metric > m.metric)
+    FROM m
+    WHERE m.metric IS NOT NULL
+)
+SELECT metric FROM m WHERE metric IS NOT NULL
+
+-- name: device_band
+-- Lowest, average and highest value of a device's metric over time.
+SELECT $__timeGroupAlias(bucket, $__interval), min(min) AS lowest, sum(sum) / sum(count) AS average, max(max) AS highest
+FROM (
+    SELECT bucket, min, max, sum, count FROM measurements_1m
+    WHERE $__unixEpochTo() - $__unixEpochFrom() <= 172800
+        AND device_id = ${device:sqlstring} AND metric = ${metric:sqlstring} AND $__timeFilter(bucket)
+    UNION ALL
+    SELECT bucket, min, max, sum, count FROM measurements_1h
+    WHERE $__unixEpochTo() - $__unixEpochFrom() > 172800
+        AND device_id = ${device:sqlstring} AND metric = ${metric:sqlstring} AND $__timeFilter(bucket)
+) AS b
+GROUP BY 1
+ORDER BY 1
+
+-- name: device_values
+-- A device's newest values in the range, each as it was sent.
+SELECT time, value FROM (
+    SELECT
+        ts AS time,
+        CASE jsonb_typeof(metrics -> ${metric:sqlstring})
+            WHEN 'number' THEN (metrics ->> ${metric:sqlstring})::double precision
+            WHEN 'boolean' THEN (metrics ->> ${metric:sqlstring})::boolean::integer
+        END AS value
+    FROM measurements
+    WHERE device_id = ${device:sqlstring} AND $__timeFilter(ts)
+    ORDER BY ts DESC
+    LIMIT 1000
+) AS newest
+ORDER BY time
+
+-- name: device_delay
+-- How long a device's newest messages were under way, by its clock and the gateway's.
+SELECT time, delay FROM (
+    SELECT ts AS time, extract(epoch FROM received_at - ts)::double precision AS delay
+    FROM measurements
+    WHERE device_id = ${device:sqlstring} AND $__timeFilter(ts)
+    ORDER BY ts DESC
+    LIMIT 1000
+) AS newest
+ORDER BY time
+
+-- name: device_messages
+-- A device's newest messages in the range.
+SELECT ts, received_at, message_key, region, metrics::text AS metrics
+FROM measurements
+WHERE device_id = ${device:sqlstring} AND $__timeFilter(ts)
+ORDER BY ts DESC
+LIMIT 100
+
+-- name: device_dead_letters
+-- What of a device was rejected, among the newest thousand dead letters.
+SELECT received_at, reason, topic, left(error, 200) AS error
+FROM (SELECT id, received_at, device_id, reason, topic, error FROM dead_letters ORDER BY id DESC LIMIT 1000) AS newest
+WHERE device_id = ${device:sqlstring}
+ORDER BY id DESC
+
+-- name: dead_letters
+-- The newest dead letters.
+SELECT received_at, reason, device_id, topic, left(error, 200) AS error FROM dead_letters ORDER BY id DESC LIMIT 50

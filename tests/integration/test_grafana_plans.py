@@ -1,0 +1,77 @@
+"""How PostgreSQL would answer the dashboards over a month of a fleet: by an index, where there is much.
+
+400,000 measurements, minutes and hours each here; `make plans` does it with ten million.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+
+from runtime.postgres import load_queries
+from tests.support.grafana import FOLDER, Range, expand_sql, find_queries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROWS = int(os.environ.get("ROWS", "400_000"))
+MUCH = 10_000
+MUCH_MORE = 4  # whoever wants a quarter of a table reads it through
+NOW = datetime(2026, 11, 20, 18, tzinfo=UTC)
+DAY_S = 86_400
+VARIABLES = {"device": "device-17", "metric": "temperature", "region": "region-3"}
+
+queries = load_queries("tests.support")
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A plan's node and all below it."""
+    yield plan
+    for below in plan.get("Plans", []):
+        yield from nodes(below)
+
+
+@pytest.mark.timeout(900)
+async def test_every_query_uses_an_index(database: str) -> None:
+    """No query scans much of a table or partition to keep little, over its own range or over thirty days."""
+    owner = await asyncpg.connect(database)
+    await owner.execute((FOLDER / "postgres.sql").read_text(encoding="utf-8"))
+    for query in (queries.partitions, queries.devices, queries.dead_letters, queries.regions_1m):
+        await owner.execute(query, NOW)
+    for query in (queries.measurements, queries.measurements_1m):
+        await owner.execute(query, NOW, ROWS, timeout=600)
+    for query in (
+        queries.measurements_1h,
+        queries.regions_1h,
+        "SET default_statistics_target = 10",
+        "ANALYZE",
+    ):
+        await owner.execute(query, timeout=600)
+    tables = await owner.fetch("SELECT relname, reltuples FROM pg_class WHERE relkind = 'r'")
+    sizes: dict[str, float] = {row["relname"]: row["reltuples"] for row in tables}
+    assert sum(rows for name, rows in sizes.items() if name.startswith("measurements_p")) >= ROWS * 0.99
+    await owner.close()
+
+    role = await asyncpg.connect(database.replace("postgres@", "grafana@"))
+    for each in find_queries("edge-postgres"):
+        for seconds in {each.since_s, 30 * DAY_S}:
+            text = expand_sql(each, VARIABLES, Range.last(seconds, NOW))
+            (plan,) = json.loads(await role.fetchval(f"EXPLAIN (FORMAT JSON) {text}"))
+            wasteful = [
+                node["Relation Name"]
+                for node in nodes(plan["Plan"])
+                if node["Node Type"] == "Seq Scan"
+                and MUCH < sizes[node["Relation Name"]] > MUCH_MORE * node["Plan Rows"]
+            ]
+            assert not wasteful, f"{each.name} over {seconds} s scans {wasteful}"
+            began = time.perf_counter()
+            assert await role.fetch(text), each.name
+            took_ms = (time.perf_counter() - began) * 1000
+            print(f"{took_ms:8.1f} ms  {each.name}, {seconds // 3600} h")  # noqa: T201  # for `make plans`
+    await role.close()

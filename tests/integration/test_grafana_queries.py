@@ -1,0 +1,214 @@
+"""Every query of the dashboards, as Grafana's read-only users, on what the real pipeline stored."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
+
+from tests.support.devices import publish
+from tests.support.grafana import FOLDER, Query, Range, ask_redis, expand_sql, find_queries, run_line
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from runtime.settings import Settings
+    from tests.support.commands import RunningCommand
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+READABLE = {"measurements", "measurements_1m", "measurements_1h", "regions_1m", "regions_1h", "devices"}
+VARIABLES = {"device": "it's a1", "metric": "temperature", "region": "north"}
+DAY_S = 86_400
+
+
+async def as_grafana(dsn: str) -> Connection:
+    """Connect as the role of `postgres.sql`, which is given its grants first."""
+    owner = await asyncpg.connect(dsn)
+    await owner.execute((FOLDER / "postgres.sql").read_text(encoding="utf-8"))
+    await owner.close()
+    return await asyncpg.connect(dsn.replace("postgres@", "grafana@"))
+
+
+@pytest.fixture
+async def role(database: str) -> AsyncIterator[Connection]:
+    """PostgreSQL as Grafana sees it."""
+    connection = await as_grafana(database)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def reader(redis_url: str) -> AsyncIterator[Redis]:
+    """Redis as Grafana sees it."""
+    _, line = (FOLDER / "redis.acl").read_text(encoding="utf-8").splitlines()
+    _, name, *rules = line.replace(">PASSWORD", ">secret").split()
+    async with Redis.from_url(redis_url) as owner:
+        await run_line(owner, f"ACL SETUSER {name} reset {' '.join(rules)}")
+    async with Redis.from_url(redis_url, username=name, password="secret", decode_responses=True) as redis:
+        yield redis
+
+
+@pytest.fixture
+async def stored(
+    run_command: Callable[..., Awaitable[RunningCommand]],
+    settings: Settings,
+    broker_port: int,
+    topic_prefix: str,
+) -> None:
+    """Three devices in two regions sent a few messages, some rejected; all of it is in both stores."""
+    gateway = await run_command("gateway", "run")
+    await gateway.event("connected", client_id=settings.broker.client_id)
+    projector = await run_command("projector", "run", "--log-level", "debug")
+    await projector.event("connected")
+    now = datetime.now(UTC).isoformat()
+    messages = [
+        (device, {"id": str(n), "ts": now, "region": region, "temperature": 20.5 + n, "open": n % 2 == 0})
+        for n in range(3)
+        for device, region in (("it's a1", "north"), ("b2", "north"), ("c3", "south"))
+    ]
+    good = [(f"{topic_prefix}/{device}/telemetry", json.dumps(body).encode()) for device, body in messages]
+    bad = [(f"{topic_prefix}/it's a1/telemetry", b"{"), (f"{topic_prefix}/b2/telemetry", b'{"ts": "x"}')]
+    await publish(broker_port, [*good, *bad])
+    applied = runs = 0
+    while applied < len(good):
+        applied += (await projector.event("run_applied", skip=runs))["events"]
+        runs += 1
+    assert await gateway.terminate() == 0
+    assert await projector.terminate() == 0  # writes history
+
+
+def needed_columns(query: Query) -> set[str]:
+    """Columns that the panel names: in overrides, and in the choice of what it shows."""
+    names = set(re.findall(r"\w+", query.panel.get("options", {}).get("reduceOptions", {}).get("fields", "")))
+    if not query.panel.get("transformations"):
+        overrides = query.panel.get("fieldConfig", {}).get("overrides") or []
+        names |= {each["matcher"]["options"] for each in overrides if each["matcher"]["id"] == "byName"}
+    return names
+
+
+@pytest.mark.usefixtures("stored")
+async def test_every_sql_query_returns_what_its_panel_needs(role: Connection) -> None:
+    """Panels get rows with the columns they name; series a time and numbers; variables one column of text."""
+    found = find_queries("edge-postgres")
+    assert len(found) > 15
+    for query in found:
+        for seconds in (query.since_s, 30 * DAY_S):
+            rows = await role.fetch(expand_sql(query, VARIABLES, Range.last(seconds)))
+            assert rows, f"{query.name}: no rows over {seconds} s"
+            columns = dict(rows[0].items())
+            if not query.panel:
+                assert len(columns) == 1, query.name
+                assert all(isinstance(row[0], str) for row in rows), query.name
+                continue
+            assert needed_columns(query) <= set(columns), query.name
+            if query.body["format"] == "time_series":
+                assert "time" in columns, query.name
+                values = {name for name in columns if name not in {"time", "metric"}}
+                assert values, query.name
+                assert all(isinstance(row[name], float) for row in rows for name in values), query.name
+
+
+@pytest.mark.usefixtures("stored")
+async def test_every_redis_query_returns_what_its_panel_needs(reader: Redis) -> None:
+    """Panels get the fields they name, numbers where a unit says so."""
+    found = find_queries("edge-redis")
+    assert len(found) > 8
+    for query in found:
+        columns = await ask_redis(reader, query, VARIABLES, Range.last(query.since_s))
+        assert columns, query.name
+        assert needed_columns(query) <= set(columns), query.name
+        unit = query.panel.get("fieldConfig", {"defaults": {}})["defaults"].get("unit", "string")
+        shown: set[str] = needed_columns(query) or (set(columns) if unit != "string" else set())
+        for name in shown:
+            assert all(isinstance(value, float) for value in columns[name]), (query.name, name)
+
+
+async def test_the_role_can_do_nothing_else(role: Connection, database: str) -> None:
+    """Reading the dashboards' tables is all: no other table, payload, partition, write, DDL or function."""
+    await role.execute("SET default_transaction_read_only = off; SET statement_timeout = 0")
+    tables = await role.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    assert len(tables) > len(READABLE) + 10
+    for (table,) in tables:
+        if table in READABLE:
+            await role.execute(f'SELECT * FROM "{table}" LIMIT 1')  # noqa: S608  # a name of our own
+        else:
+            await refused(role, f'SELECT * FROM "{table}"')  # noqa: S608  # the same
+    for statement in (
+        "SELECT payload FROM dead_letters",
+        "INSERT INTO devices VALUES ('x', NULL, now(), now())",
+        "UPDATE measurements SET region = ''",
+        "DELETE FROM regions_1h",
+        "TRUNCATE measurements_1m",
+        "CREATE TABLE mine ()",
+        "CREATE TEMPORARY TABLE mine ()",
+        "CREATE SCHEMA mine",
+        "CREATE FUNCTION mine() RETURNS integer LANGUAGE sql RETURN 1",
+        "DROP TABLE devices",
+        "ALTER TABLE devices ADD mine integer",
+        "SELECT turn_dedup('1 second')",
+        "SELECT evict_dead_letters(0, 0, 1)",
+        "SELECT pg_read_file('/etc/passwd')",
+        "COPY devices TO PROGRAM 'cat'",
+        "SET ROLE postgres",
+    ):
+        await refused(role, statement)
+    fresh = await asyncpg.connect(database.replace("postgres@", "grafana@"))
+    assert await fresh.fetchval("SHOW statement_timeout") == "30s"
+    assert await fresh.fetchval("SHOW transaction_read_only") == "on"
+    await fresh.close()
+
+
+async def test_the_role_reads_partitions_to_come(role: Connection, database: str) -> None:
+    """A partition made after the grants is read through its parent, without another grant."""
+    owner = await asyncpg.connect(database)
+    await owner.execute("SELECT create_measurement_partitions('2030-01-01', '2030-01-01')")
+    await owner.execute(
+        "INSERT INTO measurements VALUES ('a', '2030-01-01 12:00Z', now(), '1', NULL, '{\"x\": 1}')"
+    )
+    await owner.close()
+    assert await role.fetchval("SELECT count(*) FROM measurements WHERE ts > '2030-01-01Z'") == 1
+
+
+async def refused(role: Connection, statement: str) -> None:
+    """The statement must fail for want of a privilege."""
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await role.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "SET device:stats:a1 1",
+        "HSET device:stats:a1 region x",
+        "DEL device:stats:a1",
+        "ZADD devices:last_seen 1 a1",
+        "HGETALL projector:cursor",
+        "HGETALL projector:marks:devices",
+        "GET anything",
+        "KEYS *",
+        "SCAN 0",
+        "EVAL return(1) 0",
+        "SCRIPT FLUSH",
+        "CONFIG GET *",
+        "FLUSHALL",
+        "FLUSHDB",
+        "PUBLISH a b",
+        "SUBSCRIBE a",
+        "ACL LIST",
+        "CLIENT LIST",
+        "INFO",
+        "MONITOR",
+        "SHUTDOWN",
+    ],
+)
+async def test_the_redis_user_can_do_nothing_else(reader: Redis, command: str) -> None:
+    """Reading the views is all: no write, no other key, no script, no look at the server."""
+    with pytest.raises(NoPermissionError):
+        await run_line(reader, command)
