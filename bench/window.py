@@ -3,8 +3,9 @@
 The keys are in the tables of `gateway/migrations/`, half of them in either generation, as they are when a
 turn-over is due. The first million are claimed as a gateway claims them: one connection with its settings, a
 transaction a batch of 1,000. More are made on the server by the same `INSERT … ORDER BY … ON CONFLICT DO
-NOTHING`, in sorted pieces of at most a tenth of what is there. Hashes are spread evenly, so pages split where
-a gateway's batches would split them; that the room per key stays what it was at a million shows it.
+NOTHING`, in sorted pieces of a tenth of what is there, with `full_page_writes` off for as long as that lasts.
+Hashes are spread evenly, so pages split where a gateway's batches would split them; that the room per key
+stays what it was at a million shows it.
 
 Then new keys are claimed in the same way, twice. Right after a checkpoint every page that is touched for the
 first time goes whole into the write-ahead log; later, here after a piece that touched them all, it does not.
@@ -97,13 +98,18 @@ class _Bench:
         filled = min(keys, MILLION // 2)
         await self._claim(generation, filled)
         while filled < keys:
-            filled += await self.fill_piece(generation, min(keys - filled, filled // 10, MILLION))
+            filled += await self.fill_piece(generation, min(keys - filled, filled // 10))
 
     async def fill_piece(self, generation: int, keys: int) -> int:
         """Add one sorted piece; returns its size."""
         first, self._last = self._last, self._last + keys
         await self._connection.execute(self._fills[generation], first, self._last)
         return keys
+
+    async def change(self, setting: str) -> None:
+        """Change a setting of the server by this statement, at once."""
+        await self._connection.execute(setting)
+        await self._connection.execute(_bench.reload_settings)
 
     async def room(self) -> tuple[int, int]:
         """Bytes of the tables and of their indexes."""
@@ -155,8 +161,10 @@ async def measure(keys: int) -> Window:
         connection = await asyncpg.connect(services.postgres_dsn, server_settings=SESSION_SETTINGS)
         bench = _Bench(services, connection)
         started = time.monotonic()
+        await bench.change(_bench.log_no_full_pages)
         for generation in (1, 0):
             await bench.fill(generation, keys // 2)
+        await bench.change(_bench.log_full_pages)
         fill_s = time.monotonic() - started
         print(f"{keys:,} keys filled in {fill_s:.0f} s", file=sys.stderr, flush=True)
         rows, index = await bench.room()

@@ -29,3 +29,15 @@ SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint;
 -- name: checkpoint
 -- From here on the first change of a page writes the whole page to the log.
 CHECKPOINT;
+
+-- name: log_full_pages
+-- As a server should have it, and has it by default.
+ALTER SYSTEM RESET full_page_writes;
+
+-- name: log_no_full_pages
+-- While the window is being filled: the log would be ten times the keys.
+ALTER SYSTEM SET full_page_writes = off;
+
+-- name: reload_settings
+-- Makes the server read what was just set.
+SELECT pg_reload_conf();
