@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from litestar import Router, get
 from litestar.exceptions import NotFoundException
+from litestar.openapi.datastructures import ResponseSpec
 from msgspec.structs import astuple
 
 from projector.api.answers import (
@@ -39,6 +40,12 @@ if TYPE_CHECKING:
     from projector.query import Queries
 
 _BAD: Final = {400: problem("A parameter is unknown or has an impossible value.")}
+_KNOWN: Final = {
+    304: ResponseSpec(
+        None,
+        description="The same as under the `ETag` in `If-None-Match`; the header `views` says how current.",
+    )
+}
 _UNKNOWN: Final = {404: problem("Nothing has been heard of this id.")}
 _AWAY: Final = {503: problem("The views cannot be read now; `Retry-After` says when to ask again.")}
 
@@ -57,6 +64,11 @@ def query_routes(queries: Queries, meters: Meters) -> ControllerRouterHandler:
         limit: Limit = 100,
         after: After = None,
     ) -> DevicePage:
+        """All filters go together; times are those of the devices' own clocks.
+
+        A device that reports moves to the end of the list: who goes from page to page meanwhile may meet it
+        again, but misses none.
+        """
         chosen = selection(region=region, silent_for=silent_for, metric=metric, above=above, below=below)
         page = await queries.devices(chosen, limit=limit, after=place(after))
         return DevicePage(page.devices, page.after.token if page.after else None, meters.freshness())
@@ -64,9 +76,10 @@ def query_routes(queries: Queries, meters: Meters) -> ControllerRouterHandler:
     @get(
         "/devices/{device_id:str}/stats",
         summary="Statistics of one device",
-        responses=_BAD | _UNKNOWN | _AWAY,
+        responses=_KNOWN | _BAD | _UNKNOWN | _AWAY,
     )
     async def device_stats(device_id: Name) -> StatsResponse[DeviceAnswer]:
+        """Count, sum, mean, extremes and last value of each metric, over all messages ever stored."""
         stats = await queries.device(device_id)
         if stats is None:
             raise NotFoundException(
@@ -77,11 +90,17 @@ def query_routes(queries: Queries, meters: Meters) -> ControllerRouterHandler:
 
     @get("/regions", summary="Regions by name", responses=_BAD | _AWAY)
     async def regions(limit: Limit = 100, after: After = None) -> RegionPage:
+        """Every region that a message has ever named."""
         page = await queries.regions(limit=limit, after=after)
         return RegionPage(page.regions, page.after, meters.freshness())
 
-    @get("/regions/{region:str}/stats", summary="Statistics of one region", responses=_BAD | _UNKNOWN | _AWAY)
+    @get(
+        "/regions/{region:str}/stats",
+        summary="Statistics of one region",
+        responses=_KNOWN | _BAD | _UNKNOWN | _AWAY,
+    )
     async def region_stats(region: Name) -> StatsResponse[RegionAnswer]:
+        """The same over all messages that named the region, and how many devices call it theirs now."""
         region = region.replace(ESCAPED_SLASH, "/")
         stats = await queries.region(region)
         if stats is None:
@@ -98,6 +117,7 @@ def query_routes(queries: Queries, meters: Meters) -> ControllerRouterHandler:
         sync_to_thread=False,
     )
     def lag() -> Lag:
+        """Of each stream, with the way of its newest event; seconds are by the clocks of those it passed."""
         return meters.lag()
 
     return Router(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from projector.query.devices import Selection
     from projector.views import Keys
 
-LOOK: Final = 5000  # devices that a page looks at, at most: some milliseconds of Redis
+LOOK: Final = 2000  # devices that a page looks at, at most: half a dozen milliseconds of Redis
 
 S = TypeVar("S", DeviceStats, RegionStats)
 

@@ -305,6 +305,8 @@ async def test_documentation_needs_no_internet(plant: Plant) -> None:
         "/regions/{region}/stats",
         "/lag",
     }
+    for path in description["paths"].values():
+        assert path["get"]["description"]
     parameters = description["paths"]["/devices"]["get"]["parameters"]
     assert {each["name"] for each in parameters if each["in"] == "query"} == {
         *("region", "silent_for", "metric", "above", "below", "limit", "after")
