@@ -166,6 +166,33 @@ async def test_disk_full(small_disk: Path, site: Site) -> None:
 
 
 @pytest.mark.full
+async def test_disk_of_the_log_full(small_disk: Path, site: Site) -> None:
+    """The disk of the write-ahead log is full: PostgreSQL goes down; with room and a start all goes on."""
+    postgres = site.services.postgres
+    log, room = postgres.folder / "data" / "pg_wal", str(small_disk)
+    await run("mount", "-o", "remount,size=60m", room)
+    await postgres.stop()
+    await run("cp", "-a", f"{log}/.", room)
+    shutil.rmtree(log)
+    log.symlink_to(small_disk)
+    await postgres.start()
+    gateway, _ = await site.start_both()
+    async with site.fleet().load(1000):
+        await gateway.event("batch_stored")
+        ballast = fill(small_disk)
+        await gateway.event("waiting", what="postgres", timeout_s=60)
+        await postgres.kill()
+        assert "No space left" in postgres.log.read_text(encoding="utf-8")
+        ballast.unlink()
+        await run("mount", "-o", "remount,size=400m", room)
+        await postgres.start()
+        await gateway.event("available", what="postgres", timeout_s=40)
+    await site.audit(cursor_within_s=20)
+    assert await gateway.terminate() == 0
+    await postgres.stop("immediate")
+
+
+@pytest.mark.full
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("epoch", ["new", "kept"])
 async def test_restored_to_an_older_state(site: Site, tmp_path: Path, epoch: str) -> None:
