@@ -9,6 +9,8 @@ import click
 
 from gateway.dead_letters.command import dead_letters
 from gateway.simulate.command import simulate_command
+from gateway.tail.command import tail_command
+from gateway.trace.command import trace_command
 from runtime.cli import with_settings
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ def main() -> None:
 
 main.add_command(simulate_command)
 main.add_command(dead_letters)
+main.add_command(tail_command)
+main.add_command(trace_command)
 
 
 @main.command()

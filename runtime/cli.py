@@ -6,9 +6,10 @@ Only what parses the command line is imported here; a command imports what it ru
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec
 
 import click
 
@@ -20,36 +21,58 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-_OPTIONS = (
-    click.option(
-        "--config",
-        type=click.Path(path_type=Path),
-        envvar="EDGE_CONFIG",
-        show_envvar=True,
-        metavar="FILE",
-        help="TOML file; without one, defaults for servers on localhost.",
-    ),
-    click.option(
-        "--log-format",
-        type=click.Choice(["auto", "console", "json"]),
-        default="auto",
-        show_default=True,
-        help="auto: coloured on a terminal, JSON lines elsewhere.",
-    ),
-    click.option(
-        "--log-level",
-        type=click.Choice(["debug", "info", "warning", "error"]),
-        default="info",
-        show_default=True,
-    ),
-)
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+_DURATION = re.compile(r"[1-9][0-9]{0,8}(ms|s|m|h|d)")
 
 
-def with_settings(command: Callable[Concatenate[settings.Settings, P], int | None]) -> Callable[..., Any]:
+def _options(log_level: LogLevel) -> tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...]:
+    return (
+        click.option(
+            "--config",
+            type=click.Path(path_type=Path),
+            envvar="EDGE_CONFIG",
+            show_envvar=True,
+            metavar="FILE",
+            help="TOML file; without one, defaults for servers on localhost.",
+        ),
+        click.option(
+            "--log-format",
+            type=click.Choice(["auto", "console", "json"]),
+            default="auto",
+            show_default=True,
+            help="auto: coloured on a terminal, JSON lines elsewhere.",
+        ),
+        click.option(
+            "--log-level",
+            type=click.Choice(["debug", "info", "warning", "error"]),
+            default=log_level,
+            show_default=True,
+        ),
+    )
+
+
+def duration(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+    """Callback of an option such as `--for 30s`: its seconds."""
+    if value is None:
+        return None
+    if not _DURATION.fullmatch(value):
+        raise click.BadParameter(f'{value!r} is no duration such as "30s", "5m" or "2h"')
+    return settings.duration_s(value)
+
+
+def with_settings(
+    command: Callable[Concatenate[settings.Settings, P], int | None], log_level: LogLevel = "info"
+) -> Callable[..., Any]:
     """Decorate a click command: adds the shared options and calls it with the checked settings first.
 
     The command's result is its exit code, None for 0. `Stop` and an escaped `Retry` become a line on stderr
     (`error: <key or component>: <reason>`) and their exit code.
+
+    Args:
+        command: to decorate.
+        log_level: the lowest that is written unless `--log-level` says so; a command with a voice of its own
+            raises it.
     """
 
     @functools.wraps(command)
@@ -65,6 +88,6 @@ def with_settings(command: Callable[Concatenate[settings.Settings, P], int | Non
         sys.exit(code or 0)
 
     decorated: Callable[..., Any] = run
-    for option in reversed(_OPTIONS):
+    for option in reversed(_options(log_level)):
         decorated = option(decorated)
     return decorated

@@ -40,7 +40,7 @@ class Letter(msgspec.Struct, frozen=True):
 
 @contextlib.asynccontextmanager
 async def database(
-    dsn: str, settings: Mapping[str, str] | None = None
+    dsn: str, settings: Mapping[str, str] | None = None, name: str = "gateway-dead-letters"
 ) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
     """Open a pool for one command.
 
@@ -48,7 +48,7 @@ async def database(
         Retry: PostgreSQL is away.
         Stop: it has no schema, or an older one.
     """
-    async with await open_pool(dsn, name="gateway-dead-letters", max_size=2, settings=settings) as pool:
+    async with await open_pool(dsn, name=name, max_size=2, settings=settings) as pool:
         try:
             with retryable():
                 yield pool

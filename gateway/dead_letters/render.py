@@ -13,6 +13,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from runtime.terminal import safe
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
@@ -113,11 +115,6 @@ def hexdump(data: bytes) -> str:
         shown = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in part)  # noqa: PLR2004  # printable ASCII
         lines.append(f"{offset:08x}  {part.hex(' '):<{3 * _PER_LINE}} |{shown}|")
     return "\n".join(lines)
-
-
-def safe(text: str) -> str:
-    """Text in which only printable characters are left as they are."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _printable(payload: bytes) -> str | None:

@@ -91,6 +91,29 @@ class RunningCommand:
         except TimeoutError:
             raise AssertionError(self._report(f"no event {wanted} within {timeout_s} s")) from None
 
+    async def said(self, text: str, *, skip: int = 0, timeout_s: float = 20) -> str:
+        """Wait for a line of either stream that contains a text, and return it.
+
+        Args:
+            text: to look for.
+            skip: how many such lines to pass over.
+            timeout_s: how long to wait.
+
+        Raises:
+            AssertionError: it did not come in time, or the process ended without it; with all that was said.
+        """
+        try:
+            async with asyncio.timeout(timeout_s), self._said:
+                while True:
+                    matching = [line for line in self.output if text in line]
+                    if len(matching) > skip:
+                        return matching[skip]
+                    if not self._reading:
+                        raise AssertionError(self._report(f"ended without saying {text!r}"))
+                    await self._said.wait()
+        except TimeoutError:
+            raise AssertionError(self._report(f"did not say {text!r} within {timeout_s} s")) from None
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
         self._process.send_signal(number)

@@ -17,6 +17,7 @@ from gateway.decode import Decoder
 from gateway.decode.routes import compile_routes
 from gateway.transaction import Claimed
 from runtime.settings import Route
+from runtime.terminal import safe
 
 NOW = datetime(2026, 11, 23, 9, 0, 0, tzinfo=UTC)
 LETTER = Letter(7, NOW, "conflict", None, "a/\x1b[31m/é", 3, "bad\n\x00", None)
@@ -61,7 +62,7 @@ def test_times_as_people_write_them() -> None:
 
 def test_nothing_of_a_stranger_reaches_the_terminal() -> None:
     """Control characters in topics and errors are shown escaped; printable text of any script as it is."""
-    assert render.safe("a\x1b[31mé\u202e\n") == "a\\x1b[31mé\\u202e\\n"
+    assert safe("a\x1b[31mé\u202e\n") == "a\\x1b[31mé\\u202e\\n"
     shown = render.describe(LETTER, b'{"a": "\x1b[2J"}')
     assert "\x1b" not in shown
     assert "|" in shown

@@ -1,0 +1,122 @@
+"""What the servers know of a message. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+_KEY_NAMES = ("id", "message_id", "idempotency_key")
+
+
+class Row(msgspec.Struct, frozen=True):
+    """The outbox row that holds the message.
+
+    Attributes:
+        epoch: of the stream's history.
+        published: up to where the gateway has noted that the broker acknowledged the stream's rows.
+    """
+
+    stream: int
+    n: int
+    epoch: str
+    committed_at: datetime
+    published: int
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """How far a projection has come on the row's stream.
+
+    Attributes:
+        projection: `redis` is the views.
+        at: when it said so; None: just now.
+    """
+
+    projection: str
+    n: int
+    epoch: str | None
+    at: datetime | None
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A measurement with the key.
+
+    Attributes:
+        row: None when the outbox does not keep it any more.
+        cursors: of the projections of the row's stream.
+        known_until: until when about a repeat is recognised; None: it would be stored again.
+        view_updated_at: when the device's hash in Redis last changed.
+    """
+
+    device_id: str
+    ts: datetime
+    received_at: datetime
+    region: str | None
+    metrics: msgspec.Raw
+    row: Row | None
+    cursors: list[Cursor]
+    known_until: datetime | None
+    view_updated_at: str | None
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A dead letter that names the key.
+
+    Attributes:
+        certain: False when its bytes cannot be read and merely contain the key.
+    """
+
+    id: int
+    received_at: datetime
+    device_id: str | None
+    reason: str
+    error: str
+    replayed_at: datetime | None
+    certain: bool
+
+
+class Searched(msgspec.Struct, frozen=True):
+    """Where measurements were looked for.
+
+    Attributes:
+        devices: those that were looked at; None: all, which is slow.
+        since: earliest device time.
+        window_since: since when keys are known for certain.
+    """
+
+    devices: list[str] | None
+    since: datetime
+    window_since: datetime
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """All of it.
+
+    Attributes:
+        key_known: whether the dedup window holds the key for one of the devices looked at.
+        redis_away: why Redis could not be asked; None when it was.
+    """
+
+    key: str
+    stored: list[Stored]
+    letters: list[Letter]
+    key_known: bool
+    searched: Searched
+    redis_away: str | None
+
+
+def names_key(payload: bytes, key: str) -> bool | None:
+    """Whether a payload has a message with the key; None when it cannot be read."""
+    try:
+        value: Any = msgspec.json.decode(payload)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    items = value if isinstance(value, list) else [value]
+    return any(str(_key_of(item)) == key for item in items if isinstance(item, dict))
+
+
+def _key_of(item: dict[str, Any]) -> object:
+    return next((item[name] for name in _KEY_NAMES if item.get(name) is not None), None)
