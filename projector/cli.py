@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from projector.top.command import top_command
 from runtime.cli import with_settings
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 @click.version_option(package_name="mqtt-edge-gateway")
 def main() -> None:
     """Statistics per device and region in Redis, each stored message counted exactly once."""
+
+
+main.add_command(top_command)
 
 
 @main.command()

@@ -77,6 +77,7 @@ class StreamLag(msgspec.Struct, frozen=True):
         lag_seconds: step → seconds, of the newest event of the last row applied; None before the first.
         newest: when that event was where.
         history: None before it was first looked at.
+        events: applied by this process since it started.
     """
 
     stream: int
@@ -87,6 +88,7 @@ class StreamLag(msgspec.Struct, frozen=True):
     lag_seconds: dict[str, float | None] | None
     newest: Times | None
     history: HistoryLag | None
+    events: int
 
 
 class Freshness(msgspec.Struct, frozen=True):

@@ -220,6 +220,7 @@ class StreamMeters:
             lag_seconds=self._times.lags() if self._times else None,
             newest=self._times,
             history=self._history,
+            events=self.events_total,
         )
 
 

@@ -1,0 +1,62 @@
+"""`projector top`: the command line. What it runs is imported late, so that commands start fast."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from runtime.cli import duration, with_settings
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from runtime.settings import Settings
+
+_GRACE_S = 3.0
+
+
+@click.command("top")
+@click.option("--once", "only_once", is_flag=True, help="Print what one second shows, and end.")
+@click.option(
+    "--silent-after",
+    "silent_s",
+    callback=duration,
+    default="5m",
+    show_default=True,
+    metavar="DURATION",
+    help="Not seen for so long is silent.",
+)
+@click.option("--json", "as_json", is_flag=True, help="A line of JSON every two seconds.")
+@partial(with_settings, log_level="error")
+def top_command(settings: Settings, *, only_once: bool, silent_s: float, as_json: bool) -> int:
+    """Show devices, the silent ones first, hot regions, rates and lag, until q or Ctrl-C.
+
+    Reads Redis and, if one runs, the projector's /lag. Without a terminal it is --once.
+    """
+    from projector.top.run import lines, live, once
+    from runtime.errors import Retry
+    from runtime.lifecycle import run_until_stopped, unless
+
+    away: list[Retry] = []
+
+    async def main(stop: asyncio.Event) -> None:
+        try:
+            if as_json and not only_once:
+                await lines(settings, silent_s, stop)
+            elif only_once or not sys.stdout.isatty():
+                await unless(stop, once(settings, silent_s, as_json=as_json))
+            else:
+                await live(settings, silent_s, stop)
+        except Retry as error:
+            away.append(error)
+        except BrokenPipeError:  # whoever reads has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    code = run_until_stopped(main, shutdown_timeout_s=_GRACE_S)
+    for error in away:
+        raise Retry(error.what, f"{error.reason}; is redis.url right, and does the server run?")
+    return code

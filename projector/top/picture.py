@@ -1,0 +1,143 @@
+"""What is shown: the newest look, with rates against the one before. Also what `--json` prints. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from contract.events import format_time
+
+if TYPE_CHECKING:
+    from projector.top.look import Look
+
+
+class StreamLine(msgspec.Struct, frozen=True):
+    """A stream. What only a running projector knows is null without one.
+
+    Attributes:
+        cursor: the last row in the views.
+        head: the last row committed.
+        lag_seconds: step → seconds, see `GET /lag`.
+    """
+
+    stream: int
+    cursor: int
+    rows_per_s: float | None
+    head: int | None
+    behind_rows: int | None
+    behind_seconds: float | None
+    lag_seconds: dict[str, float | None] | None
+
+
+class RegionLine(msgspec.Struct, frozen=True):
+    """A region; those with the most messages a second come first."""
+
+    region: str
+    devices: int
+    messages: int
+    messages_per_s: float | None
+
+
+class DeviceLine(msgspec.Struct, frozen=True):
+    """A device.
+
+    Attributes:
+        silent_s: since its last message, by the device's clock; negative when that is ahead.
+    """
+
+    device_id: str
+    region: str | None
+    last_seen_ms: int
+    silent_s: float
+    messages: int
+    messages_per_s: float | None
+
+
+class Picture(msgspec.Struct, frozen=True):
+    """One moment.
+
+    Attributes:
+        redis: why Redis does not answer; the rest is empty then.
+        projector: why no projector answers; its part is null then.
+        events_per_s: events that the projector applied.
+        walked: how many devices the filter looked at, if there were more; else null.
+    """
+
+    at: str
+    redis: str | None = None
+    projector: str | None = None
+    devices: int = 0
+    silent: int = 0
+    events_per_s: float | None = None
+    streams: list[StreamLine] = []
+    regions: list[RegionLine] = []
+    listed: list[DeviceLine] = []
+    walked: int | None = None
+
+
+def paint(look: Look, before: Look | None) -> Picture:
+    """Make a picture of a look.
+
+    Args:
+        look: the newest.
+        before: an earlier one; without it nothing has a rate.
+    """
+    seconds = look.clock_s - before.clock_s if before else 0.0
+
+    def rate(now: int, then: int | None) -> float | None:
+        """Per second; None when there is nothing to compare with, or when counting began anew."""
+        return None if then is None or seconds <= 0 or now < then else round((now - then) / seconds, 2)
+
+    messages = {region.region: region.sample_count for region in before.regions} if before else {}
+    samples = {device.device_id: device.messages for device in before.devices} if before else {}
+    now_ms = look.at.timestamp() * 1000
+    regions = [
+        RegionLine(r.region, r.device_count, r.sample_count, rate(r.sample_count, messages.get(r.region)))
+        for r in look.regions
+    ]
+    devices = [
+        DeviceLine(
+            d.device_id,
+            d.region,
+            d.last_seen_ms,
+            round((now_ms - d.last_seen_ms) / 1000, 1),
+            d.messages,
+            rate(d.messages, samples.get(d.device_id)),
+        )
+        for d in look.devices
+    ]
+    events = _events(look)
+    return Picture(
+        at=format_time(look.at),
+        projector=look.no_lag,
+        devices=look.total,
+        silent=look.silent,
+        events_per_s=None if events is None else rate(events, _events(before) if before else None),
+        streams=[
+            _stream(look, stream, rate(cursor.n, _cursor(before, stream)))
+            for stream, cursor in sorted(look.cursors.items())
+        ],
+        regions=sorted(regions, key=lambda line: (-(line.messages_per_s or 0), -line.messages, line.region)),
+        listed=devices,
+        walked=look.walked,
+    )
+
+
+def _stream(look: Look, stream: int, rows_per_s: float | None) -> StreamLine:
+    cursor = look.cursors[stream].n
+    lag = next((lag for lag in look.lag.streams if lag.stream == stream), None) if look.lag else None
+    if lag is None:
+        return StreamLine(stream, cursor, rows_per_s, None, None, None, None)
+    behind = max(0, lag.head - cursor)
+    return StreamLine(
+        stream, cursor, rows_per_s, max(lag.head, cursor), behind, lag.behind_seconds, lag.lag_seconds
+    )
+
+
+def _events(look: Look) -> int | None:
+    return sum(stream.events for stream in look.lag.streams) if look.lag else None
+
+
+def _cursor(look: Look | None, stream: int) -> int | None:
+    return look.cursors[stream].n if look and stream in look.cursors else None

@@ -1,0 +1,137 @@
+"""Draws a picture with rich, as much as fits. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from runtime.terminal import safe, span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+    from projector.top.keys import Controls
+    from projector.top.picture import DeviceLine, Picture, RegionLine, StreamLine
+
+_REGIONS: Final = 6
+_STREAMS: Final = 6
+_WIDE: Final = 115
+_FRAME: Final = 3  # a blank line, the head of the devices, the keys
+_SILENT_S: Final = 3600.0
+_AHEAD_S: Final = 1.0
+_NONE: Final = "-"
+
+
+def draw(
+    picture: Picture, controls: Controls, silent_s: float, *, width: int, height: int | None
+) -> RenderableType:
+    """The whole screen.
+
+    Args:
+        picture: what to draw.
+        controls: what the keys have set.
+        silent_s: from when on a device counts as silent.
+        width: of the screen; on a narrow one regions stand below the streams.
+        height: of the screen, which the devices fill; None: all of them, and no line that names the keys.
+    """
+    streams, regions = picture.streams[:_STREAMS], picture.regions[:_REGIONS]
+    title = _title(picture, silent_s)
+    parts: list[RenderableType] = [title, Text()]
+    used = len(title.plain.splitlines()) + _FRAME
+    if width >= _WIDE:
+        side_by_side = Table.grid(padding=(0, 4))
+        side_by_side.add_row(_streams(streams), _regions(regions))
+        parts += [side_by_side, Text()]
+        used += 2 + max(len(streams), len(regions))
+    else:
+        parts += [_streams(streams), Text(), _regions(regions), Text()]
+        used += 4 + len(streams) + len(regions)
+    if height is None:
+        parts.append(_devices(picture.listed, silent_s))
+    else:
+        parts += [_devices(picture.listed[: max(1, height - used)], silent_s), _footer(picture, controls)]
+    return Group(*parts)
+
+
+def _title(picture: Picture, silent_s: float) -> Text:
+    title = Text(f"{picture.devices:,} devices", style="bold")
+    silent = f"   {picture.silent:,} silent for more than {span(silent_s)}"
+    title.append(silent, style="yellow" if picture.silent else "green")
+    title.append(f"   {_rate(picture.events_per_s)} events/s")
+    title.append(f"   {picture.at[11:19]}Z", style="dim")
+    if picture.redis:
+        seen = f" (this is of {picture.at[11:19]}Z)"
+        title = Text(f"redis is away, trying again: {picture.redis}{seen}", style="bold red")
+    elif picture.projector:
+        title.append(f"\nno projector answers, so lag is unknown: {picture.projector}", style="yellow")
+    return title
+
+
+def _streams(streams: Sequence[StreamLine]) -> Table:
+    steps = ("received", "committed", "published", "projected")
+    table = _table("stream", "row", "rows/s", "behind", "for", *steps)
+    for line in streams:
+        lag = line.lag_seconds or {}
+        behind = Text(_NONE if line.behind_rows is None else f"{line.behind_rows:,}")
+        if line.behind_rows:
+            behind.stylize("yellow")
+        since = _NONE if line.behind_seconds is None else span(line.behind_seconds)
+        each = [_NONE if (seconds := lag.get(step)) is None else span(seconds) for step in steps]
+        table.add_row(str(line.stream), f"{line.cursor:,}", _rate(line.rows_per_s), behind, since, *each)
+    return table
+
+
+def _regions(regions: Sequence[RegionLine]) -> Table:
+    table = _table("region", "devices", "messages", "per s")
+    for line in regions:
+        table.add_row(
+            safe(line.region), f"{line.devices:,}", f"{line.messages:,}", _rate(line.messages_per_s)
+        )
+    return table
+
+
+def _devices(devices: Sequence[DeviceLine], silent_s: float) -> Table:
+    table = _table("device", "last seen", "messages", "per s", "region")
+    for line in devices:
+        style = (
+            "red"
+            if line.silent_s > max(silent_s, _SILENT_S)
+            else "yellow"
+            if line.silent_s > silent_s
+            else ""
+        )
+        seen = Text(span(line.silent_s), style=style)
+        if line.silent_s > silent_s:
+            seen.append(" silent")
+        elif line.silent_s < -_AHEAD_S:
+            seen.append(" ahead")
+        region = safe(line.region or "-")
+        table.add_row(safe(line.device_id), seen, f"{line.messages:,}", _rate(line.messages_per_s), region)
+    return table
+
+
+def _footer(picture: Picture, controls: Controls) -> Text:
+    order = "silent first" if controls.order == "silent" else "fresh first"
+    text = Text(f"q quit   s {order}   / filter", style="dim")
+    if controls.typing or controls.part:
+        text.append(f" {safe(controls.part)}{'▏' if controls.typing else '  (Esc: none)'}", style="bold")
+    if picture.walked is not None:
+        text.append(f"   among the first {picture.walked:,} of {picture.devices:,}", style="yellow")
+    return text
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in names:
+        text = name in {"device", "region"}
+        table.add_column(name, justify="left" if text else "right", no_wrap=True, overflow="ellipsis")
+    return table
+
+
+def _rate(per_s: float | None) -> str:
+    return _NONE if per_s is None else f"{per_s:,.1f}"

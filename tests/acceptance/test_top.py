@@ -1,0 +1,159 @@
+"""`projector top` on real terminals, over views that a real pipeline made."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from redis.asyncio import Redis
+
+from deploy.local.services import LocalServices
+from tests.support.devices import publish
+from tests.support.terminals import HOME, Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from runtime.settings import Settings
+    from tests.support.commands import RunningCommand
+
+    Run = Callable[..., Awaitable[RunningCommand]]
+
+
+@pytest.fixture
+async def terminal(config_file: Path) -> AsyncIterator[Terminal]:
+    """`projector top` on a terminal of 40 lines."""
+    made = await Terminal.start("projector", "top", env={"EDGE_CONFIG": str(config_file)})
+    yield made
+    await made.close()
+
+
+async def see(redis: Redis, device_id: str, minutes_ago: float, region: str = "north") -> None:
+    """Put a device into the views, as far as a list reads them."""
+    at = datetime.now(UTC) - timedelta(minutes=minutes_ago)
+    await redis.zadd("devices:last_seen", {device_id: int(at.timestamp() * 1000)})
+    await redis.hset(f"device:stats:{device_id}", mapping={"region": region, "sample_count": "7"})
+
+
+async def test_once_over_a_pipeline(
+    run_command: Run, settings: Settings, broker_port: int, topic_prefix: str
+) -> None:
+    """Devices, the silent ones first, regions, streams and lag; without a projector, what Redis has."""
+    gateway = await run_command("gateway", "run")
+    await gateway.event("connected", client_id=settings.broker.client_id)
+    projector = await run_command("projector", "run", "--log-level", "debug")
+    await projector.event("connected")
+    old = {"id": 1, "region": "south", "ts": (datetime.now(UTC) - timedelta(hours=2)).isoformat(), "x": 1}
+    for device, message in (("quiet", old), ("busy", {"id": 1, "region": "north", "x": 1})):
+        await publish(broker_port, [(f"{topic_prefix}/{device}/telemetry", json.dumps(message).encode())])
+        await projector.event("run_applied", skip=int(device == "busy"))
+    top = await run_command("projector", "top", "--once", "--json")
+    assert await top.exit_code() == 0, top.output
+    told: dict[str, Any] = json.loads(top.stdout[0])
+    assert (told["devices"], told["silent"], told["redis"], told["projector"]) == (2, 1, None, None)
+    assert [device["device_id"] for device in told["listed"]] == ["quiet", "busy"]
+    assert told["listed"][0]["silent_s"] > 7000
+    assert told["listed"][0]["messages_per_s"] == 0
+    assert {region["region"]: region["messages"] for region in told["regions"]} == {"north": 1, "south": 1}
+    (stream,) = told["streams"]
+    assert (stream["cursor"], stream["head"], stream["behind_rows"]) == (2, 2, 0)
+    assert set(stream["lag_seconds"]) == {"received", "committed", "published", "projected"}
+    assert told["events_per_s"] == 0
+
+    assert await projector.terminate() == 0
+    piped = await run_command("projector", "top", "--silent-after", "1h")
+    assert await piped.exit_code() == 0
+    text = "\n".join(piped.stdout)
+    assert "2 devices   1 silent for more than 1.0h" in text
+    assert f"no projector answers, so lag is unknown: {settings.projector.http}" in text
+    assert text.index("quiet") < text.index("busy")
+    assert "\x1b" not in text
+    assert await gateway.terminate() == 0
+
+
+async def test_keys(terminal: Terminal, redis_url: str) -> None:
+    """`s` turns the order, `/` filters by a part of the id, Esc ends that, `q` leaves with exit code 0."""
+    async with Redis.from_url(redis_url) as redis:
+        for minutes in range(100):
+            await see(redis, f"pump-{minutes:02}", minutes)
+        await see(redis, "fan", 9999)
+    shown = await terminal.until("101 devices", "silent first")
+    assert "fan" in shown
+    assert "pump-99" in shown
+    assert "pump-01" not in shown
+    terminal.type("s")
+    shown = await terminal.until("101 devices", "fresh first")
+    assert "pump-01" in shown
+    assert "fan" not in shown
+    terminal.type("/")
+    terminal.type("MP-5")
+    await terminal.until("MP-5▏")
+    terminal.type("0\x7f1\n")
+    shown = await terminal.until("101 devices", "MP-51  (Esc: none)")
+    assert "pump-51" in shown
+    assert "pump-50" not in shown
+    terminal.type("\x1b")
+    shown = await terminal.until("101 devices", "fresh first   / filter\x1b")
+    assert "pump-02" in shown
+    terminal.type("q")
+    assert await terminal.exit_code() == 0
+    assert terminal.text.rindex("\x1b[?1049l") > terminal.text.rindex(HOME), "the screen is given back"
+
+
+async def test_a_filter_that_nothing_matches(terminal: Terminal, redis_url: str) -> None:
+    """Of very many devices it looks at a bounded number, and says so."""
+    async with Redis.from_url(redis_url) as redis:
+        await redis.zadd("devices:last_seen", {f"d{i}": i for i in range(30_000)})
+    await terminal.until("30,000 devices", "q quit")
+    terminal.type("/nothing\n")
+    await terminal.until("among the first 20,000 of 30,000")
+    terminal.signal(signal.SIGINT)
+    assert await terminal.exit_code() == 0
+
+
+async def test_redis_away_and_back(run_command: Run, config_file: Path) -> None:
+    """The screen says so, keeps what it showed and goes on; a single look ends with exit code 1 and why."""
+    async with LocalServices(["redis"], environ={}) as own:
+        where = {"EDGE_REDIS_URL": own.redis_url}
+        async with Redis.from_url(own.redis_url) as redis:
+            await see(redis, "pump-1", 3)
+        terminal = await Terminal.start("projector", "top", env={"EDGE_CONFIG": str(config_file), **where})
+        await terminal.until("pump-1")
+        await own.redis.stop()
+        await terminal.until("redis is away, trying again:", "pump-1", "q quit")
+        once = await run_command("projector", "top", "--once", **where)
+        assert await once.exit_code() == 1
+        assert once.output[-1].startswith("error: redis: ")
+        assert once.output[-1].endswith("is redis.url right, and does the server run?")
+        lines = await run_command("projector", "top", "--json", **where)
+        await lines.said('"redis":"')
+        await own.redis.start()
+        await lines.said('"redis":null')
+        await terminal.until("1 devices")
+        for ended in (terminal, lines):
+            ended.signal(signal.SIGTERM)
+            assert await ended.exit_code() == 0
+        await terminal.close()
+
+
+async def test_a_head_that_has_enough(config_file: Path, redis_url: str) -> None:
+    """When whoever reads the lines goes, it ends with exit code 0 and not a word."""
+    assert redis_url
+    top = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "projector", "top", "--json", "--config", config_file),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert top.stdout is not None
+    assert top.stderr is not None
+    assert json.loads(await top.stdout.readline())["devices"] == 0
+    top._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]  # as a reader that ends does
+    assert await asyncio.wait_for(top.wait(), 20) == 0
+    assert await top.stderr.read() == b""

@@ -1,0 +1,111 @@
+"""The pure parts of `gateway tail` and `projector top`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from contract.events import Event, EventBatch
+from gateway.tail.filters import Filters
+from gateway.tail.items import Measurement, Missed
+from gateway.tail.lines import coloured, plain
+from gateway.tail.measurements import Rows
+from gateway.tail.rejections import Seen
+from gateway.trace.facts import names_key
+from projector.top.keys import Controls
+from runtime.terminal import span
+
+if TYPE_CHECKING:
+    from gateway.tail.items import Item
+
+NOW = datetime(2026, 11, 23, 9, 0, 1, tzinfo=UTC)
+
+
+class Kept:
+    """An output that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+
+    def put(self, item: Item, size: int) -> None:
+        assert size >= 0
+        self.items.append(item)
+
+
+def row(n: int, epoch: str = "e") -> EventBatch:
+    time = "2026-11-23T09:00:00.000000Z"
+    return EventBatch(1, 0, n, epoch, time, [Event("a1", None, time, time, f"k{n}", {"x": n})])
+
+
+def test_rows_are_shown_once_and_gaps_told() -> None:
+    """A row that comes again is nothing new, missing ones are told, and a new history begins anew."""
+    kept = Kept()
+    rows = Rows(Filters(), kept)  # type: ignore[arg-type]  # an output without a thread
+    for each in (row(5), row(6), row(5), row(6), row(9), row(2, "f")):
+        rows.take(each, 100, NOW)
+    shown = [item.n if isinstance(item, Measurement) else item for item in kept.items]
+    assert shown == [5, 6, Missed(0, 7, 8), 9, 2]
+
+
+def test_letters_behind_later_ones_are_asked_for() -> None:
+    """For half a minute the floor stays below what was shown, then it follows; a flood moves it sooner."""
+    seen = Seen(100)
+    seen.add(103, 0.0)
+    seen.add(102, 1.0)
+    assert (seen.floor, seen.ids) == (100, [103, 102])
+    seen.add(110, 30.5)
+    assert (seen.floor, seen.ids) == (103, [102, 110])
+    for id_ in range(111, 10_200):
+        seen.add(id_, 31.0)
+    assert len(seen.ids) == 10_000
+    assert seen.floor == 199
+
+
+def test_a_line_says_without_colours_what_colours_say() -> None:
+    """Colours only repeat what the words say, and nothing of a stranger's text reaches the terminal."""
+    time = "2026-11-23T09:00:00.000000Z"
+    item = Measurement("a\x1b[2J", "é", time, time, -7200, 0.04, {"x": 1.5, "y": True}, "k\n", 0, 1)
+    text = plain(item)
+    assert text == "09:00:00.000Z  a\\x1b[2J  é  x=1.5 y=true  2.0h ahead, here in 40ms  key=k\\n"
+    for code in (0, 2, 33, 35, 36):
+        assert f"\x1b[{code}m" in coloured(item)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "spelt"), [(0.0401, "40ms"), (-1.25, "1.2s"), (90, "1.5min"), (7200, "2.0h"), (2e5, "2.3d")]
+)
+def test_spans(seconds: float, spelt: str) -> None:
+    """Durations are told in a few signs."""
+    assert span(seconds) == spelt
+
+
+@pytest.mark.parametrize(
+    ("payload", "found"),
+    [
+        (b'{"id": "k"}', True),
+        (b'[{"id": "j"}, {"message_id": "k"}]', True),
+        (b'{"id": null, "idempotency_key": "k"}', True),
+        (b'{"id": 17, "note": "k"}', False),
+        (b'{"id": "j", "message_id": "k"}', False),
+        (b'["k"]', False),
+        (b'{"id": "k', None),
+    ],
+)
+def test_whether_a_payload_has_a_key(payload: bytes, found: bool | None) -> None:  # noqa: FBT001  # a parameter
+    """The key is looked for where the decoder would; bytes that nobody can read leave it open."""
+    assert names_key(payload, "k") is found
+
+
+def test_keys() -> None:
+    """While a filter is typed, letters are letters; Esc ends it."""
+    controls = Controls()
+    for key in "x/qs\x7f\x1b":
+        controls = controls.press(key)
+    assert controls == Controls()
+    for key in "/qs\x7f\n":
+        controls = controls.press(key)
+    assert controls == Controls(part="q")
+    assert controls.press("s").order == "fresh"
+    assert controls.press("q").quits
