@@ -17,12 +17,12 @@ from redis.exceptions import RedisError
 from contract.events import decode_events, format_time
 from gateway.dead_letters.letters import database
 from gateway.trace.facts import Cursor, Facts, Letter, Row, Searched, Stored, names_key
-from gateway.trace.story import VIEWS
+from gateway.trace.story import UNFINISHED, VIEWS
 from runtime.postgres import load_queries
 from runtime.redis import as_retry, open_redis
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     import asyncpg
     from redis.asyncio import Redis
@@ -154,19 +154,24 @@ class Search:
             Cursor(row["projection"], row["n"], row["epoch"], row["updated_at"])
             for row in await self._all(queries.trace_projections, stream)
         ]
-        names = [f"{self._prefix}{name}" for name in ("projector:cursor", "projector:epoch")]
+        cursor, epochs, view = (
+            f"{self._prefix}{name}"
+            for name in ("projector:cursor", "projector:epoch", f"device:stats:{device}")
+        )
         try:
-            n, epoch = [
-                await cast("Awaitable[bytes | None]", self._redis.hget(name, str(stream))) for name in names
-            ]
-            view = f"{self._prefix}device:stats:{device}"
-            updated = await cast("Awaitable[bytes | None]", self._redis.hget(view, "updated_at"))
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.hget(cursor, str(stream))
+                pipeline.hmget(epochs, str(stream), UNFINISHED)
+                pipeline.hget(view, "updated_at")
+                n, (epoch, unfinished), updated = await pipeline.execute()
         except (RedisError, OSError) as error:
             retry = as_retry(error)
             self._redis_away = retry.reason if retry else " ".join(str(error).split())
             return reported, None
         if n is None and not any(cursor.projection == VIEWS for cursor in reported):
             return reported, None
+        if unfinished:
+            epoch = UNFINISHED.encode()
         live = Cursor(VIEWS, int(n or 0), epoch.decode() if epoch else None, None)
         others = [cursor for cursor in reported if cursor.projection != VIEWS]
         return [live, *others], updated.decode() if updated else None

@@ -18,6 +18,7 @@ State = Literal["yes", "no", "unknown"]
 Verdict = Literal["projected", "not_projected", "conflict", "dead_letter", "known_key", "never_seen"]
 
 VIEWS: Final = "redis"
+UNFINISHED: Final = "unfinished"  # the views' epoch while a rebuild puts them in place
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -169,6 +170,8 @@ def _projected(stored: Stored) -> list[Step]:
 def _projected_by(cursor: Cursor, row: Row, stored: Stored) -> Step:
     name = f"projected ({cursor.projection})"
     said = f", as reported {format_time(cursor.at)[:19]}Z" if cursor.at else ""
+    if cursor.epoch == UNFINISHED:
+        return Step(name, "no", None, "a rebuild is putting the views in place: ask again in a moment")
     if cursor.epoch is not None and cursor.epoch != row.epoch:
         return Step(
             name, "no", None, f"it holds another history of stream {row.stream}: a rebuild is due{said}"

@@ -111,7 +111,7 @@ class Looker:
                 members, walked = await self._members(wanted)
                 devices = await self._devices(members)
             regions = (await self._queries.regions(limit=REGIONS)).regions
-            cursors = await self._views.cursors()
+            cursors = await self._views.marks()
             clock_s = time.monotonic()
             lag, no_lag = await asking
         finally:

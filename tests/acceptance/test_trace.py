@@ -232,6 +232,9 @@ async def test_servers_away(
         await redis.hset("projector:epoch", "0", "00000000-0000-4000-8000-000000000000")
         told = await story(run_command, "k-1", code=1)
         assert "another history of stream 0" in steps(told)["projected (redis)"]["detail"]
+        await redis.hset("projector:epoch", "unfinished", "1")
+        told = await story(run_command, "k-1", code=1)
+        assert "a rebuild is putting the views in place" in steps(told)["projected (redis)"]["detail"]
         await redis.flushdb()
     assert (await story(run_command, "k-1", code=1))["verdict"] == "not_projected"
     away = await finished(
