@@ -39,7 +39,7 @@ def _when(_context: click.Context, _option: click.Parameter, value: str) -> date
 def trace_command(settings: Settings, *, key: str, device: str | None, since: datetime, as_json: bool) -> int:
     """Tell what became of a message: received, committed, outboxed, published, projected, or why not.
 
-    Exits with 0 when it is stored and in every projection, with 1 when it is not, or not yet.
+    Exits with 0 when it is stored and in the views, with 1 when it is not, or not yet.
     """
     from gateway.trace import render
     from gateway.trace.search import search

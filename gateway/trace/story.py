@@ -18,6 +18,7 @@ State = Literal["yes", "no", "unknown"]
 Verdict = Literal["projected", "not_projected", "conflict", "dead_letter", "known_key", "never_seen"]
 
 VIEWS: Final = "redis"
+PROJECTED: Final = "projected"
 UNFINISHED: Final = "unfinished"  # the views' epoch while a rebuild puts them in place
 
 
@@ -62,7 +63,7 @@ class Story(msgspec.Struct, frozen=True):
     """What `gateway trace --json` prints.
 
     Attributes:
-        verdict: `projected`: stored, and in every projection. `not_projected`: stored, and not yet.
+        verdict: `projected`: stored, and in the views. `not_projected`: stored, and not yet.
             `conflict` and `dead_letter`: refused. `known_key`: it was stored, and its measurement is gone.
             `never_seen`: nothing knows it.
         why: the verdict in a sentence, with what to do.
@@ -101,7 +102,7 @@ def _verdict(facts: Facts, messages: list[Message]) -> tuple[Verdict, str]:
     if late:
         return "not_projected", f"stored, and not yet {late[0].step}: {late[0].detail}"
     if messages:
-        return "projected", "stored, and in every projection"
+        return "projected", "stored, and in the views"
     if facts.letters:
         letter = facts.letters[0]
         what = "it" if letter.certain else "a message that contains the key and cannot be read"
@@ -119,7 +120,7 @@ def _verdict(facts: Facts, messages: list[Message]) -> tuple[Verdict, str]:
 
 
 def _lacks(step: Step) -> bool:
-    return step.step.startswith("projected") and step.state != "yes"
+    return step.step == PROJECTED and step.state != "yes"
 
 
 def _message(stored: Stored) -> Message:
@@ -159,16 +160,17 @@ def _published(row: Row | None) -> Step:
 
 
 def _projected(stored: Stored) -> list[Step]:
+    """The views, which decide, and then the other projections."""
     row = stored.row
     if row is None:
-        return [Step("projected", "yes", None, "before its outbox row was trimmed")]
-    if not stored.cursors:
-        return [Step("projected", "no", None, "no projector has come by yet: does `projector run` run?")]
-    return [_projected_by(cursor, row, stored) for cursor in stored.cursors]
+        return [Step(PROJECTED, "yes", None, "before its outbox row was trimmed")]
+    steps = {cursor.projection: _projected_by(cursor, row, stored) for cursor in stored.cursors}
+    nobody = Step(PROJECTED, "no", None, "no projector has come by yet: does `projector run` run?")
+    return [steps.pop(VIEWS, nobody), *steps.values()]
 
 
 def _projected_by(cursor: Cursor, row: Row, stored: Stored) -> Step:
-    name = f"projected ({cursor.projection})"
+    name = PROJECTED if cursor.projection == VIEWS else cursor.projection
     said = f", as reported {format_time(cursor.at)[:19]}Z" if cursor.at else ""
     if cursor.epoch == UNFINISHED:
         return Step(name, "no", None, "a rebuild is putting the views in place: ask again in a moment")

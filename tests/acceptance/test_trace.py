@@ -84,11 +84,12 @@ async def test_a_message_on_its_way(
     told = await story(run_command, "k-1", "--device", "a1", code=0)
     assert (told["verdict"], told["key"], told["redis_away"]) == ("projected", "k-1", None)
     found = steps(told)
-    assert list(found)[:5] == ["sent", "received", "committed", "outboxed", "published"]
+    assert list(found)[:6] == ["sent", "received", "committed", "outboxed", "published", "projected"]
+    assert list(found)[6:] == ["history", "repeats"]
     assert found["outboxed"]["detail"] == "stream 0 row 1"
     assert found["received"]["at"] <= found["committed"]["at"]
-    assert found["projected (redis)"]["state"] == "yes"
-    assert "device:stats:a1 last changed" in found["projected (redis)"]["detail"]
+    assert found["projected"]["state"] == "yes"
+    assert "device:stats:a1 last changed" in found["projected"]["detail"]
     assert found["repeats"]["detail"].startswith("recognised and only counted, until about ")
 
     assert await projector.terminate() == 0
@@ -96,9 +97,9 @@ async def test_a_message_on_its_way(
     await gateway.event("batch_stored", committed=1, n=2)
     told = await story(run_command, "k-2", code=1)
     assert told["verdict"] == "not_projected"
-    assert steps(told)["projected (redis)"]["detail"].startswith("it is at row 1, 1 behind")
+    assert steps(told)["projected"]["detail"].startswith("it is at row 1, 1 behind")
     text = "\n".join((await finished(run_command, "k-2", "--device", "a1", code=1)).stdout)
-    assert "NOT_PROJECTED  stored, and not yet projected (redis): it is at row 1, 1 behind" in text
+    assert "NOT_PROJECTED  stored, and not yet projected: it is at row 1, 1 behind" in text
     assert "a1  north  key=k-2" in text
     assert "outboxed             yes" in text
     assert "\x1b" not in text
@@ -227,14 +228,14 @@ async def test_servers_away(
     assert await projector.terminate() == 0
     told = await story(run_command, "k-1", code=0, EDGE_REDIS_URL="redis://127.0.0.1:9/0")
     assert "refused" in told["redis_away"].lower() or "111" in told["redis_away"]
-    assert "as reported" in steps(told)["projected (redis)"]["detail"]
+    assert "as reported" in steps(told)["projected"]["detail"]
     async with Redis.from_url(redis_url) as redis:
         await redis.hset("projector:epoch", "0", "00000000-0000-4000-8000-000000000000")
         told = await story(run_command, "k-1", code=1)
-        assert "another history of stream 0" in steps(told)["projected (redis)"]["detail"]
+        assert "another history of stream 0" in steps(told)["projected"]["detail"]
         await redis.hset("projector:epoch", "unfinished", "1")
         told = await story(run_command, "k-1", code=1)
-        assert "a rebuild is putting the views in place" in steps(told)["projected (redis)"]["detail"]
+        assert "a rebuild is putting the views in place" in steps(told)["projected"]["detail"]
         await redis.flushdb()
     assert (await story(run_command, "k-1", code=1))["verdict"] == "not_projected"
     away = await finished(
