@@ -1,6 +1,6 @@
 """How PostgreSQL would answer the dashboards over a month of a fleet: by an index, where there is much.
 
-400,000 measurements, minutes and hours each here; `make plans` does it with ten million.
+400,000 measurements and as many minutes here; `make plans` does it with ten million of each.
 """
 
 from __future__ import annotations
