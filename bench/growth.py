@@ -4,7 +4,7 @@ The cases take turns in each round, and a case's figure is its ratio to the empt
 of the same round. A case without rows gets a database of its own in every round. The full databases are
 filled once and stay, with whatever the rounds add to them, under one per cent.
 
-Filled by the server itself (`sql/bench.sql`): rows by INSERT … SELECT in the order of time, indexes and all;
+Filled by the server itself (`sql/growth.sql`): rows by INSERT … SELECT in the order of time, indexes and all;
 a dedup key for each row, half of them in either generation, as they are when the window is about to turn, in
 the random order of hashes, so that the pages of their index are as full as real ones. Before that a short
 flood gives gateway and projector a stream with a cursor, so that neither takes the rows for news.
@@ -160,15 +160,15 @@ async def _fill_measurements(dsn: str, rows: int) -> None:
     until = datetime.now(UTC)
     for first in range(0, rows, _CHUNK_ROWS):
         last = min(rows, first + _CHUNK_ROWS)
-        await _run(dsn, queries.fill_measurements, first, last, rows, _DEVICES, until)
+        await _run(dsn, queries.grow_measurements, first, last, rows, _DEVICES, until)
 
 
 async def _fill_keys(dsn: str, rows: int) -> None:
     for first in range(0, rows, _CHUNK_ROWS):
         last = min(rows, first + _CHUNK_ROWS)
         middle = (first + last) // 2
-        await _run(dsn, queries.fill_keys_0, first, middle)
-        await _run(dsn, queries.fill_keys_1, middle, last)
+        await _run(dsn, queries.grow_keys_0, first, middle)
+        await _run(dsn, queries.grow_keys_1, middle, last)
 
 
 async def _run(dsn: str, statement: str, *arguments: object) -> None:

@@ -26,10 +26,6 @@ SELECT
 -- Bytes of write-ahead log so far.
 SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint;
 
--- name: checkpoint
--- From here on the first change of a page writes the whole page to the log.
-CHECKPOINT;
-
 -- name: log_full_pages
 -- As a server should have it, and has it by default.
 ALTER SYSTEM RESET full_page_writes;

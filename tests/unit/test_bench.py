@@ -10,6 +10,7 @@ import pytest
 
 from bench.packets import Lap, Shape, fill, timestamp
 from bench.scenario import median
+from bench.scenarios import GROUPS, SCENARIOS
 
 TS = timestamp(1_795_000_000.25)
 
@@ -54,6 +55,14 @@ def test_contents_are_what_was_sent(messages: int) -> None:
     contents = lap.contents(messages)
     assert (contents.good, contents.repeated) == (len(seen), seen.total() - len(seen))
     assert contents.garbage == garbage
+
+
+def test_every_scenario_runs_by_its_name() -> None:
+    """A scenario is in the module of its name, can be run quickly, and is in one group only."""
+    assert sum(map(len, GROUPS)) == len(SCENARIOS)
+    for name, scenario in SCENARIOS.items():
+        assert scenario.measure.__module__ == f"bench.{name}"
+        assert type(scenario.quick) is type(scenario.options)
 
 
 def test_a_median_is_taken_number_by_number() -> None:

@@ -1,10 +1,6 @@
--- What benchmarks ask of PostgreSQL and put into it.
+-- What fills a database as if it had been in use, for bench/growth.py.
 
--- name: count_measurements
--- Stored rows that have distinct keys: with nothing lost and nothing doubled it is what was sent.
-SELECT count(DISTINCT (device_id, message_key)) FROM measurements;
-
--- name: fill_measurements
+-- name: grow_measurements
 -- Rows $1 to $2 - 1 of $3, of $4 devices, as the gateway would have stored them: in the order of time, which runs through the 40
 -- hours until $5, devices in turn.
 INSERT INTO measurements (ts, device_id, message_key, region, metrics, received_at)
@@ -16,22 +12,14 @@ FROM (
     FROM generate_series($1::bigint, $2::bigint - 1) AS i
 ) AS r;
 
--- name: fill_keys_0
+-- name: grow_keys_0
 -- The keys of as many messages in generation 0, in the random order of hashes in which they would have come.
 INSERT INTO message_keys_0 (h1, h2, digest)
 SELECT hashtextextended(i::text, 0), hashtextextended(i::text, 1), hashtextextended(i::text, 2)
 FROM generate_series($1::bigint, $2::bigint - 1) AS i;
 
--- name: fill_keys_1
+-- name: grow_keys_1
 -- The same in generation 1.
 INSERT INTO message_keys_1 (h1, h2, digest)
 SELECT hashtextextended(i::text, 0), hashtextextended(i::text, 1), hashtextextended(i::text, 2)
 FROM generate_series($1::bigint, $2::bigint - 1) AS i;
-
--- name: vacuum
--- What autovacuum would have done by then.
-VACUUM ANALYZE;
-
--- name: checkpoint
--- So that the fill's dirty pages are not written while a flood is measured.
-CHECKPOINT;
