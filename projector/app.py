@@ -27,6 +27,9 @@ from projector.history.routes import history_routes
 from projector.history.series import History
 from projector.history.sparklines import Sparklines
 from projector.history.store import Store
+from projector.live.board import Board
+from projector.live.feed import Feed
+from projector.live.routes import live_routes
 from projector.meters import Meters
 from projector.outbox import PROJECTION, Outbox
 from projector.query import Queries
@@ -73,18 +76,22 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         contextlib.aclosing(History(settings.postgres.dsn, settings.projector.client_id)) as history,
         asyncio.TaskGroup() as tasks,
     ):
+        board = Board(redis, keys, meters=meters, health=health, now=_now)
+        feed = Feed(board)
         routes = [
             query_routes(Queries(redis, keys), meters),
             history_routes(history),
+            *live_routes(board, feed),
             *health_routes(health, registry),
         ]
         app = create_app(routes, openapi=OPENAPI)
         http_stop = asyncio.Event()
+        tasks.create_task(feed.run(http_stop), name="live")
         tasks.create_task(
             serve(app, settings.projector.http, http_stop, setting="projector.http"), name="http"
         )
         try:
-            await _project(settings, redis, keys, meters=meters, health=health, stop=stop)
+            await _project(settings, redis, keys, board=board, meters=meters, health=health, stop=stop)
         finally:
             http_stop.set()
     log.info("projector_stopped")
@@ -123,7 +130,14 @@ async def _servers(settings: Settings) -> AsyncIterator[tuple[Redis, asyncpg.Poo
 
 
 async def _project(
-    settings: Settings, redis: Redis, keys: Keys, *, meters: Meters, health: Health, stop: asyncio.Event
+    settings: Settings,
+    redis: Redis,
+    keys: Keys,
+    *,
+    board: Board,
+    meters: Meters,
+    health: Health,
+    stop: asyncio.Event,
 ) -> None:
     name = settings.projector.client_id
     pool = await unless(
@@ -131,6 +145,7 @@ async def _project(
     )
     if pool is None:
         return
+    board.use(pool)
     async with pool, MqttSession(_session_options(settings)) as session:
         recorder = Recorder(
             Store(pool),

@@ -201,6 +201,7 @@ async def demo(options: Options, stop: asyncio.Event) -> list[str]:
             with Children(folder, environment) as children:
                 run = Demo(options, children, redis, settings.redis.prefix)
                 hints = [
+                    f"look  http://{run.projector_address}/",
                     f"ask   curl -s http://{run.projector_address}/devices/sim-0001/stats",
                     f"logs  {folder}",
                 ]

@@ -30,10 +30,12 @@ class RunningDemo:
 
     Attributes:
         logs: the folder that it names, None before.
+        page: the address of the live page that it names, empty before.
     """
 
     def __init__(self, *arguments: str) -> None:
         self.logs: Path | None = None
+        self.page = ""
         self.process = subprocess.Popen(
             [sys.executable, "-m", "deploy.local.demo", *arguments],
             cwd=ROOT,
@@ -47,6 +49,8 @@ class RunningDemo:
         """Wait until devices' messages have been committed; then all its processes."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
+            if line.startswith("look "):
+                self.page = line.split()[1]
             if line.startswith("logs "):
                 self.logs = Path(line.split()[1])
             found = ACCOUNTING.search(line)

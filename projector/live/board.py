@@ -1,0 +1,142 @@
+"""One look at everything that the page shows.
+
+What is away is named under `problems`, and its part of the state stays as it was, with the time at which it
+was so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+from projector.live.fleet import Fleet
+from projector.live.rates import Rate
+from projector.live.regions import Regions
+from projector.live.state import Device, Rates, State, Stream
+from projector.live.truth import Truth, summary
+from runtime.errors import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    import asyncpg
+    from redis.asyncio import Redis
+
+    from projector.live.state import Letter, Region, Row, Spark, Window
+    from projector.meters import Meters
+    from projector.views import Keys
+    from runtime.http import Health
+
+_PATIENCE_S: Final = 3.0
+_RECENT_MS: Final = 60_000
+
+
+class Board:
+    """Looks at one set of views, at the meters of this process and at the dead letters.
+
+    Args:
+        health: names what is away.
+        now: the time.
+    """
+
+    def __init__(
+        self, redis: Redis, keys: Keys, *, meters: Meters, health: Health, now: Callable[[], datetime]
+    ) -> None:
+        self._meters = meters
+        self._health = health
+        self._now = now
+        self._truth = Truth()
+        self._fleet = Fleet(redis, keys, self._truth)
+        self._regions = Regions(redis, keys)
+        self.forget()
+
+    def use(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        """Ask PostgreSQL over this pool; before that it counts as away."""
+        self._truth.use(pool)
+
+    def forget(self) -> None:
+        """Nobody looks any more: keep nothing."""
+        self._fleet.forget()
+        self._regions.forget()
+        self._rate = Rate()
+        self._rates: dict[int, Rate] = {}
+        self._letters: list[Letter] = []
+        self._letters_at_ms: int | None = None
+        self._views_at_ms: int | None = None
+        self._hot: list[Region] = []
+        self._rows: dict[str, Row] = {}
+        self._sparks: dict[str, Spark] = {}
+
+    async def look(self) -> State:
+        """See how things are now; never fails for what is away."""
+        now_ms, at_s = self._now_ms(), time.monotonic()
+        streams = self._streams(at_s)
+        problems = self._health.reasons()
+        for component, look in (("postgres", self._look_at_letters), ("redis", self._look_at_views)):
+            try:
+                async with asyncio.timeout(_PATIENCE_S):
+                    await look(now_ms, at_s)
+            except Retry as error:
+                problems.setdefault(component, error.reason)
+            except TimeoutError:
+                problems.setdefault(component, f"no answer within {_PATIENCE_S:g} s")
+        return State(
+            at_ms=now_ms,
+            views_at_ms=self._views_at_ms,
+            letters_at_ms=self._letters_at_ms,
+            problems=problems,
+            rates=Rates(self._rate.per_s, list(self._rate.series)),
+            streams=streams,
+            regions=self._hot,
+            devices=self._fleet.devices(),
+            letters=summary(self._letters, now_ms),
+            rows=self._rows,
+            sparks=self._sparks,
+        )
+
+    async def window(self, part: str, region: str | None, start: int, count: int) -> Window:
+        """Part of the device list, as it was ranked at the last look.
+
+        Raises:
+            Retry: Redis is away.
+        """
+        return await self._fleet.window(part, region, start, count, self._now_ms())
+
+    async def device(self, id_: str) -> Device:
+        """One device, for its own page.
+
+        Raises:
+            Retry: Redis is away.
+        """
+        row, spark = await self._fleet.device(id_, self._now_ms())
+        return Device(row, spark, [letter for letter in self._letters if letter.device == id_])
+
+    def _now_ms(self) -> int:
+        return int(self._now().timestamp() * 1000)
+
+    def _streams(self, at_s: float) -> list[Stream]:
+        meters = self._meters.streams
+        self._rate.add(at_s, sum(each.events_total for each in meters.values()))
+        streams = []
+        for lag in self._meters.lag().streams:
+            rate = self._rates.setdefault(lag.stream, Rate())
+            rate.add(at_s, meters[lag.stream].events_total)
+            streams.append(
+                Stream(lag.stream, rate.per_s, lag.behind_rows, lag.behind_seconds, lag.lag_seconds)
+            )
+        return streams
+
+    async def _look_at_letters(self, now_ms: int, _at_s: float) -> None:
+        self._letters = await self._truth.letters()
+        self._letters_at_ms = now_ms
+
+    async def _look_at_views(self, now_ms: int, at_s: float) -> None:
+        recent = (letter for letter in self._letters if now_ms - letter.at_ms < _RECENT_MS)
+        await self._fleet.look(now_ms, recent)
+        self._hot = await self._regions.look(at_s, self._fleet.silent_by_region())
+        rows = await self._fleet.rows(self._fleet.devices().order)
+        self._sparks = await self._fleet.first_sparks(rows, now_ms)
+        self._rows = {row.id: row for row in rows}
+        self._views_at_ms = now_ms

@@ -1,0 +1,117 @@
+// One device: what is known of it, its history, and what was rejected of it lately.
+
+import { Chart } from "./chart.js";
+import { el, keyed, mark, say } from "./dom.js";
+import { age, count, duration, moment, number } from "./format.js";
+import { makeLetter, updateLetter } from "./overview.js";
+
+const REFRESH_MS = 2000;
+const COLUMNS = ["last", "min", "avg", "max", "count"];
+
+export class DeviceView {
+  constructor(feed, box) {
+    this.feed = feed;
+    this.box = box;
+    this.id = null;
+  }
+
+  show(id) {
+    if (id === this.id) return;
+    this.leave();
+    this.id = id;
+    this.stats = null;
+    this.live = null;
+    this.build();
+    this.refresh();
+    this.timer = setInterval(() => this.refresh(), REFRESH_MS);
+  }
+
+  leave() {
+    clearInterval(this.timer);
+    this.asked?.abort();
+    this.id = null;
+  }
+
+  build() {
+    this.heading = el("h2", { tabindex: "-1" }, this.id);
+    this.standing = el("span", { class: "standing" });
+    this.message = el("p", { class: "note" }, "Looking it up …");
+    this.facts = el("dl", { class: "facts" });
+    this.body = el("tbody");
+    this.letters = el("ol", { id: "device-letters" });
+    this.chart = new Chart(this.id);
+    const head = COLUMNS.map((name) => el("th", { scope: "col" }, name));
+    this.known = el("div", { hidden: true, class: "known" },
+      el("section", { "aria-label": "Facts" }, this.facts),
+      this.chart.box,
+      el("section", { class: "wide" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Metric"), ...head)), this.body)),
+    );
+    this.refused = el("section", { hidden: true }, el("div", { class: "head" }, el("h3", {}, "Rejected lately")), this.letters);
+    this.box.replaceChildren(
+      el("p", {}, el("a", { href: "#/" }, "← All devices")),
+      el("div", { class: "title" }, this.heading, this.standing),
+      this.message, this.known, this.refused,
+    );
+    this.heading.focus();
+  }
+
+  async refresh() {
+    if (document.hidden) return;
+    this.asked?.abort();
+    const asked = (this.asked = new AbortController());
+    const name = encodeURIComponent(this.id);
+    try {
+      const [stats, live] = await Promise.all([`devices/${name}/stats`, `live/devices/${name}`].map((url) => fetch(url, { signal: asked.signal })));
+      if (live.ok) this.live = await live.json();
+      if (stats.ok) this.stats = await stats.json();
+      else this.refuse(stats.status);
+    } catch {
+      return; // away: the connection says so; or another device was asked for
+    }
+    if (asked.signal.aborted) return;
+    if (this.stats) {
+      say(this.message, "");
+      this.known.hidden = false;
+      this.chart.offer(this.stats.metrics, this.live?.spark?.metric);
+    }
+    this.draw();
+  }
+
+  refuse(status) {
+    say(this.message, status === 404 ? "No device of this name has been heard. What was rejected of it, if anything, is below." : "Redis is away; trying again.");
+  }
+
+  draw() {
+    const letters = this.live?.letters ?? [];
+    this.refused.hidden = !letters.length;
+    keyed(this.letters, letters, (each) => each.id, makeLetter, (node, each) => updateLetter(node, each, this.feed.now()));
+    if (!this.stats) return;
+    const now = this.feed.now();
+    this.drawFacts(this.live?.row, now);
+    keyed(this.body, Object.entries(this.stats.metrics), ([name]) => name, makeMetric, (node, [, metric]) => {
+      COLUMNS.forEach((column, i) => {
+        const value = metric[column] ?? null;
+        say(node.children[i + 1], value === null || (column === "count" && !value) ? "" : column === "count" ? count(value) : number(value));
+      });
+    });
+  }
+
+  drawFacts(row, now) {
+    const { stats } = this;
+    mark(this.box, "data-standing", row?.standing ?? null);
+    say(this.standing, row?.standing === "silent" ? `Silent for ${duration(Math.round((now - stats.last_seen_ms) / 1000))}` : row?.standing === "rejected" ? "Rejected lately" : "");
+    const facts = {
+      "Newest reading": age(stats.last_seen_ms, now),
+      "by its clock": moment(stats.last_seen_ms),
+      "Something came": age(stats.updated_ms, now),
+      Region: stats.region ?? "none",
+      Messages: count(stats.sample_count),
+    };
+    if (row?.usual_ms) facts["Usually every"] = duration(row.usual_ms / 1000);
+    keyed(this.facts, Object.entries(facts), ([name]) => name, ([name]) => el("div", {}, el("dt", {}, name), el("dd")), (node, [, text]) => say(node.lastChild, text));
+  }
+}
+
+function makeMetric([name]) {
+  return el("tr", {}, el("th", { scope: "row" }, name), ...COLUMNS.map(() => el("td")));
+}

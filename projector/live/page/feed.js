@@ -1,0 +1,98 @@
+// The stream of events: keeps the newest state, and knows how old it is.
+//
+// Frames come about once a second; one with `full` replaces everything, any other only what it brings. Something is to
+// come every two seconds, if only a pulse, so a connection that has been quiet for longer is dead, whatever the browser
+// thinks of it. A page that is hidden for a while lets go, and comes back when it is looked at.
+
+const QUIET_MS = 6000;
+const HIDDEN_MS = 30000;
+const AGAIN_MS = [500, 1000, 2000, 3000];
+const BY_DEVICE = ["rows", "sparks"];
+
+/** Feeds `onState(state)` and `onConnection(status)`; status has `state` (connecting, live, lost, full) and `since`. */
+export class Feed {
+  constructor(url, onState, onConnection) {
+    this.url = url;
+    this.onState = onState;
+    this.onConnection = onConnection;
+    this.state = null;
+    this.status = { state: "connecting", since: performance.now() };
+    this.heardAt = performance.now();
+    this.stateAt = null;
+    this.failures = 0;
+    document.addEventListener("visibilitychange", () => this.seen());
+    window.addEventListener("online", () => this.open());
+    setInterval(() => this.watch(), 1000);
+    this.open();
+  }
+
+  /** The server's clock now, as far as we know it. */
+  now() {
+    if (!this.state) return Date.now();
+    return this.state.at_ms + (performance.now() - this.stateAt);
+  }
+
+  open() {
+    this.close();
+    this.heardAt = performance.now();
+    this.source = new EventSource(this.url);
+    this.source.onopen = () => this.heard();
+    this.source.onmessage = (event) => this.take(JSON.parse(event.data));
+    this.source.addEventListener("pulse", () => this.heard());
+    this.source.onerror = () => this.lost();
+  }
+
+  close() {
+    clearTimeout(this.again);
+    this.source?.close();
+    this.source = null;
+  }
+
+  heard() {
+    this.heardAt = performance.now();
+    this.failures = 0;
+    this.tell("live");
+  }
+
+  take(frame) {
+    const { full, ...news } = frame;
+    if (!full && !this.state) return;
+    const before = full ? { rows: {}, sparks: {} } : this.state;
+    const state = { ...before, ...news };
+    for (const name of BY_DEVICE) {
+      state[name] = { ...before[name], ...news[name] };
+      if (news.devices) state[name] = only(state[name], state.devices.order);
+    }
+    this.state = state;
+    this.stateAt = performance.now();
+    this.heard();
+    this.onState(state);
+  }
+
+  lost() {
+    this.close();
+    this.tell("lost");
+    const wait = AGAIN_MS[Math.min(this.failures++, AGAIN_MS.length - 1)];
+    this.again = setTimeout(() => this.open(), wait * (0.75 + Math.random() / 2));
+  }
+
+  watch() {
+    if (this.source && performance.now() - this.heardAt > QUIET_MS) this.lost();
+    this.onConnection(this.status);
+  }
+
+  seen() {
+    clearTimeout(this.leaving);
+    if (document.hidden) this.leaving = setTimeout(() => this.close(), HIDDEN_MS);
+    else if (!this.source) this.open();
+  }
+
+  tell(state) {
+    if (state !== this.status.state) this.status = { state, since: this.heardAt };
+    this.onConnection(this.status);
+  }
+}
+
+function only(rows, ids) {
+  return Object.fromEntries(ids.filter((id) => id in rows).map((id) => [id, rows[id]]));
+}

@@ -1,0 +1,56 @@
+// Numbers and times as people read them.
+
+const integer = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+
+/** Up to four significant digits; integers with their thousands apart. */
+export function number(value) {
+  if (typeof value !== "number") return String(value);
+  if (Math.abs(value) >= 10000) return integer.format(value);
+  return String(Number(value.toPrecision(4)));
+}
+
+export const count = (value) => integer.format(value);
+
+export function plural(value, one, many) {
+  return `${count(value)} ${value === 1 ? one : many}`;
+}
+
+/** A rate; `–` before it is known. */
+export function rate(perSecond) {
+  if (perSecond === null) return "–";
+  return perSecond >= 10 || perSecond === 0 ? count(Math.round(perSecond)) : perSecond.toFixed(1);
+}
+
+/** A duration in its one or two greatest units: `0.3 s`, `12 s`, `5 min`, `3 h 20 min`, `4 d`. */
+export function duration(seconds) {
+  const sign = seconds < 0 ? "−" : "";
+  const s = Math.abs(seconds);
+  if (s === 0) return "0 s";
+  if (s < 0.0005) return "< 1 ms";
+  if (s < 0.9995) return `${sign}${Math.round(s * 1000)} ms`;
+  if (s < 9.95) return `${sign}${Number(s.toFixed(1))} s`;
+  if (Math.round(s) === 60) return `${sign}1 min`;
+  if (s < 119.5) return `${sign}${Math.round(s)} s`;
+  const minutes = Math.floor(s / 60);
+  if (minutes < 120) return `${sign}${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 10) return minutes % 60 ? `${sign}${hours} h ${minutes % 60} min` : `${sign}${hours} h`;
+  if (hours < 48) return `${sign}${hours} h`;
+  return `${sign}${Math.floor(hours / 24)} d`;
+}
+
+/** How long ago, or ahead, a moment is; whole seconds, so that it does not flicker. */
+export function age(ms, nowMs) {
+  const seconds = Math.round((nowMs - ms) / 1000);
+  if (seconds < -1) return `${duration(-seconds)} ahead`;
+  return seconds < 1 ? "now" : seconds < 10 ? `${seconds} s ago` : `${duration(seconds)} ago`;
+}
+
+const clockFormat = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const momentFormat = new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
+
+/** Time of day here. */
+export const clock = (ms) => clockFormat.format(ms);
+
+/** Date and time of day here. */
+export const moment = (ms) => momentFormat.format(ms);

@@ -1,0 +1,114 @@
+// What is beside the devices: the four figures, the regions, what was rejected, and the path with its lags.
+
+import { byId, el, keyed, mark, say } from "./dom.js";
+import { age, count, duration, plural, rate } from "./format.js";
+import { emptySpark, spark } from "./spark.js";
+
+const BEHIND_WARN_S = 2;
+const BEHIND_ALARM_S = 30;
+const REASONS = 2;
+const STEPS = { received: "to gateway", committed: "to store", published: "to topic", projected: "to view" };
+
+export function drawOverview(state, nowMs) {
+  drawSummary(state);
+  drawRegions(state.regions);
+  drawLetters(state.letters, nowMs);
+  drawStreams(state.streams);
+}
+
+function drawSummary({ devices, streams, letters, rates, problems, views_at_ms: seen }) {
+  const some = devices.silent > 0;
+  figure("silent", seen === null ? "–" : count(devices.silent), seen === null ? "" : `of ${count(devices.total)}`, seen === null ? null : some ? "alarm" : "ok");
+  const behindS = Math.max(0, ...streams.map((stream) => stream.behind_s));
+  const behindRows = streams.reduce((sum, stream) => sum + stream.behind_rows, 0);
+  const unknown = !streams.length || "postgres" in problems;
+  const level = behindS >= BEHIND_ALARM_S ? "alarm" : behindS >= BEHIND_WARN_S ? "warn" : "ok";
+  figure("behind", unknown ? "?" : behindRows && behindS < 1 ? "< 1 s" : duration(Math.round(behindS)), unknown ? "not known now" : behindRows ? plural(behindRows, "batch", "batches") : "up to date", unknown ? "warn" : level);
+  const reasons = Object.entries(letters.reasons).map(([reason, many]) => `${reason} ${many}`);
+  figure("rejected", `${count(letters.minute)}${letters.more ? "+" : ""}`, reasons.length ? reasons[0] : "nothing", letters.minute ? "warn" : "ok");
+  const sum = byId("sum-rate");
+  figure("rate", rate(rates.per_s), null, rates.per_s === 0 ? "warn" : "ok");
+  const note = sum.querySelector(".note");
+  if (!note.firstChild) note.append(emptySpark());
+  spark(note.firstChild, rates.series);
+}
+
+function figure(name, text, note, level) {
+  const box = byId(`sum-${name}`);
+  say(box.querySelector("strong"), text);
+  if (note !== null) say(box.querySelector(".note"), note);
+  mark(box, "data-level", level);
+}
+
+function drawRegions(regions) {
+  rows("region-rows", regions, (each) => each.region, makeRegion, (node, each) => {
+    const [bar, name, note, speed] = node.firstChild.children;
+    bar.style.width = `${Math.round(each.share * 100)}%`;
+    say(name, each.region);
+    note.className = each.silent ? "silent" : "note";
+    say(note, each.silent ? `${each.silent} of ${count(each.devices)} silent` : plural(each.devices, "device", "devices"));
+    say(speed, each.per_s === null ? "–" : `${rate(each.per_s)}/s`);
+  });
+}
+
+function makeRegion(each) {
+  const href = `#/?region=${encodeURIComponent(each.region)}`;
+  return el(
+    "li", {},
+    el("a", { href }, el("span", { class: "bar" }), el("span", { class: "cut" }), el("span", { class: "note" }), el("span", { class: "rate" })),
+  );
+}
+
+function drawLetters(letters, nowMs) {
+  const reasons = Object.entries(letters.reasons).map(([reason, many]) => `${reason} ${many}`);
+  const rest = reasons.length > REASONS ? `, ${plural(reasons.length - REASONS, "more reason", "more reasons")}` : "";
+  say(byId("rejected-note"), reasons.slice(0, REASONS).join(", ") + rest);
+  rows("letter-rows", letters.newest, (each) => each.id, makeLetter, (node, each) => updateLetter(node, each, nowMs));
+}
+
+/** A dead letter as an item of a list. */
+export function makeLetter(letter) {
+  const source = letter.device
+    ? el("a", { class: "cut", href: `#/device/${encodeURIComponent(letter.device)}` }, letter.device)
+    : el("span", { class: "cut" }, letter.topic);
+  return el(
+    "li", {},
+    el(
+      "div", { class: "letter-top" },
+      el("span", { class: "reason" }, letter.reason),
+      source,
+      el("time", { datetime: new Date(letter.at_ms).toISOString(), title: `dead letter ${letter.id}` }),
+    ),
+    el("div", { class: "letter-error", title: letter.topic }, letter.error),
+  );
+}
+
+/** Its age, and whether it was replayed meanwhile. */
+export function updateLetter(node, letter, nowMs) {
+  say(node.querySelector("time"), `${letter.replayed ? "replayed, " : ""}${age(letter.at_ms, nowMs)}`);
+}
+
+function drawStreams(streams) {
+  rows("stream-rows", streams, (each) => each.stream, makeStream, (node, each) => {
+    const [name, speed] = node.firstChild.children;
+    say(name, `Stream ${each.stream}, ${rate(each.per_s)}/s`);
+    say(speed, each.behind_rows ? `${plural(each.behind_rows, "batch", "batches")}, ${duration(each.behind_s)} behind` : "up to date");
+    const worst = Math.max(...Object.values(each.lag_s ?? {}).map((seconds) => seconds ?? 0));
+    for (const step of node.lastChild.children) {
+      const seconds = each.lag_s?.[step.dataset.step] ?? null;
+      mark(step, "data-worst", seconds !== null && seconds === worst ? "" : null);
+      say(step.lastChild, seconds === null ? "–" : duration(seconds));
+    }
+  });
+}
+
+function makeStream() {
+  const steps = Object.entries(STEPS).map(([step, label]) => el("div", { "data-step": step }, el("dt", {}, label), el("dd")));
+  return el("li", {}, el("div", { class: "stream-top" }, el("span"), el("span", { class: "note" })), el("dl", { class: "steps" }, ...steps));
+}
+
+function rows(id, items, key, make, update) {
+  const list = byId(id);
+  keyed(list, items, key, make, update);
+  list.parentElement.querySelector(".empty").hidden = items.length > 0;
+}

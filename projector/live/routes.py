@@ -1,0 +1,119 @@
+"""The page with its files, its stream of events, and the part of the list that a viewer scrolled to.
+
+Everything comes from here: the policy that goes with the page forbids the browser to ask anybody else, and
+to run or to draw with anything that did not come as a file of ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from http import HTTPStatus
+from importlib import resources
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+
+from litestar import Request, Response, asgi, get
+from litestar.exceptions import NotFoundException, ServiceUnavailableException
+from litestar.params import Parameter
+
+from projector.live.feed import VIEWERS, TooManyViewersError
+from projector.live.state import Device, Window  # noqa: TC001  # Litestar reads the handlers' signatures
+from projector.live.stream import stream
+from runtime.errors import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from litestar.types import ControllerRouterHandler, Receive, Scope, Send
+
+    from projector.live.board import Board
+    from projector.live.feed import Feed
+
+_TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+_HEADERS: Final = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_ROWS: Final = 100
+_RETRY_AFTER: Final = {"Retry-After": "5"}
+
+
+class _File(NamedTuple):
+    content: bytes
+    media_type: str
+    etag: str
+
+
+def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
+    """Handlers of `/` and of what lies under `/live`."""
+    files = _files()
+
+    @get("/", sync_to_thread=False, include_in_schema=False)
+    def page(request: Request[Any, Any, Any]) -> Response[bytes]:
+        return _answer(request, files["index.html"])
+
+    @get("/live/{name:str}", sync_to_thread=False, include_in_schema=False)
+    def file(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
+        if name not in files:
+            raise NotFoundException(f"no file {name!r} belongs to the live page")
+        return _answer(request, files[name])
+
+    @asgi("/live/events", copy_scope=True)
+    async def events(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001  # ASGI's signature
+        try:
+            await stream(feed, receive, send)
+        except TooManyViewersError as error:
+            raise ServiceUnavailableException(
+                f"{VIEWERS} look at the live page already; close one or try again", headers=_RETRY_AFTER
+            ) from error
+
+    @get("/live/devices", include_in_schema=False)
+    async def devices(
+        part: Annotated[str, Parameter(query="q", max_length=200)] = "",
+        region: Annotated[str | None, Parameter(max_length=200)] = None,
+        start: Annotated[int, Parameter(ge=0)] = 0,
+        count: Annotated[int, Parameter(ge=1, le=_ROWS)] = _ROWS,
+    ) -> Window:
+        with _reading():
+            return await board.window(part, region, start, count)
+
+    @get("/live/devices/{device_id:str}", include_in_schema=False)
+    async def device(device_id: str) -> Device:
+        with _reading():
+            return await board.device(device_id)
+
+    return [page, file, events, devices, device]
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except Retry as error:
+        raise ServiceUnavailableException(
+            f"the views cannot be read now: {error}", headers=_RETRY_AFTER
+        ) from error
+
+
+def _files() -> dict[str, _File]:
+    files = {}
+    for each in resources.files("projector.live").joinpath("page").iterdir():
+        kind = each.name.rpartition(".")[2]
+        if kind in _TYPES:
+            content = each.read_bytes()
+            etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+            files[each.name] = _File(content, _TYPES[kind], etag)
+    return files
+
+
+def _answer(request: Request[Any, Any, Any], file: _File) -> Response[bytes]:
+    headers = {**_HEADERS, "ETag": file.etag}
+    known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}
+    if file.etag in known:
+        return Response(b"", status_code=HTTPStatus.NOT_MODIFIED, headers=headers, media_type=file.media_type)
+    return Response(file.content, headers=headers, media_type=file.media_type)

@@ -1,0 +1,67 @@
+"""From a device's hash to its row in the list. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from projector.live.state import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from projector.live.state import Letter, Standing
+
+VALUES: Final = 3
+_LAST: Final = "last_"
+_OWN: Final = frozenset({"last_seen", "last_seen_ms"})
+
+
+def make_row(
+    id_: str,
+    reply: Mapping[bytes, bytes],
+    standing: Standing,
+    usual_ms: int | None,
+    letters: Sequence[Letter],
+) -> Row:
+    """The row of a device.
+
+    Args:
+        id_: the device.
+        reply: its hash.
+        standing: as it was ranked.
+        usual_ms: its usual interval; None when it is not known.
+        letters: its dead letters of the last moment, newest first.
+    """
+    fields = {text(name): text(value) for name, value in reply.items()}
+    metrics = [name for name in fields if name.startswith(_LAST) and name not in _OWN]
+    return Row(
+        id=id_,
+        standing=standing,
+        region=fields.get("region"),
+        last_seen_ms=number(fields.get("last_seen_ms")),
+        usual_ms=usual_ms,
+        samples=number(fields.get("sample_count")),
+        rejected=len(letters),
+        reason=letters[0].reason if letters else None,
+        values={name.removeprefix(_LAST): _value(fields[name]) for name in metrics[:VALUES]},
+    )
+
+
+def text(raw: bytes) -> str:
+    """Bytes as text, whatever they are."""
+    return raw.decode(errors="backslashreplace")
+
+
+def number(digits: bytes | str | None) -> int:
+    """A number that somebody else may have overwritten; 0 for what is none."""
+    try:
+        return int(digits or 0)
+    except ValueError:
+        return 0
+
+
+def _value(raw: str) -> float | str:
+    try:
+        return float(raw)
+    except ValueError:
+        return raw

@@ -1,0 +1,185 @@
+"""What the page shows, as it goes over the wire. Pure."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Standing = Literal["silent", "rejected", "ok"]
+
+
+class Stream(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One stream of events and how far behind it the views are.
+
+    Attributes:
+        per_s: events a second that reach the views; None at the first look.
+        behind_rows: committed outbox rows that the views lack.
+        behind_s: for how long they have lacked the oldest of these.
+        lag_s: step → seconds that the newest event took to it; None for a step that was skipped.
+    """
+
+    stream: int
+    per_s: float | None
+    behind_rows: int
+    behind_s: float
+    lag_s: dict[str, float | None] | None
+
+
+class Rates(msgspec.Struct, frozen=True):
+    """Events a second that reach the views, of all streams.
+
+    Attributes:
+        per_s: over the last few seconds; None at the first look.
+        series: one a second, oldest first, for as long as somebody has looked, up to a minute.
+    """
+
+    per_s: float | None
+    series: list[float]
+
+
+class Region(msgspec.Struct, frozen=True):
+    """One region.
+
+    Attributes:
+        per_s: messages a second; None at the first look.
+        share: of all regions' messages of the last seconds, 0 to 1.
+        silent: devices of it that are silent.
+    """
+
+    region: str
+    devices: int
+    per_s: float | None
+    share: float
+    silent: int
+    last_seen_ms: int
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One device in the list.
+
+    Attributes:
+        usual_ms: how long it usually takes from one message to the next; None when that is not known.
+        rejected: its dead letters among the last.
+        reason: of the newest of these.
+        values: a few of its last readings, in the order in which it sends them as far as Redis keeps it.
+    """
+
+    id: str
+    standing: Standing
+    region: str | None
+    last_seen_ms: int
+    usual_ms: int | None
+    samples: int
+    rejected: int
+    reason: str | None
+    values: dict[str, float | str]
+
+
+class Spark(msgspec.Struct, frozen=True):
+    """A device's last hour.
+
+    Attributes:
+        metric: whose.
+        means: one a minute, oldest first, up to now; None for a minute without any.
+    """
+
+    metric: str
+    means: list[float | None]
+
+
+class Devices(msgspec.Struct, frozen=True):
+    """The fleet, counted, and its first rows.
+
+    Attributes:
+        total: devices that the views know.
+        watched: how many of them are ranked, those silent for longest.
+        order: ids of the first rows, what needs attention first.
+    """
+
+    total: int
+    watched: int
+    silent: int
+    rejected: int
+    order: list[str]
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A dead letter without its bytes."""
+
+    id: int
+    at_ms: int
+    reason: str
+    device: str | None
+    topic: str
+    error: str
+    replayed: bool
+
+
+class Letters(msgspec.Struct, frozen=True):
+    """The newest dead letters.
+
+    Attributes:
+        newest: a handful, newest first.
+        minute: how many came within the last minute.
+        more: whether `minute` is only what was looked at, and there were more.
+        reasons: reason → how many of those looked at.
+    """
+
+    newest: list[Letter]
+    minute: int
+    more: bool
+    reasons: dict[str, int]
+
+
+class State(msgspec.Struct, frozen=True):
+    """Everything at one moment.
+
+    Attributes:
+        at_ms: when it was looked at, epoch milliseconds.
+        views_at_ms: when Redis last answered; None before it did.
+        letters_at_ms: when PostgreSQL last answered; None before it did.
+        problems: component → what keeps it from its work.
+        rows: of `devices.order`.
+        sparks: of those that were heard within the last hours.
+    """
+
+    at_ms: int
+    views_at_ms: int | None
+    letters_at_ms: int | None
+    problems: dict[str, str]
+    rates: Rates
+    streams: list[Stream]
+    regions: list[Region]
+    devices: Devices
+    letters: Letters
+    rows: dict[str, Row]
+    sparks: dict[str, Spark]
+
+
+class Device(msgspec.Struct, frozen=True):
+    """One device, for its own page.
+
+    Attributes:
+        row: None when nothing of it was ever stored.
+        spark: None when it was not heard within the last hour.
+        letters: its dead letters among the last, newest first.
+    """
+
+    row: Row | None
+    spark: Spark | None
+    letters: list[Letter]
+
+
+class Window(msgspec.Struct, frozen=True):
+    """Part of the device list, as a viewer scrolls and searches.
+
+    Attributes:
+        total: rows that match.
+        start: index of the first row here.
+    """
+
+    total: int
+    start: int
+    rows: list[Row]
+    sparks: dict[str, Spark]

@@ -1,0 +1,86 @@
+"""What the page reads of PostgreSQL: the newest dead letters, and since when a device has been known."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from projector.live.state import Letter, Letters
+from projector.outbox import answering, queries
+from runtime.errors import Retry
+
+if TYPE_CHECKING:
+    import asyncpg
+
+SHOWN: Final = 20
+LOOKED_AT: Final = 200
+_MINUTE_MS: Final = 60_000
+_PATIENCE_S: Final = 1.5  # a look has to be over before the next is due, more or less
+
+
+class Truth:
+    """Small questions to PostgreSQL, answered at once or not at all."""
+
+    def __init__(self) -> None:
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    def use(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        """Ask over this pool from now on; before that there is no answer."""
+        self._pool = pool
+
+    async def letters(self) -> list[Letter]:
+        """The newest dead letters, newest first.
+
+        Raises:
+            Retry: PostgreSQL is away, or too slow to wait for.
+        """
+        records = await self._fetch(queries.newest_dead_letters, LOOKED_AT)
+        return [
+            Letter(
+                record["id"],
+                record["at_ms"],
+                record["reason"],
+                record["device_id"],
+                record["topic"],
+                record["error"],
+                record["replayed"],
+            )
+            for record in records
+        ]
+
+    async def first_seen(self, ids: list[str]) -> dict[str, int]:
+        """Device → its first reading, epoch milliseconds, of those that are known.
+
+        Raises:
+            Retry: PostgreSQL is away, or too slow to wait for.
+        """
+        records = await self._fetch(queries.first_seen, ids)
+        return {record["device_id"]: record["first_seen_ms"] for record in records}
+
+    async def _fetch(self, query: str, argument: Any) -> list[asyncpg.Record]:  # noqa: ANN401  # as the query says
+        if self._pool is None:
+            raise Retry("postgres", "not connected yet")
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                with answering():
+                    return await self._pool.fetch(query, argument)
+        except TimeoutError as error:
+            raise Retry("postgres", f"no answer within {_PATIENCE_S:g} s") from error
+
+
+def summary(letters: list[Letter], now_ms: int) -> Letters:
+    """What the page shows of the letters looked at.
+
+    Args:
+        letters: newest first.
+        now_ms: the time.
+    """
+    minute = [letter for letter in letters if now_ms - letter.at_ms < _MINUTE_MS]
+    reasons = Counter(letter.reason for letter in minute)
+    return Letters(
+        newest=letters[:SHOWN],
+        minute=len(minute),
+        more=len(minute) == LOOKED_AT,
+        reasons=dict(reasons.most_common()),
+    )

@@ -1,0 +1,118 @@
+"""The whole product as processes, and a browser in front of it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from tests.support.browser import DESKTOP, chromium, visiting
+from tests.support.devices import publish
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from playwright.async_api import Browser, Page
+
+    from runtime.settings import Settings
+    from tests.support.browser import Scheme, Visit
+    from tests.support.commands import RunningCommand
+
+
+class Open(Protocol):
+    """Opens the live page."""
+
+    async def __call__(
+        self, hash_: str = "", *, size: tuple[int, int] = DESKTOP, scheme: Scheme = "light"
+    ) -> Page:
+        """In a window of a size, at a place in it."""
+
+
+class Devices:
+    """Devices that publish."""
+
+    def __init__(self, port: int, topic_prefix: str) -> None:
+        self._port = port
+        self._prefix = topic_prefix
+        self._sent = 0
+
+    async def send(self, device: str, *, ago: timedelta = timedelta(), **fields: str | float) -> None:
+        """Publish one reading, measured some time ago."""
+        self._sent += 1
+        message = {"id": f"m{self._sent}", "ts": (datetime.now(UTC) - ago).isoformat(), **fields}
+        await self.send_raw(device, json.dumps(message).encode())
+
+    async def send_raw(self, device: str, *payloads: bytes) -> None:
+        """Publish anything."""
+        topic = f"{self._prefix}/{device}/telemetry"
+        await publish(self._port, [(topic, payload) for payload in payloads])
+
+
+@pytest.fixture
+def devices(broker_port: int, topic_prefix: str) -> Devices:
+    """Devices of this test."""
+    return Devices(broker_port, topic_prefix)
+
+
+@pytest.fixture
+def base(settings: Settings) -> str:
+    """Where the page is."""
+    return f"http://{settings.projector.http}"
+
+
+@pytest.fixture
+async def gateway(
+    run_command: Callable[..., Awaitable[RunningCommand]], settings: Settings
+) -> RunningCommand:
+    """A gateway that takes messages."""
+    command = await run_command("gateway", "run")
+    await command.event("connected", client_id=settings.broker.client_id)
+    return command
+
+
+@pytest.fixture
+async def projector(run_command: Callable[..., Awaitable[RunningCommand]]) -> RunningCommand:
+    """A projector that serves the page."""
+    command = await run_command("projector", "run")
+    await command.event("connected")
+    return command
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """A browser."""
+    async with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+async def visits(browser: Browser) -> AsyncIterator[Callable[..., Awaitable[Visit]]]:
+    """Opens empty pages that are watched."""
+    async with AsyncExitStack() as stack:
+
+        async def visit(size: tuple[int, int] = DESKTOP, scheme: Scheme = "light") -> Visit:
+            return await stack.enter_async_context(visiting(browser, size, scheme))
+
+        yield visit
+
+
+@pytest.fixture
+async def open_page(visits: Callable[..., Awaitable[Visit]], base: str) -> AsyncIterator[Open]:
+    """Opens the live page; in the end nothing may have complained, and nobody else have been asked."""
+    seen: list[Visit] = []
+
+    async def visit_page(
+        hash_: str = "", *, size: tuple[int, int] = DESKTOP, scheme: Scheme = "light"
+    ) -> Page:
+        visit = await visits(size, scheme)
+        seen.append(visit)
+        await visit.page.goto(f"{base}/{hash_}")
+        return visit.page
+
+    yield visit_page
+    for visit in seen:
+        assert visit.complaints == []
+        assert visit.strangers(base) == []

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.async_api import expect
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tests.browser.conftest import Devices, Open
+    from tests.support.browser import Visit
+
+pytestmark = pytest.mark.usefixtures("gateway", "projector")
+
+HISTORY_MS = 30_000  # minutes are written every ten seconds or so
+
+
+async def test_a_device_with_its_history(devices: Devices, open_page: Open) -> None:
+    """A device has an address of its own: statistics, history, and what was rejected of it."""
+    for minutes in (9, 8, 7):
+        await devices.send("a1", ago=timedelta(minutes=minutes), region="north", level=minutes, status="ok")
+    await devices.send_raw("a1", b"{")
+    page = await open_page("#/device/a1")
+    await expect(page.get_by_role("heading", name="a1")).to_be_visible()
+    await expect(page.locator("#device tbody tr", has_text="level")).to_have_text("level77893")
+    await expect(page.locator("#device tbody tr", has_text="status")).to_contain_text("ok")
+    await expect(page.locator("#device-letters")).to_contain_text("malformed_json")
+    await expect(page.locator("#chart-readout")).to_contain_text("7 to 9, 3 values", timeout=HISTORY_MS)
+    await expect(page.locator("svg.chart path.line")).to_have_count(1)
+    await devices.send("a1", level=1)
+    await expect(page.locator("#device tbody tr", has_text="level")).to_contain_text("1")
+    await page.get_by_role("button", name="24 h").click()
+    await expect(page.locator("#chart-readout")).to_contain_text("level, last 24 h")
+
+
+async def test_a_device_that_nobody_has_heard(visits: Callable[..., Awaitable[Visit]], base: str) -> None:
+    """An address with an unknown device says so."""
+    page = (await visits()).page
+    await page.goto(f"{base}/#/device/no%2Fbody%20%3Cb%3E")
+    await expect(page.get_by_role("heading", name="no/body <b>")).to_be_visible()
+    await expect(page.locator("#device")).to_contain_text("No device of this name has been heard")
+    await page.get_by_role("link", name=re.compile("All devices")).click()
+    await expect(page.locator("#overview")).to_be_visible()
+
+
+async def test_what_devices_send_is_text(devices: Devices, open_page: Open) -> None:
+    """Markup in names and values is shown as it is, and does nothing."""
+    await devices.send("a1", region="<img src=x onerror=alert(1)>", status="<script>alert(1)</script>")
+    page = await open_page()
+    await expect(page.locator("#region-rows")).to_contain_text("<img src=x")
+    await expect(page.locator(".row")).to_contain_text("<script>alert(1)</script>")
