@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bench import backlog, ceiling, dirty, floors, growth, ingest, latency, read_side, rebuild, reference
+from bench import (
+    backlog,
+    ceiling,
+    dirty,
+    floors,
+    growth,
+    ingest,
+    latency,
+    page,
+    read_side,
+    rebuild,
+    reference,
+)
 
 if TYPE_CHECKING:
     from bench.scenario import Scenario
@@ -17,6 +29,7 @@ GROUPS: Final[tuple[tuple[Scenario[Any], ...], ...]] = (
     (growth.SCENARIO,),
     (read_side.SCENARIO,),
     (rebuild.SCENARIO,),
+    (page.SCENARIO,),
 )
 
 SCENARIOS: Final[dict[str, Scenario[Any]]] = {

@@ -1,0 +1,171 @@
+"""The live page in front of a large fleet: how soon it shows something, and what watching it costs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import psutil
+from playwright.async_api import expect
+
+from bench import meter
+from bench.generator import Generator
+from bench.load import Load
+from bench.packets import Shape
+from bench.plant import Plant
+from bench.scenario import Scenario, run_alone
+from bench.tables import Line
+from tests.support.browser import chromium, visiting
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from playwright.async_api import Browser, CDPSession
+
+_TARGET_MS: Final = 5000
+_READY_MS: Final = 30_000
+_POLL_S: Final = 0.05
+_PERCENT: Final = 100
+_PAINT: Final = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+_SHOWN: Final = """new Promise((shown) => {
+  const look = () =>
+    document.querySelector(".row a[href]") ? shown(performance.now()) : requestAnimationFrame(look);
+  look();
+})"""
+
+
+class Options(msgspec.Struct, frozen=True):
+    """How large the fleet is, how much it sends, and for how long somebody looks."""
+
+    devices: int = 10_000
+    rate: float = 1000.0
+    seconds: float = 20.0
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """One round.
+
+    Attributes:
+        first_paint_ms: first contentful paint (W3C Paint Timing) after the navigation began.
+        first_rows_ms: until devices were in the page.
+        rows: elements of devices in the page.
+        main_thread_percent: of the page's main thread that was busy, one viewer.
+        browser_percent: of one core, all of the browser's processes; painting is in software here.
+        projector_percent: of one core, while somebody looks.
+        projector_alone_percent: of one core, the same load, while nobody looks.
+        stream_kb_per_s: of events that the page was sent.
+    """
+
+    first_paint_ms: float
+    first_rows_ms: float
+    rows: int
+    main_thread_percent: float
+    browser_percent: float
+    projector_percent: float
+    projector_alone_percent: float
+    stream_kb_per_s: float
+
+
+async def measure(number: int, options: Options) -> Figures:
+    """Fill the views with a fleet, let it send on, and look at it for a while."""
+    shape = Shape(run=f"f{number}", devices=options.devices)
+    async with Plant.open() as plant:
+        async with Generator(plant.mqtt_port, Load(messages=options.devices, shape=shape)) as load:
+            load.go()
+            await load.result()
+        while (await plant.counters()).applied < options.devices:  # noqa: ASYNC110  # another process counts
+            await asyncio.sleep(_POLL_S)
+        steady = Load(rate=options.rate, shape=Shape(run=f"s{number}", devices=options.devices))
+        async with Generator(plant.mqtt_port, steady) as load, chromium() as browser:
+            load.go()
+            before = plant.cpu_s()["projector"]
+            await asyncio.sleep(options.seconds)
+            alone = plant.cpu_s()["projector"] - before
+            figures = await _look(plant, browser, options.seconds)
+            load.stop()
+    return msgspec.structs.replace(figures, projector_alone_percent=_PERCENT * alone / options.seconds)
+
+
+async def _look(plant: Plant, browser: Browser, seconds: float) -> Figures:
+    async with visiting(browser) as visit:
+        page = visit.page
+        session = await page.context.new_cdp_session(page)
+        received = _count_bytes(session)
+        for domain in ("Performance", "Network"):
+            await session.send(f"{domain}.enable")
+        await page.goto(plant.url("projector"), wait_until="commit")
+        shown = float(await page.evaluate(_SHOWN))
+        paint = float(await page.evaluate(_PAINT))
+        await expect(page.locator("#sum-rate strong")).not_to_have_text("\N{EN DASH}", timeout=_READY_MS)
+        before = (plant.cpu_s()["projector"], _browser_s(), await _busy_s(session), received[0])
+        await asyncio.sleep(seconds)
+        after = (plant.cpu_s()["projector"], _browser_s(), await _busy_s(session), received[0])
+        projector, tree, busy, taken = (now - then for now, then in zip(after, before, strict=True))
+        return Figures(
+            first_paint_ms=paint,
+            first_rows_ms=shown,
+            rows=await page.locator(".row").count(),
+            main_thread_percent=_PERCENT * busy / seconds,
+            browser_percent=_PERCENT * tree / seconds,
+            projector_percent=_PERCENT * projector / seconds,
+            projector_alone_percent=0.0,
+            stream_kb_per_s=taken / seconds / 1000,
+        )
+
+
+def _count_bytes(session: CDPSession) -> list[int]:
+    """What the page is sent from now on, in one number."""
+    received = [0]
+
+    def add(event: dict[str, Any]) -> None:
+        received[0] += int(event["dataLength"])
+
+    session.on("Network.dataReceived", add)
+    return received
+
+
+async def _busy_s(session: CDPSession) -> float:
+    metrics = (await session.send("Performance.getMetrics"))["metrics"]
+    return float(next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration"))
+
+
+def _browser_s() -> float:
+    """CPU seconds of the browser that this process has started."""
+    family = psutil.Process().children(recursive=True)
+    return meter.cpu_s(process.pid for process in family if "chrom" in process.name())
+
+
+def lines(median: Figures) -> Sequence[Line]:
+    """The table."""
+    looking = median.projector_percent - median.projector_alone_percent
+    return [
+        Line("first contentful paint", f"{median.first_paint_ms:.0f} ms"),
+        Line(
+            "devices in the page after",
+            f"{median.first_rows_ms:.0f} ms",
+            f"≤ {_TARGET_MS:,} ms",
+            median.first_rows_ms <= _TARGET_MS,
+        ),
+        Line("their elements", f"{median.rows}"),
+        Line("the page's main thread is busy", f"{median.main_thread_percent:.1f} %"),
+        Line("all of the browser, painting in software", f"{median.browser_percent:.1f} % of a core"),
+        Line("projector, nobody looks", f"{median.projector_alone_percent:.1f} % of a core"),
+        Line("projector, for looking", f"{looking:+.1f} % of a core"),
+        Line("sent to the page", f"{median.stream_kb_per_s:.1f} kB/s"),
+    ]
+
+
+SCENARIO: Scenario[Any] = Scenario(
+    name="page",
+    title="The live page",
+    text="10,000 devices send 1,000 messages a second; a browser on the same machine looks at the page.",
+    options=Options(),
+    quick=Options(devices=500, rate=200.0, seconds=2.0),
+    figures=Figures,
+    measure=measure,
+    lines=lines,
+)
+
+if __name__ == "__main__":
+    run_alone(SCENARIO)
