@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 UV := .make/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers tools demo test plans faults soak bench check fmt schema dashboards lock clean
+.PHONY: help setup servers tools demo test plans faults soak pictures bench check fmt schema dashboards lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ faults: setup servers ## every fault scenario; SEED=n plays one again
 
 soak: setup servers ## random faults for MINUTES=20, then the accounting
 	$(if $(SEED),SEED=$(SEED)) $(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
+
+pictures: setup servers tools ## pictures of the live page, for the README
+	$(BIN)/python -m tests.browser.scene docs/img
 
 bench: setup servers ## every benchmark, and the report; ONLY="ingest dirty", ROUNDS=3, QUICK=1
 	$(BIN)/python -m bench $(ONLY) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick)
