@@ -145,10 +145,14 @@ class Plant:
     async def start(self, name: Process) -> None:
         """Start a process and wait until it says that it is ready."""
         settings = self._settings | {f"EDGE_{name}_HTTP".upper(): self._http[name]}
-        self._running[name] = self.children.start(name, name, "run", **settings)
+        self._running[name] = self.children.start(name, self.module(name), "run", **settings)
         while not await asyncio.to_thread(is_ready, self.url(name)):
             self.check()
             await asyncio.sleep(_POLL_S)
+
+    def module(self, name: Process) -> str:
+        """What is run for a process."""
+        return name
 
     async def stop(self, name: Process) -> None:
         """Ask a process to stop, and wait until it has."""

@@ -94,7 +94,17 @@ async def _fill(dsn: str, events: int, devices: int) -> None:
 
 async def _run(environment: dict[str, str]) -> Rebuilt:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "projector", "rebuild", "--json", "--log-level", "warning"),
+        *(
+            sys.executable,
+            "-m",
+            "projector",
+            "rebuild",
+            "--only",
+            "views",
+            "--json",
+            "--log-level",
+            "warning",
+        ),
         env=environment,
         stdout=asyncio.subprocess.PIPE,
     )

@@ -10,6 +10,7 @@ from bench import (
     dirty,
     floors,
     growth,
+    history,
     ingest,
     latency,
     page,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 GROUPS: Final[tuple[tuple[Scenario[Any], ...], ...]] = (
     (ceiling.SCENARIO, floors.SCENARIO, reference.SCENARIO, ingest.SCENARIO),
     (dirty.SCENARIO,),
+    (history.SCENARIO,),
     (latency.SCENARIO,),
     (backlog.SCENARIO,),
     (growth.SCENARIO,),

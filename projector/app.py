@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     import asyncpg
     from redis.asyncio import Redis
 
+    from projector.history.audit import Audit
     from projector.rebuild import Rebuilt
     from projector.replica import Progress
     from projector.verify import Verification
@@ -109,6 +110,28 @@ async def verify(settings: Settings, *, limit: int, folding: Progress, comparing
         return await verifier.verify(folding, comparing)
 
 
+async def verify_history(settings: Settings, *, limit: int, progress: Progress) -> Audit:
+    """Compare history with the measurements, keeping the first `limit` differences.
+
+    Raises:
+        Stop: it cannot be compared; it says why.
+        Retry: PostgreSQL is away.
+    """
+    async with await _pool(settings) as pool:
+        return await Auditor(pool).verify(progress, limit=limit)
+
+
+async def rebuild_history(settings: Settings, *, progress: Progress) -> Audit:
+    """Put right what differs between history and the measurements, and say how much it was.
+
+    Raises:
+        Stop: an outbox row cannot be read; it says which.
+        Retry: PostgreSQL is away; nothing has changed.
+    """
+    async with await _pool(settings) as pool:
+        return await Auditor(pool).rebuild(progress)
+
+
 async def rebuild(settings: Settings, *, progress: Progress) -> Rebuilt:
     """Make the views anew from PostgreSQL.
 
@@ -122,11 +145,12 @@ async def rebuild(settings: Settings, *, progress: Progress) -> Rebuilt:
 
 @asynccontextmanager
 async def _servers(settings: Settings) -> AsyncIterator[tuple[Redis, asyncpg.Pool[asyncpg.Record]]]:
-    async with (
-        open_redis(settings.redis.url) as redis,
-        await open_pool(settings.postgres.dsn, name=settings.projector.client_id, max_size=3) as pool,
-    ):
+    async with open_redis(settings.redis.url) as redis, await _pool(settings) as pool:
         yield redis, pool
+
+
+async def _pool(settings: Settings) -> asyncpg.Pool[asyncpg.Record]:
+    return await open_pool(settings.postgres.dsn, name=settings.projector.client_id, max_size=3)
 
 
 async def _project(

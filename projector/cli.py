@@ -40,38 +40,56 @@ def run(settings: Settings) -> int:
     return run_until_stopped(work, shutdown_timeout_s=duration_s(settings.projector.shutdown_timeout))
 
 
+_only = click.option(
+    "--only",
+    type=click.Choice(["views", "history"]),
+    help="Leave the other projection alone; both without it.",
+)
+
+
 @main.command()
 @click.option(
-    "--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Differences to show."
+    "--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Differences to show, of each."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one line of JSON.")
+@_only
 @with_settings
-def verify(settings: Settings, *, limit: int, as_json: bool) -> int:
-    """Compare the views with a fold of PostgreSQL, while everything runs; exit with 1 when they differ.
+def verify(settings: Settings, *, limit: int, as_json: bool, only: str | None) -> int:
+    """Compare views and history with the measurements, while everything runs; exit with 1 when they differ.
 
     Sums may differ by 1e-9; everything else is compared exactly.
     """
     from projector import app, report
 
     async def work(bars: Bars) -> tuple[str, int]:
-        result = await app.verify(
-            settings, limit=limit, folding=bars("folding events"), comparing=bars("comparing views")
-        )
-        return report.verified(result, as_json=as_json), 0 if result.equal else 1
+        views = history = None
+        if only != "history":
+            views = await app.verify(
+                settings, limit=limit, folding=bars("folding events"), comparing=bars("comparing views")
+            )
+        if only != "views":
+            history = await app.verify_history(settings, limit=limit, progress=bars("comparing days"))
+        equal = all(found.equal for found in (views, history) if found)
+        return report.verified(views, history, as_json=as_json), 0 if equal else 1
 
     return _run_once(settings, work)
 
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one line of JSON.")
+@_only
 @with_settings
-def rebuild(settings: Settings, *, as_json: bool) -> int:
-    """Make the views anew from PostgreSQL, while everything runs: readers see the old ones until then."""
+def rebuild(settings: Settings, *, as_json: bool, only: str | None) -> int:
+    """Make views and history anew from PostgreSQL, while everything runs: readers see the old until then."""
     from projector import app, report
 
     async def work(bars: Bars) -> tuple[str, int]:
-        result = await app.rebuild(settings, progress=bars("folding events"))
-        return report.rebuilt(result, as_json=as_json), 0
+        views = history = None
+        if only != "history":
+            views = await app.rebuild(settings, progress=bars("folding events"))
+        if only != "views":
+            history = await app.rebuild_history(settings, progress=bars("mending days"))
+        return report.rebuilt(views, history, as_json=as_json), 0
 
     return _run_once(settings, work)
 

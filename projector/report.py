@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from projector.compare import Difference
+    from projector.history.audit import Audit
     from projector.rebuild import Rebuilt
     from projector.verify import Verification
 
@@ -55,31 +56,47 @@ def progress_bars() -> Iterator[Bars]:
             structlog.configure(logger_factory=direct)
 
 
-def verified(result: Verification, *, as_json: bool) -> str:
-    """The result of a verification as text or as one line of JSON."""
+def verified(views: Verification | None, history: Audit | None, *, as_json: bool) -> str:
+    """The result of a verification as text or as one line of JSON; None for what was not asked for."""
     if as_json:
-        return _json(result)
+        return _json(views, history)
+    lines = []
+    if views is not None:
+        compared = f"{views.devices:,} devices and {views.regions:,} regions, {views.events:,} events"
+        lines += _found(views, compared)
+    if history is not None:
+        lines += _found(history, f"history: {history.rows:,} minutes and hours of {history.days:,} days")
+    return "\n".join(lines)
+
+
+def rebuilt(views: Rebuilt | None, history: Audit | None, *, as_json: bool) -> str:
+    """The result of a rebuild as text or as one line of JSON; None for what was not asked for."""
+    if as_json:
+        return _json(views, history)
+    lines = []
+    if views is not None:
+        lines.append(
+            f"rebuilt: {views.views:,} views from {views.events:,} events in {views.seconds:g} s, "
+            f"put in place in {views.swap_ms:g} ms, {_rows(views.cursors)}"
+        )
+    if history is not None:
+        lines.append(
+            f"history: {history.differing:,} differing, {history.missing:,} missing, {history.extra:,} extra, "
+            f"put right among {history.rows:,} minutes and hours in {history.seconds:g} s, "
+            f"{_rows(history.cursors)}"
+        )
+    return "\n".join(lines)
+
+
+def _found(result: Verification | Audit, compared: str) -> list[str]:
     lines = [_line(difference) for difference in result.differences]
     found = result.differing + result.missing + result.extra
     if found > len(lines):
         lines.append(f"… and {found - len(lines):,} more")
-    compared = f"{result.devices:,} devices and {result.regions:,} regions, {result.events:,} events"
     if result.equal:
-        lines.append(f"equal: {compared}, {_rows(result.cursors)}")
-    else:
-        counts = f"{result.differing:,} differing, {result.missing:,} missing, {result.extra:,} extra"
-        lines.append(f"{counts}, in {compared}")
-    return "\n".join(lines)
-
-
-def rebuilt(result: Rebuilt, *, as_json: bool) -> str:
-    """The result of a rebuild as text or as one line of JSON."""
-    if as_json:
-        return _json(result)
-    return (
-        f"rebuilt: {result.views:,} views from {result.events:,} events in {result.seconds:g} s, "
-        f"put in place in {result.swap_ms:g} ms, {_rows(result.cursors)}"
-    )
+        return [*lines, f"equal: {compared}, {_rows(result.cursors)}"]
+    counts = f"{result.differing:,} differing, {result.missing:,} missing, {result.extra:,} extra"
+    return [*lines, f"{counts}, in {compared}"]
 
 
 def _line(difference: Difference) -> str:
@@ -93,5 +110,7 @@ def _rows(cursors: dict[int, int]) -> str:
     return ", ".join(f"stream {stream} at row {n:,}" for stream, n in cursors.items()) or "no streams"
 
 
-def _json(result: msgspec.Struct) -> str:
-    return msgspec.json.encode(result).decode()
+def _json(views: msgspec.Struct | None, history: Audit | None) -> str:
+    """What was found of the views, and under `history` what was found of it."""
+    members = msgspec.structs.asdict(views) if views is not None else {}
+    return msgspec.json.encode(members | ({"history": history} if history is not None else {})).decode()

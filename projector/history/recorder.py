@@ -175,6 +175,7 @@ class _Stream:
         self.cursor = self.end = self.due = 0
         self._head = 0
         self._halted = False
+        self._at_once = True
         self._since: float | None = None
         self._behind_since: float | None = None
 
@@ -184,6 +185,7 @@ class _Stream:
             self.epoch, self.cursor = stand.epoch, cursor
             self._forget(cursor)
             self._head = stand.head
+            self._at_once = True
         self.due, self._head = min(self._head, stand.head), stand.head
         self._note_lag()
 
@@ -198,15 +200,18 @@ class _Stream:
             self._since = self._since or asyncio.get_running_loop().time()
 
     def is_due(self) -> bool:
-        """Whether it is time to write."""
+        """Whether it is time to write; at once what had been missing when the stream was first looked at."""
         return self._since is not None and (
-            self.minutes.cells >= FLUSH_CELLS or asyncio.get_running_loop().time() >= self._since + FLUSH_S
+            self._at_once
+            or self.minutes.cells >= FLUSH_CELLS
+            or asyncio.get_running_loop().time() >= self._since + FLUSH_S
         )
 
     def hand_over(self) -> tuple[Span, Minutes]:
         """What is in memory; what comes from now on is for the next time."""
         span, minutes = Span(self.number, self.epoch, self.cursor, self.end), self.minutes
         self._forget(self.end)
+        self._at_once = False
         return span, minutes
 
     def written(self, last: int) -> None:

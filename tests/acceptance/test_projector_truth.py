@@ -41,8 +41,20 @@ async def ask(run_command: RunCommand, command: str, exit_code: int = 0) -> dict
     return answer
 
 
+async def plant_drift(database: str) -> None:
+    """Put a minute into history that nothing was measured in."""
+    connection = await asyncpg.connect(database)
+    try:
+        await connection.execute(
+            """INSERT INTO measurements_1m
+            VALUES ('ghost', 't', date_trunc('minute', now()), NULL, NULL, 1, 1, 1, 1)"""
+        )
+    finally:
+        await connection.close()
+
+
 async def test_damage_is_found_and_mended_under_load(
-    run_command: RunCommand, redis: Redis, broker_port: int, topic_prefix: str
+    run_command: RunCommand, redis: Redis, *, database: str, broker_port: int, topic_prefix: str
 ) -> None:
     """While messages pour in: equal; damaged by hand, exactly that is reported; rebuilt, equal again."""
     gateway = await run_command("gateway", "run")
@@ -62,11 +74,13 @@ async def test_damage_is_found_and_mended_under_load(
 
     equal = await ask(run_command, "verify")
     assert (equal["equal"], equal["differences"]) == (True, [])
+    assert (equal["history"]["equal"], equal["history"]["differences"]) == (True, [])
     assert equal["events"] > 15
 
     await redis.hset("device:stats:quiet-a", "sum_t", "11")
     await redis.delete("device:stats:quiet-b")
     await redis.hset("device:stats:alien", "sample_count", "1")
+    await plant_drift(database)
     damaged = await ask(run_command, "verify", exit_code=1)
     found = {(d["kind"], d["key"], d["field"], d["found"]) for d in damaged["differences"]}
     assert found == {
@@ -74,6 +88,10 @@ async def test_damage_is_found_and_mended_under_load(
         ("missing", "device:stats:quiet-b", None, None),
         ("extra", "device:stats:alien", None, "a hash of 1 fields"),
     }
+
+    assert [(d["key"].split()[:2], d["field"]) for d in damaged["history"]["differences"]] == [
+        (["measurements_1m", "ghost"], None)
+    ]
 
     killed = await run_command("projector", "rebuild", FAULT_POINTS="rebuild:1")
     assert await killed.exit_code() == -signal.SIGKILL

@@ -23,6 +23,7 @@ import asyncpg
 from redis.asyncio import Redis
 
 from contract.events import decode_events, format_time
+from projector.history.audit import Auditor as HistoryAuditor
 from tests.faults import refold
 from tests.faults.watch import until
 
@@ -117,6 +118,7 @@ class Auditor:
         await self._check_outbox(rows)
         await until(self._cursor_trails, within_s=cursor_within_s)
         await self._check_views(rows)
+        await self._check_history()
         return Books(len(log), len(acked), len(rows), len(letters), missing)
 
     async def _missing(self, acked: list[Sent]) -> list[Sent]:
@@ -178,6 +180,11 @@ class Auditor:
         differences = refold.differences(expected.views, found)
         assert not differences, f"I4: {len(differences)} differences: {differences[:5]}"
         assert dict(cast("list[tuple[str, float]]", scores)) == expected.last_seen, "I4: devices:last_seen"
+
+    async def _check_history(self) -> None:
+        async with asyncpg.create_pool(self._dsn, min_size=0, max_size=1) as pool:
+            found = await HistoryAuditor(pool).verify(lambda _done, _of: None, limit=5)
+        assert found.equal, f"I7: history differs from the measurements: {found.differences}"
 
     async def _measurements(self) -> list[Row]:
         return [

@@ -40,7 +40,7 @@ END_OURS = (
 )
 POINTS: dict[Role, tuple[str, ...]] = {
     "gateway": ("before_commit", "after_commit", "after_ack", "after_publish"),
-    "projector": ("before_apply", "after_apply", "rebuild"),
+    "projector": ("before_apply", "after_apply", "before_history", "after_history", "rebuild"),
 }
 
 

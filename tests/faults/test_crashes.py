@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from tests.faults.site import Site
 
 GATEWAY_POINTS = ["before_commit", "after_commit", "after_ack", "after_publish"]
-PROJECTOR_POINTS = ["before_apply", "after_apply", "before_history", "after_history"]
+PROJECTOR_POINTS = ["before_apply", "after_apply"]
+HISTORY_POINTS = ["before_history", "after_history"]
 
 
 def test_every_point_is_visited() -> None:
     """No fault point is left out of the scenarios."""
-    assert {*GATEWAY_POINTS, *PROJECTOR_POINTS, "rebuild", "swap"} == POINTS
+    assert {*GATEWAY_POINTS, *PROJECTOR_POINTS, *HISTORY_POINTS, "rebuild", "swap"} == POINTS
 
 
 async def test_kill_everywhere(site: Site) -> None:
@@ -32,6 +33,8 @@ async def test_kill_everywhere(site: Site) -> None:
         await site.start("gateway")
         for point in PROJECTOR_POINTS:
             await site.crash("projector", f"{point}:2")
+        for point in HISTORY_POINTS:
+            await site.crash("projector", f"{point}:1")
         await site.start("projector")
     books = await site.audit()
     assert books.stored > 500
@@ -57,6 +60,18 @@ async def test_projector_killed_in_a_loop(site: Site, point: str) -> None:
     await site.start("gateway")
     async with site.fleet().load(500):
         for passing in (1, 2, 3, 5, 8, 1, 1, 1):
+            await site.crash("projector", f"{point}:{passing}")
+        await site.start("projector")
+    await site.audit()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("point", HISTORY_POINTS)
+async def test_killed_while_history_is_written(site: Site, point: str) -> None:
+    """Killed at each start as soon as it writes, then later: each event is in history once."""
+    await site.start("gateway")
+    async with site.fleet().load(500):
+        for passing in (1, 1, 2, 1):
             await site.crash("projector", f"{point}:{passing}")
         await site.start("projector")
     await site.audit()
