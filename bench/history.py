@@ -104,7 +104,7 @@ def cpu(median: Figures) -> CpuByCase:
 SCENARIO: Scenario[Any] = Scenario(
     name="history",
     title="History",
-    text="The flood of `ingest`, in turn through a projector without history and sparklines and the real one.",
+    text="The flood of `ingest`, in turn through a projector without history and through the real one.",
     options=Options(),
     quick=Options(seconds=1.0, devices=100),
     figures=Figures,

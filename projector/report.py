@@ -81,8 +81,8 @@ def rebuilt(views: Rebuilt | None, history: Audit | None, *, as_json: bool) -> s
         )
     if history is not None:
         lines.append(
-            f"history: {history.differing:,} differing, {history.missing:,} missing, {history.extra:,} extra, "
-            f"put right among {history.rows:,} minutes and hours in {history.seconds:g} s, "
+            f"history: {history.differing:,} differing, {history.missing:,} missing, {history.extra:,} extra "
+            f"put right, of {history.rows:,} minutes and hours in {history.seconds:g} s, "
             f"{_rows(history.cursors)}"
         )
     return "\n".join(lines)
