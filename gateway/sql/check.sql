@@ -44,7 +44,12 @@ FROM (
         ('dead_letter_changes', 'SELECT INSERT DELETE'),
         ('retired_statistics', 'SELECT INSERT UPDATE'),
         ('subscriptions', 'SELECT INSERT UPDATE DELETE'),
-        ('projections', 'SELECT')
+        ('projections', 'SELECT'),
+        ('rollups', 'SELECT UPDATE'),
+        ('measurements_1m_default', 'SELECT DELETE'),
+        ('measurements_1h_default', 'SELECT DELETE'),
+        ('regions_1m_default', 'SELECT DELETE'),
+        ('regions_1h_default', 'SELECT DELETE')
 ) AS needed (name, rights);
 
 -- name: check_keys

@@ -1,0 +1,62 @@
+"""Events folded to minutes, in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from contract.events import Event
+from projector.history import minutes as minutes_module
+from projector.history.minutes import Minutes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from contract.events import Scalar
+    from projector.history.minutes import Columns
+
+
+def event(second: float, *, device: str = "a", region: str | None = "north", **metrics: Scalar) -> Event:
+    ts = f"2026-11-23T09:0{int(second // 60)}:{second % 60:09.6f}Z"
+    return Event(device, region, ts, ts, "k", metrics)
+
+
+def rows(pieces: Iterator[Columns]) -> set[tuple[object, ...]]:
+    return {row for piece in pieces for row in zip(*piece, strict=True)}
+
+
+@pytest.mark.parametrize("pieces", [1, 100])
+def test_one_row_a_metric_and_minute(pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever comes in whatever portions is one row per device, metric and minute, and one per region."""
+    monkeypatch.setattr(minutes_module, "PIECE_CELLS", pieces)
+    minutes = Minutes()
+    minutes.add([event(1, t=2), event(3, t=-1.5, region="south"), event(2, t=True, s="text")])
+    minutes.add([event(59, t=4, region=None), event(61, t=-0.0), event(3, t=1)])
+    assert rows(minutes.devices()) == {
+        ("a", "t", "2026-11-23T09:00Z", "2026-11-23T09:00:03.000000Zsouth", 5, 6.5, -1.5, 4.0),
+        ("a", "t", "2026-11-23T09:01Z", "2026-11-23T09:01:01.000000Znorth", 1, 0.0, 0.0, 0.0),
+    }
+    assert {row[:3] + row[4:] for row in rows(minutes.regions())} == {
+        ("north", "t", "2026-11-23T09:00Z", 3, 4.0, 1.0, 2.0),
+        ("south", "t", "2026-11-23T09:00Z", 1, -1.5, -1.5, -1.5),
+        ("", "t", "2026-11-23T09:00Z", 1, 4.0, 4.0, 4.0),
+        ("north", "t", "2026-11-23T09:01Z", 1, 0.0, 0.0, 0.0),
+    }
+    assert minutes.cells == 6
+
+
+def test_sums_stay_finite() -> None:
+    """Readings that add up to more than a double holds saturate, within a portion and across portions."""
+    minutes = Minutes()
+    for _ in range(2):
+        minutes.add([event(1, t=1.7e308), event(2, t=1.7e308)])
+    ((_, _, _, _, count, total, _, high),) = rows(minutes.devices())
+    assert (count, total, high) == (4, 1.79769313486231e308, 1.7e308)
+
+
+def test_strings_alone_leave_nothing() -> None:
+    """A metric that is only text is not in history."""
+    minutes = Minutes()
+    minutes.add([event(1, s="on"), event(1)])
+    assert (minutes.cells, rows(minutes.devices()), rows(minutes.regions())) == (0, set(), set())
