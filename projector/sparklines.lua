@@ -23,14 +23,17 @@ end
 local a = 1
 for k = 2, #KEYS do
     local key, size = KEYS[k], tonumber(ARGV[a])
-    local known = redis.call('HLEN', key)
     local lines = {}
+    local known
     for i = a + 1, a + 3 * size, 3 do
         local metric, minute, mean = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
         local line = lines[metric] or redis.call('HGET', key, metric)
-        if not line and known < METRICS then
-            known = known + 1
-            line = struct.pack('<I4', minute) .. EMPTY
+        if not line then
+            known = known or redis.call('HLEN', key)
+            if known < METRICS then
+                known = known + 1
+                line = struct.pack('<I4', minute) .. EMPTY
+            end
         end
         if line then
             lines[metric] = put(line, minute, mean)

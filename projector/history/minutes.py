@@ -7,7 +7,6 @@ order, late ones too; each lands in the minute of its own time.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -30,7 +29,7 @@ class Columns(NamedTuple):
         ids: device ids, or regions, `""` for none.
         minutes: such as `2026-11-23T09:00Z`.
         named: the newest time at which a message of the minute named a region, followed by that region; `""`
-            when none did. Of regions it means nothing.
+            when none did, and for regions.
     """
 
     ids: list[str]
@@ -44,89 +43,103 @@ class Columns(NamedTuple):
 
 
 class _Cell:
-    """Statistics of one metric in one minute."""
+    """Statistics of one metric in one minute; `newest` is the time of the newest message behind them."""
+
+    __slots__ = ("count", "high", "low", "newest", "total")
+
+    def __init__(self, value: float, newest: str) -> None:
+        self.count = 1
+        self.total = value + 0.0
+        self.low = self.high = value
+        self.newest = newest
+
+
+class _Sum:
+    """What cells amount to."""
 
     __slots__ = ("count", "high", "low", "named", "total")
 
-    def __init__(self, count: int, total: float, low: float, high: float, named: str) -> None:
-        self.count = count
-        self.total = total
-        self.low = low
-        self.high = high
+    def __init__(self, cell: _Cell, named: str) -> None:
+        self.count = cell.count
+        self.total = finite(cell.total)
+        self.low = cell.low
+        self.high = cell.high
         self.named = named
 
-    def add(self, count: int, total: float, low: float, high: float, named: str) -> None:
-        self.count += count
-        self.total = finite(self.total + total)
-        self.low = min(self.low, low)
-        self.high = max(self.high, high)
+    def add(self, cell: _Cell, named: str) -> None:
+        self.count += cell.count
+        self.total = finite(self.total + finite(cell.total))
+        self.low = min(self.low, cell.low)
+        self.high = max(self.high, cell.high)
         self.named = max(self.named, named)
-
-
-_Cells = dict[tuple[str, str], dict[str, _Cell]]  # (id, minute) → metric → cell
 
 
 class Minutes:
     """What some events add to history.
 
     Attributes:
-        cells: how many statistics are held, of devices and of regions.
+        cells: how many statistics are held.
     """
 
     def __init__(self) -> None:
         self.cells = 0
-        self._devices: _Cells = {}
-        self._regions: _Cells = {}
+        self._groups: dict[
+            tuple[str, str | None, str], dict[str, _Cell]
+        ] = {}  # device, region, minute → metric
 
     def add(self, events: Iterable[Event]) -> None:
-        """Add events, in any order."""
-        groups: defaultdict[tuple[str, str | None, str], list[Event]] = defaultdict(list)
+        """Add events, in any order. Every event comes here, so this does the least that it can."""
+        groups = self._groups
         for event in events:
-            groups[event.device_id, event.region, event.ts[:_MINUTE]].append(event)
-        for (device_id, region, minute), members in groups.items():
-            in_device = self._devices.setdefault((device_id, minute), {})
-            in_region = self._regions.setdefault((region or "", minute), {})
-            values: dict[str, list[float]] = {}
-            newest: dict[str, str] = {}
-            for event in members:
-                for name, value in event.metrics.items():
-                    if isinstance(value, str):
-                        continue
-                    if name in values:
-                        values[name].append(value)
-                        newest[name] = max(newest[name], event.ts)
-                    else:
-                        values[name] = [value]
-                        newest[name] = event.ts
-            for name, numbers in values.items():
-                total = finite(sum(numbers, 0.0))
-                low, high = min(numbers) + 0.0, max(numbers) + 0.0
-                named = newest[name] + region if region else ""
-                adds = len(numbers), total, low, high, named
-                self._put(in_device, name, adds)
-                self._put(in_region, name, adds)
-
-    def _put(self, cells: dict[str, _Cell], name: str, adds: tuple[int, float, float, float, str]) -> None:
-        if cell := cells.get(name):
-            cell.add(*adds)
-        else:
-            cells[name] = _Cell(*adds)
-            self.cells += 1
+            ts = event.ts
+            key = event.device_id, event.region, ts[:_MINUTE]
+            cells = groups.get(key)
+            if cells is None:
+                cells = groups[key] = {}
+            for name, value in event.metrics.items():
+                if isinstance(value, str):
+                    continue
+                cell = cells.get(name)
+                if cell is None:
+                    cells[name] = _Cell(value, ts)
+                    self.cells += 1
+                    continue
+                cell.count += 1
+                cell.total += value
+                if value < cell.low:
+                    cell.low = value
+                elif value > cell.high:
+                    cell.high = value
+                if ts > cell.newest:  # noqa: PLR1730  # a call of max() is a fifth of this function
+                    cell.newest = ts
 
     def devices(self) -> Iterator[Columns]:
         """What is added to devices, in pieces."""
-        return _pieces(self._devices)
+        return _pieces(
+            ((device_id, name, minute), cell, cell.newest + region if region else "")
+            for (device_id, region, minute), cells in self._groups.items()
+            for name, cell in cells.items()
+        )
 
     def regions(self) -> Iterator[Columns]:
         """What is added to regions, in pieces."""
-        return _pieces(self._regions)
+        return _pieces(
+            ((region or "", name, minute), cell, "")
+            for (_, region, minute), cells in self._groups.items()
+            for name, cell in cells.items()
+        )
 
 
-def _pieces(cells: _Cells) -> Iterator[Columns]:
+def _pieces(cells: Iterable[tuple[tuple[str, str, str], _Cell, str]]) -> Iterator[Columns]:
+    sums: dict[tuple[str, str, str], _Sum] = {}
+    for key, cell, named in cells:
+        if known := sums.get(key):
+            known.add(cell, named)
+        else:
+            sums[key] = _Sum(cell, named)
     every = (
-        (id_, metric, f"{minute}Z", cell.named, cell.count, cell.total, cell.low, cell.high)
-        for (id_, minute), metrics in cells.items()
-        for metric, cell in metrics.items()
+        (id_, metric, f"{minute}Z", each.named, each.count, each.total, each.low + 0.0, each.high + 0.0)
+        for (id_, metric, minute), each in sums.items()
     )
     while piece := list(islice(every, PIECE_CELLS)):
         yield Columns(*map(list, zip(*piece, strict=True)))

@@ -65,7 +65,7 @@ async def test_series_at_any_step(http: httpx.AsyncClient) -> None:
         "2026-10-05T09:00:00.000000Z",
         "2026-10-05T09:08:00.000000Z",
     )
-    span = {"from": "2026-10-05T11:00+02:00", "to": "2026-10-05T09:20:00"}
+    span = {"from": "2026-10-05T11:00:00+02:00", "to": "2026-10-05T09:20:00"}
     fives = await series(http, **span, step="5m")
     assert [(p["count"], p["avg"], p["min"], p["max"]) for p in fives["points"]] == [
         (4, 3.5, -9, 9),
