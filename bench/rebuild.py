@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -87,8 +88,9 @@ async def _rebuild(events: int, devices: int) -> Rebuild:
 async def _fill(dsn: str, events: int, devices: int) -> None:
     connection = await asyncpg.connect(dsn)
     await connection.execute(queries.make_partitions)
-    await connection.execute(queries.fill_measurements, events, devices)
-    await connection.execute(queries.settle_measurements)
+    await connection.execute(queries.grow_measurements, 0, events, events, devices, datetime.now(UTC))
+    await connection.execute(queries.vacuum)
+    await connection.execute(queries.checkpoint)
     await connection.close()
 
 
