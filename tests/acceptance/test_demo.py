@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,6 +105,8 @@ def test_ends_by_itself_and_adds_up(demo: Callable[..., RunningDemo]) -> None:
     """After its seconds it exits 0, accounts for every message on the last line, and leaves no process."""
     running = demo("--seconds", "5")
     family = running.family()
+    with urllib.request.urlopen(running.page, timeout=10) as answer:  # noqa: S310  # our own http URL
+        assert b"<title>MQTT edge gateway</title>" in answer.read()
     assert {process.name() for process in family} >= {"mosquitto", "postgres", "redis-server"}
     assert {process.cmdline()[2] for process in family if "run" in process.cmdline()} == {
         "gateway",

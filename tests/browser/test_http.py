@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import httpx
+import pytest
+
+from projector.live.feed import VIEWERS
+
+pytestmark = pytest.mark.usefixtures("projector")
+
+
+async def test_files_are_asked_for_again_only_when_they_changed(base: str) -> None:
+    """Each file has an ETag, and who has it gets a 304; what is none of ours is a problem document."""
+    async with httpx.AsyncClient(base_url=base) as http:
+        for path in ("/", "/live/live.css", "/live/main.js"):
+            first = await http.get(path)
+            assert first.status_code == 200
+            again = await http.get(path, headers={"If-None-Match": f'"other", W/{first.headers["etag"]}'})
+            assert (again.status_code, again.content) == (304, b"")
+        for path in ("/live/nothing.js", "/live/..%2f..%2fapp.py"):
+            unknown = await http.get(path)
+            assert (unknown.status_code, unknown.headers["content-type"]) == (404, "application/problem+json")
+
+
+async def test_the_page_may_ask_nobody_else(base: str) -> None:
+    """The policy forbids anything that does not come from here, and any script that is not a file of ours."""
+    async with httpx.AsyncClient(base_url=base) as http:
+        policy = (await http.get("/")).headers["content-security-policy"]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules["script-src"] == rules["style-src"] == rules["connect-src"] == "'self'"
+
+
+async def test_one_viewer_too_many_is_told_so(base: str) -> None:
+    """As many as may look get events; the next gets 503 and when to try again, until one leaves."""
+    async with httpx.AsyncClient(base_url=base, limits=httpx.Limits(max_connections=None)) as http:
+        async with AsyncExitStack() as stack:
+            opened = [
+                await stack.enter_async_context(http.stream("GET", "/live/events")) for _ in range(VIEWERS)
+            ]
+            assert {answer.headers["content-type"] for answer in opened} == {
+                "text/event-stream; charset=utf-8"
+            }
+            refused = await http.get("/live/events")
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+            assert "look at the live page already" in refused.json()["detail"]
+        async with asyncio.timeout(10):
+            while (await _status(http)) != 200:  # those that left are noticed one by one
+                pass
+
+
+async def _status(http: httpx.AsyncClient) -> int:
+    async with http.stream("GET", "/live/events") as answer:
+        return answer.status_code
