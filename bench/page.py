@@ -40,7 +40,7 @@ class Options(msgspec.Struct, frozen=True):
 
     devices: int = 10_000
     rate: float = 1000.0
-    seconds: float = 20.0
+    seconds: float = 10.0
 
 
 class Figures(msgspec.Struct, frozen=True):
