@@ -21,7 +21,7 @@ import structlog
 
 from projector.history.minutes import Minutes
 from projector.history.store import Span
-from runtime.errors import Reject, Retry
+from runtime.errors import Reject
 from runtime.lifecycle import keep_trying
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Recorder:
                 await self._catch_up(stream)
                 if self._streams.get(number) is stream and (flush or stream.is_due()):
                     await self._flush(stream)
-        except Retry:
+        except BaseException:  # cancelled or not: what was handed over may be written or not
             self._streams.clear()
             raise
 

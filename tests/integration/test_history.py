@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import defaultdict
 from contextlib import asynccontextmanager
@@ -27,6 +28,9 @@ from tests.support.committed import Committed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
+
+    from projector.history.minutes import Minutes
+    from projector.history.store import Span
 
 NINE = datetime(2026, 11, 23, 9, tzinfo=UTC)
 METRICS: list[dict[str, Scalar]] = [{"t": 1}, {"t": 2.5, "u": 1e300}, {"t": True}, {"t": "x", "u": -3}, {}]
@@ -222,6 +226,28 @@ async def test_rows_of_a_lost_time_are_not_written(plant: Plant) -> None:
     await plant.reader.turn()
     for second in (4, 5, 6):
         await plant.written.commit(event("a", second, t=2))
+    await plant.reader.turn()
+    assert await plant.history() == expected(plant.written.events)
+
+
+@pytest.mark.parametrize("committed", [False, True])
+async def test_cancelled_while_it_writes(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch, *, committed: bool
+) -> None:
+    """A stop in the middle of writing, before COMMIT or after it, loses and doubles nothing."""
+    await plant.reader.turn()
+    plant.reader.recorder.take([await plant.written.commit(event("a", 1, t=1))])
+    add = Store.add
+
+    async def cut_off(store: Store, span: Span, minutes: Minutes) -> None:
+        if committed:
+            await add(store, span, minutes)
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add", cut_off)
+        with pytest.raises(asyncio.CancelledError):
+            await plant.reader.turn()
     await plant.reader.turn()
     assert await plant.history() == expected(plant.written.events)
 
