@@ -3,7 +3,8 @@
     python -m bench.http_load --port 9102 --connections 16 --seconds 10
 
 Each connection sends a prebuilt `GET /devices/<device>/stats`, waits for the whole answer and sends the next,
-the devices in turn. Prints an `Asked` as JSON. Any answer but 200 is an error.
+the devices in turn: at once, or with `--rate` when it is due, and an answer's time counts from then, however
+late the request could be sent. Prints an `Asked` as JSON. Any answer but 200 is an error.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         devices: their statistics are asked for in turn, `d000000` and so on.
+        rate: requests a second of all connections together; 0 is as fast as they are answered.
     """
 
     connections: int = 16
     seconds: float = 10.0
     devices: int = 1000
+    rate: float = 0.0
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -60,17 +63,23 @@ class HttpLoadError(Exception):
 class Reader(asyncio.Protocol):
     """One connection, which asks until it is told to stop.
 
+    Args:
+        requests: sent in turn.
+        every_s: seconds from one request to the next; 0 asks again as soon as it is answered.
+
     Attributes:
         took_s: seconds that each answer took.
         ended: done when the last answer is there, or failed.
     """
 
-    def __init__(self, requests: list[bytes]) -> None:
+    def __init__(self, requests: list[bytes], every_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
         self.took_s: list[float] = []
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
         self._requests = requests
+        self._every_s = every_s
         self._next = 0
-        self._asked_at = 0.0
+        self._due = 0.0
         self._answer = b""
         self._stopping = False
         self._transport: asyncio.Transport | None = None
@@ -82,6 +91,7 @@ class Reader(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask the first."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self._due = time.perf_counter()
         self._ask()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -102,15 +112,20 @@ class Reader(asyncio.Protocol):
             self.ended.set_exception(HttpLoadError(str(self._answer, "utf-8", "replace")))
             return
         self._answer = b""
-        self.took_s.append(time.perf_counter() - self._asked_at)
-        if not self._stopping:
+        now = time.perf_counter()
+        self.took_s.append(now - self._due)
+        if self._stopping:
+            if not self.ended.done():
+                self.ended.set_result(None)
+            return
+        self._due = self._due + self._every_s if self._every_s else now
+        if self._due > now:
+            self._loop.call_later(self._due - now, self._ask)
+        else:
             self._ask()
-        elif not self.ended.done():
-            self.ended.set_result(None)
 
     def _ask(self) -> None:
         assert self._transport is not None
-        self._asked_at = time.perf_counter()
         self._transport.write(self._requests[self._next])
         self._next = (self._next + 1) % len(self._requests)
 
@@ -126,11 +141,12 @@ async def ask(port: int, reading: Reading) -> Asked:
         for i in range(reading.devices)
     ]
     loop = asyncio.get_running_loop()
+    every_s = reading.connections / reading.rate if reading.rate else 0.0
     readers = []
     started, cpu = time.monotonic(), time.process_time()
     for number in range(reading.connections):
         first = number * reading.devices // reading.connections
-        made = Reader(requests[first:] + requests[:first])
+        made = Reader(requests[first:] + requests[:first], every_s)
         await loop.create_connection(lambda made=made: made, "127.0.0.1", port)  # type: ignore[misc]  # a default binds the loop's variable
         readers.append(made)
     await asyncio.wait([made.ended for made in readers], timeout=reading.seconds)

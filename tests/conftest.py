@@ -13,6 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import hypothesis
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis as RedisClient
@@ -26,6 +27,10 @@ from tests.support.databases import Databases
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
+
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # speed is checked in bench/
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True, scope="session")
