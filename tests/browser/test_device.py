@@ -8,10 +8,7 @@ import pytest
 from playwright.async_api import expect
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from tests.browser.conftest import Devices, Open
-    from tests.support.browser import Visit
 
 pytestmark = pytest.mark.usefixtures("gateway", "projector")
 
@@ -36,12 +33,17 @@ async def test_a_device_with_its_history(devices: Devices, open_page: Open) -> N
     await expect(page.locator("#chart-readout")).to_contain_text("level, last 24 h")
 
 
-async def test_a_device_that_nobody_has_heard(visits: Callable[..., Awaitable[Visit]], base: str) -> None:
-    """An address with an unknown device says so."""
-    page = (await visits()).page
-    await page.goto(f"{base}/#/device/no%2Fbody%20%3Cb%3E")
-    await expect(page.get_by_role("heading", name="no/body <b>")).to_be_visible()
+async def test_a_device_that_nobody_has_heard(devices: Devices, open_page: Open) -> None:
+    """An address with an unknown device says so, shows what was rejected of it, and waits for it."""
+    await devices.send_raw("new <b>", b"{")
+    page = await open_page("#/device/new%20%3Cb%3E")
+    await expect(page.get_by_role("heading", name="new <b>")).to_be_visible()
+    await expect(page.locator("#device-letters")).to_contain_text("malformed_json")
     await expect(page.locator("#device")).to_contain_text("No device of this name has been heard")
+    await devices.send("new <b>", level=40)
+    await expect(page.locator("#device tbody tr")).to_contain_text("level40")
+    await expect(page.locator("#chart-readout")).to_contain_text("40 to 40, 1 value,", timeout=HISTORY_MS)
+    await expect(page.locator("svg.chart path.line")).to_have_count(1)
     await page.get_by_role("link", name=re.compile("All devices")).click()
     await expect(page.locator("#overview")).to_be_visible()
 

@@ -147,14 +147,14 @@ export class Chart {
   }
 }
 
-/** Round values across a range, three to six of them. */
+/** Round values across a range, two to six of them. */
 function ticksOf(low, high) {
   const span = high - low || Math.abs(high) || 1;
   const rough = span / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].find((each) => each * power >= rough) * power;
   const ticks = [];
-  for (let value = Math.floor(low / step) * step; value < high + step; value += step) ticks.push(Number(value.toPrecision(12)));
+  for (let i = Math.floor(low / step); ticks.length < 2 || ticks.at(-1) < high; i += 1) ticks.push(Number((i * step).toPrecision(12)));
   return ticks;
 }
 

@@ -61,10 +61,11 @@ export class DeviceView {
     const asked = (this.asked = new AbortController());
     const name = encodeURIComponent(this.id);
     try {
-      const [stats, live] = await Promise.all([`devices/${name}/stats`, `live/devices/${name}`].map((url) => fetch(url, { signal: asked.signal })));
+      const live = await fetch(`live/devices/${name}`, { signal: asked.signal });
       if (live.ok) this.live = await live.json();
-      if (stats.ok) this.stats = await stats.json();
-      else this.refuse(stats.status);
+      const stats = this.live?.row && (await fetch(`devices/${name}/stats`, { signal: asked.signal }));
+      if (stats?.ok) this.stats = await stats.json();
+      else this.refuse(live.ok && !this.live.row);
     } catch {
       return; // away: the connection says so; or another device was asked for
     }
@@ -77,8 +78,8 @@ export class DeviceView {
     this.draw();
   }
 
-  refuse(status) {
-    say(this.message, status === 404 ? "No device of this name has been heard. What was rejected of it, if anything, is below." : "Redis is away; trying again.");
+  refuse(unknown) {
+    say(this.message, unknown ? "No device of this name has been heard. What was rejected of it, if anything, is below." : "Redis is away; trying again.");
   }
 
   draw() {
