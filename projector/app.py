@@ -20,10 +20,10 @@ from prometheus_client import CollectorRegistry
 
 from contract.topics import all_streams
 from projector.api import OPENAPI, query_routes
+from projector.api.history import history_routes
 from projector.consumer import Consumer
 from projector.history.audit import Auditor
 from projector.history.recorder import Recorder
-from projector.history.routes import history_routes
 from projector.history.series import History
 from projector.history.sparklines import Sparklines
 from projector.history.store import Store

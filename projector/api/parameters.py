@@ -82,15 +82,15 @@ def selection(
     """
     for name, value in (("above", above), ("below", below)):
         if value is not None and not isfinite(value):
-            raise _refuse(name, "expected a finite number")
+            raise refuse(name, "expected a finite number")
         if value is not None and metric is None:
-            raise _refuse(name, "needs `metric`, the metric to compare, such as `metric=temperature`")
+            raise refuse(name, "needs `metric`, the metric to compare, such as `metric=temperature`")
     if metric in RESERVED:
-        raise _refuse("metric", f"a metric named {metric} has no last value to select by")
+        raise refuse("metric", f"a metric named {metric} has no last value to select by")
     until = None
     if silent_for is not None:
         if not re.fullmatch(_DURATION, silent_for):
-            raise _refuse("silent_for", "expected a duration such as `90s`, `5m`, `2h` or `1d`")
+            raise refuse("silent_for", "expected a duration such as `90s`, `5m`, `2h` or `1d`")
         until = int((time.time() - duration_s(silent_for)) * 1000)
     return Selection(region, until, metric, above, below)
 
@@ -106,7 +106,7 @@ def place(after: str | None) -> Place | None:
     try:
         return Place.parse(after)
     except ValueError:
-        raise _refuse("after", "expected the `next` of a page before, or nothing to begin anew") from None
+        raise refuse("after", "expected the `next` of a page before, or nothing to begin anew") from None
 
 
 async def refuse_unknown(request: Request[Any, Any, Any]) -> None:
@@ -131,10 +131,15 @@ async def refuse_unknown(request: Request[Any, Any, Any]) -> None:
 
 def _query_parameters(request: Request[Any, Any, Any]) -> list[str]:
     parameters = request.route_handler.parsed_fn_signature.parameters
-    return [name for name, each in parameters.items() if isinstance(each.kwarg_definition, QueryParameter)]
+    return [
+        each.kwarg_definition.name or name
+        for name, each in parameters.items()
+        if isinstance(each.kwarg_definition, QueryParameter)
+    ]
 
 
-def _refuse(parameter: str, message: str) -> ValidationException:
+def refuse(parameter: str, message: str) -> ValidationException:
+    """The refusal of one query parameter."""
     return _refusals([(parameter, message)])
 
 

@@ -96,6 +96,9 @@ async def test_series_at_any_step(http: httpx.AsyncClient) -> None:
         ({"metric": "t", "from": "2026-02-01T00:00:00Z", "to": "2026-01-01T00:00:00Z"}, "from"),
         ({"metric": "t", "from": "yesterday"}, "from"),
         ({"metric": "t", "from": "0001-01-01T00:00:00Z"}, "from"),
+        ({"metric": "t", "from": "0001-01-01T00:00:00+14:00"}, "from"),
+        ({"metric": "t", "to": "9999-12-31T23:59:59Z", "step": "1d"}, "to"),
+        ({"metric": "t", "until": "2026-01-01"}, "until"),
     ],
 )
 async def test_what_is_wrong_is_named(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Final
 
-from litestar import get
-from litestar.exceptions import ServiceUnavailableException, ValidationException
-from litestar.params import PathParameter, QueryParameter
+from litestar import Router, get
+from litestar.params import QueryParameter
 
+from projector.api.answers import problem
+from projector.api.parameters import Name, refuse, refuse_unknown
 from projector.history.series import MOST_POINTS, Series
-from runtime.errors import Retry
 from runtime.settings import duration_s
 
 if TYPE_CHECKING:
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
     from projector.history.series import History
 
-_RETRY_AFTER_S: Final = 5
 _MINUTE: Final = timedelta(minutes=1)
 _A_DAY: Final = timedelta(days=1)
-_LONGEST_DAYS: Final = 3650
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 9000
+_LONGEST: Final = timedelta(days=3650)
 
-Name = Annotated[str, PathParameter(min_length=1)]
 Metric = Annotated[str, QueryParameter(min_length=1, max_length=128, description="Which of its metrics.")]
 From = Annotated[
-    datetime | None,
+    str | None,
     QueryParameter(name="from", description="ISO 8601; UTC when it names no offset. A day before `to`."),
 ]
-To = Annotated[datetime | None, QueryParameter(name="to", description="The same. Now.")]
+To = Annotated[str | None, QueryParameter(description="The same. Now.")]
 Step = Annotated[
     str | None,
     QueryParameter(
@@ -43,25 +43,27 @@ Step = Annotated[
 def history_routes(history: History) -> ControllerRouterHandler:
     """The handler of history."""
 
-    @get("/devices/{device_id:str}/history", summary="A metric of one device over time")
+    @get(
+        "/devices/{device_id:str}/history",
+        summary="A metric of one device over time",
+        responses={
+            400: problem("A parameter is unknown or has an impossible value."),
+            503: problem("History cannot be read now; `Retry-After` says when to ask again."),
+        },
+    )
     async def device_history(
         device_id: Name, metric: Metric, from_: From = None, to: To = None, step: Step = None
     ) -> Series:
-        until = _utc(to) if to else datetime.now(UTC)
-        since = _utc(from_) if from_ else until - _A_DAY
-        if not timedelta() < until - since <= timedelta(days=_LONGEST_DAYS):
-            raise _refuse("from", f"expected a time before `to`, and at most {_LONGEST_DAYS} days")
+        until = datetime.now(UTC) if to is None else _time("to", to)
+        since = until - _A_DAY if from_ is None else _time("from", from_)
+        if not timedelta() < until - since <= _LONGEST:
+            raise refuse("from", f"expected a time before `to`, and at most {_LONGEST.days} days")
         width = timedelta(seconds=duration_s(step)) if step else _least_step(until - since)
         if (until - since) / width > MOST_POINTS:
-            raise _refuse("step", f"more than {MOST_POINTS} points; ask for less time or a greater step")
-        try:
-            return await history.series(device_id, metric, since, until, width)
-        except Retry as error:
-            raise ServiceUnavailableException(
-                f"history cannot be read now: {error}", headers={"Retry-After": str(_RETRY_AFTER_S)}
-            ) from error
+            raise refuse("step", f"more than {MOST_POINTS} points; ask for less time or a greater step")
+        return await history.series(device_id, metric, since, until, width)
 
-    return device_history
+    return Router("/", route_handlers=[device_history], before_request=refuse_unknown)
 
 
 def _least_step(span: timedelta) -> timedelta:
@@ -70,9 +72,11 @@ def _least_step(span: timedelta) -> timedelta:
     return _MINUTE * minutes if minutes < 60 else timedelta(hours=-(-minutes // 60))  # noqa: PLR2004  # minutes in an hour
 
 
-def _utc(moment: datetime) -> datetime:
+def _time(parameter: str, text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise refuse(parameter, "expected a time such as 2026-11-23T09:00:00Z") from None
+    if not _FIRST_YEAR < moment.year < _LAST_YEAR:
+        raise refuse(parameter, f"expected a time between the years {_FIRST_YEAR} and {_LAST_YEAR}")
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def _refuse(parameter: str, message: str) -> ValidationException:
-    return ValidationException(extra=[{"key": parameter, "message": message, "source": "query"}])
