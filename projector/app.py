@@ -81,7 +81,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         feed = Feed(board)
         routes = [
             query_routes(Queries(redis, keys), meters),
-            history_routes(history),
+            history_routes(history, meters),
             *live_routes(board, feed),
             *health_routes(health, registry),
         ]
@@ -178,6 +178,7 @@ async def _project(
             sparklines=Sparklines(redis, pool, keys.prefix),
             health=health,
             meters=meters,
+            now=_now,
         )
         consumer = Consumer(
             session,

@@ -92,7 +92,7 @@ class StreamLag(msgspec.Struct, frozen=True):
 
 
 class Freshness(msgspec.Struct, frozen=True):
-    """How current the views are; goes with every answer that comes from them.
+    """How current the views, or history, are; goes with every answer that comes from them.
 
     Attributes:
         as_of: when they were last compared with what PostgreSQL has committed, every stream of it, ISO 8601

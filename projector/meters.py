@@ -101,6 +101,16 @@ class Meters:
             self._looks, self._freshness = looks, self._look()
         return self._freshness
 
+    def history_freshness(self) -> Freshness:
+        """How current history is, by the stream that is worst off."""
+        looks = [meters.history_look for meters in self._streams.values()]
+        known = [look for look in looks if look is not None]
+        return Freshness(
+            as_of=format_time(min(at for _, at in known)) if known and len(known) == len(looks) else None,
+            behind_rows=sum(lag.behind_rows for lag, _ in known),
+            behind_seconds=max((lag.behind_seconds for lag, _ in known), default=0.0),
+        )
+
     def _look(self) -> Freshness:
         looked = [meters.looked_at for meters in self._streams.values()]
         known = [moment for moment in looked if moment is not None]
@@ -121,6 +131,7 @@ class StreamMeters:
         behind_s: for how long they had lacked the oldest of these, in seconds.
         looked_at: when that was; None before the first time.
         looks: how often.
+        history_look: where history stood when last looked, and when that was; None before the first time.
     """
 
     def __init__(self, meters: Meters, stream: int) -> None:
@@ -154,7 +165,7 @@ class StreamMeters:
         self._history_cursor = meters.history_cursor.labels(label)
         self._history_lag_rows = meters.history_lag_rows.labels(label)
         self._history_behind_seconds = meters.history_behind_seconds.labels(label)
-        self._history: HistoryLag | None = None
+        self.history_look: tuple[HistoryLag, datetime] | None = None
 
     def applied(self, rows: Sequence[EventBatch], now: datetime, arrived_at: datetime | None) -> None:
         """Count a run that changed the views.
@@ -202,9 +213,9 @@ class StreamMeters:
         self._lag_rows.set(self.behind_rows)
         self._behind_seconds.set(self.behind_s)
 
-    def history(self, cursor: int, head: int, behind_s: float) -> None:
+    def history(self, cursor: int, head: int, behind_s: float, now: datetime) -> None:
         """Note how far history is behind."""
-        self._history = HistoryLag(cursor, head - cursor, round(behind_s, 3))
+        self.history_look = HistoryLag(cursor, head - cursor, round(behind_s, 3)), now
         self._history_cursor.set(cursor)
         self._history_lag_rows.set(head - cursor)
         self._history_behind_seconds.set(behind_s)
@@ -219,7 +230,7 @@ class StreamMeters:
             behind_seconds=self.behind_s,
             lag_seconds=self._times.lags() if self._times else None,
             newest=self._times,
-            history=self._history,
+            history=self.history_look[0] if self.history_look else None,
             events=self.events_total,
         )
 

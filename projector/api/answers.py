@@ -1,4 +1,4 @@
-"""What the query API answers. Every answer says in `views` how current it is."""
+"""What the query API answers. Every answer says in `views`, or in `history`, how current it is."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.openapi.datastructures import ResponseSpec
 
+from projector.history.series import Series
 from projector.lag import Freshness  # noqa: TC001  # msgspec and Litestar read annotations
 from projector.query import DeviceStats, RegionStats
 
@@ -56,6 +57,12 @@ class RegionPage(msgspec.Struct, frozen=True):
     regions: list[RegionStats]
     next: str | None
     views: Freshness
+
+
+class SeriesAnswer(Series, frozen=True, kw_only=True):
+    """A metric of one device over time."""
+
+    history: Freshness
 
 
 class ProblemError(msgspec.Struct, frozen=True):

@@ -6,17 +6,21 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Final
 
 from litestar import Router, get
+from litestar.exceptions import NotFoundException
 from litestar.params import QueryParameter
+from msgspec.structs import astuple
 
-from projector.api.answers import problem
+from projector.api.answers import SeriesAnswer, problem
 from projector.api.parameters import Name, refuse, refuse_unknown
-from projector.history.series import MOST_POINTS, Series
+from projector.history.series import MOST_POINTS
+from runtime.http import ESCAPED_SLASH
 from runtime.settings import duration_s
 
 if TYPE_CHECKING:
     from litestar.types import ControllerRouterHandler
 
     from projector.history.series import History
+    from projector.meters import Meters
 
 _MINUTE: Final = timedelta(minutes=1)
 _A_DAY: Final = timedelta(days=1)
@@ -24,7 +28,15 @@ _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 9000
 _LONGEST: Final = timedelta(days=3650)
 
-Metric = Annotated[str, QueryParameter(min_length=1, max_length=128, description="Which of its metrics.")]
+Metric = Annotated[
+    str,
+    QueryParameter(
+        min_length=1,
+        max_length=128,
+        pattern=r"^[^\x00]*$",  # PostgreSQL has no such character
+        description="Which of its metrics.",
+    ),
+]
 From = Annotated[
     str | None,
     QueryParameter(name="from", description="ISO 8601; UTC when it names no offset. A day before `to`."),
@@ -40,7 +52,7 @@ Step = Annotated[
 ]
 
 
-def history_routes(history: History) -> ControllerRouterHandler:
+def history_routes(history: History, meters: Meters) -> ControllerRouterHandler:
     """The handler of history."""
 
     @get(
@@ -48,12 +60,14 @@ def history_routes(history: History) -> ControllerRouterHandler:
         summary="A metric of one device over time",
         responses={
             400: problem("A parameter is unknown or has an impossible value."),
+            404: problem("Nothing has been heard of this id."),
             503: problem("History cannot be read now; `Retry-After` says when to ask again."),
         },
     )
     async def device_history(
         device_id: Name, metric: Metric, from_: From = None, to: To = None, step: Step = None
-    ) -> Series:
+    ) -> SeriesAnswer:
+        """Count, mean and extremes by steps; one in which nothing was measured has no point."""
         until = datetime.now(UTC) if to is None else _time("to", to)
         since = until - _A_DAY if from_ is None else _time("from", from_)
         if not timedelta() < until - since <= _LONGEST:
@@ -61,7 +75,13 @@ def history_routes(history: History) -> ControllerRouterHandler:
         width = timedelta(seconds=duration_s(step)) if step else _least_step(until - since)
         if (until - since) / width > MOST_POINTS:
             raise refuse("step", f"more than {MOST_POINTS} points; ask for less time or a greater step")
-        return await history.series(device_id, metric, since, until, width)
+        device_id = device_id.replace(ESCAPED_SLASH, "/")
+        series = await history.series(device_id, metric, since, until, width)
+        if series is None:
+            raise NotFoundException(
+                f"no device {device_id!r} has sent anything; GET /devices lists those that have"
+            )
+        return SeriesAnswer(*astuple(series), history=meters.history_freshness())
 
     return Router("/", route_handlers=[device_history], before_request=refuse_unknown)
 

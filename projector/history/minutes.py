@@ -93,9 +93,8 @@ class Minutes:
         for event in events:
             ts = event.ts
             key = event.device_id, event.region, ts[:_MINUTE]
-            cells = groups.get(key)
-            if cells is None:
-                cells = groups[key] = {}
+            known = groups.get(key)
+            cells: dict[str, _Cell] = {} if known is None else known
             for name, value in event.metrics.items():
                 if isinstance(value, str):
                     continue
@@ -112,6 +111,8 @@ class Minutes:
                     cell.high = value
                 if ts > cell.newest:  # noqa: PLR1730  # a call of max() is a fifth of this function
                     cell.newest = ts
+            if known is None and cells:  # without a number nothing is kept: `cells` is all there is to bound
+                groups[key] = cells
 
     def devices(self) -> Iterator[Columns]:
         """What is added to devices, in pieces."""

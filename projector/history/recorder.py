@@ -25,7 +25,8 @@ from runtime.errors import Reject
 from runtime.lifecycle import keep_trying
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
 
     from contract.events import EventBatch
     from projector.history.audit import Auditor
@@ -51,6 +52,7 @@ class Recorder:
         outbox: for what does not come by itself.
         auditor: mends what cannot be followed.
         sparklines: told the minutes that were written.
+        now: the time, for saying how current history is.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Recorder:
         sparklines: Sparklines,
         health: Health,
         meters: Meters,
+        now: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._outbox = outbox
@@ -69,6 +72,7 @@ class Recorder:
         self._sparklines = sparklines
         self._health = health
         self._meters = meters
+        self._now = now
         self._streams: dict[int, _Stream] = {}
         self._wake = asyncio.Event()
 
@@ -101,8 +105,9 @@ class Recorder:
                 if stand.cursor is None or stand.cursor > stand.head:
                     await self._begin(number, stand)
                     continue
-                stream = self._streams.setdefault(number, _Stream(number, self._meters.of(number)))
-                stream.stands(stand, stand.cursor)
+                now = self._now()
+                stream = self._streams.setdefault(number, _Stream(number, self._meters.of(number), now))
+                stream.stands(stand, stand.cursor, now)
                 await self._catch_up(stream)
                 if self._streams.get(number) is stream and (flush or stream.is_due()):
                     await self._flush(stream)
@@ -167,7 +172,7 @@ class _Stream:
         minutes: what the rows between amount to.
     """
 
-    def __init__(self, number: int, meters: StreamMeters) -> None:
+    def __init__(self, number: int, meters: StreamMeters, now: datetime) -> None:
         self.number = number
         self.meters = meters
         self.minutes = Minutes()
@@ -178,8 +183,9 @@ class _Stream:
         self._at_once = True
         self._since: float | None = None
         self._behind_since: float | None = None
+        self._looked_at = now
 
-    def stands(self, stand: Stand, cursor: int) -> None:
+    def stands(self, stand: Stand, cursor: int, now: datetime) -> None:
         """Note where the stream and history stand in PostgreSQL."""
         if (stand.epoch, cursor) != (self.epoch, self.cursor):
             self.epoch, self.cursor = stand.epoch, cursor
@@ -187,6 +193,7 @@ class _Stream:
             self._head = stand.head
             self._at_once = True
         self.due, self._head = min(self._head, stand.head), stand.head
+        self._looked_at = now
         self._note_lag()
 
     def take(self, rows: Sequence[EventBatch]) -> None:
@@ -241,7 +248,7 @@ class _Stream:
             self._behind_since = None
         elif self._behind_since is None:
             self._behind_since = now
-        self.meters.history(self.cursor, head, now - (self._behind_since or now))
+        self.meters.history(self.cursor, head, now - (self._behind_since or now), self._looked_at)
 
     def _forget(self, end: int) -> None:
         self.minutes, self.end, self._since = Minutes(), end, None

@@ -10,12 +10,13 @@ import msgspec
 
 from contract.events import format_time
 from projector.outbox import answering, queries
-from runtime.postgres import open_pool
+from runtime.postgres import lent, open_pool
 
 if TYPE_CHECKING:
     import asyncpg
 
 MOST_POINTS: Final = 1500
+PATIENCE_S: Final = 3.0  # whoever asked for a picture has left by then, and those who wait are not to pile up
 HOUR: Final = timedelta(hours=1)
 
 
@@ -55,8 +56,8 @@ class History:
 
     async def series(
         self, device_id: str, metric: str, since: datetime, until: datetime, step: timedelta
-    ) -> Series:
-        """Read one metric of a device.
+    ) -> Series | None:
+        """Read one metric of a device; None when there is no such device.
 
         Args:
             device_id: of whom.
@@ -66,13 +67,15 @@ class History:
             step: a multiple of a minute. From whole hours on, hours are read.
 
         Raises:
-            Retry: PostgreSQL is away.
+            Retry: PostgreSQL is away, or does not answer in time.
         """
         since, until = _floor(since, step), _floor(until + step - timedelta.resolution, step)
         query = queries.read_hours_of if step % HOUR == timedelta() else queries.read_minutes_of
-        pool = await self._connected()
         with answering():
-            rows = await pool.fetch(query, device_id, metric, since, until, step)
+            async with asyncio.timeout(PATIENCE_S), lent(await self._connected()) as connection:
+                rows = await connection.fetch(query, device_id, metric, since, until, step)
+                if not rows and not await connection.fetchval(queries.is_known, device_id):
+                    return None
         points = [
             Point(format_time(row["at"]), row["count"], row["avg"], row["min"], row["max"]) for row in rows
         ]

@@ -117,6 +117,10 @@ WHERE bucket > now() - interval '1 hour' AND (device_id, metric, bucket) > ($1, 
 ORDER BY device_id, metric, bucket
 LIMIT $4;
 
+-- name: is_known
+-- Whether a device has ever sent anything.
+SELECT EXISTS (SELECT FROM devices WHERE device_id = $1);
+
 -- name: read_minutes_of
 -- A metric of device $1 in [$3, $4), by steps of $5.
 SELECT

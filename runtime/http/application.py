@@ -55,10 +55,7 @@ class Application(Litestar):
 
 
 def create_app(
-    handlers: Sequence[ControllerRouterHandler],
-    *,
-    openapi: OpenAPIConfig | None = None,
-    **options: Any,  # noqa: ANN401  # Litestar's own
+    handlers: Sequence[ControllerRouterHandler], *, openapi: OpenAPIConfig | None = None
 ) -> Litestar:
     """Make an application whose errors are RFC 9457 problem documents.
 
@@ -67,7 +64,6 @@ def create_app(
     Args:
         handlers: routes, `health_routes` among them.
         openapi: None serves no schema and no documentation.
-        options: passed to `Litestar` as they are (`dependencies`, `lifespan`, `state`, …).
     """
     problems = ProblemDetailsConfig(
         exception_to_problem_detail_map={HTTPException: _problem, Retry: _away, Exception: _crash}
@@ -77,7 +73,6 @@ def create_app(
         openapi_config=openapi,
         plugins=[ProblemDetailsPlugin(problems)],
         logging_config=None,
-        **options,
     )
 
 

@@ -26,6 +26,7 @@ async def http(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a projector whose device `a1` has minutes and hours of `t`."""
     connection = await asyncpg.connect(database)
+    await connection.execute("INSERT INTO devices VALUES ('a1', NULL, now(), now())")
     for minute, count, total in ((0, 1, 2.0), (1, 3, 12.0), (7, 2, -4.0)):
         await connection.execute(
             "INSERT INTO measurements_1m VALUES ('a1', 't', $1, NULL, NULL, $2, $3, -9, 9)",
@@ -98,7 +99,10 @@ async def test_series_at_any_step(http: httpx.AsyncClient) -> None:
         ({"metric": "t", "from": "0001-01-01T00:00:00Z"}, "from"),
         ({"metric": "t", "from": "0001-01-01T00:00:00+14:00"}, "from"),
         ({"metric": "t", "to": "9999-12-31T23:59:59Z", "step": "1d"}, "to"),
+        ({"metric": "t", "from": "0001-01-01T00:00:00+05:00", "to": "2026-01-01T00:00:00Z"}, "from"),
+        ({"metric": "t", "to": "0001-01-01T00:00:00Z"}, "to"),
         ({"metric": "t", "until": "2026-01-01"}, "until"),
+        ({"metric": "\0"}, "metric"),
     ],
 )
 async def test_what_is_wrong_is_named(
@@ -108,3 +112,11 @@ async def test_what_is_wrong_is_named(
     answer = await http.get("/devices/a1/history", params=parameters)
     assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
     assert named in answer.text
+
+
+@pytest.mark.parametrize("device", ["nobody", "a%2Fb", "a%00b", "%F0%9F%90%9F"])
+async def test_an_unknown_device(http: httpx.AsyncClient, device: str) -> None:
+    """An id that nothing has been heard of is a 404, whatever characters it has."""
+    answer = await http.get(f"/devices/{device}/history", params={"metric": "t"})
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+    assert "no device" in answer.json()["detail"]

@@ -8,6 +8,7 @@
 | I4 | Redis is the fold of the measurements (`tests/faults/refold.py`) |
 | I5 | the cursor is at the head within five seconds of the quiet |
 | I6 | what is missing is no more than what the broker says that it dropped |
+| I7 | history is the measurements by minute and hour (`projector verify --only history`) |
 
 A publish without PUBACK has an unknown outcome and may be either. A definite loss fails.
 """

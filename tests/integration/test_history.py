@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from contract.events import Event, Scalar, format_time
 from projector.history import recorder as recorder_module
 from projector.history.audit import Auditor
+from projector.history.minutes import Minutes
 from projector.history.recorder import Recorder
 from projector.history.sparklines import Sparklines
 from projector.history.store import Store
@@ -29,10 +30,10 @@ from tests.support.committed import Committed
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from projector.history.minutes import Minutes
     from projector.history.store import Span
 
 NINE = datetime(2026, 11, 23, 9, tzinfo=UTC)
+NOW = datetime(2026, 11, 23, 10, tzinfo=UTC)
 METRICS: list[dict[str, Scalar]] = [{"t": 1}, {"t": 2.5, "u": 1e300}, {"t": True}, {"t": "x", "u": -3}, {}]
 TABLES = ("measurements_1m", "measurements_1h", "regions_1m", "regions_1h")
 
@@ -50,6 +51,7 @@ class Reader:
             sparklines=Sparklines(redis, pool, ""),
             health=self.health,
             meters=self.meters,
+            now=lambda: NOW,
         )
 
     async def turn(self, *, flush: bool = True) -> None:
@@ -254,15 +256,27 @@ async def test_cancelled_while_it_writes(
 
 async def test_memory_is_bounded(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not fit into memory is left to the outbox, and nothing is lost by it."""
+    held: list[int] = []
+
+    class Watched(Minutes):
+        def add(self, events: Iterable[Event]) -> None:
+            super().add(events)
+            held.append(self.cells)
+
+    monkeypatch.setattr(recorder_module, "Minutes", Watched)
     monkeypatch.setattr(recorder_module, "FLUSH_CELLS", 4)
     monkeypatch.setattr(recorder_module, "MOST_CELLS", 8)
     monkeypatch.setattr(recorder_module, "PAGE_EVENTS", 1)
+    await plant.written.commit(event("first", 0, t=1))
     await plant.reader.turn()
+    held.clear()
     for i in range(12):
         plant.reader.recorder.take([await plant.written.commit(event(f"d{i}", i, t=1))])
+        assert held[-1] == min(i + 1, 8)
     await plant.reader.turn(flush=False)
     await plant.reader.turn(flush=False)
     await plant.reader.turn()
+    assert max(held) <= 8
     assert await plant.history() == expected(plant.written.events)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from litestar import get
+from litestar import Litestar, get
 from litestar.response import Stream
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
@@ -18,8 +18,6 @@ from runtime.http import Health, create_app, health_routes, serve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from litestar import Litestar
 
 
 @pytest.fixture
@@ -105,6 +103,6 @@ async def test_an_application_that_fails_to_start() -> None:
     async def fail() -> None:
         raise ValueError("no")
 
-    app = create_app([], on_startup=[fail])
+    app = Litestar(on_startup=[fail])
     with pytest.raises(Stop, match="the HTTP application did not start"):
         await serve(app, f"127.0.0.1:{free_port()}", asyncio.Event())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from projector.history.minutes import Columns
 
 
-def event(second: float, *, region: str | None = "north", **metrics: Scalar) -> Event:
+def event(second: float, *, device: str = "a", region: str | None = "north", **metrics: Scalar) -> Event:
     ts = f"2026-11-23T09:0{int(second // 60)}:{second % 60:09.6f}Z"
-    return Event("a", region, ts, ts, "k", metrics)
+    return Event(device, region, ts, ts, "k", metrics)
 
 
 def rows(pieces: Iterator[Columns]) -> set[tuple[object, ...]]:
@@ -56,7 +57,12 @@ def test_sums_stay_finite() -> None:
 
 
 def test_strings_alone_leave_nothing() -> None:
-    """A metric that is only text is not in history."""
-    minutes = Minutes()
-    minutes.add([event(1, s="on"), event(1)])
+    """A metric that is only text is not in history, and takes no memory however many devices send it."""
+    minutes, many = Minutes(), 10_000
+    tracemalloc.start()
+    minutes.add(event(1, device=str(i), s="on") for i in range(many))
+    minutes.add([event(1)])
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     assert (minutes.cells, rows(minutes.devices()), rows(minutes.regions())) == (0, set(), set())
+    assert held < many
