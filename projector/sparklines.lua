@@ -6,6 +6,7 @@
 local MINUTES, METRICS, LIFE_S = 60, 7, 7200
 local NONE = struct.pack('<f', 0 / 0)
 local EMPTY = NONE:rep(MINUTES)
+local SIZE = 4 + #EMPTY
 
 local function put(line, minute, mean)
     local newest = struct.unpack('<I4', line)
@@ -34,6 +35,8 @@ for k = 2, #KEYS do
                 known = known + 1
                 line = struct.pack('<I4', minute) .. EMPTY
             end
+        elseif #line ~= SIZE then -- somebody else's
+            line = struct.pack('<I4', minute) .. EMPTY
         end
         if line then
             lines[metric] = put(line, minute, mean)

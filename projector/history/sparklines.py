@@ -116,6 +116,8 @@ class Sparklines:
 async def read_sparklines(redis: Redis, prefix: str, device_ids: Sequence[str]) -> list[dict[str, Sparkline]]:
     """Read devices' sparklines by metric, in the order of the ids; empty where there are none.
 
+    What is no sparkline, because somebody else wrote it, is left out.
+
     Raises:
         Retry: Redis is away.
     """
@@ -124,9 +126,16 @@ async def read_sparklines(redis: Redis, prefix: str, device_ids: Sequence[str]) 
             for device_id in device_ids:
                 pipeline.hgetall(f"{prefix}device:spark:{device_id}")
             found: list[dict[bytes, bytes]] = await pipeline.execute()
-    return [{name.decode(): _unpack(line) for name, line in sorted(lines.items())} for lines in found]
+    return [
+        {
+            name.decode(errors="backslashreplace"): _unpack(line)
+            for name, line in sorted(lines.items())
+            if len(line) == _LINE.size
+        }
+        for lines in found
+    ]
 
 
 def _unpack(line: bytes) -> Sparkline:
     newest, *means = _LINE.unpack(line)
-    return Sparkline(newest * 60_000, [None if math.isnan(mean) else mean for mean in means])
+    return Sparkline(newest * 60_000, [mean if math.isfinite(mean) else None for mean in means])

@@ -91,7 +91,7 @@ class Board:
             streams=streams,
             regions=self._hot,
             devices=self._fleet.devices(),
-            letters=summary(self._letters, now_ms),
+            letters=summary(self._letters, self._letters_at_ms or now_ms),
             rows=self._rows,
             sparks=self._sparks,
         )
@@ -133,7 +133,8 @@ class Board:
         self._letters_at_ms = now_ms
 
     async def _look_at_views(self, now_ms: int, at_s: float) -> None:
-        recent = (letter for letter in self._letters if now_ms - letter.at_ms < _RECENT_MS)
+        read_ms = self._letters_at_ms or now_ms
+        recent = (letter for letter in self._letters if read_ms - letter.at_ms < _RECENT_MS)
         await self._fleet.look(now_ms, recent)
         self._hot = await self._regions.look(at_s, self._fleet.silent_by_region())
         rows = await self._fleet.rows(self._fleet.devices().order)

@@ -131,7 +131,7 @@ class Feed:
             await self._came.wait()
             log.info("live_page_watched")
             seen_at = due = loop.time()
-            while loop.time() - seen_at < LINGER_S:
+            while self._viewers or loop.time() - seen_at < LINGER_S:
                 state = await self._sight.look()
                 async with self._news:
                     self._frame = self._frames.next(state)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import chain, repeat
+from math import isfinite
 from typing import TYPE_CHECKING, Final
 
 from projector.history.sparklines import read_sparklines
@@ -84,9 +85,7 @@ class Fleet:
     def devices(self) -> Devices:
         """The fleet, counted, and the ids of its first rows."""
         ranking = self._ranking
-        return Devices(
-            self._total, len(self._seen), ranking.silent, ranking.rejected, order=ranking.ids[:SHOWN]
-        )
+        return Devices(self._total, len(self._seen), ranking.silent, order=ranking.ids[:SHOWN])
 
     def silent_by_region(self) -> Counter[str | None]:
         """Region → devices that are silent; as far as their regions are known."""
@@ -154,7 +153,7 @@ class Fleet:
         if part:
             ids = [id_ for id_ in ids if part.casefold() in id_.casefold()]
         rows = await self.rows(ids[start : start + count])
-        return Window(len(ids), start, rows, sparks=await self._read_sparks([row.id for row in rows], now_ms))
+        return Window(len(ids), rows, sparks=await self._read_sparks([row.id for row in rows], now_ms))
 
     async def _read(self) -> None:
         with answering():
@@ -162,7 +161,7 @@ class Fleet:
                 pipeline.zcard(self._keys.last_seen)
                 pipeline.zrange(self._keys.last_seen, 0, SCOPE - 1, withscores=True)
                 self._total, found = await pipeline.execute()
-        self._seen = {text(raw): int(score) for raw, score in found}
+        self._seen = {text(raw): int(score) for raw, score in found if isfinite(score)}
         self._habits.keep(self._seen)
 
     async def _read_sparks(self, ids: list[str], now_ms: int) -> dict[str, Spark]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SHOWN: Final = 50
 READ: Final = 500
-_FIELDS: Final = ("device_count", "sample_count", "last_seen_ms")
+_FIELDS: Final = ("device_count", "sample_count")
 
 
 class Regions:
@@ -42,7 +42,7 @@ class Regions:
         found = await self._read()
         for gone in self._rates.keys() - found.keys():
             del self._rates[gone]
-        for region, (_, samples, _) in found.items():
+        for region, (_, samples) in found.items():
             self._rates.setdefault(region, Rate()).add(at_s, samples)
         per_s = {region: self._rates[region].per_s for region in found}
         total = sum(rate or 0 for rate in per_s.values())
@@ -53,9 +53,8 @@ class Regions:
                 per_s=per_s[region],
                 share=round((per_s[region] or 0) / total, 3) if total else 0,
                 silent=silent.get(region, 0),
-                last_seen_ms=last_seen_ms,
             )
-            for region, (devices, _, last_seen_ms) in found.items()
+            for region, (devices, _) in found.items()
         ]
         most = max((region.share for region in regions), default=0) or 1
         # About as busy is equally busy, so that the list stands still.
@@ -65,7 +64,7 @@ class Regions:
         """Nobody looks any more."""
         self._rates.clear()
 
-    async def _read(self) -> dict[str, tuple[int, int, int]]:
+    async def _read(self) -> dict[str, tuple[int, int]]:
         with answering():
             names = [text(cast("bytes", name)) for name in await self._redis.hkeys(self._keys.region_marks)]
             async with self._redis.pipeline(transaction=False) as pipeline:
@@ -73,7 +72,7 @@ class Regions:
                     pipeline.hmget(self._keys.region(name), _FIELDS)
                 replies = await pipeline.execute()
         return {
-            name: (number(reply[0]), number(reply[1]), number(reply[2]))
+            name: (number(reply[0]), number(reply[1]))
             for name, reply in zip(names, replies, strict=False)
             if None not in reply
         }

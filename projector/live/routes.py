@@ -7,7 +7,6 @@ to run or to draw with anything that did not come as a file of ours.
 from __future__ import annotations
 
 import hashlib
-from contextlib import contextmanager
 from http import HTTPStatus
 from importlib import resources
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
@@ -19,11 +18,8 @@ from litestar.params import Parameter
 from projector.live.feed import VIEWERS, TooManyViewersError
 from projector.live.state import Device, Window  # noqa: TC001  # Litestar reads the handlers' signatures
 from projector.live.stream import stream
-from runtime.errors import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from litestar.types import ControllerRouterHandler, Receive, Scope, Send
 
     from projector.live.board import Board
@@ -79,25 +75,13 @@ def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
         start: Annotated[int, Parameter(ge=0)] = 0,
         count: Annotated[int, Parameter(ge=1, le=_ROWS)] = _ROWS,
     ) -> Window:
-        with _reading():
-            return await board.window(part, region, start, count)
+        return await board.window(part, region, start, count)
 
     @get("/live/devices/{device_id:str}", include_in_schema=False)
     async def device(device_id: str) -> Device:
-        with _reading():
-            return await board.device(device_id)
+        return await board.device(device_id)
 
     return [page, file, events, devices, device]
-
-
-@contextmanager
-def _reading() -> Iterator[None]:
-    try:
-        yield
-    except Retry as error:
-        raise ServiceUnavailableException(
-            f"the views cannot be read now: {error}", headers=_RETRY_AFTER
-        ) from error
 
 
 def _files() -> dict[str, _File]:

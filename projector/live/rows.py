@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 VALUES: Final = 3
 _LAST: Final = "last_"
+_LARGEST: Final = 2**63 - 1  # msgspec writes no larger integers
 _OWN: Final = frozenset({"last_seen", "last_seen_ms"})
 
 
@@ -40,7 +41,6 @@ def make_row(
         region=fields.get("region"),
         last_seen_ms=number(fields.get("last_seen_ms")),
         usual_ms=usual_ms,
-        samples=number(fields.get("sample_count")),
         rejected=len(letters),
         reason=letters[0].reason if letters else None,
         values={name.removeprefix(_LAST): _value(fields[name]) for name in metrics[:VALUES]},
@@ -55,9 +55,10 @@ def text(raw: bytes) -> str:
 def number(digits: bytes | str | None) -> int:
     """A number that somebody else may have overwritten; 0 for what is none."""
     try:
-        return int(digits or 0)
+        found = int(digits or 0)
     except ValueError:
         return 0
+    return found if abs(found) <= _LARGEST else 0
 
 
 def _value(raw: str) -> float | str:

@@ -52,7 +52,6 @@ class Region(msgspec.Struct, frozen=True):
     per_s: float | None
     share: float
     silent: int
-    last_seen_ms: int
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -70,7 +69,6 @@ class Row(msgspec.Struct, frozen=True):
     region: str | None
     last_seen_ms: int
     usual_ms: int | None
-    samples: int
     rejected: int
     reason: str | None
     values: dict[str, float | str]
@@ -100,7 +98,6 @@ class Devices(msgspec.Struct, frozen=True):
     total: int
     watched: int
     silent: int
-    rejected: int
     order: list[str]
 
 
@@ -121,7 +118,7 @@ class Letters(msgspec.Struct, frozen=True):
 
     Attributes:
         newest: a handful, newest first.
-        minute: how many came within the last minute.
+        minute: how many came within the minute before they were read.
         more: whether `minute` is only what was looked at, and there were more.
         reasons: reason → how many of those looked at.
     """
@@ -176,10 +173,9 @@ class Window(msgspec.Struct, frozen=True):
 
     Attributes:
         total: rows that match.
-        start: index of the first row here.
+        rows: some of them.
     """
 
     total: int
-    start: int
     rows: list[Row]
     sparks: dict[str, Spark]

@@ -69,14 +69,14 @@ class Truth:
             raise Retry("postgres", f"no answer within {_PATIENCE_S:g} s") from error
 
 
-def summary(letters: list[Letter], now_ms: int) -> Letters:
+def summary(letters: list[Letter], read_ms: int) -> Letters:
     """What the page shows of the letters looked at.
 
     Args:
         letters: newest first.
-        now_ms: the time.
+        read_ms: when they were read: those that came since nobody knows.
     """
-    minute = [letter for letter in letters if now_ms - letter.at_ms < _MINUTE_MS]
+    minute = [letter for letter in letters if read_ms - letter.at_ms < _MINUTE_MS]
     reasons = Counter(letter.reason for letter in minute)
     return Letters(
         newest=letters[:SHOWN],

@@ -68,6 +68,15 @@ async def test_the_last_hour(redis: Redis, pool: asyncpg.Pool[asyncpg.Record]) -
     assert 7000 < await redis.ttl("p:device:spark:a") <= 7200
 
 
+async def test_what_somebody_else_wrote(redis: Redis, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    """Fields that are no sparkline are left out, whatever their names, and give way to the next minute."""
+    await redis.hset("p:device:spark:a", mapping={"t": "1, 2, 3", "u": "", b"\xff": b"\xff" * 244})
+    (lines,) = await read_sparklines(redis, "p:", ["a"])
+    assert {name: set(line.means) for name, line in lines.items()} == {"\\xff": {None}}
+    await Sparklines(redis, pool, "p:").write([Mean("a", "t", FIRST, 1)])
+    assert await shown(redis) == (FIRST, {FIRST: 1})
+
+
 async def test_bounded_for_each_device(redis: Redis, pool: asyncpg.Pool[asyncpg.Record]) -> None:
     """However many metrics a device has, its sparklines stay about 2 KB."""
     means = [Mean("a", f"metric_{i}", FIRST + minute, minute / 3) for i in range(40) for minute in range(90)]

@@ -20,9 +20,9 @@ SOON_S = 5.0
 
 
 def state(at_ms: int, **rows: int) -> State:
-    """A state in which devices have so many messages."""
-    made = {id_: Row(id_, "ok", None, 0, None, samples, 0, None, {}) for id_, samples in rows.items()}
-    devices = Devices(total=len(rows), watched=len(rows), silent=0, rejected=0, order=list(rows))
+    """A state in which devices were last heard at some time."""
+    made = {id_: Row(id_, "ok", None, last_seen_ms, None, 0, None, {}) for id_, last_seen_ms in rows.items()}
+    devices = Devices(total=len(rows), watched=len(rows), silent=0, order=list(rows))
     return State(
         at_ms,
         at_ms,
@@ -96,6 +96,21 @@ async def test_one_look_for_all_and_none_for_nobody(feed: Feed, board: CountingB
 async def anything(feed: Feed) -> bool:
     """Whether a frame comes that is not for a viewer."""
     return await feed.after(None, 0.1) is not None
+
+
+async def test_who_comes_at_the_very_end_is_served(
+    board: CountingBoard, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who comes after the last look for those who left gets frame after frame, like any other."""
+    monkeypatch.setattr(feed_module, "LINGER_S", 0.001)
+    with feed.viewer() as leaving:
+        left = read(await leaving.next(SOON_S))
+    with feed.viewer() as coming:
+        assert read(await coming.next(SOON_S))["seq"] == left["seq"]
+        assert read(await coming.next(SOON_S))["seq"] == left["seq"] + 1
+        assert read(await coming.next(SOON_S))["seq"] == left["seq"] + 2
+        assert not board.left.is_set()
+    await asyncio.wait_for(board.left.wait(), SOON_S)
 
 
 async def test_who_follows_gets_changes_and_who_is_late_gets_all(feed: Feed) -> None:

@@ -1,0 +1,107 @@
+"""What the live page's board sees on real servers, and what it makes of one that is away."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+
+from projector.live.board import Board
+from projector.live.frames import Frames
+from projector.meters import Meters
+from projector.views import Keys
+from runtime.http import Health
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+KEYS = Keys("p:")
+
+
+class Clock:
+    """A clock that is set."""
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The board's."""
+    return Clock()
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A client of the test's Redis."""
+    async with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
+    """Connections to a database without dead letters."""
+    async with asyncpg.create_pool(database, min_size=1, max_size=2) as made:
+        yield made
+
+
+@pytest.fixture
+def board(redis: Redis, pool: asyncpg.Pool[asyncpg.Record], clock: Clock) -> Board:
+    """A board that has both servers."""
+    made = Board(redis, KEYS, meters=Meters(CollectorRegistry()), health=Health(), now=clock)
+    made.use(pool)
+    return made
+
+
+async def see(redis: Redis, device: str, at: datetime) -> None:
+    """Put a device into the views."""
+    last_seen_ms = int(at.timestamp() * 1000)
+    await redis.zadd(KEYS.last_seen, {device: last_seen_ms})
+    await redis.hset(KEYS.device(device), mapping={"last_seen_ms": last_seen_ms, "last_t": 1})
+
+
+async def test_rejections_do_not_age_while_nobody_can_read_them(
+    board: Board, redis: Redis, pool: asyncpg.Pool[asyncpg.Record], clock: Clock
+) -> None:
+    """Without PostgreSQL the last minute is the one before it was last read, and the state says when."""
+    read_at = clock.now
+    await see(redis, "a", read_at)
+    await pool.execute(
+        "INSERT INTO dead_letters (received_at, topic, device_id, reason, error, payload) "
+        "VALUES ($1, 't', 'a', 'malformed_json', '', '')",
+        read_at,
+    )
+    assert (await board.look()).letters.minute == 1
+    await pool.execute("ALTER TABLE dead_letters RENAME TO away")
+    clock.now += timedelta(minutes=10)
+    await see(redis, "a", clock.now)
+    for _ in range(2):  # devices are ranked every other look
+        state = await board.look()
+    assert "postgres" in state.problems
+    assert state.letters_at_ms == int(read_at.timestamp() * 1000)
+    assert (state.letters.minute, state.letters.reasons) == (1, {"malformed_json": 1})
+    assert state.rows["a"].standing == "rejected"
+    await pool.execute("ALTER TABLE away RENAME TO dead_letters")
+    assert (await board.look()).letters.minute == 0
+
+
+async def test_anything_under_our_keys(board: Board, redis: Redis, clock: Clock) -> None:
+    """Whatever somebody wrote into the views, a look shows the rest and its frame can be sent."""
+    await see(redis, "a", clock.now)
+    await redis.zadd(KEYS.last_seen, {"endless": "inf", "ancient": -1e300})
+    await redis.hset(KEYS.device("a"), mapping={"last_seen_ms": "9" * 30, "sample_count": "many"})
+    await redis.hset("p:device:spark:a", mapping={"t": "1, 2, 3", b"\xff": b"\xff" * 244})
+    await redis.hset(KEYS.region_marks, "north", "x")
+    await redis.hset(KEYS.region("north"), mapping={"device_count": "some", "sample_count": "9" * 30})
+    for _ in range(2):
+        state = await board.look()
+        assert Frames().next(state).full
+    assert state.problems == {}
+    assert list(state.rows) == ["a"]
