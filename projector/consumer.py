@@ -148,7 +148,13 @@ class Consumer:
             await asyncio.sleep(WATCH_S)
 
     async def _look_at_outbox(self) -> dict[int, Position]:
-        positions = await self._outbox.positions()
+        positions = await self._outbox.look(
+            {
+                stream: follower.cursor
+                for stream, follower in self._followers.items()
+                if follower.cursor is not None
+            }
+        )
         await self.report()
         return positions
 

@@ -139,8 +139,9 @@ class Follower:
         self._due = self._position.head if self._position else position.head
         self._position = position
         self._may_read = True
-        if self.cursor is not None:
-            self._meters.position(self.cursor, position.head, self._now())
+        # Rows that wait, and nothing says since when: the cursor was not known when the stream was looked at.
+        if self.cursor is not None and (position.waiting_since or self.cursor >= position.head):
+            self._meters.position(self.cursor, position.head, position.waiting_since, self._now())
         if halt := mismatch(self.mark, position):
             self._stand_still(halt)
         elif self.halt is not None and self.mark.n == position.head:

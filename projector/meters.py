@@ -158,8 +158,6 @@ class StreamMeters:
         self._lag_seconds = {step: meters.lag_seconds.labels(label, step) for step in STEPS}
         self._cursor = 0
         self._head = 0
-        self._last_created_us = 0
-        self._behind_since_us: int | None = None
         self._times: Times | None = None
         self.history_write_seconds = meters.history_write_seconds.labels(label)
         self._history_cursor = meters.history_cursor.labels(label)
@@ -184,30 +182,29 @@ class StreamMeters:
         self._cursor_gauge.set(self._cursor)
         now_us = _microseconds(now)
         for row in rows:
-            self._last_created_us = microseconds(row.created_at)
-            self._delay_seconds.observe(max(0, now_us - self._last_created_us) / 1_000_000)
+            self._delay_seconds.observe(max(0, now_us - microseconds(row.created_at)) / 1_000_000)
         if times := times_of(rows[-1], arrived_at, now):
             self._times = times
             for step, seconds in times.lags().items():
                 if seconds is not None:
                     self._lag_seconds[step].set(seconds)
 
-    def position(self, cursor: int, head: int, now: datetime) -> None:
-        """Note how far the views are behind."""
+    def position(self, cursor: int, head: int, waiting_since: datetime | None, now: datetime) -> None:
+        """Note how far the views are behind.
+
+        Args:
+            cursor: the last row in the views.
+            head: the last row committed.
+            waiting_since: when the oldest row that the views lack was written; None without one.
+            now: when all of that was so.
+        """
         self._cursor, self._head = cursor, head
         self.looked_at = now
         self.looks += 1
         self.behind_rows = max(0, head - cursor)
-        if not self.behind_rows:
-            self._behind_since_us = None
-            self.behind_s = 0.0
-        else:
-            # The oldest row lacking is younger than the last one applied; when that was long before, than
-            # the moment at which something was first lacking.
-            now_us = _microseconds(now)
-            if self._behind_since_us is None:
-                self._behind_since_us = now_us
-            self.behind_s = max(0, now_us - max(self._behind_since_us, self._last_created_us)) / 1_000_000
+        self.behind_s = 0.0
+        if self.behind_rows and waiting_since:
+            self.behind_s = max(0.0, (now - waiting_since).total_seconds())
         self._cursor_gauge.set(cursor)
         self._head_gauge.set(head)
         self._lag_rows.set(self.behind_rows)

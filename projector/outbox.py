@@ -14,6 +14,7 @@ from runtime.postgres import load_queries, retryable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
     from projector.views import Cursor
     from runtime.postgres import Connection
@@ -25,10 +26,15 @@ queries = load_queries("projector")
 
 
 class Position(NamedTuple):
-    """Where a stream stands in PostgreSQL: its history, and the last position committed."""
+    """Where a stream stands in PostgreSQL: its history, and the last position committed.
+
+    Attributes:
+        waiting_since: when the oldest row after a cursor was written; None without one, or without a cursor.
+    """
 
     epoch: str
     head: int
+    waiting_since: datetime | None = None
 
 
 class Page(NamedTuple):
@@ -73,6 +79,19 @@ class Outbox:
         with answering():
             records = await self._pool.fetch(queries.read_positions)
         return {record["stream"]: Position(record["epoch"], record["head"]) for record in records}
+
+    async def look(self, cursors: Mapping[int, int]) -> dict[int, Position]:
+        """Read where every stream stands, and since when rows wait after these cursors, by stream.
+
+        Raises:
+            Retry: PostgreSQL is away.
+        """
+        with answering():
+            records = await self._pool.fetch(queries.look_at_streams, list(cursors), list(cursors.values()))
+        return {
+            record["stream"]: Position(record["epoch"], record["head"], record["waiting_since"])
+            for record in records
+        }
 
     async def page(self, stream: int, after: int, max_events: int) -> Page:
         """Read the rows after a position: at least one when there is one, else up to `max_events` events.

@@ -16,11 +16,13 @@ from contract.events import unwrap
 from contract.topics import all_streams
 from gateway.tail.items import Measurement, Missed
 from runtime.mqtt import MqttSession, Subscription, options_from
+from runtime.terminal import safe
 
 if TYPE_CHECKING:
     from contract.events import EventBatch
     from gateway.tail.filters import Filters
     from gateway.tail.output import Output
+    from runtime.mqtt import Delivery
     from runtime.settings import Settings
 
 _MAX_PACKET_BYTES: Final = 32 * 1024 * 1024  # as the projector
@@ -49,12 +51,7 @@ async def follow(session: MqttSession, filters: Filters, output: Output) -> NoRe
         chunk = await session.receive()
         now = datetime.now(UTC)
         for delivery in chunk.deliveries:
-            try:
-                row = unwrap(delivery.payload)
-            except ValueError as error:  # msgspec's errors are ValueErrors too
-                output.note(f"{delivery.topic}: no event batch: {error}")
-            else:
-                rows.take(row, len(delivery.payload), now)
+            rows.read(delivery, now)
         chunk.ack()
 
 
@@ -65,6 +62,13 @@ class Rows:
         self._filters = filters
         self._output = output
         self._last: dict[int, tuple[str, int]] = {}
+
+    def read(self, delivery: Delivery, now: datetime) -> None:
+        """Take a message's row; note what is wrong with one that is no event batch or has odd times."""
+        try:
+            self.take(unwrap(delivery.payload), len(delivery.payload), now)
+        except (ValueError, TypeError) as error:  # msgspec's errors are ValueErrors; times without a zone
+            self._output.note(f"{safe(delivery.topic)}: no event batch: {safe(str(error))}")
 
     def take(self, row: EventBatch, size: int, now: datetime) -> None:
         """Put out what is wanted of a row, and what was missed before it; nothing of a row seen before.

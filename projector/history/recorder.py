@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
@@ -26,7 +27,6 @@ from runtime.lifecycle import keep_trying
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
 
     from contract.events import EventBatch
     from projector.history.audit import Auditor
@@ -182,8 +182,9 @@ class _Stream:
         self._halted = False
         self._at_once = True
         self._since: float | None = None
-        self._behind_since: float | None = None
         self._looked_at = now
+        self._oldest: datetime | None = None  # when the first row in memory was written
+        self._waiting_since: datetime | None = None
 
     def stands(self, stand: Stand, cursor: int, now: datetime) -> None:
         """Note where the stream and history stand in PostgreSQL."""
@@ -194,6 +195,7 @@ class _Stream:
             self._at_once = True
         self.due, self._head = min(self._head, stand.head), stand.head
         self._looked_at = now
+        self._waiting_since = stand.waiting_since
         self._note_lag()
 
     def take(self, rows: Sequence[EventBatch]) -> None:
@@ -205,6 +207,7 @@ class _Stream:
             self.minutes.add(event for row in fresh for event in row.events)
             self.end = fresh[-1].n
             self._since = self._since or asyncio.get_running_loop().time()
+            self._oldest = self._oldest or datetime.fromisoformat(fresh[0].created_at)
 
     def is_due(self) -> bool:
         """Whether it is time to write; at once what had been missing when the stream was first looked at."""
@@ -217,6 +220,7 @@ class _Stream:
     def hand_over(self) -> tuple[Span, Minutes]:
         """What is in memory; what comes from now on is for the next time."""
         span, minutes = Span(self.number, self.epoch, self.cursor, self.end), self.minutes
+        self._waiting_since = self._oldest or self._waiting_since
         self._forget(self.end)
         self._at_once = False
         return span, minutes
@@ -224,7 +228,7 @@ class _Stream:
     def written(self, last: int) -> None:
         """Note that history has come to a row."""
         self.cursor = last
-        self._behind_since = self._since
+        self._waiting_since = self._oldest or self._waiting_since  # or later: the next look tells
         self._note_lag()
 
     def halt(self, detail: str, health: Health) -> None:
@@ -242,13 +246,11 @@ class _Stream:
             health.set(f"history_{self.number}", None)
 
     def _note_lag(self) -> None:
-        now = asyncio.get_running_loop().time()
         head = max(self._head, self.cursor)
-        if head == self.cursor:
-            self._behind_since = None
-        elif self._behind_since is None:
-            self._behind_since = now
-        self.meters.history(self.cursor, head, now - (self._behind_since or now), self._looked_at)
+        behind_s = 0.0
+        if head > self.cursor and self._waiting_since:
+            behind_s = max(0.0, (self._looked_at - self._waiting_since).total_seconds())
+        self.meters.history(self.cursor, head, behind_s, self._looked_at)
 
     def _forget(self, end: int) -> None:
-        self.minutes, self.end, self._since = Minutes(), end, None
+        self.minutes, self.end, self._since, self._oldest = Minutes(), end, None, None

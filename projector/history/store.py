@@ -15,6 +15,8 @@ from runtime import faults
 from runtime.postgres import lent
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import asyncpg
 
     from projector.history.minutes import Minutes
@@ -22,11 +24,17 @@ if TYPE_CHECKING:
 
 
 class Stand(NamedTuple):
-    """Where a stream stands in PostgreSQL, and history on it; its cursor is None where it has not begun."""
+    """Where a stream stands in PostgreSQL, and history on it.
+
+    Attributes:
+        cursor: None where it has not begun.
+        waiting_since: when the oldest row that it lacks was written; None without one.
+    """
 
     epoch: str
     head: int
     cursor: int | None
+    waiting_since: datetime | None
 
 
 class Span(NamedTuple):
@@ -61,7 +69,9 @@ class Store:
         """
         with answering():
             records = await self._pool.fetch(queries.look_at_history)
-        return {row["stream"]: Stand(row["epoch"], row["head"], row["n"]) for row in records}
+        return {
+            row["stream"]: Stand(row["epoch"], row["head"], row["n"], row["waiting_since"]) for row in records
+        }
 
     async def begin(self, stream: int) -> bool:
         """Begin a stream at its first row; False when that is not there any more, or somebody was faster.

@@ -1,9 +1,14 @@
 -- History: minutes and hours, per device and per region (gateway/migrations/0003_history.sql).
 
 -- name: look_at_history
--- Where every stream stands, and how far history has come on it; n is null where it has not begun.
-SELECT s.stream, s.epoch::text AS epoch, s.head, p.n
-FROM streams AS s LEFT JOIN projections AS p ON p.projection = 'history' AND p.stream = s.stream
+-- Where every stream stands, how far history has come on it, and since when the oldest row that it lacks waits; n is null where
+-- it has not begun.
+SELECT s.stream, s.epoch::text AS epoch, s.head, p.n, oldest.created_at AS waiting_since
+FROM streams AS s
+LEFT JOIN projections AS p ON p.projection = 'history' AND p.stream = s.stream
+LEFT JOIN LATERAL (
+    SELECT o.created_at FROM outbox AS o WHERE o.stream = p.stream AND o.n > p.n ORDER BY o.n LIMIT 1
+) AS oldest ON true
 ORDER BY s.stream;
 
 -- name: begin_history

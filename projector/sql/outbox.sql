@@ -4,6 +4,16 @@
 -- Where every stream stands: the epoch of its history and the last position that has been committed.
 SELECT stream, epoch::text AS epoch, head FROM streams;
 
+-- name: look_at_streams
+-- The same, with the moment since which the oldest row after a projection's cursor ($2 on stream $1) waits: one step into the
+-- index. Null where none does, and where no cursor is given.
+SELECT s.stream, s.epoch::text AS epoch, s.head, oldest.created_at AS waiting_since
+FROM streams AS s
+LEFT JOIN unnest($1::integer[], $2::bigint[]) AS c (stream, n) USING (stream)
+LEFT JOIN LATERAL (
+    SELECT o.created_at FROM outbox AS o WHERE o.stream = c.stream AND o.n > c.n ORDER BY o.n LIMIT 1
+) AS oldest ON true;
+
 -- name: read_rows
 -- The rows after position $2 in order: the first, then as many as keep the page at $4 rows and $3 events. The stream's own
 -- row comes along from the same snapshot, so that rows which should be there and are not are told from rows not yet

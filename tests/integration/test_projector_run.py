@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
@@ -168,6 +169,7 @@ async def test_catches_up_and_answers(
     }
     unknown = await http.get("/devices/nobody/stats")
     assert (unknown.status_code, unknown.headers["content-type"]) == (404, "application/problem+json")
+    await projector.event("history_written", last=3)
     metrics = (await http.get("/metrics")).text
     assert 'projector_events_applied_total{stream="0"} 6.0' in metrics
     for step in ("received", "committed", "projected"):
@@ -184,6 +186,38 @@ async def test_catches_up_and_answers(
         ("redis", 0, 3, writer.epoch),
     ]
     assert await writer.database.fetchval("SELECT count FROM measurements_1h") == 6
+
+
+async def test_says_how_old_the_backlog_is(
+    run_command: RunCommand, writer: WriteSide, http: httpx.AsyncClient
+) -> None:
+    """After a restart the views and history are as far behind as the oldest row they lack is old, at once."""
+    await writer.append(1, 1)
+    projector = await start(run_command)
+    await applied(projector, 1)
+    await projector.event("history_written", last=1)
+    assert await projector.terminate() == 0
+    hours_ago = datetime.now(UTC) - timedelta(hours=3)
+    await writer.append(2, 2)
+    await writer.append(3, 3)
+    await writer.database.execute(  # which it cannot take, so that it stays behind
+        "UPDATE outbox SET created_at = $1, payload = 'no events' WHERE n = 2", hours_ago
+    )
+    projector = await start(run_command)
+    await projector.event("projection_halted", reason="undecodable_row")
+    views = history = None
+    async with asyncio.timeout(15):
+        while not (views and history):
+            (lag,) = (await http.get("/lag")).json()["streams"]
+            history = lag["history"]
+            for behind in (lag, history):
+                if behind and behind["behind_rows"]:
+                    assert (behind["cursor"], behind["behind_rows"]) == (1, 2)
+                    assert 10_800 <= behind["behind_seconds"] < 10_900
+            views = lag["behind_rows"]
+    metrics = (await http.get("/metrics")).text
+    for name in ("projector_behind_seconds", "projector_history_behind_seconds"):
+        assert re.search(rf'^{name}{{stream="0"}} 108\d\d\.', metrics, re.MULTILINE), name
 
 
 async def test_topic_repeats_loses_and_reorders(

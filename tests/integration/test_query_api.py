@@ -195,9 +195,8 @@ async def test_says_how_current_it_is(plant: Plant) -> None:
     for path in paths:
         answer = await plant.get(path)
         assert answer["views"] == {"as_of": None, "behind_rows": 0, "behind_seconds": 0.0}
-    plant.meters.of(0).position(1, 1, NOW)
-    plant.meters.of(1).position(3, 5, NOW - timedelta(seconds=3))
-    plant.meters.of(1).position(3, 6, NOW - timedelta(seconds=1))
+    plant.meters.of(0).position(1, 1, None, NOW)
+    plant.meters.of(1).position(3, 6, NOW - timedelta(seconds=3), NOW - timedelta(seconds=1))
     for path in paths:
         answer = await plant.get(path)
         assert answer["views"] == {
@@ -217,7 +216,7 @@ async def test_asks_only_for_what_is_new(plant: Plant, path: str) -> None:
         answer = await plant.http.get(path, headers={"if-none-match": known})
         assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
         assert answer.headers["views"] == "behind_rows=0, behind_seconds=0.000"
-    plant.meters.of(0).position(1, 2, NOW)
+    plant.meters.of(0).position(1, 2, NOW, NOW)
     answer = await plant.http.get(path, headers={"if-none-match": tag})
     assert (
         answer.headers["views"] == 'as_of="2026-11-23T12:00:00.000000Z", behind_rows=1, behind_seconds=0.000'

@@ -135,16 +135,18 @@ def test_lag_of_each_step() -> None:
 
 
 def test_behind_since_the_oldest_row_lacking() -> None:
-    """A stream is behind for as long as its oldest missing row is there, not since its last row long ago."""
+    """A stream is behind for as long as its oldest missing row is there, however lately that was noticed."""
     meters = Meters(CollectorRegistry())
     stream = meters.of(0)
     stream.applied([stored(1, 1)], seconds_after(2), None)
-    stream.position(1, 1, seconds_after(3600))
+    stream.position(1, 1, None, seconds_after(3600))
     assert (stream.behind_rows, stream.behind_s) == (0, 0.0)
-    stream.position(1, 3, seconds_after(3601))
-    stream.position(1, 3, seconds_after(3603))
-    assert (stream.behind_rows, stream.behind_s) == (2, 2.0)
-    stream.applied([stored(2, 3602)], seconds_after(3604), None)
-    stream.position(2, 3, seconds_after(3604))
+    stream.position(1, 3, seconds_after(600), seconds_after(3601))
+    assert (stream.behind_rows, stream.behind_s) == (2, 3001.0)
+    stream.applied([stored(2, 600)], seconds_after(3604), None)
+    stream.position(2, 3, seconds_after(3602), seconds_after(3604))
     assert (stream.behind_rows, stream.behind_s) == (1, 2.0)
-    assert meters.lag().streams[0].behind_rows == 1
+    (lag,) = meters.lag().streams
+    assert (lag.behind_rows, lag.behind_seconds) == (1, 2.0)
+    stream.position(2, 3, seconds_after(3605), seconds_after(3604))
+    assert stream.behind_s == 0.0, "clocks differ"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from contract.events import Event, EventBatch
@@ -16,6 +17,7 @@ from gateway.tail.rejections import Seen
 from gateway.trace.facts import names_key
 from projector.top.keys import Controls
 from runtime.terminal import span
+from tests.support.write_side import Delivered
 
 if TYPE_CHECKING:
     from gateway.tail.items import Item
@@ -28,14 +30,17 @@ class Kept:
 
     def __init__(self) -> None:
         self.items: list[Item] = []
+        self.notes: list[str] = []
 
     def put(self, item: Item, size: int) -> None:
         assert size >= 0
         self.items.append(item)
 
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
-def row(n: int, epoch: str = "e") -> EventBatch:
-    time = "2026-11-23T09:00:00.000000Z"
+
+def row(n: int, epoch: str = "e", time: str = "2026-11-23T09:00:00.000000Z") -> EventBatch:
     return EventBatch(1, 0, n, epoch, time, [Event("a1", None, time, time, f"k{n}", {"x": n})])
 
 
@@ -47,6 +52,19 @@ def test_rows_are_shown_once_and_gaps_told() -> None:
         rows.take(each, 100, NOW)
     shown = [item.n if isinstance(item, Measurement) else item for item in kept.items]
     assert shown == [5, 6, Missed(0, 7, 8), 9, 2]
+
+
+@pytest.mark.parametrize("odd", ["yesterday", "2026-11-23T09:00:00"])
+def test_an_odd_message_is_noted_and_the_next_is_shown(odd: str) -> None:
+    """Times that are none, or have no zone, and what is no batch at all, do not end it."""
+    kept = Kept()
+    rows = Rows(Filters(), kept)  # type: ignore[arg-type]  # the same
+    messages = [b"{", *(msgspec.json.encode(each) for each in (row(1), row(2, time=odd), row(3)))]
+    for payload in messages:
+        rows.read(Delivered("events/0\x1b[2J", payload), NOW)
+    assert [item.n for item in kept.items if isinstance(item, Measurement)] == [1, 3]
+    assert len(kept.notes) == 2
+    assert all(note.startswith("events/0\\x1b[2J: no event batch: ") for note in kept.notes)
 
 
 def test_letters_behind_later_ones_are_asked_for() -> None:
