@@ -152,7 +152,7 @@ class Publisher(asyncio.Protocol):
     def send_chunk(self, most: int) -> int:
         """Send what fits into the window and is in one piece, at most so many messages; returns how many."""
         lap, place = divmod(self.sent, len(self._lap.packets))
-        if not place:
+        if not place or not self._lap.repeats:
             self._ts = timestamp(time.time())
         chunk = self._chunks[place // _CHUNK]
         messages = min(_CHUNK, len(self._lap.packets) - place)

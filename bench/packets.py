@@ -2,7 +2,9 @@
 
 A lap is all packets that one connection sends before it starts over. What changes from lap to lap stands in
 the packets as placeholders of the same width: the number of the lap, which makes every key new, and the
-device time. Filling them in is one `bytes.replace` for many packets.
+device time. Filling them in is one `bytes.replace` for many packets. A flood takes the time anew for each 64
+messages in a row, which are of different devices when there are many, so that no device sends a time twice.
+In a lap with repeats it is one time for the whole lap, since a repeat is the same byte for byte.
 
 A plain message is one reading of about 105 bytes:
 `{"id":"r0-00-00000-00017","ts":"2026-11-23T09:00:00.250000Z","region":"r1","temperature":21.5,"humidity":40.5}`.
@@ -80,6 +82,10 @@ class Lap:
         shape: of the messages.
         connection: which one, from 0; it has the devices whose number leaves this remainder.
         connections: how many there are.
+
+    Attributes:
+        packets: with placeholders; see `fill`.
+        repeats: whether some are sent again later in the lap.
     """
 
     def __init__(self, shape: Shape, connection: int, connections: int) -> None:
@@ -87,6 +93,7 @@ class Lap:
         messages = max(min(_LAP_MESSAGES, _LAP_READINGS // shape.readings) // connections, len(devices))
         self._plan = _plan(shape, messages)
         self._readings = shape.readings
+        self.repeats = shape.repeats > 0
         self.packets = []
         for place, source in enumerate(self._plan):
             device = devices[max(source, 0) % len(devices)]
