@@ -16,7 +16,7 @@ import msgspec
 from bench import meter
 from bench.flood import Moment
 from bench.generator import Generator
-from bench.ingest import memory_lines
+from bench.ingest import memory_line
 from bench.load import Load
 from bench.packets import Shape
 from bench.plant import PROCESSES, Plant, queries
@@ -75,7 +75,7 @@ async def measure(number: int, options: Options) -> Figures:
     seconds = _BEFORE_S + options.away_s + options.after_s
     load = Load(rate=options.rate, seconds=seconds, shape=Shape(run=f"r{number}", devices=options.devices))
     async with Plant.open() as plant, Generator(plant.mqtt_port, load) as generator:
-        watch = _Watch(plant, options.rate)
+        watch = _Watch(plant, load)
         generator.go()
         watch.started = time.monotonic()
         sending = asyncio.create_task(generator.result(), name="load")
@@ -89,7 +89,7 @@ async def measure(number: int, options: Options) -> Figures:
         drained_at = await watch.until_drained()
         sent = await _finish(watch, sending)
         check("rows", await plant.fetch_count(queries.count_measurements), sent.messages)
-        peak_mb: dict[str, float] = {name: meter.peak_rss_mb(plant.pid(name)) for name in PROCESSES}
+        peak_mb = plant.peak_mb()
     return Figures(
         messages=sent.messages,
         backlog=backlog,
@@ -117,11 +117,11 @@ async def _finish(watch: _Watch, sending: asyncio.Task[Sent]) -> Sent:
 class _Watch:
     """Looks at the plant ten times a second and keeps a moment of each second."""
 
-    def __init__(self, plant: Plant, rate: float) -> None:
+    def __init__(self, plant: Plant, load: Load) -> None:
         self.started = 0.0
         self.course: list[Moment] = []
         self._plant = plant
-        self._rate = rate
+        self._load = load
 
     async def look(self) -> Counters:
         """Wait a moment, and read what the processes have counted."""
@@ -142,12 +142,13 @@ class _Watch:
     async def lacking(self) -> int:
         """Messages that were due and are not in Redis."""
         counters = await self.look()
-        return int((counters.at - self.started) * self._rate) - counters.applied
+        elapsed = min(counters.at - self.started, self._load.seconds)
+        return int(elapsed * self._load.rate) - counters.applied
 
     async def until_drained(self) -> float:
         """Look until Redis has what was due; returns when that was, in seconds since the start."""
         deadline = time.monotonic() + _GIVE_UP_S
-        while await self.lacking() > self._rate * _DRAINED_S:
+        while await self.lacking() > self._load.rate * _DRAINED_S:
             if time.monotonic() > deadline:
                 raise PlantError(f"the backlog was not drained within {_GIVE_UP_S:g} s")
         return time.monotonic() - self.started
@@ -168,7 +169,7 @@ def lines(median: Figures) -> Sequence[Line]:
             "all, once",
             met=True,  # a round that lost or doubled one raises
         ),
-        *memory_lines(median.peak_mb),
+        memory_line("peak memory", median.peak_mb),
     ]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bench.flood import flood
-from bench.ingest import memory_lines
+from bench.ingest import memory_line
 from bench.load import Load
 from bench.packets import Shape
 from bench.plant import Plant, queries
@@ -94,7 +94,7 @@ def lines(median: Figures) -> Sequence[Line]:
             "exactly what was sent",
             met=True,  # a round whose books do not balance raises
         ),
-        *memory_lines(median.peak_mb),
+        memory_line("peak memory", median.peak_mb),
     ]
 
 

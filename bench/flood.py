@@ -20,6 +20,8 @@ from bench.plant import PROCESSES
 from bench.scenario import PlantError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from bench.load import Load, Sent
     from bench.packets import Contents, Shape
     from bench.plant import Counters, Plant
@@ -71,12 +73,13 @@ class Flooded(msgspec.Struct, frozen=True):
     course: list[Moment]
 
 
-async def flood(plant: Plant, load: Load) -> Flooded:
+async def flood(plant: Plant, load: Load, *, settle: Callable[[], Awaitable[None]] | None = None) -> Flooded:
     """Flood a plant and wait until everything is where it belongs.
 
     Args:
         plant: quiet.
         load: a flood; its limit is set here.
+        settle: waits for further work that the flood has caused; its CPU counts, its time does not.
 
     Raises:
         PlantError: nothing moves any more although something is missing.
@@ -88,6 +91,8 @@ async def flood(plant: Plant, load: Load) -> Flooded:
         generator.go()
         sending = asyncio.create_task(generator.result(), name="load")
         await watch.until_applied(await watch.until_sent(sending))
+        if settle is not None:
+            await settle()
         cpu = plant.cpu_s()
     sent = sending.result()
     used = {name: cpu[name] - cpu_before[name] for name in cpu} | {"load": sent.cpu_s}
@@ -99,7 +104,7 @@ async def flood(plant: Plant, load: Load) -> Flooded:
         settled_s=watch.settled_s,
         applied_s=watch.applied_s,
         cpu_us={name: seconds / sent.messages * _US for name, seconds in used.items()},
-        peak_mb={name: meter.peak_rss_mb(plant.pid(name)) for name in PROCESSES},
+        peak_mb=plant.peak_mb(),
         course=watch.course,
     )
 

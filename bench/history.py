@@ -1,7 +1,11 @@
-"""What history and sparklines cost beside the flood: the same flood with and without them, in turn."""
+"""What history and sparklines cost beside the flood: the same flood with and without them, in turn.
+
+History is written a little after Redis, some of it when the flood is over: CPU is taken once it is complete.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -9,7 +13,7 @@ import msgspec
 from bench.flood import flood
 from bench.load import Load
 from bench.packets import Shape
-from bench.plant import Plant
+from bench.plant import Plant, queries
 from bench.scenario import Scenario, check, run_alone
 from bench.tables import Line
 
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
     from bench.tables import CpuByCase
 
 _TARGET = 0.10
+_POLL_S = 0.5
+_CAUGHT_UP_S = 60.0
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -50,23 +56,39 @@ class Figures(msgspec.Struct, frozen=True):
     beside: Flood
 
 
-class _BarePlant(Plant):
+class _HistoryPlant(Plant):
+    """A plant whose history can be waited for."""
+
+    async def history_caught_up(self) -> None:
+        """Wait until history has everything that is committed."""
+        async with asyncio.timeout(_CAUGHT_UP_S):
+            while await self.fetch_count(queries.history_lacks):  # noqa: ASYNC110  # another process writes it
+                await asyncio.sleep(_POLL_S)
+
+
+class _BarePlant(_HistoryPlant):
     """A plant whose projector has no history."""
 
     def module(self, name: Process) -> str:
         """The projector's is another."""
         return "bench.bare_projector" if name == "projector" else name
 
+    async def history_caught_up(self) -> None:
+        """There is none to wait for."""
+
 
 async def measure(number: int, options: Options) -> Figures:
-    """Flood a plant without history, then one with."""
-    return Figures(await _flood(_BarePlant, number, options), await _flood(Plant, number, options))
+    """Flood a plant without history and one with; in every other round the one with is first."""
+    kinds = (_BarePlant, _HistoryPlant)
+    floods = {kind: await _flood(kind, number, options) for kind in (kinds[::-1] if number % 2 else kinds)}
+    return Figures(floods[_BarePlant], floods[_HistoryPlant])
 
 
-async def _flood(kind: type[Plant], number: int, options: Options) -> Flood:
+async def _flood(kind: type[_HistoryPlant], number: int, options: Options) -> Flood:
     shape = Shape(run=f"h{number}", devices=options.devices)
     async with kind.open() as plant:
-        flooded = await flood(plant, Load(seconds=options.seconds, shape=shape))
+        load = Load(seconds=options.seconds, shape=shape)
+        flooded = await flood(plant, load, settle=plant.history_caught_up)
     check("committed", flooded.counted.committed, flooded.sent.messages)
     return Flood(flooded.sent.messages / flooded.applied_s, flooded.cpu_us, flooded.peak_mb)
 

@@ -5,20 +5,22 @@
         counters = await plant.counters()
 
 Servers are fresh and as `deploy.local` makes them: fsync and synchronous commit on, mosquitto with the
-repository's configuration. Counts come from the processes' own `/metrics`, of which only the lines that are
+repository's configuration. Both processes have their default settings, whatever the environment of whoever
+measures says. Counts come from the processes' own `/metrics`, of which only the lines that are
 wanted are parsed, so that looking costs the plant little.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import tempfile
 import time
 import urllib.request
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 import asyncpg
 import msgspec
@@ -28,6 +30,7 @@ from deploy.local.children import Children
 from deploy.local.figures import is_ready
 from deploy.local.server import free_port
 from deploy.local.services import LocalServices
+from runtime import faults
 from runtime.postgres import load_queries
 
 if TYPE_CHECKING:
@@ -99,7 +102,7 @@ class Plant:
     @asynccontextmanager
     async def open(
         cls, settings: Mapping[str, str] | None = None, *, services: LocalServices | None = None
-    ) -> AsyncIterator[Plant]:
+    ) -> AsyncIterator[Self]:
         """Start everything and wait until it is ready; end it on leaving.
 
         Args:
@@ -112,7 +115,7 @@ class Plant:
             return
         with (
             tempfile.TemporaryDirectory(prefix="edge-bench-") as folder,
-            Children(Path(folder), services.environment()) as children,
+            Children(Path(folder), services.environment(), inherited=_surroundings()) as children,
         ):
             plant = cls(services, children, settings or {})
             for name in PROCESSES:
@@ -177,6 +180,10 @@ class Plant:
         servers: dict[str, float] = {name: meter.cpu_s(pids[name]) for name in SERVERS if name in pids}
         return {**own, **servers, "machine": meter.machine_cpu_s()}
 
+    def peak_mb(self) -> dict[str, float]:
+        """The most resident memory (RSS) that each process has had since its start, in MB (10⁶ bytes)."""
+        return {name: meter.peak_rss_mb(self.pid(name)) for name in self._running}
+
     async def fetch_count(self, statement: str, *arguments: object) -> int:
         """Ask PostgreSQL for one number."""
         connection = await asyncpg.connect(self.dsn)
@@ -202,3 +209,12 @@ class Plant:
                 for metric, value in _LINE.findall(str(answer.read(), "utf-8")):
                     totals[metric] += int(float(value))
         return Counters(time.monotonic(), *totals.values())
+
+
+def _surroundings() -> dict[str, str]:
+    """The environment without what would change the product: its settings and fault points."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("EDGE_") and name != faults.VARIABLE
+    }

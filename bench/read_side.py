@@ -19,6 +19,7 @@ import msgspec
 from bench.flood import flood
 from bench.generator import Generator
 from bench.http_load import Asked, Reading
+from bench.ingest import memory_line
 from bench.load import Load
 from bench.packets import Shape
 from bench.plant import Plant
@@ -64,6 +65,7 @@ class Figures(msgspec.Struct, frozen=True):
         beside_ingest: asking the projector while messages come in.
         ratio: of requests a second, idle to bare.
         behind_ms: how long after the load's end all its messages were in Redis.
+        peak_mb: most resident memory (RSS), by process.
     """
 
     ceiling: Asked
@@ -72,6 +74,7 @@ class Figures(msgspec.Struct, frozen=True):
     beside_ingest: Asked
     ratio: float
     behind_ms: float
+    peak_mb: dict[str, float]
 
 
 async def measure(_number: int, options: Options) -> Figures:
@@ -85,7 +88,8 @@ async def measure(_number: int, options: Options) -> Figures:
             await _ask(each, msgspec.structs.replace(reading, seconds=_WARM_UP_S))
         bare, idle = await _ask(bare_port, reading), await _ask(port, reading)
         beside, behind_ms = await _ask_beside_ingest(plant, port, reading, options)
-    return Figures(ceiling, bare, idle, beside, idle.per_s / bare.per_s, behind_ms)
+        peak_mb = plant.peak_mb()
+    return Figures(ceiling, bare, idle, beside, idle.per_s / bare.per_s, behind_ms, peak_mb)
 
 
 async def _ask_beside_ingest(
@@ -171,6 +175,7 @@ def lines(median: Figures) -> Sequence[Line]:
             beside.per_s >= _TARGET_PER_S and beside.p99_ms <= _TARGET_P99_MS,
         ),
         Line("all in Redis after the load's end", f"{median.behind_ms:,.0f} ms"),
+        memory_line("peak memory", median.peak_mb),
     ]
 
 

@@ -89,12 +89,15 @@ class Children:
 
     Args:
         folder: where their logs go; it stays.
-        environment: what they get besides our own environment.
+        environment: what they get besides what they inherit.
+        inherited: None is our own environment.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], *, inherited: Mapping[str, str] | None = None
+    ) -> None:
         self._folder = folder
-        self._environment = {**os.environ, **environment}
+        self._environment = {**(os.environ if inherited is None else inherited), **environment}
         self._children: list[Child] = []
         self._warden: subprocess.Popen[bytes] | None = None
 

@@ -1,0 +1,7 @@
+-- How far history has come (bench/history.py).
+
+-- name: history_lacks
+-- Rows of the outbox that are not in history.
+SELECT s.head - coalesce(p.n, 0)
+FROM streams AS s LEFT JOIN projections AS p ON p.projection = 'history' AND p.stream = s.stream
+WHERE s.stream = 0;
