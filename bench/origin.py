@@ -1,4 +1,4 @@
-"""Where a result comes from: machine, versions, commit, date and command."""
+"""Where a result comes from: machine, versions, settings, commit, date and command."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ import msgspec
 import psutil
 
 from deploy.local.install import ensure
+from deploy.local.servers import Postgres
 
 _ROOT = Path(__file__).parents[1]
 _PACKAGES = ("aiomqtt", "asyncpg", "mqtt5", "msgspec", "uvloop")
+_POSTGRES = ("fsync", "synchronous_commit", "shared_buffers", "max_wal_size")
+_RESULTS_EXCLUDED = ":(exclude)docs/benchmarks*"
 _VERSION = re.compile(r"\d+(?:\.\d+)+")
 _FLAGS = {"mosquitto": "-h", "postgres": "--version", "redis": "--version"}
 
@@ -25,9 +28,11 @@ class Origin(msgspec.Struct, frozen=True):
     """Where a result comes from.
 
     Attributes:
-        commit: of the repository; with `+` when the tree differed from it.
+        date: when the run began.
+        commit: of the repository; with `+` when the tree differed from it in more than results.
         machine: processor, cores, memory and kernel.
         versions: of servers and libraries, by name.
+        postgres: settings that PostgreSQL was started with, by name.
     """
 
     date: str
@@ -35,21 +40,24 @@ class Origin(msgspec.Struct, frozen=True):
     command: str
     machine: str
     versions: dict[str, str]
+    postgres: dict[str, str]
 
 
 def look(command: str) -> Origin:
-    """Describe this machine and this tree.
+    """Describe this machine and this tree, before a run writes anything into it.
 
     Args:
         command: what repeats the run.
     """
+    changed = _git("status", "--porcelain", "--", ".", _RESULTS_EXCLUDED)
     return Origin(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        commit=_git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain") else ""),
+        commit=_git("rev-parse", "--short", "HEAD") + ("+" if changed else ""),
         command=command,
         machine=_machine(),
         versions={**_servers(), "python": platform.python_version()}
         | {package: metadata.version(package) for package in _PACKAGES},
+        postgres={name: Postgres.settings[name] for name in _POSTGRES},
     )
 
 

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from bench import plots
+from bench.comparison import compare
 from bench.scenario import Result, describe
 from bench.scenarios import SCENARIOS
-from bench.tables import table
+from bench.tables import table, table_of_lines
 
 if TYPE_CHECKING:
     from bench.scenario import Scenario
 
 _DOCS: Final = Path(__file__).parents[1] / "docs"
 RESULTS: Final = _DOCS / "benchmarks"
+ROUNDS: Final = 3
 
 _HEAD = """# Benchmarks
 
@@ -30,6 +32,13 @@ again from the same. Every figure is the median of the rounds. mosquitto, Postgr
 commit on), Redis, the gateway, the projector and the load generator share the machine's cores, so a rate
 means something only beside the CPU a message of each of them. Memory is resident memory (RSS), its peak as
 the kernel keeps it."""
+
+
+_AGAINST: Final = (
+    "Scenarios that took turns in one run: their ratio in each round, and the median of the ratios."
+)
+
+_FEW: Final = "**Rounds: {}. A figure to go by is the median of at least {}.**"
 
 
 def write_report(folder: Path) -> Path:
@@ -41,12 +50,18 @@ def write_report(folder: Path) -> Path:
     Returns:
         The report's path.
     """
-    sections = [_HEAD]
+    results = {}
     for scenario in SCENARIOS.values():
         file = folder / f"{scenario.name}.json"
         if file.exists():
-            result = msgspec.json.decode(file.read_bytes(), type=Result[scenario.figures])  # type: ignore[name-defined]  # each has its own
-            sections.append(_section(scenario, result, folder))
+            results[scenario.name] = msgspec.json.decode(
+                file.read_bytes(),
+                type=Result[scenario.figures],  # type: ignore[name-defined]  # each has its own
+            )
+    sections = [_HEAD]
+    if compared := compare(results):
+        sections += ["## Against each other", _AGAINST, table_of_lines(compared)]
+    sections += [_section(SCENARIOS[name], result, folder) for name, result in results.items()]
     report = folder.with_suffix(".md")
     report.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
     return report
@@ -65,10 +80,12 @@ def _section(scenario: Scenario[Any], result: Result[Any], folder: Path) -> str:
         ["run", f"`{origin.command}`, commit {origin.commit}, {origin.date}"],
         ["machine", origin.machine],
         ["versions", versions],
+        ["PostgreSQL", ", ".join(f"{name} = {value}" for name, value in origin.postgres.items())],
     ]
     details = f"<details><summary>How it was run</summary>\n\n{table(['', ''], facts)}\n\n</details>"
+    few = [_FEW.format(len(result.rounds), ROUNDS)] if len(result.rounds) < ROUNDS else []
     return "\n\n".join(
-        [f"## {scenario.title}", scenario.text, describe(scenario, result.median), *pictures, details]
+        [f"## {scenario.title}", scenario.text, *few, describe(scenario, result.median), *pictures, details]
     )
 
 

@@ -104,7 +104,7 @@ async def run(
     scenarios: Sequence[Scenario[Any]],
     rounds: int,
     options: Mapping[str, msgspec.Struct],
-    command: str,
+    made_by: Origin,
 ) -> list[Result[Any]]:
     """Run scenarios side by side: the first round of each, then the second of each, and so on.
 
@@ -112,7 +112,7 @@ async def run(
         scenarios: which.
         rounds: how many of each.
         options: by scenario.
-        command: what would repeat this, for the results.
+        made_by: where the run comes from, for the results.
     """
     figures: dict[str, list[Any]] = {scenario.name: [] for scenario in scenarios}
     async with AsyncExitStack() as stack:
@@ -124,7 +124,6 @@ async def run(
             for scenario in scenarios:
                 print(f"{scenario.name}, round {number + 1} of {rounds}", file=sys.stderr, flush=True)
                 figures[scenario.name].append(await scenario.measure(number, prepared[scenario.name]))
-    made_by = origin.look(command)
     return [
         Result(
             scenario=scenario.name,
@@ -168,9 +167,9 @@ def run_alone(scenario: Scenario[Any]) -> None:
     add_arguments(parser, type(scenario.options))
     arguments = parser.parse_args()
     options = read_arguments(arguments, type(scenario.options))
-    command = shlex.join([parser.prog, *sys.argv[1:]])
     with reported():
-        (result,) = asyncio.run(run([scenario], arguments.rounds, {scenario.name: options}, command))
+        made_by = origin.look(shlex.join([parser.prog, *sys.argv[1:]]))
+        (result,) = asyncio.run(run([scenario], arguments.rounds, {scenario.name: options}, made_by))
     print(describe(scenario, result.median))
     if arguments.out:
         keep(result, arguments.out)

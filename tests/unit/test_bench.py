@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
+from typing import Any
 
 import mqtt5
+import msgspec
 import pytest
 
+from bench import floors, ingest, reference
+from bench.comparison import compare
+from bench.load import Publisher
+from bench.origin import Origin
 from bench.packets import Lap, Shape, fill, timestamp
-from bench.scenario import median
+from bench.scenario import Result, median
 from bench.scenarios import GROUPS, SCENARIOS
 
 TS = timestamp(1_795_000_000.25)
@@ -17,11 +24,18 @@ TS = timestamp(1_795_000_000.25)
 
 def payloads(lap: Lap, number: int = 0) -> list[tuple[str, bytes]]:
     """Topics and payloads of a lap, as the broker would read them."""
+    return [message for each in lap.packets for message in published(fill(each, number, TS))]
+
+
+def published(data: bytes) -> list[tuple[str, bytes]]:
+    """Topics and payloads of PUBLISH packets."""
     found = []
-    for each in lap.packets:
-        packet, _ = mqtt5.read(memoryview(fill(each, number, TS)))
+    rest = memoryview(data)
+    while rest:
+        packet, length = mqtt5.read(rest)
         assert isinstance(packet, mqtt5.PublishPacket)
-        found.append((packet.topic, packet.payload))
+        found.append((packet.topic, bytes(packet.payload or b"")))
+        rest = rest[length:]
     return found
 
 
@@ -73,3 +87,71 @@ def test_a_median_is_taken_number_by_number() -> None:
         {"per_s": {"a": 2.0, "b": 2}, "course": [4], "met": False},
     ]
     assert median(rounds) == {"per_s": {"a": 2.0, "b": 2}, "course": [1, 2], "met": True}
+
+
+class Wire(asyncio.Transport):
+    """What is written to a connection, and nothing behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = bytearray()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep it."""
+        self.written += data
+
+    def pause_reading(self) -> None:
+        """Nothing comes."""
+
+    def resume_reading(self) -> None:
+        """Nothing comes."""
+
+
+async def flooded(shape: Shape, laps: int) -> list[tuple[str, bytes]]:
+    """Topics and payloads of so many laps as one connection of a flood sends them."""
+    lap = Lap(shape, 0, 8)
+    wire = Wire()
+    messages = laps * len(lap.packets)
+    publisher = Publisher(0, lap, window=messages, acked=lambda _: None, failed=pytest.fail)
+    publisher.connection_made(wire)
+    wire.written.clear()
+    publisher.data_received(mqtt5.ConnAckPacket(receive_max=65_535).write())
+    sent = []
+    while publisher.sent < messages:
+        assert publisher.send_chunk(messages - publisher.sent)
+        sent += published(bytes(wire.written))
+        wire.written.clear()
+        publisher.unacked = 0
+    return sent
+
+
+async def test_a_device_in_a_flood_sends_no_time_twice() -> None:
+    """Device and time tell messages apart, as in a fleet: (device_id, ts) is an index of the product."""
+    sent = await flooded(Shape(devices=1000), laps=2)
+    pairs = {(topic, json.loads(payload)["ts"]) for topic, payload in sent}
+    assert len(pairs) == len(sent) > 10_000
+
+
+async def test_a_repeat_in_a_flood_is_the_same_byte_for_byte() -> None:
+    """What is sent under one key has one content: to the gateway a duplicate, and no conflict."""
+    sent = await flooded(Shape(devices=100, repeats=0.3), laps=2)
+    keys = {json.loads(payload)["id"] for _, payload in sent}
+    assert len(set(sent)) == len(keys) < len(sent)
+
+
+def test_scenarios_are_compared_round_by_round_of_one_run() -> None:
+    """The median of the rounds' ratios; nothing when the two are of different runs."""
+    origin = Origin("2026-11-23", "abc", "make bench", "two cores", {}, {})
+    own_us = {"gateway": 10.0}
+    ours = [ingest.Figures(1, 0.0, speed, own_us, {}, []) for speed in (9.0, 40.0, 24.0)]
+    theirs = [reference.Figures(speed, {}) for speed in (1.0, 2.0, 3.0)]  # 9, 20 and 8 times
+    floor = [floors.Figures(0.0, {"drain": us}, 0.0, 0.0) for us in (4.0, 5.0, 8.0)]
+    results: dict[str, Result[Any]] = {
+        name: Result(name, origin, {}, rounds, rounds[0])
+        for name, rounds in (("ingest", ours), ("reference", theirs), ("floors", floor))
+    }
+    lines = [(line.measured, line.met) for line in compare(results)]
+    assert lines == [("9.0 times", False), ("2.0 times", True)]
+    other = msgspec.structs.replace(origin, date="2026-11-24")
+    results["ingest"] = msgspec.structs.replace(results["ingest"], origin=other)
+    assert compare(results) == []
