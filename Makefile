@@ -31,7 +31,7 @@ $(INSTALLED): requirements-dev.lock pyproject.toml
 servers: ## mosquitto, PostgreSQL and Redis, installed if they are missing
 	$(PYTHON) deploy/local/install.py
 
-tools: ## what only tests need: a browser and promtool
+tools: ## what only tests and benchmarks need: a browser and promtool
 	$(PYTHON) deploy/local/install.py chromium promtool
 
 demo: setup ## everything at once, live; SECONDS=20 ends it by itself
@@ -52,7 +52,7 @@ soak: setup servers ## random faults for MINUTES=20, then the accounting
 pictures: setup servers tools ## pictures of the live page, for the README
 	$(BIN)/python -m tests.browser.scene docs/img
 
-bench: setup servers ## every benchmark, and the report; ONLY="ingest dirty", ROUNDS=3, QUICK=1
+bench: setup servers $(if $(ONLY),$(and $(filter page,$(ONLY)),tools),tools) ## every benchmark, and the report; ONLY="ingest dirty", ROUNDS=3; QUICK=1 only tries
 	$(BIN)/python -m bench $(ONLY) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick)
 
 check: setup ## linters, formatting, types and layers

@@ -114,7 +114,7 @@ async def measure(_number: int, options: Options) -> Figures:
         return Figures(rates, plant.peak_mb())
 
 
-class _Watch:
+class Watch:
     """Notes when a position was first seen.
 
     Attributes:
@@ -151,11 +151,11 @@ class _Watch:
 
 
 @asynccontextmanager
-async def _watches(plant: Plant) -> AsyncIterator[tuple[_Watch, _Watch]]:
+async def _watches(plant: Plant) -> AsyncIterator[tuple[Watch, Watch]]:
     connection = await asyncpg.connect(plant.dsn)
     async with Redis.from_url(plant.redis_url) as redis:
-        commits = _Watch(lambda: connection.fetchval(queries.stream_head))
-        views = _Watch(lambda: redis.hget("projector:cursor", "0"))
+        commits = Watch(lambda: connection.fetchval(queries.stream_head))
+        views = Watch(lambda: redis.hget("projector:cursor", "0"))
         tasks = [asyncio.create_task(watch.run()) for watch in (commits, views)]
         try:
             yield commits, views

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+import argparse
+from typing import Any, TypeVar
 
 import msgspec
-
-if TYPE_CHECKING:
-    import argparse
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -34,6 +32,13 @@ def read_arguments(arguments: argparse.Namespace, kind: type[S], **others: Any) 
         f.name: getattr(arguments, f.name) for f in msgspec.structs.fields(kind) if hasattr(arguments, f.name)
     }
     return msgspec.convert({**given, **others}, kind)
+
+
+def count(text: str) -> int:
+    """A whole number of at least one, as `type` of an argument."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
 
 
 def _flag(name: str) -> str:

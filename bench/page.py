@@ -16,7 +16,7 @@ from bench.packets import Shape
 from bench.plant import Plant
 from bench.scenario import Scenario, run_alone
 from bench.tables import Line
-from tests.support.browser import chromium, visiting
+from deploy.local.browser import chromium, visiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

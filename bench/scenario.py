@@ -15,15 +15,17 @@ import statistics
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 
 from bench import origin
-from bench.options import add_arguments, read_arguments
+from bench.generator import GeneratorError
+from bench.options import add_arguments, count, read_arguments
 from bench.origin import Origin  # noqa: TC001  # msgspec reads it at run time
 from bench.tables import CpuByCase, Line, table_of_cpu, table_of_lines
 from deploy.local.children import ChildError
+from deploy.local.install import MissingPackagesError
 from runtime import logs
 from runtime.errors import Stop
 
@@ -38,6 +40,10 @@ F = TypeVar("F", bound=msgspec.Struct)
 
 class PlantError(Exception):
     """The plant did not do what was expected of it; the message says what is missing or too much."""
+
+
+FAILURES: Final = (PlantError, GeneratorError, ChildError, MissingPackagesError, Stop, TimeoutError)
+"""What ends a round without being an error of this harness."""
 
 
 def check(what: str, counted: int, expected: int) -> None:
@@ -100,13 +106,27 @@ class Scenario(msgspec.Struct, Generic[F], frozen=True, kw_only=True):
     plots: Mapping[str, Callable[[Result[F], Axes], None]] = {}
 
 
+class Outcome(msgspec.Struct, frozen=True):
+    """What a run came to.
+
+    Attributes:
+        results: of the scenarios that have finished a round, of the rounds that they have finished.
+        failed: scenarios that have not finished all of them.
+    """
+
+    results: list[Result[Any]]
+    failed: list[str]
+
+
 async def run(
     scenarios: Sequence[Scenario[Any]],
     rounds: int,
     options: Mapping[str, msgspec.Struct],
     made_by: Origin,
-) -> list[Result[Any]]:
+) -> Outcome:
     """Run scenarios side by side: the first round of each, then the second of each, and so on.
+
+    A scenario that fails says so and has no further rounds; the others go on.
 
     Args:
         scenarios: which.
@@ -115,16 +135,20 @@ async def run(
         made_by: where the run comes from, for the results.
     """
     figures: dict[str, list[Any]] = {scenario.name: [] for scenario in scenarios}
+    prepared: dict[str, Any] = {}
+    failed: list[str] = []
     async with AsyncExitStack() as stack:
-        prepared = {
-            scenario.name: await stack.enter_async_context(scenario.prepare(options[scenario.name]))
-            for scenario in scenarios
-        }
+        for scenario in scenarios:
+            with _noted(scenario, failed):
+                prepared[scenario.name] = await stack.enter_async_context(
+                    scenario.prepare(options[scenario.name])
+                )
         for number in range(rounds):
-            for scenario in scenarios:
+            for scenario in [each for each in scenarios if each.name not in failed]:
                 print(f"{scenario.name}, round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-                figures[scenario.name].append(await scenario.measure(number, prepared[scenario.name]))
-    return [
+                with _noted(scenario, failed):
+                    figures[scenario.name].append(await scenario.measure(number, prepared[scenario.name]))
+    results = [
         Result(
             scenario=scenario.name,
             origin=made_by,
@@ -135,7 +159,22 @@ async def run(
             ),
         )
         for scenario in scenarios
+        if figures[scenario.name]
     ]
+    return Outcome(results, failed)
+
+
+@contextmanager
+def _noted(scenario: Scenario[Any], failed: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except FAILURES as error:
+        print(f"bench: {scenario.name} failed: {_text(error)}", file=sys.stderr, flush=True)
+        failed.append(scenario.name)
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or "it took too long"  # a TimeoutError says nothing
 
 
 def median(values: Sequence[Any]) -> Any:  # noqa: ANN401  # figures of any shape
@@ -155,24 +194,32 @@ def reported() -> Iterator[None]:
     logs.configure("json", "warning")
     try:
         yield
-    except (PlantError, ChildError, Stop) as error:
-        sys.exit(f"bench: {error}")
+    except FAILURES as error:
+        sys.exit(f"bench: {_text(error)}")
 
 
 def run_alone(scenario: Scenario[Any]) -> None:
     """The command `python -m bench.NAME`: run a scenario and print its tables."""
     parser = argparse.ArgumentParser(prog=f"python -m bench.{scenario.name}", description=scenario.text)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=count, default=3)
     parser.add_argument("--out", type=Path, help="a folder to write the result to, as JSON")
     add_arguments(parser, type(scenario.options))
     arguments = parser.parse_args()
     options = read_arguments(arguments, type(scenario.options))
     with reported():
         made_by = origin.look(shlex.join([parser.prog, *sys.argv[1:]]))
-        (result,) = asyncio.run(run([scenario], arguments.rounds, {scenario.name: options}, made_by))
-    print(describe(scenario, result.median))
-    if arguments.out:
-        keep(result, arguments.out)
+        outcome = asyncio.run(run([scenario], arguments.rounds, {scenario.name: options}, made_by))
+    for result in outcome.results:
+        print(describe(scenario, result.median))
+        if arguments.out:
+            keep(result, arguments.out)
+    exit_if_failed(outcome.failed)
+
+
+def exit_if_failed(failed: Sequence[str]) -> None:
+    """End with exit code 1 when scenarios have failed."""
+    if failed:
+        sys.exit(f"bench: failed: {', '.join(failed)}")
 
 
 def describe(scenario: Scenario[F], median: F) -> str:

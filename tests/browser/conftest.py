@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from tests.support.browser import DESKTOP, chromium, visiting
+from deploy.local.browser import DESKTOP, chromium, visiting
 from tests.support.devices import publish
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser, Page
 
+    from deploy.local.browser import Scheme, Visit
     from runtime.settings import Settings
-    from tests.support.browser import Scheme, Visit
     from tests.support.commands import RunningCommand
 
 

@@ -18,13 +18,13 @@ import msgspec
 from PIL import Image
 from playwright.async_api import expect
 
+from deploy.local.browser import DESKTOP, PHONE, chromium, visiting
 from deploy.local.children import Children
 from deploy.local.figures import is_ready
 from deploy.local.server import free_port
 from deploy.local.services import LocalServices
 from gateway.simulate.devices import Device
 from runtime import logs
-from tests.support.browser import DESKTOP, PHONE, chromium, visiting
 from tests.support.devices import publish
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser
 
-    from tests.support.browser import Scheme
+    from deploy.local.browser import Scheme
 
 DEVICES: Final = 200
 SILENT_MINUTES: Final = (41, 22, 9, 6)  # of the last devices, in this order

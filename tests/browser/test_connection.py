@@ -11,8 +11,8 @@ from deploy.local.services import LocalServices
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from deploy.local.browser import Visit
     from tests.browser.conftest import Devices
-    from tests.support.browser import Visit
     from tests.support.commands import RunningCommand
 
 pytestmark = pytest.mark.usefixtures("gateway")

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.async_api import expect
 
-from tests.support.browser import PHONE
+from deploy.local.browser import PHONE
 
 if TYPE_CHECKING:
+    from deploy.local.browser import Scheme
     from tests.browser.conftest import Devices, Open
-    from tests.support.browser import Scheme
 
 pytestmark = pytest.mark.usefixtures("gateway", "projector")
 

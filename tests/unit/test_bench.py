@@ -5,18 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from typing import Any
 
 import mqtt5
-import msgspec
 import pytest
 
-from bench import floors, ingest, reference
-from bench.comparison import compare
 from bench.load import Publisher
-from bench.origin import Origin
 from bench.packets import Lap, Shape, fill, timestamp
-from bench.scenario import Result, median
+from bench.scenario import median
 from bench.scenarios import GROUPS, SCENARIOS
 
 TS = timestamp(1_795_000_000.25)
@@ -137,21 +132,3 @@ async def test_a_repeat_in_a_flood_is_the_same_byte_for_byte() -> None:
     sent = await flooded(Shape(devices=100, repeats=0.3), laps=2)
     keys = {json.loads(payload)["id"] for _, payload in sent}
     assert len(set(sent)) == len(keys) < len(sent)
-
-
-def test_scenarios_are_compared_round_by_round_of_one_run() -> None:
-    """The median of the rounds' ratios; nothing when the two are of different runs."""
-    origin = Origin("2026-11-23", "abc", "make bench", "two cores", {}, {})
-    own_us = {"gateway": 10.0}
-    ours = [ingest.Figures(1, 0.0, speed, own_us, {}, []) for speed in (9.0, 40.0, 24.0)]
-    theirs = [reference.Figures(speed, {}) for speed in (1.0, 2.0, 3.0)]  # 9, 20 and 8 times
-    floor = [floors.Figures(0.0, {"drain": us}, 0.0, 0.0) for us in (4.0, 5.0, 8.0)]
-    results: dict[str, Result[Any]] = {
-        name: Result(name, origin, {}, rounds, rounds[0])
-        for name, rounds in (("ingest", ours), ("reference", theirs), ("floors", floor))
-    }
-    lines = [(line.measured, line.met) for line in compare(results)]
-    assert lines == [("9.0 times", False), ("2.0 times", True)]
-    other = msgspec.structs.replace(origin, date="2026-11-24")
-    results["ingest"] = msgspec.structs.replace(results["ingest"], origin=other)
-    assert compare(results) == []

@@ -1,4 +1,4 @@
-"""A real browser for the tests: Debian's Chromium, driven by Playwright."""
+"""A real browser for tests and benchmarks: Debian's Chromium, driven by Playwright."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FLAGS = (
     "--headless",
-    "--no-sandbox",  # the tests may run as root
+    "--no-sandbox",  # they may run as root
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
