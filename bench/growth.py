@@ -220,7 +220,7 @@ def plot_throughput(result: Result[Figures], axes: Axes) -> None:
     axes.set(xlabel="messages/s into Redis")
     axes.grid(visible=False, axis="y")
     axes.invert_yaxis()
-    axes.legend()
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1))  # above the bars, which take all the room
 
 
 SCENARIO: Scenario[Any] = Scenario(
