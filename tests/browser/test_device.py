@@ -48,6 +48,26 @@ async def test_a_device_that_nobody_has_heard(devices: Devices, open_page: Open)
     await expect(page.locator("#overview")).to_be_visible()
 
 
+async def test_a_course_that_hardly_moves(devices: Devices, open_page: Open) -> None:
+    """A value that stays as it is has a chart too, be it nothing or so large that its neighbour is itself."""
+    for vast in (1e16, 1e16 + 2):
+        await devices.send("a1", none=0, ten=10, vast=vast)
+    page = await open_page("#/device/a1")
+    readout = page.locator("#chart-readout")
+    await expect(readout).to_contain_text("2 values", timeout=HISTORY_MS)
+    for metric in ("none", "ten", "vast"):
+        await page.get_by_label("Metric").select_option(metric)
+        await expect(readout).to_contain_text(re.compile(rf"^{metric}, .* 2 values"))
+        await expect(page.locator("svg.chart path.line")).to_have_count(1)
+
+
+async def test_an_address_that_somebody_typed(open_page: Open) -> None:
+    """An escape that is none is taken as it is."""
+    page = await open_page("#/device/50%")
+    await expect(page.get_by_role("heading", name="50%")).to_be_visible()
+    await expect(page.locator("#device")).to_contain_text("No device of this name has been heard")
+
+
 async def test_what_devices_send_is_text(devices: Devices, open_page: Open) -> None:
     """Markup in names and values is shown as it is, and does nothing."""
     await devices.send("a1", region="<img src=x onerror=alert(1)>", status="<script>alert(1)</script>")

@@ -2,13 +2,22 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from playwright.async_api import expect
 
 from projector.live.feed import VIEWERS
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from deploy.local.browser import Visit
+
 pytestmark = pytest.mark.usefixtures("projector")
+
+AGAIN_MS = 20_000
 
 
 async def test_files_are_asked_for_again_only_when_they_changed(base: str) -> None:
@@ -33,8 +42,9 @@ async def test_the_page_may_ask_nobody_else(base: str) -> None:
     assert rules["script-src"] == rules["style-src"] == rules["connect-src"] == "'self'"
 
 
-async def test_one_viewer_too_many_is_told_so(base: str) -> None:
-    """As many as may look get events; the next gets 503 and when to try again, until one leaves."""
+async def test_one_viewer_too_many_is_told_so(base: str, visits: Callable[..., Awaitable[Visit]]) -> None:
+    """As many as may look get events; the next gets 503 and reads why, until one leaves."""
+    page = (await visits()).page
     async with httpx.AsyncClient(base_url=base, limits=httpx.Limits(max_connections=None)) as http:
         async with AsyncExitStack() as stack:
             opened = [
@@ -45,10 +55,16 @@ async def test_one_viewer_too_many_is_told_so(base: str) -> None:
             }
             refused = await http.get("/live/events")
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
-            assert "look at the live page already" in refused.json()["detail"]
+            detail = refused.json()["detail"]
+            assert "50 look at the live page already" in detail
+            await page.goto(base)
+            await expect(page.get_by_role("alert")).to_contain_text(detail)
+            await expect(page.locator("#connection")).to_have_text("Refused")
         async with asyncio.timeout(10):
             while (await _status(http)) != 200:  # those that left are noticed one by one
                 pass
+    await expect(page.locator("#connection")).to_contain_text("Live", timeout=AGAIN_MS)
+    await expect(page.get_by_role("alert")).to_be_empty()
 
 
 async def _status(http: httpx.AsyncClient) -> int:

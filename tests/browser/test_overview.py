@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from playwright.async_api import expect
+from redis.asyncio import Redis
 
 from deploy.local.browser import PHONE
 
 if TYPE_CHECKING:
     from deploy.local.browser import Scheme
+    from runtime.settings import Settings
     from tests.browser.conftest import Devices, Open
 
 pytestmark = pytest.mark.usefixtures("gateway", "projector")
@@ -48,6 +50,17 @@ async def test_a_message_changes_the_page(devices: Devices, open_page: Open) -> 
     await expect(row).to_contain_text("Heard")
     await devices.send("a1", region="north", temperature=22.5)
     await expect(row).to_contain_text("temperature 22.5")
+
+
+async def test_a_sparkline_that_is_none(devices: Devices, open_page: Open, settings: Settings) -> None:
+    """What somebody else wrote where a device's sparklines are costs that line, not the page."""
+    async with Redis.from_url(settings.redis.url) as redis:
+        await redis.hset("device:spark:a1", mapping={"level": "1, 2, 3", b"\xff": ""})
+    await devices.send("a1", level=1)
+    page = await open_page()
+    await expect(page.locator(".row")).to_contain_text("level 1")
+    await devices.send("a1", level=2)
+    await expect(page.locator(".row")).to_contain_text("level 2")
 
 
 async def test_who_is_silent_longest_by_its_own_measure_comes_first(
@@ -106,6 +119,11 @@ async def test_keyboard_walk(devices: Devices, open_page: Open) -> None:
     await expect(focused).to_contain_text("a3")
     outline = await focused.evaluate("node => getComputedStyle(node).outlineStyle")
     assert outline == "solid"
+    await page.keyboard.press("Shift+Tab")
+    await page.keyboard.press("Shift+Tab")
+    await expect(page.get_by_role("button", name="Show all")).to_be_focused()
+    await page.keyboard.press("Tab")
+    await expect(focused).to_contain_text("a3")
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="a3")).to_be_focused()
     await page.keyboard.press("Escape")

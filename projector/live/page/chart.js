@@ -147,9 +147,9 @@ export class Chart {
   }
 }
 
-/** Round values across a range, two to six of them. */
+/** Round values across a range, two to six of them; one too narrow to tell its ends apart is seen from afar. */
 function ticksOf(low, high) {
-  const span = high - low || Math.abs(high) || 1;
+  const span = high - low > Math.abs(high) * 1e-9 ? high - low : Math.abs(high) || 1;
   const rough = span / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].find((each) => each * power >= rough) * power;

@@ -6,6 +6,7 @@ import { age, count, duration, moment, number } from "./format.js";
 import { makeLetter, updateLetter } from "./overview.js";
 
 const REFRESH_MS = 2000;
+const PATIENCE_MS = 10000;
 const COLUMNS = ["last", "min", "avg", "max", "count"];
 
 export class DeviceView {
@@ -29,6 +30,7 @@ export class DeviceView {
   leave() {
     clearInterval(this.timer);
     this.asked?.abort();
+    this.asked = null;
     this.id = null;
   }
 
@@ -56,18 +58,20 @@ export class DeviceView {
   }
 
   async refresh() {
-    if (document.hidden) return;
-    this.asked?.abort();
+    if (document.hidden || this.asked) return;
     const asked = (this.asked = new AbortController());
+    const signal = AbortSignal.any([asked.signal, AbortSignal.timeout(PATIENCE_MS)]);
     const name = encodeURIComponent(this.id);
     try {
-      const live = await fetch(`live/devices/${name}`, { signal: asked.signal });
+      const live = await fetch(`live/devices/${name}`, { signal });
       if (live.ok) this.live = await live.json();
-      const stats = this.live?.row && (await fetch(`devices/${name}/stats`, { signal: asked.signal }));
+      const stats = this.live?.row && (await fetch(`devices/${name}/stats`, { signal }));
       if (stats?.ok) this.stats = await stats.json();
       else this.refuse(live.ok && !this.live.row);
     } catch {
       return; // away: the connection says so; or another device was asked for
+    } finally {
+      if (this.asked === asked) this.asked = null;
     }
     if (asked.signal.aborted) return;
     if (this.stats) {

@@ -9,14 +9,14 @@ const HIDDEN_MS = 30000;
 const AGAIN_MS = [500, 1000, 2000, 3000];
 const BY_DEVICE = ["rows", "sparks"];
 
-/** Feeds `onState(state)` and `onConnection(status)`; status has `state` (connecting, live, lost, full) and `since`. */
+/** Feeds `onState(state)` and `onConnection(status)`; status has `state` (connecting, live, lost), `since`, and `reason` when it was refused. */
 export class Feed {
   constructor(url, onState, onConnection) {
     this.url = url;
     this.onState = onState;
     this.onConnection = onConnection;
     this.state = null;
-    this.status = { state: "connecting", since: performance.now() };
+    this.status = { state: "connecting", since: performance.now(), reason: null };
     this.heardAt = performance.now();
     this.stateAt = null;
     this.failures = 0;
@@ -70,10 +70,26 @@ export class Feed {
   }
 
   lost() {
+    const refused = this.source?.readyState === EventSource.CLOSED; // else it would try again by itself
     this.close();
-    this.tell("lost");
+    this.tell("lost", refused ? this.status.reason : null);
+    if (refused) this.inquire();
     const wait = AGAIN_MS[Math.min(this.failures++, AGAIN_MS.length - 1)];
     this.again = setTimeout(() => this.open(), wait * (0.75 + Math.random() / 2));
+  }
+
+  /** Ask why there is no stream: an EventSource keeps the answer to itself. */
+  async inquire() {
+    const asking = new AbortController();
+    try {
+      const answer = await fetch(this.url, { signal: asking.signal });
+      const reason = answer.status === 503 ? (await answer.json()).detail : null;
+      if (this.status.state === "lost") this.tell("lost", reason);
+    } catch {
+      return; // away, or the words of a proxy
+    } finally {
+      asking.abort(); // a stream after all: leave its place
+    }
   }
 
   watch() {
@@ -87,8 +103,9 @@ export class Feed {
     else if (!this.source) this.open();
   }
 
-  tell(state) {
-    if (state !== this.status.state) this.status = { state, since: this.heardAt };
+  tell(state, reason = null) {
+    const since = state === this.status.state ? this.status.since : this.heardAt;
+    this.status = { state, since, reason };
     this.onConnection(this.status);
   }
 }

@@ -10,6 +10,7 @@ import { emptySpark, spark } from "./spark.js";
 const PIECE = 50;
 const OVERSCAN = 6;
 const REFRESH_MS = 2000;
+const PATIENCE_MS = 10000;
 const SAID = { silent: "Silent", rejected: "Rejected", ok: "Heard" };
 
 export class DeviceList {
@@ -23,7 +24,9 @@ export class DeviceList {
     this.focused = 0;
     this.box.addEventListener("scroll", () => this.draw(), { passive: true });
     this.box.addEventListener("keydown", (event) => this.walk(event));
-    this.box.addEventListener("focus", () => this.focus(this.focused));
+    this.box.addEventListener("focus", (event) => {
+      if (!this.box.contains(event.relatedTarget)) this.focus(this.focused); // else on the way out, backwards
+    });
     this.box.addEventListener("focusin", (event) => {
       const row = event.target.closest(".row");
       if (row) this.focused = Number(row.dataset.index);
@@ -101,9 +104,10 @@ export class DeviceList {
 
   /** Ask for the oldest of the pieces in sight that are due. */
   ask(state, first, last) {
-    if (this.asked) return;
+    const { order, watched } = state.devices;
+    if (this.asked || (!this.filtered && order.length >= watched)) return;
     const now = performance.now();
-    const known = this.filtered ? 0 : state.devices.order.length;
+    const known = this.filtered ? 0 : order.length;
     let oldest = null;
     for (let start = first - (first % PIECE); start <= Math.max(first, last); start += PIECE) {
       const at = this.pieces.get(start)?.at ?? -Infinity;
@@ -118,11 +122,11 @@ export class DeviceList {
     if (this.filter.q) query.set("q", this.filter.q);
     if (this.filter.region) query.set("region", this.filter.region);
     try {
-      const answer = await fetch(`live/devices?${query}`, { signal: asked.signal });
-      const found = answer.ok ? await answer.json() : { rows: [], sparks: {}, total: this.matching };
+      const answer = await fetch(`live/devices?${query}`, { signal: AbortSignal.any([asked.signal, AbortSignal.timeout(PATIENCE_MS)]) });
+      const found = answer.ok ? await answer.json() : (this.pieces.get(start) ?? { rows: [], sparks: {} });
       if (asked.signal.aborted) return;
       this.pieces.set(start, { ...found, at: performance.now() });
-      this.matching = found.total;
+      if (answer.ok) this.matching = found.total;
       for (const [other, piece] of this.pieces) if (performance.now() - piece.at > 30 * REFRESH_MS) this.pieces.delete(other);
     } catch {
       return; // away: the connection says so, and the next frame asks again

@@ -9,7 +9,7 @@ import { drawOverview } from "./overview.js";
 
 const NAMES = {
   redis: "Redis is away, devices and regions are as they were",
-  postgres: "PostgreSQL is away, rejections and how far behind are as they were",
+  postgres: "PostgreSQL is away, the rejections below are as they were",
   broker: "The broker is away, news comes from PostgreSQL",
   views: "The views are not what they should be",
   projector: "The projector is not ready",
@@ -30,20 +30,20 @@ function draw(state) {
   document.title = state.devices.silent ? `(${state.devices.silent} silent) ${title}` : title;
 }
 
-function drawConnection({ state, since }) {
+function drawConnection({ state, since, reason }) {
   document.body.dataset.connection = state;
   byId("connection").dataset.state = state;
   const seen = feed.state ? clock(feed.state.at_ms) : null;
-  say(byId("connection-text"), { connecting: "Connecting", live: `Live, ${seen ?? "…"}`, lost: "Connection lost" }[state]);
+  say(byId("connection-text"), { connecting: "Connecting", live: `Live, ${seen ?? "…"}`, lost: reason ? "Refused" : "Connection lost" }[state]);
   drawProblems();
   if (state !== "lost") return;
-  const waited = duration(Math.round((performance.now() - since) / 1000));
-  byId("alerts").querySelectorAll(".waited").forEach((node) => say(node, seen ? `for ${waited}; below is how it was at ${seen}. Trying again.` : `for ${waited}. Trying again.`));
+  const waited = `for ${duration(Math.round((performance.now() - since) / 1000))}`;
+  byId("alerts").querySelectorAll(".waited").forEach((node) => say(node, seen ? `${waited}; below is how it was at ${seen}. Trying again.` : `${waited}. Trying again.`));
 }
 
 function drawProblems() {
   const problems = Object.entries(feed.state?.problems ?? {}).map(([component, reason]) => ({ key: component, text: `${NAMES[component] ?? component}: ${reason}${since(component)}` }));
-  const lost = feed.status?.state === "lost" ? [{ key: "connection", text: "No connection to the gateway" }] : [];
+  const lost = feed.status?.state === "lost" ? [{ key: "connection", text: feed.status.reason ?? "No connection to the projector" }] : [];
   keyed(byId("alerts"), [...lost, ...(lost.length ? [] : problems)], (each) => each.key, makeAlert, (node, each) => say(node.firstChild, each.text));
 }
 
@@ -62,7 +62,7 @@ function route() {
   byId("overview").hidden = Boolean(device);
   byId("device").hidden = !device;
   if (device) {
-    view.show(decodeURIComponent(device[1]));
+    view.show(decoded(device[1]));
     return;
   }
   view.leave();
@@ -72,6 +72,14 @@ function route() {
     list.show({ q: query.get("q") ?? "", region: query.get("region") });
   }
   if (feed.state) draw(feed.state);
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // a `%` that somebody typed
+  }
 }
 
 function find(q) {

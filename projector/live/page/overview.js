@@ -16,16 +16,18 @@ export function drawOverview(state, nowMs) {
   drawStreams(state.streams);
 }
 
-function drawSummary({ devices, streams, letters, rates, problems, views_at_ms: seen }) {
+function drawSummary({ devices, streams, letters, rates, problems, views_at_ms: seen, letters_at_ms: read }) {
   const some = devices.silent > 0;
   figure("silent", seen === null ? "–" : count(devices.silent), seen === null ? "" : `of ${count(devices.total)}`, seen === null ? null : some ? "alarm" : "ok");
   const behindS = Math.max(0, ...streams.map((stream) => stream.behind_s));
   const behindRows = streams.reduce((sum, stream) => sum + stream.behind_rows, 0);
-  const unknown = !streams.length || "postgres" in problems;
+  const away = "postgres" in problems;
+  const unknown = !streams.length || away;
   const level = behindS >= BEHIND_ALARM_S ? "alarm" : behindS >= BEHIND_WARN_S ? "warn" : "ok";
   figure("behind", unknown ? "?" : behindRows && behindS < 1 ? "< 1 s" : duration(Math.round(behindS)), unknown ? "not known now" : behindRows ? plural(behindRows, "batch", "batches") : "up to date", unknown ? "warn" : level);
   const reasons = Object.entries(letters.reasons).map(([reason, many]) => `${reason} ${many}`);
-  figure("rejected", `${count(letters.minute)}${letters.more ? "+" : ""}`, reasons.length ? reasons[0] : "nothing", letters.minute ? "warn" : "ok");
+  if (away || read === null) figure("rejected", "?", "not known now", "warn");
+  else figure("rejected", `${count(letters.minute)}${letters.more ? "+" : ""}`, reasons.length ? reasons[0] : "nothing", letters.minute ? "warn" : "ok");
   const sum = byId("sum-rate");
   figure("rate", rate(rates.per_s), null, rates.per_s === 0 ? "warn" : "ok");
   const note = sum.querySelector(".note");
