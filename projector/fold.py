@@ -101,7 +101,7 @@ class _Group:
 
     def absorb(self, other: _Group) -> None:
         self.events += other.events
-        if other.newest.ts >= self.newest.ts and _order(other.newest) > _order(self.newest):
+        if _is_after(other.newest, self.newest):
             self.newest = other.newest
         columns = self.columns
         for name, values in other.columns.items():
@@ -129,7 +129,7 @@ def fold(events: Iterable[Event]) -> Folded:
         for region, same in _by_region(members):
             group = _gather(same)
             if region is not None:
-                if home is None or _order(group.newest) > _order(home):
+                if home is None or _is_after(group.newest, home):
                     home = group.newest
                 if region not in regions:
                     regions[region] = _Group([], group.newest, {})
@@ -164,11 +164,16 @@ def shape_of(names: tuple[str, ...]) -> str:
 
 def finite(total: float) -> float:
     """A sum, or the largest that a view holds when it is beyond that."""
-    return max(-LARGEST, min(LARGEST, total))
+    return total if -LARGEST <= total <= LARGEST else LARGEST if total > 0 else -LARGEST
 
 
 def _order(event: Event) -> tuple[str, str, str, str]:
     return event.ts, event.key, event.device_id, event.received_at
+
+
+def _is_after(event: Event, other: Event) -> bool:
+    """Whether a message comes after another one in the order."""
+    return event.ts > other.ts or (event.ts == other.ts and _order(event) > _order(other))
 
 
 def _device_tie(event: Event) -> str:
@@ -193,7 +198,7 @@ def _gather(events: list[Event]) -> _Group:
     newest = events[0]
     columns = {name: [value] for name, value in newest.metrics.items()}
     for event in events[1:]:
-        if event.ts >= newest.ts and _order(event) > _order(newest):
+        if event.ts >= newest.ts and _is_after(event, newest):
             newest = event
         for name, value in event.metrics.items():
             if name in columns:

@@ -28,7 +28,7 @@ from projector.views import Cursor, Keys, Run, Views, answering
 from runtime.errors import Reject, Retry, Stop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
     from datetime import datetime
 
     import asyncpg
@@ -43,7 +43,6 @@ LOCK_S: Final = 5.0  # so long after its holder died, another may begin
 RENEW_S: Final = 1.0
 REPORT_S: Final = 60.0
 RUN_EVENTS: Final = 4000
-DEVICES_A_CALL: Final = 500  # a dozen milliseconds of Redis
 
 
 class AlreadyRunningError(Stop):
@@ -94,14 +93,7 @@ class Replica:
             Retry: a server is away, or the replica was lost.
         """
         async with open_truth(self._pool) as truth:
-
-            async def take(folded: Folded, events: int) -> None:
-                for part in _parts(folded):
-                    await self._add(part)
-                self.events += events
-                progress(self.events, truth.estimate)
-
-            await truth.read(take)
+            self.events = await truth.read(self._add, progress)
         self.cursors = {
             stream: Cursor(position.head, position.epoch)
             for stream, position in truth.positions.items()
@@ -247,12 +239,3 @@ async def _report(outbox: Outbox) -> None:
         await asyncio.sleep(REPORT_S)
         with contextlib.suppress(Retry):
             await outbox.renew()
-
-
-def _parts(folded: Folded) -> Iterator[Folded]:
-    """Pieces that keep one call short. Regions come last, once: the devices' moves make them as needed."""
-    devices = folded.devices
-    starts = range(0, max(1, len(devices)), DEVICES_A_CALL)
-    for start in starts:
-        last = start == starts[-1]
-        yield Folded(devices[start : start + DEVICES_A_CALL], folded.regions if last else [])

@@ -8,6 +8,8 @@ as the events themselves would.
 
 from __future__ import annotations
 
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
@@ -16,7 +18,7 @@ from contract.events import Scalar  # noqa: TC001  # msgspec reads it from the s
 from projector.fold import RESERVED, Delta, Folded, MetricDelta, finite, microseconds, number_text, shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 _Mark: TypeAlias = tuple[
     str, str, str, str
@@ -96,6 +98,13 @@ class _View:
             known.add(row)
         else:
             self.metrics[row.metric] = _Metric(row)
+
+
+def by_devices(rows: Iterable[Retired], max_devices: int) -> Iterator[list[Retired]]:
+    """Cut rows, a device's together, into parts with no more than so many devices."""
+    devices = groupby(rows, key=attrgetter("device_id"))
+    while part := [row for _, each in islice(devices, max_devices) for row in each]:
+        yield part
 
 
 def fold_retired(rows: Iterable[Retired]) -> Folded:

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from contract.events import Event
-from projector.fold import fold
+from projector.gather import Gathered
 from projector.outbox import Position, answering, queries
-from projector.retired import Retired, fold_retired
+from projector.retired import Retired, by_devices, fold_retired
 from runtime.errors import Retry
 from runtime.postgres import lent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     import asyncpg
 
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PAGE_BYTES: Final = 3_000_000  # of JSON: about 16,000 measurements
+PAGE_BYTES: Final = 1_000_000  # of JSON: about 5,000 measurements
+GATHERED_METRICS: Final = 400_000  # of devices, held at once: some 120 MB
+DEVICES_A_PART: Final = 500  # applied in one call: about ten milliseconds of Redis
 STALL_S: Final = 60.0  # a server that is silent for so long is taken for dead
 _NO_TIMEOUT_S: Final = 30 * 86_400.0  # of the whole COPY; what ends it is a stall
 
@@ -60,24 +62,37 @@ class Truth:
         self.estimate = estimate
         self._connection = connection
 
-    async def read(self, take: Callable[[Folded, int], Awaitable[None]]) -> None:
-        """Read all of it, folded page by page; the pages' deltas may be applied in any order.
+    async def read(
+        self, take: Callable[[Folded], Awaitable[None]], progress: Callable[[int, int], None]
+    ) -> int:
+        """Read all of it, folded to deltas that may be applied in any order.
 
         Args:
-            take: called with a page's deltas and the number of measurements in it, 0 for retired ones.
+            take: called with deltas of no more than `DEVICES_A_PART` devices.
+            progress: called with the number of measurements read and `estimate`.
+
+        Returns:
+            How many measurements there were.
 
         Raises:
             Retry: PostgreSQL is away, or holds a row that is no event; it says which.
         """
+        gathered = Gathered()
 
-        async def take_retired(rows: list[Retired]) -> None:
-            await take(fold_retired(rows), 0)
+        async def take_rows(rows: Iterable[Retired]) -> None:
+            for part in by_devices(rows, DEVICES_A_PART):
+                await take(fold_retired(part))
 
         async def take_measurements(events: list[_Measurement]) -> None:
-            await take(fold(events), len(events))
+            gathered.add(events)
+            progress(gathered.events, self.estimate)
+            if gathered.size > GATHERED_METRICS:
+                await take_rows(gathered.take())
 
-        await self._pages(queries.read_retired, _retired, take_retired)
+        await self._pages(queries.read_retired, _retired, take_rows)
         await self._pages(queries.read_measurements, _measurements, take_measurements)
+        await take_rows(gathered.take())
+        return gathered.events
 
     async def _pages(
         self, query: str, decoder: msgspec.json.Decoder[list[T]], take: Callable[[list[T]], Awaitable[None]]
