@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from projector.pages import Page
-    from projector.replica import Progress
+    from projector.replica import Progress, Replica
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 KEYS = Keys("p*:")  # a prefix that a pattern would take for something else
@@ -290,9 +289,16 @@ async def test_killed_while_it_is_put_in_place(
 
 
 async def test_many_views_are_put_in_place(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More views than a step takes: all are renamed, and what the new set has not is removed."""
+    """More devices than are held at once, applied at once, put in place at once: all of them arrive whole.
+
+    And what the new set has not is removed.
+    """
+    monkeypatch.setattr("projector.truth.PAGE_BYTES", 5000)
+    monkeypatch.setattr("projector.truth.GATHERED_METRICS", 100)
+    monkeypatch.setattr("projector.truth.DEVICES_A_PART", 20)
     monkeypatch.setattr("projector.swap.VIEWS_A_STEP", 7)
-    await side.commit(*(event(f"many{n}", n % 60, region=f"r{n % 30}", t=n) for n in range(300)))
+    for row in range(3):
+        await side.commit(*(event(f"many{n}", n % 60, region=f"r{n % 30}", t=row) for n in range(300)))
     for n in range(1500):
         await side.redis.hset(KEYS.device(f"alien{n}"), "sample_count", "1")
     rebuilt = await side.rebuilder.rebuild(quiet)
@@ -300,16 +306,18 @@ async def test_many_views_are_put_in_place(side: Side, monkeypatch: pytest.Monke
     assert (await side.verify()).differences == []
 
 
-async def test_lost_lock_changes_nothing(side: Side) -> None:
+async def test_lost_lock_changes_nothing(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who was paused for so long that another took over puts nothing in place."""
     before = await dump(side.redis)
+    put_in_place = Swap.put_in_place
 
-    async def steal() -> None:
+    async def steal_first(swap: Swap, replica: Replica) -> int:
         await side.redis.set("p*:projector:lock:rebuild", "other")
+        return await put_in_place(swap, replica)
 
-    stealing: list[asyncio.Task[None]] = []
+    monkeypatch.setattr(Swap, "put_in_place", steal_first)
     with pytest.raises(Retry, match="lost"):
-        await side.rebuilder.rebuild(lambda _done, _of: stealing.append(asyncio.create_task(steal())))
+        await side.rebuilder.rebuild(quiet)
     assert await side.redis.get("p*:projector:lock:rebuild") == b"other"
     await side.redis.delete("p*:projector:lock:rebuild")
     assert await dump(side.redis) == before

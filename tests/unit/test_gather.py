@@ -1,0 +1,67 @@
+"""Gathering very many events, and cutting what comes out into parts."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from contract.events import Event, Scalar
+from projector.fold import fold
+from projector.gather import Gathered
+from projector.retired import by_devices, fold_retired
+
+if TYPE_CHECKING:
+    from projector.fold import Delta, Folded
+
+
+def event(second: int, device: str, region: str | None = "north", **metrics: Scalar) -> Event:
+    """An event at a second past nine."""
+    return Event(device, region, f"2026-11-23T09:00:{second:02d}.000000Z", "", f"k{second}", metrics)
+
+
+EVENTS = [
+    event(3, "a", t=1, on=True),
+    event(1, "a", t=-2.5, on=False),
+    event(2, "a", region=None, t=7, state="idle"),
+    event(9, "b", t="broken"),
+    event(8, "b", region="south", t=4),
+    event(5, "c"),
+]
+
+
+def by_id(folded: Folded) -> dict[str, Delta]:
+    """Every delta, its metrics in order."""
+    return {
+        each.id: msgspec.structs.replace(each, metrics=sorted(each.metrics, key=attrgetter("name")))
+        for each in (*folded.devices, *folded.regions)
+    }
+
+
+def test_gathered_page_by_page_is_folded_at_once() -> None:
+    """What events amount to does not depend on how they came, and is what a fold of all of them says."""
+    gathered = Gathered()
+    for each in EVENTS:
+        gathered.add([each])
+    assert gathered.events == len(EVENTS)
+    assert by_id(fold_retired(gathered.take())) == by_id(fold(EVENTS))
+
+
+def test_what_was_taken_is_gone() -> None:
+    """Memory is given back when the rows are taken, and what comes later starts anew."""
+    gathered = Gathered()
+    gathered.add(EVENTS)
+    assert gathered.size == 3 + 3 + 2 + 2 + 1, "groups of messages and their metrics"
+    list(gathered.take())
+    assert (gathered.size, list(gathered.take())) == (0, [])
+    gathered.add(EVENTS[:1])
+    assert by_id(fold_retired(gathered.take())) == by_id(fold(EVENTS[:1]))
+
+
+def test_parts_hold_whole_devices() -> None:
+    """However many rows a device has, they are in one part, and no part has more devices than asked for."""
+    gathered = Gathered()
+    gathered.add(EVENTS)
+    parts = [{row.device_id for row in part} for part in by_devices(gathered.take(), 2)]
+    assert parts == [{"a", "b"}, {"c"}]
