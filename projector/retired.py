@@ -58,17 +58,17 @@ class _Metric:
 
     __slots__ = ("count", "high", "low", "mark", "total", "value")
 
-    def __init__(self, row: Retired) -> None:
-        self.mark = row.mark
+    def __init__(self, row: Retired, mark: _Mark) -> None:
+        self.mark = mark
         self.value = row.last_value
         self.count = 0
         self.total = 0.0
         self.low = self.high = 0.0
-        self.add(row)
+        self.add(row, mark)
 
-    def add(self, row: Retired) -> None:
-        if row.mark > self.mark:
-            self.mark, self.value = row.mark, row.last_value
+    def add(self, row: Retired, mark: _Mark) -> None:
+        if mark > self.mark:
+            self.mark, self.value = mark, row.last_value
         if row.sum is None or row.min is None or row.max is None:
             return
         self.low = min(self.low, row.min) if self.count else row.min
@@ -88,16 +88,16 @@ class _View:
         self.home: tuple[_Mark, str] | None = None
         self.metrics: dict[str, _Metric] = {}
 
-    def add(self, row: Retired) -> None:
-        self.mark = max(self.mark, row.mark)
-        if row.region and (self.home is None or row.mark > self.home[0]):
-            self.home = row.mark, row.region
+    def add(self, row: Retired, mark: _Mark) -> None:
+        self.mark = max(self.mark, mark)
+        if row.region and (self.home is None or mark > self.home[0]):
+            self.home = mark, row.region
         if not row.metric:
             self.count += row.count
         elif known := self.metrics.get(row.metric):
-            known.add(row)
+            known.add(row, mark)
         else:
-            self.metrics[row.metric] = _Metric(row)
+            self.metrics[row.metric] = _Metric(row, mark)
 
 
 def by_devices(rows: Iterable[Retired], max_devices: int) -> Iterator[list[Retired]]:
@@ -112,9 +112,10 @@ def fold_retired(rows: Iterable[Retired]) -> Folded:
     devices: dict[str, _View] = {}
     regions: dict[str, _View] = {}
     for row in rows:
-        devices.setdefault(row.device_id, _View()).add(row)
+        mark = row.mark
+        (devices.get(row.device_id) or devices.setdefault(row.device_id, _View())).add(row, mark)
         if row.region:
-            regions.setdefault(row.region, _View()).add(row)
+            (regions.get(row.region) or regions.setdefault(row.region, _View())).add(row, mark)
     return Folded(
         [_delta(device_id, view, view.home, _device_tie) for device_id, view in devices.items()],
         [_delta(region, view, None, _region_tie) for region, view in regions.items()],
