@@ -49,7 +49,7 @@ RUN_METRICS: Final = 3000  # that it may change: a few dozen milliseconds of Red
 PAGE_EVENTS: Final = 4000  # read from PostgreSQL at once
 BACKLOG_EVENTS: Final = 30_000  # about 20 MB
 LINGER_S: Final = 0.25
-BUSY_EVENTS: Final = 2000  # in a run: from here on rows gather for `LINGER_S`
+BUSY_EVENTS: Final = 4000  # in a run: from here on rows gather for `LINGER_S`
 
 log = structlog.get_logger()
 
@@ -58,7 +58,7 @@ def linger_s(events: int) -> float:
     """How long to let rows gather after a run of so many events, in seconds.
 
     Gathering makes calls rarer, and what a device's view costs in each is shared by more messages. It grows
-    with the square, so that few hardly wait and many are folded together: 1 ms after 125, 16 after 500.
+    with the square, so that few hardly wait and many are folded together: 4 ms after 500, 16 after 1,000.
     """
     return float(LINGER_S * min(1.0, events / BUSY_EVENTS) ** 2)
 
