@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from projector.pace import first_run
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from contract.events import EventBatch
@@ -48,32 +51,13 @@ class Backlog:
         """When a row that is held came first; None for one that is not."""
         return self._arrived_at.get(n)
 
-    def next_run(self, cursor: int, max_events: int, max_metrics: int) -> list[EventBatch]:
-        """The rows that follow the cursor without a gap, all of one epoch.
+    def next_run(self, cursor: int) -> list[EventBatch]:
+        """The rows that follow the cursor without a gap, as many as go into one call.
 
-        At least one when there is one, else as many as the bounds allow. They stay here until the cursor has
-        passed them.
-
-        Args:
-            cursor: the last row applied.
-            max_events: most events in a run.
-            max_metrics: most metrics of devices in it, however many events each of them has: what Redis has
-                to do.
+        They stay here until the cursor has passed them.
         """
         self._forget(cursor)
-        run: list[EventBatch] = []
-        events = metrics = 0
-        devices: set[str] = set()
-        while row := self._rows.get(cursor + 1 + len(run)):
-            events += len(row.events)
-            for event in row.events:
-                if event.device_id not in devices:
-                    devices.add(event.device_id)
-                    metrics += len(event.metrics) or 1
-            if run and (events > max_events or metrics > max_metrics or row.epoch != run[0].epoch):
-                break
-            run.append(row)
-        return run
+        return first_run(self._following(cursor))
 
     def has_gap(self, cursor: int) -> bool:
         """Whether rows wait, but not the one that follows the cursor."""
@@ -85,6 +69,12 @@ class Backlog:
         self._rows.clear()
         self._arrived_at.clear()
         self.events = 0
+
+    def _following(self, cursor: int) -> Iterator[EventBatch]:
+        n = cursor + 1
+        while row := self._rows.get(n):
+            yield row
+            n += 1
 
     def _forget(self, cursor: int) -> None:
         for n in [n for n in self._rows if n <= cursor]:

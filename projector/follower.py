@@ -28,6 +28,7 @@ import structlog
 from projector.backlog import Backlog
 from projector.fold import fold
 from projector.halts import MENDED_BY_REBUILD, UNFINISHED, mismatch, missing_rows
+from projector.pace import first_run, linger_s
 from projector.views import Cursor, Run
 from runtime import faults
 from runtime.errors import Reject, Retry
@@ -44,23 +45,10 @@ if TYPE_CHECKING:
     from projector.views import Outcome, Views
     from runtime.http import Health
 
-RUN_EVENTS: Final = 15_000  # folded into one call
-RUN_METRICS: Final = 3000  # that it may change: a few dozen milliseconds of Redis
 PAGE_EVENTS: Final = 4000  # read from PostgreSQL at once
-BACKLOG_EVENTS: Final = 30_000  # about 20 MB
-LINGER_S: Final = 0.25
-BUSY_EVENTS: Final = 4000  # in a run: from here on rows gather for `LINGER_S`
+BACKLOG_EVENTS: Final = 20_000  # about 15 MB
 
 log = structlog.get_logger()
-
-
-def linger_s(events: int) -> float:
-    """How long to let rows gather after a run of so many events, in seconds.
-
-    Gathering makes calls rarer, and what a device's view costs in each is shared by more messages. It grows
-    with the square, so that few hardly wait and many are folded together: 4 ms after 500, 16 after 1,000.
-    """
-    return float(LINGER_S * min(1.0, events / BUSY_EVENTS) ** 2)
 
 
 class Follower:
@@ -106,6 +94,7 @@ class Follower:
         self._due = 0
         self._may_read = False
         self._hurry = False
+        self._read: list[EventBatch] = []
         self.halt: Halt | None = None
         self._wake = asyncio.Event()
 
@@ -159,10 +148,12 @@ class Follower:
     async def _next_run(self) -> list[EventBatch]:
         if self.cursor is None or self.unavailable:
             return []
-        if self.halt is None and (run := self._backlog.next_run(self.cursor, RUN_EVENTS, RUN_METRICS)):
+        if self.halt is None and (run := self._backlog.next_run(self.cursor)):
             self._hurry = self._backlog.arrived_at(run[-1].n + 1) is not None
             return run
         self._hurry = True
+        if self._read and self._read[0].n == self.cursor + 1:
+            return self._read_run()
         missing = self._due > self.cursor or self._backlog.has_gap(self.cursor)
         return await self._read_missing(self.cursor) if missing and self._may_read else []
 
@@ -178,13 +169,19 @@ class Follower:
             return []
         if rows and rows[0].n == cursor + 1:
             self._meters.caught_up.inc(len(rows))
-            return rows
+            self._read = rows
+            return self._read_run()
         if position and position.head > cursor:
             self._stand_still(missing_rows(self.mark._replace(n=cursor)))
         else:
             self._backlog.clear()  # rows that PostgreSQL does not know are none of ours
             self._due = cursor
         return []
+
+    def _read_run(self) -> list[EventBatch]:
+        run = first_run(self._read)
+        self._read = self._read[len(run) :]
+        return run
 
     async def _apply(self, rows: list[EventBatch]) -> None:
         folded = fold(chain.from_iterable(row.events for row in rows))

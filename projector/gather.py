@@ -61,7 +61,8 @@ class _Group:
     """Messages of one device that name the same region and carry the same metrics.
 
     Attributes:
-        place: the newest one's, among messages of a device; its `values` are those of the metrics.
+        place: the newest one's, in a text that compares as places of a device's messages do: event time, key,
+            time of receipt, NUL between them as it is in no text of PostgreSQL. `values` are its metrics'.
         cells: for each metric, one after the other: how many numbers, their sum, least and greatest.
     """
 
@@ -69,13 +70,13 @@ class _Group:
 
     def __init__(self, metrics: int) -> None:
         self.count = 0
-        self.place = ("", "", "")
+        self.place = ""
         self.values: tuple[Scalar, ...] = ()
         self.cells = array("d", (0, 0, inf, -inf) * metrics)
 
     def add(self, event: Event) -> None:
         self.count += 1
-        place = (event.ts, event.key, event.received_at)
+        place = f"{event.ts}\0{event.key}\0{event.received_at}"
         if place > self.place:
             self.place = place
             self.values = tuple(event.metrics.values())
@@ -91,7 +92,7 @@ class _Group:
             i += 4
 
     def rows(self, device_id: str, region: str | None, *names: str) -> Iterator[Retired]:
-        region, place = region or "", self.place
+        region, place = region or "", self.place.split("\0")
         yield Retired(device_id, region, "", self.count, None, None, None, None, *place)
         for i, (name, value) in enumerate(zip(names, self.values, strict=True)):
             count, total, low, high = self.cells[4 * i : 4 * i + 4]

@@ -9,11 +9,11 @@ from prometheus_client import CollectorRegistry
 
 from contract.events import Event, EventBatch, Scalar, format_time
 from projector.backlog import Backlog
-from projector.follower import LINGER_S, linger_s
 from projector.halts import UNFINISHED, mismatch
 from projector.lag import Times
 from projector.meters import Meters
 from projector.outbox import Position
+from projector.pace import LINGER_S, first_run, linger_s
 from projector.views import Cursor, Keys
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -31,26 +31,24 @@ def test_rows_leave_in_order() -> None:
     backlog = Backlog(100)
     for n in (3, 1, 2, 2, 5):
         assert backlog.offer(row(n), NOON)
-    assert [each.n for each in backlog.next_run(0, 100, 99)] == [1, 2, 3]
+    assert [each.n for each in backlog.next_run(0)] == [1, 2, 3]
     assert not backlog.has_gap(0)
-    assert backlog.next_run(3, 100, 99) == []
+    assert backlog.next_run(3) == []
     assert backlog.has_gap(3)
     assert (len(backlog), backlog.events) == (1, 1)
     assert (backlog.arrived_at(3), backlog.arrived_at(5)) == (None, NOON)
 
 
 def test_run_is_bounded() -> None:
-    """A run holds at least one row, else no more events, and metrics of devices, than asked for."""
-    backlog = Backlog(100)
-    for n in (1, 2, 3):
-        backlog.offer(row(n, events=10), NOON)
-    assert [each.n for each in backlog.next_run(0, 20, 9)] == [1, 2]
-    assert [each.n for each in backlog.next_run(0, 5, 9)] == [1]
-    assert [each.n for each in backlog.next_run(0, 99, 1)] == [1, 2, 3], "one device, however many events"
-    for n, device in enumerate("xyz", 4):
-        backlog.offer(row(n, device=device, metrics={"t": 1, "u": 2}), NOON)
-    assert [each.n for each in backlog.next_run(3, 99, 5)] == [4, 5]
-    assert [each.n for each in backlog.next_run(3, 99, 1)] == [4]
+    """A run holds at least one row, else no more events, and metrics of devices, than may be."""
+    rows = [row(n, events=10) for n in (1, 2, 3)]
+    assert [each.n for each in first_run(rows, max_events=20)] == [1, 2]
+    assert [each.n for each in first_run(rows, max_events=5)] == [1]
+    assert [each.n for each in first_run(rows, max_metrics=1)] == [1, 2, 3], "one device, many events"
+    rows = [row(n, device=device, metrics={"t": 1, "u": 2}) for n, device in enumerate("xyz", 4)]
+    assert [each.n for each in first_run(rows, max_metrics=5)] == [4, 5]
+    assert [each.n for each in first_run(rows, max_metrics=1)] == [4]
+    assert first_run([]) == []
 
 
 def test_busy_lingers() -> None:
@@ -65,8 +63,8 @@ def test_run_has_one_epoch() -> None:
     backlog = Backlog(100)
     backlog.offer(row(1), NOON)
     backlog.offer(row(2, epoch="other"), NOON)
-    assert [each.n for each in backlog.next_run(0, 100, 99)] == [1]
-    assert [each.n for each in backlog.next_run(1, 100, 99)] == [2]
+    assert [each.n for each in backlog.next_run(0)] == [1]
+    assert [each.n for each in backlog.next_run(1)] == [2]
 
 
 def test_full_backlog_is_thrown_away() -> None:

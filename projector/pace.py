@@ -1,0 +1,54 @@
+"""How much is applied to the views in one call, and how long rows may gather before the next. Pure.
+
+A message costs little and a device's view costs much, in Redis above all: reading and writing its hash takes
+some 20 µs, however many messages of a run are about it. So a call takes many rows when there are many, within
+what Redis may be busy with while everybody else waits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from contract.events import EventBatch
+
+RUN_EVENTS: Final = 15_000
+RUN_METRICS: Final = 3000  # of devices: a few dozen milliseconds of Redis
+LINGER_S: Final = 0.25
+BUSY_EVENTS: Final = 4000  # in a run: from here on rows gather for `LINGER_S`
+
+
+def first_run(
+    rows: Iterable[EventBatch], max_events: int = RUN_EVENTS, max_metrics: int = RUN_METRICS
+) -> list[EventBatch]:
+    """The first of consecutive rows that are to be applied in one call, all of one epoch.
+
+    Args:
+        rows: in order; no more of them are taken than are looked at.
+        max_events: most events in a run, unless its first row has more.
+        max_metrics: most metrics of devices in it, likewise, however many events each device has.
+    """
+    run: list[EventBatch] = []
+    events = metrics = 0
+    devices: set[str] = set()
+    for row in rows:
+        events += len(row.events)
+        for event in row.events:
+            if event.device_id not in devices:
+                devices.add(event.device_id)
+                metrics += len(event.metrics) or 1
+        if run and (events > max_events or metrics > max_metrics or row.epoch != run[0].epoch):
+            break
+        run.append(row)
+    return run
+
+
+def linger_s(events: int) -> float:
+    """How long to let rows gather after a run of so many events, in seconds.
+
+    Gathering makes calls rarer, and what a device's view costs in each is shared by more messages. It grows
+    with the square, so that few hardly wait and many are folded together: 4 ms after 500, 16 after 1,000.
+    """
+    return float(LINGER_S * min(1.0, events / BUSY_EVENTS) ** 2)
