@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 RUN_EVENTS: Final = 15_000
 RUN_METRICS: Final = 3000  # of devices: a few dozen milliseconds of Redis
 LINGER_S: Final = 0.25
-BUSY_EVENTS: Final = 4000  # in a run: from here on rows gather for `LINGER_S`
+BUSY_EVENTS: Final = 3000  # in a run: from here on rows gather for `LINGER_S`
 
 
 def first_run(
@@ -49,6 +49,6 @@ def linger_s(events: int) -> float:
     """How long to let rows gather after a run of so many events, in seconds.
 
     Gathering makes calls rarer, and what a device's view costs in each is shared by more messages. It grows
-    with the square, so that few hardly wait and many are folded together: 4 ms after 500, 16 after 1,000.
+    with the square, so that few hardly wait and many are folded together: 7 ms after 500, 28 after 1,000.
     """
     return float(LINGER_S * min(1.0, events / BUSY_EVENTS) ** 2)
