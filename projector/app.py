@@ -125,7 +125,6 @@ async def rebuild_history(settings: Settings, *, progress: Progress) -> Audit:
     """Put right what differs between history and the measurements, and say how much it was.
 
     Raises:
-        Stop: an outbox row cannot be read; it says which.
         Retry: PostgreSQL is away; nothing has changed.
     """
     async with await _pool(settings) as pool:

@@ -8,6 +8,9 @@ time, apart from how the projector makes them from events.
 Only what can be known is compared: days since the newest whose measurements have been retired, and of each
 resolution what is kept. Older history stays as it is; nothing could make it anew.
 
+Outbox rows that cannot be had, or hold no events, make a comparison impossible. A rebuild needs none of them:
+measurements are the truth, and it puts the cursors at the heads.
+
 A rebuild does the same and then replaces the rows that differ, in one transaction: readers see the old ones
 until all are right, rows that are right are not written, and a rebuild that is killed has changed nothing.
 Meanwhile the recorder waits for the lock, and then for nothing more than its cursor.
@@ -89,10 +92,8 @@ class Auditor:
         """
         async with self._snapshot(locked=False) as connection:
             cursors = await _read_cursors(connection)
-            if not await _note_pending(connection, cursors):
-                raise Stop(
-                    "history cannot go on from its cursor: `projector rebuild --only history` mends it"
-                )
+            if why := await _note_pending(connection, cursors):
+                raise Stop(f"history cannot go on: {why}; `projector rebuild --only history` mends it")
             return await _audit(connection, cursors, progress, limit=limit, mend=False)
 
     async def rebuild(self, progress: Progress) -> Audit:
@@ -103,19 +104,23 @@ class Auditor:
         """
         async with self._snapshot(locked=True) as connection:
             cursors = await _read_cursors(connection)
-            if not await _note_pending(connection, cursors):
+            if await _note_pending(connection, cursors):
                 cursors = await _to_heads(connection)
             return await _audit(connection, cursors, progress, limit=0, mend=True)
 
-    async def mend(self) -> bool:
+    async def mend(self, reason: str) -> bool:
         """Rebuild if history cannot go on from its cursors; of several projectors one does it.
+
+        Args:
+            reason: why it seemed that it cannot, for the log.
 
         Raises:
             Retry: PostgreSQL is away; nothing has changed.
         """
         async with self._snapshot(locked=True) as connection:
-            if await _note_pending(connection, await _read_cursors(connection)):
+            if not await _note_pending(connection, await _read_cursors(connection)):
                 return False
+            log.warning("history_mending", reason=reason)
             cursors = await _to_heads(connection)
             done = await _audit(connection, cursors, lambda _done, _of: None, limit=0, mend=True)
         log.info("history_rebuilt", rows=done.rows, days=done.days, seconds=done.seconds)
@@ -145,21 +150,21 @@ async def _to_heads(connection: Connection) -> dict[int, int | None]:
     return await _read_cursors(connection)
 
 
-async def _note_pending(connection: Connection, cursors: dict[int, int | None]) -> bool:
-    """Note the events that history does not have yet; False when their rows are not all there to be had."""
+async def _note_pending(connection: Connection, cursors: dict[int, int | None]) -> str | None:
+    """Note the events that history does not have yet; why that cannot be done when it cannot."""
     outbox = Outbox(connection, "history")
     positions = await outbox.positions()
     for stream, cursor in cursors.items():
         n, head = cursor or 0, positions[stream].head
         if n > head:
-            return False
+            return f"its cursor on stream {stream} is at {n}, beyond the last row, {head}"
         while n < head:
             try:
                 rows = (await outbox.page(stream, n, PAGE_EVENTS)).rows
             except Reject as error:
-                raise Stop(f"history stands still: {error.detail}") from error
+                return error.detail
             if not rows or rows[0].n != n + 1:
-                return False
+                return f"rows of stream {stream} after its cursor, {n}, are not kept any more"
             events = [event for row in rows for event in row.events]
             await connection.execute(
                 queries.add_pending,
@@ -169,7 +174,7 @@ async def _note_pending(connection: Connection, cursors: dict[int, int | None]) 
                 [event.key for event in events],
             )
             n = rows[-1].n
-    return True
+    return None
 
 
 async def _audit(

@@ -7,7 +7,7 @@ cursor moved by another projector, a rebuild or a restored backup), it is forgot
 from its cursor with the outbox, whose rows stay until history has them.
 
 So history waits while PostgreSQL is away, and the views go on; while Redis is away, it is the other way
-round.
+round. While somebody makes history anew it waits too, and keeps what is in memory.
 A history that cannot go on from its cursor is mended as a whole (`audit.py`).
 """
 
@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import structlog
 
 from projector.history.minutes import Minutes
-from projector.history.store import Span
+from projector.history.store import Rebuilding, Span, add
 from runtime.errors import Reject
-from runtime.lifecycle import keep_trying
+from runtime.lifecycle import Waiting, keep_trying
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,6 +74,7 @@ class Recorder:
         self._meters = meters
         self._now = now
         self._streams: dict[int, _Stream] = {}
+        self._rebuild = Waiting("history", health)
         self._wake = asyncio.Event()
 
     def take(self, rows: Sequence[EventBatch]) -> None:
@@ -111,6 +112,9 @@ class Recorder:
                 await self._catch_up(stream)
                 if self._streams.get(number) is stream and (flush or stream.is_due()):
                     await self._flush(stream)
+            self._rebuild.over()
+        except Rebuilding as error:  # what is in memory stays there; what does not fit is left to the outbox
+            self._rebuild.failed(error.reason)
         except BaseException:  # cancelled or not: what was handed over may be written or not
             self._streams.clear()
             raise
@@ -139,11 +143,12 @@ class Recorder:
         stream.go_on(self._health)
 
     async def _flush(self, stream: _Stream) -> None:
-        span, minutes = stream.hand_over()
-        if span.last == span.after:
+        if stream.end == stream.cursor:
             return
         with stream.meters.history_write_seconds.time():
-            means = await self._store.add(span, minutes)
+            async with self._store.turn() as connection:
+                span, minutes = stream.hand_over()
+                means = await add(connection, span, minutes)
         if means is None:
             log.warning("history_moved", stream=span.stream, cursor=span.after, last=span.last)
             self._streams.pop(span.stream, None)
@@ -154,10 +159,9 @@ class Recorder:
 
     async def _mend(self, reason: str) -> None:
         self._streams.clear()
-        log.warning("history_mending", reason=reason)
         self._health.set("history", "rebuilding")
         try:
-            await self._auditor.mend()
+            await self._auditor.mend(reason)
         finally:
             self._health.set("history", None)
 

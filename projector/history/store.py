@@ -8,16 +8,19 @@ caller looks at the cursor again.
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
+
+import asyncpg
 
 from projector.outbox import answering, queries
 from runtime import faults
+from runtime.errors import Retry
 from runtime.postgres import lent
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from datetime import datetime
-
-    import asyncpg
 
     from projector.history.minutes import Minutes
     from runtime.postgres import Connection
@@ -55,6 +58,13 @@ class Mean(NamedTuple):
     mean: float
 
 
+class Rebuilding(Retry):
+    """History is being made anew; nobody else can change it until that is done."""
+
+    def __init__(self) -> None:
+        super().__init__("history", "waiting for a rebuild")
+
+
 class Store:
     """Writes history."""
 
@@ -82,27 +92,32 @@ class Store:
         with answering():
             return await self._pool.fetchval(queries.begin_history, stream) is not None
 
-    async def add(self, span: Span, minutes: Minutes) -> list[Mean] | None:
-        """Add what the rows of a span amount to, all of it or nothing.
-
-        Returns:
-            The minutes of the last hour that changed, as they are now; None when history is not where the
-            span begins, or the span is of another history.
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[Connection]:
+        """Take one's turn at changing history: what is done over the connection counts all or not at all.
 
         Raises:
-            Retry: PostgreSQL is away. Nothing was added, except when the answer was lost.
+            Rebuilding: it is another's turn, and will be for long.
+            Retry: PostgreSQL is away. Nothing has changed, except when the answer was lost.
         """
         with answering():
             async with lent(self._pool) as connection, connection.transaction():
-                await connection.execute(queries.lock_history)
-                means = await add(connection, span, minutes)
+                try:
+                    await connection.execute(queries.lock_history_soon)
+                except asyncpg.LockNotAvailableError:
+                    raise Rebuilding from None
+                yield connection
                 faults.point("before_history")
         faults.point("after_history")
-        return means
 
 
 async def add(connection: Connection, span: Span, minutes: Minutes) -> list[Mean] | None:
-    """The same inside a transaction of the caller's that has locked history."""
+    """Add what the rows of a span amount to, when it is our turn.
+
+    Returns:
+        The minutes of the last hour that changed, as they are now; None when history is not where the span
+        begins, or the span is of another history: then nothing was added.
+    """
     stream, epoch, after, last = span
     if await connection.fetchval(queries.move_history, stream, after, last, epoch) is None:
         return None

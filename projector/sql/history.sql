@@ -23,6 +23,11 @@ RETURNING stream;
 -- One at a time changes history. It takes no snapshot, so that what follows sees what the last one did.
 LOCK TABLE rollups IN SHARE ROW EXCLUSIVE MODE;
 
+-- name: lock_history_soon
+-- The same for what would rather come again than wait for a rebuild.
+SET LOCAL lock_timeout = '5s';
+LOCK TABLE rollups IN SHARE ROW EXCLUSIVE MODE;
+
 -- name: move_history
 -- Moves the cursor of stream $1 from $2 to $3, unless somebody else has moved it or the rows are not of the history ($4) that this
 -- database holds: then there is no row, and nothing may be added.

@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from contract.events import Event, Scalar, format_time
 from projector.history import recorder as recorder_module
@@ -22,15 +23,17 @@ from projector.history.minutes import Minutes
 from projector.history.recorder import Recorder
 from projector.history.sparklines import Sparklines
 from projector.history.store import Store
+from projector.lag import Freshness
 from projector.meters import Meters
 from projector.outbox import Outbox
+from runtime.errors import Stop
 from runtime.http import Health
 from tests.support.committed import Committed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from projector.history.store import Span
+    from runtime.postgres import Connection
 
 NINE = datetime(2026, 11, 23, 9, tzinfo=UTC)
 NOW = datetime(2026, 11, 23, 10, tzinfo=UTC)
@@ -239,15 +242,18 @@ async def test_cancelled_while_it_writes(
     """A stop in the middle of writing, before COMMIT or after it, loses and doubles nothing."""
     await plant.reader.turn()
     plant.reader.recorder.take([await plant.written.commit(event("a", 1, t=1))])
-    add = Store.add
+    turn = Store.turn
 
-    async def cut_off(store: Store, span: Span, minutes: Minutes) -> None:
-        if committed:
-            await add(store, span, minutes)
+    @asynccontextmanager
+    async def cut_off(store: Store) -> AsyncIterator[Connection]:
+        async with turn(store) as connection:
+            yield connection
+            if not committed:
+                raise asyncio.CancelledError
         raise asyncio.CancelledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "add", cut_off)
+        patch.setattr(Store, "turn", cut_off)
         with pytest.raises(asyncio.CancelledError):
             await plant.reader.turn()
     await plant.reader.turn()
@@ -350,4 +356,48 @@ async def test_an_unreadable_row_halts_until_it_is_mended(plant: Plant) -> None:
     await plant.reader.turn()
     assert plant.reader.health.reasons() == {}
     assert await plant.history() == expected(plant.written.events)
-    assert plant.reader.meters.lag().streams[0].history is not None
+    assert plant.reader.meters.history_freshness() == Freshness(format_time(NOW), 0, 0.0)
+
+
+async def test_a_rebuild_passes_an_unreadable_row(plant: Plant) -> None:
+    """Measurements are the truth: a rebuild needs no outbox row, and history goes on behind the last."""
+    for second in (1, 2, 3):
+        await plant.written.commit(event("a", second, t=1))
+    await plant.pool.execute("UPDATE outbox SET payload = 'x' WHERE n = 2")
+    await plant.reader.turn()
+    assert plant.reader.health.reasons() == {"history_0": "undecodable_row"}
+    with pytest.raises(Stop, match=r"outbox row 2 of stream 0.*projector rebuild --only history"):
+        await plant.auditor.verify(quiet, limit=1)
+    assert (await plant.auditor.rebuild(quiet)).cursors == {0: 3}
+    await plant.written.commit(event("a", 70, t=1))
+    await plant.reader.turn()
+    assert plant.reader.health.reasons() == {}
+    assert await plant.history() == expected(plant.written.events)
+
+
+async def test_waits_for_a_rebuild(plant: Plant) -> None:
+    """While somebody makes history anew it is said so, and nothing in memory is lost or read again."""
+    await plant.written.commit(event("a", 1, t=1))
+    await plant.reader.turn()
+    plant.reader.recorder.take([await plant.written.commit(event("a", 2, t=1))])
+    await plant.pool.execute("DELETE FROM outbox")  # so it can only come from memory
+    async with plant.pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE rollups IN SHARE ROW EXCLUSIVE MODE")
+        await plant.reader.recorder.turn(flush=True)
+        assert plant.reader.health.reasons() == {"history": "waiting for a rebuild"}
+    with capture_logs() as logs:
+        await plant.reader.turn()
+    assert [line["event"] for line in logs if line["log_level"] != "debug"] == ["available"]
+    assert plant.reader.health.reasons() == {}
+    assert await plant.history() == expected(plant.written.events)
+
+
+async def test_a_faster_projector_is_no_reason_to_mend(plant: Plant) -> None:
+    """Of two that find no cursor one mends and says so; the other finds that there is nothing to do."""
+    for second in (1, 2):
+        await plant.written.commit(event("a", second, t=1))
+    await plant.pool.execute("DELETE FROM outbox WHERE n = 1")
+    with capture_logs() as logs:
+        assert await plant.auditor.mend("cursor_missing")
+        assert not await plant.auditor.mend("cursor_missing")
+    assert [line["event"] for line in logs] == ["history_mending", "history_rebuilt"]

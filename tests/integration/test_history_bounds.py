@@ -14,7 +14,7 @@ from gateway.retention import make_partitions, retire
 from gateway.rollups import drop_history, make_history_partitions
 from projector.history.audit import Auditor
 from projector.history.minutes import Minutes
-from projector.history.store import Span, Store
+from projector.history.store import Span, Store, add
 from runtime.postgres import load_queries
 from tests.support.committed import Committed
 
@@ -42,7 +42,8 @@ class Plant:
             await self.store.begin(0)
         minutes = Minutes()
         minutes.add(row.events)
-        assert await self.store.add(Span(0, row.epoch, row.n - 1, row.n), minutes) is not None
+        async with self.store.turn() as connection:
+            assert await add(connection, Span(0, row.epoch, row.n - 1, row.n), minutes) is not None
 
     async def counts(self) -> list[int]:
         """How many values each table amounts to."""
