@@ -9,13 +9,11 @@ import asyncio
 import sys
 import tempfile
 import time
-from io import BytesIO
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from PIL import Image
 from playwright.async_api import expect
 
 from deploy.local.browser import DESKTOP, PHONE, chromium, visiting
@@ -42,7 +40,6 @@ _READY_MS: Final = 30_000
 _RATE: Final = 200
 _GARBAGE: Final = 0.0015
 _WATCHED_S: Final = 45
-_COLOURS: Final = 128
 _PICTURES: Final[dict[str, tuple[tuple[int, int], Scheme]]] = {
     "live-light": (DESKTOP, "light"),
     "live-dark": (DESKTOP, "dark"),
@@ -89,8 +86,7 @@ async def take_pictures(browser: Browser, base: str, folder: Path, *, settle_s: 
                 await expect(visit.page.locator(".row path[d^=M]").nth(3)).to_be_attached(timeout=_READY_MS)
                 await expect(visit.page.locator("#sum-rate strong")).not_to_have_text("\N{EN DASH}")
                 taken.append(folder / f"{name}.png")
-                picture = Image.open(BytesIO(await visit.page.screenshot()))
-                picture.quantize(_COLOURS).save(taken[-1], optimize=True)
+                await visit.page.screenshot(path=taken[-1])
     return taken
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("gateway", "projector")
 
-MOST_BYTES = 200_000
+MOST_BYTES = 300_000
 MANY = 10_000
 
 
