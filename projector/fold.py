@@ -8,8 +8,9 @@ travels with its *mark*, the place of its message in that order, and late data n
 compared byte by byte (UTF-8 sorts as its code points do).
 
 Numbers become IEEE doubles before anything else is done with them; true is 1 and false is 0. A string has a
-last value and nothing else. Negative zero becomes zero and a sum stays finite, so that no view depends on
-the order of its events.
+last value and nothing else. Negative zero becomes zero. A sum that would overflow stays at the largest
+double, and that would depend on the order of its events; so the write side refuses numbers beyond ±1e300, of
+which it takes a hundred million.
 """
 
 from __future__ import annotations

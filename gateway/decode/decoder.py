@@ -39,6 +39,9 @@ _MAX_METRICS: Final = 256
 _KNOWN_LIMIT: Final = 100_000
 _SCALARS: Final = frozenset({float, int, str, bool})
 
+_LARGEST: Final = 1e300  # a hundred million of them add up without overflow
+_HUGE: Final = "e30"  # in the text of every double that large: cheaper to look for than to compare each
+
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _COPY_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
@@ -141,19 +144,15 @@ class Decoder:
             ts = stated_ts = format_utc(moment)
 
         encoded = _encode(metrics)
+        text = encoded.decode()
+        if _HUGE in text:
+            _check_magnitudes(metrics)
         keyed = key is not None
-        if keyed:
-            key = check_key(key)
-        elif stated_ts:
-            digest = hashlib.blake2b(f"{region}\x1f".encode() + encoded, digest_size=8)
-            key = f"auto:{stated_ts}:{digest.hexdigest()}"
-        else:
-            key = f"uuid:{uuid.uuid4()}"
+        key = check_key(key) if keyed else _made_key(stated_ts, region, encoded)
 
         identity = f"{device_id}\x1f{key}"
         if matched.route.identity == "key+time":
             identity = f"{identity}\x1f{stated_ts}"
-        text = encoded.decode()
         tail = f"{device_id}\t{key}\t{region}\t{text}"
         if region is None or "\\" in tail or not key.isprintable():
             tail = _escaped(device_id, key, region, text)
@@ -227,6 +226,20 @@ def _add_nested(metrics: dict[str, Any], nested: Any) -> None:  # noqa: ANN401  
                 "invalid_metric",
                 f"metric {name[:40]!r} is {kind_of(value)}, expected a number, boolean or string",
             )
+
+
+def _made_key(stated_ts: str, region: str | None, encoded: bytes) -> str:
+    """A key for a message without one: of its time and content, or without a time a fresh one."""
+    if not stated_ts:
+        return f"uuid:{uuid.uuid4()}"
+    digest = hashlib.blake2b(f"{region}\x1f".encode() + encoded, digest_size=8)
+    return f"auto:{stated_ts}:{digest.hexdigest()}"
+
+
+def _check_magnitudes(metrics: dict[str, Any]) -> None:
+    for name, value in metrics.items():
+        if type(value) is float and abs(value) > _LARGEST:
+            raise Reject("number_out_of_range", f"metric {name[:40]!r} is beyond ±{_LARGEST:g}")
 
 
 def _rejection(

@@ -83,6 +83,12 @@ def test_every_number_boolean_and_string_is_a_metric() -> None:
     assert json.loads(bytes(event.metrics)) == {"a": 1, "b": 2.5, "c": True, "d": "on", "i": 3}
 
 
+def test_the_largest_numbers() -> None:
+    """Doubles up to ±1e300 and 64-bit integers are metrics; text that looks like a large one is only text."""
+    event = accept(b'{"id":"k","a":1e300,"b":-1e300,"c":-9223372036854775808,"d":"1e301"}').event
+    assert json.loads(bytes(event.metrics)) == {"a": 1e300, "b": -1e300, "c": -(2**63), "d": "1e301"}
+
+
 def test_array_elements_are_judged_one_by_one() -> None:
     """A bad element of an array is rejected with its own bytes; its neighbours are read."""
     items = decode(b'[{"id":"1","x":1}, {"id":"2","ts":"never"} ,{"id":"3","x":3}]')
@@ -123,6 +129,8 @@ REJECTED = {
     "a key twice, deeper": (b'{"id":"k","m":{"x":1,"x":2}}', "duplicate_key"),
     "a metric twice": (b'{"id":"k","x":1,"metrics":{"x":2}}', "duplicate_key"),
     "1e400": (b'{"id":"k","x":1e400}', "number_out_of_range"),
+    "1.1e300": (b'{"id":"k","x":1.1e300}', "number_out_of_range"),
+    "-1.7e308 in metrics": (b'{"id":"k","s":"e30","metrics":{"x":-17e307}}', "number_out_of_range"),
     "2^63": (b'{"id":"k","x":9223372036854775808}', "number_out_of_range"),
     "-2^63-1": (b'{"id":"k","x":-9223372036854775809}', "number_out_of_range"),
     "5000 digits": (b'{"id":"k","x":' + b"9" * 5000 + b"}", "number_out_of_range"),
