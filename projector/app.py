@@ -19,6 +19,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from contract.topics import all_streams
+from contract.views import PROJECTION
 from projector.api import OPENAPI, query_routes
 from projector.api.history import history_routes
 from projector.consumer import Consumer
@@ -31,7 +32,7 @@ from projector.live.board import Board
 from projector.live.feed import Feed
 from projector.live.routes import live_routes
 from projector.meters import Meters
-from projector.outbox import PROJECTION, Outbox
+from projector.outbox import Outbox
 from projector.query import Queries
 from projector.rebuild import Rebuilder
 from projector.verify import Verifier

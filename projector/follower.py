@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 
+from contract.views import UNFINISHED
 from projector.backlog import Backlog
 from projector.fold import fold
-from projector.halts import MENDED_BY_REBUILD, UNFINISHED, mismatch, missing_rows
+from projector.halts import MENDED_BY_REBUILD, mismatch, missing_rows
 from projector.pace import first_run, linger_s
 from projector.views import Cursor, Run
 from runtime import faults

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
+from contract.views import UNFINISHED
+
 if TYPE_CHECKING:
     from projector.outbox import Position
     from projector.views import Cursor
@@ -16,8 +18,6 @@ Halt = Literal[
     "swap_unfinished",
     "undecodable_row",
 ]
-
-UNFINISHED: Final = "unfinished"  # instead of an epoch: not all of the views are in place (projector/swap.py)
 
 MENDED_BY_REBUILD: Final[frozenset[Halt]] = frozenset(
     {"epoch_changed", "cursor_beyond_head", "cursor_missing", "cursor_too_old", "swap_unfinished"}

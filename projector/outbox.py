@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from projector.views import Cursor
     from runtime.postgres import Connection
 
-PROJECTION: Final = "redis"  # the name of the live views in `projections`
 PAGE_ROWS: Final = 256
 
 queries = load_queries("projector")

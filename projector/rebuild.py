@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
+from contract.views import PROJECTION
 from projector.halts import Halt, mismatch, missing_rows
-from projector.outbox import PROJECTION, Outbox, Position
+from projector.outbox import Outbox, Position
 from projector.replica import open_replica
 from projector.swap import Swap
 from projector.views import Views

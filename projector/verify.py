@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from contract.views import PROJECTION
 from projector.compare import Difference, compare, compare_marks, compare_member
 from projector.halts import mismatch
-from projector.outbox import PROJECTION, Outbox, Position
+from projector.outbox import Outbox, Position
 from projector.pages import families, known_ids, read_page
 from projector.replica import lock_key, lost, open_replica
 from runtime.errors import Stop

@@ -17,7 +17,7 @@ from msgspec.structs import astuple
 from redis.exceptions import RedisError
 
 from contract.events import format_time
-from projector.halts import UNFINISHED
+from contract.views import CURSORS, EPOCHS, UNFINISHED, device_key
 from runtime.errors import Retry
 from runtime.redis import as_retry
 
@@ -44,12 +44,12 @@ class Keys:
 
     def __init__(self, prefix: str = "") -> None:
         self.prefix = prefix
-        self.cursor = f"{prefix}projector:cursor"
-        self.epoch = f"{prefix}projector:epoch"
+        self.cursor = f"{prefix}{CURSORS}"
+        self.epoch = f"{prefix}{EPOCHS}"
         self.device_marks = f"{prefix}projector:marks:devices"
         self.region_marks = f"{prefix}projector:marks:regions"
         self.last_seen = f"{prefix}devices:last_seen"
-        self.devices = f"{prefix}device:stats:"
+        self.devices = device_key(prefix, "")
         self.regions = f"{prefix}region:stats:"
 
     @property

@@ -10,7 +10,7 @@ EXCEPTION
 END
 $$;
 
--- Whatever somebody types into a panel neither writes nor runs for ever; a long read would keep old partitions from being dropped.
+-- Whatever somebody types into a panel does not run for ever, unless its session says otherwise; a long read would keep old partitions from being dropped.
 ALTER ROLE grafana SET default_transaction_read_only = on;
 ALTER ROLE grafana SET statement_timeout = '30s';
 ALTER ROLE grafana SET idle_in_transaction_session_timeout = '30s';

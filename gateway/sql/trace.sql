@@ -65,11 +65,12 @@ WHERE stream = $1 AND projection !~ '^(verify|rebuild)-'
 ORDER BY projection;
 
 -- name: trace_dead_letters
--- Dead letters since $1, of device $2 or of whom nobody knows, whose bytes or error name a key. The table is bounded by
+-- Dead letters since $1, of device $2 or of whom nobody knows, whose bytes name a key in one of its spellings ($3), or whose
+-- error does. The table is bounded by
 -- gateway.dead_letters_max and gateway.dead_letters_max_bytes.
 SELECT id, received_at, device_id, reason, topic, error, replayed_at, payload
 FROM dead_letters
 WHERE received_at >= $1 AND ($2::text IS NULL OR device_id IS NULL OR device_id = $2)
-    AND (position($3::bytea IN payload) > 0 OR position($4::text IN error) > 0)
+    AND (EXISTS (SELECT FROM unnest($3::bytea[]) AS spelling WHERE position(spelling IN payload) > 0) OR position($4::text IN error) > 0)
 ORDER BY id DESC
 LIMIT $5;

@@ -46,7 +46,8 @@ class Stored(msgspec.Struct, frozen=True):
 
     Attributes:
         row: None when the outbox does not keep it any more.
-        cursors: of the projections of the row's stream.
+        cursors: of the projections of the row's stream, the views' first. Without a row one, which tells no
+            more than whether the views are whole; empty when Redis could not be asked.
         known_until: until when about a repeat is recognised; None: it would be stored again.
         view_updated_at: when the device's hash in Redis last changed.
     """

@@ -8,6 +8,7 @@ the same transaction wrote.
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -15,9 +16,9 @@ import msgspec
 from redis.exceptions import RedisError
 
 from contract.events import decode_events, format_time
+from contract.views import CURSORS, EPOCHS, PROJECTION, UNFINISHED, device_key
 from gateway.dead_letters.letters import database
 from gateway.trace.facts import Cursor, Facts, Letter, Row, Searched, Stored, names_key
-from gateway.trace.story import UNFINISHED, VIEWS
 from runtime.postgres import load_queries
 from runtime.redis import as_retry, open_redis
 
@@ -124,7 +125,7 @@ class Search:
     async def _stored(self, measurement: asyncpg.Record) -> Stored:
         device, ts = measurement["device_id"], measurement["ts"]
         row = await self._row(measurement)
-        cursors, updated_at = await self._projections(row.stream, device) if row else ([], None)
+        cursors, updated_at = await self._projections(row.stream if row else None, device)
         return Stored(
             device,
             ts,
@@ -148,15 +149,19 @@ class Search:
                 return Row(row["stream"], row["n"], row["epoch"], row["created_at"], row["published"])
         return None
 
-    async def _projections(self, stream: int, device: str) -> tuple[list[Cursor], str | None]:
-        """How far each projection of a stream is; the views say so themselves, if Redis answers."""
+    async def _projections(self, stream: int | None, device: str) -> tuple[list[Cursor], str | None]:
+        """How far each projection of a stream is; the views say so themselves, if Redis answers.
+
+        Of a row that is gone nobody knows the stream: then only whether there are views.
+        """
         reported = [
             Cursor(row["projection"], row["n"], row["epoch"], row["updated_at"])
             for row in await self._all(queries.trace_projections, stream)
         ]
         cursor, epochs, view = (
-            f"{self._prefix}{name}"
-            for name in ("projector:cursor", "projector:epoch", f"device:stats:{device}")
+            self._prefix + CURSORS,
+            self._prefix + EPOCHS,
+            device_key(self._prefix, device),
         )
         try:
             async with self._redis.pipeline(transaction=True) as pipeline:
@@ -168,12 +173,12 @@ class Search:
             retry = as_retry(error)
             self._redis_away = retry.reason if retry else " ".join(str(error).split())
             return reported, None
-        if n is None and not any(cursor.projection == VIEWS for cursor in reported):
+        if stream is not None and n is None and not any(each.projection == PROJECTION for each in reported):
             return reported, None
         if unfinished:
             epoch = UNFINISHED.encode()
-        live = Cursor(VIEWS, int(n or 0), epoch.decode() if epoch else None, None)
-        others = [cursor for cursor in reported if cursor.projection != VIEWS]
+        live = Cursor(PROJECTION, int(n or 0), epoch.decode() if epoch else None, None)
+        others = [cursor for cursor in reported if cursor.projection != PROJECTION]
         return [live, *others], updated.decode() if updated else None
 
     async def _known_until(self, device: str, times: Sequence[str]) -> datetime | None:
@@ -192,9 +197,11 @@ class Search:
         return cast("datetime", self._turned_at) + turns * self._window
 
     async def _letters(self) -> list[Letter]:
-        needle = msgspec.json.encode(self._key)[1:-1]
+        spellings = {msgspec.json.encode(self._key)[1:-1], json.dumps(self._key)[1:-1].encode()}
         said = f"key {self._key!r} "
-        rows = await self._all(queries.trace_dead_letters, self._since, self._device, needle, said, _LETTERS)
+        rows = await self._all(
+            queries.trace_dead_letters, self._since, self._device, list(spellings), said, _LETTERS
+        )
         letters = []
         for row in rows:
             certain = said in row["error"] or names_key(row["payload"], self._key)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from contract.events import format_time
+from contract.views import PROJECTION, UNFINISHED
 from gateway.dead_letters import REPLAY_STREAM
 
 if TYPE_CHECKING:
@@ -17,9 +18,8 @@ if TYPE_CHECKING:
 State = Literal["yes", "no", "unknown"]
 Verdict = Literal["projected", "not_projected", "conflict", "dead_letter", "known_key", "never_seen"]
 
-VIEWS: Final = "redis"
 PROJECTED: Final = "projected"
-UNFINISHED: Final = "unfinished"  # the views' epoch while a rebuild puts them in place
+_REPLACED: Final = "a rebuild is putting the views in place: ask again in a moment"
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -139,7 +139,7 @@ def _message(stored: Stored) -> Message:
 
 def _committed(row: Row | None) -> list[Step]:
     if row is None:
-        gone = "its outbox row has been trimmed, as happens to rows that every projection has"
+        gone = "its outbox row is not there any more: rows that every projection has are trimmed"
         return [Step("committed", "yes", None, "in measurements"), Step("outboxed", "yes", None, gone)]
     return [
         Step(
@@ -163,17 +163,29 @@ def _projected(stored: Stored) -> list[Step]:
     """The views, which decide, and then the other projections."""
     row = stored.row
     if row is None:
-        return [Step(PROJECTED, "yes", None, "before its outbox row was trimmed")]
+        return [_projected_before(stored)]
     steps = {cursor.projection: _projected_by(cursor, row, stored) for cursor in stored.cursors}
     nobody = Step(PROJECTED, "no", None, "no projector has come by yet: does `projector run` run?")
-    return [steps.pop(VIEWS, nobody), *steps.values()]
+    return [steps.pop(PROJECTION, nobody), *steps.values()]
+
+
+def _projected_before(stored: Stored) -> Step:
+    """Rows are trimmed once the views have them; what has become of the views since, Redis tells."""
+    if not stored.cursors:
+        return Step(PROJECTED, "yes", None, "before its outbox row was trimmed; Redis could not be asked")
+    if stored.cursors[0].epoch == UNFINISHED:
+        return Step(PROJECTED, "no", None, _REPLACED)
+    if stored.view_updated_at is None:
+        lost = f"device:stats:{stored.device_id} is not there: the views were lost, and a rebuild is due"
+        return Step(PROJECTED, "unknown", None, lost)
+    return Step(PROJECTED, "yes", None, "before its outbox row was trimmed")
 
 
 def _projected_by(cursor: Cursor, row: Row, stored: Stored) -> Step:
-    name = PROJECTED if cursor.projection == VIEWS else cursor.projection
+    name = PROJECTED if cursor.projection == PROJECTION else cursor.projection
     said = f", as reported {format_time(cursor.at)[:19]}Z" if cursor.at else ""
     if cursor.epoch == UNFINISHED:
-        return Step(name, "no", None, "a rebuild is putting the views in place: ask again in a moment")
+        return Step(name, "no", None, _REPLACED)
     if cursor.epoch is not None and cursor.epoch != row.epoch:
         return Step(
             name, "no", None, f"it holds another history of stream {row.stream}: a rebuild is due{said}"
@@ -181,7 +193,7 @@ def _projected_by(cursor: Cursor, row: Row, stored: Stored) -> Step:
     if cursor.n < row.n:
         return Step(name, "no", None, f"it is at row {cursor.n}, {row.n - cursor.n} behind{said}")
     where = ""
-    if cursor.projection == VIEWS and stored.view_updated_at:
+    if cursor.projection == PROJECTION and stored.view_updated_at:
         where = f"; device:stats:{stored.device_id} last changed {stored.view_updated_at[:23]}Z"
     return Step(name, "yes", None, f"it is at row {cursor.n}{said}{where}")
 

@@ -116,6 +116,7 @@ async def test_what_was_refused(
         (topic, message("c-1", x=2)),
         (topic, message("r-1", ts="1970-01-01T00:00:00Z")),
         (topic, message("r-2", ts="1970-01-01T00:00:00Z", x="r-1")),
+        (topic, message("Pumpe-ü", ts="1970-01-01T00:00:00Z")),
         (topic, b'{"id": "m-1", '),
     ]
     await publish(broker_port, refused)
@@ -131,6 +132,7 @@ async def test_what_was_refused(
     (letter,) = told["dead_letters"]
     assert letter["certain"]
     assert f"gateway dead-letters show {letter['id']}" in told["why"]
+    assert (await story(run_command, "Pumpe-ü", code=1))["dead_letters"][0]["certain"], "sent with an escape"
     assert (await story(run_command, "r-1", "--device", "b2", code=1))["dead_letters"] == []
     (perhaps,) = (await story(run_command, "m-1", code=1))["dead_letters"]
     assert not perhaps["certain"]
@@ -162,10 +164,11 @@ async def test_what_time_has_taken(
     gateway: RunningCommand,
     projector: RunningCommand,
     connection: asyncpg.Connection[asyncpg.Record],
+    redis_url: str,
     broker_port: int,
     topic_prefix: str,
 ) -> None:
-    """A trimmed row was projected; a key beyond the window is found by a search that says it is wide."""
+    """A trimmed row was projected, unless the views were lost; beyond the window a key is searched widely."""
     topic = f"{topic_prefix}/a1/telemetry"
     await publish(
         broker_port, [(topic, message("k-1", x=1, ts=OLD)), (topic, b'{"x": 1, "ts": "%s"}' % OLD.encode())]
@@ -178,7 +181,18 @@ async def test_what_time_has_taken(
     found = steps(told)
     assert found["committed"]["at"] is None
     assert "trimmed" in found["outboxed"]["detail"]
+    assert found["projected"]["state"] == "yes"
     assert told["searched"].startswith("a1, "), "the key tables named the device, and its age did not matter"
+
+    async with Redis.from_url(redis_url) as redis:
+        await redis.hset("projector:epoch", "unfinished", "1")
+        told = await story(run_command, "k-1", code=1)
+        assert "a rebuild is putting the views in place" in steps(told)["projected"]["detail"]
+        await redis.hdel("projector:epoch", "unfinished")
+        await redis.rename("device:stats:a1", "elsewhere")
+        told = await story(run_command, "k-1", code=1)
+        assert (told["verdict"], steps(told)["projected"]["state"]) == ("not_projected", "unknown")
+        await redis.rename("elsewhere", "device:stats:a1")
 
     await connection.execute("TRUNCATE message_keys_0, message_keys_1")
     late = await finished(run_command, "k-1", code=1)

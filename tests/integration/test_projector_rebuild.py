@@ -13,8 +13,8 @@ import pytest
 from redis.asyncio import Redis
 
 from contract.events import Event, RawEvent, Scalar, encode_events
+from contract.views import UNFINISHED
 from projector.fold import fold
-from projector.halts import UNFINISHED
 from projector.rebuild import Rebuilder
 from projector.replica import AlreadyRunningError, open_replica
 from projector.swap import Swap

@@ -8,8 +8,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from contract.events import Event, EventBatch, Scalar, format_time
+from contract.views import UNFINISHED
 from projector.backlog import Backlog
-from projector.halts import UNFINISHED, mismatch
+from projector.halts import mismatch
 from projector.lag import Times
 from projector.meters import Meters
 from projector.outbox import Position

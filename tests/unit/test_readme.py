@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.cli import main as gateway
+from projector.cli import main as projector
 from runtime.settings import Events, Settings
 
 README = Path(__file__).parents[2] / "README.md"
@@ -26,3 +28,14 @@ def test_the_configuration_table_is_complete_and_right() -> None:
                 expected[f"{section.name}.{key}"] = json.dumps(value)
     expected["events.host"] = "as [broker]"
     assert rows == expected
+
+
+def test_the_table_of_commands_is_complete() -> None:
+    """Every command is in the table, and nothing else is."""
+    told = re.findall(r"^\| `((?:gateway|projector) [a-z-]+)", README.read_text(), re.MULTILINE)
+    there = [
+        f"{name} {command}"
+        for name, group in (("gateway", gateway), ("projector", projector))
+        for command in group.commands
+    ]
+    assert sorted(told) == sorted(there)

@@ -1,0 +1,20 @@
+"""Names in Redis and PostgreSQL by which the write side's tools tell how far the views are."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PROJECTION: Final = "redis"
+"""The live views, in the table `projections`."""
+
+CURSORS: Final = "projector:cursor"
+EPOCHS: Final = "projector:epoch"
+"""Hashes by stream; in front of both comes `redis.prefix`."""
+
+UNFINISHED: Final = "unfinished"
+"""Among the epochs, and instead of one: not all of the views are in place."""
+
+
+def device_key(prefix: str, device_id: str) -> str:
+    """The hash with a device's statistics."""
+    return f"{prefix}device:stats:{device_id}"
