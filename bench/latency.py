@@ -126,11 +126,16 @@ class Watch:
         self.seen: list[tuple[int, float]] = []
         self.gaps_s: list[float] = []
         self._ask = ask
+        self._ended = False
+
+    def end(self) -> None:
+        """Look no more. Cancelling `run` would not do: a client of Redis may swallow that on Python 3.11."""
+        self._ended = True
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Look until the end."""
         last, answered = -1, time.time()
-        while True:
+        while not self._ended:
             n = int(await self._ask() or 0)  # type: ignore[call-overload]  # a number, or its digits
             now = time.time()
             self.gaps_s.append(now - answered)
@@ -160,8 +165,8 @@ async def _watches(plant: Plant) -> AsyncIterator[tuple[Watch, Watch]]:
         try:
             yield commits, views
         finally:
-            for task in tasks:
-                task.cancel()
+            for watch in (commits, views):
+                watch.end()
             await asyncio.wait(tasks)
             await connection.close()
 
