@@ -171,11 +171,12 @@ async def _project(
         return
     board.use(pool)
     async with pool, MqttSession(_session_options(settings)) as session:
+        sparklines = Sparklines(redis, pool, keys.prefix)
         recorder = Recorder(
             Store(pool),
             Outbox(pool, "history"),
             auditor=Auditor(pool),
-            sparklines=Sparklines(redis, pool, keys.prefix),
+            shown=sparklines.show,
             health=health,
             meters=meters,
             now=_now,
@@ -190,17 +191,18 @@ async def _project(
             now=_now,
             applied=recorder.take,
         )
-        await unless(stop, _together(consumer, recorder))
+        await unless(stop, _together(consumer, recorder, sparklines))
         with contextlib.suppress(Retry, TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_S):
                 await consumer.report()
                 await recorder.turn(flush=True)
 
 
-async def _together(consumer: Consumer, recorder: Recorder) -> None:
+async def _together(consumer: Consumer, recorder: Recorder, sparklines: Sparklines) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(consumer.run(), name="views")
         tasks.create_task(recorder.run(), name="history")
+        tasks.create_task(sparklines.run(), name="sparklines")
 
 
 def _session_options(settings: Settings) -> SessionOptions:

@@ -1,12 +1,30 @@
 -- Puts means of minutes into devices' sparklines (projector/history/sparklines.py says what these are).
 --
 -- KEYS: the marker, then one per device. ARGV: per device how many values come, then metric, minute and mean of each, the oldest
--- first. Returns 1, or 0 when the marker is gone: then Redis has lost what was written before.
+-- first. Returns 1, or 0 when the marker is gone: then Redis has lost what was written before; after it the keys that were left
+-- alone because they hold something else.
 
-local MINUTES, METRICS, LIFE_S = 60, 7, 7200
+local MINUTES, LIFE_S = 60, 7200
+local ROOM, HASH, LINE = 2048, 190, 272 -- bytes: for a device, of an empty hash, of a line beside its name; measured, rounded up
 local NONE = struct.pack('<f', 0 / 0)
 local EMPTY = NONE:rep(MINUTES)
-local SIZE = 4 + #EMPTY
+
+-- What a string takes: the allocator rounds up by a quarter at most.
+local function size(text)
+    return 16 + 1.25 * #text
+end
+
+local function room_left(key)
+    local room = ROOM - HASH - size(key)
+    for _, metric in ipairs(redis.call('HKEYS', key)) do
+        room = room - LINE - size(metric)
+    end
+    return room
+end
+
+local function fresh(minute)
+    return struct.pack('<I4', minute) .. EMPTY
+end
 
 local function put(line, minute, mean)
     local newest = struct.unpack('<I4', line)
@@ -21,22 +39,20 @@ local function put(line, minute, mean)
     return line
 end
 
-local a = 1
-for k = 2, #KEYS do
-    local key, size = KEYS[k], tonumber(ARGV[a])
-    local lines = {}
-    local known
-    for i = a + 1, a + 3 * size, 3 do
+local function show(key, first, last)
+    local lines, room = {}, nil
+    for i = first, last, 3 do
         local metric, minute, mean = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
         local line = lines[metric] or redis.call('HGET', key, metric)
         if not line then
-            known = known or redis.call('HLEN', key)
-            if known < METRICS then
-                known = known + 1
-                line = struct.pack('<I4', minute) .. EMPTY
+            room = room or room_left(key)
+            local cost = LINE + size(metric)
+            if cost <= room then
+                room = room - cost
+                line = fresh(minute)
             end
-        elseif #line ~= SIZE then -- somebody else's
-            line = struct.pack('<I4', minute) .. EMPTY
+        elseif #line ~= 4 + #EMPTY then
+            line = fresh(minute)
         end
         if line then
             lines[metric] = put(line, minute, mean)
@@ -46,6 +62,18 @@ for k = 2, #KEYS do
         redis.call('HSET', key, metric, line)
     end
     redis.call('EXPIRE', key, LIFE_S)
-    a = a + 1 + 3 * size
 end
-return redis.call('EXISTS', KEYS[1])
+
+local answer = { redis.call('EXISTS', KEYS[1]) }
+local a = 1
+for k = 2, #KEYS do
+    local key, values = KEYS[k], 3 * tonumber(ARGV[a])
+    local kind = redis.call('TYPE', key).ok
+    if kind == 'hash' or kind == 'none' then
+        show(key, a + 1, a + values)
+    else
+        table.insert(answer, key)
+    end
+    a = a + 1 + values
+end
+return answer

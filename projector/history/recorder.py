@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
     from contract.events import EventBatch
     from projector.history.audit import Auditor
-    from projector.history.sparklines import Sparklines
-    from projector.history.store import Stand, Store
+    from projector.history.store import Mean, Stand, Store
     from projector.meters import Meters, StreamMeters
     from projector.outbox import Outbox
     from runtime.http import Health
@@ -51,7 +50,7 @@ class Recorder:
     Args:
         outbox: for what does not come by itself.
         auditor: mends what cannot be followed.
-        sparklines: told the minutes that were written.
+        shown: told the minutes of the last hour that were written.
         now: the time, for saying how current history is.
     """
 
@@ -61,7 +60,7 @@ class Recorder:
         outbox: Outbox,
         *,
         auditor: Auditor,
-        sparklines: Sparklines,
+        shown: Callable[[list[Mean]], None],
         health: Health,
         meters: Meters,
         now: Callable[[], datetime],
@@ -69,7 +68,7 @@ class Recorder:
         self._store = store
         self._outbox = outbox
         self._auditor = auditor
-        self._sparklines = sparklines
+        self._shown = shown
         self._health = health
         self._meters = meters
         self._now = now
@@ -89,7 +88,6 @@ class Recorder:
         """Record until cancelled."""
         while True:
             await keep_trying("postgres", self.turn, self._health)
-            await self._sparklines.refresh()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TURN_S):
                     await self._wake.wait()
@@ -155,7 +153,7 @@ class Recorder:
             return
         stream.written(span.last)
         log.debug("history_written", stream=span.stream, last=span.last, cells=minutes.cells)
-        await self._sparklines.write(means)
+        self._shown(means)
 
     async def _mend(self, reason: str) -> None:
         self._streams.clear()

@@ -2,29 +2,34 @@
 
 `device:spark:<device_id>` is a hash with one field a metric: the newest minute, as counted since 1970, in
 four bytes, and 60 means as 32-bit floats, oldest first, NaN where nothing was measured; all little-endian.
-That is 244 bytes a metric, and at most seven of them, the first that came: about 2 KB a device. A device that
-is silent for two hours has none.
+A device takes 2 KB of Redis at most, names and all: that is six metrics, fewer when their names are long, the
+first that came. A device that is silent for two hours has none.
 
 They are written after the minutes that they show, with their absolute values, so that writing them twice is
 harmless and losing them costs a look: whatever was not written, at a start or because Redis was away or
-flushed, is written anew from `measurements_1m`.
+flushed, is written anew from `measurements_1m`. One task writes them all, in the order in which they were
+committed, and history does not wait for it. What somebody else keeps under such a key is left alone.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 import struct
 from collections import defaultdict
 from importlib import resources
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import msgspec
+import structlog
 
 from projector.history.store import Mean
 from projector.outbox import answering as postgres_answering
 from projector.outbox import queries
 from projector.views import answering
+from runtime.backoff import Backoff
 from runtime.errors import Retry
+from runtime.postgres import lent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Sequence
@@ -35,10 +40,17 @@ if TYPE_CHECKING:
 MINUTES: Final = 60
 DEVICES_A_CALL: Final = 250  # a few milliseconds of Redis
 PAGE_ROWS: Final = 10_000
+MOST_DUE: Final = 200_000  # beyond that, all is read again
+
+_BACKOFF_INITIAL_S: Final = 1.0
+_BACKOFF_MAX_S: Final = 60.0
+_LONGEST_S: Final = 120.0  # an hour of ten thousand devices is sorted in a few seconds
 
 _SCRIPT: Final = resources.files("projector").joinpath("sparklines.lua").read_text(encoding="utf-8")
 _LINE: Final = struct.Struct(f"<I{MINUTES}f")
 _LARGEST: Final = 3.4e38  # of a 32-bit float
+
+log = structlog.get_logger()
 
 
 class Sparkline(msgspec.Struct, frozen=True):
@@ -67,40 +79,75 @@ class Sparklines:
         self._keys = f"{prefix}device:spark:"
         self._marker = f"{prefix}projector:sparklines"
         self._script = redis.register_script(_SCRIPT)
+        self._due: list[Mean] = []
+        self._wake = asyncio.Event()
         self._stale = True
+        self._told_of_foreign = False
 
-    async def write(self, means: Iterable[Mean]) -> None:
-        """Show minutes; when Redis is away, or has lost what it had, `refresh` will."""
+    def show(self, means: Sequence[Mean]) -> None:
+        """Have minutes shown that have been committed."""
+        self._due += means
+        if len(self._due) > MOST_DUE:
+            self._due.clear()
+            self._stale = True
+        self._wake.set()
+
+    async def run(self) -> NoReturn:
+        """Write what is to be shown, until cancelled."""
+        backoff = Backoff(_BACKOFF_INITIAL_S, _BACKOFF_MAX_S)
+        failing = False
+        while True:
+            try:
+                await self.turn()
+            except Retry as error:
+                if not failing:
+                    log.warning("sparklines_waiting", what=error.what, reason=error.reason)
+                failing = True
+                await asyncio.sleep(backoff.next_s())
+                continue
+            if failing:
+                log.info("sparklines_written")
+            failing = False
+            backoff.reset()
+            await self._wake.wait()
+
+    async def turn(self) -> None:
+        """Write what is due; everything, if anything may be missing.
+
+        Raises:
+            Retry: Redis or PostgreSQL is away. The next turn writes everything.
+        """
+        self._wake.clear()
+        due, self._due = self._due, []
+        stale, self._stale = self._stale, False
+        try:
+            if stale or not await self._write(due):
+                await self._write_all()
+        except Retry:
+            self._stale = True
+            raise
+
+    async def _write_all(self) -> None:
+        """What was due is among it: it had been committed."""
+        with answering():
+            await self._redis.set(self._marker, "1")
+        with postgres_answering():
+            async with lent(self._pool) as connection, connection.transaction():
+                cursor = await connection.cursor(queries.read_minutes, timeout=_LONGEST_S)
+                while rows := await cursor.fetch(PAGE_ROWS):
+                    if not await self._write([Mean(*row) for row in rows]):
+                        raise Retry("redis", "sparklines were lost while they were written")
+
+    async def _write(self, means: Iterable[Mean]) -> bool:
+        """False when Redis has lost what was written before."""
         devices: defaultdict[str, list[Mean]] = defaultdict(list)
         for mean in means:
             devices[mean.device_id].append(mean)
         ids = list(devices)
-        try:
-            for i in range(0, len(ids), DEVICES_A_CALL):
-                part = ids[i : i + DEVICES_A_CALL]
-                self._stale |= not await self._call([devices[device_id] for device_id in part])
-        except Retry:
-            self._stale = True
-
-    async def refresh(self) -> None:
-        """Write everything anew, if that is necessary and both servers are there; else do nothing."""
-        if not self._stale:
-            return
-        last = "", "", 0
-        try:
-            with answering():
-                await self._redis.set(self._marker, "1")
-            self._stale = False
-            while True:
-                with postgres_answering():
-                    rows = await self._pool.fetch(queries.read_minutes, *last, PAGE_ROWS)
-                if not rows:
-                    return
-                means = [Mean(*row) for row in rows]
-                await self.write(means)
-                last = means[-1][:3]
-        except Retry:
-            self._stale = True
+        for i in range(0, len(ids), DEVICES_A_CALL):
+            if not await self._call([devices[device_id] for device_id in ids[i : i + DEVICES_A_CALL]]):
+                return False
+        return True
 
     async def _call(self, devices: Sequence[Sequence[Mean]]) -> bool:
         names = [self._marker, *(self._keys + means[0].device_id for means in devices)]
@@ -110,7 +157,11 @@ class Sparklines:
             for mean in sorted(means, key=lambda each: each.minute):
                 arguments += (mean.metric, mean.minute, max(-_LARGEST, min(_LARGEST, mean.mean)))
         with answering():
-            return bool(await cast("Awaitable[int]", self._script(names, arguments)))
+            marked, *foreign = await cast("Awaitable[list[Any]]", self._script(names, arguments))
+        if foreign and not self._told_of_foreign:
+            log.warning("sparkline_key_foreign", key=foreign[0].decode(errors="backslashreplace"))
+            self._told_of_foreign = True
+        return bool(marked)
 
 
 async def read_sparklines(redis: Redis, prefix: str, device_ids: Sequence[str]) -> list[dict[str, Sparkline]]:

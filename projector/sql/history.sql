@@ -120,12 +120,14 @@ ON CONFLICT (metric, bucket, region) DO UPDATE SET
     max = greatest(m.max, excluded.max);
 
 -- name: read_minutes
--- The minutes of the last hour after a device, metric and minute, in that order, up to $4 of them.
-SELECT device_id, metric, extract(epoch FROM bucket)::bigint / 60 AS minute, sum / count AS mean
-FROM measurements_1m
-WHERE bucket > now() - interval '1 hour' AND (device_id, metric, bucket) > ($1, $2, to_timestamp($3::bigint * 60))
-ORDER BY device_id, metric, bucket
-LIMIT $4;
+-- The minutes of the last hour, one device after another. Which metrics there are the few rows of regions say, so that each is one
+-- range of the index (metric, bucket), however much older history there is.
+SELECT m.device_id, m.metric, extract(epoch FROM m.bucket)::bigint / 60 AS minute, m.sum / m.count AS mean
+FROM (SELECT DISTINCT metric FROM regions_1m WHERE bucket > now() - interval '1 hour') AS r
+CROSS JOIN LATERAL (
+    SELECT * FROM measurements_1m WHERE metric = r.metric AND bucket > now() - interval '1 hour' OFFSET 0 -- a range for each metric
+) AS m
+ORDER BY m.device_id, m.metric, m.bucket;
 
 -- name: is_known
 -- Whether a device has ever sent anything.

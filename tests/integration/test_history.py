@@ -13,7 +13,6 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
-from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from contract.events import Event, Scalar, format_time
@@ -21,7 +20,6 @@ from projector.history import recorder as recorder_module
 from projector.history.audit import Auditor
 from projector.history.minutes import Minutes
 from projector.history.recorder import Recorder
-from projector.history.sparklines import Sparklines
 from projector.history.store import Store
 from projector.lag import Freshness
 from projector.meters import Meters
@@ -33,6 +31,7 @@ from tests.support.committed import Committed
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
+    from projector.history.store import Mean
     from runtime.postgres import Connection
 
 NINE = datetime(2026, 11, 23, 9, tzinfo=UTC)
@@ -44,14 +43,15 @@ TABLES = ("measurements_1m", "measurements_1h", "regions_1m", "regions_1h")
 class Reader:
     """A recorder with what it stands on."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], redis: Redis) -> None:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         self.health = Health()
+        self.shown: list[Mean] = []
         self.meters = Meters(CollectorRegistry())
         self.recorder = Recorder(
             Store(pool),
             Outbox(pool, "history"),
             auditor=Auditor(pool),
-            sparklines=Sparklines(redis, pool, ""),
+            shown=self.shown.extend,
             health=self.health,
             meters=self.meters,
             now=lambda: NOW,
@@ -67,14 +67,13 @@ class Plant(NamedTuple):
     """A database with a write side and a recorder."""
 
     pool: asyncpg.Pool[asyncpg.Record]
-    redis: Redis
     written: Committed
     reader: Reader
     auditor: Auditor
 
     def another(self) -> Reader:
         """One more recorder, as of another projector."""
-        return Reader(self.pool, self.redis)
+        return Reader(self.pool)
 
     async def history(self) -> dict[tuple[str, ...], tuple[object, ...]]:
         """(table, id, metric, bucket) → count, sum, min, max and, of devices, region."""
@@ -88,15 +87,15 @@ class Plant(NamedTuple):
 
 
 @asynccontextmanager
-async def planted(dsn: str, redis_url: str) -> AsyncIterator[Plant]:
-    async with asyncpg.create_pool(dsn, min_size=1, max_size=4) as pool, Redis.from_url(redis_url) as redis:
-        yield Plant(pool, redis, Committed(pool), Reader(pool, redis), Auditor(pool))
+async def planted(dsn: str) -> AsyncIterator[Plant]:
+    async with asyncpg.create_pool(dsn, min_size=1, max_size=4) as pool:
+        yield Plant(pool, Committed(pool), Reader(pool), Auditor(pool))
 
 
 @pytest.fixture
-async def plant(database: str, redis_url: str) -> AsyncIterator[Plant]:
+async def plant(database: str) -> AsyncIterator[Plant]:
     """Nothing committed yet."""
-    async with planted(database, redis_url) as made:
+    async with planted(database) as made:
         yield made
 
 
