@@ -7,6 +7,9 @@ The token is authoritative.
 
 A holder that is there and gives no sign of life (a stopped process, a machine that vanished) is replaced: who
 comes after it ends its connection. When it wakes up, its token is no longer the stream's.
+
+Whoever has the stream also sees whether its server is another one than before, by cluster and timeline, at
+every new connection. Then rows may be missing that readers have, and the stream gets a new epoch.
 """
 
 from __future__ import annotations
@@ -34,6 +37,11 @@ queries = load_queries("gateway")
 _BEAT_INTERVAL_S = 5.0
 _ATTEMPTS = 50
 _PAUSE_S = 0.1
+_NOT_TOLD = (  # by a server that does not let its clients know
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.FeatureNotSupportedError,
+    asyncpg.UndefinedFunctionError,
+)
 
 
 class Lease:
@@ -50,7 +58,7 @@ class Lease:
     Attributes:
         stream: the stream's number.
         owner: this process's fencing token.
-        epoch: the stream's epoch, known once acquired.
+        epoch: the stream's epoch, known once acquired; another one after a failover.
         head: the stream's last position when it was acquired.
         published: up to where the stream was known to be published then.
     """
@@ -76,6 +84,7 @@ class Lease:
         self._health = health
         self._silent_s = silent_s
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._cluster_noted = False
 
     async def acquire(self) -> None:
         """Take the stream, waiting for PostgreSQL as long as it takes.
@@ -86,6 +95,7 @@ class Lease:
         await keep_trying("postgres", self._lock, self._health)
         row = await keep_trying("postgres", self._claim, self._health)
         self.epoch, self.head, self.published = row["epoch"], row["head"], row["published"]
+        await keep_trying("postgres", self._note_cluster, self._health)
         log.info("stream_claimed", stream=self.stream, head=self.head, published=self.published)
 
     async def hold(self) -> None:
@@ -120,6 +130,8 @@ class Lease:
             raise
         if row is None:
             raise Stop(f"stream {self.stream} was taken over by another gateway while this one was silent")
+        if not self._cluster_noted:
+            await self._note_cluster()
 
     async def _lock(self) -> None:
         name = f"gateway {self._name}"[:63]
@@ -134,6 +146,7 @@ class Lease:
             connection.terminate()
             raise
         self._connection = connection
+        self._cluster_noted = False
 
     async def _lock_on(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         # A predecessor that was just killed may need a moment until the server has noticed.
@@ -157,6 +170,19 @@ class Lease:
             row = await self._connection.fetchrow(queries.claim_stream, self.stream, self.owner, self._name)
         assert row is not None
         return row
+
+    async def _note_cluster(self) -> None:
+        assert self._connection is not None
+        epoch = None
+        with retryable():
+            try:
+                epoch = await self._connection.fetchval(queries.note_cluster, self.stream, self.owner)
+            except _NOT_TOLD as error:
+                log.info("cluster_unknown", stream=self.stream, detail=str(error))
+        self._cluster_noted = True
+        if epoch is not None and epoch != self.epoch:
+            log.warning("history_replaced", stream=self.stream)
+            self.epoch = epoch
 
 
 def _refusal(what: str, holder: asyncpg.Record | None) -> str:

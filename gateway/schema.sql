@@ -474,6 +474,7 @@ CREATE TABLE public.streams (
     owner uuid,
     owner_name text,
     seen_at timestamp with time zone,
+    cluster text,
     CONSTRAINT streams_stream_check CHECK ((stream >= 0))
 )
 WITH (fillfactor='50');

@@ -16,6 +16,7 @@ trimmed, since a rebuild does not need them (`projector/rebuild.py`), and those 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from contract.events import EventBatch
     from projector.meters import Meters
-    from projector.outbox import Outbox
+    from projector.outbox import Outbox, Seen
     from projector.rebuild import Rebuilder
     from projector.views import Views
     from runtime.http import Health
@@ -79,6 +80,7 @@ class Consumer:
         self._applied = applied
         self._followers: dict[int, Follower] = {}
         self._warn = RateLimit(log.warning)
+        self._look = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -132,6 +134,8 @@ class Consumer:
                 self._follow(stream)
             for stream, follower in self._followers.items():
                 follower.on_mark(marks[stream], known.get(stream))
+            if any(follower.waits_for_look for follower in self._followers.values()):
+                self._look.set()
             status = self._session.status
             self._health.set("broker", None if status.connected else status.reason)
             self._warn.flush()
@@ -139,15 +143,28 @@ class Consumer:
 
     async def _watch_outbox(self) -> NoReturn:
         while True:
-            positions = await keep_trying("postgres", self._look_at_outbox, self._health)
+            positions, seen, replaced = await keep_trying("postgres", self._look_at_outbox, self._health)
             for stream in positions:
                 self._follow(stream)
             for stream, follower in self._followers.items():
                 follower.on_position(positions.get(stream, Position("", 0)))
+                if stream not in replaced:
+                    follower.confirm(seen.get(stream))
+            if any(self._followers[stream].contradict() for stream in replaced):
+                await keep_trying("redis", self._views.give_up, self._health)
             self._health.set("projector", None)
-            await asyncio.sleep(WATCH_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_S):
+                    await self._look.wait()
+            self._look.clear()
 
-    async def _look_at_outbox(self) -> dict[int, Position]:
+    async def _look_at_outbox(self) -> tuple[dict[int, Position], dict[int, list[Seen]], set[int]]:
+        """Where streams stand; the rows looked for, by stream; streams with others in their place."""
+        seen = {
+            stream: follower.unconfirmed()
+            for stream, follower in self._followers.items()
+            if follower.cursor is not None
+        }
         positions = await self._outbox.look(
             {
                 stream: follower.cursor
@@ -155,8 +172,9 @@ class Consumer:
                 if follower.cursor is not None
             }
         )
+        replaced = await self._outbox.replaced(seen)
         await self.report()
-        return positions
+        return positions, seen, replaced
 
     async def _watch_halts(self) -> NoReturn:
         while True:

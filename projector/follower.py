@@ -12,6 +12,11 @@ epoch than the views', a cursor beyond the head, or rows after the cursor that a
 consumer sees to the rebuild. The follower looks again whenever PostgreSQL is looked at, so it goes on by
 itself.
 
+A database that was restored to an older state may keep the epoch, and its head may pass the cursor before
+anybody looks. So the views' cursor says when its row was written, rows applied are remembered, and at each
+look PostgreSQL is asked whether it still has just these. If it has others, the views are given up and made
+anew; at a start nothing is applied before that is known.
+
 PostgreSQL away: rows from the topic flow on until there is a gap. Redis away: rows wait in the bounded
 backlog. An answer of Redis that was lost leaves the outcome open; the script's guard settles it, as it does
 between two projectors.
@@ -20,6 +25,7 @@ between two projectors.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -29,6 +35,7 @@ from contract.views import UNFINISHED
 from projector.backlog import Backlog
 from projector.fold import fold
 from projector.halts import MENDED_BY_REBUILD, mismatch, missing_rows
+from projector.outbox import Seen
 from projector.pace import first_run, linger_s
 from projector.views import Cursor, Run
 from runtime import faults
@@ -47,6 +54,7 @@ if TYPE_CHECKING:
     from runtime.http import Health
 
 PAGE_EVENTS: Final = 4000  # read from PostgreSQL at once
+SEEN_ROWS: Final = 10_000  # remembered until PostgreSQL has confirmed them: about 2 MB
 BACKLOG_EVENTS: Final = 20_000  # about 15 MB
 
 log = structlog.get_logger()
@@ -96,6 +104,8 @@ class Follower:
         self._may_read = False
         self._hurry = False
         self._read: list[EventBatch] = []
+        self._seen: deque[Seen] = deque(maxlen=SEEN_ROWS)
+        self._confirmed = False
         self.halt: Halt | None = None
         self._wake = asyncio.Event()
 
@@ -120,7 +130,10 @@ class Follower:
         if self.cursor is None or known is None or mark.n < known or mark.n >= self.cursor:
             if known is not None and mark.n < known:
                 log.warning("views_went_back", stream=self._stream, known=known, cursor=mark.n)
-            self.cursor, self.epoch = mark
+            self.cursor, self.epoch = mark.n, mark.epoch
+            self._confirmed |= mark.n == 0
+            if mark.written_at and not (self._seen and self._seen[-1].n == mark.n):
+                self._seen.append(Seen(mark.n, mark.written_at))
         self.unavailable = False
         self._wake.set()
 
@@ -138,6 +151,33 @@ class Follower:
             self._go_on()
         self._wake.set()
 
+    @property
+    def waits_for_look(self) -> bool:
+        """Whether nothing is applied before PostgreSQL has been looked at."""
+        return self.cursor is not None and not self._confirmed
+
+    def unconfirmed(self) -> list[Seen]:
+        """Rows in the views that PostgreSQL should have just as they were; the first it has had before."""
+        return [] if self.halt else list(self._seen)
+
+    def confirm(self, seen: list[Seen] | None) -> None:
+        """Note that PostgreSQL has these rows, or none in their place; None when it was not asked."""
+        if seen is None:
+            return
+        for row in seen[:-1]:  # the last stays: whatever is replaced after it, it is replaced too
+            if self._seen and self._seen[0] == row:
+                self._seen.popleft()
+        self._confirmed = True
+        self._wake.set()
+
+    def contradict(self) -> bool:
+        """Note that PostgreSQL has another row; whether the views must be given up for that."""
+        self._seen.clear()
+        self._confirmed = False
+        if self.halt is None:
+            log.warning("history_replaced", stream=self._stream, cursor=self.cursor)
+        return self.halt is None
+
     async def run(self) -> NoReturn:
         """Apply rows for ever."""
         while True:
@@ -147,7 +187,7 @@ class Follower:
                 await self._apply(run)
 
     async def _next_run(self) -> list[EventBatch]:
-        if self.cursor is None or self.unavailable:
+        if self.cursor is None or self.unavailable or not self._confirmed:
             return []
         if self.halt is None and (run := self._backlog.next_run(self.cursor)):
             self._hurry = self._backlog.arrived_at(run[-1].n + 1) is not None
@@ -186,7 +226,7 @@ class Follower:
 
     async def _apply(self, rows: list[EventBatch]) -> None:
         folded = fold(chain.from_iterable(row.events for row in rows))
-        run = Run(self._stream, rows[0].epoch, rows[0].n, rows[-1].n, folded)
+        run = Run(self._stream, rows[0].epoch, rows[0].n, rows[-1].n, folded, rows[-1].created_at)
         faults.point("before_apply")
         try:
             with self._meters.apply_seconds.time():
@@ -216,6 +256,7 @@ class Follower:
             self._applied(rows)
             if self.halt is not None:
                 self._go_on()
+            self._seen.extend(Seen(row.n, row.created_at) for row in rows)
         elif outcome.status == "epoch":
             # Strays, another history, or views being replaced: which of them, the next looks tell.
             log.warning("epoch_differs", stream=self._stream, epoch=rows[0].epoch, n=rows[0].n)
@@ -245,5 +286,6 @@ class Follower:
 
     def _go_on(self) -> None:
         self.halt = None
+        self._seen.clear()  # of views that have been replaced since
         self._health.set(f"stream_{self._stream}", None)
         log.info("projection_resumed", stream=self._stream, cursor=self.cursor)

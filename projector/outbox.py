@@ -13,7 +13,7 @@ from runtime.errors import Reject, Retry
 from runtime.postgres import load_queries, retryable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from projector.views import Cursor
@@ -29,11 +29,24 @@ class Position(NamedTuple):
 
     Attributes:
         waiting_since: when the oldest row after a cursor was written; None without one, or without a cursor.
+        head_at: when the row at the head was written, in the contract's form; None when that is not known.
     """
 
     epoch: str
     head: int
     waiting_since: datetime | None = None
+    head_at: str | None = None
+
+
+class Seen(NamedTuple):
+    """A row that was read: its position, and when it was written, in the contract's form.
+
+    No two histories of a stream have a row in common once they part, because they wrote it at different
+    times. So whoever finds one of its rows unchanged knows that all before it are.
+    """
+
+    n: int
+    created_at: str
 
 
 class Page(NamedTuple):
@@ -77,7 +90,7 @@ class Outbox:
         """
         with answering():
             records = await self._pool.fetch(queries.read_positions)
-        return {record["stream"]: Position(record["epoch"], record["head"]) for record in records}
+        return {record["stream"]: as_position(record) for record in records}
 
     async def look(self, cursors: Mapping[int, int]) -> dict[int, Position]:
         """Read where every stream stands, and since when rows wait after these cursors, by stream.
@@ -91,6 +104,19 @@ class Outbox:
             record["stream"]: Position(record["epoch"], record["head"], record["waiting_since"])
             for record in records
         }
+
+    async def replaced(self, seen: Mapping[int, Sequence[Seen]]) -> set[int]:
+        """Find the streams on which a row is there in place of one that was read.
+
+        Raises:
+            Retry: PostgreSQL is away.
+        """
+        rows = [(stream, row.n, row.created_at) for stream, rows in seen.items() for row in rows]
+        if not rows:
+            return set()
+        with answering():
+            records = await self._pool.fetch(queries.find_replaced, *map(list, zip(*rows, strict=True)))
+        return {record["stream"] for record in records}
 
     async def page(self, stream: int, after: int, max_events: int) -> Page:
         """Read the rows after a position: at least one when there is one, else up to `max_events` events.
@@ -150,6 +176,12 @@ class Outbox:
         """
         with answering():
             await self._pool.execute(queries.retire_projection, self._projection)
+
+
+def as_position(record: asyncpg.Record) -> Position:
+    """One line of `read_positions`."""
+    head_at = record["head_at"]
+    return Position(record["epoch"], record["head"], head_at=format_time(head_at) if head_at else None)
 
 
 def _row(stream: int, record: asyncpg.Record) -> EventBatch:

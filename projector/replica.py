@@ -95,7 +95,7 @@ class Replica:
         async with open_truth(self._pool) as truth:
             self.events = await truth.read(self._add, progress)
         self.cursors = {
-            stream: Cursor(position.head, position.epoch)
+            stream: Cursor(position.head, position.epoch, position.head_at)
             for stream, position in truth.positions.items()
             if position.head
         }
@@ -105,6 +105,7 @@ class Replica:
                 for stream, cursor in self.cursors.items():
                     pipeline.hset(self.keys.cursor, str(stream), str(cursor.n))
                     pipeline.hset(self.keys.epoch, str(stream), str(cursor.epoch))
+                    pipeline.hset(self.keys.epoch, f"{stream}:written_at", cursor.written_at or "")
                 await pipeline.execute()
 
     async def follow(self) -> None:
@@ -130,9 +131,9 @@ class Replica:
             if not rows or rows[0].n != cursor.n + 1 or rows[0].epoch != (cursor.epoch or rows[0].epoch):
                 raise Retry("postgres", f"row {cursor.n + 1} of stream {stream} is not there to be applied")
             events = [event for row in rows for event in row.events]
-            run = Run(stream, rows[0].epoch, rows[0].n, rows[-1].n, fold(events))
+            run = Run(stream, rows[0].epoch, rows[0].n, rows[-1].n, fold(events), rows[-1].created_at)
             await self._apply(run)
-            self.cursors[stream] = Cursor(run.last, run.epoch)
+            self.cursors[stream] = Cursor(run.last, run.epoch, run.written_at)
 
     async def _add(self, folded: Folded) -> None:
         self._calls += 1

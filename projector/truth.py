@@ -19,7 +19,7 @@ import msgspec
 
 from contract.events import Event
 from projector.gather import Gathered
-from projector.outbox import Position, answering, queries
+from projector.outbox import answering, as_position, queries
 from projector.retired import Retired, by_devices, fold_retired
 from runtime.errors import Retry
 from runtime.postgres import lent
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from projector.fold import Folded
+    from projector.outbox import Position
     from runtime.postgres import Connection
 
 T = TypeVar("T")
@@ -139,7 +140,7 @@ async def open_truth(pool: asyncpg.Pool[asyncpg.Record]) -> AsyncIterator[Truth]
         ):
             await connection.execute(queries.lock_truth)
             records = await connection.fetch(queries.read_positions)
-            positions = {record["stream"]: Position(record["epoch"], record["head"]) for record in records}
+            positions = {record["stream"]: as_position(record) for record in records}
             yield Truth(connection, positions, await connection.fetchval(queries.estimate_measurements))
 
 

@@ -12,7 +12,7 @@
 --
 -- KEYS: cursor, epoch, marks of devices, marks of regions, last seen; then one per device, per region, per former region.
 -- ARGV: the run as MessagePack values one after the other, read in passing so that no tables are made of them: stream, epoch,
--- first, last, updated_at, updated_ms, ids of devices, of regions, of former regions; a delta per device, then per region.
+-- first, last, when the last was written, updated_at, updated_ms, ids of devices, of regions, of former regions; a delta per device, then per region.
 -- Returns {status, cursor, ...}: applied; duplicate; gap (first is not cursor + 1); epoch (the views hold another history, or are
 -- being replaced);
 -- moved (devices leave regions that no key was passed for; their names follow; call again with them as former regions).
@@ -252,8 +252,9 @@ end
 
 -- The guard.
 
-local stream, epoch, first, last, devices, regions, former_regions
-offset, stream, epoch, first, last, updated_at, updated_ms, devices, regions, former_regions = unpack_limit(RUN, 9, 0)
+local stream, epoch, first, last, written_at, devices, regions, former_regions
+offset, stream, epoch, first, last, written_at, updated_at, updated_ms, devices, regions, former_regions =
+    unpack_limit(RUN, 10, 0)
 
 local cursor = tonumber(checked(CURSOR, pcall('HGET', CURSOR, stream)) or 0)
 local known_epoch, unfinished = unpack(checked(EPOCH, pcall('HMGET', EPOCH, stream, 'unfinished')), 1, 2)
@@ -334,6 +335,6 @@ end
 write('HSET', DEVICE_MARKS, device_marks, 1, #device_marks)
 write('HSET', REGION_MARKS, region_marks, 1, #region_marks)
 write('ZADD', LAST_SEEN, seen, 1, #seen)
-call('HSET', EPOCH, stream, epoch)
+call('HSET', EPOCH, stream, epoch, stream .. ':written_at', written_at)
 call('HSET', CURSOR, stream, last)
 return { 'applied', last }

@@ -67,20 +67,30 @@ class Keys:
 
 
 class Cursor(NamedTuple):
-    """How far the views have come on a stream; n is 0 and the epoch None when they know nothing of it."""
+    """How far the views have come on a stream; n is 0 and the epoch None when they know nothing of it.
+
+    Attributes:
+        written_at: when the row was written, in the contract's form; None when that is not known.
+    """
 
     n: int
     epoch: str | None
+    written_at: str | None = None
 
 
 class Run(NamedTuple):
-    """Consecutive outbox rows of one stream and epoch, folded."""
+    """Consecutive outbox rows of one stream and epoch, folded.
+
+    Attributes:
+        written_at: when the last of them was written, in the contract's form; empty when they are no rows.
+    """
 
     stream: int
     epoch: str
     first: int
     last: int
     folded: Folded
+    written_at: str = ""
 
 
 class Outcome(NamedTuple):
@@ -115,14 +125,16 @@ def answering() -> Iterator[None]:
 class Marks(dict[int, Cursor]):
     """How far a set of views has come, by stream; what it has nothing of is at row 0.
 
-    While the set is being replaced (`projector/swap.py`), or was not to the end, every epoch is `UNFINISHED`.
+    While the set is being replaced (`projector/swap.py`), or was not to the end, or has been given up, every
+    epoch is `UNFINISHED`.
     """
 
     def __init__(self, cursors: Mapping[bytes, bytes], epochs: Mapping[bytes, bytes]) -> None:
         self._missing = Cursor(0, UNFINISHED if UNFINISHED.encode() in epochs else None)
         for stream, n in cursors.items():
             epoch = epochs[stream].decode() if stream in epochs else None
-            self[int(stream)] = Cursor(int(n), self._missing.epoch or epoch)
+            written_at = epochs.get(b"%s:written_at" % stream, b"").decode() or None
+            self[int(stream)] = Cursor(int(n), self._missing.epoch or epoch, written_at)
 
     def __missing__(self, stream: int) -> Cursor:
         """Nothing of the stream is in the views."""
@@ -180,6 +192,15 @@ class Views:
                 cursors, epochs = await pipeline.execute()
         return as_marks(cursors, epochs)
 
+    async def give_up(self) -> None:
+        """Mark the set as one that no stream leads on from: nothing is applied to it until it is made anew.
+
+        Raises:
+            Retry: Redis is away.
+        """
+        with answering():
+            await self._redis.hset(self._keys.epoch, UNFINISHED, "1")
+
     async def _call(
         self, run: Run, now: datetime, former: list[str]
     ) -> tuple[bytes, int, *tuple[bytes, ...]]:
@@ -198,7 +219,8 @@ class Views:
 def _pack(run: Run, now: datetime, former: list[str]) -> bytes:
     devices, regions = run.folded.devices, run.folded.regions
     values: list[object] = [
-        *(run.stream, run.epoch, run.first, run.last, format_time(now), str(int(now.timestamp() * 1000))),
+        *(run.stream, run.epoch, run.first, run.last, run.written_at),
+        *(format_time(now), str(int(now.timestamp() * 1000))),
         *([delta.id for delta in devices], [delta.id for delta in regions], former),
     ]
     for delta in chain(devices, regions):

@@ -40,6 +40,19 @@ INSERT INTO streams (stream, owner, owner_name, seen_at) VALUES ($1, $2, $3, now
 ON CONFLICT (stream) DO UPDATE SET owner = excluded.owner, owner_name = excluded.owner_name, seen_at = excluded.seen_at
 RETURNING epoch::text, head, published;
 
+-- name: note_cluster
+-- Gives the stream a new epoch when its row was last written by another cluster or on another timeline: after a restore into
+-- another cluster, a recovery to a point in time or a failover, rows may be missing that readers have. No row when nothing is new.
+WITH here AS (
+    SELECT system_identifier || '/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) AS cluster FROM pg_control_system()
+)
+UPDATE streams SET
+    epoch = CASE WHEN streams.cluster <> here.cluster THEN gen_random_uuid() ELSE streams.epoch END,
+    cluster = here.cluster
+FROM here
+WHERE streams.stream = $1 AND streams.owner = $2 AND streams.cluster IS DISTINCT FROM here.cluster
+RETURNING streams.epoch::text;
+
 -- name: stream_owner
 -- Tells why an append was refused: who owns the stream now, and which generation of keys is current.
 SELECT streams.owner, streams.owner_name, dedup.generation FROM dedup LEFT JOIN streams ON streams.stream = $1;

@@ -22,6 +22,7 @@ import structlog
 
 from projector.history.minutes import Minutes
 from projector.history.store import Rebuilding, Span, add
+from projector.outbox import Seen
 from runtime.errors import Reject
 from runtime.lifecycle import Waiting, keep_trying
 
@@ -185,6 +186,7 @@ class _Stream:
         self._at_once = True
         self._since: float | None = None
         self._looked_at = now
+        self._seen: list[Seen] = []
         self._oldest: datetime | None = None  # when the first row in memory was written
         self._waiting_since: datetime | None = None
 
@@ -208,6 +210,7 @@ class _Stream:
         if fresh:
             self.minutes.add(event for row in fresh for event in row.events)
             self.end = fresh[-1].n
+            self._seen += [Seen(row.n, row.created_at) for row in fresh]
             self._since = self._since or asyncio.get_running_loop().time()
             self._oldest = self._oldest or datetime.fromisoformat(fresh[0].created_at)
 
@@ -221,7 +224,7 @@ class _Stream:
 
     def hand_over(self) -> tuple[Span, Minutes]:
         """What is in memory; what comes from now on is for the next time."""
-        span, minutes = Span(self.number, self.epoch, self.cursor, self.end), self.minutes
+        span, minutes = Span(self.number, self.epoch, self.cursor, self.end, self._seen), self.minutes
         self._waiting_since = self._oldest or self._waiting_since
         self._forget(self.end)
         self._at_once = False
@@ -256,3 +259,4 @@ class _Stream:
 
     def _forget(self, end: int) -> None:
         self.minutes, self.end, self._since, self._oldest = Minutes(), end, None, None
+        self._seen = []

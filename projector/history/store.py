@@ -2,8 +2,8 @@
 
 Whoever changes history locks it first, so that two projectors take turns and cannot deadlock. Which of them
 adds a row is settled by the cursor: it moves only from where the one who moves it left it, and only for rows
-of the history that the database itself holds. An answer to COMMIT that was lost leaves the outcome open; the
-caller looks at the cursor again.
+that the database itself holds: one that was restored to an older state may have others in their places. An
+answer to COMMIT that was lost leaves the outcome open; the caller looks at the cursor again.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 
-from projector.outbox import answering, queries
+from projector.outbox import Outbox, answering, queries
 from runtime import faults
 from runtime.errors import Retry
 from runtime.postgres import lent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from datetime import datetime
 
     from projector.history.minutes import Minutes
+    from projector.outbox import Seen
     from runtime.postgres import Connection
 
 
@@ -41,12 +42,17 @@ class Stand(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Rows of one stream and epoch, those after `after` up to and with `last`."""
+    """Rows of one stream and epoch, those after `after` up to and with `last`.
+
+    Attributes:
+        seen: the same rows, as they were when they were read.
+    """
 
     stream: int
     epoch: str
     after: int
     last: int
+    seen: Sequence[Seen]
 
 
 class Mean(NamedTuple):
@@ -116,9 +122,11 @@ async def add(connection: Connection, span: Span, minutes: Minutes) -> list[Mean
 
     Returns:
         The minutes of the last hour that changed, as they are now; None when history is not where the span
-        begins, or the span is of another history: then nothing was added.
+        begins, or the database has other rows than the span's: then nothing was added.
     """
-    stream, epoch, after, last = span
+    stream, epoch, after, last, seen = span
+    if await Outbox(connection, "history").replaced({stream: seen}):
+        return None
     if await connection.fetchval(queries.move_history, stream, after, last, epoch) is None:
         return None
     means: list[Mean] = []

@@ -1,8 +1,17 @@
 -- What the read side needs of the outbox.
 
 -- name: read_positions
--- Where every stream stands: the epoch of its history and the last position that has been committed.
-SELECT stream, epoch::text AS epoch, head FROM streams;
+-- Where every stream stands: the epoch of its history, the last position that has been committed, and when that row was written, as
+-- long as it is kept.
+SELECT s.stream, s.epoch::text AS epoch, s.head, o.created_at AS head_at
+FROM streams AS s LEFT JOIN outbox AS o ON o.stream = s.stream AND o.n = s.head;
+
+-- name: find_replaced
+-- Streams on which a row that was read, $2 written at $3, is not the one that is there now: proof of another history. A row that
+-- is not kept any more proves nothing.
+SELECT DISTINCT o.stream
+FROM unnest($1::integer[], $2::bigint[], $3::text[]) AS r (stream, n, created_at) JOIN outbox AS o USING (stream, n)
+WHERE o.created_at <> r.created_at::timestamptz;
 
 -- name: look_at_streams
 -- The same, with the moment since which the oldest row after a projection's cursor ($2 on stream $1) waits: one step into the

@@ -43,7 +43,7 @@ class Plant:
         minutes = Minutes()
         minutes.add(row.events)
         async with self.store.turn() as connection:
-            assert await add(connection, Span(0, row.epoch, row.n - 1, row.n), minutes) is not None
+            assert await add(connection, Span(0, row.epoch, row.n - 1, row.n, []), minutes) is not None
 
     async def counts(self) -> list[int]:
         """How many values each table amounts to."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections import defaultdict
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
@@ -42,6 +43,7 @@ class WriteSide:
     ) -> None:
         self.database = database
         self.epoch = uuid4()
+        self.written_at: defaultdict[tuple[int, int], datetime] = defaultdict(lambda: datetime.now(UTC))
         self._session = session
         self._topic = topic
 
@@ -60,7 +62,7 @@ class WriteSide:
             )
             await self.database.execute(
                 "INSERT INTO outbox VALUES ($1, $2, $3, $4, $5)",
-                *(stream, n, len(values), self._payload(n, values), datetime.now(UTC)),
+                *(stream, n, len(values), self._payload(n, values), self.written_at[stream, n]),
             )
 
     async def publish(self, n: int, *values: float, stream: int = 0, epoch: UUID | None = None) -> None:
@@ -68,7 +70,8 @@ class WriteSide:
         payload = self._payload(n, values)
         epoch_text = str(epoch or self.epoch)
         await self.send(
-            wrap(payload, stream=stream, n=n, epoch=epoch_text, created_at=datetime.now(UTC)), stream=stream
+            wrap(payload, stream=stream, n=n, epoch=epoch_text, created_at=self.written_at[stream, n]),
+            stream=stream,
         )
 
     async def send(self, payload: bytes, *, stream: int = 0) -> None:

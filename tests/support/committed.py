@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from contract.events import VERSION, Event, EventBatch, RawEvent, encode_events
+from contract.events import VERSION, Event, EventBatch, RawEvent, encode_events, format_time
 
 if TYPE_CHECKING:
     import asyncpg
@@ -46,11 +46,11 @@ class Committed:
                 stream,
             )
             assert at is not None
-            await connection.execute(
-                "INSERT INTO outbox VALUES ($1, $2, $3, $4, now())",
+            written_at = await connection.fetchval(
+                "INSERT INTO outbox VALUES ($1, $2, $3, $4, now()) RETURNING created_at",
                 *(stream, at["head"], len(events), encode_events(raw)),
             )
-        row = EventBatch(VERSION, stream, at["head"], at["epoch"], "2026-11-23T09:00:00.000000Z", [*events])
+        row = EventBatch(VERSION, stream, at["head"], at["epoch"], format_time(written_at), [*events])
         self.rows.append(row)
         return row
 
