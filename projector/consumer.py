@@ -150,7 +150,7 @@ class Consumer:
                 follower.on_position(positions.get(stream, Position("", 0)))
                 if stream not in replaced:
                     follower.confirm(seen.get(stream))
-            if any(self._followers[stream].contradict() for stream in replaced):
+            if any([self._followers[stream].contradict() for stream in replaced]):  # each is told
                 await keep_trying("redis", self._views.give_up, self._health)
             self._health.set("projector", None)
             with contextlib.suppress(TimeoutError):

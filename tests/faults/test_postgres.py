@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -192,16 +193,24 @@ async def test_disk_of_the_log_full(small_disk: Path, site: Site) -> None:
     await postgres.stop("immediate")
 
 
+async def lag(site: Site, wanted: Callable[[int], bool]) -> str:
+    """Say how many rows the cursor lacks to the head, when it is not as wanted."""
+    async with site.redis() as redis:
+        cursor = int(await redis.hget("projector:cursor", "0") or 0)
+    head = int(str(await site.sql("SELECT head FROM streams")))
+    return "" if wanted(head - cursor) else f"the cursor is at {cursor}, the head at {head}"
+
+
 @pytest.mark.full
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("epoch", ["new", "kept"])
-async def test_restored_to_an_older_state(site: Site, tmp_path: Path, epoch: str) -> None:
+@pytest.mark.parametrize("looks", ["at a new epoch", "at once", "when running again", "when started again"])
+async def test_restored_to_an_older_state(site: Site, tmp_path: Path, looks: str) -> None:
     """An older copy of the database is put back: what came since is gone with it, and Redis follows.
 
-    The operator gives the streams a new epoch, as `docs/delivery.md` says. One who forgets is covered as
-    long as the cursor is still beyond the head when the projector looks.
+    Whether the operator gives the streams a new epoch or not, and whether the projector looks while its
+    cursor is beyond the head or was stopped until the head had passed it.
     """
-    gateway, _ = await site.start_both()
+    gateway, projector = await site.start_both()
     before, after = site.fleet(), site.fleet()
     await before.send(800)
     await site.audit()
@@ -215,24 +224,31 @@ async def test_restored_to_an_older_state(site: Site, tmp_path: Path, epoch: str
     lost = site.fleet()
     await lost.send(800)
     await site.settled()
+    await until(lambda: lag(site, lambda rows: rows == 0), within_s=20)
+    if looks == "when running again":
+        projector.signal(signal.SIGSTOP)
+    elif looks == "when started again":
+        assert await projector.terminate() == 0
     assert await gateway.terminate() == 0
     await postgres.stop()
     shutil.rmtree(data)
     await run("cp", "-a", str(backup), str(data))
     await postgres.start()
-    if epoch == "new":
-        await site.sql("UPDATE streams SET epoch = gen_random_uuid()")
-    else:
-        head = int(str(await site.sql("SELECT head FROM streams")))
-
-        async def noticed() -> str:
-            async with site.redis() as redis:
-                cursor = int(await redis.hget("projector:cursor", "0") or 0)
-            return "" if cursor <= head else f"the cursor is still at {cursor}, the head at {head}"
-
-        await until(noticed, within_s=20)
     site.fleets.remove(lost)
+    if looks == "at a new epoch":
+        await site.sql("UPDATE streams SET epoch = gen_random_uuid()")
+    elif looks == "at once":
+        await until(lambda: lag(site, lambda rows: rows >= 0), within_s=20)
     await site.start("gateway")
+    if looks.startswith("when"):
+        while await lag(site, lambda rows: rows > 0):
+            await after.send(400)
+            await site.settled()
+        if looks == "when running again":
+            projector.signal(signal.SIGCONT)
+        else:
+            projector = await site.start("projector")
+        await projector.event("history_replaced")
     await after.send(800)
     await site.audit(cursor_within_s=30)
 

@@ -234,6 +234,25 @@ async def test_rows_of_a_lost_time_are_not_written(plant: Plant) -> None:
     assert await plant.history() == expected(plant.written.events)
 
 
+async def test_rows_in_place_of_lost_ones(plant: Plant) -> None:
+    """A restored database, its epoch the same, has come further than memory when looked at: it counts."""
+    kept = await plant.written.commit(event("a", 1, t=1))
+    await plant.reader.turn()
+    lost = [await plant.written.commit(event("a", second, t=99)) for second in (2, 3)]
+    plant.reader.recorder.take(lost)
+    async with plant.pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            "DELETE FROM measurements WHERE metrics->>'t' = '99'; DELETE FROM outbox WHERE n > 1"
+        )
+        await connection.execute("UPDATE streams SET head = 1")
+    plant.written.rows[:] = [kept]
+    for second in (4, 5, 6):
+        await plant.written.commit(event("a", second, t=2))
+    plant.reader.recorder.take(plant.written.rows[-1:])
+    await plant.reader.turn()
+    assert await plant.history() == expected(plant.written.events)
+
+
 @pytest.mark.parametrize("committed", [False, True])
 async def test_cancelled_while_it_writes(
     plant: Plant, monkeypatch: pytest.MonkeyPatch, *, committed: bool

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import asyncpg
 import pytest
 
@@ -73,3 +75,48 @@ async def test_one_client_id_for_two_streams_is_refused(database: str) -> None:
     with pytest.raises(Stop, match=r"client id same at b:1 is held by 'gateway same"):
         await second.acquire()
     await first.release()
+
+
+async def test_another_server_is_another_history(database: str) -> None:
+    """A stream that comes to another cluster or timeline gets a new epoch, at a start and at a failover."""
+    first, second = make(database, "first"), make(database, "second")
+    await first.acquire()
+    was = first.epoch
+    connection = await asyncpg.connect(database)
+    assert await connection.fetchval("SELECT cluster FROM streams") is not None
+
+    async def move() -> None:
+        await connection.execute("UPDATE streams SET cluster = '7/00000001'")
+
+    await move()
+    await first._beat()
+    assert first.epoch == was, "on one connection the server stays the same"
+    assert first._connection is not None
+    first._connection.terminate()
+    await first._beat()
+    await first._beat()
+    assert first.epoch == await connection.fetchval("SELECT epoch::text FROM streams") != was
+    await first.release()
+    await move()
+    await second.acquire()
+    assert second.epoch == await connection.fetchval("SELECT epoch::text FROM streams") != first.epoch
+    await second.release()
+    await connection.close()
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_server_that_does_not_tell(database: str, *, told: bool) -> None:
+    """An ordinary role may ask which cluster it is; where it may not, the epoch stays and all else works."""
+    connection = await asyncpg.connect(database)
+    role = f"plain_{uuid.uuid4().hex}"
+    await connection.execute(f"CREATE ROLE {role} LOGIN")
+    await connection.execute(f"GRANT SELECT, INSERT, UPDATE ON streams TO {role}")
+    if not told:
+        await connection.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM public")
+    lease = make(database.replace("//postgres@", f"//{role}@"), "plain")
+    await lease.acquire()
+    assert await connection.fetchval("SELECT cluster IS NOT NULL FROM streams") is told
+    assert await connection.fetchval("SELECT epoch::text FROM streams") == lease.epoch
+    await lease.release()
+    await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    await connection.close()
