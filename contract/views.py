@@ -12,7 +12,7 @@ EPOCHS: Final = "projector:epoch"
 """Hashes by stream; in front of both comes `redis.prefix`."""
 
 UNFINISHED: Final = "unfinished"
-"""Among the epochs, and instead of one: not all of the views are in place."""
+"""Among the epochs, and instead of one: the views are not those of one history, because they are being replaced."""
 
 
 def device_key(prefix: str, device_id: str) -> str:

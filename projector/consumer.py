@@ -150,7 +150,8 @@ class Consumer:
                 follower.on_position(positions.get(stream, Position("", 0)))
                 if stream not in replaced:
                     follower.confirm(seen.get(stream))
-            if any([self._followers[stream].contradict() for stream in replaced]):  # each is told
+            if given_up := [stream for stream in replaced if self._followers[stream].contradict()]:
+                log.warning("history_replaced", streams=given_up)
                 await keep_trying("redis", self._views.give_up, self._health)
             self._health.set("projector", None)
             with contextlib.suppress(TimeoutError):

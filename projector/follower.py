@@ -174,8 +174,6 @@ class Follower:
         """Note that PostgreSQL has another row; whether the views must be given up for that."""
         self._seen.clear()
         self._confirmed = False
-        if self.halt is None:
-            log.warning("history_replaced", stream=self._stream, cursor=self.cursor)
         return self.halt is None
 
     async def run(self) -> NoReturn:
