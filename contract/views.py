@@ -12,7 +12,7 @@ EPOCHS: Final = "projector:epoch"
 """Hashes by stream; in front of both comes `redis.prefix`."""
 
 UNFINISHED: Final = "unfinished"
-"""Among the epochs, and instead of one: the views are not those of one history, because they are being replaced."""
+"""Among the epochs, and instead of one: the views are being replaced, or given up until they are."""
 
 
 def device_key(prefix: str, device_id: str) -> str:
