@@ -10,7 +10,8 @@ EXCEPTION
 END
 $$;
 
--- Whatever somebody types into a panel does not run for ever, unless its session says otherwise; a long read would keep old partitions from being dropped.
+-- Whatever somebody types into a panel does not run for ever, unless its session says otherwise; a long read would keep old
+-- partitions from being dropped. That it cannot write rests on the grants below.
 ALTER ROLE grafana SET default_transaction_read_only = on;
 ALTER ROLE grafana SET statement_timeout = '30s';
 ALTER ROLE grafana SET idle_in_transaction_session_timeout = '30s';
@@ -23,6 +24,15 @@ BEGIN
 END
 $$;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+
+-- And these, which write large objects; only a superuser may say so.
+DO $$
+BEGIN
+    IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+        REVOKE EXECUTE ON FUNCTION lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea) FROM PUBLIC;
+    END IF;
+END
+$$;
 GRANT USAGE ON SCHEMA public TO grafana;
 
 -- A grant on a partitioned table holds for its partitions, those to come included, when they are read through it.

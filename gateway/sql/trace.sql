@@ -57,6 +57,14 @@ WHERE o.xmin = $1::text::xid
 ORDER BY abs(extract(epoch FROM o.created_at - $2::timestamptz))
 LIMIT $3;
 
+-- name: trace_kept_since
+-- Since when every stream has kept all its rows: of messages received before, the row may have been trimmed. Null without rows
+-- ever written.
+SELECT max(coalesce(oldest.created_at, now()))
+FROM streams AS s
+LEFT JOIN LATERAL (SELECT o.created_at FROM outbox AS o WHERE o.stream = s.stream ORDER BY o.n LIMIT 1) AS oldest ON true
+WHERE s.head > 0;
+
 -- name: trace_projections
 -- How far each projection of a stream has come, as it reported; verifications and rebuilds under way aside.
 SELECT projection, n, epoch::text AS epoch, updated_at

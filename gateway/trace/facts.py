@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -9,6 +11,7 @@ import msgspec
 if TYPE_CHECKING:
     from datetime import datetime
 
+_ESCAPE = re.compile(r"\\u([0-9a-f]{4})")
 _KEY_NAMES = ("id", "message_id", "idempotency_key")
 
 
@@ -45,11 +48,12 @@ class Stored(msgspec.Struct, frozen=True):
     """A measurement with the key.
 
     Attributes:
-        row: None when the outbox does not keep it any more.
+        row: None when it is not there.
+        trimmed: whether the row, when it is not there, is old enough to have been trimmed.
         cursors: of the projections of the row's stream, the views' first. Without a row one, which tells no
             more than whether the views are whole; empty when Redis could not be asked.
         known_until: until when about a repeat is recognised; None: it would be stored again.
-        view_updated_at: when the device's hash in Redis last changed.
+        view_updated_at: when the device's hash in Redis last changed; None when there is none.
     """
 
     device_id: str
@@ -58,6 +62,7 @@ class Stored(msgspec.Struct, frozen=True):
     region: str | None
     metrics: msgspec.Raw
     row: Row | None
+    trimmed: bool
     cursors: list[Cursor]
     known_until: datetime | None
     view_updated_at: str | None
@@ -107,6 +112,13 @@ class Facts(msgspec.Struct, frozen=True):
     key_known: bool
     searched: Searched
     redis_away: str | None
+
+
+def spellings(key: str) -> list[bytes]:
+    r"""How a key may stand in JSON: as it is, or with \u escapes, their digits in lower or upper case."""
+    escaped = json.dumps(key)[1:-1]
+    upper = _ESCAPE.sub(lambda found: rf"\u{found[1].upper()}", escaped)
+    return sorted({msgspec.json.encode(key)[1:-1], escaped.encode(), upper.encode()})
 
 
 def names_key(payload: bytes, key: str) -> bool | None:

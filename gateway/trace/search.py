@@ -8,7 +8,6 @@ the same transaction wrote.
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -18,7 +17,7 @@ from redis.exceptions import RedisError
 from contract.events import decode_events, format_time
 from contract.views import CURSORS, EPOCHS, PROJECTION, UNFINISHED, device_key
 from gateway.dead_letters.letters import database
-from gateway.trace.facts import Cursor, Facts, Letter, Row, Searched, Stored, names_key
+from gateway.trace.facts import Cursor, Facts, Letter, Row, Searched, Stored, names_key, spellings
 from runtime.postgres import load_queries
 from runtime.redis import as_retry, open_redis
 
@@ -133,6 +132,7 @@ class Search:
             measurement["region"],
             msgspec.Raw(measurement["metrics"].encode()),
             row,
+            row is None and await self._may_be_trimmed(measurement["received_at"]),
             cursors,
             await self._known_until(device, ["", format_time(ts)]),
             updated_at,
@@ -148,6 +148,10 @@ class Search:
             ):
                 return Row(row["stream"], row["n"], row["epoch"], row["created_at"], row["published"])
         return None
+
+    async def _may_be_trimmed(self, received_at: datetime) -> bool:
+        kept_since = (await self._one(queries.trace_kept_since))[0]
+        return kept_since is not None and received_at < kept_since
 
     async def _projections(self, stream: int | None, device: str) -> tuple[list[Cursor], str | None]:
         """How far each projection of a stream is; the views say so themselves, if Redis answers.
@@ -197,10 +201,9 @@ class Search:
         return cast("datetime", self._turned_at) + turns * self._window
 
     async def _letters(self) -> list[Letter]:
-        spellings = {msgspec.json.encode(self._key)[1:-1], json.dumps(self._key)[1:-1].encode()}
         said = f"key {self._key!r} "
         rows = await self._all(
-            queries.trace_dead_letters, self._since, self._device, list(spellings), said, _LETTERS
+            queries.trace_dead_letters, self._since, self._device, spellings(self._key), said, _LETTERS
         )
         letters = []
         for row in rows:

@@ -19,6 +19,7 @@ State = Literal["yes", "no", "unknown"]
 Verdict = Literal["projected", "not_projected", "conflict", "dead_letter", "known_key", "never_seen"]
 
 PROJECTED: Final = "projected"
+_GONE: Final = "its outbox row is not there"
 _REPLACED: Final = "a rebuild is putting the views in place: ask again in a moment"
 
 
@@ -63,9 +64,9 @@ class Story(msgspec.Struct, frozen=True):
     """What `gateway trace --json` prints.
 
     Attributes:
-        verdict: `projected`: stored, and in the views. `not_projected`: stored, and not yet.
-            `conflict` and `dead_letter`: refused. `known_key`: it was stored, and its measurement is gone.
-            `never_seen`: nothing knows it.
+        verdict: `projected`: stored, and in the views. `not_projected`: stored, and not yet, or
+            nothing tells. `conflict` and `dead_letter`: refused. `known_key`: it was stored, and its
+            measurement is gone. `never_seen`: nothing knows it.
         why: the verdict in a sentence, with what to do.
         searched: where measurements were looked for.
         redis_away: why Redis could not be asked; null when it was.
@@ -100,7 +101,8 @@ def tell(facts: Facts) -> Story:
 def _verdict(facts: Facts, messages: list[Message]) -> tuple[Verdict, str]:
     late = [step for message in messages for step in message.steps if _lacks(step)]
     if late:
-        return "not_projected", f"stored, and not yet {late[0].step}: {late[0].detail}"
+        known = "not yet" if late[0].state == "no" else "not known to be"
+        return "not_projected", f"stored, and {known} {late[0].step}: {late[0].detail}"
     if messages:
         return "projected", "stored, and in the views"
     if facts.letters:
@@ -128,7 +130,7 @@ def _message(stored: Stored) -> Message:
     steps = [
         Step("sent", "yes", format_time(stored.ts), "by the device's clock"),
         Step("received", "yes", format_time(stored.received_at), "by the gateway"),
-        *_committed(row),
+        *_committed(stored),
         _published(row),
         *_projected(stored),
         _repeats(stored.known_until),
@@ -137,10 +139,14 @@ def _message(stored: Stored) -> Message:
     return Message(stored.device_id, stored.region, format_time(stored.ts), stored.metrics, complete, steps)
 
 
-def _committed(row: Row | None) -> list[Step]:
+def _committed(stored: Stored) -> list[Step]:
+    row = stored.row
     if row is None:
-        gone = "its outbox row is not there any more: rows that every projection has are trimmed"
-        return [Step("committed", "yes", None, "in measurements"), Step("outboxed", "yes", None, gone)]
+        outboxed = Step("outboxed", "unknown", None, f"{_GONE}, and it is too young to have been trimmed")
+        if stored.trimmed:
+            trimmed = "its outbox row has been trimmed, as happens to rows that every projection has"
+            outboxed = Step("outboxed", "yes", None, trimmed)
+        return [Step("committed", "yes", None, "in measurements"), outboxed]
     return [
         Step(
             "committed", "yes", format_time(row.committed_at), "in measurements, together with its outbox row"
@@ -151,7 +157,7 @@ def _committed(row: Row | None) -> list[Step]:
 
 def _published(row: Row | None) -> Step:
     if row is None:
-        return Step("published", "yes", None, "before it was trimmed")
+        return Step("published", "unknown", None, _GONE)
     if row.stream == REPLAY_STREAM:
         return Step("published", "no", None, "replays are not: projections read them from the outbox")
     if row.published >= row.n:
@@ -171,14 +177,21 @@ def _projected(stored: Stored) -> list[Step]:
 
 def _projected_before(stored: Stored) -> Step:
     """Rows are trimmed once the views have them; what has become of the views since, Redis tells."""
-    if not stored.cursors:
-        return Step(PROJECTED, "yes", None, "before its outbox row was trimmed; Redis could not be asked")
-    if stored.cursors[0].epoch == UNFINISHED:
+    if stored.cursors and stored.cursors[0].epoch == UNFINISHED:
         return Step(PROJECTED, "no", None, _REPLACED)
-    if stored.view_updated_at is None:
-        lost = f"device:stats:{stored.device_id} is not there: the views were lost, and a rebuild is due"
+    if stored.cursors and stored.view_updated_at is None:
+        lost = f"{_GONE}, and the view device:stats:{stored.device_id} is empty"
         return Step(PROJECTED, "unknown", None, lost)
-    return Step(PROJECTED, "yes", None, "before its outbox row was trimmed")
+    if not stored.trimmed:
+        return Step(PROJECTED, "unknown", None, f"{_GONE}: `projector verify` tells what the views lack")
+    where = _last_changed(stored) if stored.cursors else "; Redis could not be asked"
+    return Step(PROJECTED, "yes", None, f"before its outbox row was trimmed{where}")
+
+
+def _last_changed(stored: Stored) -> str:
+    if stored.view_updated_at is None:
+        return ""
+    return f"; device:stats:{stored.device_id} last changed {stored.view_updated_at[:23]}Z"
 
 
 def _projected_by(cursor: Cursor, row: Row, stored: Stored) -> Step:
@@ -192,9 +205,7 @@ def _projected_by(cursor: Cursor, row: Row, stored: Stored) -> Step:
         )
     if cursor.n < row.n:
         return Step(name, "no", None, f"it is at row {cursor.n}, {row.n - cursor.n} behind{said}")
-    where = ""
-    if cursor.projection == PROJECTION and stored.view_updated_at:
-        where = f"; device:stats:{stored.device_id} last changed {stored.view_updated_at[:23]}Z"
+    where = _last_changed(stored) if cursor.projection == PROJECTION else ""
     return Step(name, "yes", None, f"it is at row {cursor.n}{said}{where}")
 
 

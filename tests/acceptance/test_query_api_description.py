@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from runtime.settings import Settings
     from tests.support.commands import RunningCommand
+
+README = Path(__file__).parents[2] / "README.md"
 
 # A description cannot say that `above` needs `metric`, or that `after` is one of our own.
 _TOO_STRICT = "positive_data_acceptance"
@@ -60,4 +63,7 @@ async def test_answers_are_as_described(
         head = await client.head("/devices/d1/stats")
         assert (head.status_code, head.content) == (200, b"")
         assert (await client.get("/healthz")).status_code == 200
+        described = (await client.get("/docs/openapi.json")).json()["paths"].keys()
+        told = re.findall(r"^\| `http://127\.0\.0\.1:9102(/.*?)` \|", README.read_text(), re.MULTILINE)
+        assert {*told} == {*described, "/", "/docs"}, "README's table of addresses"
     assert not [line for line in projector.events if line["level"] in {"error", "critical"}]

@@ -118,10 +118,13 @@ async def test_what_was_refused(
         (topic, message("r-2", ts="1970-01-01T00:00:00Z", x="r-1")),
         (topic, message("Pumpe-ü", ts="1970-01-01T00:00:00Z")),
         (topic, b'{"id": "m-1", '),
+        *((topic, b'{"id": "%s", "ts": 0}' % key) for key in ("ü-1".encode(), b"\\u00fc-1", b"\\u00FC-1")),
     ]
     await publish(broker_port, refused)
     await gateway.event("message_rejected", reason="malformed_json")
     await gateway.event("message_rejected", reason="conflict")
+    spelt = await story(run_command, "ü-1", "--device", "a1", code=1)
+    assert [letter["certain"] for letter in spelt["dead_letters"]] == [True] * 3, "however it is spelt"
     both = await story(run_command, "c-1", "--device", "a1", code=1)
     assert both["messages"][0]["metrics"] == {"x": 1}
     assert [letter["reason"] for letter in both["dead_letters"]] == ["conflict"]
@@ -207,6 +210,42 @@ async def test_what_time_has_taken(
     assert (await story(run_command, made_here, "--device", "a1", code=0))["messages"][0]["ts"][:19] == OLD[
         :19
     ]
+
+
+async def test_views_that_are_gone_as_well(
+    run_command: Run,
+    gateway: RunningCommand,
+    projector: RunningCommand,
+    connection: asyncpg.Connection[asyncpg.Record],
+    redis_url: str,
+    broker_port: int,
+    topic_prefix: str,
+) -> None:
+    """Without its outbox row a message is in the views only if these are there, and the row had its time."""
+    await publish(broker_port, [(f"{topic_prefix}/a1/telemetry", message("k-1", x=1))])
+    await projector.event("run_applied")
+    assert await gateway.terminate() == 0
+    assert await projector.terminate() == 0
+    await connection.execute("UPDATE outbox SET created_at = '2026-01-01Z', payload = '[]'")  # an older row
+    found = steps(await story(run_command, "k-1", code=1))
+    assert "too young to have been trimmed" in found["outboxed"]["detail"]
+    assert (found["projected"]["state"], "projector verify" in found["projected"]["detail"]) == (
+        "unknown",
+        True,
+    )
+
+    await connection.execute("DELETE FROM outbox")
+    found = steps(await story(run_command, "k-1", code=0))
+    assert "trimmed; device:stats:a1 last changed" in found["projected"]["detail"]
+    assert found["published"]["state"] == "unknown"
+    async with Redis.from_url(redis_url) as redis:
+        await redis.flushdb()
+    told = await story(run_command, "k-1", code=1)
+    assert (told["verdict"], steps(told)["projected"]["state"]) == ("not_projected", "unknown")
+    assert told["why"] == (
+        "stored, and not known to be projected: "
+        "its outbox row is not there, and the view device:stats:a1 is empty"
+    )
 
 
 async def test_a_replayed_message(

@@ -156,6 +156,9 @@ async def test_the_role_can_do_nothing_else(role: Connection, database: str) -> 
         "SELECT evict_dead_letters(0, 0, 1)",
         "SELECT pg_read_file('/etc/passwd')",
         "COPY devices TO PROGRAM 'cat'",
+        "SELECT lo_create(0)",
+        "SELECT lo_creat(-1)",
+        "SELECT lo_from_bytea(0, 'x')",
         "SET ROLE postgres",
     ):
         await refused(role, statement)
