@@ -55,10 +55,10 @@ async def test_answer_to_commit_lost(open_site: OpenSite) -> None:
     gateway, _ = await site.start_both()
     proxy = site.proxies["postgres"]
     async with site.fleet().load(500):
-        for turn in range(6):
-            proxy.swallow_answer(b"COMMIT", times=1)
-            await gateway.event("commit_resolved", skip=turn)
-    assert proxy.swallowed == 6
+        proxy.swallow_answer(b"COMMIT", times=1000)
+        await gateway.event("commit_resolved", skip=5)
+        proxy.swallow_answer(b"COMMIT", times=0)
+    assert proxy.swallowed >= 6, "those of the roll-ups too, at times"
     await site.audit()
     resolved = {event["outcome"] for event in gateway.events if event["event"] == "commit_resolved"}
     assert resolved == {"committed"}

@@ -47,14 +47,14 @@ class Prometheus:
     async def until(self, expression: str) -> None:
         """Wait until an expression has a result."""
         async with asyncio.timeout(30):
-            while not await self._answers(expression):  # noqa: ASYNC110  # Prometheus tells nobody of its scrapes
+            while not (await self._ready() and await self.ask(expression)):  # noqa: ASYNC110  # Prometheus tells nobody
                 await asyncio.sleep(0.1)
 
-    async def _answers(self, expression: str) -> bool:
+    async def _ready(self) -> bool:
         try:
-            return bool(await self.ask(expression))
+            return (await self._client.get("/-/ready")).is_success
         except httpx.TransportError:
-            return False  # it is starting
+            return False
 
 
 @asynccontextmanager
