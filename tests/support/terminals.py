@@ -50,10 +50,15 @@ class Terminal:
         os.set_blocking(fd, False)
         return cls(fd, process)
 
-    async def until(self, *wanted: str, timeout_s: float = 20) -> str:
+    async def until(self, *wanted: str, without: str | None = None, timeout_s: float = 20) -> str:
         """Read until one drawing has all these texts, the last part of it among them; returns the drawing.
 
         A drawing is what comes after the cursor was sent home; without that, all that was not read before.
+
+        Args:
+            wanted: texts that the drawing has.
+            without: a text that it has no more.
+            timeout_s: how long to wait.
 
         Raises:
             AssertionError: it did not come in time; with the end of what did.
@@ -64,7 +69,7 @@ class Terminal:
         fresh, drawn = b"", ""
         try:
             async with asyncio.timeout(timeout_s):
-                while not all(text in drawn for text in wanted):
+                while not all(text in drawn for text in wanted) or (without and without in drawn):
                     await readable.wait()
                     readable.clear()
                     with contextlib.suppress(BlockingIOError):
