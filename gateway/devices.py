@@ -8,7 +8,10 @@ After a crash it catches up with the device's next message; `measurements` is al
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from contract.events import RawEvent
 
 
-class DeviceSighting(NamedTuple):
+class DeviceSighting(msgspec.Struct, gc=False):
     """What a batch says of one device; times in the contract's form, which compares as text.
 
     Attributes:
@@ -29,66 +32,70 @@ class DeviceSighting(NamedTuple):
     first_seen: str
     last_seen: str
 
+    def absorb(self, other: DeviceSighting) -> None:
+        """Add what another one says of the device."""
+        self.last_seen = max(self.last_seen, other.last_seen)
+        self.first_seen = min(self.first_seen, other.first_seen)
+        if other.region is not None and (self.region is None or other.region_ts >= self.region_ts):
+            self.region, self.region_ts = other.region, other.region_ts
+
 
 class DeviceTracker:
-    """Merges sightings and hands them out when they are due; `now` is seconds of a monotonic clock."""
+    """Merges sightings and hands them out when they are due; `now` is seconds of a monotonic clock.
+
+    What it does for a batch depends on the devices in it and on those whose interval has ended meanwhile, not
+    on how many there are.
+    """
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
-        self._pending: dict[str, DeviceSighting] = {}
-        self._written_at: dict[str, float] = {}
+        self._due: dict[str, DeviceSighting] = {}
+        self._held: dict[str, DeviceSighting] = {}
+        self._written_at: dict[str, float] = {}  # within the last interval, oldest first
 
     def take(self, events: Iterable[RawEvent], now: float) -> list[DeviceSighting]:
-        """Note the events and return the sightings to write with them."""
-        pending = self._pending
+        """Note the events and return the sightings to write with them. Every event comes here."""
         for event in events:
-            seen = pending.get(event.device_id)
-            if (
-                seen is None
-                or event.ts > seen.last_seen
-                or event.ts < seen.first_seen
-                or event.region != seen.region
-            ):
-                self._merge(DeviceSighting(event.device_id, event.region, event.ts, event.ts, event.ts))
+            ts, region = event.ts, event.region
+            group = self._held if event.device_id in self._written_at else self._due
+            seen = group.get(event.device_id)
+            if seen is None:
+                group[event.device_id] = DeviceSighting(event.device_id, region, ts, ts, ts)
+                continue
+            if ts > seen.last_seen:
+                seen.last_seen = ts
+            elif ts < seen.first_seen:
+                seen.first_seen = ts
+            if region is not None and (ts >= seen.region_ts or seen.region is None):
+                seen.region, seen.region_ts = region, ts
         return self.take_due(now)
 
     def take_due(self, now: float) -> list[DeviceSighting]:
         """Return the sightings that have waited long enough."""
         horizon = now - self._interval_s
-        due = [
-            seen
-            for device_id, seen in self._pending.items()
-            if self._written_at.get(device_id, horizon) <= horizon
-        ]
-        for seen in due:
-            del self._pending[seen.device_id]
-            self._written_at[seen.device_id] = now
-        return due
+        for device_id, _ in list(takewhile(lambda each: each[1] <= horizon, self._written_at.items())):
+            self._let_go(device_id)
+        due, self._due = self._due, {}
+        self._written_at.update(dict.fromkeys(due, now))
+        return list(due.values())
 
     def take_all(self) -> list[DeviceSighting]:
         """Return everything held back, for the last write."""
-        held = list(self._pending.values())
-        self._pending.clear()
-        return held
+        everything = [*self._due.values(), *self._held.values()]
+        self._due.clear()
+        self._held.clear()
+        return everything
 
     def give_back(self, sightings: Iterable[DeviceSighting]) -> None:
         """Take back sightings whose transaction did not commit."""
         for seen in sightings:
-            self._merge(seen)
-            self._written_at.pop(seen.device_id, None)
+            self._let_go(seen.device_id)
+            if known := self._due.get(seen.device_id):
+                known.absorb(seen)
+            else:
+                self._due[seen.device_id] = seen
 
-    def _merge(self, new: DeviceSighting) -> None:
-        old = self._pending.get(new.device_id)
-        if old is None:
-            self._pending[new.device_id] = new
-            return
-        newest = (
-            new if new.region is not None and (old.region is None or new.region_ts >= old.region_ts) else old
-        )
-        self._pending[new.device_id] = DeviceSighting(
-            new.device_id,
-            newest.region,
-            newest.region_ts,
-            min(old.first_seen, new.first_seen),
-            max(old.last_seen, new.last_seen),
-        )
+    def _let_go(self, device_id: str) -> None:
+        self._written_at.pop(device_id, None)
+        if held := self._held.pop(device_id, None):
+            self._due[device_id] = held
