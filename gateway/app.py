@@ -50,7 +50,7 @@ log = structlog.get_logger()
 queries = load_queries("gateway")
 
 _WRITERS = 2
-_DEVICES_INTERVAL_S = 10.0
+_DEVICES_INTERVAL_S = 30.0
 _LAST_WORDS_S = 2.0
 
 

@@ -27,7 +27,7 @@ from runtime.errors import Reject
 from runtime.lifecycle import Waiting, keep_trying
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from contract.events import EventBatch
     from projector.history.audit import Auditor
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 TURN_S: Final = 1.0
 FLUSH_S: Final = 10.0
-FLUSH_CELLS: Final = 50_000
-MOST_CELLS: Final = 2 * FLUSH_CELLS  # about 40 MB: beyond that rows are left to the outbox
+FLUSH_CELLS: Final = 20_000
+MOST_CELLS: Final = 30_000  # about 15 MB: beyond that rows are left to the outbox
 PAGE_EVENTS: Final = 4000
 
 log = structlog.get_logger()
@@ -51,7 +51,7 @@ class Recorder:
     Args:
         outbox: for what does not come by itself.
         auditor: mends what cannot be followed.
-        shown: told the minutes of the last hour that were written.
+        shown: told the minutes of the last hour that were written; may take its time.
         now: the time, for saying how current history is.
     """
 
@@ -61,7 +61,7 @@ class Recorder:
         outbox: Outbox,
         *,
         auditor: Auditor,
-        shown: Callable[[list[Mean]], None],
+        shown: Callable[[list[Mean]], Awaitable[None]],
         health: Health,
         meters: Meters,
         now: Callable[[], datetime],
@@ -154,7 +154,7 @@ class Recorder:
             return
         stream.written(span.last)
         log.debug("history_written", stream=span.stream, last=span.last, cells=minutes.cells)
-        self._shown(means)
+        await self._shown(means)
 
     async def _mend(self, reason: str) -> None:
         self._streams.clear()

@@ -8,7 +8,8 @@ first that came. A device that is silent for two hours has none.
 They are written after the minutes that they show, with their absolute values, so that writing them twice is
 harmless and losing them costs a look: whatever was not written, at a start or because Redis was away or
 flushed, is written anew from `measurements_1m`. One task writes them all, in the order in which they were
-committed, and history does not wait for it. What somebody else keeps under such a key is left alone.
+committed. History waits for it when much is due, but not when Redis is away. What somebody else keeps under
+such a key is left alone.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 MINUTES: Final = 60
 DEVICES_A_CALL: Final = 250  # a few milliseconds of Redis
 PAGE_ROWS: Final = 10_000
-MOST_DUE: Final = 200_000  # beyond that, all is read again
+MOST_DUE: Final = 20_000  # minutes, about 5 MB
 
 _BACKOFF_INITIAL_S: Final = 1.0
 _BACKOFF_MAX_S: Final = 60.0
@@ -81,33 +82,39 @@ class Sparklines:
         self._script = redis.register_script(_SCRIPT)
         self._due: list[Mean] = []
         self._wake = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._failing = False
         self._stale = True
         self._told_of_foreign = False
 
-    def show(self, means: Sequence[Mean]) -> None:
-        """Have minutes shown that have been committed."""
-        self._due += means
-        if len(self._due) > MOST_DUE:
+    async def show(self, means: Sequence[Mean]) -> None:
+        """Have minutes shown that have been committed. Waits while much is due, unless Redis is away."""
+        while len(self._due) > MOST_DUE and not self._failing:
+            self._taken.clear()
+            await self._taken.wait()
+        if self._failing:
             self._due.clear()
             self._stale = True
+        else:
+            self._due += means
         self._wake.set()
 
     async def run(self) -> NoReturn:
         """Write what is to be shown, until cancelled."""
         backoff = Backoff(_BACKOFF_INITIAL_S, _BACKOFF_MAX_S)
-        failing = False
         while True:
             try:
                 await self.turn()
             except Retry as error:
-                if not failing:
+                if not self._failing:
                     log.warning("sparklines_waiting", what=error.what, reason=error.reason)
-                failing = True
+                self._failing = True
+                self._taken.set()
                 await asyncio.sleep(backoff.next_s())
                 continue
-            if failing:
+            if self._failing:
                 log.info("sparklines_written")
-            failing = False
+            self._failing = False
             backoff.reset()
             await self._wake.wait()
 
@@ -119,6 +126,7 @@ class Sparklines:
         """
         self._wake.clear()
         due, self._due = self._due, []
+        self._taken.set()
         stale, self._stale = self._stale, False
         try:
             if stale or not await self._write(due):

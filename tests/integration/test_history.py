@@ -51,11 +51,14 @@ class Reader:
             Store(pool),
             Outbox(pool, "history"),
             auditor=Auditor(pool),
-            shown=self.shown.extend,
+            shown=self._show,
             health=self.health,
             meters=self.meters,
             now=lambda: NOW,
         )
+
+    async def _show(self, means: list[Mean]) -> None:
+        self.shown += means
 
     async def turn(self, *, flush: bool = True) -> None:
         """Twice, because what has just been committed is given a turn to come by itself."""

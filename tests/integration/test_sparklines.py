@@ -58,7 +58,7 @@ async def test_the_last_hour(redis: Redis, pool: asyncpg.Pool[asyncpg.Record]) -
     sparklines = await begun(redis, pool)
 
     async def write(*means: tuple[int, float]) -> None:
-        sparklines.show([Mean("a", "t", FIRST + minute, mean) for minute, mean in means])
+        await sparklines.show([Mean("a", "t", FIRST + minute, mean) for minute, mean in means])
         await sparklines.turn()
 
     await write((3, 3.5), (0, 1), (1, 2))
@@ -86,7 +86,7 @@ async def test_what_somebody_else_wrote(redis: Redis, pool: asyncpg.Pool[asyncpg
     (lines,) = await read_sparklines(redis, "p:", ["a"])
     assert {name: set(line.means) for name, line in lines.items()} == {"\\xff": {None}}
     sparklines = await begun(redis, pool)
-    sparklines.show([Mean("a", "t", FIRST, 1)])
+    await sparklines.show([Mean("a", "t", FIRST, 1)])
     await sparklines.turn()
     assert await shown(redis) == (FIRST, {FIRST: 1})
 
@@ -100,7 +100,7 @@ async def test_bounded_for_each_device(
     sparklines = await begun(redis, pool)
     for metric in range(40):  # one by one, which makes the hash grow by steps
         name = f"{metric:02}".ljust(length, "m")
-        sparklines.show([Mean(device, name, FIRST + minute, minute / 3) for minute in range(90)])
+        await sparklines.show([Mean(device, name, FIRST + minute, minute / 3) for minute in range(90)])
         await sparklines.turn()
     (lines,) = await read_sparklines(redis, "p:", [device])
     assert 1 <= len(lines) <= 6
@@ -117,7 +117,7 @@ async def test_a_foreign_value_spoils_only_its_own(redis: Redis, pool: asyncpg.P
     sparklines = await begun(redis, pool)
     with capture_logs() as logs:
         for minute in (1, 2):
-            sparklines.show([Mean(device, "t", FIRST + minute, minute) for device in "abc"])
+            await sparklines.show([Mean(device, "t", FIRST + minute, minute) for device in "abc"])
             await sparklines.turn()
     assert [(line["event"], line["key"]) for line in logs] == [("sparkline_key_foreign", "p:device:spark:a")]
     assert await redis.get("p:device:spark:a") == b"not ours"
@@ -153,7 +153,7 @@ async def test_redis_away(
             away.connection_pool.reset()  # type: ignore[no-untyped-call]  # old connections keep their port
             while await outcomes.get() != "written":
                 pass
-            sparklines.show([Mean("a", "t", FIRST, 1)])
+            await sparklines.show([Mean("a", "t", FIRST, 1)])
             assert await outcomes.get() == "written"
             running.cancel()
             await asyncio.wait({running})
@@ -180,12 +180,16 @@ async def test_lost_ones_are_written_anew(
     await redis.flushdb()
     await sparklines.turn()
     assert await redis.keys() == [], "nothing has told that they are lost"
-    sparklines.show([Mean("d0", "t", minute, 5)])
+    await sparklines.show([Mean("d0", "t", minute, 5)])
     await sparklines.turn()
     assert await shown(redis, "d3") == expected
     await redis.flushdb()
     monkeypatch.setattr(sparklines_module, "MOST_DUE", 3)
-    sparklines.show([Mean("x", "t", minute - age, 5) for age in range(4)])
+    await sparklines.show([Mean("d0", "t", minute - age, 5) for age in range(4)])
+    more = asyncio.create_task(sparklines.show([Mean("d0", "t", minute, 6)]))
+    await asyncio.sleep(0)
     await sparklines.turn()
-    assert await shown(redis, "d3") == expected, "too much to keep: all is read again"
-    assert await read_sparklines(redis, "p:", ["x"]) == [{}]
+    assert await shown(redis, "d3") == expected
+    await more
+    await sparklines.turn()
+    assert (await shown(redis, "d0"))[1][minute] == 6, "it waited until what was due had been taken"
