@@ -170,7 +170,7 @@ class Store:
             self._devices.give_back(sightings)
             await _roll_back(connection, begun, error)
             raise
-        unkeyed = sum(not reading.keyed for reading in new)
+        unkeyed = [reading.keyed for reading in new].count(False)
         outcome = Outcome(appended, len(new), duplicates, unkeyed, letters, transaction_id)
         faults.point("before_commit")
         try:
