@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 import msgspec
+from redis.asyncio import Redis
 
 from bench import meter
 from bench.scenario import PlantError, Scenario, check, run_alone
@@ -49,12 +50,14 @@ class Rebuild(msgspec.Struct, frozen=True):
         views: hashes made, of devices and regions.
         events_per_s: folded and put in place.
         swap_ms: for how long views of both sets existed, at the end; Redis answered meanwhile.
+        redis_bytes: of Redis's memory that a device takes, all keys counted, history's sparklines not.
         cpu_us: µs of CPU an event, by process.
     """
 
     views: int
     events_per_s: float
     swap_ms: float
+    redis_bytes: float
     cpu_us: dict[str, float]
 
 
@@ -77,12 +80,13 @@ async def _rebuild(events: int, devices: int) -> Rebuild:
     async with LocalServices(("postgres", "redis"), environ={}) as services:
         await migrate(services.postgres_dsn)
         await _fill(services.postgres_dsn, events, devices)
-        before = _cpu_s(services)
+        before, empty_bytes = _cpu_s(services), await _redis_bytes(services.redis_url)
         rebuilt = await _run(services.environment())
         used = {name: after - before[name] for name, after in _cpu_s(services).items()}
+        redis_bytes = (await _redis_bytes(services.redis_url) - empty_bytes) / devices
     check("events folded", rebuilt.events, events)
     cpu_us = {name: seconds / events * _PER_EVENT for name, seconds in used.items()}
-    return Rebuild(rebuilt.views, events / rebuilt.seconds, rebuilt.swap_ms, cpu_us)
+    return Rebuild(rebuilt.views, events / rebuilt.seconds, rebuilt.swap_ms, redis_bytes, cpu_us)
 
 
 async def _fill(dsn: str, events: int, devices: int) -> None:
@@ -116,6 +120,11 @@ async def _run(environment: dict[str, str]) -> Rebuilt:
     return msgspec.json.decode(output, type=Rebuilt)
 
 
+async def _redis_bytes(url: str) -> int:
+    async with Redis.from_url(url) as redis:
+        return int((await redis.info("memory"))["used_memory"])
+
+
 def _cpu_s(services: LocalServices) -> dict[str, float]:
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     servers = {name: meter.cpu_s(pids) for name, pids in services.pids().items()}
@@ -124,7 +133,7 @@ def _cpu_s(services: LocalServices) -> dict[str, float]:
 
 def lines(median: Figures) -> Sequence[Line]:
     """The table."""
-    return [
+    speeds = [
         Line(
             f"{int(devices):,} devices",
             f"{each.events_per_s:,.0f} events/s, put in place within {each.swap_ms:.0f} ms",
@@ -133,6 +142,11 @@ def lines(median: Figures) -> Sequence[Line]:
         )
         for devices, each in median.rebuilds.items()
     ]
+    sizes = [
+        Line(f"memory of Redis a device, of {int(devices):,}", f"{each.redis_bytes:,.0f} bytes")
+        for devices, each in median.rebuilds.items()
+    ]
+    return speeds + sizes
 
 
 def cpu(median: Figures) -> CpuByCase:

@@ -14,6 +14,9 @@ EPOCHS: Final = "projector:epoch"
 UNFINISHED: Final = "unfinished"
 """Among the epochs, and instead of one: the views are being replaced, or given up until they are."""
 
+EXPIRED: Final = "projector:expired"
+"""A hash by device of those that were silent for too long; in front comes `redis.prefix`."""
+
 
 def device_key(prefix: str, device_id: str) -> str:
     """The hash with a device's statistics."""

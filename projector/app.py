@@ -23,6 +23,7 @@ from contract.views import PROJECTION
 from projector.api import OPENAPI, query_routes
 from projector.api.history import history_routes
 from projector.consumer import Consumer
+from projector.expiry import Expiry
 from projector.history.audit import Auditor
 from projector.history.recorder import Recorder
 from projector.history.series import History
@@ -43,9 +44,10 @@ from runtime.lifecycle import keep_trying, unless
 from runtime.mqtt import MqttSession, SessionOptions, Subscription, options_from
 from runtime.postgres import open_pool
 from runtime.redis import open_redis
+from runtime.settings import duration_s
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine, Mapping
 
     import asyncpg
     from redis.asyncio import Redis
@@ -191,18 +193,21 @@ async def _project(
             now=_now,
             applied=recorder.take,
         )
-        await unless(stop, _together(consumer, recorder, sparklines))
+        parts = {"views": consumer.run(), "history": recorder.run(), "sparklines": sparklines.run()}
+        if after := settings.projector.expire_devices_after:
+            expiry = Expiry(redis, keys, after_s=duration_s(after), health=health, meters=meters, now=_now)
+            parts["expiry"] = expiry.run()
+        await unless(stop, _together(parts))
         with contextlib.suppress(Retry, TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_S):
                 await consumer.report()
                 await recorder.turn(flush=True)
 
 
-async def _together(consumer: Consumer, recorder: Recorder, sparklines: Sparklines) -> None:
+async def _together(parts: Mapping[str, Coroutine[None, None, None]]) -> None:
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(consumer.run(), name="views")
-        tasks.create_task(recorder.run(), name="history")
-        tasks.create_task(sparklines.run(), name="sparklines")
+        for name, part in parts.items():
+            tasks.create_task(part, name=name)
 
 
 def _session_options(settings: Settings) -> SessionOptions:

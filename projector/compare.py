@@ -46,11 +46,13 @@ class View(msgspec.Struct, frozen=True):
         fields: of its hash; None without one; the error's text when the key is something else.
         score: in `devices:last_seen`; None for a region.
         marks: as `views.lua` packs them.
+        expired: whether a device has left the views once; what it has had since is not all that it ever sent.
     """
 
     fields: dict[str, str] | str | None
     score: float | None
     marks: bytes | None
+    expired: bool = False
 
 
 def compare(key: str, expected: View, found: View) -> Iterator[Difference]:

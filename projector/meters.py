@@ -56,6 +56,11 @@ class Meters:
         self.rebuilds = Counter(
             "projector_rebuilds", "Times this process made the views anew from PostgreSQL.", registry=registry
         )
+        self.expired = Counter(
+            "projector_devices_expired",
+            "Devices that left the views, silent for too long.",
+            registry=registry,
+        )
         self.apply_seconds = histogram("apply_seconds", "Duration of one call of the script.")
         self.delay_seconds = histogram("row_delay_seconds", "From a row's writing to its being in the views.")
         self.history_cursor = gauge("history_cursor", "Last outbox row in history.")

@@ -25,11 +25,13 @@ class Family(NamedTuple):
         prefix: of their keys; the id follows.
         marks: the hash with their marks.
         scores: the sorted set with their times; None for regions.
+        expired: the hash with those that have left the views; None for regions.
     """
 
     prefix: str
     marks: str
     scores: str | None
+    expired: str | None
 
 
 class Page(NamedTuple):
@@ -49,8 +51,8 @@ class Page(NamedTuple):
 def families(keys: Keys) -> tuple[Family, Family]:
     """A set's devices and its regions."""
     return (
-        Family(keys.devices, keys.device_marks, keys.last_seen),
-        Family(keys.regions, keys.region_marks, None),
+        Family(keys.devices, keys.device_marks, keys.last_seen, keys.expired),
+        Family(keys.regions, keys.region_marks, None, None),
     )
 
 
@@ -75,6 +77,8 @@ async def read_page(redis: Redis, keys: Keys, family: Family, ids: list[str], gu
             pipeline.hmget(family.marks, ids)
             if family.scores:
                 pipeline.zmscore(family.scores, ids)
+            if family.expired:
+                pipeline.hmget(family.expired, ids)
             for id_ in ids:
                 pipeline.hgetall(family.prefix + id_)
             cursors, epochs, value, marks, *rest = await pipeline.execute(raise_on_error=False)
@@ -83,14 +87,13 @@ async def read_page(redis: Redis, keys: Keys, family: Family, ids: list[str], gu
                 raise reply
     nothing = [None] * len(ids)
     scores = rest.pop(0) if family.scores else nothing
+    expired = rest.pop(0) if family.expired else nothing
+    columns = [
+        nothing if isinstance(column, ResponseError) else column for column in (scores, marks, expired)
+    ]
     views = [
-        View(_fields(fields), score, mark)
-        for fields, score, mark in zip(
-            rest,
-            nothing if isinstance(scores, ResponseError) else scores,
-            nothing if isinstance(marks, ResponseError) else marks,
-            strict=True,
-        )
+        View(_fields(fields), score, mark, expired=gone is not None)
+        for fields, score, mark, gone in zip(rest, *columns, strict=True)
     ]
     return Page(as_marks(cursors, epochs), value, views)
 

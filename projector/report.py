@@ -63,6 +63,8 @@ def verified(views: Verification | None, history: Audit | None, *, as_json: bool
     lines = []
     if views is not None:
         compared = f"{views.devices:,} devices and {views.regions:,} regions, {views.events:,} events"
+        if views.expired:
+            compared += f", {views.expired:,} devices expired and not compared"
         lines += _found(views, compared)
     if history is not None:
         lines += _found(history, f"history: {history.rows:,} minutes and hours of {history.days:,} days")

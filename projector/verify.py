@@ -8,7 +8,8 @@ be equal. Nobody but us moves the replica, so nothing has to be caught in flight
 the replica are waited for; when they stand still there, they cannot be compared, and the error says so.
 
 What is compared: every device and region that the replica, or any of the live keys, know of when their turn
-comes. Nothing live is written, and Redis is held up for one page at a time.
+comes; of devices that have expired only the marks, since their views are gone or have begun anew. Nothing
+live is written, and Redis is held up for one page at a time.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Verification(msgspec.Struct):
         events: measurements folded from the snapshot, not counting those that retention has dropped.
         cursors: stream → the row at which the last page was compared.
         devices: compared; `regions` likewise.
+        expired: devices among them of which only the marks were.
         differing: how many differences are of this kind; `missing` and `extra` likewise.
         differences: the first of them.
     """
@@ -59,6 +61,7 @@ class Verification(msgspec.Struct):
     cursors: dict[int, int] = {}
     devices: int = 0
     regions: int = 0
+    expired: int = 0
     differing: int = 0
     missing: int = 0
     extra: int = 0
@@ -135,14 +138,17 @@ class Verifier:
         in_order = sorted(ids)
         for i in range(0, len(in_order), PAGE_VIEWS):
             page = in_order[i : i + PAGE_VIEWS]
-            for difference in await self._compare(live, right, page, replica):
+            differences, expired = await self._compare(live, right, page, replica)
+            result.expired += expired
+            for difference in differences:
                 result.add(difference, self._limit)
             progress(result.devices + i + len(page), result.devices + len(in_order))
         return len(in_order)
 
     async def _compare(
         self, live: Family, right: Family, ids: list[str], replica: Replica
-    ) -> list[Difference]:
+    ) -> tuple[list[Difference], int]:
+        """What differs in some views, and how many of them have expired."""
         lock = lock_key(self._keys, "verify")
         found = await self._read_live(live, ids, replica, lock)
         for stream, cursor in found.cursors.items():
@@ -150,11 +156,12 @@ class Verifier:
         expected = await read_page(self._redis, replica.keys, right, ids, lock)
         if expected.guard != replica.token or expected.cursors != replica.cursors:
             raise lost()
-        return [
+        differences = [
             difference
             for id_, a, b in zip(ids, expected.views, found.views, strict=True)
             for difference in _differences(live, id_, a, b)
         ]
+        return differences, sum(view.expired for view in found.views)
 
     async def _read_live(self, family: Family, ids: list[str], replica: Replica, lock: str) -> Page:
         """Read live views at cursors that the replica has not passed yet."""
@@ -189,8 +196,10 @@ class Verifier:
 
 
 def _differences(family: Family, id_: str, expected: View, found: View) -> Iterator[Difference]:
-    yield from compare(family.prefix + id_, expected, found)
     yield from compare_marks(family.marks, id_, expected, found)
+    if found.expired:
+        return
+    yield from compare(family.prefix + id_, expected, found)
     if family.scores:
         yield from compare_member(family.scores, id_, _text(expected.score), _text(found.score))
 

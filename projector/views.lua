@@ -10,7 +10,7 @@
 -- us and tie mark the newest message and shape names the metrics it carried, which share its mark; others maps the
 -- remaining metrics to {us, tie}; home marks the message that named the device's region, unless that is the newest.
 --
--- KEYS: cursor, epoch, marks of devices, marks of regions, last seen; then one per device, per region, per former region.
+-- KEYS: cursor, epoch, marks of devices, marks of regions, last seen, expired; then one per device, per region, per former region.
 -- ARGV: the run as MessagePack values one after the other, read in passing so that no tables are made of them: stream, epoch,
 -- first, last, when the last was written, updated_at, updated_ms, ids of devices, of regions, of former regions; a delta per device, then per region.
 -- Returns {status, cursor, ...}: applied; duplicate; gap (first is not cursor + 1); epoch (the views hold another history, or are
@@ -21,8 +21,8 @@ local unpack_limit, cmsgpack_pack, cmsgpack_unpack = cmsgpack.unpack_limit, cmsg
 local call, pcall, format, min, max = redis.call, redis.pcall, string.format, math.min, math.max
 
 local RUN = ARGV[1]
-local CURSOR, EPOCH, DEVICE_MARKS, REGION_MARKS, LAST_SEEN = unpack(KEYS, 1, 5)
-local FIXED_KEYS = 5
+local CURSOR, EPOCH, DEVICE_MARKS, REGION_MARKS, LAST_SEEN, EXPIRED = unpack(KEYS, 1, 6)
+local FIXED_KEYS = 6
 local CHUNK = 4000 -- unpack() to more than 8,000 values overflows Lua's C stack
 local LARGEST = 1.79769313486231e308
 local METRIC = 8 -- values in a metric's delta: name, last, us, tie, count, total, low, high
@@ -195,7 +195,8 @@ local function integer(number)
     return format('%d', number)
 end
 
--- Reads a view and works out what it will hold with the delta at hand. Sums and averages are kept to 15 digits: decimal
+-- Reads a view and works out what it will hold with the delta at hand. Returns whether the delta has the newest message, the
+-- field `extra` as it was, and whether there was no view. Sums and averages are kept to 15 digits: decimal
 -- readings then add up without the dust of binary fractions, and one short format() does.
 local function merge(key, id_field, id, extra, packed)
     fields[1], fields[2] = extra, 'sample_count'
@@ -247,7 +248,7 @@ local function merge(key, id_field, id, extra, packed)
             o = o + 6
         end
     end
-    return newer, old[1]
+    return newer, old[1], not old[2]
 end
 
 -- The guard.
@@ -280,7 +281,22 @@ local function each_view(ids, skip, id_field, extra, marks_key, marks, visit)
     end
 end
 
-each_view(devices, 0, 'device_id', 'region', DEVICE_MARKS, device_marks, function(id, newer, home)
+local some_expired = call('EXISTS', EXPIRED) == 1
+
+each_view(devices, 0, 'device_id', 'region', DEVICE_MARKS, device_marks, function(id, newer, home, is_new)
+    local expired = is_new and some_expired and checked(EXPIRED, pcall('HGET', EXPIRED, id))
+    if expired then
+        expired = cjson.decode(expired)
+        home = expired.region
+        if home then
+            put('region', home)
+        end
+        if not newer then
+            put('last_seen', expired.last_seen)
+            put('last_seen_ms', integer(old_us / 1000))
+            seen[#seen + 1], seen[#seen + 2] = integer(old_us / 1000), id
+        end
+    end
     if region and region_us == 0 then
         region_us, region_tie = us, tie
     end

@@ -17,7 +17,7 @@ from msgspec.structs import astuple
 from redis.exceptions import RedisError
 
 from contract.events import format_time
-from contract.views import CURSORS, EPOCHS, UNFINISHED, device_key
+from contract.views import CURSORS, EPOCHS, EXPIRED, UNFINISHED, device_key
 from runtime.errors import Retry
 from runtime.redis import as_retry
 
@@ -49,13 +49,17 @@ class Keys:
         self.device_marks = f"{prefix}projector:marks:devices"
         self.region_marks = f"{prefix}projector:marks:regions"
         self.last_seen = f"{prefix}devices:last_seen"
+        self.expired = f"{prefix}{EXPIRED}"
         self.devices = device_key(prefix, "")
         self.regions = f"{prefix}region:stats:"
 
     @property
-    def fixed(self) -> tuple[str, str, str, str, str]:
+    def fixed(self) -> tuple[str, str, str, str, str, str]:
         """The keys that a set has once, in the order in which the scripts take them."""
-        return self.cursor, self.epoch, self.device_marks, self.region_marks, self.last_seen
+        return (
+            *(self.cursor, self.epoch, self.device_marks, self.region_marks),
+            *(self.last_seen, self.expired),
+        )
 
     def device(self, device_id: str) -> str:
         """The hash with a device's statistics."""

@@ -170,6 +170,7 @@ class Projector(Section, frozen=True):
 
     http: HostPort = "127.0.0.1:9102"
     client_id: ClientId = "projector-0"
+    expire_devices_after: Age = ""
     shutdown_timeout: Duration = "10s"
 
 

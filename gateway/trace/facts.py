@@ -54,6 +54,7 @@ class Stored(msgspec.Struct, frozen=True):
             more than whether the views are whole; empty when Redis could not be asked.
         known_until: until when about a repeat is recognised; None: it would be stored again.
         view_updated_at: when the device's hash in Redis last changed; None when there is none.
+        expired: whether the device has left the views once, silent for too long.
     """
 
     device_id: str
@@ -66,6 +67,7 @@ class Stored(msgspec.Struct, frozen=True):
     cursors: list[Cursor]
     known_until: datetime | None
     view_updated_at: str | None
+    expired: bool
 
 
 class Letter(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from contract.events import decode_events, format_time
-from contract.views import CURSORS, EPOCHS, PROJECTION, UNFINISHED, device_key
+from contract.views import CURSORS, EPOCHS, EXPIRED, PROJECTION, UNFINISHED, device_key
 from gateway.dead_letters.letters import database
 from gateway.trace.facts import Cursor, Facts, Letter, Row, Searched, Stored, names_key, spellings
 from runtime.postgres import load_queries
@@ -124,7 +124,7 @@ class Search:
     async def _stored(self, measurement: asyncpg.Record) -> Stored:
         device, ts = measurement["device_id"], measurement["ts"]
         row = await self._row(measurement)
-        cursors, updated_at = await self._projections(row.stream if row else None, device)
+        cursors, updated_at, expired = await self._projections(row.stream if row else None, device)
         return Stored(
             device,
             ts,
@@ -136,6 +136,7 @@ class Search:
             cursors,
             await self._known_until(device, ["", format_time(ts)]),
             updated_at,
+            expired,
         )
 
     async def _row(self, measurement: asyncpg.Record) -> Row | None:
@@ -153,10 +154,11 @@ class Search:
         kept_since = (await self._one(queries.trace_kept_since))[0]
         return kept_since is not None and received_at < kept_since
 
-    async def _projections(self, stream: int | None, device: str) -> tuple[list[Cursor], str | None]:
+    async def _projections(self, stream: int | None, device: str) -> tuple[list[Cursor], str | None, bool]:
         """How far each projection of a stream is; the views say so themselves, if Redis answers.
 
-        Of a row that is gone nobody knows the stream: then only whether there are views.
+        With it when the device's view last changed, and whether the device has expired. Of a row that is gone
+        nobody knows the stream: then only whether there are views.
         """
         reported = [
             Cursor(row["projection"], row["n"], row["epoch"], row["updated_at"])
@@ -172,18 +174,19 @@ class Search:
                 pipeline.hget(cursor, str(stream))
                 pipeline.hmget(epochs, str(stream), UNFINISHED)
                 pipeline.hget(view, "updated_at")
-                n, (epoch, unfinished), updated = await pipeline.execute()
+                pipeline.hexists(self._prefix + EXPIRED, device)
+                n, (epoch, unfinished), updated, expired = await pipeline.execute()
         except (RedisError, OSError) as error:
             retry = as_retry(error)
             self._redis_away = retry.reason if retry else " ".join(str(error).split())
-            return reported, None
+            return reported, None, False
         if stream is not None and n is None and not any(each.projection == PROJECTION for each in reported):
-            return reported, None
+            return reported, None, False
         if unfinished:
             epoch = UNFINISHED.encode()
         live = Cursor(PROJECTION, int(n or 0), epoch.decode() if epoch else None, None)
         others = [cursor for cursor in reported if cursor.projection != PROJECTION]
-        return [live, *others], updated.decode() if updated else None
+        return [live, *others], updated.decode() if updated else None, bool(expired)
 
     async def _known_until(self, device: str, times: Sequence[str]) -> datetime | None:
         """Until when about the dedup window knows the key of a device.

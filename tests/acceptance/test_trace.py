@@ -239,6 +239,10 @@ async def test_views_that_are_gone_as_well(
     assert "trimmed; device:stats:a1 last changed" in found["projected"]["detail"]
     assert found["published"]["state"] == "unknown"
     async with Redis.from_url(redis_url) as redis:
+        await redis.delete("device:stats:a1")
+        await redis.hset("projector:expired", "a1", "{}")
+        found = steps(await story(run_command, "k-1", code=0))
+        assert found["projected"]["detail"] == "its device has left the views since: silent for too long"
         await redis.flushdb()
     told = await story(run_command, "k-1", code=1)
     assert (told["verdict"], steps(told)["projected"]["state"]) == ("not_projected", "unknown")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from itertools import count
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import asyncpg
@@ -12,74 +11,20 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from contract.events import Event, RawEvent, Scalar, encode_events
 from contract.views import UNFINISHED
 from projector.fold import fold
-from projector.rebuild import Rebuilder
 from projector.replica import AlreadyRunningError, open_replica
 from projector.swap import Swap
 from projector.verify import Verification, Verifier
-from projector.views import Cursor, Keys, Run, Views
+from projector.views import Cursor, Run
 from runtime.errors import Retry, Stop
+from tests.support.both_sides import KEYS, NOW, Side, event, quiet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from projector.pages import Page
-    from projector.replica import Progress, Replica
-
-NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
-KEYS = Keys("p*:")  # a prefix that a pattern would take for something else
-
-
-class Side:
-    """Both sides of the house, played: commits rows as the gateway does, and applies them to the views."""
-
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], redis: Redis) -> None:
-        self.pool = pool
-        self.redis = redis
-        self.views = Views(redis, KEYS)
-        self.rebuilder = Rebuilder(redis, pool, KEYS, lambda: NOW)
-        self.head = 0
-        self._epoch = ""
-
-    async def commit(self, *events: Event) -> None:
-        """Commit a row of stream 0 with its measurements."""
-        raw = [
-            RawEvent(e.device_id, e.region, e.ts, e.received_at, e.key, msgspec.Raw(encoded(e)))
-            for e in events
-        ]
-        async with self.pool.acquire() as connection, connection.transaction():
-            await connection.executemany(
-                """INSERT INTO measurements (device_id, region, ts, received_at, message_key, metrics)
-                VALUES ($1, $2, $3::text::timestamptz, $4::text::timestamptz, $5, $6)""",
-                [(e.device_id, e.region, e.ts, e.received_at, e.key, encoded(e).decode()) for e in events],
-            )
-            self._epoch = await connection.fetchval(
-                """INSERT INTO streams (stream, head) VALUES (0, 1)
-                ON CONFLICT (stream) DO UPDATE SET head = streams.head + 1 RETURNING epoch::text"""
-            )
-            self.head += 1
-            await connection.execute(
-                "INSERT INTO outbox VALUES (0, $1, $2, $3, now())",
-                *(self.head, len(events), encode_events(raw)),
-            )
-
-    async def apply(self, *events: Event) -> None:
-        """Commit a row and apply it."""
-        await self.commit(*events)
-        await self.views.apply(Run(0, self._epoch, self.head, self.head, fold(events)), NOW)
-
-    async def verify(self, folding: Progress | None = None, limit: int = 20) -> Verification:
-        """Verify the views."""
-        verifier = Verifier(self.redis, self.pool, KEYS, lambda: NOW, limit=limit)
-        return await verifier.verify(folding or quiet, quiet)
-
-    async def keys(self) -> set[str]:
-        """Every key but those of the live views."""
-        live = (KEYS.devices, KEYS.regions, *KEYS.fixed)
-        found = {raw.decode() for raw in cast("list[bytes]", await self.redis.keys())}
-        return {key for key in found if not key.startswith(live)}
+    from projector.replica import Replica
 
 
 @pytest.fixture
@@ -97,21 +42,6 @@ async def side(database: str, redis_url: str) -> AsyncIterator[Side]:
 
 class Killed(Exception):  # noqa: N818  # no error
     """The process ends here."""
-
-
-def event(device: str, second: int, *, region: str | None = "north", **metrics: Scalar) -> Event:
-    """An event at a second past nine."""
-    ts = f"2026-11-23T09:00:{second:02d}.250000Z"
-    return Event(device, region, ts, "2026-11-23T09:01:00.000000Z", f"k\\{second}", metrics)
-
-
-def encoded(each: Event) -> bytes:
-    """An event's metrics as JSON."""
-    return msgspec.json.encode(each.metrics)
-
-
-def quiet(_done: int, _of: int) -> None:
-    """Show no progress."""
 
 
 def said(result: Verification) -> set[tuple[str, str, str | None, str | None, str | None]]:

@@ -1,0 +1,30 @@
+-- Takes devices out of the views that have been silent for too long, and remembers what their return needs.
+--
+-- KEYS: epoch, last seen, expired, then one hash per device.
+-- ARGV: a time in epoch milliseconds; the devices' ids.
+-- Goes: a device whose newest message and whose view's last change are both before that time. Its region counts it as before.
+-- Returns how many have gone; none while the views are being replaced.
+
+local EPOCH, LAST_SEEN, EXPIRED = unpack(KEYS, 1, 3)
+local FIXED_KEYS = 3
+local call = redis.call
+local before = tonumber(ARGV[1])
+local gone = 0
+
+if call('HEXISTS', EPOCH, 'unfinished') == 1 then
+    return 0
+end
+for i = 2, #ARGV do
+    local id, key = ARGV[i], KEYS[FIXED_KEYS + i - 1]
+    local score = tonumber(call('ZSCORE', LAST_SEEN, id) or before)
+    if score < before and call('TYPE', key).ok == 'hash' then
+        local changed, region, last_seen = unpack(call('HMGET', key, 'updated_ms', 'region', 'last_seen'), 1, 3)
+        if tonumber(changed or before) < before then
+            call('HSET', EXPIRED, id, cjson.encode({ region = region or nil, last_seen = last_seen or nil }))
+            call('ZREM', LAST_SEEN, id)
+            call('UNLINK', key)
+            gone = gone + 1
+        end
+    end
+end
+return gone

@@ -1,0 +1,114 @@
+"""Devices that leave the views when they have been silent for too long, and come back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, cast
+
+import asyncpg
+import pytest
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+
+import projector.expiry as expiry_module
+from projector.expiry import Expiry
+from projector.meters import Meters
+from runtime.http import Health
+from tests.support.both_sides import KEYS, NOW, Side, event, quiet
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from tests.support.commands import RunningCommand
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+async def side(database: str, redis_url: str) -> AsyncIterator[Side]:
+    """Three devices two hours ago, of which b has sent a moment ago, by its clock just as long ago."""
+    async with (
+        asyncpg.create_pool(database, min_size=1, max_size=4) as pool,
+        Redis.from_url(redis_url) as redis,
+    ):
+        side = Side(pool, redis)
+        await side.apply(event("a", 1, t=1), event("b", 2, t=2), event("c", 3, region=None, t=3))
+        side.now = NOW + 2 * HOUR
+        await side.apply(event("b", 4, t=4))
+        yield side
+
+
+def expiry(side: Side) -> Expiry:
+    """Devices go after an hour."""
+    meters = Meters(CollectorRegistry())
+    return Expiry(side.redis, KEYS, after_s=3600, health=Health(), meters=meters, now=lambda: side.now)
+
+
+async def view(side: Side, key: str) -> dict[str, str]:
+    """A view's fields."""
+    fields = cast("dict[bytes, bytes]", await side.redis.hgetall(key))
+    return {name.decode(): value.decode() for name, value in fields.items()}
+
+
+async def test_the_silent_leave(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their keys go and the regions stay as they are; who sends stays, whatever its clock says."""
+    monkeypatch.setattr(expiry_module, "DEVICES_A_CALL", 1)
+    assert await expiry(side).turn() == 2
+    assert [await side.redis.exists(KEYS.device(each)) for each in "abc"] == [0, 1, 0]
+    assert await side.redis.zrange(KEYS.last_seen, 0, -1) == [b"b"]
+    north = await view(side, KEYS.region("north"))
+    assert (north["device_count"], north["sample_count"]) == ("2", "3")
+    result = await side.verify()
+    assert (result.equal, result.differences, result.devices, result.expired) == (True, [], 3, 2)
+    assert await expiry(side).turn() == 0
+
+
+async def test_who_comes_back_begins_anew(side: Side) -> None:
+    """Its own statistics do; its region counts it once, and late data do not pass for new."""
+    await expiry(side).turn()
+    await side.apply(event("a", 0, region="south", t=9), event("c", 5, t=5))
+    late, back = await view(side, KEYS.device("a")), await view(side, KEYS.device("c"))
+    assert (late["region"], late["sample_count"], late["sum_t"]) == ("north", "1", "9")
+    assert late["last_seen"] == "2026-11-23T09:00:01.250000Z"
+    assert "last_t" not in late, "the last one was newer, and is gone"
+    assert (back["region"], back["sample_count"], back["last_t"]) == ("north", "1", "5")
+    assert set(await side.redis.zrange(KEYS.last_seen, 0, -1)) == {b"a", b"b", b"c"}
+    assert (await view(side, KEYS.region("north")))["device_count"] == "3"
+    assert (await view(side, KEYS.region("south")))["device_count"] == "0"
+    await side.apply(event("a", 6, region="south", t=6))
+    back = await view(side, KEYS.device("a"))
+    assert (back["region"], back["sample_count"], back["last_t"]) == ("south", "2", "6")
+    assert (await view(side, KEYS.region("north")))["device_count"] == "2"
+    result = await side.verify()
+    assert (result.equal, result.differences, result.expired) == (True, [], 2)
+
+
+async def test_a_rebuild_brings_everything_back(side: Side) -> None:
+    """Views made anew hold what devices ever sent, and are compared again."""
+    await expiry(side).turn()
+    await side.apply(event("a", 7, t=7))
+    await side.rebuilder.rebuild(quiet)
+    assert (await view(side, KEYS.device("a")))["sample_count"] == "2"
+    assert not await side.redis.exists(KEYS.expired)
+    result = await side.verify()
+    assert (result.equal, result.expired) == (True, 0)
+
+
+async def test_not_while_views_are_replaced(side: Side) -> None:
+    """A set that is being replaced is left alone."""
+    await side.views.give_up()
+    assert await expiry(side).turn() == 0
+
+
+async def test_the_projector_expires_when_told_to(
+    run_command: Callable[..., Awaitable[RunningCommand]], redis_url: str
+) -> None:
+    """`projector.expire_devices_after` turns it on, and the log says how many have gone."""
+    long_ago = int((datetime.now(UTC) - 2 * HOUR).timestamp() * 1000)
+    async with Redis.from_url(redis_url) as redis:
+        await redis.zadd("devices:last_seen", {"a": long_ago})
+        await redis.hset("device:stats:a", mapping={"updated_ms": long_ago})
+        projector = await run_command("projector", "run", EDGE_PROJECTOR_EXPIRE_DEVICES_AFTER="1h")
+        await projector.event("devices_expired", devices=1)
+        assert not await redis.exists("device:stats:a")
+    assert await projector.terminate() == 0
