@@ -19,6 +19,7 @@ import contextlib
 import os
 import socket
 import uuid
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -29,6 +30,8 @@ from runtime.lifecycle import keep_trying
 from runtime.postgres import ERRORS, load_queries, retryable
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from runtime.http import Health
 
 log = structlog.get_logger()
@@ -37,6 +40,7 @@ queries = load_queries("gateway")
 _BEAT_INTERVAL_S = 5.0
 _ATTEMPTS = 50
 _PAUSE_S = 0.1
+_ANSWER_S = 10
 _NOT_TOLD = (  # by a server that does not let its clients know
     asyncpg.InsufficientPrivilegeError,
     asyncpg.FeatureNotSupportedError,
@@ -92,10 +96,8 @@ class Lease:
         Raises:
             Stop: another gateway holds it.
         """
-        await keep_trying("postgres", self._lock, self._health)
-        row = await keep_trying("postgres", self._claim, self._health)
-        self.epoch, self.head, self.published = row["epoch"], row["head"], row["published"]
-        await keep_trying("postgres", self._note_cluster, self._health)
+        await keep_trying("postgres", self._claim, self._health)
+        await keep_trying("postgres", self._beat, self._health)
         log.info("stream_claimed", stream=self.stream, head=self.head, published=self.published)
 
     async def hold(self) -> None:
@@ -115,23 +117,35 @@ class Lease:
                 await self._connection.close(timeout=2)
 
     async def _beat(self) -> None:
-        if self._connection is None:
-            await self._lock()
-        elif self._connection.is_closed():
+        async with self._locked() as connection:
+            if not self._cluster_noted:
+                await self._note_cluster(connection)
+            row = await connection.fetchrow(queries.beat, self.stream, self.owner, timeout=_ANSWER_S)
+        if row is None:
+            raise Stop(f"stream {self.stream} was taken over by another gateway while this one was silent")
+        if row["epoch"] != self.epoch:
+            log.warning("history_replaced", stream=self.stream)
+            self.epoch = row["epoch"]
+
+    @asynccontextmanager
+    async def _locked(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        """The connection that holds the lock; the lock is taken again when that was lost.
+
+        Raises:
+            Retry: PostgreSQL is away, and with it the connection.
+        """
+        if self._connection is not None and self._connection.is_closed():
             log.warning("stream_lock_lost", stream=self.stream)
             self._connection = None
+        if self._connection is None:
             await self._lock()
         assert self._connection is not None
         try:
             with retryable():
-                row = await self._connection.fetchrow(queries.beat, self.stream, self.owner, timeout=10)
+                yield self._connection
         except Retry:
             self._connection.terminate()
             raise
-        if row is None:
-            raise Stop(f"stream {self.stream} was taken over by another gateway while this one was silent")
-        if not self._cluster_noted:
-            await self._note_cluster()
 
     async def _lock(self) -> None:
         name = f"gateway {self._name}"[:63]
@@ -164,25 +178,20 @@ class Lease:
             holder = await connection.fetchrow(queries.client_holder, self._client)
             raise Stop(_refusal(f"client id {self._client}", holder))
 
-    async def _claim(self) -> asyncpg.Record:
-        assert self._connection is not None
-        with retryable():
-            row = await self._connection.fetchrow(queries.claim_stream, self.stream, self.owner, self._name)
+    async def _claim(self) -> None:
+        async with self._locked() as connection:
+            row = await connection.fetchrow(
+                queries.claim_stream, self.stream, self.owner, self._name, timeout=_ANSWER_S
+            )
         assert row is not None
-        return row
+        self.epoch, self.head, self.published = row["epoch"], row["head"], row["published"]
 
-    async def _note_cluster(self) -> None:
-        assert self._connection is not None
-        epoch = None
-        with retryable():
-            try:
-                epoch = await self._connection.fetchval(queries.note_cluster, self.stream, self.owner)
-            except _NOT_TOLD as error:
-                log.info("cluster_unknown", stream=self.stream, detail=str(error))
+    async def _note_cluster(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        try:
+            await connection.execute(queries.note_cluster, self.stream, self.owner, timeout=_ANSWER_S)
+        except _NOT_TOLD as error:
+            log.info("cluster_unknown", stream=self.stream, detail=str(error))
         self._cluster_noted = True
-        if epoch is not None and epoch != self.epoch:
-            log.warning("history_replaced", stream=self.stream)
-            self.epoch = epoch
 
 
 def _refusal(what: str, holder: asyncpg.Record | None) -> str:

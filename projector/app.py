@@ -195,7 +195,15 @@ async def _project(
         )
         parts = {"views": consumer.run(), "history": recorder.run(), "sparklines": sparklines.run()}
         if after := settings.projector.expire_devices_after:
-            expiry = Expiry(redis, keys, after_s=duration_s(after), health=health, meters=meters, now=_now)
+            expiry = Expiry(
+                redis,
+                keys,
+                after_s=duration_s(after),
+                freshness=meters.freshness,
+                health=health,
+                meters=meters,
+                now=_now,
+            )
             parts["expiry"] = expiry.run()
         await unless(stop, _together(parts))
         with contextlib.suppress(Retry, TimeoutError):

@@ -18,6 +18,7 @@ Kind = Literal["differs", "missing", "extra"]
 
 _TOLERANCE: Final = 1e-9
 _UNCOMPARED: Final = frozenset({"updated_at", "updated_ms"})
+_KEPT: Final = frozenset({"device_id", "region", "last_seen", "last_seen_ms"})  # when it comes back
 _MARK_SIZES: Final = (3, 5, 6)  # us, tie, shape [, home_us, home_tie [, others]]
 
 
@@ -65,6 +66,18 @@ def compare(key: str, expected: View, found: View) -> Iterator[Difference]:
             yield Difference("extra" if right is None else "missing", key, None, _size(right), _size(wrong))
     else:
         yield from _compare_fields(key, right, wrong)
+
+
+def of_expired(expected: View, found: View) -> tuple[View, View]:
+    """What can be compared of a device that has expired: nothing but its marks before it comes back."""
+    if found.fields is None:
+        return View(None, None, None), found
+    if isinstance(found.fields, str) or not isinstance(expected.fields, dict):
+        return expected, found
+    return (
+        View({name: expected.fields[name] for name in _KEPT & expected.fields.keys()}, expected.score, None),
+        View({name: found.fields[name] for name in _KEPT & found.fields.keys()}, found.score, None),
+    )
 
 
 def compare_member(key: str, member: str, expected: str | None, found: str | None) -> Iterator[Difference]:

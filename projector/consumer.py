@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
     from contract.events import EventBatch
     from projector.meters import Meters
-    from projector.outbox import Outbox, Seen
+    from projector.outbox import Outbox
     from projector.rebuild import Rebuilder
-    from projector.views import Views
+    from projector.views import Marks, Seen, Views
     from runtime.http import Health
     from runtime.mqtt import Chunk, Session
 
@@ -79,6 +79,7 @@ class Consumer:
         self._now = now
         self._applied = applied
         self._followers: dict[int, Follower] = {}
+        self._told: dict[int, Seen] = {}
         self._warn = RateLimit(log.warning)
         self._look = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
@@ -129,7 +130,7 @@ class Consumer:
     async def _watch_views(self) -> NoReturn:
         while True:
             known = {stream: follower.cursor for stream, follower in self._followers.items()}
-            marks = await keep_trying("redis", self._views.marks, self._health)
+            marks = await keep_trying("redis", self._look_at_views, self._health)
             for stream in marks:
                 self._follow(stream)
             for stream, follower in self._followers.items():
@@ -140,6 +141,17 @@ class Consumer:
             self._health.set("broker", None if status.connected else status.reason)
             self._warn.flush()
             await asyncio.sleep(WATCH_S)
+
+    async def _look_at_views(self) -> Marks:
+        """Where the views stand; they are told which rows PostgreSQL has confirmed since the last time."""
+        news = {
+            stream: follower.confirmed
+            for stream, follower in self._followers.items()
+            if follower.confirmed and follower.confirmed != self._told.get(stream)
+        }
+        await self._views.confirm(news)
+        self._told |= news
+        return await self._views.marks()
 
     async def _watch_outbox(self) -> NoReturn:
         while True:

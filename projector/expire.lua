@@ -3,7 +3,7 @@
 -- KEYS: epoch, last seen, expired, then one hash per device.
 -- ARGV: a time in epoch milliseconds; the devices' ids.
 -- Goes: a device whose newest message and whose view's last change are both before that time. Its region counts it as before.
--- Returns how many have gone; none while the views are being replaced.
+-- What is no view of ours stays. Returns how many have gone; none while the views are being replaced.
 
 local EPOCH, LAST_SEEN, EXPIRED = unpack(KEYS, 1, 3)
 local FIXED_KEYS = 3
@@ -18,11 +18,11 @@ for i = 2, #ARGV do
     local id, key = ARGV[i], KEYS[FIXED_KEYS + i - 1]
     local score = tonumber(call('ZSCORE', LAST_SEEN, id) or before)
     if score < before and call('TYPE', key).ok == 'hash' then
-        local changed, region, last_seen = unpack(call('HMGET', key, 'updated_ms', 'region', 'last_seen'), 1, 3)
-        if tonumber(changed or before) < before then
-            call('HSET', EXPIRED, id, cjson.encode({ region = region or nil, last_seen = last_seen or nil }))
-            call('ZREM', LAST_SEEN, id)
+        local changed, last_seen, region = unpack(call('HMGET', key, 'updated_ms', 'last_seen', 'region'), 1, 3)
+        if last_seen and (tonumber(changed) or before) < before then
+            call('ZREM', LAST_SEEN, id) -- first, as a Redis that is full refuses to begin with a command that may grow
             call('UNLINK', key)
+            call('HSET', EXPIRED, id, cjson.encode({ region = region or nil, last_seen = last_seen }))
             gone = gone + 1
         end
     end

@@ -3,23 +3,25 @@
 Their hash and their place among the last-seen times go; the regions keep what they contributed and go on
 counting them. What stays of a device is its entry in `projector:expired`, with its region and when it was
 last seen, and its marks: when it sends again it is where it was, its last values keep their order, and only
-its own statistics begin anew. PostgreSQL keeps everything, so a rebuild brings the whole statistics back, of
-all devices, until the silent ones expire again.
+its own statistics begin anew. PostgreSQL keeps everything, so a rebuild brings the whole statistics back,
+of all devices, until the silent ones expire again.
 
 Silent means that no message came, not that the times in them are old: a device with a wrong clock that goes
-on sending stays.
+on sending stays. And it means that others did come: time is what the newest row in the views says, and nobody
+expires while the views are behind. So an outage of projector, gateway or broker makes nobody silent.
 """
 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from importlib import resources
 from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 import structlog
 
-from projector.views import answering
+from contract.events import format_time
+from projector.views import Views, answering
 from runtime.lifecycle import keep_trying
 
 if TYPE_CHECKING:
@@ -27,12 +29,17 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from projector.lag import Freshness
     from projector.meters import Meters
     from projector.views import Keys
     from runtime.http import Health
 
 DEVICES_A_CALL: Final = 500  # a few milliseconds of Redis
-EVERY_S: Final = 60.0
+BEHIND_S: Final = 60.0  # the views are behind from here on
+
+_SHORTEST_S: Final = 10.0
+_LONGEST_S: Final = 3600.0
+_LOOKS: Final = 360  # while a device is silent for long enough, within these bounds
 
 _SCRIPT: Final = resources.files("projector").joinpath("expire.lua").read_text(encoding="utf-8")
 
@@ -44,6 +51,7 @@ class Expiry:
 
     Args:
         after_s: for how long a device is silent before it goes, in seconds.
+        freshness: how far the views are behind.
         now: the time by which the views are changed.
     """
 
@@ -53,13 +61,16 @@ class Expiry:
         keys: Keys,
         *,
         after_s: float,
+        freshness: Callable[[], Freshness],
         health: Health,
         meters: Meters,
         now: Callable[[], datetime],
     ) -> None:
         self._redis = redis
         self._keys = keys
+        self._views = Views(redis, keys)
         self._after = timedelta(seconds=after_s)
+        self._freshness = freshness
         self._health = health
         self._meters = meters
         self._now = now
@@ -69,7 +80,7 @@ class Expiry:
         """Expire until cancelled."""
         while True:
             await keep_trying("redis", self.turn, self._health)
-            await asyncio.sleep(EVERY_S)
+            await asyncio.sleep(min(_LONGEST_S, max(_SHORTEST_S, self._after.total_seconds() / _LOOKS)))
 
     async def turn(self) -> int:
         """Look through the silent devices once; returns how many have gone.
@@ -77,31 +88,39 @@ class Expiry:
         Raises:
             Retry: Redis is away.
         """
-        before_ms = int((self._now() - self._after).timestamp() * 1000)
         gone = skipped = 0
-        with answering():
-            while ids := await self._silent(before_ms, skipped):
-                expired = await self._expire(before_ms, ids)
-                gone += expired
-                skipped += len(ids) - expired
-        if gone:
-            self._meters.expired.inc(gone)
-            before = datetime.fromtimestamp(before_ms / 1000, UTC).isoformat()
-            log.info("devices_expired", devices=gone, silent_since_before=before)
+        if (newest := await self._newest()) is None:
+            return 0
+        before = newest - self._after
+        before_ms = int(before.timestamp() * 1000)
+        try:
+            with answering():
+                while ids := await self._silent(before_ms, skipped):
+                    expired = await self._expire(before_ms, ids)
+                    gone += expired
+                    skipped += len(ids) - expired
+        finally:
+            if gone:
+                self._meters.expired.inc(gone)
+                log.info("devices_expired", devices=gone, silent_since=format_time(before))
         return gone
 
+    async def _newest(self) -> datetime | None:
+        """When the newest row in the views was written, at most now; None when they are behind."""
+        freshness, now = self._freshness(), self._now()
+        if freshness.as_of is None or freshness.behind_seconds > BEHIND_S:
+            return None
+        if now - datetime.fromisoformat(freshness.as_of) > timedelta(seconds=BEHIND_S):
+            return None
+        written = [cursor.written_at for cursor in (await self._views.marks()).values() if cursor.written_at]
+        return min(now, datetime.fromisoformat(max(written))) if written else None
+
     async def _silent(self, before_ms: int, skip: int) -> list[bytes]:
-        return cast(
-            "list[bytes]",
-            await self._redis.zrange(
-                self._keys.last_seen,
-                cast("int", "-inf"),
-                cast("int", f"({before_ms}"),
-                byscore=True,
-                offset=skip,
-                num=DEVICES_A_CALL,
-            ),
+        """The next devices whose newest message is old, by rank: a walk by score counts from the start."""
+        found = await self._redis.zrange(
+            self._keys.last_seen, skip, skip + DEVICES_A_CALL - 1, withscores=True
         )
+        return [id_ for id_, score in cast("list[tuple[bytes, float]]", found) if score < before_ms]
 
     async def _expire(self, before_ms: int, ids: list[bytes]) -> int:
         keys = self._keys

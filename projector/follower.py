@@ -15,7 +15,8 @@ itself.
 A database that was restored to an older state may keep the epoch, and its head may pass the cursor before
 anybody looks. So the views' cursor says when its row was written, rows applied are remembered, and at each
 look PostgreSQL is asked whether it still has just these. If it has others, the views are given up and made
-anew; at a start nothing is applied before that is known.
+anew; at a start nothing is applied before that is known. The last row that was confirmed stays in the views
+beside the cursor's, because a projector that ends between two looks may have crossed histories.
 
 PostgreSQL away: rows from the topic flow on until there is a gap. Redis away: rows wait in the bounded
 backlog. An answer of Redis that was lost leaves the outcome open; the script's guard settles it, as it does
@@ -35,9 +36,8 @@ from contract.views import UNFINISHED
 from projector.backlog import Backlog
 from projector.fold import fold
 from projector.halts import MENDED_BY_REBUILD, mismatch, missing_rows
-from projector.outbox import Seen
 from projector.pace import first_run, linger_s
-from projector.views import Cursor, Run
+from projector.views import Cursor, Run, Seen
 from runtime import faults
 from runtime.errors import Reject, Retry
 from runtime.lifecycle import Waiting
@@ -70,6 +70,7 @@ class Follower:
     Attributes:
         mark: what Redis was last seen to hold.
         cursor: the last row known to be in the views; None before Redis was first seen.
+        confirmed: the last row of which PostgreSQL has been asked whether it still has it; None before.
         epoch: of the rows in the views; None when they have none of the stream.
         unavailable: set when Redis did not answer; cleared by `on_mark`.
         halt: why it stands still; None while it follows.
@@ -89,6 +90,7 @@ class Follower:
         self.mark = Cursor(0, None)
         self.cursor: int | None = None
         self.epoch: str | None = None
+        self.confirmed: Seen | None = None
         self.unavailable = False
         self._stream = stream
         self._views = views
@@ -127,6 +129,8 @@ class Follower:
         self.mark = mark
         if mark.epoch == UNFINISHED:
             return
+        if self.cursor is None and mark.confirmed and mark.confirmed.n < mark.n:
+            self._seen.append(mark.confirmed)
         if self.cursor is None or known is None or mark.n < known or mark.n >= self.cursor:
             if known is not None and mark.n < known:
                 log.warning("views_went_back", stream=self._stream, known=known, cursor=mark.n)
@@ -158,7 +162,7 @@ class Follower:
 
     def unconfirmed(self) -> list[Seen]:
         """Rows in the views that PostgreSQL should have just as they were; the first it has had before."""
-        return [] if self.halt else list(self._seen)
+        return [] if self.halt in MENDED_BY_REBUILD else list(self._seen)
 
     def confirm(self, seen: list[Seen] | None) -> None:
         """Note that PostgreSQL has these rows, or none in their place; None when it was not asked."""
@@ -167,14 +171,17 @@ class Follower:
         for row in seen[:-1]:  # the last stays: whatever is replaced after it, it is replaced too
             if self._seen and self._seen[0] == row:
                 self._seen.popleft()
+        if seen:
+            self.confirmed = seen[-1]
         self._confirmed = True
         self._wake.set()
 
     def contradict(self) -> bool:
         """Note that PostgreSQL has another row; whether the views must be given up for that."""
         self._seen.clear()
+        self._read = []
         self._confirmed = False
-        return self.halt is None
+        return self.halt not in MENDED_BY_REBUILD
 
     async def run(self) -> NoReturn:
         """Apply rows for ever."""
@@ -268,6 +275,7 @@ class Follower:
     def _stand_still(self, halt: Halt) -> None:
         self._may_read = False
         self._backlog.clear()
+        self._read = []
         if halt == self.halt:
             return
         self.halt = halt
@@ -283,7 +291,8 @@ class Follower:
         )
 
     def _go_on(self) -> None:
+        if self.halt in MENDED_BY_REBUILD:
+            self._seen.clear()  # of views that have been replaced since
         self.halt = None
-        self._seen.clear()  # of views that have been replaced since
         self._health.set(f"stream_{self._stream}", None)
         log.info("projection_resumed", stream=self._stream, cursor=self.cursor)

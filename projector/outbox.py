@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from projector.views import Cursor
+    from projector.views import Cursor, Seen
     from runtime.postgres import Connection
 
 PAGE_ROWS: Final = 256
@@ -36,17 +36,6 @@ class Position(NamedTuple):
     head: int
     waiting_since: datetime | None = None
     head_at: str | None = None
-
-
-class Seen(NamedTuple):
-    """A row that was read: its position, and when it was written, in the contract's form.
-
-    No two histories of a stream have a row in common once they part, because they wrote it at different
-    times. So whoever finds one of its rows unchanged knows that all before it are.
-    """
-
-    n: int
-    created_at: str
 
 
 class Page(NamedTuple):

@@ -64,7 +64,7 @@ def verified(views: Verification | None, history: Audit | None, *, as_json: bool
     if views is not None:
         compared = f"{views.devices:,} devices and {views.regions:,} regions, {views.events:,} events"
         if views.expired:
-            compared += f", {views.expired:,} devices expired and not compared"
+            compared += f", {views.expired:,} devices expired once and compared in part"
         lines += _found(views, compared)
     if history is not None:
         lines += _found(history, f"history: {history.rows:,} minutes and hours of {history.days:,} days")

@@ -9,7 +9,7 @@ answer nobody. So they are renamed a few hundred at a time:
 3. remove: what the live set has and the replica has not goes, views that appeared a moment ago among it:
    their rows come after the replica's cursors and will be applied again, and would be counted twice.
 4. finish: marks, last-seen times, epochs and cursors of the replica take the place of the live ones, all at
-   once; with the old epochs goes the mark of step 1.
+   once; with the old epochs goes the mark of step 1, and nobody has expired any more.
 
 What readers see: each view is whole, and is the old one until it is the new one. Between the first and the
 last of them there are some of both. `devices:last_seen` and the cursors are the old ones until the last step.

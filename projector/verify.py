@@ -8,8 +8,8 @@ be equal. Nobody but us moves the replica, so nothing has to be caught in flight
 the replica are waited for; when they stand still there, they cannot be compared, and the error says so.
 
 What is compared: every device and region that the replica, or any of the live keys, know of when their turn
-comes; of devices that have expired only the marks, since their views are gone or have begun anew. Nothing
-live is written, and Redis is held up for one page at a time.
+comes. The statistics of a device that has expired are gone or have begun anew, so of it marks, region and
+last-seen time are compared. Nothing live is written, and Redis is held up for one page at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from contract.views import PROJECTION
-from projector.compare import Difference, compare, compare_marks, compare_member
+from projector.compare import Difference, compare, compare_marks, compare_member, of_expired
 from projector.halts import mismatch
 from projector.outbox import Outbox, Position
 from projector.pages import families, known_ids, read_page
@@ -51,7 +51,7 @@ class Verification(msgspec.Struct):
         events: measurements folded from the snapshot, not counting those that retention has dropped.
         cursors: stream → the row at which the last page was compared.
         devices: compared; `regions` likewise.
-        expired: devices among them of which only the marks were.
+        expired: devices among them that have left the views once, compared in part.
         differing: how many differences are of this kind; `missing` and `extra` likewise.
         differences: the first of them.
     """
@@ -198,7 +198,7 @@ class Verifier:
 def _differences(family: Family, id_: str, expected: View, found: View) -> Iterator[Difference]:
     yield from compare_marks(family.marks, id_, expected, found)
     if found.expired:
-        return
+        expected, found = of_expired(expected, found)
     yield from compare(family.prefix + id_, expected, found)
     if family.scores:
         yield from compare_member(family.scores, id_, _text(expected.score), _text(found.score))

@@ -8,6 +8,7 @@ again with the same run, after an answer that was lost, is harmless: the guard a
 from __future__ import annotations
 
 import contextlib
+from datetime import datetime
 from importlib import resources
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
@@ -23,7 +24,6 @@ from runtime.redis import as_retry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator, Mapping
-    from datetime import datetime
 
     from redis.asyncio import Redis
 
@@ -70,16 +70,29 @@ class Keys:
         return self.regions + region
 
 
+class Seen(NamedTuple):
+    """A row that was read: its position, and when it was written, in the contract's form.
+
+    No two histories of a stream have a row in common once they part, because they wrote it at different
+    times. So whoever finds one of its rows unchanged knows that all before it are.
+    """
+
+    n: int
+    created_at: str
+
+
 class Cursor(NamedTuple):
     """How far the views have come on a stream; n is 0 and the epoch None when they know nothing of it.
 
     Attributes:
         written_at: when the row was written, in the contract's form; None when that is not known.
+        confirmed: the last row that PostgreSQL was known to have when asked; None when that is not known.
     """
 
     n: int
     epoch: str | None
     written_at: str | None = None
+    confirmed: Seen | None = None
 
 
 class Run(NamedTuple):
@@ -137,12 +150,26 @@ class Marks(dict[int, Cursor]):
         self._missing = Cursor(0, UNFINISHED if UNFINISHED.encode() in epochs else None)
         for stream, n in cursors.items():
             epoch = epochs[stream].decode() if stream in epochs else None
-            written_at = epochs.get(b"%s:written_at" % stream, b"").decode() or None
-            self[int(stream)] = Cursor(int(n), self._missing.epoch or epoch, written_at)
+            written_at = _time(epochs.get(b"%s:written_at" % stream, b""))
+            row, _, at = epochs.get(b"%s:confirmed" % stream, b"").partition(b" ")
+            confirmed = Seen(int(row), _time(at) or "") if at else None
+            self[int(stream)] = Cursor(int(n), self._missing.epoch or epoch, written_at, confirmed)
 
     def __missing__(self, stream: int) -> Cursor:
         """Nothing of the stream is in the views."""
         return self._missing
+
+
+def _time(text: bytes) -> str | None:
+    """A time in the contract's form; None when there is none.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not text:
+        return None
+    datetime.fromisoformat(text.decode())
+    return text.decode()
 
 
 def as_marks(cursors: Mapping[bytes, bytes], epochs: Mapping[bytes, bytes]) -> Marks:
@@ -154,7 +181,9 @@ def as_marks(cursors: Mapping[bytes, bytes], epochs: Mapping[bytes, bytes]) -> M
     try:
         return Marks(cursors, epochs)
     except ValueError as error:
-        raise Retry("redis", "the hash projector:cursor holds something that is no position") from error
+        raise Retry(
+            "redis", f"projector:cursor or projector:epoch holds what is none of ours: {error}"
+        ) from error
 
 
 class Views:
@@ -195,6 +224,19 @@ class Views:
                 pipeline.hgetall(self._keys.epoch)
                 cursors, epochs = await pipeline.execute()
         return as_marks(cursors, epochs)
+
+    async def confirm(self, rows: Mapping[int, Seen]) -> None:
+        """Note the last row of each stream that PostgreSQL was known to have when asked.
+
+        Raises:
+            Retry: Redis is away.
+        """
+        if rows:
+            noted: list[str | int] = []
+            for stream, row in rows.items():
+                noted += (f"{stream}:confirmed", f"{row.n} {row.created_at}")
+            with answering():
+                await self._redis.hset(self._keys.epoch, items=noted)
 
     async def give_up(self) -> None:
         """Mark the set as one that no stream leads on from: nothing is applied to it until it is made anew.

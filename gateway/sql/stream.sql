@@ -31,8 +31,8 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT oid FROM pg
 SELECT pg_terminate_backend($1);
 
 -- name: beat
--- The holder's sign of life; no row when the stream has another owner.
-UPDATE streams SET seen_at = now() WHERE stream = $1 AND owner = $2 RETURNING stream;
+-- The holder's sign of life, for which it learns the stream's epoch; no row when the stream has another owner.
+UPDATE streams SET seen_at = now() WHERE stream = $1 AND owner = $2 RETURNING epoch::text;
 
 -- name: claim_stream
 -- Takes the stream with a new fencing token; whoever held an older one can no longer append.
@@ -42,7 +42,7 @@ RETURNING epoch::text, head, published;
 
 -- name: note_cluster
 -- Gives the stream a new epoch when its row was last written by another cluster or on another timeline: after a restore into
--- another cluster, a recovery to a point in time or a failover, rows may be missing that readers have. No row when nothing is new.
+-- another cluster, a recovery to a point in time or a failover, rows may be missing that readers have.
 WITH here AS (
     SELECT system_identifier || '/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) AS cluster FROM pg_control_system()
 )
@@ -50,8 +50,7 @@ UPDATE streams SET
     epoch = CASE WHEN streams.cluster <> here.cluster THEN gen_random_uuid() ELSE streams.epoch END,
     cluster = here.cluster
 FROM here
-WHERE streams.stream = $1 AND streams.owner = $2 AND streams.cluster IS DISTINCT FROM here.cluster
-RETURNING streams.epoch::text;
+WHERE streams.stream = $1 AND streams.owner = $2 AND streams.cluster IS DISTINCT FROM here.cluster;
 
 -- name: stream_owner
 -- Tells why an append was refused: who owns the stream now, and which generation of keys is current.

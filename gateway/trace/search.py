@@ -20,6 +20,7 @@ from gateway.dead_letters.letters import database
 from gateway.trace.facts import Cursor, Facts, Letter, Row, Searched, Stored, names_key, spellings
 from runtime.postgres import load_queries
 from runtime.redis import as_retry, open_redis
+from runtime.settings import duration_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,6 +48,7 @@ class Search:
         device: whose message; None: anybody's.
         since: earliest device time of measurements, and of receipt of dead letters.
         window: how long a key is known for at least.
+        retention: how long an outbox row is kept for at least.
         prefix: of the keys in Redis.
         tell: told in a sentence that it has to look widely.
     """
@@ -60,6 +62,7 @@ class Search:
         device: str | None,
         since: datetime,
         window: timedelta,
+        retention: timedelta,
         prefix: str,
         tell: Callable[[str], None],
     ) -> None:
@@ -69,6 +72,7 @@ class Search:
         self._device = device
         self._since, self._until = _span(key, since)
         self._window = window
+        self._retention = retention
         self._prefix = prefix
         self._tell = tell
         self._redis_away: str | None = None
@@ -151,7 +155,7 @@ class Search:
         return None
 
     async def _may_be_trimmed(self, received_at: datetime) -> bool:
-        kept_since = (await self._one(queries.trace_kept_since))[0]
+        kept_since = (await self._one(queries.trace_kept_since, self._retention))[0]
         return kept_since is not None and received_at < kept_since
 
     async def _projections(self, stream: int | None, device: str) -> tuple[list[Cursor], str | None, bool]:
@@ -219,8 +223,8 @@ class Search:
     async def _all(self, query: str, *arguments: Any) -> list[asyncpg.Record]:  # noqa: ANN401  # values of a query
         return await self._pool.fetch(query, *arguments, timeout=_SLOW_S)
 
-    async def _one(self, query: str) -> asyncpg.Record:
-        (row,) = await self._all(query)
+    async def _one(self, query: str, *arguments: object) -> asyncpg.Record:
+        (row,) = await self._all(query, *arguments)
         return row
 
 
@@ -250,6 +254,7 @@ async def search(
             device=device,
             since=since,
             window=window,
+            retention=timedelta(seconds=duration_s(settings.gateway.outbox_retention)),
             prefix=settings.redis.prefix,
             tell=tell,
         ).run()

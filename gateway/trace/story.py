@@ -179,7 +179,7 @@ def _projected_before(stored: Stored) -> Step:
     """Rows are trimmed once the views have them; what has become of the views since, Redis tells."""
     if stored.cursors and stored.cursors[0].epoch == UNFINISHED:
         return Step(PROJECTED, "no", None, _REPLACED)
-    if stored.view_updated_at is None and stored.expired:
+    if stored.view_updated_at is None and stored.expired and stored.trimmed:
         return Step(PROJECTED, "yes", None, "its device has left the views since: silent for too long")
     if stored.cursors and stored.view_updated_at is None:
         lost = f"{_GONE}, and the view device:stats:{stored.device_id} is empty"

@@ -79,11 +79,14 @@ def query_routes(queries: Queries, meters: Meters) -> ControllerRouterHandler:
         responses=_KNOWN | _BAD | _UNKNOWN | _AWAY,
     )
     async def device_stats(device_id: Name) -> StatsResponse[DeviceAnswer]:
-        """Count, sum, mean, extremes and last value of each metric, over all messages ever stored."""
+        """Count, sum, mean, extremes and last value of each metric, over all messages ever stored.
+
+        Of a device that has expired (`projector.expire_devices_after`) and come back, over those since then.
+        """
         stats = await queries.device(device_id)
         if stats is None:
             raise NotFoundException(
-                f"no device {device_id!r} has been seen; GET /devices lists those that have"
+                f"no device {device_id!r} is in the views; GET /devices lists those that are"
             )
         answer = DeviceAnswer(*astuple(stats), views=meters.freshness())
         return StatsResponse(answer, stats.updated_ms, stats.sample_count)

@@ -22,7 +22,7 @@ import structlog
 
 from projector.history.minutes import Minutes
 from projector.history.store import Rebuilding, Span, add
-from projector.outbox import Seen
+from projector.views import Seen
 from runtime.errors import Reject
 from runtime.lifecycle import Waiting, keep_trying
 
@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 
 TURN_S: Final = 1.0
 FLUSH_S: Final = 10.0
-FLUSH_CELLS: Final = 20_000
-MOST_CELLS: Final = 30_000  # about 15 MB: beyond that rows are left to the outbox
+FLUSH_CELLS: Final = 50_000  # ten thousand devices with two metrics fit
+FLUSH_ROWS: Final = 10_000  # about 2 MB: rows without numbers have no cells
+MOST_CELLS: Final = 60_000  # about 25 MB: beyond that rows are left to the outbox
 PAGE_EVENTS: Final = 4000
 
 log = structlog.get_logger()
@@ -82,7 +83,7 @@ class Recorder:
         stream = self._streams.get(rows[0].stream)
         if stream is not None:
             stream.take(rows)
-            if stream.minutes.cells >= FLUSH_CELLS:
+            if stream.is_full:
                 self._wake.set()
 
     async def run(self) -> NoReturn:
@@ -135,7 +136,7 @@ class Recorder:
                 await self._mend("cursor_too_old")
                 return
             stream.take(page.rows)
-            if stream.minutes.cells >= FLUSH_CELLS:
+            if stream.is_full:
                 await self._flush(stream)
             if stream.end <= after or self._streams.get(stream.number) is not stream:
                 return  # another history, or history has been moved: the next turn looks again
@@ -214,12 +215,15 @@ class _Stream:
             self._since = self._since or asyncio.get_running_loop().time()
             self._oldest = self._oldest or datetime.fromisoformat(fresh[0].created_at)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to write, however young it is."""
+        return self.minutes.cells >= FLUSH_CELLS or len(self._seen) >= FLUSH_ROWS
+
     def is_due(self) -> bool:
         """Whether it is time to write; at once what had been missing when the stream was first looked at."""
         return self._since is not None and (
-            self._at_once
-            or self.minutes.cells >= FLUSH_CELLS
-            or asyncio.get_running_loop().time() >= self._since + FLUSH_S
+            self._at_once or self.is_full or asyncio.get_running_loop().time() >= self._since + FLUSH_S
         )
 
     def hand_over(self) -> tuple[Span, Minutes]:

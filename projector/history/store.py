@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from projector.history.minutes import Minutes
-    from projector.outbox import Seen
+    from projector.views import Seen
     from runtime.postgres import Connection
 
 

@@ -86,13 +86,14 @@ class Habits:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for id_ in new:
                     pipeline.hmget(self._keys.device(id_), ("region", "sample_count"))
-                replies = await pipeline.execute()
+                pipeline.hmget(self._keys.expired, new)
+                *replies, expired = await pipeline.execute()
         first_seen = await self._first_seen(new)
-        for id_, line, (region, samples) in zip(new, lines, replies, strict=True):
+        for id_, line, (region, samples), once in zip(new, lines, replies, expired, strict=True):
             self.regions[id_] = text(region) if region else None
             usual = usual_ms(
                 minutes(line),
-                first_seen_ms=first_seen.get(id_),
+                first_seen_ms=None if once else first_seen.get(id_),  # its samples are counted anew
                 last_seen_ms=seen[id_],
                 samples=number(samples),
             )

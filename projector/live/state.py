@@ -158,7 +158,7 @@ class Device(msgspec.Struct, frozen=True):
     """One device, for its own page.
 
     Attributes:
-        row: None when nothing of it was ever stored.
+        row: None when nothing of it was ever stored, or it has expired.
         spark: None when it was not heard within the last hour.
         letters: its dead letters among the last, newest first.
     """

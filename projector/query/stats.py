@@ -58,7 +58,7 @@ class RegionStats(msgspec.Struct, frozen=True):
     """What is known of a region.
 
     Attributes:
-        device_count: devices whose newest message with a region names this one.
+        device_count: devices whose newest message with a region names this one, those that have expired too.
         last_seen: device time of the newest message that names it, as for a device.
         sample_count: messages that name it.
     """

@@ -180,6 +180,7 @@ async def test_what_time_has_taken(
     assert await gateway.terminate() == 0
     assert await projector.terminate() == 0
     await connection.execute("DELETE FROM outbox")
+    await connection.execute("UPDATE measurements SET received_at = received_at - interval '61 minutes'")
     told = await story(run_command, "k-1", code=0)
     found = steps(told)
     assert found["committed"]["at"] is None
@@ -235,6 +236,8 @@ async def test_views_that_are_gone_as_well(
     )
 
     await connection.execute("DELETE FROM outbox")
+    assert "too young" in steps(await story(run_command, "k-1", code=1))["outboxed"]["detail"]
+    await connection.execute("UPDATE measurements SET received_at = received_at - interval '61 minutes'")
     found = steps(await story(run_command, "k-1", code=0))
     assert "trimmed; device:stats:a1 last changed" in found["projected"]["detail"]
     assert found["published"]["state"] == "unknown"

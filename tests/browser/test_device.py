@@ -39,7 +39,7 @@ async def test_a_device_that_nobody_has_heard(devices: Devices, open_page: Open)
     page = await open_page("#/device/new%20%3Cb%3E")
     await expect(page.get_by_role("heading", name="new <b>")).to_be_visible()
     await expect(page.locator("#device-letters")).to_contain_text("malformed_json")
-    await expect(page.locator("#device")).to_contain_text("No device of this name has been heard")
+    await expect(page.locator("#device")).to_contain_text("Nothing is known of a device of this name")
     await devices.send("new <b>", level=40)
     await expect(page.locator("#device tbody tr")).to_contain_text("level40")
     await expect(page.locator("#chart-readout")).to_contain_text("40 to 40, 1 value,", timeout=HISTORY_MS)
@@ -65,7 +65,7 @@ async def test_an_address_that_somebody_typed(open_page: Open) -> None:
     """An escape that is none is taken as it is."""
     page = await open_page("#/device/50%")
     await expect(page.get_by_role("heading", name="50%")).to_be_visible()
-    await expect(page.locator("#device")).to_contain_text("No device of this name has been heard")
+    await expect(page.locator("#device")).to_contain_text("Nothing is known of a device of this name")
 
 
 async def test_what_devices_send_is_text(devices: Devices, open_page: Open) -> None:

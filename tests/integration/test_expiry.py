@@ -11,14 +11,18 @@ from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
 import projector.expiry as expiry_module
+from contract.events import format_time
 from projector.expiry import Expiry
+from projector.lag import Freshness
 from projector.meters import Meters
 from runtime.http import Health
 from tests.support.both_sides import KEYS, NOW, Side, event, quiet
+from tests.support.devices import publish
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from runtime.settings import Settings
     from tests.support.commands import RunningCommand
 
 HOUR = timedelta(hours=1)
@@ -38,10 +42,18 @@ async def side(database: str, redis_url: str) -> AsyncIterator[Side]:
         yield side
 
 
-def expiry(side: Side) -> Expiry:
+def expiry(side: Side, *, behind_s: float = 0.0, looked_s_ago: float = 1.0) -> Expiry:
     """Devices go after an hour."""
-    meters = Meters(CollectorRegistry())
-    return Expiry(side.redis, KEYS, after_s=3600, health=Health(), meters=meters, now=lambda: side.now)
+    looked_at = format_time(side.now - timedelta(seconds=looked_s_ago))
+    return Expiry(
+        side.redis,
+        KEYS,
+        after_s=3600,
+        freshness=lambda: Freshness(looked_at, int(behind_s > 0), behind_s),
+        health=Health(),
+        meters=Meters(CollectorRegistry()),
+        now=lambda: side.now,
+    )
 
 
 async def view(side: Side, key: str) -> dict[str, str]:
@@ -100,15 +112,53 @@ async def test_not_while_views_are_replaced(side: Side) -> None:
     assert await expiry(side).turn() == 0
 
 
+async def test_an_outage_makes_nobody_silent(side: Side) -> None:
+    """Time stands still while nothing comes at all, and while the views are behind or nobody can tell."""
+    side.now += 48 * HOUR
+    for late in (expiry(side, behind_s=61), expiry(side, looked_s_ago=61)):
+        assert await late.turn() == 0
+    assert await expiry(side).turn() == 2, "by the newest row: b sent in the same moment"
+    await side.apply(event("b", 5, t=5))
+    assert await expiry(side).turn() == 0
+
+
+async def test_what_is_no_view_stays(side: Side) -> None:
+    """Keys that somebody else put in place of views are left alone, and others go all the same."""
+    await side.redis.hset(KEYS.device("a"), "updated_ms", "yesterday")
+    await side.redis.zadd(KEYS.last_seen, {"ghost": 1})
+    assert await expiry(side).turn() == 1
+    assert await side.redis.zrange(KEYS.last_seen, 0, -1) == [b"ghost", b"a", b"b"]
+
+
+async def test_what_stays_of_the_expired_is_verified(side: Side) -> None:
+    """A region or a last-seen time that is wrong is drift, of a device that came back too."""
+    await expiry(side).turn()
+    await side.redis.zadd(KEYS.last_seen, {"c": 5})
+    await side.apply(event("a", 7, t=7))
+    await side.redis.hset(KEYS.device("a"), "region", "elsewhere")
+    result = await side.verify()
+    told = {(each.kind, each.key.removeprefix("p*:"), each.field) for each in result.differences}
+    assert told == {("extra", "devices:last_seen", "c"), ("differs", "device:stats:a", "region")}
+
+
 async def test_the_projector_expires_when_told_to(
-    run_command: Callable[..., Awaitable[RunningCommand]], redis_url: str
+    run_command: Callable[..., Awaitable[RunningCommand]],
+    settings: Settings,
+    redis_url: str,
+    broker_port: int,
+    topic_prefix: str,
 ) -> None:
     """`projector.expire_devices_after` turns it on, and the log says how many have gone."""
-    long_ago = int((datetime.now(UTC) - 2 * HOUR).timestamp() * 1000)
+    gateway = await run_command("gateway", "run")
+    await gateway.event("connected", client_id=settings.broker.client_id)
+    projector = await run_command("projector", "run", EDGE_PROJECTOR_EXPIRE_DEVICES_AFTER="1h")
+    await projector.event("connected")
     async with Redis.from_url(redis_url) as redis:
-        await redis.zadd("devices:last_seen", {"a": long_ago})
-        await redis.hset("device:stats:a", mapping={"updated_ms": long_ago})
-        projector = await run_command("projector", "run", EDGE_PROJECTOR_EXPIRE_DEVICES_AFTER="1h")
-        await projector.event("devices_expired", devices=1)
-        assert not await redis.exists("device:stats:a")
+        long_ago = int((datetime.now(UTC) - 2 * HOUR).timestamp() * 1000)
+        await redis.zadd("devices:last_seen", {"old": long_ago})
+        await redis.hset("device:stats:old", mapping={"updated_ms": long_ago, "last_seen": "then"})
+        await publish(broker_port, [(f"{topic_prefix}/new/telemetry", b'{"x": 1}')])
+        await projector.event("devices_expired", devices=1, timeout_s=40)
+        assert await redis.zrange("devices:last_seen", 0, -1) == [b"new"]
+    assert await gateway.terminate() == 0
     assert await projector.terminate() == 0

@@ -293,6 +293,33 @@ async def test_rows_replaced_under_the_same_epoch(
     assert await total(redis) == (6, 402.0)
 
 
+async def test_histories_crossed_between_two_looks(
+    run_command: RunCommand, writer: WriteSide, redis: Redis, http: httpx.AsyncClient
+) -> None:
+    """A projector that ended on another history's row is told by the last row that had been confirmed."""
+    for n in (1, 2, 3):
+        await writer.append(n, n)
+    projector = await start(run_command)
+    await applied(projector, 3)
+    async with asyncio.timeout(20):
+        while not str(await redis.hget("projector:epoch", "0:confirmed")).startswith("b'3 "):  # noqa: ASYNC110  # Redis tells nobody
+            await asyncio.sleep(0.05)
+    assert await projector.terminate() == 0
+    writer.written_at.clear()
+    async with writer.database.transaction():
+        await writer.database.execute("DELETE FROM outbox WHERE n > 1")
+        await writer.database.execute("DELETE FROM measurements WHERE message_key >= '000002'")
+        for n in (2, 3, 4):
+            await writer.append(n, 100)
+    await redis.hset("projector:cursor", "0", "4")  # as when row 4 came by the topic
+    await redis.hset("projector:epoch", "0:written_at", format_time(writer.written_at[0, 4]))
+    projector = await start(run_command)
+    await projector.event("history_replaced")
+    await projector.event("rebuild_finished", cursors={"0": 4})
+    await ready(http, None)
+    assert await total(redis) == (4, 301.0)
+
+
 async def first(*waits: Coroutine[Any, Any, object]) -> None:
     """Wait for the first of several signals, and no longer for the others."""
     tasks = [asyncio.create_task(each) for each in waits]

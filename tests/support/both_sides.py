@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from contract.events import Event, RawEvent, Scalar, encode_events
+from contract.events import Event, RawEvent, Scalar, encode_events, format_time
 from projector.fold import fold
 from projector.rebuild import Rebuilder
 from projector.verify import Verification, Verifier
@@ -64,7 +64,9 @@ class Side:
     async def apply(self, *events: Event) -> None:
         """Commit a row and apply it."""
         await self.commit(*events)
-        await self.views.apply(Run(0, self._epoch, self.head, self.head, fold(events)), self.now)
+        written_at = format_time(self.now)
+        run = Run(0, self._epoch, self.head, self.head, fold(events), written_at)
+        await self.views.apply(run, self.now)
 
     async def verify(self, folding: Progress | None = None, limit: int = 20) -> Verification:
         """Verify the views."""

@@ -68,22 +68,23 @@ export class DeviceView {
       const stats = this.live?.row && (await fetch(`devices/${name}/stats`, { signal }));
       if (stats?.ok) this.stats = await stats.json();
       else this.refuse(live.ok && !this.live.row);
+      if (live.ok && !this.live.row) this.stats = null;
     } catch {
       return; // away: the connection says so; or another device was asked for
     } finally {
       if (this.asked === asked) this.asked = null;
     }
     if (asked.signal.aborted) return;
+    this.known.hidden = !this.stats;
     if (this.stats) {
       say(this.message, "");
-      this.known.hidden = false;
       this.chart.offer(this.stats.metrics, this.live?.spark?.metric);
     }
     this.draw();
   }
 
   refuse(unknown) {
-    say(this.message, unknown ? "No device of this name has been heard. What was rejected of it, if anything, is below." : "Redis is away; trying again.");
+    say(this.message, unknown ? "Nothing is known of a device of this name, or nothing has come from it for long. What was rejected of it, if anything, is below." : "Redis is away; trying again.");
   }
 
   draw() {
