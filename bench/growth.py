@@ -6,8 +6,8 @@ is new once. A case without rows gets a database of its own in every round. The 
 and stay with what the rounds add to them, about a million rows each.
 
 Every flood begins after a checkpoint, and PostgreSQL logs a page whole when it first changes after one. Keys
-come in random order, so a large index pays for that at once and a small one hardly ever: a flood is to be long
-enough for it to pass, as it does between the checkpoints of a database at work.
+come in random order, so a large index pays for that at once and a small one hardly ever. A flood is to be
+long enough for it to pass, as it does between the checkpoints of a database at work.
 
 Filled by the server itself (`sql/growth.sql`): rows by INSERT … SELECT in the order of time, indexes and all;
 a dedup key for each row, half of them in either generation, as they are when the window is about to turn, in
