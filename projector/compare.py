@@ -40,6 +40,33 @@ class Difference(msgspec.Struct, frozen=True):
     found: str | None
 
 
+class Findings(msgspec.Struct):
+    """What a comparison found.
+
+    Attributes:
+        cursors: stream → the row at which what was compared last stood.
+        differing: how many differences are of this kind; `missing` and `extra` likewise.
+        differences: the first of them.
+    """
+
+    equal: bool = True
+    cursors: dict[int, int] = {}
+    differing: int = 0
+    missing: int = 0
+    extra: int = 0
+    differences: list[Difference] = []
+    seconds: float = 0.0
+
+    def add(self, found: Difference, limit: int) -> None:
+        """Count a difference, and keep it while there are not so many yet."""
+        self.equal = False
+        self.differing += found.kind == "differs"
+        self.missing += found.kind == "missing"
+        self.extra += found.kind == "extra"
+        if len(self.differences) < limit:
+            self.differences.append(found)
+
+
 class View(msgspec.Struct, frozen=True):
     """All that Redis holds of one device or region.
 

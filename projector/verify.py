@@ -17,10 +17,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from contract.views import PROJECTION
-from projector.compare import Difference, compare, compare_marks, compare_member, of_expired
+from projector.compare import Difference, Findings, compare, compare_marks, compare_member, of_expired
 from projector.halts import mismatch
 from projector.outbox import Outbox, Position
 from projector.pages import families, known_ids, read_page
@@ -44,38 +42,19 @@ STANDSTILL_S: Final = 10.0
 _LOOK_S: Final = 0.1
 
 
-class Verification(msgspec.Struct):
+class Verification(Findings):
     """What a verification found.
 
     Attributes:
         events: measurements folded from the snapshot, not counting those that retention has dropped.
-        cursors: stream → the row at which the last page was compared.
         devices: compared; `regions` likewise.
         expired: devices among them that have left the views once, compared in part.
-        differing: how many differences are of this kind; `missing` and `extra` likewise.
-        differences: the first of them.
     """
 
-    equal: bool = True
     events: int = 0
-    cursors: dict[int, int] = {}
     devices: int = 0
     regions: int = 0
     expired: int = 0
-    differing: int = 0
-    missing: int = 0
-    extra: int = 0
-    differences: list[Difference] = []
-    seconds: float = 0.0
-
-    def add(self, found: Difference, limit: int) -> None:
-        """Count a difference, and keep it while there are not so many yet."""
-        self.equal = False
-        self.differing += found.kind == "differs"
-        self.missing += found.kind == "missing"
-        self.extra += found.kind == "extra"
-        if len(self.differences) < limit:
-            self.differences.append(found)
 
 
 class Verifier:

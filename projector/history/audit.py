@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import structlog
 
-from projector.compare import Difference
+from projector.compare import Difference, Findings
 from projector.outbox import Outbox, answering, queries
 from runtime import faults
 from runtime.errors import Reject, Stop
@@ -46,35 +46,16 @@ _LONGEST_S: Final = 6 * 3600.0  # one statement over a day of a billion values
 log = structlog.get_logger()
 
 
-class Audit(msgspec.Struct):
+class Audit(Findings):
     """What was found, and with a rebuild put right.
 
     Attributes:
         rows: of minutes and hours that there should be.
         days: that were looked at.
-        cursors: stream → the row up to which history was compared.
-        differing: how many differences are of this kind; `missing` and `extra` likewise.
-        differences: the first of them.
     """
 
-    equal: bool = True
     rows: int = 0
     days: int = 0
-    cursors: dict[int, int] = {}
-    differing: int = 0
-    missing: int = 0
-    extra: int = 0
-    differences: list[Difference] = []
-    seconds: float = 0.0
-
-    def add(self, found: Difference, limit: int) -> None:
-        """Count a difference, and keep it while there are not so many yet."""
-        self.equal = False
-        self.differing += found.kind == "differs"
-        self.missing += found.kind == "missing"
-        self.extra += found.kind == "extra"
-        if len(self.differences) < limit:
-            self.differences.append(found)
 
 
 class Auditor:
