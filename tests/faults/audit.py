@@ -156,13 +156,14 @@ class Auditor:
         assert events == Counter(rows), f"I3: only in the outbox, only in measurements: {difference}"
 
     async def _cursor_trails(self) -> str:
-        heads = await self._fetch("SELECT stream, head FROM streams")
+        """A cursor that happens to be at the head of another history is not there."""
+        heads = await self._fetch("SELECT stream::text, head, epoch::text FROM streams WHERE head > 0")
         async with Redis.from_url(self._redis_url, decode_responses=True) as redis:
-            cursors = await redis.hgetall("projector:cursor")
+            cursors, epochs = await redis.hgetall("projector:cursor"), await redis.hgetall("projector:epoch")
         trailing = {
-            row["stream"]: (cursors.get(str(row["stream"])), row["head"])
-            for row in heads
-            if int(cursors.get(str(row["stream"]), 0)) != row["head"]
+            stream: (cursors.get(stream), head)
+            for stream, head, epoch in heads
+            if (int(cursors.get(stream, 0)), epochs.get(stream)) != (head, epoch)
         }
         return f"I5: cursors and heads of streams: {trailing}" if trailing else ""
 
