@@ -89,6 +89,7 @@ class Lease:
         self._silent_s = silent_s
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._cluster_noted = False
+        self._given_up = 0
 
     async def acquire(self) -> None:
         """Take the stream, waiting for PostgreSQL as long as it takes.
@@ -144,6 +145,7 @@ class Lease:
             with retryable():
                 yield self._connection
         except Retry:
+            self._given_up = self._connection.get_server_pid()
             self._connection.terminate()
             raise
 
@@ -168,7 +170,9 @@ class Lease:
             if await connection.fetchval(queries.lock_stream, self.stream):
                 break
             holder = await connection.fetchrow(queries.stream_holder, self.stream)
-            if holder is not None and holder["silent_s"] > self._silent_s:
+            if holder is not None and holder["pid"] == self._given_up:
+                await connection.fetchval(queries.end_holder, holder["pid"])  # still waits for what we do not
+            elif holder is not None and holder["silent_s"] > self._silent_s:
                 log.warning("silent_holder_replaced", stream=self.stream, holder=holder["application_name"])
                 await connection.fetchval(queries.end_holder, holder["pid"])
             await asyncio.sleep(_PAUSE_S)

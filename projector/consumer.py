@@ -162,7 +162,9 @@ class Consumer:
                 follower.on_position(positions.get(stream, Position("", 0)))
                 if stream not in replaced:
                     follower.confirm(seen.get(stream))
-            if given_up := [stream for stream in replaced if self._followers[stream].contradict()]:
+            given_up = [stream for stream in replaced if self._followers[stream].contradict()]
+            given_up += [stream for stream, follower in self._followers.items() if follower.crossed]
+            if given_up:
                 log.warning("history_replaced", streams=given_up)
                 await keep_trying("redis", self._views.give_up, self._health)
             self._health.set("projector", None)

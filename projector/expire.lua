@@ -14,6 +14,7 @@ local gone = 0
 if call('HEXISTS', EPOCH, 'unfinished') == 1 then
     return 0
 end
+call('HLEN', EXPIRED) -- fails here, before anything is written, when it is something else
 for i = 2, #ARGV do
     local id, key = ARGV[i], KEYS[FIXED_KEYS + i - 1]
     local score = tonumber(call('ZSCORE', LAST_SEEN, id) or before)

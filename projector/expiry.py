@@ -7,14 +7,16 @@ its own statistics begin anew. PostgreSQL keeps everything, so a rebuild brings 
 of all devices, until the silent ones expire again.
 
 Silent means that no message came, not that the times in them are old: a device with a wrong clock that goes
-on sending stays. And it means that others did come: time is what the newest row in the views says, and nobody
-expires while the views are behind. So an outage of projector, gateway or broker makes nobody silent.
+on sending stays. And it means that others did come: time is what the newest row in the views says, nobody
+expires while the views are behind, and after half a period without any row the period begins anew. So an
+outage of projector, gateway or broker makes nobody silent. Of several gateways one that is away is not told
+from devices that are.
 """
 
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from importlib import resources
 from typing import TYPE_CHECKING, Final, NoReturn, cast
 
@@ -22,6 +24,7 @@ import structlog
 
 from contract.events import format_time
 from projector.views import Views, answering
+from runtime.errors import Retry
 from runtime.lifecycle import keep_trying
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ _SHORTEST_S: Final = 10.0
 _LONGEST_S: Final = 3600.0
 _LOOKS: Final = 360  # while a device is silent for long enough, within these bounds
 
+_FOR_EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SCRIPT: Final = resources.files("projector").joinpath("expire.lua").read_text(encoding="utf-8")
 
 log = structlog.get_logger()
@@ -68,6 +72,7 @@ class Expiry:
     ) -> None:
         self._redis = redis
         self._keys = keys
+        self._steady = f"{keys.prefix}projector:steady"
         self._views = Views(redis, keys)
         self._after = timedelta(seconds=after_s)
         self._freshness = freshness
@@ -89,7 +94,8 @@ class Expiry:
             Retry: Redis is away.
         """
         gone = skipped = 0
-        if (newest := await self._newest()) is None:
+        newest = await self._newest()
+        if newest is None or newest - await self._steady_since(newest) < self._after:
             return 0
         before = newest - self._after
         before_ms = int(before.timestamp() * 1000)
@@ -114,6 +120,21 @@ class Expiry:
             return None
         written = [cursor.written_at for cursor in (await self._views.marks()).values() if cursor.written_at]
         return min(now, datetime.fromisoformat(max(written))) if written else None
+
+    async def _steady_since(self, newest: datetime) -> datetime:
+        """Since when rows have come without a pause of half a period; for ever, where no pause was seen."""
+        with answering():
+            known = cast("list[bytes | None]", await self._redis.hmget(self._steady, ["seen", "since"]))
+            try:
+                seen, since = (datetime.fromisoformat(time.decode()) if time else None for time in known)
+                paused = seen is not None and newest - seen > self._after / 2
+            except (ValueError, TypeError) as error:
+                raise Retry("redis", f"{self._steady} holds what is none of ours: {error}") from error
+            if paused or since is None:
+                since = newest if paused else _FOR_EVER
+            times: list[str | int] = ["seen", format_time(newest), "since", format_time(since)]
+            await self._redis.hset(self._steady, items=times)
+        return since
 
     async def _silent(self, before_ms: int, skip: int) -> list[bytes]:
         """The next devices whose newest message is old, by rank: a walk by score counts from the start."""

@@ -176,12 +176,17 @@ class Follower:
         self._confirmed = True
         self._wake.set()
 
+    @property
+    def crossed(self) -> bool:
+        """Whether the views hold rows that PostgreSQL has not, and it may write others in their place."""
+        return self.halt == "cursor_beyond_head"
+
     def contradict(self) -> bool:
         """Note that PostgreSQL has another row; whether the views must be given up for that."""
         self._seen.clear()
         self._read = []
         self._confirmed = False
-        return self.halt not in MENDED_BY_REBUILD
+        return self.halt != "swap_unfinished"
 
     async def run(self) -> NoReturn:
         """Apply rows for ever."""

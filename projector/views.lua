@@ -287,6 +287,9 @@ each_view(devices, 0, 'device_id', 'region', DEVICE_MARKS, device_marks, functio
     local expired = is_new and some_expired and checked(EXPIRED, pcall('HGET', EXPIRED, id))
     if expired then
         expired = cjson.decode(expired)
+        if type(expired.last_seen) ~= 'string' then
+            error(EXPIRED .. ': no last_seen at ' .. id, 0)
+        end
         home = expired.region
         if home then
             put('region', home)

@@ -168,8 +168,10 @@ def _time(text: bytes) -> str | None:
     """
     if not text:
         return None
-    datetime.fromisoformat(text.decode())
-    return text.decode()
+    time = text.decode()
+    if time != format_time(datetime.fromisoformat(time)):
+        raise ValueError(f"{time!r} is no time of ours")
+    return time
 
 
 def as_marks(cursors: Mapping[bytes, bytes], epochs: Mapping[bytes, bytes]) -> Marks:

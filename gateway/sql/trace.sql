@@ -60,7 +60,7 @@ LIMIT $3;
 -- name: trace_kept_since
 -- Since when every stream has kept all its rows: of messages received before, the row may have been trimmed; not within $1,
 -- for which rows are kept in any case. Null without rows ever written.
-SELECT least(max(coalesce(oldest.created_at, now())), now() - $1::interval)
+SELECT CASE WHEN count(*) > 0 THEN least(max(coalesce(oldest.created_at, now())), now() - $1::interval) END
 FROM streams AS s
 LEFT JOIN LATERAL (SELECT o.created_at FROM outbox AS o WHERE o.stream = s.stream ORDER BY o.n LIMIT 1) AS oldest ON true
 WHERE s.head > 0;

@@ -40,6 +40,7 @@ TURN_S: Final = 1.0
 FLUSH_S: Final = 10.0
 FLUSH_CELLS: Final = 50_000  # ten thousand devices with two metrics fit
 FLUSH_ROWS: Final = 10_000  # about 2 MB: rows without numbers have no cells
+MOST_ROWS: Final = 15_000
 MOST_CELLS: Final = 60_000  # about 25 MB: beyond that rows are left to the outbox
 PAGE_EVENTS: Final = 4000
 
@@ -205,7 +206,7 @@ class _Stream:
 
     def take(self, rows: Sequence[EventBatch]) -> None:
         """Fold the rows that follow `end`, when they do."""
-        if rows[0].n > self.end + 1 or rows[0].epoch != self.epoch or self.minutes.cells >= MOST_CELLS:
+        if rows[0].n > self.end + 1 or rows[0].epoch != self.epoch or self._is_over_full:
             return
         fresh = [row for row in rows if row.n > self.end]
         if fresh:
@@ -219,6 +220,10 @@ class _Stream:
     def is_full(self) -> bool:
         """Whether it is time to write, however young it is."""
         return self.minutes.cells >= FLUSH_CELLS or len(self._seen) >= FLUSH_ROWS
+
+    @property
+    def _is_over_full(self) -> bool:
+        return self.minutes.cells >= MOST_CELLS or len(self._seen) >= MOST_ROWS
 
     def is_due(self) -> bool:
         """Whether it is time to write; at once what had been missing when the stream was first looked at."""

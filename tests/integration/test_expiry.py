@@ -15,6 +15,7 @@ from contract.events import format_time
 from projector.expiry import Expiry
 from projector.lag import Freshness
 from projector.meters import Meters
+from runtime.errors import Retry
 from runtime.http import Health
 from tests.support.both_sides import KEYS, NOW, Side, event, quiet
 from tests.support.devices import publish
@@ -112,14 +113,28 @@ async def test_not_while_views_are_replaced(side: Side) -> None:
     assert await expiry(side).turn() == 0
 
 
+async def test_nobody_can_tell(side: Side) -> None:
+    """While the views are behind, or nobody has looked whether they are, nobody goes."""
+    for blind in (expiry(side, behind_s=61), expiry(side, looked_s_ago=61)):
+        assert await blind.turn() == 0
+    assert await expiry(side).turn() == 2
+
+
 async def test_an_outage_makes_nobody_silent(side: Side) -> None:
-    """Time stands still while nothing comes at all, and while the views are behind or nobody can tell."""
-    side.now += 48 * HOUR
-    for late in (expiry(side, behind_s=61), expiry(side, looked_s_ago=61)):
-        assert await late.turn() == 0
-    assert await expiry(side).turn() == 2, "by the newest row: b sent in the same moment"
-    await side.apply(event("b", 5, t=5))
+    """Time stands still while nothing comes, and what comes first after that does not make up for it."""
+    await side.apply(event("a", 5, t=5), event("c", 5, t=5))
     assert await expiry(side).turn() == 0
+    side.now += 48 * HOUR
+    assert await expiry(side).turn() == 0
+    for second in range(6, 9):
+        await side.apply(event("b", second, t=1))
+        assert await expiry(side).turn() == 0
+        side.now += HOUR / 3
+    await side.apply(event("b", 9, t=1))
+    assert await expiry(side).turn() == 2
+    await side.redis.hset("p*:projector:steady", "seen", "yesterday")
+    with pytest.raises(Retry, match="projector:steady holds what is none of ours"):
+        await expiry(side).turn()
 
 
 async def test_what_is_no_view_stays(side: Side) -> None:

@@ -68,7 +68,7 @@ export class DeviceView {
       const stats = this.live?.row && (await fetch(`devices/${name}/stats`, { signal }));
       if (stats?.ok) this.stats = await stats.json();
       else this.refuse(live.ok && !this.live.row);
-      if (live.ok && !this.live.row) this.stats = null;
+      if (live.ok && !this.live.row) this.forget();
     } catch {
       return; // away: the connection says so; or another device was asked for
     } finally {
@@ -81,6 +81,12 @@ export class DeviceView {
       this.chart.offer(this.stats.metrics, this.live?.spark?.metric);
     }
     this.draw();
+  }
+
+  forget() {
+    this.stats = null;
+    mark(this.box, "data-standing", null);
+    say(this.standing, "");
   }
 
   refuse(unknown) {
