@@ -199,7 +199,6 @@ async def _project(
                 redis,
                 keys,
                 after_s=duration_s(after),
-                freshness=meters.freshness,
                 health=health,
                 meters=meters,
                 now=_now,

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from projector.lag import Freshness
     from projector.meters import Meters
     from projector.views import Keys
     from runtime.http import Health
@@ -55,7 +54,7 @@ class Expiry:
 
     Args:
         after_s: for how long a device is silent before it goes, in seconds.
-        freshness: how far the views are behind.
+        meters: know how far the views are behind.
         now: the time by which the views are changed.
     """
 
@@ -65,7 +64,6 @@ class Expiry:
         keys: Keys,
         *,
         after_s: float,
-        freshness: Callable[[], Freshness],
         health: Health,
         meters: Meters,
         now: Callable[[], datetime],
@@ -75,7 +73,6 @@ class Expiry:
         self._steady = f"{keys.prefix}projector:steady"
         self._views = Views(redis, keys)
         self._after = timedelta(seconds=after_s)
-        self._freshness = freshness
         self._health = health
         self._meters = meters
         self._now = now
@@ -113,7 +110,7 @@ class Expiry:
 
     async def _newest(self) -> datetime | None:
         """When the newest row in the views was written, at most now; None when they are behind."""
-        freshness, now = self._freshness(), self._now()
+        freshness, now = self._meters.freshness(), self._now()
         if freshness.as_of is None or freshness.behind_seconds > BEHIND_S:
             return None
         if now - datetime.fromisoformat(freshness.as_of) > timedelta(seconds=BEHIND_S):

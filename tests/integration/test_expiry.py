@@ -11,9 +11,7 @@ from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
 import projector.expiry as expiry_module
-from contract.events import format_time
 from projector.expiry import Expiry
-from projector.lag import Freshness
 from projector.meters import Meters
 from runtime.errors import Retry
 from runtime.http import Health
@@ -45,16 +43,11 @@ async def side(database: str, redis_url: str) -> AsyncIterator[Side]:
 
 def expiry(side: Side, *, behind_s: float = 0.0, looked_s_ago: float = 1.0) -> Expiry:
     """Devices go after an hour."""
-    looked_at = format_time(side.now - timedelta(seconds=looked_s_ago))
-    return Expiry(
-        side.redis,
-        KEYS,
-        after_s=3600,
-        freshness=lambda: Freshness(looked_at, int(behind_s > 0), behind_s),
-        health=Health(),
-        meters=Meters(CollectorRegistry()),
-        now=lambda: side.now,
-    )
+    meters = Meters(CollectorRegistry())
+    looked_at = side.now - timedelta(seconds=looked_s_ago)
+    waiting_since = looked_at - timedelta(seconds=behind_s) if behind_s else None
+    meters.of(0).position(1, 1 + int(behind_s > 0), waiting_since, looked_at)
+    return Expiry(side.redis, KEYS, after_s=3600, health=Health(), meters=meters, now=lambda: side.now)
 
 
 async def view(side: Side, key: str) -> dict[str, str]:

@@ -137,7 +137,7 @@ async def test_flushed_views_come_back(side: Side) -> None:
     await side.pool.execute("DELETE FROM outbox")
     assert await side.rebuilder.mend(quiet)
     assert {key: await side.redis.hgetall(key) for key in await side.redis.keys(b"*stats*")} == before
-    assert (await side.views.marks())[0][:2] == (2, side._epoch)
+    assert (await side.views.marks())[0][:2] == (2, side.rows[-1].epoch)
     reported = await side.pool.fetch("SELECT projection, n FROM projections")
     assert [tuple(row) for row in reported] == [("redis", 2)]
 
@@ -152,7 +152,6 @@ async def test_another_history(side: Side) -> None:
     assert sorted(await side.redis.keys(b"*stats*")) == [b"p*:device:stats:c", b"p*:region:stats:south"]
     assert await side.redis.hgetall(KEYS.cursor) == {b"0": b"1"}
     assert await side.rebuilder.mend(quiet) is None
-    side.head = 1
     await side.apply(event("c", 9, t=1))
     assert (await side.verify()).equal
 
@@ -164,9 +163,9 @@ async def test_what_happens_meanwhile_is_counted_once(side: Side) -> None:
         row = event("new", 6, region="east", t=1)
         await side.apply(row)
         assert await Swap(side.redis, KEYS).put_in_place(replica) == 5
-    assert (await side.views.marks())[0][:2] == (2, side._epoch)
+    assert (await side.views.marks())[0][:2] == (2, side.rows[-1].epoch)
     assert await side.redis.exists(KEYS.device("new"), KEYS.region("east")) == 0
-    again = await side.views.apply(Run(0, side._epoch, 3, 3, fold([row])), NOW)
+    again = await side.views.apply(Run(0, side.rows[-1].epoch, 3, 3, fold([row])), NOW)
     assert again == ("applied", 3)
     assert (await side.verify()).differences == []
 
@@ -207,7 +206,7 @@ async def test_killed_while_it_is_put_in_place(
     marks = await side.views.marks()
     assert (marks[0][:2], marks[7][:2]) == ((2, UNFINISHED), (0, UNFINISHED))
     row = event("new", 6, region="east", t=1)
-    for stream, epoch, n in ((0, side._epoch, 3), (7, "of a new stream", 1)):
+    for stream, epoch, n in ((0, side.rows[-1].epoch, 3), (7, "of a new stream", 1)):
         refused = await side.views.apply(Run(stream, epoch, n, n, fold([row])), NOW)
         assert refused.status == "epoch"
     with pytest.raises(Stop, match="stream 0: swap_unfinished"):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
-import msgspec
-
-from contract.events import Event, RawEvent, Scalar, encode_events, format_time
+from contract.events import Event, Scalar, format_time
 from projector.fold import fold
 from projector.rebuild import Rebuilder
 from projector.verify import Verification, Verifier
 from projector.views import Keys, Run, Views
+from tests.support.committed import Committed
 
 if TYPE_CHECKING:
     import asyncpg
@@ -23,7 +22,7 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 KEYS = Keys("p*:")  # a prefix that a pattern would take for something else
 
 
-class Side:
+class Side(Committed):
     """A database and the views of it.
 
     Attributes:
@@ -31,41 +30,16 @@ class Side:
     """
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], redis: Redis) -> None:
-        self.pool = pool
+        super().__init__(pool)
         self.redis = redis
         self.views = Views(redis, KEYS)
         self.rebuilder = Rebuilder(redis, pool, KEYS, lambda: self.now)
         self.now = NOW
-        self.head = 0
-        self._epoch = ""
-
-    async def commit(self, *events: Event) -> None:
-        """Commit a row of stream 0 with its measurements."""
-        raw = [
-            RawEvent(e.device_id, e.region, e.ts, e.received_at, e.key, msgspec.Raw(encoded(e)))
-            for e in events
-        ]
-        async with self.pool.acquire() as connection, connection.transaction():
-            await connection.executemany(
-                """INSERT INTO measurements (device_id, region, ts, received_at, message_key, metrics)
-                VALUES ($1, $2, $3::text::timestamptz, $4::text::timestamptz, $5, $6)""",
-                [(e.device_id, e.region, e.ts, e.received_at, e.key, encoded(e).decode()) for e in events],
-            )
-            self._epoch = await connection.fetchval(
-                """INSERT INTO streams (stream, head) VALUES (0, 1)
-                ON CONFLICT (stream) DO UPDATE SET head = streams.head + 1 RETURNING epoch::text"""
-            )
-            self.head += 1
-            await connection.execute(
-                "INSERT INTO outbox VALUES (0, $1, $2, $3, now())",
-                *(self.head, len(events), encode_events(raw)),
-            )
 
     async def apply(self, *events: Event) -> None:
         """Commit a row and apply it."""
-        await self.commit(*events)
-        written_at = format_time(self.now)
-        run = Run(0, self._epoch, self.head, self.head, fold(events), written_at)
+        row = await self.commit(*events)
+        run = Run(row.stream, row.epoch, row.n, row.n, fold(events), format_time(self.now))
         await self.views.apply(run, self.now)
 
     async def verify(self, folding: Progress | None = None, limit: int = 20) -> Verification:
@@ -84,11 +58,6 @@ def event(device: str, second: int, *, region: str | None = "north", **metrics: 
     """An event at a second past nine."""
     ts = f"2026-11-23T09:00:{second:02d}.250000Z"
     return Event(device, region, ts, "2026-11-23T09:01:00.000000Z", f"k\\{second}", metrics)
-
-
-def encoded(each: Event) -> bytes:
-    """An event's metrics as JSON."""
-    return msgspec.json.encode(each.metrics)
 
 
 def quiet(_done: int, _of: int) -> None:
