@@ -124,7 +124,7 @@ def judge(attempts: Iterable[Attempt], claimed: Claimed) -> Verdicts:
         for reading in attempt.readings:
             conflict = None
             if id(reading) not in new:
-                conflict = conflicts.get((reading.delivery.topic, reading.payload()))
+                conflict = conflicts.get((reading.topic, reading.raw))
                 duplicates += conflict is None
             if conflict is None:
                 stored += 1

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from contract.events import format_time
-from gateway.decode import json_format
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from contract.events import RawEvent
-    from runtime.mqtt.port import Delivery
 
 
 class Received(NamedTuple):
@@ -43,8 +41,8 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
             out.
         line: its row of `measurements` in COPY text form, all but the last column, `received_at`.
         keyed: whether the device named a key; otherwise the key was made here.
-        delivery: what it came in.
-        place: its place in an array payload, or -1 when the payload is the reading.
+        topic: what it came by.
+        raw: its bytes as they came: the payload, or of an array payload its element.
     """
 
     event: RawEvent
@@ -52,17 +50,13 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     content: str
     line: str
     keyed: bool
-    delivery: Delivery
-    place: int
-
-    def payload(self) -> bytes:
-        """Its bytes as they came."""
-        return payload_of(self.delivery, self.place)
+    topic: str
+    raw: bytes
 
     def reject(self, reason: str, error: str) -> Rejection:
         """Refuse it after all."""
-        event, topic = self.event, self.delivery.topic
-        return Rejection(event.received_at, topic, event.device_id, reason, error, self.payload())
+        event = self.event
+        return Rejection(event.received_at, self.topic, event.device_id, reason, error, self.raw)
 
 
 class Rejection(NamedTuple):
@@ -80,8 +74,3 @@ class Rejection(NamedTuple):
     reason: str
     error: str
     payload: bytes
-
-
-def payload_of(delivery: Delivery, place: int) -> bytes:
-    """The bytes of one element of an array payload, or with place -1 of all of it, as they came."""
-    return delivery.payload if place < 0 else json_format.element(delivery.payload, place)

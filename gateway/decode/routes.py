@@ -30,6 +30,7 @@ class Matched(NamedTuple):
         region: None when the template does not name it.
     """
 
+    topic: str
     route: Route
     device_id: str | None
     region: str | None
@@ -81,6 +82,7 @@ def match(routes: Sequence[CompiledRoute], topic: str) -> Matched:
             names = found.groupdict()
             device_id, region = names.get("device_id"), names.get("region")
             return Matched(
+                topic,
                 route.route,
                 None if device_id is None else check_device_id(device_id),
                 None if region is None else check_region(region),

@@ -9,7 +9,6 @@ used: as key, time or metric.
 from __future__ import annotations
 
 import json
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -41,13 +40,8 @@ def parse(payload: bytes) -> Any:  # noqa: ANN401  # JSON is any value
     return value
 
 
-def element(payload: bytes, index: int) -> bytes:
-    """The bytes of one element of an array payload, as they came."""
-    return bytes(_elements(payload)[index])
-
-
-@lru_cache(maxsize=1)  # the elements of one payload are asked for one after the other
-def _elements(payload: bytes) -> list[msgspec.Raw]:
+def elements(payload: bytes) -> list[msgspec.Raw]:
+    """The bytes of each element of an array payload, as they came."""
     return _decode_elements(payload)
 
 
