@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -19,7 +19,8 @@ from prometheus_client import CollectorRegistry
 from gateway.acks import Acks
 from gateway.batcher import BatchPolicy
 from gateway.broker_watch import BrokerWatch
-from gateway.decode import Decoder
+from gateway.arrivals import arrivals_after
+from gateway.decode import Decoder, Limits
 from gateway.decode.routes import compile_routes, refuse_own_events
 from gateway.devices import DeviceTracker
 from gateway.lease import Lease
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from gateway.decode import Received
     from gateway.decode.routes import CompiledRoute
     from runtime.settings import Settings
 
@@ -110,6 +112,7 @@ class _Prepared(NamedTuple):
 
     pool: asyncpg.Pool[asyncpg.Record]
     known: list[Subscription]
+    received: Received
 
 
 async def _prepare(settings: Settings, lease: Lease, health: Health) -> _Prepared:
@@ -125,8 +128,10 @@ async def _prepare(settings: Settings, lease: Lease, health: Health) -> _Prepare
         health,
     )
     rows = await keep_asking(lambda: pool.fetch(queries.known_subscriptions, client_id), health)
+    newest = await keep_asking(lambda: pool.fetchval(queries.newest_events, lease.stream), health)
     health.set("gateway", None)
-    return _Prepared(pool, [Subscription(row["topic_filter"], row["qos"]) for row in rows])
+    known = [Subscription(row["topic_filter"], row["qos"]) for row in rows]
+    return _Prepared(pool, known, arrivals_after(newest, _now()))
 
 
 async def _work(
@@ -163,11 +168,7 @@ async def _work(
     )
     pipeline = Pipeline(
         intake,
-        decoder=Decoder(
-            routes,
-            max_payload_bytes=settings.gateway.max_payload_bytes,
-            max_ahead=timedelta(seconds=duration_s(settings.gateway.max_ahead)),
-        ),
+        decoder=Decoder(routes, Limits.of(settings.gateway)),
         policy=BatchPolicy(
             settings.gateway.batch_messages,
             settings.gateway.batch_bytes,
@@ -178,6 +179,7 @@ async def _work(
         relay=relay,
         ledger=ledger,
         rejected=rejected,
+        received=prepared.received,
         now=_now,
         writers=_WRITERS,
     )

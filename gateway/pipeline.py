@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
 
 from gateway.batcher import Batch, BatchPolicy
-from gateway.decode import Received, Rejection
+from gateway.decode import Rejection
 from runtime import faults
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from gateway.acks import Acks
-    from gateway.decode import Decoder
+    from gateway.decode import Decoder, Received
     from gateway.ledger import Ledger
     from gateway.relay import Relay
     from gateway.store import Store
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from runtime.mqtt import Chunk, Session
 
 log = structlog.get_logger()
+
+_CLOCK_BACK = timedelta(seconds=1)  # arrival goes on from where it was; this much of it is worth a word
 
 
 class Pipeline:
@@ -50,6 +53,7 @@ class Pipeline:
         relay: Relay,
         ledger: Ledger,
         rejected: RateLimit,
+        received: Received,
         now: Callable[[], datetime],
         writers: int,
     ) -> None:
@@ -61,6 +65,7 @@ class Pipeline:
         self._relay = relay
         self._ledger = ledger
         self._rejected = rejected
+        self._received = received
         self._now = now
         self._writers = writers
         self._batch = Batch(0)
@@ -96,7 +101,10 @@ class Pipeline:
     def _add(self, chunk: Chunk) -> None:
         """Decode a chunk into the open batch; never waits, so that a chunk is wholly in it or not at all."""
         batch = self._batch
-        received = Received.of(self._now())
+        received = self._received
+        ahead = received.reach(self._now())
+        if ahead > _CLOCK_BACK:
+            self._rejected("clock_went_back", by_s=round(ahead.total_seconds(), 1))
         before = len(batch)
         if not batch.chunks:
             batch.opened_at = time.monotonic()  # finer than the loop's clock

@@ -302,7 +302,8 @@ CREATE TABLE public.measurements (
     received_at timestamp with time zone NOT NULL,
     message_key text NOT NULL,
     region text,
-    metrics jsonb NOT NULL
+    metrics jsonb NOT NULL,
+    tags jsonb
 )
 PARTITION BY RANGE (ts);
 
@@ -364,7 +365,8 @@ CREATE TABLE public.measurements_default (
     received_at timestamp with time zone NOT NULL,
     message_key text NOT NULL,
     region text,
-    metrics jsonb NOT NULL
+    metrics jsonb NOT NULL,
+    tags jsonb
 );
 
 CREATE TABLE public.message_keys_0 (

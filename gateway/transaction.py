@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 queries = load_queries("gateway")
 
-_COLUMNS = ("ts", "device_id", "message_key", "region", "metrics", "received_at")
+_COLUMNS = ("ts", "device_id", "message_key", "region", "metrics", "tags", "received_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ async def took_effect(connection: Connection, transaction_id: str) -> bool:
 
 
 async def _copy_lines(readings: Sequence[Reading]) -> AsyncIterator[bytes]:
-    yield "".join([f"{reading.line}\t{reading.event.received_at}\n" for reading in readings]).encode()
+    yield "".join([reading.line for reading in readings]).encode()
 
 
 def _storable(rejection: Rejection) -> tuple[str, str, str | None, str, str, bytes]:

@@ -1,95 +1,144 @@
-"""The steps of decoding, one after the other: route, format, mapping, assembly."""
+"""The steps of decoding, one after the other: route, format, mapping, assembly.
+
+One payload can be a great many readings. What is refused of it is kept element by element at first; what
+follows becomes one letter that holds the rest, so that one sender's fault costs the others no room.
+"""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.decode import mapping
 from gateway.decode.assemble import Assembler
+from gateway.decode.drops import Drops
+from gateway.decode.fields import Unfit
 from gateway.decode.formats import FORMATS
+from gateway.decode.known import Memo
+from gateway.decode.mapping import read
 from gateway.decode.reading import Reading, Received, Rejection
-from gateway.decode.routes import CompiledRoute, Matched, match
+from gateway.decode.routes import CompiledRoute, Matched, Router
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import timedelta
 
+    from gateway.decode.limits import Limits
     from runtime.mqtt.port import Delivery
 
-_KNOWN_LIMIT: Final = 100_000
+_TOPICS_BYTES: Final = 32_000_000
+_MAX_LETTERS: Final = 10
+_MANY: Final = "many_bad_elements"
 
 
 class Decoder:
     """Decodes deliveries by the configured routes.
 
     Remembers topics that it has matched, up to a bound, so that each is matched once.
+
+    Attributes:
+        ignored: messages that a route leaves out.
+        empty: messages without a payload, by which a retained one is cleared (MQTT5 §3.3.1.3).
+        drops: fields that were left out.
     """
 
-    def __init__(
-        self, routes: Sequence[CompiledRoute], *, max_payload_bytes: int, max_ahead: timedelta
-    ) -> None:
-        self._routes = routes
-        self._max_payload_bytes = max_payload_bytes
-        self._assemble = Assembler(max_ahead=max_ahead).assemble
-        self._topics: OrderedDict[str, Matched] = OrderedDict()
+    def __init__(self, routes: Sequence[CompiledRoute], limits: Limits) -> None:
+        self.ignored = 0
+        self.empty = 0
+        self.drops = Drops()
+        self._router = Router(routes)
+        self._limits = limits
+        self._assemble = Assembler(limits).assemble
+        self._topics: Memo[Matched] = Memo(_TOPICS_BYTES)
+        self._refusing = Unfit(drop=False)
+        self._dropping = Unfit(drop=True)
 
     def decode(self, delivery: Delivery, received: Received) -> list[Reading | Rejection]:
-        """Decode a delivery to at least one reading or rejection, one for each element of an array."""
+        """Decode a delivery to readings and rejections, one for each element of an array.
+
+        There is none only of what is ignored, or empty.
+        """
         payload, matched = delivery.payload, None
         try:
-            matched = self._match(delivery.topic)
-            form = FORMATS[matched.route.format]
-            value = self._parse(form.parse, payload)
+            matched = self._topics.get(delivery.topic) or self._match(delivery.topic)
+            if matched.ignore or not payload:
+                self.ignored += matched.ignore
+                self.empty += not matched.ignore
+                return []
+            if len(payload) > self._limits.max_payload_bytes:
+                raise Reject(
+                    "payload_too_large",
+                    f"{len(payload)} bytes, gateway.max_payload_bytes allows {self._limits.max_payload_bytes}",
+                )
+            form = FORMATS[matched.format]
+            value = form.parse(payload)
+            if type(value) is list:
+                return self._elements(value, matched, received, payload)
+            return [self._reading(value, matched, received, payload)]
         except Reject as reject:
             device_id = matched.device_id if matched else None
-            topic, text = delivery.topic, received.text
+            text, topic = received.next(), delivery.topic
             return [Rejection(text, topic, device_id, reject.reason, reject.detail, payload)]
-        if type(value) is list:
-            return [
-                self._outcome(item, matched, received, bytes(raw), place)
-                for place, (item, raw) in enumerate(zip(value, form.elements(payload), strict=True))
-            ]
-        return [self._outcome(value, matched, received, payload, -1)]
-
-    def _parse(self, parse: Any, payload: bytes) -> Any:  # noqa: ANN401  # a format's value is any value
-        if len(payload) > self._max_payload_bytes:
-            raise Reject(
-                "payload_too_large",
-                f"{len(payload)} bytes, gateway.max_payload_bytes allows {self._max_payload_bytes}",
-            )
-        value = parse(payload)
-        if value == []:
-            raise Reject("empty_message", "the array has no readings")
-        return value
 
     def _match(self, topic: str) -> Matched:
-        matched = self._topics.get(topic)
+        matched = self._topics.recall(topic)
         if matched is None:
-            matched = match(self._routes, topic)
-            if len(self._topics) >= _KNOWN_LIMIT:
-                self._topics.popitem(last=False)
-            self._topics[topic] = matched
+            matched = self._router.match(topic)
+            self._topics.keep(topic, matched)
         return matched
 
-    def _outcome(
-        self,
-        item: Any,  # noqa: ANN401  # a format's value is any value
-        matched: Matched,
-        received: Received,
-        raw: bytes,
-        place: int,
-    ) -> Reading | Rejection:
+    def _reading(self, item: Any, matched: Matched, received: Received, raw: bytes) -> Reading:  # noqa: ANN401  # a format's value is any value
+        """A reading of a value.
+
+        Raises:
+            Reject: it is none.
+        """
+        unfit = self._dropping if matched.plan.drop else self._refusing
         try:
-            return self._assemble(mapping.read(item), matched, received, raw)
-        except Reject as reject:
-            return _rejection(matched, received, raw, place, reject)
-        except Exception as error:  # noqa: BLE001  # a bug of ours must not stop a gateway, and again after each restart
-            failure = Reject("undecodable", f"the decoder failed: {error!r}")
-            return _rejection(matched, received, raw, place, failure)
+            mapped = read(item, matched.plan, matched.metric, self._limits, unfit)
+            reading = self._assemble(mapped, matched, received, raw, unfit)
+        except Reject:
+            unfit.fields.clear()
+            raise
+        except Exception as error:  # a bug of ours must not stop a gateway, and again after each restart
+            unfit.fields.clear()
+            raise Reject("undecodable", f"the decoder failed: {error!r}") from error
+        if unfit.fields:
+            self.drops.add(matched.route.topic, unfit.fields)
+            unfit.fields.clear()
+        return reading
+
+    def _elements(
+        self, values: list[Any], matched: Matched, received: Received, payload: bytes
+    ) -> list[Reading | Rejection]:
+        form = FORMATS[matched.format]
+        if not values:
+            raise Reject("empty_message", "the array has no readings")
+        if len(values) > _MAX_LETTERS and matched.metric is None and dict not in set(map(type, values)):
+            detail = f"none of {len(values)} elements is an object"
+            return [_rejection(matched, received, payload, _MANY, detail)]
+        found: list[Reading | Rejection] = []
+        rest: list[bytes | memoryview] = []
+        reasons: Counter[str] = Counter()
+        refused, first, first_at = 0, "", ""
+        for place, (value, raw) in enumerate(zip(values, form.elements(payload), strict=True)):
+            try:
+                found.append(self._reading(value, matched, received, bytes(raw)))
+            except Reject as reject:
+                error = f"element {place}: {reject.detail}"
+                refused += 1
+                if refused <= _MAX_LETTERS:
+                    found.append(_rejection(matched, received, bytes(raw), reject.reason, error))
+                    continue
+                first = first or error
+                first_at = first_at or received.next()
+                reasons[reject.reason] += 1
+                rest.append(raw)
+        if rest:
+            said = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(5))
+            error = f"{len(rest)} more elements of one payload: {said}; the first, {first}"
+            found.append(Rejection(first_at, matched.topic, matched.device_id, _MANY, error, form.join(rest)))
+        return found
 
 
-def _rejection(matched: Matched, received: Received, raw: bytes, place: int, reject: Reject) -> Rejection:
-    error = reject.detail if place < 0 else f"element {place}: {reject.detail}"
-    return Rejection(received.text, matched.topic, matched.device_id, reject.reason, error, raw)
+def _rejection(matched: Matched, received: Received, raw: bytes, reason: str, error: str) -> Rejection:
+    return Rejection(received.next(), matched.topic, matched.device_id, reason, error, raw)

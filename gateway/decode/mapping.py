@@ -1,76 +1,126 @@
 """What the values of a reading say: device, key, time, region and metrics; the same for every format.
 
-`id` (also `message_id`, `idempotency_key`) is the message key and `ts` (also `timestamp`, `time`) the device
-time; of several, the first in this order counts. `region` and `device_id` are optional. Every other number,
-boolean or string is a metric, and so is everything in an object `metrics`; null means "no value", and other
-objects and arrays are not metrics.
+The route names the fields that mean something (`plan`). Every other number, boolean and string is a metric:
+one of a nested object or array by its path, `values.temperature`, `data.0`; one of the object `metrics` by
+its own name. null means "no value". Where the topic names the metric, all that the payload says stands
+under that name, and a field `value` is the metric itself.
 
 Nothing is checked here that must hold of a reading wherever it comes from: that is `assemble`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from gateway.decode.fields import SCALARS, Flattening, NoNumber, Unfit
 from gateway.decode.names import kind_of
+from gateway.decode.plan import METRICS
 from runtime.errors import Reject
 
-_OTHER_KEY_NAMES: Final = ("message_id", "idempotency_key")
-_OTHER_TIME_NAMES: Final = ("timestamp", "time")
-_RARE_NAMES: Final = frozenset({*_OTHER_KEY_NAMES, *_OTHER_TIME_NAMES, "device_id", "metrics"})
-_SCALARS: Final = frozenset({float, int, str, bool})
+if TYPE_CHECKING:
+    from gateway.decode.limits import Limits
+    from gateway.decode.plan import Plan
+
+_SPARE = 8  # fields that are no metrics: key, time, device, region
 
 
-class Mapped(NamedTuple):
-    """What a reading says, each as it was found; None where it says nothing."""
-
-    device_id: Any
-    key: Any
-    time: Any
-    region: Any
-    metrics: dict[str, Any]
+Mapped = tuple[Any, Any, Any, Any, dict[str, Any]]
+"""Device, key, time and region, each as it was found and None where there is none, and the metrics."""
 
 
-def read(item: Any) -> Mapped:  # noqa: ANN401  # a format's value is any value
+def read(item: Any, plan: Plan, metric: str | None, limits: Limits, unfit: Unfit) -> Mapped:  # noqa: ANN401  # a format's value is any value
     """Take a reading's fields out of an object, and leave its metrics.
 
+    Args:
+        item: of an object, this takes what it finds.
+        plan: of the route.
+        metric: what the topic calls it.
+        limits: bound what is looked at.
+        unfit: takes fields that cannot be metrics.
+
     Raises:
-        Reject: it is no object, or its metrics are none.
+        Reject: it is no object, or something about it cannot be stored.
     """
     if type(item) is not dict:
-        raise Reject("wrong_root", f"{kind_of(item)}, expected an object or an array of objects")
-    key, time, device_id, nested = item.pop("id", None), item.pop("ts", None), None, None
-    if not _RARE_NAMES.isdisjoint(item):
-        key = _first(key, item, _OTHER_KEY_NAMES)
-        time = _first(time, item, _OTHER_TIME_NAMES)
-        device_id, nested = item.pop("device_id", None), item.pop("metrics", None)
-    region = item.pop("region", None)
-    if not set(map(type, item.values())) <= _SCALARS:
-        item = {name: value for name, value in item.items() if type(value) in _SCALARS}
-    if nested is not None:
-        _add_nested(item, nested)
-    return Mapped(device_id, key, time, region, item)
+        return None, None, None, None, {metric: _scalar(item, metric)} if metric else _no_object(item)
+    if plan.nested:
+        device_id, key, time, region, item = _read_nested(item, plan, limits, unfit)
+    else:
+        key, time, region = (
+            item.pop(plan.key_name, None),
+            item.pop(plan.time_name, None),
+            item.pop(plan.region_name, None),
+        )
+        device_id = None
+        if not plan.others.isdisjoint(item):
+            key = _first(key, item, plan.keys)
+            time = _first(time, item, plan.times)
+            region = _first(region, item, plan.regions)
+            device_id = _first(None, item, plan.devices)
+        if not set(map(type, item.values())) <= SCALARS:
+            item = _flattening(limits, unfit, METRICS, None).flatten(item)
+    return device_id, key, time, region, _named(item, metric) if metric else item
 
 
-def _add_nested(metrics: dict[str, Any], nested: Any) -> None:  # noqa: ANN401  # a format's value is any value
-    if type(nested) is not dict:
-        raise Reject("invalid_metric", f"metrics is {kind_of(nested)}, expected an object")
-    for name, value in nested.items():
-        if name in metrics:
-            raise Reject("duplicate_key", f"metric {name[:40]!r} stands both in metrics and beside it")
-        if type(value) in _SCALARS:
-            metrics[name] = value
-        elif value is not None:
-            raise Reject(
-                "invalid_metric",
-                f"metric {name[:40]!r} is {kind_of(value)}, expected a number, boolean or string",
-            )
+def _read_nested(item: dict[str, Any], plan: Plan, limits: Limits, unfit: Unfit) -> Mapped:
+    inside: dict[str, Any] | None = {} if plan.metrics else None
+    found = _flattening(limits, unfit, plan.metrics or METRICS, inside).flatten(item)
+    within = f"{plan.metrics}."
+
+    def take(names: tuple[str, ...]) -> Any:  # noqa: ANN401  # a format's value is any value
+        for name in names:
+            value = found.pop(name, None)
+            if value is None and inside is not None and name.startswith(within):
+                value = inside.pop(name.removeprefix(within), None)
+            if value is not None:
+                return value
+        return None
+
+    device_id, key, time, region = map(take, (plan.devices, plan.keys, plan.times, plan.regions))
+    if inside is None:
+        return device_id, key, time, region, found
+    for name in list(found):  # an array, or a scalar, at the path of the metrics
+        if name == plan.metrics or name.startswith(within):
+            inside[name.removeprefix(within)] = found.pop(name)
+    if not inside:
+        raise Reject(
+            "no_metrics", f"the message has no {plan.metrics!r}, which holds the metrics of its route"
+        )
+    unfit.fields += [(name, "left_out") for name in found]
+    return device_id, key, time, region, inside
+
+
+def _flattening(limits: Limits, unfit: Unfit, bare: str, aside: dict[str, Any] | None) -> Flattening:
+    most = limits.max_metrics + _SPARE
+    return Flattening(unfit, bare=bare, aside=aside, max_name=limits.max_metric_name, max_fields=most)
+
+
+def _named(metrics: dict[str, Any], metric: str) -> dict[str, Any]:
+    """The metrics of a message whose topic names them."""
+    itself = "value" if "value" in metrics else metric
+    return {metric if name == itself else f"{metric}.{name}": value for name, value in metrics.items()}
+
+
+def _scalar(item: object, metric: str) -> object:
+    if type(item) in SCALARS:
+        return item
+    if isinstance(item, NoNumber):
+        raise Reject(item.reason, f"{metric!r} is {item.text[:40]}, which is no finite number")
+    raise Reject("wrong_root", f"{kind_of(item)}, expected an object, a number, a boolean or a string")
+
+
+def _no_object(item: object) -> dict[str, Any]:
+    advice = ""
+    if type(item) in SCALARS:
+        advice = "; where the topic names what the value is, put {metric} into the route's topic"
+    raise Reject("wrong_root", f"{kind_of(item)}, expected an object or an array of objects{advice}")
 
 
 def _first(found: Any, item: dict[str, Any], names: tuple[str, ...]) -> Any:  # noqa: ANN401  # a format's value is any value
-    """Take the names out of the object; of the values that are not null the first counts."""
-    for name in names:
-        value = item.pop(name, None)
-        if found is None:
-            found = value
+    """Of the values that are not null the first counts, and leaves the object; others stay fields like any."""
+    if found is None:
+        for name in names:
+            found = item.pop(name, None)
+            if found is not None:
+                break
     return found

@@ -1,34 +1,67 @@
-"""What decoding makes of a delivery: readings to store, rejections to keep."""
+"""What decoding makes of a delivery: readings to store, rejections to keep; and when each of them came.
+
+Order of arrival (promise 3): MQTT keeps a publisher's order, and `received_at` keeps it for good. It grows
+with each reading of a gateway, by a microsecond at least, and does not go back when the clock does.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from contract.events import format_time
+from contract.events import format_utc
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from contract.events import RawEvent
 
+COPY_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
-class Received(NamedTuple):
-    """When a chunk was received.
+_SECOND: Final = len("2026-11-23T09:00:00.")
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class Received:
+    """Times of arrival, each later than the one before.
 
     Attributes:
-        at: UTC; device times are checked against it.
-        text: the same in the contract's form.
+        at: what the clock said of the readings under way, UTC; device times are checked against it.
     """
 
-    at: datetime
-    text: str
+    __slots__ = ("_micros", "_second", "_start", "at")
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+        self._start, self._second, self._micros = _begin(at)
 
     @classmethod
     def of(cls, moment: datetime) -> Received:
-        """What was received at a moment."""
-        return cls(moment, format_time(moment))
+        """What was received from a moment on."""
+        return cls(moment.astimezone(UTC))
+
+    def reach(self, now: datetime) -> timedelta:
+        """Go on from now; returns by how much the times are ahead of it, as when the clock went back."""
+        self.at = now
+        following = self._start + self._micros * _MICROSECOND
+        if now >= following:
+            self._start, self._second, self._micros = _begin(now)
+            return timedelta()
+        return following - now
+
+    def next(self) -> str:
+        """The next one, in the contract's form."""
+        micros = self._micros
+        if micros == 1_000_000:  # noqa: PLR2004  # microseconds of a second
+            self._start, self._second, micros = _begin(self._start + timedelta(seconds=1))
+        self._micros = micros + 1
+        return f"{self._second}{micros:06d}Z"
+
+
+def _begin(moment: datetime) -> tuple[datetime, str, int]:
+    """The second of a moment, as time and as text, and how far in it is."""
+    return moment.replace(microsecond=0), format_utc(moment)[:_SECOND], moment.microsecond
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
@@ -36,10 +69,8 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         event: the measurement, as the outbox will say it.
-        identity: what makes two messages the same: device, key and, where the route says so, device time.
-        content: what must then be equal: a change in it is a conflict. Times that the gateway made are left
-            out.
-        line: its row of `measurements` in COPY text form, all but the last column, `received_at`.
+        identity: what makes two messages the same, unless their content differs: that is a conflict.
+        line: its row of `measurements` in COPY text form.
         keyed: whether the device named a key; otherwise the key was made here.
         topic: what it came by.
         raw: its bytes as they came: the payload, or of an array payload its element.
@@ -47,11 +78,27 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 
     event: RawEvent
     identity: str
-    content: str
     line: str
     keyed: bool
     topic: str
     raw: bytes
+
+    @property
+    def content(self) -> str:
+        """All of its bytes, as a text that PostgreSQL can hold."""
+        try:
+            text = self.raw.decode()
+        except UnicodeDecodeError:
+            text = "\x00"
+        return text if "\x00" not in text else f"\x01{hashlib.blake2b(self.raw).hexdigest()}"
+
+    @property
+    def former_content(self) -> str:
+        """What the first version took for its content: keys that they claimed hold a digest of it."""
+        event = self.event
+        columns = (event.device_id, event.key, event.region, bytes(event.metrics).decode())
+        stated = "" if event.ts == event.received_at else f"{event.ts}\t"
+        return stated + "\t".join("\\N" if c is None else c.translate(COPY_ESCAPES) for c in columns)
 
     def reject(self, reason: str, error: str) -> Rejection:
         """Refuse it after all."""

@@ -26,11 +26,18 @@ def test_filters(template: str, topic_filter: str) -> None:
 @pytest.mark.parametrize(
     ("template", "complaint"),
     [
-        ("devices/{id}/x", "{id} is not a known name"),
+        ("devices/{a b}/x", "{a b} is no name"),
+        ("devices/{claimed_ts}/{device_id}", "makes itself"),
+        ("{a...}/{b...}", "only one name may have"),
+        ("{a...}/#", "both take all"),
+        ("a/x{b...}", "takes whole levels"),
+        ("a/{b}{c}", "does not say where {b} ends"),
+        ("a/{b", "a brace is alone"),
+        ("$share/g", "a shared subscription is"),
+        ("$share/+/a", "plain text"),
         ("{device_id}/{device_id}", "appears twice"),
         ("a/#/b", "only allowed as the last level"),
         ("a/b+/c", "mixes"),
-        ("a/{device_id}x", "mixes"),
     ],
 )
 def test_impossible_templates(template: str, complaint: str) -> None:

@@ -20,10 +20,12 @@ class Format(NamedTuple):
     Attributes:
         parse: the value of a payload; a list is several readings. Raises `Reject`.
         elements: the bytes of each element of a payload that is a list, as they came.
+        join: a payload of such elements.
     """
 
     parse: Callable[[bytes], Any]
     elements: Callable[[bytes], Sequence[bytes | memoryview]]
+    join: Callable[[Sequence[bytes | memoryview]], bytes]
 
 
-FORMATS: Final = {"json": Format(strict_json.parse, strict_json.elements)}
+FORMATS: Final = {"json": Format(strict_json.parse, strict_json.elements, strict_json.join)}

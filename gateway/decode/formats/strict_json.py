@@ -1,22 +1,47 @@
-"""Strict JSON: what msgspec lets pass and a system of record must not.
+"""Strict JSON: what msgspec lets pass and a system of record must not, and what it refuses without a word on why.
 
-msgspec refuses most of what is wrong. Two things it does not see are looked for here, on a fast path that
-counts quotation marks: a key given twice (the last would win silently) and NUL in a string (PostgreSQL's text
-cannot hold it). Integers beyond 64 bits, on which readers of JSON do not agree, are refused where a value is
-used: as key, time or metric.
+Two things msgspec does not see are looked for on a fast path that counts quotation marks: a key given twice
+(the last would win silently). Numbers that it cannot hold, and `nan` or `Infinity` where a number should stand,
+are no reason to lose the fields beside them: such a payload is read once more, slowly, and they come out as
+`NoNumber`, integers of any length as the text of their digits.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import math
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from gateway.decode.fields import NoNumber
 from runtime.errors import Reject
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _decode = msgspec.json.Decoder().decode
 _decode_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+# Strings first, an unfinished one to its end, so that the search goes over a payload once.
+_TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[-+]?[A-Za-z0-9.#_][A-Za-z0-9.#_()+-]*', re.DOTALL)
+_NOT_FINITE: Final = re.compile(
+    rb"[-+]?(?:1\.#)?(?:s?nan|qnan|ind|inf|infinity)(?:\([a-z0-9]*\))?0*", re.IGNORECASE
+)
+_NUMBER: Final = re.compile(rb"-?(?:0|[1-9][0-9]*)(?P<rest>(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)")
+_SHORT: Final = 18  # digits that fit into 64 bits for sure
+
+_BEGINNINGS: Final = (  # of what is taken for JSON and is none
+    (b"\xef\xbb\xbf", "a byte-order mark (EF BB BF) stands in front: send UTF-8 without it"),
+    (b"\xff\xfe", "this is UTF-16, by its byte-order mark: send UTF-8"),
+    (b"\xfe\xff", "this is UTF-16, by its byte-order mark: send UTF-8"),
+    (b"\x1f\x8b", "this is gzip: send it unpacked"),
+    (b"\x78\x01", "this is zlib's deflate: send it unpacked"),
+    (b"\x78\x9c", "this is zlib's deflate: send it unpacked"),
+    (b"\x78\xda", "this is zlib's deflate: send it unpacked"),
+    (b"\x28\xb5\x2f\xfd", "this is zstd: send it unpacked"),
+)
 
 
 def parse(payload: bytes) -> Any:  # noqa: ANN401  # JSON is any value
@@ -33,24 +58,95 @@ def parse(payload: bytes) -> Any:  # noqa: ANN401  # JSON is any value
         raise _malformed(payload, error) from None
     except RecursionError:
         raise Reject("too_deep", "nested too deeply") from None
-    except msgspec.ValidationError as error:
-        raise Reject("number_out_of_range", str(error)) from None
     except msgspec.DecodeError as error:
-        raise _malformed(payload, error) from None
+        softened = _soften(payload)
+        if softened == payload:
+            raise _malformed(payload, error) from None
+        parse(softened)
+        return _read_slowly(payload)
     return value
 
 
-def elements(payload: bytes) -> list[msgspec.Raw]:
+def elements(payload: bytes) -> Sequence[bytes | memoryview]:
     """The bytes of each element of an array payload, as they came."""
-    return _decode_elements(payload)
+    try:
+        return _decode_elements(payload)
+    except msgspec.DecodeError:
+        pass
+    at, found = 0, []
+    softened = _soften(payload)
+    for raw in _decode_elements(softened):
+        at = softened.index(raw, at)
+        found.append(payload[at : at + len(bytes(raw))])
+        at += len(bytes(raw))
+    return found
+
+
+def join(elements_: Sequence[bytes | memoryview]) -> bytes:
+    """An array payload of elements."""
+    return b"[" + b",".join(elements_) + b"]"
+
+
+def _soften(payload: bytes) -> bytes:
+    """The payload with a 0, and spaces to its length, for each number that msgspec cannot hold."""
+    return _TOKENS.sub(_softened, payload)
+
+
+def _softened(found: re.Match[bytes]) -> bytes:
+    token = found.group()
+    if token[:1] != b'"' and (_NOT_FINITE.fullmatch(token) or _is_long(token)):
+        return b"0".ljust(len(token))
+    return token
+
+
+def _is_long(token: bytes) -> bool:
+    number = _NUMBER.fullmatch(token)
+    if number is None or len(token) <= _SHORT and not number["rest"]:
+        return False
+    return not number["rest"] or math.isinf(float(token))
+
+
+def _read_slowly(payload: bytes) -> Any:  # noqa: ANN401  # JSON is any value
+    """Read a payload that is sound but for its numbers."""
+    text = _TOKENS.sub(
+        lambda found: (
+            b"NaN".ljust(len(found.group())) if _NOT_FINITE.fullmatch(found.group()) else found.group()
+        ),
+        payload,
+    ).decode()
+    return json.loads(text, parse_int=_integer, parse_float=_double, parse_constant=_constant)
+
+
+def _integer(text: str) -> int | str:
+    return (
+        int(text)
+        if len(text) <= _SHORT
+        else text
+        if len(text) > 4000 or abs(int(text)) >= 2**63
+        else int(text)
+    )
+
+
+def _double(text: str) -> float | NoNumber:
+    value = float(text)
+    return NoNumber("number_out_of_range", text) if math.isinf(value) else value
+
+
+def _constant(text: str) -> NoNumber:
+    return NoNumber("malformed_json", text)
 
 
 def _malformed(payload: bytes, error: Exception) -> Reject:
+    said = next((said for beginning, said in _BEGINNINGS if payload.startswith(beginning)), "")
+    if not said and b"\x00" in payload[:2]:
+        said = "every other byte is NUL, as in UTF-16: send UTF-8"
+    if not said and payload.endswith(b"\x00"):
+        said = "a NUL ends it, as of a string of C: send it without"
     try:
         payload.decode()
     except UnicodeDecodeError as wrong:
-        return Reject("not_utf8", f"byte {wrong.start} is not UTF-8")
-    return Reject("malformed_json", str(error))
+        return Reject("not_utf8", said or f"byte {wrong.start} is not UTF-8")
+    return Reject("malformed_json", f"{said} ({error})" if said else str(error))
 
 
 def _quotation_marks(value: Any) -> int:  # noqa: ANN401  # JSON is any value
@@ -76,25 +172,16 @@ def _quotation_marks(value: Any) -> int:  # noqa: ANN401  # JSON is any value
 
 
 def _check_slowly(payload: bytes) -> None:
-    """Look at every key and string; only payloads with escapes or with marks left over come here."""
+    """Look at every key; only payloads with escapes or with marks left over come here."""
     try:
         json.loads(payload, object_pairs_hook=_checked_object)
     except ValueError as error:  # what the two parsers disagree on is not JSON that everyone reads alike
         raise Reject("malformed_json", str(error)) from None
 
 
-def _checked_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in result:
+def _checked_object(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
             raise Reject("duplicate_key", f"key {name[:40]!r} appears twice in one object")
-        if "\x00" in name or _has_nul(value):
-            raise Reject("invalid_string", f"key or value of {name[:40]!r} contains NUL")
-        result[name] = value
-    return result
-
-
-def _has_nul(value: object) -> bool:
-    if isinstance(value, str):
-        return "\x00" in value
-    return isinstance(value, list) and any(map(_has_nul, value))
+        seen.add(name)

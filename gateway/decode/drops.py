@@ -1,0 +1,36 @@
+"""The count of fields that were left out, by name and reason: what is dropped is said (promise 4).
+
+Names come from strangers: the first so many are told apart, and all later ones are `other`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+_MOST_NAMES: Final = 100
+OTHER: Final = "other"
+
+
+class Drops:
+    """Counts.
+
+    Attributes:
+        counts: by the route's topic, the field's name and the reason.
+        fresh: those that were counted for the first time; who says them takes them out.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str, str]] = Counter()
+        self.fresh: list[tuple[str, str, str]] = []
+
+    def add(self, topic: str, fields: list[tuple[str, str]]) -> None:
+        """Count the fields of one message."""
+        for name, reason in fields:
+            key = (topic, name, reason)
+            if key not in self.counts:
+                if len(self.counts) >= _MOST_NAMES:
+                    key = (topic, OTHER, reason)
+                if key not in self.counts:
+                    self.fresh.append(key)
+            self.counts[key] += 1
