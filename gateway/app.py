@@ -17,9 +17,9 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from gateway.acks import Acks
+from gateway.arrivals import arrivals_after
 from gateway.batcher import BatchPolicy
 from gateway.broker_watch import BrokerWatch
-from gateway.arrivals import arrivals_after
 from gateway.decode import Decoder, Limits
 from gateway.decode.routes import compile_routes, refuse_own_events
 from gateway.devices import DeviceTracker
@@ -136,7 +136,7 @@ async def _prepare(settings: Settings, lease: Lease, health: Health) -> _Prepare
 
 async def _work(
     process: _Process,
-    routes: list[CompiledRoute],
+    every_route: list[CompiledRoute],
     prepared: _Prepared,
     lease: Lease,
     stop: asyncio.Event,
@@ -144,6 +144,7 @@ async def _work(
     pool = prepared.pool
     settings, health, ledger = process.settings, process.health, process.ledger
     stream, client_id = settings.gateway.stream, settings.broker.client_id
+    routes = [route for route in every_route if not route.route.ignore]
     filters = [route.topic_filter for route in routes]
 
     devices = DeviceTracker(_DEVICES_INTERVAL_S)
@@ -166,9 +167,10 @@ async def _work(
         published=lambda: relay.published,
         monotonic=time.monotonic,
     )
+    decoder = Decoder(every_route, Limits.of(settings.gateway))
     pipeline = Pipeline(
         intake,
-        decoder=Decoder(routes, Limits.of(settings.gateway)),
+        decoder=decoder,
         policy=BatchPolicy(
             settings.gateway.batch_messages,
             settings.gateway.batch_bytes,
@@ -210,7 +212,7 @@ async def _work(
     if stop.is_set():
         return
     watch = BrokerWatch(msgspec.structs.replace(settings.broker, client_id=f"{client_id}-watch"))
-    process.registry.register(Meters(intake, relay, upkeep, watch))
+    process.registry.register(Meters(intake, relay, upkeep, watch, decoder))
     health.watch("broker", lambda: None if intake.status.connected else intake.status.reason)
     health.watch("events broker", lambda: None if outlet.status.connected else outlet.status.reason)
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import msgspec
 import structlog
 
-from contract.events import decode_events
+from contract.events import decode_events, format_time
 from gateway.decode import Received
 
 log = structlog.get_logger()
@@ -32,5 +32,5 @@ def arrivals_after(newest: bytes | None, now: datetime) -> Received:
         log.warning("arrival_ahead", by_s=round((last - now).total_seconds(), 1))
     elif last >= now:
         received = Received.of(last + timedelta(microseconds=1))
-        received.reach(now)
+        received.at, received.last = now, format_time(last)
     return received

@@ -116,6 +116,8 @@ class Pipeline:
                 else:
                     batch.readings.append(item)
         batch.chunks.append(chunk)
+        for topic, name, reason in self._decoder.drops.news():
+            log.warning("field_dropped", route=topic, field=name, reason=reason)
         self._ledger.receive(len(batch) - before)
         self._added.set()
 

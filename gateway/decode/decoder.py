@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.decode.assemble import Assembler
 from gateway.decode.drops import Drops
-from gateway.decode.fields import Unfit
 from gateway.decode.formats import FORMATS
 from gateway.decode.known import Memo
-from gateway.decode.mapping import read
+from gateway.decode.mapping import Mapper
 from gateway.decode.reading import Reading, Received, Rejection
 from gateway.decode.routes import CompiledRoute, Matched, Router
 from runtime.errors import Reject
@@ -46,11 +45,10 @@ class Decoder:
         self.empty = 0
         self.drops = Drops()
         self._router = Router(routes)
-        self._limits = limits
+        self._max_payload_bytes = limits.max_payload_bytes
         self._assemble = Assembler(limits).assemble
         self._topics: Memo[Matched] = Memo(_TOPICS_BYTES)
-        self._refusing = Unfit(drop=False)
-        self._dropping = Unfit(drop=True)
+        self._mappers = [Mapper(route.plan, limits) for route in routes]
 
     def decode(self, delivery: Delivery, received: Received) -> list[Reading | Rejection]:
         """Decode a delivery to readings and rejections, one for each element of an array.
@@ -64,11 +62,8 @@ class Decoder:
                 self.ignored += matched.ignore
                 self.empty += not matched.ignore
                 return []
-            if len(payload) > self._limits.max_payload_bytes:
-                raise Reject(
-                    "payload_too_large",
-                    f"{len(payload)} bytes, gateway.max_payload_bytes allows {self._limits.max_payload_bytes}",
-                )
+            if len(payload) > self._max_payload_bytes:
+                raise self._too_large(payload)
             form = FORMATS[matched.format]
             value = form.parse(payload)
             if type(value) is list:
@@ -86,15 +81,20 @@ class Decoder:
             self._topics.keep(topic, matched)
         return matched
 
+    def _too_large(self, payload: bytes) -> Reject:
+        allowed = f"gateway.max_payload_bytes allows {self._max_payload_bytes}"
+        return Reject("payload_too_large", f"{len(payload)} bytes, {allowed}")
+
     def _reading(self, item: Any, matched: Matched, received: Received, raw: bytes) -> Reading:  # noqa: ANN401  # a format's value is any value
         """A reading of a value.
 
         Raises:
             Reject: it is none.
         """
-        unfit = self._dropping if matched.plan.drop else self._refusing
+        mapper = self._mappers[matched.number]
+        unfit = mapper.unfit
         try:
-            mapped = read(item, matched.plan, matched.metric, self._limits, unfit)
+            mapped = mapper.read(item, matched.metric)
             reading = self._assemble(mapped, matched, received, raw, unfit)
         except Reject:
             unfit.fields.clear()

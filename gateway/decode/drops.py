@@ -17,12 +17,11 @@ class Drops:
 
     Attributes:
         counts: by the route's topic, the field's name and the reason.
-        fresh: those that were counted for the first time; who says them takes them out.
     """
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str, str]] = Counter()
-        self.fresh: list[tuple[str, str, str]] = []
+        self._news: list[tuple[str, str, str]] = []
 
     def add(self, topic: str, fields: list[tuple[str, str]]) -> None:
         """Count the fields of one message."""
@@ -32,5 +31,12 @@ class Drops:
                 if len(self.counts) >= _MOST_NAMES:
                     key = (topic, OTHER, reason)
                 if key not in self.counts:
-                    self.fresh.append(key)
+                    self._news.append(key)
             self.counts[key] += 1
+
+    def news(self) -> list[tuple[str, str, str]]:
+        """Those that were counted for the first time since the last call."""
+        if not self._news:
+            return []
+        news, self._news = self._news, []
+        return news

@@ -59,30 +59,26 @@ class Unfit:
 
 
 class Flattening:
-    """Flattens one message.
+    """How the messages of a route are flattened.
 
     Args:
         unfit: takes what cannot come out.
         bare: path of the object whose members go by their own names.
-        aside: where those members go.
         max_name: characters of a path; what is deeper than that is not looked at.
         max_fields: bounds what one message costs.
     """
 
-    __slots__ = ("_aside", "_bare", "_max_fields", "_max_name", "_unfit")
-
-    def __init__(
-        self, unfit: Unfit, *, bare: str, aside: dict[str, Any] | None, max_name: int, max_fields: int
-    ) -> None:
+    def __init__(self, unfit: Unfit, *, bare: str, max_name: int, max_fields: int) -> None:
         self._unfit = unfit
         self._bare = bare
-        self._aside = aside
         self._max_name = max_name
         self._max_fields = max_fields
+        self._bare_into: dict[str, Any] = {}
 
-    def flatten(self, item: dict[str, Any]) -> dict[str, Any]:
-        """The scalars of an object, those of the bare one last."""
+    def flatten(self, item: dict[str, Any], apart: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The scalars of an object; those of the bare one among them, or apart."""
         found: dict[str, Any] = {}
+        self._bare_into = found if apart is None else apart
         self._walk(item.items(), "", 1, found)
         return found
 
@@ -93,42 +89,40 @@ class Flattening:
         for name, value in members:
             path = f"{prefix}{name}"
             kind = type(value)
-            if kind in SCALARS:
-                self._put(path, value, into)
-            elif value is None:
-                continue
-            elif len(path) > self._max_name:
-                self._unfit.add(path[: self._max_name], "invalid_metric", self._too_long(path))
-            elif kind is dict or kind is list:
-                if path == self._bare and kind is dict:
-                    bare = value
-                elif depth == MAX_DEPTH:
+            if kind is dict or kind is list:
+                if depth == MAX_DEPTH:
                     self._unfit.add(path, "too_deep", f"{path[:40]!r} is nested deeper than {MAX_DEPTH}")
+                elif path == self._bare and kind is dict:
+                    bare = value
+                elif len(path) > self._max_name:
+                    self._unfit.add(path[: self._max_name], "invalid_metric", self._too_long(path))
                 else:
                     inner = value.items() if kind is dict else enumerate(value)
                     self._walk(inner, f"{path}.", depth + 1, into)
-            elif kind is NoNumber:
-                self._unfit.add(
-                    path, value.reason, f"field {path[:40]!r} is {value.text[:40]}, which is no finite number"
-                )
-            else:
-                raise Reject("undecodable", f"field {path[:40]!r} is of a kind that no format may have")
+            elif value is not None:
+                if kind in SCALARS and path not in into and len(into) < self._max_fields:
+                    into[path] = value
+                else:
+                    self._refuse(path, value, into)
         if bare is not None:
-            self._walk(bare.items(), "", depth + 1, into if self._aside is None else self._aside)
+            self._walk(bare.items(), "", depth + 1, self._bare_into)
 
-    def _put(self, path: str, value: object, into: dict[str, Any]) -> None:
-        if path in into:
-            self._unfit.add(path, "duplicate_key", f"two fields of the message are called {path[:40]!r}")
-        elif len(path) > self._max_name:
-            self._unfit.add(path[: self._max_name], "invalid_metric", self._too_long(path))
-        elif len(into) >= self._max_fields:
-            self._unfit.add(
-                path,
+    def _refuse(self, path: str, value: object, into: dict[str, Any]) -> None:
+        if isinstance(value, NoNumber):
+            reason, fault = (
+                value.reason,
+                f"field {path[:40]!r} is {value.text[:40]}, which is no finite number",
+            )
+        elif path in into:
+            reason, fault = "duplicate_key", f"two fields of the message are called {path[:40]!r}"
+        elif type(value) in SCALARS:
+            reason, fault = (
                 "invalid_metric",
-                f"more than {self._max_fields} metrics, gateway.max_metrics allows no more",
+                f"{self._max_fields} metrics and more, gateway.max_metrics allows fewer",
             )
         else:
-            into[path] = value
+            raise Reject("undecodable", f"field {path[:40]!r} is of a kind that no format may have")
+        self._unfit.add(path[: self._max_name], reason, fault)
 
     def _too_long(self, path: str) -> str:
         return (

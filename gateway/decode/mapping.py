@@ -28,71 +28,82 @@ Mapped = tuple[Any, Any, Any, Any, dict[str, Any]]
 """Device, key, time and region, each as it was found and None where there is none, and the metrics."""
 
 
-def read(item: Any, plan: Plan, metric: str | None, limits: Limits, unfit: Unfit) -> Mapped:  # noqa: ANN401  # a format's value is any value
-    """Take a reading's fields out of an object, and leave its metrics.
+class Mapper:
+    """Reads the messages of one route.
 
     Args:
-        item: of an object, this takes what it finds.
-        plan: of the route.
-        metric: what the topic calls it.
+        plan: the route's.
         limits: bound what is looked at.
+
+    Attributes:
+        plan: the same.
         unfit: takes fields that cannot be metrics.
-
-    Raises:
-        Reject: it is no object, or something about it cannot be stored.
     """
-    if type(item) is not dict:
-        return None, None, None, None, {metric: _scalar(item, metric)} if metric else _no_object(item)
-    if plan.nested:
-        device_id, key, time, region, item = _read_nested(item, plan, limits, unfit)
-    else:
-        key, time, region = (
-            item.pop(plan.key_name, None),
-            item.pop(plan.time_name, None),
-            item.pop(plan.region_name, None),
+
+    def __init__(self, plan: Plan, limits: Limits) -> None:
+        self.plan = plan
+        self.unfit = Unfit(drop=plan.drop)
+        self._key, self._time, self._region = plan.key_name, plan.time_name, plan.region_name
+        self._others = plan.others
+        self._inside = f"{plan.metrics}."
+        self._flattening = Flattening(
+            self.unfit,
+            bare=plan.metrics or METRICS,
+            max_name=limits.max_metric_name,
+            max_fields=limits.max_metrics + _SPARE,
         )
-        device_id = None
-        if not plan.others.isdisjoint(item):
-            key = _first(key, item, plan.keys)
-            time = _first(time, item, plan.times)
-            region = _first(region, item, plan.regions)
-            device_id = _first(None, item, plan.devices)
-        if not set(map(type, item.values())) <= SCALARS:
-            item = _flattening(limits, unfit, METRICS, None).flatten(item)
-    return device_id, key, time, region, _named(item, metric) if metric else item
 
+    def read(self, item: Any, metric: str | None) -> Mapped:  # noqa: ANN401  # a format's value is any value
+        """Take a reading's fields out of an object, and leave its metrics.
 
-def _read_nested(item: dict[str, Any], plan: Plan, limits: Limits, unfit: Unfit) -> Mapped:
-    inside: dict[str, Any] | None = {} if plan.metrics else None
-    found = _flattening(limits, unfit, plan.metrics or METRICS, inside).flatten(item)
-    within = f"{plan.metrics}."
+        Args:
+            item: of an object, this takes what it finds.
+            metric: what the topic calls it.
 
-    def take(names: tuple[str, ...]) -> Any:  # noqa: ANN401  # a format's value is any value
-        for name in names:
-            value = found.pop(name, None)
-            if value is None and inside is not None and name.startswith(within):
-                value = inside.pop(name.removeprefix(within), None)
-            if value is not None:
-                return value
-        return None
+        Raises:
+            Reject: it is no object, or something about it cannot be stored.
+        """
+        if type(item) is not dict:
+            return None, None, None, None, {metric: _scalar(item, metric)} if metric else _no_object(item)
+        if self.plan.nested:
+            device_id, key, time, region, item = self._read_nested(item)
+        else:
+            key, time = item.pop(self._key, None), item.pop(self._time, None)
+            region, device_id = item.pop(self._region, None), None
+            if not self._others.isdisjoint(item):
+                plan = self.plan
+                key = _first(key, item, plan.keys)
+                time = _first(time, item, plan.times)
+                region = _first(region, item, plan.regions)
+                device_id = _first(None, item, plan.devices)
+            if not set(map(type, item.values())) <= SCALARS:
+                item = self._flattening.flatten(item)
+        return device_id, key, time, region, _named(item, metric) if metric else item
 
-    device_id, key, time, region = map(take, (plan.devices, plan.keys, plan.times, plan.regions))
-    if inside is None:
-        return device_id, key, time, region, found
-    for name in list(found):  # an array, or a scalar, at the path of the metrics
-        if name == plan.metrics or name.startswith(within):
-            inside[name.removeprefix(within)] = found.pop(name)
-    if not inside:
-        raise Reject(
-            "no_metrics", f"the message has no {plan.metrics!r}, which holds the metrics of its route"
-        )
-    unfit.fields += [(name, "left_out") for name in found]
-    return device_id, key, time, region, inside
+    def _read_nested(self, item: dict[str, Any]) -> Mapped:
+        plan, within = self.plan, self._inside
+        inside: dict[str, Any] = {}
+        found = self._flattening.flatten(item, inside if plan.metrics else None)
 
+        def take(names: tuple[str, ...]) -> Any:  # noqa: ANN401  # a format's value is any value
+            for name in names:
+                value = found.pop(name, None)
+                if value is None and plan.metrics and name.startswith(within):
+                    value = inside.pop(name.removeprefix(within), None)
+                if value is not None:
+                    return value
+            return None
 
-def _flattening(limits: Limits, unfit: Unfit, bare: str, aside: dict[str, Any] | None) -> Flattening:
-    most = limits.max_metrics + _SPARE
-    return Flattening(unfit, bare=bare, aside=aside, max_name=limits.max_metric_name, max_fields=most)
+        device_id, key, time, region = map(take, (plan.devices, plan.keys, plan.times, plan.regions))
+        if not plan.metrics:
+            return device_id, key, time, region, found
+        for name in list(found):  # an array, or a scalar, at the path of the metrics
+            if name == plan.metrics or name.startswith(within):
+                inside[name.removeprefix(within)] = found.pop(name)
+        if not inside:
+            raise Reject("no_metrics", f"there is no {plan.metrics!r}, which holds the metrics of its route")
+        self.unfit.fields += [(name, "left_out") for name in found]
+        return device_id, key, time, region, inside
 
 
 def _named(metrics: dict[str, Any], metric: str) -> dict[str, Any]:
@@ -117,7 +128,7 @@ def _no_object(item: object) -> dict[str, Any]:
 
 
 def _first(found: Any, item: dict[str, Any], names: tuple[str, ...]) -> Any:  # noqa: ANN401  # a format's value is any value
-    """Of the values that are not null the first counts, and leaves the object; others stay fields like any."""
+    """The first that is not null counts, and leaves the object; others stay fields like any."""
     if found is None:
         for name in names:
             found = item.pop(name, None)

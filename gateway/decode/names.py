@@ -68,11 +68,12 @@ def check_tag(name: str, value: str) -> str:
 
 
 def metric_fault(name: str, max_name: int) -> str | None:
-    """What is wrong with a metric's name; it should have 1 to `max_name` characters, none a control character."""
+    """What is wrong with a metric's name: it should have 1 to `max_name` printable characters."""
     if not name:
         return "a metric has an empty name"
     if len(name) > max_name:
-        return f"metric name {name[:40]!r}… has {len(name)} characters, gateway.max_metric_name allows {max_name}"
+        allowed = f"gateway.max_metric_name allows {max_name}"
+        return f"metric name {name[:40]!r}… has {len(name)} characters, {allowed}"
     if _CONTROL.search(name):
         return f"metric name {name[:40]!r} contains a control character"
     return None

@@ -15,12 +15,14 @@ import msgspec
 from contract.events import format_utc
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from contract.events import RawEvent
 
 COPY_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
-_SECOND: Final = len("2026-11-23T09:00:00.")
-_MICROSECOND: Final = timedelta(microseconds=1)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_ENDS: Final = tuple(f"{micros:03d}Z" for micros in range(1000))
 
 
 class Received:
@@ -28,13 +30,16 @@ class Received:
 
     Attributes:
         at: what the clock said of the readings under way, UTC; device times are checked against it.
+        next: gives the next time, in the contract's form.
+        last: the last one that was given; empty when none was.
     """
 
-    __slots__ = ("_micros", "_second", "_start", "at")
+    __slots__ = ("at", "last", "next")
 
     def __init__(self, at: datetime) -> None:
         self.at = at
-        self._start, self._second, self._micros = _begin(at)
+        self.last = ""
+        self.next = self._from(at).__next__
 
     @classmethod
     def of(cls, moment: datetime) -> Received:
@@ -44,24 +49,18 @@ class Received:
     def reach(self, now: datetime) -> timedelta:
         """Go on from now; returns by how much the times are ahead of it, as when the clock went back."""
         self.at = now
-        following = self._start + self._micros * _MICROSECOND
-        if now >= following:
-            self._start, self._second, self._micros = _begin(now)
+        if format_utc(now) > self.last:
+            self.next = self._from(now).__next__
             return timedelta()
-        return following - now
+        return datetime.fromisoformat(self.last) - now
 
-    def next(self) -> str:
-        """The next one, in the contract's form."""
-        micros = self._micros
-        if micros == 1_000_000:  # noqa: PLR2004  # microseconds of a second
-            self._start, self._second, micros = _begin(self._start + timedelta(seconds=1))
-        self._micros = micros + 1
-        return f"{self._second}{micros:06d}Z"
-
-
-def _begin(moment: datetime) -> tuple[datetime, str, int]:
-    """The second of a moment, as time and as text, and how far in it is."""
-    return moment.replace(microsecond=0), format_utc(moment)[:_SECOND], moment.microsecond
+    def _from(self, moment: datetime) -> Iterator[str]:
+        while True:  # a thousand at a time: every message asks for one
+            beginning = format_utc(moment)[:-4]
+            for end in _ENDS[moment.microsecond % 1000 :]:
+                self.last = beginning + end
+                yield self.last
+            moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000) + _MILLISECOND
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):

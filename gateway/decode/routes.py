@@ -37,6 +37,7 @@ class Matched(msgspec.Struct, frozen=True, gc=False):
         metric: None when the template does not name it.
         tags: what else it names; None when nothing.
         tags_line: the same in COPY text form.
+        number: the route's.
         scope: in front of the identity of its messages; empty where a topic is a device and a device a topic.
     """
 
@@ -48,6 +49,7 @@ class Matched(msgspec.Struct, frozen=True, gc=False):
     metric: str | None
     tags: dict[str, str] | None
     tags_line: str
+    number: int
     scope: str
     ignore: bool
     format: str
@@ -137,12 +139,13 @@ class Router:
         if first is None or first.lastindex is None:
             raise Reject(
                 "no_route",
-                f"topic {topic[:80]!r} matches no configured route; one with ignore = true leaves such topics out",
+                f"topic {topic[:80]!r} matches no configured route; one with ignore = true leaves such out",
             )
-        route = self._routes[first.lastindex - 1]
+        number = first.lastindex - 1
+        route = self._routes[number]
         found = route.pattern.fullmatch(topic)
         assert found is not None
-        return _matched(route, topic, found.groupdict())
+        return _matched(route, number, topic, found.groupdict())
 
 
 def match(routes: Sequence[CompiledRoute], topic: str) -> Matched:
@@ -150,7 +153,7 @@ def match(routes: Sequence[CompiledRoute], topic: str) -> Matched:
     return Router(routes).match(topic)
 
 
-def _matched(route: CompiledRoute, topic: str, names: dict[str, str]) -> Matched:
+def _matched(route: CompiledRoute, number: int, topic: str, names: dict[str, str]) -> Matched:
     device_id, region, metric = map(names.get, _MEANT)
     if device_id is not None:
         levels = device_id.split("/")
@@ -170,6 +173,7 @@ def _matched(route: CompiledRoute, topic: str, names: dict[str, str]) -> Matched
         metric,
         tags,
         "\\N" if tags is None else _copy_line(tags),
+        number,
         f"\x1e{len(topic)}\x1f{topic}\x1f".replace("\x00", "\ufffd") if route.scoped else "",
         route.route.ignore,
         route.route.format,

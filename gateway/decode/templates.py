@@ -1,9 +1,10 @@
 """Topic templates: MQTT topic filters whose wildcards may have names.
 
-`sites/{region}/devices/{device_id}/telemetry` subscribes `sites/+/devices/+/telemetry`. A name may stand in a
-level beside other text, `sensor_{device_id}`; of two in a level the first takes as little as it can. A name with
-three dots, `{device_id...}`, takes one level or more. `+`, and `#` at the end, match without a name (MQTT5 §4.7);
-`$share/<group>/` in front makes the subscription a shared one (MQTT5 §4.8.2) and is no part of a topic.
+`sites/{region}/devices/{device_id}/telemetry` subscribes `sites/+/devices/+/telemetry`. A name may stand in
+a level beside other text, `sensor_{device_id}`; of two in a level the first takes as little as it can. A name
+with three dots, `{device_id...}`, takes one level or more. `+`, and `#` at the end, match without a name
+(MQTT5 §4.7); `$share/<group>/` in front makes the subscription a shared one (MQTT5 §4.8.2) and is no part of
+a topic.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Template(NamedTuple):
     loose: bool
 
 
-def compile_template(text: str, where: str) -> Template:
+def compile_template(text: str, where: str) -> Template:  # noqa: C901  # the kinds of levels, one after the other
     """Check and compile a template.
 
     Raises:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from gateway.decode.known import Memo
@@ -57,9 +57,10 @@ class TimeReader:
         if time_format not in {"auto", "iso", *_UNIT_NAMES}:
             _check_format(time_format, where)
         self._plain = time_format == "auto"
+        self._iso = time_format in {"auto", "iso"}
         self._last: Memo[datetime] = Memo(_DEVICES_BYTES)
 
-    def read(self, value: object, arrived: datetime, device_id: str) -> datetime:
+    def read(self, value: Any, arrived: datetime, device_id: str) -> datetime:  # noqa: ANN401  # a format's value is any value
         """Read a device time as an aware UTC datetime.
 
         Args:
@@ -72,11 +73,14 @@ class TimeReader:
         """
         kind = type(value)
         if kind is str:
-            moment = self._parse(value)  # type: ignore[arg-type]  # kind says str
-        elif (kind is int or kind is float) and (self._plain or self._unit):
-            moment = self._epoch(value)  # type: ignore[arg-type]  # kind says number
+            try:  # most are of this form
+                moment = (
+                    datetime.fromisoformat(value) if self._iso and value[4:5] == "-" else self._parse(value)
+                )
+            except ValueError:
+                moment = self._written(value)
         elif kind is int or kind is float:
-            moment = self._parse(str(value))
+            moment = self._epoch(value) if self._plain or self._unit else self._parse(str(value))
         else:
             raise Reject("invalid_time", "time is neither a string nor a number")
         zone = moment.tzinfo
@@ -92,12 +96,7 @@ class TimeReader:
             raise Reject("invalid_time", f"{str(value)[:40]!r} is outside the calendar") from None
 
     def _parse(self, text: str) -> datetime:
-        if self._plain or self._format == "iso":
-            if text[4:5] == "-":
-                try:
-                    return datetime.fromisoformat(text)
-                except ValueError:
-                    pass
+        if self._iso:
             return self._written(text)
         if self._unit:
             if not _NUMBER.fullmatch(text):
@@ -119,7 +118,8 @@ class TimeReader:
             number = text.replace(",", ".")
             return _from_epoch(float(number) if "." in number else int(number))
         advice = {
-            Written.AMBIGUOUS: 'may be day or month first: say which by time_format on its route, as "%d/%m/%Y %H:%M:%S"',
+            Written.AMBIGUOUS: "may have the day or the month first: say which on its route, as "
+            'time_format = "%d/%m/%Y %H:%M:%S"',
             Written.IMPOSSIBLE: "is a time that does not exist",
             Written.UNKNOWN: "is no time that is known by its form: say it by time_format on its route",
         }
@@ -191,6 +191,6 @@ def _check_format(time_format: str, where: str) -> None:
         good = False
     if not good:
         raise ConfigurationError(
-            f'{where}.time_format: {time_format!r} is neither "auto", "iso", "s", "ms", "us" or "ns" nor a pattern of '
-            f'strptime that tells year, month and day, such as "%d/%m/%Y %H:%M:%S"'
+            f'{where}.time_format: {time_format!r} is neither "auto", "iso", "s", "ms", "us" or "ns" nor '
+            f'a pattern of strptime that tells year, month and day, such as "%d/%m/%Y %H:%M:%S"'
         )

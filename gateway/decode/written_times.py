@@ -20,6 +20,10 @@ _TIME: Final = (
 )
 _ZONE: Final = r"\s*(?P<zone>z|utc|gmt|(?:utc|gmt)?[+-][0-9]{2}(?::?[0-9]{2})?)?(?:\s*\((?:utc|gmt)\))?"
 _YEAR: Final = r"(?P<year>[0-9]{4})"
+_COMPACT: Final = (
+    r"(?P<year>20[0-9]{2})(?P<month>[0-9]{2})(?P<day>[0-9]{2})"
+    r"(?:[t_]?(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})(?P<second>[0-9]{2})?(?:[.,](?P<fraction>[0-9]{1,12}))?"
+)
 
 _FORMS: Final = tuple(
     re.compile(form, re.IGNORECASE)
@@ -29,9 +33,7 @@ _FORMS: Final = tuple(
         rf"{_WEEKDAY}(?P<day>[0-9]{{1,2}})[\s-]{_MONTH},?[\s-]{_YEAR}(?:(?:[t_]|,?\s+){_TIME}{_ZONE})?",
         rf"{_WEEKDAY}{_MONTH}\s+(?P<day>[0-9]{{1,2}}),?\s+{_YEAR}(?:,?\s+{_TIME}{_ZONE})?",
         rf"{_WEEKDAY}{_MONTH}\s+(?P<day>[0-9]{{1,2}})\s+{_TIME}{_ZONE}\s+{_YEAR}",
-        r"(?P<year>20[0-9]{2})(?P<month>[0-9]{2})(?P<day>[0-9]{2})"
-        r"(?:[t_]?(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})(?P<second>[0-9]{2})?(?:[.,](?P<fraction>[0-9]{1,12}))?"
-        rf"{_ZONE})?",
+        rf"{_COMPACT}{_ZONE})?",
     )
 )
 _TWO_WAYS: Final = re.compile(r"[0-9]{1,2}[/.-][0-9]{1,2}[/.-][0-9]{2,4}\b.*", re.DOTALL)

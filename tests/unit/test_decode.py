@@ -74,7 +74,7 @@ def test_device_times(name: str, value: str | float, expected: str) -> None:
 
 
 def test_every_number_boolean_and_string_is_a_metric() -> None:
-    """Scalars are metrics wherever they stand: nested ones by their path, those of `metrics` by their name."""
+    """Scalars are metrics wherever they stand: nested ones by path, those of `metrics` by name."""
     event = accept(
         b'{"id":"k","a":1,"b":2.5,"c":true,"d":"on","e":null,"f":[1],"g":{"h":1},"metrics":{"i":3,"j":null}}'
     ).event

@@ -1,9 +1,9 @@
-"""Strict JSON: what msgspec lets pass and a system of record must not, and what it refuses without a word on why.
+"""Strict JSON: what msgspec lets pass and a system of record must not, and what it refuses too soon.
 
-Two things msgspec does not see are looked for on a fast path that counts quotation marks: a key given twice
-(the last would win silently). Numbers that it cannot hold, and `nan` or `Infinity` where a number should stand,
-are no reason to lose the fields beside them: such a payload is read once more, slowly, and they come out as
-`NoNumber`, integers of any length as the text of their digits.
+A key given twice, of which the last would win silently, is looked for on a fast path that counts quotation
+marks. Numbers that msgspec cannot hold, and `nan` or `Infinity` where a number should stand, are no reason to
+lose the fields beside them: such a payload is read once more, slowly, and they come out as `NoNumber`, integers
+of any length as the text of their digits.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _NOT_FINITE: Final = re.compile(
 )
 _NUMBER: Final = re.compile(rb"-?(?:0|[1-9][0-9]*)(?P<rest>(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)")
 _SHORT: Final = 18  # digits that fit into 64 bits for sure
+_LONG: Final = 20  # and so many do not
 
 _BEGINNINGS: Final = (  # of what is taken for JSON and is none
     (b"\xef\xbb\xbf", "a byte-order mark (EF BB BF) stands in front: send UTF-8 without it"),
@@ -101,7 +102,7 @@ def _softened(found: re.Match[bytes]) -> bytes:
 
 def _is_long(token: bytes) -> bool:
     number = _NUMBER.fullmatch(token)
-    if number is None or len(token) <= _SHORT and not number["rest"]:
+    if number is None or (len(token) <= _SHORT and not number["rest"]):
         return False
     return not number["rest"] or math.isinf(float(token))
 
@@ -118,13 +119,10 @@ def _read_slowly(payload: bytes) -> Any:  # noqa: ANN401  # JSON is any value
 
 
 def _integer(text: str) -> int | str:
-    return (
-        int(text)
-        if len(text) <= _SHORT
-        else text
-        if len(text) > 4000 or abs(int(text)) >= 2**63
-        else int(text)
-    )
+    if len(text) > _LONG:
+        return text
+    value = int(text)
+    return value if -(2**63) <= value < 2**63 else text
 
 
 def _double(text: str) -> float | NoNumber:
