@@ -188,9 +188,9 @@ class Route(Section, frozen=True):
     """Which topics carry telemetry, in what format, and what of a message means what.
 
     `device`, `key`, `time` and `region` are names of fields, with dots for what is nested, and `|` between
-    alternatives of which the first that is there counts; "" is none. `clock` says what a device time that cannot
-    be, or cannot be read, leads to: "device" refuses the message, "prefer" takes the time of arrival, and
-    "received" always does.
+    alternatives of which the first that is there counts; "" is none. `clock` says what a device time that
+    cannot be, or cannot be read, leads to: "device" refuses the message, "prefer" takes the time of arrival,
+    and "received" always does.
     """
 
     topic: Text = "devices/{device_id}/telemetry"

@@ -2,8 +2,8 @@
 
 A key given twice, of which the last would win silently, is looked for on a fast path that counts quotation
 marks. Numbers that msgspec cannot hold, and `nan` or `Infinity` where a number should stand, are no reason to
-lose the fields beside them: such a payload is read once more, slowly, and they come out as `NoNumber`, integers
-of any length as the text of their digits.
+lose the fields beside them: such a payload is read once more, slowly, and they come out as `NoNumber`,
+integers of any length as the text of their digits.
 """
 
 from __future__ import annotations
