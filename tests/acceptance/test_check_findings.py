@@ -106,8 +106,8 @@ async def test_missing_rights_are_named_with_their_grant(
     dsn = re.sub(r"//[^@]*@", f"//{unique}@", settings.postgres.dsn)
     finding = (await found(with_key(settings, "postgres", dsn=dsn)))["tables"]
     assert finding.state == "fail"
-    assert "no UPDATE on streams; no DELETE on outbox" in finding.found
-    assert f'GRANT UPDATE ON streams TO "{unique}"' in finding.advice
+    assert "no UPDATE on stream_leases; no DELETE on outbox" in finding.found
+    assert f'GRANT UPDATE ON stream_leases TO "{unique}"' in finding.advice
     await connection.execute(f"DROP OWNED BY {unique}; DROP ROLE {unique}")
 
 
