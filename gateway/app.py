@@ -79,6 +79,7 @@ async def run(settings: Settings, stop: asyncio.Event, report: Callable[[Ledger]
     registry = CollectorRegistry()
     process = _Process(settings, Health(), registry, Ledger(registry, now=_now))
     health = process.health
+    health.set("gateway", "starting")
     http_stop = asyncio.Event()
     lease = Lease(
         settings.postgres.dsn,
@@ -115,7 +116,6 @@ class _Prepared(NamedTuple):
 async def _prepare(settings: Settings, lease: Lease, health: Health) -> _Prepared:
     """Wait for PostgreSQL, migrate it, take the stream, open the pool and ask what is known."""
     dsn, client_id = settings.postgres.dsn, settings.broker.client_id
-    health.set("gateway", "starting")
     if settings.gateway.migrate:
         await keep_trying("postgres", lambda: migrate(dsn), health)
     await lease.acquire()
@@ -125,7 +125,6 @@ async def _prepare(settings: Settings, lease: Lease, health: Health) -> _Prepare
         health,
     )
     rows = await keep_asking(lambda: pool.fetch(queries.known_subscriptions, client_id), health)
-    health.set("gateway", None)
     return _Prepared(pool, [Subscription(row["topic_filter"], row["qos"]) for row in rows])
 
 
@@ -209,8 +208,9 @@ async def _work(
         return
     watch = BrokerWatch(msgspec.structs.replace(settings.broker, client_id=f"{client_id}-watch"))
     process.registry.register(Meters(intake, relay, upkeep, watch))
-    health.watch("broker", lambda: None if intake.status.connected else intake.status.reason)
-    health.watch("events broker", lambda: None if outlet.status.connected else outlet.status.reason)
+    health.watch("broker", intake.status.why_not)
+    health.watch("events broker", outlet.status.why_not)
+    health.set("gateway", None)  # not before: a broker drops what nobody has subscribed
 
     async def remember_subscriptions() -> None:
         await intake.connected()

@@ -152,6 +152,10 @@ class SessionStatus:
     dropped_qos0: int = 0
     taken_over: int = 0
 
+    def why_not(self) -> str | None:
+        """Why nothing arrives now; None while the broker has confirmed every subscription."""
+        return None if self.connected else self.reason or "the connection was lost"
+
 
 class Disconnected(Retry):
     """The connection is away or went while something was under way; its outcome is unknown.
