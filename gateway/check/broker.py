@@ -20,9 +20,7 @@ import msgspec
 from gateway.check.report import Finding
 from runtime.errors import Reject
 from runtime.mqtt import Disconnected, Message, Subscription, options_from
-from runtime.mqtt.aiomqtt import open_aiomqtt
-from runtime.mqtt.connection import NotMqtt5
-from runtime.mqtt.mqtt5 import open_mqtt5
+from runtime.mqtt.opening import Opener
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -53,13 +51,15 @@ async def check_broker(
     """
     where = f"{broker.host}:{broker.port}"
     told = _Told()
+    opener = Opener(_options(broker))
     try:
-        connection, fallback = await _connect(_options(broker), told)
+        connection = await opener.open(told.deliver)
     except Disconnected as error:
         yield Finding(name, "fail", f"{where}: {error.reason}", _advice(error.reason, name))
         return
     try:
         await _read_sys(connection, told)
+        fallback = f" (to MQTT 5: {opener.fallback.reason})" if opener.fallback else ""
         version = "MQTT 5" if connection.driver == "mqtt5" else f"MQTT 3.1.1{fallback}"
         yield Finding(name, "ok", f"{where}: {version} by driver {connection.driver}{told.product}")
         if told.dropped:
@@ -108,18 +108,6 @@ def _options(broker: Broker) -> SessionOptions:
     client_id = f"{broker.client_id[:100]}-check-{secrets.token_hex(4)}"
     options = options_from(msgspec.structs.replace(broker, client_id=client_id), clean_start=True)
     return dataclasses.replace(options, receive_maximum=_RECEIVE_MAXIMUM)
-
-
-async def _connect(options: SessionOptions, told: _Told) -> tuple[Connection, str]:
-    """Connect as a session would, and say why not by MQTT 5 when that was tried and is not so."""
-    if options.driver == "aiomqtt" or options.transport == "websockets":
-        return await open_aiomqtt(options, told.deliver), ""
-    try:
-        return await open_mqtt5(options, told.deliver), ""
-    except NotMqtt5 as error:
-        if options.driver == "mqtt5":
-            raise
-        return await open_aiomqtt(options, told.deliver), f" (to MQTT 5: {error.reason})"
 
 
 async def _read_sys(connection: Connection, told: _Told) -> None:

@@ -91,7 +91,7 @@ def old_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProce
         process.kill()
 
 
-@pytest.fixture(params=["mqtt5", "aiomqtt"])
+@pytest.fixture(params=["mqtt5", "mqtt311", "aiomqtt"])
 def driver(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

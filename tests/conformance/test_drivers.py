@@ -36,9 +36,9 @@ async def test_auto_falls_back_to_3_1_1(
 ) -> None:
     """A broker that only speaks MQTT 3.1.1 is served with it, and the log says which driver and why."""
     receiver = await session(old_broker, Subscription(topic, qos), connect_timeout_s=1)
-    assert receiver.status.driver == "aiomqtt"
+    assert receiver.status.driver == "mqtt311"
     [fallback] = events.named("protocol_fallback")
-    assert fallback["driver"] == "aiomqtt"
+    assert fallback["driver"] == "mqtt311"
     assert fallback["reason"]
     await publish(receiver, *numbered(topic, 100, qos))
     assert payloads(await take(receiver, 100)) == [b"%d" % n for n in range(100)]

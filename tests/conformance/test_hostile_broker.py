@@ -181,7 +181,7 @@ async def test_every_way_to_refuse_mqtt_5(answer: bytes, events: Events) -> None
     async with talking_to(behave, driver="auto") as session:
         async with asyncio.timeout(TIMEOUT_S):
             await session.connected()
-        assert session.status.driver == "aiomqtt"
+        assert session.status.driver == "mqtt311"
         assert events.named("protocol_fallback")
         assert not events.named("connection_failed")
 
