@@ -213,11 +213,11 @@ class MqttSession:
     async def _live(self, connection: Connection) -> bool:
         """Wait until the connection is lost, or is to be left for one by MQTT 5; then return True."""
         pause_s = self._options.upgrade_initial_s
-        while not connection.lost.done():
+        while True:
             # Never the future itself: our cancellation is not its own.
             await asyncio.wait([connection.lost], timeout=pause_s if self._opener.guesses else None)
             if connection.lost.done():
-                break
+                return False
             asking = asyncio.create_task(self._opener.speaks_mqtt5())
             try:
                 either: set[asyncio.Future[Any]] = {connection.lost, asking}
@@ -229,7 +229,6 @@ class MqttSession:
                 asking.cancel()
                 await asyncio.wait([asking])
             pause_s = min(2 * pause_s, self._options.upgrade_max_s)
-        return False
 
     async def _come_to_rest(self, connection: Connection) -> None:
         self._log.info("protocol_upgrade", driver=connection.driver)

@@ -82,7 +82,10 @@ def test_the_file_can_be_named_by_the_environment(write: Callable[[str], Path]) 
         ("[broker]\ntls = 'yes'", "broker.tls: expected true or false, got str"),
         ("[broker]\nhost = ''", "broker.host: expected text that is not empty"),
         ("[broker]\nclient_id = ''", "broker.client_id: expected 1 to 128 characters"),
-        ("[broker]\ndriver = 'mqtt6'", "broker.driver: expected one of auto, mqtt5, mqtt311, aiomqtt, got 'mqtt6'"),
+        (
+            "[broker]\ndriver = 'mqtt6'",
+            "broker.driver: expected one of auto, mqtt5, mqtt311, aiomqtt, got 'mqtt6'",
+        ),
         ("[broker]\nkeepalive_s = 1", "broker.keepalive_s: expected int >= 5"),
         ("[broker]\nsession_expiry = '7 days'", "broker.session_expiry: expected a duration such as "),
         ("[broker]\nsession_expiry = '500ms'", "broker.session_expiry: shorter than "),
