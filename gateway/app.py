@@ -20,7 +20,6 @@ from gateway.acks import Acks
 from gateway.batcher import BatchPolicy
 from gateway.broker_watch import BrokerWatch
 from gateway.decode import Decoder
-from gateway.decode.routes import compile_routes, refuse_own_events
 from gateway.devices import DeviceTracker
 from gateway.lease import Lease
 from gateway.ledger import Ledger
@@ -29,6 +28,7 @@ from gateway.migrate import migrate
 from gateway.pipeline import Pipeline
 from gateway.relay import Relay
 from gateway.store import SESSION_SETTINGS, Store
+from gateway.subscriptions import plan
 from gateway.upkeep import Upkeep
 from runtime.errors import Retry
 from runtime.http import Health, create_app, health_routes, serve
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from gateway.decode.routes import CompiledRoute
+    from gateway.subscriptions import Plan
     from runtime.settings import Settings
 
 log = structlog.get_logger()
@@ -74,8 +74,7 @@ async def run(settings: Settings, stop: asyncio.Event, report: Callable[[Ledger]
     Raises:
         Stop: something that no waiting can mend; it says what.
     """
-    routes = compile_routes(settings.route)
-    refuse_own_events(routes, settings)
+    wanted = plan(settings)
     registry = CollectorRegistry()
     process = _Process(settings, Health(), registry, Ledger(registry, now=_now))
     health = process.health
@@ -98,7 +97,7 @@ async def run(settings: Settings, stop: asyncio.Event, report: Callable[[Ledger]
                 prepared = await unless(stop, _prepare(settings, lease, health))
                 if prepared is not None:
                     async with prepared.pool:
-                        await _work(process, routes, prepared, lease, stop)
+                        await _work(process, wanted, prepared, lease, stop)
             finally:
                 http_stop.set()
                 await lease.release()
@@ -130,7 +129,7 @@ async def _prepare(settings: Settings, lease: Lease, health: Health) -> _Prepare
 
 async def _work(
     process: _Process,
-    routes: list[CompiledRoute],
+    wanted: Plan,
     prepared: _Prepared,
     lease: Lease,
     stop: asyncio.Event,
@@ -138,14 +137,14 @@ async def _work(
     pool = prepared.pool
     settings, health, ledger = process.settings, process.health, process.ledger
     stream, client_id = settings.gateway.stream, settings.broker.client_id
-    filters = [route.topic_filter for route in routes]
+    filters = [each.topic_filter for each in wanted.subscriptions]
 
     devices = DeviceTracker(_DEVICES_INTERVAL_S)
     rejected = RateLimit(log.warning)
     intake = MqttSession(
         options_from(
             settings.broker,
-            subscriptions=[Subscription(route.topic_filter, route.route.qos) for route in routes],
+            subscriptions=wanted.subscriptions,
             known=prepared.known,
         )
     )
@@ -163,7 +162,7 @@ async def _work(
     pipeline = Pipeline(
         intake,
         decoder=Decoder(
-            routes,
+            wanted.routes,
             max_payload_bytes=settings.gateway.max_payload_bytes,
             max_ahead=timedelta(seconds=duration_s(settings.gateway.max_ahead)),
         ),
@@ -214,7 +213,7 @@ async def _work(
 
     async def remember_subscriptions() -> None:
         await intake.connected()
-        qos = [route.route.qos for route in routes]
+        qos = [each.qos for each in wanted.subscriptions]
         await keep_asking(
             lambda: pool.execute(queries.remember_subscriptions, client_id, filters, qos), health
         )
