@@ -27,7 +27,7 @@ import structlog
 
 from runtime.errors import Retry, Stop
 from runtime.lifecycle import keep_trying
-from runtime.postgres import ERRORS, load_queries, retryable
+from runtime.postgres import ERRORS, connect, load_queries, retryable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -152,9 +152,7 @@ class Lease:
     async def _lock(self) -> None:
         name = f"gateway {self._name}"[:63]
         with retryable():
-            connection = await asyncpg.connect(
-                self._dsn, timeout=10, server_settings={"application_name": name}
-            )
+            connection = await connect(self._dsn, timeout=10, server_settings={"application_name": name})
         try:
             with retryable():
                 await self._lock_on(connection)
