@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from runtime.mqtt import wire, wire311
 from runtime.mqtt.connection import Refused, check_granted
+from runtime.mqtt.port import Disconnected
 from runtime.mqtt.stream import REQUEST_ID, StreamConnection, open_stream
 
 if TYPE_CHECKING:
@@ -39,7 +40,11 @@ async def open_mqtt311(
     Raises:
         Disconnected: the broker cannot be reached or refused, which the error names.
     """
-    return await open_stream(Mqtt311Connection(options, deliver), options)
+    try:
+        connection = Mqtt311Connection(options, deliver)
+    except ValueError as error:
+        raise Disconnected(f"cannot connect: {error}") from error
+    return await open_stream(connection, options)
 
 
 class Mqtt311Connection(StreamConnection):
@@ -51,6 +56,13 @@ class Mqtt311Connection(StreamConnection):
 
     def __init__(self, options: SessionOptions, deliver: Callable[[ReceivedChunk], None]) -> None:
         super().__init__(options, deliver, reader=wire311.Reader(), window=_WINDOW)
+        self._connect = wire311.connect(
+            options.client_id,
+            username=options.username,
+            password=options.password,
+            clean_session=options.clean_start or options.session_expiry_s == 0,
+            keepalive_s=options.keepalive_s,
+        )
 
     async def subscribe(self, subscriptions: Sequence[Subscription]) -> list[int]:
         """Subscribe; the broker sends what it retains once more."""
@@ -63,14 +75,7 @@ class Mqtt311Connection(StreamConnection):
 
     def connect_packet(self) -> bytes:
         """CONNECT."""
-        options = self._options
-        return wire311.connect(
-            options.client_id,
-            username=options.username,
-            password=options.password,
-            clean_session=options.clean_start or options.session_expiry_s == 0,
-            keepalive_s=options.keepalive_s,
-        )
+        return self._connect
 
     def publish_packet(self, message: Message, packet_id: int) -> bytes:
         """PUBLISH; there are no user properties."""

@@ -1,7 +1,8 @@
 """The packets of MQTT 3.1.1, written and read: what `wire` leaves over. Does no I/O and knows no connection.
 
 A packet is a byte of type and flags, a length, and a body (MQTT 3.1.1 §2). A PUBLISH comes out as
-`wire.Publish`, whatever its topic's bytes are; everything else as its first byte and its body.
+`wire.Publish`, whatever its topic's bytes are; everything else as its first byte and its body. The reader is
+one loop without calls, because in Python a call costs as much as the rest of a message.
 
 A client of this version has no say in how large a message may be. One that is too large for us is left to the
 decoder, because refusing it would only make the broker deliver it again.
@@ -87,7 +88,7 @@ class Reader:
         self._partial = bytearray()
         self._needed = 0
 
-    def feed(self, data: bytes, packets: list[wire.Publish | Packet]) -> None:
+    def feed(self, data: bytes, packets: list[wire.Publish | Packet]) -> None:  # noqa: C901  # see the module
         """Append the packets that the data completes, those before an error included.
 
         Raises:
@@ -98,24 +99,41 @@ class Reader:
             if len(self._partial) < self._needed:
                 return
             data, self._partial = bytes(self._partial), bytearray()
-        append, parse = packets.append, wire.parse_publish
+        append, publish = packets.append, wire.Publish
         position, end = 0, len(data)
         while end - position > 1:
             first, remaining, start = data[position], data[position + 1], position + 2
-            if remaining & 0x80:
-                length = wire.packet_length(memoryview(data)[position : position + 5])
-                if length is None or position + length > end:
+            if remaining > 0x7F:  # noqa: PLR2004  # the continuation bit
+                if start == end:
                     break
-                body, _ = wire.packet_body(memoryview(data)[position:])
-                start = position + length - len(body)
-                remaining = len(body)
+                remaining, start = remaining & 0x7F | data[start] << 7, start + 1
+                if data[start - 1] > 0x7F:  # noqa: PLR2004
+                    length = wire.packet_length(memoryview(data)[position : position + 5])
+                    if length is None or position + length > end:
+                        break
+                    remaining = len(wire.packet_body(memoryview(data)[position:])[0])
+                    start = position + length - remaining
             stop = start + remaining
             if stop > end:
                 break
-            if first & 0xF0 == wire.PUBLISH:
-                append(parse(first, data[start:stop], with_properties=False))
-            else:
+            if first & 0xF0 != wire.PUBLISH:
                 append(Packet(first, data[start:stop]))
+            else:
+                qos = first >> 1 & 3
+                name_end = start + 2 + (data[start] << 8 | data[start + 1]) if remaining > 1 else end + 1
+                payload = name_end + 2 if qos else name_end
+                if payload > stop or qos == 3:  # noqa: PLR2004  # MQTT-3.3.1-4
+                    raise ValueError("PUBLISH is shorter than its fields or has no valid quality of service")
+                append(
+                    publish(
+                        str(data[start + 2 : name_end], "utf-8", "backslashreplace"),
+                        data[payload:stop],
+                        qos,
+                        first & 1 == 1,
+                        first & 8 == 8,  # noqa: PLR2004  # DUP
+                        data[name_end] << 8 | data[name_end + 1] if qos else 0,
+                    )
+                )
             position = stop
         if position < end:
             rest = data[position:]
