@@ -2,13 +2,15 @@
 
     python -m bench.drain_session --port 1883 --driver mqtt311 --messages 100000
 
-As a process of its own, on uvloop, like the gateway; says what `bench/drain.py` says.
+As a process of its own, on uvloop, like the gateway. The messages wait in the broker, for its client id.
+Prints a `Drained` as JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from typing import Final
 
 import msgspec
 import uvloop
@@ -18,13 +20,13 @@ from runtime import logs
 from runtime.mqtt import MqttSession, Subscription, options_from
 from runtime.settings import Broker
 
+CLIENT_ID: Final = "bench-drain"
+WANTED: Final = (Subscription("devices/+/telemetry"),)
+
 
 async def drain(broker: Broker, messages: int) -> Drained:
     """Take so many messages."""
-    options = options_from(broker, subscriptions=[Subscription("devices/+/telemetry")], clean_start=True)
-    async with MqttSession(options) as session:
-        await session.connected()
-        print("ready", flush=True)
+    async with MqttSession(options_from(broker, subscriptions=WANTED, known=WANTED)) as session:
         chunk = await session.receive()
         started, cpu = time.monotonic(), time.process_time()
         taken = 0
@@ -45,7 +47,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logs.configure("json", "warning")
     broker = msgspec.convert(
-        {"port": arguments.port, "driver": arguments.driver, "client_id": "bench-drain"}, Broker
+        {"port": arguments.port, "driver": arguments.driver, "client_id": CLIENT_ID}, Broker
     )
     drained = uvloop.run(drain(broker, arguments.messages))
     print(msgspec.json.encode(drained).decode(), flush=True)

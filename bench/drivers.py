@@ -1,4 +1,4 @@
-"""The drivers of an MQTT session in turn: the same flood of QoS 1 taken and acknowledged by each."""
+"""The drivers of an MQTT session in turn: the same messages of QoS 1 taken and acknowledged by each."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from bench.drain import Drained
+from bench.drain_session import CLIENT_ID, WANTED
 from bench.generator import Generator
 from bench.load import Load
 from bench.scenario import Scenario, run_alone
 from bench.tables import Line
 from deploy.local.children import Children
 from deploy.local.services import LocalServices
+from runtime.mqtt import MqttSession, options_from
+from runtime.settings import Broker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,21 +60,18 @@ async def measure(_number: int, options: Options) -> Figures:
 async def _drain(driver: str, messages: int) -> Drained:
     with tempfile.TemporaryDirectory(prefix="edge-bench-") as folder, Children(Path(folder), {}) as children:
         async with LocalServices(["mosquitto"], environ={}) as services:
-            arguments = ("--port", str(services.mqtt_port), "--messages", str(messages), "--driver", driver)
-            child = children.start(driver, "bench.drain_session", *arguments)
-            await _wait_for(children, child.output, lines=1)
+            broker = Broker(port=services.mqtt_port, client_id=CLIENT_ID)
+            async with MqttSession(options_from(broker, subscriptions=WANTED)) as session:
+                await session.connected()
             async with Generator(services.mqtt_port, Load(messages=messages)) as generator:
                 generator.go()
                 await generator.result()
-                said = await _wait_for(children, child.output, lines=2)
-    return msgspec.json.decode(said.splitlines()[1], type=Drained)
-
-
-async def _wait_for(children: Children, output: Path, *, lines: int) -> str:
-    while (said := await asyncio.to_thread(output.read_text, "utf-8")).count("\n") < lines:
-        children.check()
-        await asyncio.sleep(_POLL_S)
-    return said
+            arguments = ("--port", str(broker.port), "--messages", str(messages), "--driver", driver)
+            child = children.start(driver, "bench.drain_session", *arguments)
+            while not (said := await asyncio.to_thread(child.output.read_text, "utf-8")).endswith("\n"):
+                children.check()
+                await asyncio.sleep(_POLL_S)
+    return msgspec.json.decode(said, type=Drained)
 
 
 def lines(median: Figures) -> Sequence[Line]:
@@ -90,8 +90,8 @@ def cpu(median: Figures) -> CpuByCase:
 SCENARIO: Scenario[Any] = Scenario(
     name="drivers",
     title="Drivers of the MQTT session",
-    text="The same flood of QoS 1, taken from a fresh mosquitto and acknowledged by a session with each "
-    "driver: MQTT 5, MQTT 3.1.1 over the same socket, and MQTT 3.1.1 over aiomqtt and paho.",
+    text="The same messages of QoS 1, waiting in a fresh mosquitto, taken and acknowledged by a session with "
+    "each driver: MQTT 5, MQTT 3.1.1 over the same socket, and MQTT 3.1.1 over aiomqtt and paho.",
     options=Options(),
     quick=Options(messages=3_000),
     figures=Figures,
