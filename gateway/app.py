@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,12 +15,10 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
 
-from gateway.acks import Acks
 from gateway.arrivals import arrivals_after
 from gateway.batcher import BatchPolicy
 from gateway.broker_watch import BrokerWatch
 from gateway.decode import Decoder, Limits
-from gateway.decode.routes import compile_routes, refuse_own_events
 from gateway.devices import DeviceTracker
 from gateway.lease import Lease
 from gateway.ledger import Ledger
@@ -29,7 +26,9 @@ from gateway.meters import Meters
 from gateway.migrate import migrate
 from gateway.pipeline import Pipeline
 from gateway.relay import Relay
+from gateway.slot import Slot
 from gateway.store import SESSION_SETTINGS, Store
+from gateway.subscriptions import plan
 from gateway.upkeep import Upkeep
 from runtime.errors import Retry
 from runtime.http import Health, create_app, health_routes, serve
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from gateway.decode import Received
-    from gateway.decode.routes import CompiledRoute
+    from gateway.subscriptions import Plan
     from runtime.settings import Settings
 
 log = structlog.get_logger()
@@ -76,19 +75,15 @@ async def run(settings: Settings, stop: asyncio.Event, report: Callable[[Ledger]
     Raises:
         Stop: something that no waiting can mend; it says what.
     """
-    routes = compile_routes(settings.route)
-    refuse_own_events(routes, settings)
+    wanted = plan(settings)
     registry = CollectorRegistry()
     process = _Process(settings, Health(), registry, Ledger(registry, now=_now))
     health = process.health
+    health.set("gateway", "starting")
     http_stop = asyncio.Event()
-    lease = Lease(
-        settings.postgres.dsn,
-        stream=settings.gateway.stream,
-        client_id=settings.broker.client_id,
-        broker=f"{settings.broker.host}:{settings.broker.port}",
-        health=health,
-    )
+    broker = settings.broker
+    slot = Slot(settings.gateway.stream, broker.client_id, f"{broker.host}:{broker.port}")
+    lease = Lease(settings.postgres.dsn, slot=slot, health=health)
     try:
         async with asyncio.TaskGroup() as tasks:
             app = create_app(health_routes(health, registry))
@@ -99,7 +94,7 @@ async def run(settings: Settings, stop: asyncio.Event, report: Callable[[Ledger]
                 prepared = await unless(stop, _prepare(settings, lease, health))
                 if prepared is not None:
                     async with prepared.pool:
-                        await _work(process, routes, prepared, lease, stop)
+                        await _work(process, wanted, prepared, lease, stop)
             finally:
                 http_stop.set()
                 await lease.release()
@@ -118,7 +113,6 @@ class _Prepared(NamedTuple):
 async def _prepare(settings: Settings, lease: Lease, health: Health) -> _Prepared:
     """Wait for PostgreSQL, migrate it, take the stream, open the pool and ask what is known."""
     dsn, client_id = settings.postgres.dsn, settings.broker.client_id
-    health.set("gateway", "starting")
     if settings.gateway.migrate:
         await keep_trying("postgres", lambda: migrate(dsn), health)
     await lease.acquire()
@@ -128,56 +122,53 @@ async def _prepare(settings: Settings, lease: Lease, health: Health) -> _Prepare
         health,
     )
     rows = await keep_asking(lambda: pool.fetch(queries.known_subscriptions, client_id), health)
-    newest = await keep_asking(lambda: pool.fetchval(queries.newest_events, lease.stream), health)
-    health.set("gateway", None)
+    newest = await keep_asking(lambda: pool.fetchval(queries.newest_events, lease.slot.stream), health)
     known = [Subscription(row["topic_filter"], row["qos"]) for row in rows]
     return _Prepared(pool, known, arrivals_after(newest, _now()))
 
 
 async def _work(
     process: _Process,
-    every_route: list[CompiledRoute],
+    wanted: Plan,
     prepared: _Prepared,
     lease: Lease,
     stop: asyncio.Event,
 ) -> None:
     pool = prepared.pool
     settings, health, ledger = process.settings, process.health, process.ledger
-    stream, client_id = settings.gateway.stream, settings.broker.client_id
-    routes = [route for route in every_route if not route.route.ignore]
-    filters = [route.topic_filter for route in routes]
+    slot = lease.slot
+    stream, client_id = slot.stream, slot.client_id
+    filters = [each.topic_filter for each in wanted.subscriptions]
 
     devices = DeviceTracker(_DEVICES_INTERVAL_S)
     rejected = RateLimit(log.warning)
     intake = MqttSession(
         options_from(
             settings.broker,
-            subscriptions=[Subscription(route.topic_filter, route.route.qos) for route in routes],
+            subscriptions=wanted.subscriptions,
             known=prepared.known,
         )
     )
-    outlet = MqttSession(options_from(settings.events_broker(f"{client_id}-relay"), clean_start=True))
+    outlet = MqttSession(options_from(settings.events_broker(slot.relay_id), clean_start=True))
     relay = Relay(outlet, pool, lease=lease, topic_prefix=settings.events.topic, ledger=ledger, health=health)
     relay.start_after(lease.published, lease.head)
+    lease.publishing = lambda: relay.published
     store = Store(
         pool,
         lease=lease,
         devices=devices,
         health=health,
-        published=lambda: relay.published,
-        monotonic=time.monotonic,
+        went_back=relay.go_back,
     )
-    decoder = Decoder(every_route, Limits.of(settings.gateway))
     pipeline = Pipeline(
         intake,
-        decoder=decoder,
+        decoder=Decoder(wanted.routes, Limits.of(settings.gateway)),
         policy=BatchPolicy(
             settings.gateway.batch_messages,
             settings.gateway.batch_bytes,
             settings.gateway.batch_linger_ms / 1000,
         ),
         store=store,
-        acks=Acks(),
         relay=relay,
         ledger=ledger,
         rejected=rejected,
@@ -211,14 +202,15 @@ async def _work(
     await unless(stop, keep_asking(upkeep.housekeep, health))
     if stop.is_set():
         return
-    watch = BrokerWatch(msgspec.structs.replace(settings.broker, client_id=f"{client_id}-watch"))
-    process.registry.register(Meters(intake, relay, upkeep, watch, decoder))
-    health.watch("broker", lambda: None if intake.status.connected else intake.status.reason)
-    health.watch("events broker", lambda: None if outlet.status.connected else outlet.status.reason)
+    watch = BrokerWatch(msgspec.structs.replace(settings.broker, client_id=slot.watch_id))
+    process.registry.register(Meters(intake, relay, upkeep, watch, pipeline))
+    health.watch("broker", intake.status.why_not)
+    health.watch("events broker", outlet.status.why_not)
+    health.set("gateway", None)  # not before: a broker drops what nobody has subscribed
 
     async def remember_subscriptions() -> None:
         await intake.connected()
-        qos = [route.route.qos for route in routes]
+        qos = [each.qos for each in wanted.subscriptions]
         await keep_asking(
             lambda: pool.execute(queries.remember_subscriptions, client_id, filters, qos), health
         )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from gateway.broker_watch import BrokerWatch
-    from gateway.decode import Decoder
+    from gateway.pipeline import Pipeline
     from gateway.relay import Relay
     from gateway.upkeep import Upkeep
     from runtime.mqtt import Session
@@ -27,13 +27,14 @@ class Meters(Collector):
     """What session, relay, upkeep and broker say of themselves."""
 
     def __init__(
-        self, intake: Session, relay: Relay, upkeep: Upkeep, watch: BrokerWatch, decoder: Decoder
+        self, intake: Session, relay: Relay, upkeep: Upkeep, watch: BrokerWatch, pipeline: Pipeline
     ) -> None:
         self._intake = intake
         self._relay = relay
         self._upkeep = upkeep
         self._watch = watch
-        self._decoder = decoder
+        self._decoder = pipeline.decoder
+        self._keys = pipeline.keys
 
     def collect(self) -> Iterator[Metric]:
         """Read them all; what is not known yet is left out."""
@@ -66,6 +67,11 @@ class Meters(Collector):
         for labels, count in list(self._decoder.drops.counts.items()):
             dropped.add_metric(labels, count)
         yield dropped
+        yield CounterMetricFamily(
+            "gateway_devices_with_one_key",
+            "Devices noticed because their message key never changes while their content does.",
+            self._keys.devices,
+        )
         yield GaugeMetricFamily(
             "gateway_unpublished_rows", "Outbox rows committed and not published.", self._relay.behind
         )
@@ -73,6 +79,14 @@ class Meters(Collector):
             yield GaugeMetricFamily(
                 "gateway_outbox_bytes", "Room the outbox takes on disk.", self._upkeep.outbox_bytes
             )
+        yield CounterMetricFamily(
+            "gateway_copies", "Copies passed over that overlapping filters brought.", status.copies
+        )
+        yield GaugeMetricFamily(
+            "gateway_broker_drops_known",
+            "Whether the broker lets us hear how many messages it drops. Without, that count is absent.",
+            float(self._watch.listens),
+        )
         if self._watch.dropped is not None:
             yield CounterMetricFamily(
                 "gateway_broker_dropped_messages",

@@ -5,6 +5,11 @@ them; it waits while the batch is full. Writers take the batch when it is due an
 are busy the batch grows, so that batches are small when it is quiet and large when it is not. Nothing queues
 anywhere else: what the intake does not take stays unacknowledged, and Receive Maximum keeps the rest in the
 broker (promise 6).
+
+Each batch takes its turn when it is taken (`gateway/turns.py`) and ends it when its chunks are acknowledged:
+right after its COMMIT, and before the next batch may commit. So acks come in the order of receipt
+(MQTT-4.6.0-2) and only after COMMIT (promise 1), and there is never more received and not acknowledged than
+the open batch and one for each writer. What waits is in flight until its outcome is in the books.
 """
 
 from __future__ import annotations
@@ -18,19 +23,20 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.batcher import Batch, BatchPolicy
+from gateway.conflicts import KeyWatch
 from gateway.decode import Rejection
 from runtime import faults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from gateway.acks import Acks
-    from gateway.decode import Decoder, Received
+    from gateway.decode import Decoder, Reading, Received
     from gateway.ledger import Ledger
     from gateway.relay import Relay
     from gateway.store import Store
     from gateway.transaction import Outcome
+    from gateway.turns import Turn
     from runtime.logs import RateLimit
     from runtime.mqtt import Chunk, Session
 
@@ -49,7 +55,6 @@ class Pipeline:
         decoder: Decoder,
         policy: BatchPolicy,
         store: Store,
-        acks: Acks,
         relay: Relay,
         ledger: Ledger,
         rejected: RateLimit,
@@ -58,23 +63,24 @@ class Pipeline:
         writers: int,
     ) -> None:
         self._session = session
-        self._decoder = decoder
+        self.decoder = decoder
         self._policy = policy
         self._store = store
-        self._acks = acks
         self._relay = relay
         self._ledger = ledger
         self._rejected = rejected
+        self.keys = KeyWatch()
         self._received = received
         self._now = now
         self._writers = writers
-        self._batch = Batch(0)
+        self._batch = Batch()
         self._taken = 0
         self._draining = False
         self._added = asyncio.Event()
         self._removed = asyncio.Event()
-        self._turn = asyncio.Lock()
+        self._taking = asyncio.Lock()
         ledger.in_flight = lambda: len(self._batch) + self._taken
+        ledger.waiting = lambda: bool(self._batch.chunks) + self._store.turns.under_way
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take messages until told to stop, then store and acknowledge what was taken, and return."""
@@ -110,31 +116,36 @@ class Pipeline:
             batch.opened_at = time.monotonic()  # finer than the loop's clock
         for delivery in chunk.deliveries:
             batch.size_bytes += len(delivery.payload)
-            for item in self._decoder.decode(delivery, received):
+            for item in self.decoder.decode(delivery, received):
                 if isinstance(item, Rejection):
                     batch.rejections.append(item)
                 else:
                     batch.readings.append(item)
         batch.chunks.append(chunk)
-        for topic, name, reason in self._decoder.drops.news():
+        for topic, name, reason in self.decoder.drops.news():
             log.warning("field_dropped", route=topic, field=name, reason=reason)
         self._ledger.receive(len(batch) - before)
         self._added.set()
 
     async def _write(self) -> None:
-        while (batch := await self._take_batch()) is not None:
+        while (taken := await self._take_batch()) is not None:
+            batch, turn = taken
             self._ledger.time_events(batch.readings)
             rejections = batch.rejections
-            for part in self._policy.parts(batch):
-                self._report(batch, await self._store.commit(part, rejections))
+            parts = list(self._policy.parts(batch))
+            for part in parts:
+                last = part is parts[-1]
+                self._report(batch, part, await self._store.commit(part, rejections, turn, last=last))
                 self._taken -= len(part) + len(rejections)
                 rejections = []
-            self._acks.settle(batch)
+            for chunk in batch.chunks:
+                chunk.ack()
+            turn.end()
             faults.point("after_ack")
 
-    async def _take_batch(self) -> Batch | None:
+    async def _take_batch(self) -> tuple[Batch, Turn] | None:
         """Wait until the open batch is due and take it; None when draining has left nothing."""
-        async with self._turn:
+        async with self._taking:
             while True:
                 self._added.clear()
                 due_in = self._policy.due_in(self._batch, time.monotonic())
@@ -145,12 +156,12 @@ class Pipeline:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(due_in):
                         await self._added.wait()
-            batch, self._batch = self._batch, Batch(self._batch.number + 1)
+            batch, self._batch = self._batch, Batch()
             self._taken += len(batch)
             self._removed.set()
-            return batch
+            return batch, self._store.turns.take()
 
-    def _report(self, batch: Batch, outcomes: list[Outcome]) -> None:
+    def _report(self, batch: Batch, part: Sequence[Reading], outcomes: list[Outcome]) -> None:
         waited_s = time.monotonic() - batch.opened_at
         for outcome in outcomes:
             self._ledger.settle(outcome, waited_s)
@@ -164,6 +175,16 @@ class Pipeline:
                 dead_letters=len(outcome.dead_letters),
                 waited_ms=round(waited_s * 1000, 1),
             )
+            letters = [letter.rejection for letter in outcome.dead_letters]
+            conflicts = [letter for letter in letters if letter.reason == "conflict"]
+            for device_id, key, topic in self.keys.look(part, conflicts):
+                log.warning(
+                    "key_never_changes",
+                    device=device_id,
+                    key=key,
+                    route=self.decoder.route_of(topic),
+                    add='key = ""',
+                )
             for letter in outcome.dead_letters:
                 rejection = letter.rejection
                 self._rejected(

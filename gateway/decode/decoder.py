@@ -74,8 +74,15 @@ class Decoder:
             text, topic = received.next(), delivery.topic
             return [Rejection(text, topic, device_id, reject.reason, reject.detail, payload)]
 
+    def route_of(self, topic: str) -> str:
+        """The template of the route that a topic is for; empty when there is none."""
+        try:
+            return self._match(topic).route.topic
+        except Reject:
+            return ""
+
     def _match(self, topic: str) -> Matched:
-        matched = self._topics.recall(topic)
+        matched = self._topics.get(topic) or self._topics.recall(topic)
         if matched is None:
             matched = self._router.match(topic)
             self._topics.keep(topic, matched)

@@ -102,7 +102,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     def reject(self, reason: str, error: str) -> Rejection:
         """Refuse it after all."""
         event = self.event
-        return Rejection(event.received_at, self.topic, event.device_id, reason, error, self.raw)
+        return Rejection(event.received_at, self.topic, event.device_id, reason, error, self.raw, event.key)
 
 
 class Rejection(NamedTuple):
@@ -112,6 +112,7 @@ class Rejection(NamedTuple):
         reason: a stable word, see `Reject.reason`.
         error: what was wrong, for a person.
         payload: the bytes as they came.
+        key: of a reading that was refused after all.
     """
 
     received_at: str
@@ -120,3 +121,4 @@ class Rejection(NamedTuple):
     reason: str
     error: str
     payload: bytes
+    key: str = ""
