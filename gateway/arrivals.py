@@ -24,7 +24,7 @@ def arrivals_after(newest: bytes | None, now: datetime) -> Received:
     received = Received.of(now)
     try:
         events = decode_events(newest) if newest is not None else []
-        last = max((datetime.fromisoformat(event.received_at) for event in events), default=now)
+        last = max((datetime.fromisoformat(event.received_at) for event in events), default=now - FOLLOWED)
     except (msgspec.DecodeError, ValueError) as error:
         log.warning("arrival_unknown", detail=str(error))
         return received

@@ -43,7 +43,7 @@ def distinct(readings: list[Reading]) -> int:
 
 
 def test_nested_values_are_metrics() -> None:
-    """Two messages of one device and time that differ in a nested value are two readings, with those values."""
+    """Two messages of one time that differ in a nested value are two readings, with those values."""
     readings, _, _ = decode("values-object")
     assert [metrics(reading)["values.temperature"] for reading in readings] == [51.5, 88.75]
     assert distinct(readings) == 2
@@ -57,7 +57,7 @@ def test_another_nested_value_under_the_same_key_is_a_conflict() -> None:
 
 
 def test_a_constant_id_is_no_key() -> None:
-    """Where the route says that there is no key, `id` is a field like any other, and each reading its own."""
+    """Where the route says that there is no key, `id` is a field like any other."""
     readings, _, _ = decode("constant-id", Route(key=""))
     assert distinct(readings) == 4
     assert metrics(readings[0]) == {"id": "C4:7C:8D:00:00:09", "moist": 31}
@@ -73,7 +73,7 @@ def test_one_topic_a_metric() -> None:
 
 @pytest.mark.parametrize("template", ["s/{device_id}/{metric}", "s/{device_id}/+", "s/{device_id}/{channel}"])
 def test_a_counter_a_topic(template: str) -> None:
-    """Two topics that count for themselves do not collide, whatever the template calls what tells them apart."""
+    """Two topics that count for themselves do not collide, whatever the template calls the difference."""
     readings, _, _ = decode("counter-per-topic", Route(topic=template))
     assert distinct(readings) == 2
 
