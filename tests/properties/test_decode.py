@@ -111,7 +111,7 @@ def same(stored: Any, sent: Any) -> bool:  # noqa: ANN401  # any scalar
 @example(object_={"a.b": 1, "a": {"b": 2}}, drop="drop", key="")
 @example(object_={"metrics": {"metrics": {"x": 1}}, "x": 2}, drop="drop", key="")
 def test_every_scalar_has_a_place(object_: dict[str, Any], drop: Literal["drop", "reject"], key: str) -> None:
-    """Each scalar of any object is in the row by its path, or refused with the whole, or counted as left out."""
+    """Each scalar of any object is in its row by its path, or refused with it, or counted as left out."""
     route = Route(key=key, on_bad_field=drop)
     decoder = Decoder(compile_routes([route]), Limits())
     payload = json.dumps(object_).encode()
