@@ -81,10 +81,11 @@ async def open_pool(
     name: str,
     max_size: int = 4,
     settings: Mapping[str, str] | None = None,
+    command_timeout_s: float | None = _COMMAND_TIMEOUT_S,
 ) -> asyncpg.Pool[asyncpg.Record]:
     """Open a pool with one connection made, so that whoever gets it knows that the server answers.
 
-    Commands are given up after 30 seconds. Behind PgBouncer in session mode let it ignore the start-up
+    Behind PgBouncer in session mode let it ignore the start-up
     parameters `tcp_keepalives_*` and `tcp_user_timeout`.
 
     Args:
@@ -92,6 +93,7 @@ async def open_pool(
         name: `application_name`, which `pg_stat_activity` shows.
         max_size: most connections open at once.
         settings: server settings of each connection, over those that every process uses.
+        command_timeout_s: after which a command is given up; None for never.
 
     Raises:
         Retry: the server is away, refuses us or is not ready; anything that can change without this process.
@@ -103,7 +105,7 @@ async def open_pool(
             min_size=0,  # with a floor asyncpg reconnects by itself while the server is away, and logs it
             max_size=max_size,
             timeout=_CONNECT_TIMEOUT_S,
-            command_timeout=_COMMAND_TIMEOUT_S,
+            command_timeout=command_timeout_s,
             reset=_keep_as_it_is,
             server_settings={**_SERVER_SETTINGS, "application_name": name, **(settings or {})},
         )
