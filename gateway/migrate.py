@@ -115,7 +115,7 @@ def refuse_encoding(encoding: str) -> None:
     if encoding != "UTF8":
         raise Stop(
             f"the database's encoding is {encoding}, which cannot hold all that devices send: dump it, make "
-            f"a new one with `createdb --encoding UTF8 --template template0 …`, restore there, set postgres.dsn"
+            f"a new one with `createdb --encoding UTF8 --template template0 …`, restore there"
         )
 
 

@@ -89,14 +89,14 @@ async def make_partitions(
         Retry: some could not be made; it says which and what to do. The others were.
     """
     floors = {row["rollup"]: row["kept_since"] for row in await connection.fetch(queries.rollups_kept_since)}
-    floors[None] = datetime.min.replace(tzinfo=UTC) if retention is None else _midnight(now - retention)
+    floors[None] = None if retention is None else _midnight(now - retention)
     made: list[str] = []
     failed: list[str] = []
     for table in (MEASUREMENTS, *HISTORY):
         wanted = [
             each
             for each in _ranges(now - BEHIND, now + max_ahead + AHEAD, monthly=table.monthly)
-            if each.until > floors[table.rollup]
+            if (floor := floors[table.rollup]) is None or each.until > floor
         ]
         maker = _Maker(connection, table, now + max_ahead)
         await maker.make(wanted)

@@ -50,7 +50,7 @@ async def retire(connection: Connection, now: datetime, retention: timedelta) ->
         retention: how long to keep measurements.
 
     Returns:
-        How many were retired now.
+        How many were retired now, not counting a piece whose answer came too late.
     """
     retired = 0
     for row in await connection.fetch(queries.expired_partitions, now - retention, retention):

@@ -31,4 +31,4 @@ SELECT open_default_partition($1);
 
 -- name: rollups_kept_since
 -- Since when each resolution of history is kept; partitions before that are not made.
-SELECT rollup, kept_since FROM rollups;
+SELECT rollup, nullif(kept_since, '-infinity') AS kept_since FROM rollups;

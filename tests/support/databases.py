@@ -36,6 +36,10 @@ class Databases:
         await self._run("createdb", "--template", template, name)
         return self._postgres.dsn(name)
 
+    async def create_latin(self, name: str) -> None:
+        """Create a database that cannot hold every text."""
+        await self._run("createdb", "--encoding", "LATIN1", "--locale", "C", "--template", "template0", name)
+
     async def drop(self, dsn: str) -> None:
         """Drop a database, ending what still uses it."""
         await self._run("dropdb", "--force", "--if-exists", dsn.rpartition("/")[2])
