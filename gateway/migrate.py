@@ -98,9 +98,7 @@ async def migrate(
         Stop: the database is newer than this program or not in UTF-8, or a migration failed; it names which
             and why.
     """
-    pool = await open_pool(
-        dsn, name="gateway-migrate", max_size=2, settings=_UNLIMITED, command_timeout_s=None
-    )
+    pool = await open_pool(dsn, name="gateway-migrate", max_size=2, settings=_UNLIMITED, unlimited=True)
     async with pool, pool.acquire() as connection:
         migrator = _Migrator(pool, connection, known or migrations(), health, tell_s)
         return await migrator.run()

@@ -34,7 +34,6 @@ queries = load_queries("gateway")
 
 BEHIND: Final = timedelta(days=7)
 AHEAD: Final = timedelta(days=7)  # beyond `max_ahead`
-LONGEST_MAX_AHEAD: Final = timedelta(days=30)
 
 _MOMENT_BYTES: Final = 32_000_000  # read in some ten milliseconds
 _LONGEST_S: Final = 6 * 3600.0  # reading a default partition of terabytes

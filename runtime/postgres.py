@@ -81,7 +81,7 @@ async def open_pool(
     name: str,
     max_size: int = 4,
     settings: Mapping[str, str] | None = None,
-    command_timeout_s: float | None = _COMMAND_TIMEOUT_S,
+    unlimited: bool = False,
 ) -> asyncpg.Pool[asyncpg.Record]:
     """Open a pool with one connection made, so that whoever gets it knows that the server answers.
 
@@ -93,7 +93,7 @@ async def open_pool(
         name: `application_name`, which `pg_stat_activity` shows.
         max_size: most connections open at once.
         settings: server settings of each connection, over those that every process uses.
-        command_timeout_s: after which a command is given up; None for never.
+        unlimited: whether a command may take longer than 30 seconds.
 
     Raises:
         Retry: the server is away, refuses us or is not ready; anything that can change without this process.
@@ -105,7 +105,7 @@ async def open_pool(
             min_size=0,  # with a floor asyncpg reconnects by itself while the server is away, and logs it
             max_size=max_size,
             timeout=_CONNECT_TIMEOUT_S,
-            command_timeout=command_timeout_s,
+            command_timeout=None if unlimited else _COMMAND_TIMEOUT_S,
             reset=_keep_as_it_is,
             server_settings={**_SERVER_SETTINGS, "application_name": name, **(settings or {})},
         )

@@ -42,9 +42,9 @@ SELECT p, $1, $2, gen_random_uuid() FROM unnest(ARRAY['redis', 'history']) AS p"
 @pytest.fixture
 async def keeper(database: str) -> AsyncIterator[Connection]:
     """The connection of whoever does a chore."""
-    async with await open_pool(database, name="keeper", settings={"lock_timeout": "100ms"}) as pool:
-        async with lent(pool) as made:
-            yield made
+    settings = {"lock_timeout": "100ms"}
+    async with await open_pool(database, name="keeper", settings=settings) as pool, lent(pool) as made:
+        yield made
 
 
 @pytest.fixture
@@ -237,13 +237,11 @@ async def test_the_last_start_sets_what_all_go_by(keeper: Connection) -> None:
     assert in_force.history == {"1m": timedelta(days=35)}
 
 
-async def test_a_database_in_another_encoding_is_refused(databases: Databases, database: str) -> None:
+async def test_a_database_in_another_encoding_is_refused(databases: Databases) -> None:
     """At the start, migrations on or off, with what to do."""
-    name = f"latin_{database.rpartition('_')[2]}"
-    await databases.create_latin(name)
-    dsn = f"{database.rpartition('/')[0]}/{name}"
+    dsn = await databases.create_latin()
     async with upkeep(dsn) as (made, _):
-        with pytest.raises(Stop, match="encoding is LATIN1.*createdb --encoding UTF8"):
+        with pytest.raises(Stop, match=r"encoding is LATIN1.*createdb --encoding UTF8"):
             await made.prepare()
     await databases.drop(dsn)
 
