@@ -69,13 +69,13 @@ def _sorting(row: asyncpg.Record, version: str | None) -> Finding:
         return Finding(
             "order of ids",
             "fail",
-            f"the locale {row['locale']} had version {row['version']}, is now {version}: indexes may be wrong",
+            f"the locale {row['locale']} was {row['version']} and is {version} now: indexes may be wrong",
             "stop the gateways; REINDEX DATABASE …; ALTER DATABASE … REFRESH COLLATION VERSION; start them",
         )
     return Finding(
         "order of ids",
         "warn",
-        f"by the locale {row['locale']}, whose next version may order {', '.join(row['by_locale'])} otherwise",
+        f"by the locale {row['locale']}, whose next version may change {', '.join(row['by_locale'])}",
         "REINDEX after each upgrade of the C library; or once, with the gateways stopped, "
         'ALTER TABLE … ALTER COLUMN … TYPE text COLLATE "C"',
     )
