@@ -9,12 +9,13 @@ SEED ?=
 ONLY ?=
 ROUNDS ?=
 QUICK ?=
+BESIDE ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UV := .make/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers tools demo test plans faults soak pictures bench check fmt schema dashboards lock clean
+.PHONY: help setup servers tools demo test plans faults brokers soak pictures bench check fmt schema dashboards lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,14 +47,17 @@ plans: setup servers ## the dashboards' queries on ten million rows: plans and t
 faults: setup servers ## every fault scenario; SEED=n plays one again
 	FAULTS=all $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest tests/faults --durations=0
 
+brokers: setup servers ## the MQTT suite on every broker; builds one with Go
+	BROKERS=all $(BIN)/python -m pytest tests/conformance --numprocesses $(JOBS)
+
 soak: setup servers ## random faults for MINUTES=20, then the accounting
 	$(if $(SEED),SEED=$(SEED)) $(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
 
 pictures: setup servers tools ## pictures of the live page, for the README
 	$(BIN)/python -m tests.browser.scene docs/img
 
-bench: setup servers $(if $(ONLY),$(and $(filter page,$(ONLY)),tools),tools) ## every benchmark, and the report; ONLY="ingest dirty", ROUNDS=3; QUICK=1 only tries
-	$(BIN)/python -m bench $(ONLY) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick)
+bench: setup servers $(if $(ONLY),$(and $(filter page,$(ONLY)),tools),tools) ## every benchmark, and the report; ONLY="ingest dirty", ROUNDS=3; QUICK=1 only tries; BESIDE=../before compares
+	$(BIN)/python -m bench$(if $(BESIDE),.beside $(BESIDE)) $(ONLY) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick)
 
 check: setup ## linters, formatting, types and layers
 	$(BIN)/ruff check --no-fix
