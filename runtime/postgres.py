@@ -101,7 +101,7 @@ async def open_pool(
     try:
         pool = await asyncpg.create_pool(
             dsn,
-            connect=connect,
+            connect=_connect,
             min_size=0,  # with a floor asyncpg reconnects by itself while the server is away, and logs it
             max_size=max_size,
             timeout=_CONNECT_TIMEOUT_S,
@@ -120,12 +120,23 @@ async def open_pool(
     return pool
 
 
-async def connect(dsn: str | None = None, **options: Any) -> asyncpg.Connection[asyncpg.Record]:  # noqa: ANN401  # asyncpg's
-    """Make one connection, by what the URL's file holds now if it came from one.
+async def connect(dsn: str, *, name: str) -> asyncpg.Connection[asyncpg.Record]:
+    """Open a connection beside any pool, under the same rules.
 
     Raises:
-        Retry: that file cannot be used. Everything else is raised as asyncpg does.
+        OSError, asyncpg.PostgresError: as `retryable` takes them.
+        Retry: the file that the URL came from cannot be used.
     """
+    return await _connect(
+        dsn,
+        timeout=_CONNECT_TIMEOUT_S,
+        command_timeout=_COMMAND_TIMEOUT_S,
+        server_settings={**_SERVER_SETTINGS, "application_name": name},
+    )
+
+
+async def _connect(dsn: str | None = None, **options: Any) -> asyncpg.Connection[asyncpg.Record]:  # noqa: ANN401  # asyncpg's
+    """Connect by what the URL's file holds now, if it came from one."""
     now = current(dsn or "", "postgres")
     try:
         return await asyncpg.connect(now, **options)
