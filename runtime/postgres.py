@@ -124,8 +124,8 @@ async def connect(dsn: str, *, name: str) -> asyncpg.Connection[asyncpg.Record]:
     """Open a connection beside any pool, under the same rules.
 
     Raises:
+        Retry: the file that the URL comes from cannot be used.
         OSError, asyncpg.PostgresError: as `retryable` takes them.
-        Retry: the file that the URL came from cannot be used.
     """
     return await _connect(
         dsn,
@@ -136,7 +136,7 @@ async def connect(dsn: str, *, name: str) -> asyncpg.Connection[asyncpg.Record]:
 
 
 async def _connect(dsn: str | None = None, **options: Any) -> asyncpg.Connection[asyncpg.Record]:  # noqa: ANN401  # asyncpg's
-    """Connect by what the URL's file holds now, if it came from one."""
+    """Make a connection by what the URL's file holds now, if it came from one."""
     now = current(dsn or "", "postgres")
     try:
         return await asyncpg.connect(now, **options)
