@@ -11,9 +11,8 @@ SELECT turn_dedup($1);
 DELETE FROM outbox
 WHERE stream = $1 AND created_at < now() - $2::interval
     AND n <= (
-        SELECT min(p.n) FROM projections AS p
-        WHERE p.stream = $1
-            AND NOT (p.projection ~ '^(verify|rebuild)-' AND p.updated_at < now() - interval '10 minutes')
+        SELECT min(p.n) FROM projections_on($1) AS p
+        WHERE NOT (p.projection ~ '^(verify|rebuild)-' AND p.updated_at < now() - interval '10 minutes')
         HAVING count(*) FILTER (WHERE p.projection IN ('redis', 'history')) = 2
     );
 
@@ -27,4 +26,4 @@ SELECT letters, bytes FROM evict_dead_letters($1, $2, $3);
 
 -- name: projected
 -- How far the live views have come on a stream.
-SELECT n FROM projections WHERE stream = $1 AND projection = 'redis';
+SELECT n FROM projection_at('redis', $1);
