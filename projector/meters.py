@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter, Gauge, Histogram
 
 from contract.events import format_time
-from projector.fold import microseconds
+from contract.order import microseconds
 from projector.lag import STEPS, Freshness, HistoryLag, Lag, StreamLag, times_of
 
 if TYPE_CHECKING:

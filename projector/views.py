@@ -18,7 +18,8 @@ from msgspec.structs import astuple
 from redis.exceptions import RedisError
 
 from contract.events import format_time
-from contract.views import CURSORS, EPOCHS, EXPIRED, UNFINISHED, device_key
+from contract.order import AHEAD
+from contract.views import CURSORS, EPOCHS, EXPIRED, FORMAT, OUTDATED, UNFINISHED, VIEWS_FORMAT, device_key
 from runtime.errors import Retry
 from runtime.redis import as_retry
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 Status = Literal["applied", "duplicate", "gap", "epoch"]
 
 _SCRIPT: Final = resources.files("projector").joinpath("views.lua").read_text(encoding="utf-8")
+_AHEAD_US: Final = int(AHEAD.total_seconds() * 1e6)
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -143,11 +145,17 @@ class Marks(dict[int, Cursor]):
     """How far a set of views has come, by stream; what it has nothing of is at row 0.
 
     While the set is being replaced (`projector/swap.py`), or was not to the end, or has been given up, every
-    epoch is `UNFINISHED`.
+    epoch is `UNFINISHED`; `OUTDATED`, when the set was written by another version, whose marks mean something
+    else.
     """
 
     def __init__(self, cursors: Mapping[bytes, bytes], epochs: Mapping[bytes, bytes]) -> None:
-        self._missing = Cursor(0, UNFINISHED if UNFINISHED.encode() in epochs else None)
+        unusable: str | None = None
+        if UNFINISHED.encode() in epochs:
+            unusable = UNFINISHED
+        elif cursors and epochs.get(FORMAT.encode()) != VIEWS_FORMAT.encode():
+            unusable = OUTDATED
+        self._missing = Cursor(0, unusable)
         for stream, n in cursors.items():
             epoch = epochs[stream].decode() if stream in epochs else None
             written_at = _time(epochs.get(b"%s:written_at" % stream, b""))
@@ -268,13 +276,14 @@ def _pack(run: Run, now: datetime, former: list[str]) -> bytes:
     devices, regions = run.folded.devices, run.folded.regions
     values: list[object] = [
         *(run.stream, run.epoch, run.first, run.last, run.written_at),
-        *(format_time(now), str(int(now.timestamp() * 1000))),
+        *(format_time(now), str(int(now.timestamp() * 1000)), VIEWS_FORMAT, _AHEAD_US),
         *([delta.id for delta in devices], [delta.id for delta in regions], former),
     ]
     for delta in chain(devices, regions):
         values += (
-            *(delta.count, delta.last_seen, delta.us, delta.tie, delta.shape),
-            *(delta.region, delta.region_us, delta.region_tie, len(delta.metrics)),
+            *(delta.count, delta.last_seen, delta.ahead_ms, delta.us, delta.tie, delta.shape),
+            *(delta.region, delta.region_us, delta.region_tie),
+            *(delta.tags, delta.tags_us, delta.tags_tie, len(delta.metrics)),
         )
         for name, last, us, tie, count, total, low, high in map(astuple, delta.metrics):
             values += (name, last, us, tie, count, total, low, high)
