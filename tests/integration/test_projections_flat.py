@@ -22,7 +22,7 @@ async def test_moves_under_an_open_snapshot(database: str) -> None:
     connection, dump = await asyncpg.connect(database), await asyncpg.connect(database)
     try:
         epoch: UUID = await connection.fetchval(
-            "INSERT INTO streams (stream, head) VALUES (0, 1000000) RETURNING epoch"
+            "INSERT INTO stream_leases (stream, head) VALUES (0, 1000000) RETURNING epoch"
         )
         for name in ("history", "redis"):
             await connection.execute("SELECT move_projection($1, 0, 0, $2)", name, epoch)
