@@ -74,12 +74,14 @@ class View(msgspec.Struct, frozen=True):
         fields: of its hash; None without one; the error's text when the key is something else.
         score: in `devices:last_seen`; None for a region.
         marks: as `views.lua` packs them.
+        ahead: in `devices:clock_ahead`; None for a region, and for a clock that is not ahead.
         expired: whether a device has left the views once; what it has had since is not all that it ever sent.
     """
 
     fields: dict[str, str] | str | None
     score: float | None
     marks: bytes | None
+    ahead: float | None = None
     expired: bool = False
 
 
@@ -101,7 +103,10 @@ def of_expired(expected: View, found: View) -> tuple[View, View]:
         return View(None, None, None), found
     if isinstance(found.fields, str) or not isinstance(expected.fields, dict):
         return expected, found
-    return View(_kept(expected.fields), expected.score, None), View(_kept(found.fields), found.score, None)
+    return (
+        View(_kept(expected.fields), expected.score, None),
+        View(_kept(found.fields), found.score, None),
+    )
 
 
 def _kept(fields: Mapping[str, str]) -> dict[str, str]:

@@ -152,6 +152,7 @@ class Consumer:
         }
         await self._views.confirm(news)
         self._told |= news
+        self._meters.clocks_ahead.set(await self._views.clocks_ahead())
         return await self._views.marks()
 
     async def _watch_outbox(self) -> NoReturn:

@@ -61,6 +61,11 @@ class Meters:
             "Devices that left the views, silent for too long.",
             registry=registry,
         )
+        self.clocks_ahead = Gauge(
+            "projector_devices_clock_ahead",
+            "Devices whose newest message was more than five minutes ahead of its arrival.",
+            registry=registry,
+        )
         self.apply_seconds = histogram("apply_seconds", "Duration of one call of the script.")
         self.delay_seconds = histogram("row_delay_seconds", "From a row's writing to its being in the views.")
         self.history_cursor = gauge("history_cursor", "Last outbox row in history.")

@@ -11,7 +11,8 @@
 -- remaining metrics to {us, tie}; home marks the message that named the device's region, and tags_us and tags_tie the one that
 -- brought its tags, a JSON object, unless those are the newest. What is nil or missing is so.
 --
--- KEYS: cursor, epoch, marks of devices, marks of regions, last seen, expired; then one per device, per region, per former region.
+-- KEYS: cursor, epoch, marks of devices, marks of regions, last seen, clocks ahead, expired; then one per device, per region, per
+-- former region.
 -- ARGV: the run as MessagePack values one after the other, read in passing so that no tables are made of them: stream, epoch,
 -- first, last, when the last was written, updated_at, updated_ms, the format of the views, from how many microseconds on a clock is
 -- ahead, ids of devices, of regions, of former regions; a delta per device, then per region.
@@ -23,8 +24,8 @@ local unpack_limit, cmsgpack_pack, cmsgpack_unpack = cmsgpack.unpack_limit, cmsg
 local call, pcall, format, min, max = redis.call, redis.pcall, string.format, math.min, math.max
 
 local RUN = ARGV[1]
-local CURSOR, EPOCH, DEVICE_MARKS, REGION_MARKS, LAST_SEEN, EXPIRED = unpack(KEYS, 1, 6)
-local FIXED_KEYS = 6
+local CURSOR, EPOCH, DEVICE_MARKS, REGION_MARKS, LAST_SEEN, CLOCK_AHEAD, EXPIRED = unpack(KEYS, 1, 7)
+local FIXED_KEYS = 7
 local CHUNK = 4000 -- unpack() to more than 8,000 values overflows Lua's C stack
 local LARGEST = 1.79769313486231e308
 local METRIC = 8 -- values in a metric's delta: name, last, us, tie, count, total, low, high
@@ -204,6 +205,7 @@ end
 -- Arguments of every HSET to come, one view's after the other's; view i has those from starts[i] to starts[i + 1] - 1.
 local out, o, starts = {}, 0, { 1 }
 local fields, gone = {}, {} -- gone: key, field to remove, and so on
+local ahead, caught_up = {}, {} -- members of the set of clocks that are ahead; those that are not any more
 local updated_at, updated_ms
 
 local function put(name, value)
@@ -374,8 +376,10 @@ each_view(devices, 0, 'device_id', 'region', DEVICE_MARKS, device_marks, functio
         seen[#seen + 1], seen[#seen + 2] = integer(us / 1000), id
         if ahead_ms > 0 then
             put('clock_ahead_ms', integer(ahead_ms))
+            ahead[#ahead + 1], ahead[#ahead + 2] = integer(ahead_ms), id
         elseif was_ahead then
             remove(key, 'clock_ahead_ms')
+            caught_up[#caught_up + 1] = id
         end
     end
 end)
@@ -405,6 +409,7 @@ if next(moves) then
     return reply
 end
 checked(LAST_SEEN, pcall('ZCARD', LAST_SEEN))
+checked(CLOCK_AHEAD, pcall('ZCARD', CLOCK_AHEAD))
 
 -- Writing.
 
@@ -417,6 +422,8 @@ end
 write('HSET', DEVICE_MARKS, device_marks, 1, #device_marks)
 write('HSET', REGION_MARKS, region_marks, 1, #region_marks)
 write('ZADD', LAST_SEEN, seen, 1, #seen)
+write('ZADD', CLOCK_AHEAD, ahead, 1, #ahead)
+write('ZREM', CLOCK_AHEAD, caught_up, 1, #caught_up)
 call('HSET', EPOCH, stream, epoch, stream .. ':written_at', written_at, 'format', form)
 call('HSET', CURSOR, stream, last)
 return { 'applied', last }

@@ -51,16 +51,17 @@ class Keys:
         self.device_marks = f"{prefix}projector:marks:devices"
         self.region_marks = f"{prefix}projector:marks:regions"
         self.last_seen = f"{prefix}devices:last_seen"
+        self.clock_ahead = f"{prefix}devices:clock_ahead"
         self.expired = f"{prefix}{EXPIRED}"
         self.devices = device_key(prefix, "")
         self.regions = f"{prefix}region:stats:"
 
     @property
-    def fixed(self) -> tuple[str, str, str, str, str, str]:
+    def fixed(self) -> tuple[str, ...]:
         """The keys that a set has once, in the order in which the scripts take them."""
         return (
             *(self.cursor, self.epoch, self.device_marks, self.region_marks),
-            *(self.last_seen, self.expired),
+            *(self.last_seen, self.clock_ahead, self.expired),
         )
 
     def device(self, device_id: str) -> str:
@@ -234,6 +235,15 @@ class Views:
                 pipeline.hgetall(self._keys.epoch)
                 cursors, epochs = await pipeline.execute()
         return as_marks(cursors, epochs)
+
+    async def clocks_ahead(self) -> int:
+        """How many devices' clocks were ahead in their newest messages.
+
+        Raises:
+            Retry: Redis is away or holds something else under our key.
+        """
+        with answering():
+            return int(await self._redis.zcard(self._keys.clock_ahead))
 
     async def confirm(self, rows: Mapping[int, Seen]) -> None:
         """Note the last row of each stream that PostgreSQL was known to have when asked.

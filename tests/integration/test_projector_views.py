@@ -124,6 +124,7 @@ async def test_guard(redis: Redis, views: Views) -> None:
         KEYS.device("b"),
         KEYS.region("south"),
         KEYS.last_seen,
+        KEYS.clock_ahead,
         KEYS.device_marks,
         KEYS.region_marks,
         KEYS.cursor,

@@ -181,8 +181,12 @@ async def check(redis: Redis, keys: Keys, events: list[Event]) -> None:
     assert {name.decode(): ms for name, ms in seen} == {
         name: view["last_seen_ms"] for (kind, name), view in expected.items() if kind == "device"
     }
+    ahead = cast("list[tuple[bytes, float]]", await redis.zrange(keys.clock_ahead, 0, -1, withscores=True))
+    assert {name.decode(): ms for name, ms in ahead} == {
+        name: view["clock_ahead_ms"] for (_, name), view in expected.items() if "clock_ahead_ms" in view
+    }
     # The projector's own, and no view beside those expected.
-    assert len(await redis.keys(keys.cursor.removesuffix("projector:cursor") + "*")) <= len(expected) + 5
+    assert len(await redis.keys(keys.cursor.removesuffix("projector:cursor") + "*")) <= len(expected) + 6
 
 
 def rows_of(events: list[Event], data: st.DataObject) -> list[list[Event]]:
