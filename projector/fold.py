@@ -5,8 +5,7 @@ applied in any order. Last values do not: each belongs to the newest message tha
 order over messages: event time, then time of receipt (`contract/order.py`). So every last value travels with
 its *mark*, the place of its message in that order, and late data never replaces newer data
 (thingsboard#1769). A mark is a pair: order time in microseconds, and a `tie` that settles equal times when
-compared byte by byte (UTF-8 sorts as its code points do): microseconds of receipt in 16 digits, the key, and
-in a region the device.
+compared byte by byte (UTF-8 sorts as its code points do): time of receipt, key, and in a region the device.
 
 Tags go the same way, all of a message's together: they are those of the newest message that has any.
 
@@ -114,7 +113,7 @@ class _Group:
 
     def absorb(self, other: _Group) -> None:
         self.events += other.events
-        if _is_after(other.newest, other.at, self.newest, self.at):
+        if other.at > self.at or (other.at == self.at and place_of(other.newest) > place_of(self.newest)):
             self.newest, self.at = other.newest, other.at
         columns = self.columns
         for name, values in other.columns.items():
@@ -156,7 +155,8 @@ def fold(events: Iterable[Event]) -> Folded:
             else:
                 whole.absorb(group)
         assert whole is not None
-        deltas.append(_delta(device_id, whole, device_tie, home, _tagged(whole)))
+        tagged = whole.newest if whole.newest.tags or len(members) == 1 else _tagged(members)
+        deltas.append(_delta(device_id, whole, device_tie, home, tagged))
     return Folded(deltas, [_delta(region, group, region_tie) for region, group in regions.items()])
 
 
@@ -180,31 +180,18 @@ def tags_of(tags: tuple[tuple[str, str], ...]) -> str:
 
 
 def device_tie(place: Place) -> str:
-    """What settles equal order times among a device's messages.
-
-    Raises:
-        ValueError: the time of receipt is none.
-    """
-    return f"{microseconds(place[1]):016d}{place[2]}"
+    """What settles equal order times among a device's messages."""
+    return place[1] + place[2]
 
 
 def region_tie(place: Place) -> str:
-    """The same among a region's.
-
-    Raises:
-        ValueError: the time of receipt is none.
-    """
-    return f"{microseconds(place[1]):016d}{place[2]}\0{place[3]}"
+    """The same among a region's."""
+    return f"{place[1]}{place[2]}\0{place[3]}"
 
 
 def finite(total: float) -> float:
     """A sum, or the largest that a view holds when it is beyond that."""
     return total if -LARGEST <= total <= LARGEST else LARGEST if total > 0 else -LARGEST
-
-
-def _is_after(event: Event, at: str, other: Event, other_at: str) -> bool:
-    """Whether a message comes after another one in the order; both with their order times."""
-    return at > other_at or (at == other_at and place_of(event) > place_of(other))
 
 
 def _by_region(events: list[Event]) -> Iterable[tuple[str | None, list[Event]]]:
@@ -219,12 +206,12 @@ def _by_region(events: list[Event]) -> Iterable[tuple[str | None, list[Event]]]:
 
 def _gather(events: list[Event]) -> _Group:
     newest = events[0]
-    at = order_time(newest.ts, newest.received_at)
+    at = newest.ts if newest.ts <= newest.received_at else order_time(newest.ts, newest.received_at)
     columns = {name: [value] for name, value in newest.metrics.items()}
     for event in events[1:]:
         if event.ts >= at:  # an order time is never later than that
-            its = order_time(event.ts, event.received_at)
-            if _is_after(event, its, newest, at):
+            its = event.ts if event.ts <= event.received_at else order_time(event.ts, event.received_at)
+            if its > at or place_of(event) > place_of(newest):
                 newest, at = event, its
         for name, value in event.metrics.items():
             if name in columns:
@@ -234,11 +221,9 @@ def _gather(events: list[Event]) -> _Group:
     return _Group(events, newest, at, columns)
 
 
-def _tagged(group: _Group) -> Event | None:
+def _tagged(events: list[Event]) -> Event | None:
     """The newest message with tags."""
-    if group.newest.tags:
-        return group.newest
-    return max((event for event in group.events if event.tags), key=place_of, default=None)
+    return max([event for event in events if event.tags], key=place_of, default=None)
 
 
 def _delta(
@@ -248,39 +233,47 @@ def _delta(
     home: Event | None = None,
     tagged: Event | None = None,
 ) -> Delta:
-    newest = group.newest
-
-    def mark(event: Event | None) -> tuple[int, str]:
-        if event is None or event is newest:
-            return 0, ""
-        place = place_of(event)
-        return microseconds(place[0]), tie(place)
-
+    newest, at = group.newest, group.at
+    carried = newest.metrics
     metrics = []
     for name, values in group.columns.items():
-        carrier = newest
-        if name not in newest.metrics:
+        carrier, us, its_tie = newest, 0, ""
+        if name not in carried:
             carrier = max((event for event in group.events if name in event.metrics), key=place_of)
+            us, its_tie = _mark(carrier, tie)
         value = carrier.metrics[name]
         last = value if isinstance(value, str) else number_text(value)
-        us, its_tie = mark(carrier)
         metrics.append(
             MetricDelta(name, None if name in RESERVED else last, us, its_tie, *_statistics(values))
         )
+    region_us, its_region_tie = 0, ""
+    if home is not newest and home is not None:
+        region_us, its_region_tie = _mark(home, tie)
+    tags_us, tags_tie = 0, ""
+    if tagged is not newest and tagged is not None:
+        tags_us, tags_tie = _mark(tagged, tie)
     return Delta(
         id_,
         len(group.events),
-        group.at,
-        ahead_ms(newest.ts, newest.received_at),
-        microseconds(group.at),
-        tie(place_of(newest)),
-        shape_of(tuple(newest.metrics)),
+        at,
+        0 if at == newest.ts else ahead_ms(newest.ts, newest.received_at),
+        microseconds(at),
+        tie((at, newest.received_at, newest.key, newest.device_id)),
+        shape_of(tuple(carried)),
         home.region if home else None,
-        *mark(home),
-        tags_of(tuple(tagged.tags.items())) if tagged and tagged.tags else None,
-        *mark(tagged),
+        region_us,
+        its_region_tie,
+        tags_of(tuple(tagged.tags.items())) if tagged is not None and tagged.tags else None,
+        tags_us,
+        tags_tie,
         metrics,
     )
+
+
+def _mark(event: Event, tie: Callable[[Place], str]) -> tuple[int, str]:
+    """A message's mark."""
+    place = place_of(event)
+    return microseconds(place[0]), tie(place)
 
 
 def _statistics(values: list[Scalar]) -> tuple[int, float, float, float]:

@@ -14,8 +14,8 @@
 -- KEYS: cursor, epoch, marks of devices, marks of regions, last seen, clocks ahead, expired; then one per device, per region, per
 -- former region.
 -- ARGV: the run as MessagePack values one after the other, read in passing so that no tables are made of them: stream, epoch,
--- first, last, when the last was written, updated_at, updated_ms, the format of the views, from how many microseconds on a clock is
--- ahead, ids of devices, of regions, of former regions; a delta per device, then per region.
+-- first, last, when the last was written, updated_at, updated_ms, the format of the views, ids of devices, of regions, of former
+-- regions; a delta per device, then per region.
 -- Returns {status, cursor, ...}: applied; duplicate; gap (first is not cursor + 1); epoch (the views hold another history, were
 -- written by another version, or are being replaced);
 -- moved (devices leave regions that no key was passed for; their names follow; call again with them as former regions).
@@ -158,15 +158,11 @@ local function dump_marks()
     return cmsgpack_pack(old_us, old_tie, old_shape)
 end
 
-local was_ahead, ahead_us
-local RECEIVED = 16 -- digits with which a tie begins
-
 -- Moves the marks on. Returns whether the delta has the newest message, and the set of metrics whose last value is stale.
 local function advance_marks()
     local newer = is_after(us, tie, old_us, old_tie)
     local carried, stale = nil, NONE
     if newer then
-        was_ahead = old_us - (tonumber(old_tie:sub(1, RECEIVED)) or old_us) >= ahead_us
         if others or shape ~= old_shape then
             others = others or {}
             for name in pairs(set_of(old_shape)) do
@@ -281,8 +277,8 @@ end
 -- The guard.
 
 local stream, epoch, first, last, written_at, form, devices, regions, former_regions
-offset, stream, epoch, first, last, written_at, updated_at, updated_ms, form, ahead_us, devices, regions, former_regions =
-    unpack_limit(RUN, 12, 0)
+offset, stream, epoch, first, last, written_at, updated_at, updated_ms, form, devices, regions, former_regions =
+    unpack_limit(RUN, 11, 0)
 
 local cursor = tonumber(checked(CURSOR, pcall('HGET', CURSOR, stream)) or 0)
 local known_epoch, unfinished, known_form = unpack(checked(EPOCH, pcall('HMGET', EPOCH, stream, 'unfinished', 'format')), 1, 3)
@@ -337,6 +333,7 @@ local function advance_tags(key, is_new)
     end
 end
 
+local some_ahead = checked(CLOCK_AHEAD, pcall('ZCARD', CLOCK_AHEAD)) > 0
 local some_expired = call('EXISTS', EXPIRED) == 1
 
 each_view(devices, 0, 'device_id', 'region', DEVICE_MARKS, device_marks, function(key, id, newer, home, is_new)
@@ -377,7 +374,7 @@ each_view(devices, 0, 'device_id', 'region', DEVICE_MARKS, device_marks, functio
         if ahead_ms > 0 then
             put('clock_ahead_ms', integer(ahead_ms))
             ahead[#ahead + 1], ahead[#ahead + 2] = integer(ahead_ms), id
-        elseif was_ahead then
+        elseif some_ahead and call('ZSCORE', CLOCK_AHEAD, id) then
             remove(key, 'clock_ahead_ms')
             caught_up[#caught_up + 1] = id
         end
@@ -409,7 +406,6 @@ if next(moves) then
     return reply
 end
 checked(LAST_SEEN, pcall('ZCARD', LAST_SEEN))
-checked(CLOCK_AHEAD, pcall('ZCARD', CLOCK_AHEAD))
 
 -- Writing.
 

@@ -18,7 +18,6 @@ from msgspec.structs import astuple
 from redis.exceptions import RedisError
 
 from contract.events import format_time
-from contract.order import AHEAD
 from contract.views import CURSORS, EPOCHS, EXPIRED, FORMAT, OUTDATED, UNFINISHED, VIEWS_FORMAT, device_key
 from runtime.errors import Retry
 from runtime.redis import as_retry
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 Status = Literal["applied", "duplicate", "gap", "epoch"]
 
 _SCRIPT: Final = resources.files("projector").joinpath("views.lua").read_text(encoding="utf-8")
-_AHEAD_US: Final = int(AHEAD.total_seconds() * 1e6)
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -286,7 +284,7 @@ def _pack(run: Run, now: datetime, former: list[str]) -> bytes:
     devices, regions = run.folded.devices, run.folded.regions
     values: list[object] = [
         *(run.stream, run.epoch, run.first, run.last, run.written_at),
-        *(format_time(now), str(int(now.timestamp() * 1000)), VIEWS_FORMAT, _AHEAD_US),
+        *(format_time(now), str(int(now.timestamp() * 1000)), VIEWS_FORMAT),
         *([delta.id for delta in devices], [delta.id for delta in regions], former),
     ]
     for delta in chain(devices, regions):
