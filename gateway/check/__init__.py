@@ -49,7 +49,7 @@ async def check(settings: Settings) -> Report:
         }
     probes = {
         **brokers,
-        "postgres": check_postgres(settings.postgres.dsn, settings.gateway),
+        "postgres": check_postgres(settings),
         "redis": check_redis(settings.redis),
     }
     # Each to its end, whatever another meets: a driver cancelled while it connects complains in the log.

@@ -229,3 +229,41 @@ def test_the_screen_is_as_wide_as_the_terminal() -> None:
     assert any(line.lstrip().startswith("→ advice") for line in plain)
     assert f"ok    {'a' * 40}" in plain
     assert not report.ok
+
+
+async def test_settings_that_another_gateway_set_are_told(
+    settings: Settings, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """What is in force, since when and whose it is, beside what is configured here."""
+    assert (await found(settings))["site settings"].state == "ok"
+    await connection.execute("INSERT INTO site_settings VALUES ('retention', '30d', 'gateway-1')")
+    finding = (await found(settings))["site settings"]
+    assert finding.state == "warn"
+    assert re.search(r"gateway\.retention is '30d' since .*, set by gateway-1, and '' here", finding.found)
+
+
+async def test_a_session_that_outlives_the_dedup_window(
+    settings: Settings, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """It matters where several gateways share a database, and a window of that length mends it."""
+    assert (await found(settings))["dedup window"].state == "ok"
+    await connection.execute("INSERT INTO streams (stream, seen_at) VALUES (0, now()), (1, now())")
+    finding = (await found(settings))["dedup window"]
+    assert (finding.state, "2 gateways" in finding.found) == ("warn", True)
+    longer = with_key(settings, "gateway", dedup_window="7d")
+    assert (await found(longer))["dedup window"].state == "ok"
+
+
+async def test_ids_that_are_sorted_by_a_locale(
+    settings: Settings, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """A large table of before keeps the locale's order, which is told as long as that can change."""
+    assert (await found(settings))["order of ids"].state == "ok"
+    await connection.execute('ALTER TABLE devices ALTER device_id TYPE text COLLATE "default"')
+    locale = await connection.fetchval(
+        "SELECT datcollate FROM pg_database WHERE datname = current_database()"
+    )
+    finding = (await found(settings))["order of ids"]
+    by_bytes = locale in {"C", "POSIX", "C.UTF-8", "C.utf8"}
+    assert finding.state == ("ok" if by_bytes else "warn")
+    assert by_bytes or "devices.device_id" in finding.found

@@ -49,7 +49,7 @@ async def pages(connection: asyncpg.Connection[asyncpg.Record], n: int, epoch: U
         "report": (queries.report_cursors, ["redis", [0], [n + 1], [epoch]]),
         "look": (queries.look_at_history, []),
         "move": (queries.move_history, [0, n, n + 1, str(epoch)]),
-        "trim": (gateway.trim_outbox, [0, timedelta()]),
+        "trim": (gateway.trim_outbox, [0, timedelta(), 0, 1000]),
         "projected": (gateway.projected, [0]),
     }
     found = {}
