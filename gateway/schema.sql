@@ -262,6 +262,26 @@ CREATE FUNCTION public.fold_dead_letter_changes(piece integer) RETURNS bigint
     SELECT count(*) FROM gone;
 $$;
 
+CREATE FUNCTION public.move_projection(name text, which integer, target bigint, history uuid, since bigint DEFAULT NULL::bigint) RETURNS boolean
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    known projections;
+BEGIN
+    SELECT * INTO known FROM projection_at(name, which);
+    IF known.n <> since OR (known.n IS NULL AND since IS NOT NULL) THEN
+        RETURN false;
+    ELSIF known.n IS NULL THEN
+        INSERT INTO projections (projection, stream, n, epoch) VALUES (name, which, target, history) ON CONFLICT DO NOTHING;
+    ELSE
+        UPDATE projections SET n = target, epoch = history, updated_at = now(), version = version + 1
+        WHERE stream = which AND projection = name AND version = known.version;
+    END IF;
+    RETURN FOUND;
+END
+$$;
+
 CREATE FUNCTION public.open_default_partition(parent text) RETURNS void
     LANGUAGE plpgsql
     SET lock_timeout TO '100ms'
@@ -271,6 +291,12 @@ BEGIN
         EXECUTE format('ALTER TABLE %I DROP CONSTRAINT partitions_ahead', parent || '_default');
     END IF;
 END
+$$;
+
+CREATE FUNCTION public.order_time(ts timestamp with time zone, received_at timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT least(ts, received_at + interval '5 minutes')
 $$;
 
 CREATE FUNCTION public.partitions_of(parent text) RETURNS TABLE(name text, since timestamp with time zone, until timestamp with time zone)
@@ -286,6 +312,42 @@ CREATE FUNCTION public.partitions_of(parent text) RETURNS TABLE(name text, since
     ) AS b
     WHERE b.bound LIKE 'FOR VALUES FROM%'
 $_$;
+
+CREATE TABLE public.projections (
+    projection text NOT NULL COLLATE pg_catalog."C",
+    stream integer NOT NULL,
+    n bigint NOT NULL,
+    epoch uuid NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    version bigint DEFAULT 0 NOT NULL
+)
+WITH (fillfactor='50');
+
+CREATE FUNCTION public.projection_at(name text, which integer) RETURNS SETOF public.projections
+    LANGUAGE sql STABLE ROWS 1
+    SET enable_seqscan TO 'off'
+    AS $$
+    SELECT * FROM projections WHERE stream = which AND projection = name ORDER BY version DESC LIMIT 1
+$$;
+
+CREATE FUNCTION public.projections_on(which integer) RETURNS SETOF public.projections
+    LANGUAGE sql STABLE ROWS 3
+    SET enable_seqscan TO 'off'
+    AS $$
+    WITH RECURSIVE found AS (
+        (SELECT p AS newest FROM projections AS p WHERE p.stream = which ORDER BY p.projection DESC, p.version DESC LIMIT 1)
+        UNION ALL
+        SELECT (
+            SELECT p FROM projections AS p
+            WHERE p.stream = which AND p.projection < (f.newest).projection
+            ORDER BY p.projection DESC, p.version DESC
+            LIMIT 1
+        )
+        FROM found AS f
+        WHERE (f.newest).projection IS NOT NULL
+    )
+    SELECT (f.newest).* FROM found AS f WHERE (f.newest).projection IS NOT NULL
+$$;
 
 CREATE FUNCTION public.recount_dead_letters() RETURNS trigger
     LANGUAGE plpgsql
@@ -317,9 +379,11 @@ BEGIN
         WITH retired AS (%s),
         marked AS (
             SELECT
-                device_id, coalesce(region, '') AS region, metrics,
-                to_char(ts, 'YYYY-MM-DD HH24:MI:SS.US') || ' ' || encode(convert_to(message_key, 'UTF8'), 'hex') || ' '
-                    || to_char(received_at, 'YYYY-MM-DD HH24:MI:SS.US') || ' ' AS mark
+                device_id, coalesce(region, '') AS region, metrics, tags,
+                to_char(order_time(ts, received_at), 'YYYY-MM-DD HH24:MI:SS.US') || ' '
+                    || to_char(received_at, 'YYYY-MM-DD HH24:MI:SS.US') || ' '
+                    || encode(convert_to(message_key, 'UTF8'), 'hex') || ' '
+                    || to_char(ts, 'YYYY-MM-DD HH24:MI:SS.US') || ' ' AS mark
             FROM retired
             OFFSET 0 -- made once a message, not once a metric
         ),
@@ -342,6 +406,8 @@ BEGIN
                 FROM jsonb_each(m.metrics) AS e
                 UNION ALL
                 SELECT '', NULL, NULL
+                UNION ALL
+                SELECT E'\ttags', m.tags::text, NULL WHERE m.tags <> '{}'
             ) AS v
             GROUP BY m.device_id, m.region, v.metric
         ),
@@ -349,10 +415,10 @@ BEGIN
             INSERT INTO retired_statistics AS r
             SELECT
                 device_id, region, metric, CASE metric WHEN '' THEN messages ELSE numbers END, sum, min, max,
-                CASE WHEN metric <> '' THEN substr(newest, 56 + length(split_part(newest, ' ', 3)))::jsonb END,
-                substr(newest, 1, 26)::timestamptz,
-                convert_from(decode(split_part(newest, ' ', 3), 'hex'), 'UTF8'),
-                substr(newest, 29 + length(split_part(newest, ' ', 3)), 26)::timestamptz
+                CASE WHEN metric <> '' THEN substr(newest, 83 + length(split_part(newest, ' ', 5)))::jsonb END,
+                substr(newest, 56 + length(split_part(newest, ' ', 5)), 26)::timestamptz,
+                convert_from(decode(split_part(newest, ' ', 5), 'hex'), 'UTF8'),
+                substr(newest, 28, 26)::timestamptz
             FROM grouped
             ON CONFLICT (device_id, region, metric) DO UPDATE SET
                 count = r.count + excluded.count,
@@ -366,7 +432,7 @@ BEGIN
                             (r.last_value, r.last_ts, r.last_key, r.last_received_at),
                             (excluded.last_value, excluded.last_ts, excluded.last_key, excluded.last_received_at)
                     ) AS n (value, ts, key, received_at)
-                    ORDER BY n.ts DESC, n.key COLLATE "C" DESC, n.received_at DESC
+                    ORDER BY order_time(n.ts, n.received_at) DESC, n.received_at DESC, n.key COLLATE "C" DESC
                     LIMIT 1
                 )
         )
@@ -503,7 +569,8 @@ CREATE TABLE public.measurements (
     received_at timestamp with time zone NOT NULL,
     message_key text NOT NULL,
     region text,
-    metrics jsonb NOT NULL
+    metrics jsonb NOT NULL,
+    tags jsonb
 )
 PARTITION BY RANGE (ts);
 
@@ -565,7 +632,8 @@ CREATE TABLE public.measurements_default (
     received_at timestamp with time zone NOT NULL,
     message_key text NOT NULL,
     region text,
-    metrics jsonb NOT NULL
+    metrics jsonb NOT NULL,
+    tags jsonb
 );
 
 CREATE TABLE public.message_keys_0 (
@@ -588,15 +656,6 @@ CREATE TABLE public.outbox (
     created_at timestamp with time zone NOT NULL
 );
 ALTER TABLE ONLY public.outbox ALTER COLUMN payload SET COMPRESSION lz4;
-
-CREATE TABLE public.projections (
-    projection text NOT NULL,
-    stream integer NOT NULL,
-    n bigint NOT NULL,
-    epoch uuid NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL
-)
-WITH (fillfactor='50');
 
 CREATE TABLE public.regions_1h (
     metric text NOT NULL COLLATE pg_catalog."C",
@@ -753,7 +812,7 @@ ALTER TABLE ONLY public.outbox
     ADD CONSTRAINT outbox_pkey PRIMARY KEY (stream, n);
 
 ALTER TABLE ONLY public.projections
-    ADD CONSTRAINT projections_pkey PRIMARY KEY (projection, stream);
+    ADD CONSTRAINT projections_pkey PRIMARY KEY (stream, projection, version);
 
 ALTER TABLE ONLY public.regions_1h
     ADD CONSTRAINT regions_1h_pkey PRIMARY KEY (metric, bucket, region);

@@ -37,9 +37,8 @@ WITH gone AS (
         AND n = ANY (ARRAY(SELECT o.n FROM outbox AS o WHERE o.stream = $1 AND o.n > $3 ORDER BY o.n LIMIT $4))
         AND n < (SELECT max(o.n) FROM outbox AS o WHERE o.stream = $1)
         AND n <= (
-            SELECT min(p.n) FROM projections AS p
-            WHERE p.stream = $1
-                AND NOT (p.projection ~ '^(verify|rebuild)-' AND p.updated_at < now() - interval '10 minutes')
+            SELECT min(p.n) FROM projections_on($1) AS p
+            WHERE NOT (p.projection ~ '^(verify|rebuild)-' AND p.updated_at < now() - interval '10 minutes')
             HAVING count(*) FILTER (WHERE p.projection IN ('redis', 'history')) = 2
         )
     RETURNING n
@@ -60,7 +59,7 @@ SELECT letters, bytes FROM evict_dead_letters($1, $2, $3);
 
 -- name: projected
 -- How far the live views have come on a stream.
-SELECT n FROM projections WHERE stream = $1 AND projection = 'redis';
+SELECT n FROM projection_at('redis', $1);
 
 -- name: declare_settings
 -- Puts this gateway's settings in force for the whole site; yields those that were others, with what they were and whose.
