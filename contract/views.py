@@ -14,6 +14,13 @@ EPOCHS: Final = "projector:epoch"
 UNFINISHED: Final = "unfinished"
 """Among the epochs, and instead of one: the views are being replaced, or given up until they are."""
 
+OUTDATED: Final = "outdated"
+"""Instead of an epoch: another version of the projector wrote the views."""
+
+FORMAT: Final = "format"
+VIEWS_FORMAT: Final = "2"
+"""Among the epochs: what marks mean. 1, which was not written down, ordered equal times by key."""
+
 EXPIRED: Final = "projector:expired"
 """A hash by device of those that were silent for too long; in front comes `redis.prefix`."""
 

@@ -36,7 +36,6 @@ from runtime.lifecycle import keep_trying, unless
 from runtime.logs import RateLimit
 from runtime.mqtt import MqttSession, Subscription, options_from
 from runtime.postgres import keep_asking, load_queries, open_pool, retryable
-from runtime.settings import duration_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +113,7 @@ async def _prepare(settings: Settings, lease: Lease, health: Health) -> _Prepare
     """Wait for PostgreSQL, migrate it, take the stream, open the pool and ask what is known."""
     dsn, client_id = settings.postgres.dsn, settings.broker.client_id
     if settings.gateway.migrate:
-        await keep_trying("postgres", lambda: migrate(dsn), health)
+        await keep_trying("postgres", lambda: migrate(dsn, health=health), health)
     await lease.acquire()
     pool = await keep_trying(
         "postgres",
@@ -178,20 +177,7 @@ async def _work(
     )
     upkeep = Upkeep(
         pool,
-        stream=stream,
-        dedup_window_s=duration_s(settings.gateway.dedup_window),
-        outbox_retention_s=duration_s(settings.gateway.outbox_retention),
-        retention_s=duration_s(settings.gateway.retention) if settings.gateway.retention else None,
-        history_retention_s={
-            rollup: duration_s(age)
-            for rollup, age in (
-                ("1m", settings.gateway.minutes_retention),
-                ("1h", settings.gateway.hours_retention),
-            )
-            if age
-        },
-        dead_letters_max=settings.gateway.dead_letters_max,
-        dead_letters_max_bytes=settings.gateway.dead_letters_max_bytes,
+        settings,
         store=store,
         devices=devices,
         relay=relay,
@@ -199,7 +185,7 @@ async def _work(
         rejected=rejected,
         health=health,
     )
-    await unless(stop, keep_asking(upkeep.housekeep, health))
+    await unless(stop, keep_asking(upkeep.prepare, health))
     if stop.is_set():
         return
     watch = BrokerWatch(msgspec.structs.replace(settings.broker, client_id=slot.watch_id))

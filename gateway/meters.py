@@ -6,6 +6,7 @@ A counter that starts again, as the broker's does with the broker, is what Prome
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -79,6 +80,16 @@ class Meters(Collector):
             yield GaugeMetricFamily(
                 "gateway_outbox_bytes", "Room the outbox takes on disk.", self._upkeep.outbox_bytes
             )
+        if self._upkeep.dedup_window_s is not None:
+            yield GaugeMetricFamily(
+                "gateway_dedup_window_seconds", "The dedup window in force.", self._upkeep.dedup_window_s
+            )
+            yield GaugeMetricFamily(
+                "gateway_dedup_window_age_seconds",
+                "For how long message keys have been kept in the current generation.",
+                self._upkeep.dedup_age_s,
+            )
+        yield from self._chores()
         yield CounterMetricFamily(
             "gateway_copies", "Copies passed over that overlapping filters brought.", status.copies
         )
@@ -93,3 +104,17 @@ class Meters(Collector):
                 "Messages that the broker says it has dropped since its start.",
                 self._watch.dropped,
             )
+
+    def _chores(self) -> Iterator[Metric]:
+        failures = CounterMetricFamily(
+            "gateway_chore_failures", "Turns of a chore that failed.", labels=["chore"]
+        )
+        failing = GaugeMetricFamily(
+            "gateway_chore_failing_seconds", "For how long a chore has not been done.", labels=["chore"]
+        )
+        now = time.monotonic()
+        for name, record in self._upkeep.chores.records.items():
+            failures.add_metric([name], record.failures)
+            failing.add_metric([name], record.failing_s(now))
+        yield failures
+        yield failing

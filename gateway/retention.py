@@ -1,122 +1,118 @@
-"""Day partitions of `measurements`: made ahead of time, dropped behind it, beside a running path.
+"""Measurements that are too old: added up, removed, and their partitions dropped, beside a running path.
 
-Made: the past week, for devices that come back with a backlog, and three days ahead. A day that is missing
-when a row of it comes (the gateway was down and the clock has moved on) goes to the default partition and
-stays there; the days after it get partitions of their own.
+A piece of a day is added to `retired_statistics` by the very transaction that removes it, so whoever reads
+both in one snapshot sees each measurement once, and what a gateway that is killed has done stays done. A
+piece is a run of blocks, from one end of the partition to the other, long enough for some seconds of work:
+each device has a line in the statistics for each piece.
 
-Dropped: a partition that lies wholly before the retention. What its rows amounted to is added to
-`retired_statistics` by the very transaction that drops it, so whoever reads both in one snapshot sees each
-measurement once. Adding up may take minutes and locks nothing; dropping takes a moment and locks everything,
-and therefore gives up after 100 ms and is tried again. `DETACH … CONCURRENTLY` is of no use here: it can
-neither be part of a transaction nor stand beside a default partition. Rows of the default partition leave by
-age in small pieces.
-
-Several gateways may do all of this at once: an advisory lock lets one at a time retire, and the others find
-nothing left to do.
+A partition that lies wholly before the retention is dropped once it is empty. That takes a moment, locks
+everything, and therefore gives up after 100 ms and is tried again. `DETACH … CONCURRENTLY` is of no use here:
+it cannot stand beside a default partition. Rows of the default partition leave by age.
 """
 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, time, timedelta
+import time
+from datetime import UTC, datetime, timedelta
+from datetime import time as time_of_day
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
 import structlog
 
-from runtime.postgres import lent, load_queries
+from runtime.postgres import load_queries
 
 if TYPE_CHECKING:
-    from datetime import date
+    from runtime.postgres import Connection
 
 log = structlog.get_logger()
 queries = load_queries("gateway")
 
-DAYS_BEHIND: Final = 7
-DAYS_AHEAD: Final = 3
-
 _PIECE_ROWS: Final = 5_000
+_FIRST_BLOCKS: Final = 1_000
+_FEWEST_BLOCKS: Final = 50
+_SHORT_S, _LONG_S, _LONGEST_S = 4.0, 20.0, 300.0
+_SMALL_BLOCKS: Final = 2_000  # read in some ten milliseconds
+_VACUUM_S: Final = 6 * 3600.0
 _ATTEMPTS: Final = 20
 _PAUSE_S: Final = 0.5
-_LONGEST_S: Final = 6 * 3600.0  # adding up a day of a billion rows
 
 
-class _RowsCame(Exception):  # noqa: N818  # no error: the partition is retired at the next turn
-    """A partition took a late row while it was being retired."""
-
-
-async def make_partitions(
-    pool: asyncpg.Pool[asyncpg.Record], now: datetime, retention: timedelta | None
-) -> list[date]:
-    """Make the day partitions that are missing around now.
-
-    Returns:
-        The days made now, the latest first.
-    """
-    today = now.astimezone(UTC).date()
-    first = today - timedelta(days=DAYS_BEHIND)
-    if retention is not None:
-        first = max(first, (now - retention).astimezone(UTC).date())
-    made = []
-    for row in await pool.fetch(queries.missing_days, first, today + timedelta(days=DAYS_AHEAD)):
-        try:
-            if await pool.fetchval(queries.make_partition, row["day"]):
-                made.append(row["day"])
-        except asyncpg.LockNotAvailableError:
-            log.warning("partition_postponed", day=str(row["day"]), reason="measurements_default is in use")
-    if made:
-        log.info("partitions_made", first=str(made[-1]), last=str(made[0]), days=len(made))
-    return made
-
-
-async def retire(pool: asyncpg.Pool[asyncpg.Record], now: datetime, retention: timedelta) -> int:
+async def retire(connection: Connection, now: datetime, retention: timedelta) -> int:
     """Retire the measurements that are older than the retention.
 
     Whole days only: a partition stays until its last instant is old enough.
 
+    Args:
+        connection: of nobody else meanwhile; one gateway at a time.
+        now: by the gateway's clock; the server's counts when it is behind.
+        retention: how long to keep measurements.
+
     Returns:
-        How many were retired now.
+        How many were retired now, not counting a piece whose answer came too late.
     """
     retired = 0
-    for row in await pool.fetch(queries.expired_partitions, now - retention, retention):
-        retired += await _retire_partition(pool, row["name"])
-    midnight = datetime.combine((now - retention).astimezone(UTC).date(), time(), UTC)
-    while rows := await _retire_strays(pool, midnight, retention):
+    for row in await connection.fetch(queries.expired_partitions, now - retention, retention):
+        rows = await _retire_blocks(connection, row["name"])
         retired += rows
+        await _drop(connection, row["name"], rows)
+    midnight = datetime.combine((now - retention).astimezone(UTC).date(), time_of_day(), UTC)
+    return retired + await _retire_strays(connection, midnight, retention)
+
+
+async def _retire_blocks(connection: Connection, name: str) -> int:
+    """Go through a partition once; rows that come behind are found by the drop, and wait a turn."""
+    retired = block = 0
+    step = _FIRST_BLOCKS
+    end = await connection.fetchval(queries.partition_blocks, name) or 0
+    while block < end:
+        began = time.monotonic()
+        try:
+            rows = await connection.fetchval(
+                queries.retire_blocks, name, block, block + step, timeout=_LONGEST_S
+            )
+        except TimeoutError:
+            if step <= _FEWEST_BLOCKS:
+                raise
+            step = max(_FEWEST_BLOCKS, step // 4)
+            continue
+        retired += rows or 0
+        block += step
+        took_s = time.monotonic() - began
+        step = step * 2 if took_s < _SHORT_S else max(_FEWEST_BLOCKS, step // 2) if took_s > _LONG_S else step
     return retired
 
 
-async def _retire_partition(pool: asyncpg.Pool[asyncpg.Record], name: str) -> int:
-    try:
-        async with lent(pool) as connection, connection.transaction():
-            if not await connection.fetchval(queries.lock_retention):
-                return 0
-            rows: int | None = await connection.fetchval(queries.retire_partition, name, timeout=_LONGEST_S)
-            if rows is None:
-                return 0
-            for attempt in range(_ATTEMPTS):
-                try:
-                    async with connection.transaction():
-                        if not await connection.fetchval(queries.drop_partition, name, rows):
-                            raise _RowsCame  # both transactions roll back
-                    break
-                except asyncpg.LockNotAvailableError:
-                    if attempt == _ATTEMPTS - 1:
-                        raise
-                    await asyncio.sleep(_PAUSE_S)
-    except asyncpg.LockNotAvailableError:
-        log.warning("retirement_postponed", partition=name, reason="measurements is in use")
-        return 0
-    except _RowsCame:
-        log.info("retirement_postponed", partition=name, reason="rows came late")
-        return 0
-    log.info("partition_retired", partition=name, measurements=rows)
-    return rows
+async def _drop(connection: Connection, name: str, rows: int) -> None:
+    if (await connection.fetchval(queries.partition_blocks, name) or 0) > _SMALL_BLOCKS:
+        await connection.execute(await connection.fetchval(queries.vacuum_partition, name), timeout=_VACUUM_S)
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            await asyncio.sleep(_PAUSE_S)
+        try:
+            async with connection.transaction():
+                await connection.execute(queries.look_for_a_second)
+                dropped = await connection.fetchval(queries.drop_empty_partition, name)
+        except (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError):
+            reason = "measurements is in use"
+        else:
+            if dropped:
+                log.info("partition_retired", partition=name, measurements=rows)
+                return
+            reason = "rows came late"
+            break
+    log.info("retirement_postponed", partition=name, measurements=rows, reason=reason)
 
 
-async def _retire_strays(pool: asyncpg.Pool[asyncpg.Record], before: datetime, retention: timedelta) -> int:
-    async with lent(pool) as connection, connection.transaction():
-        if not await connection.fetchval(queries.lock_retention):
-            return 0
-        rows: int = await connection.fetchval(queries.retire_strays, before, retention, _PIECE_ROWS)
-    return rows
+async def _retire_strays(connection: Connection, before: datetime, retention: timedelta) -> int:
+    """Rows of the default partition, a piece a transaction, from the oldest on."""
+    retired = 0
+    since = datetime.min.replace(tzinfo=UTC)
+    while True:
+        async with connection.transaction():
+            rows = await connection.fetch(queries.next_strays, before, retention, since, _PIECE_ROWS)
+            if not rows:
+                return retired
+            retired += await connection.fetchval(queries.retire_strays, [row["place"] for row in rows])
+        since = rows[-1]["ts"]

@@ -1,18 +1,50 @@
 -- What the migrations in gateway/migrations/ add up to, for reading. Written by `make schema`.
 
+CREATE FUNCTION public.attach_partition(parent text, time_column text, since timestamp with time zone, until timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql
+    SET lock_timeout TO '100ms'
+    AS $$
+DECLARE
+    name text := parent || '_p' || to_char(since AT TIME ZONE 'UTC', 'YYYYMMDD');
+    storage text;
+BEGIN
+    IF EXISTS (SELECT FROM partitions_of(parent) AS p WHERE p.since <= attach_partition.since AND p.until >= attach_partition.until)
+        OR default_partition_holds(parent, time_column, since, until)
+    THEN
+        RETURN false;
+    END IF;
+    IF to_regclass(name) IS NOT NULL THEN
+        RAISE duplicate_table USING MESSAGE = format(
+            'table %s is there and is not the partition of %s from %s: rename or drop it; rows of that time go to %s_default meanwhile',
+            name, parent, since, parent);
+    END IF;
+    SELECT 'WITH (' || array_to_string(c.reloptions, ', ') || ')' INTO storage
+    FROM pg_class AS c WHERE c.oid = to_regclass(parent || '_default');
+    BEGIN
+        EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL) %s', name, parent, storage);
+        EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, name, since, until);
+    EXCEPTION
+        WHEN check_violation OR duplicate_table OR unique_violation THEN
+            RETURN false; -- a row or another gateway was faster
+    END;
+    RETURN true;
+END
+$$;
+
 CREATE FUNCTION public.count_dead_letters() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
         DELETE FROM dead_letter_changes;
+        DELETE FROM dead_letter_shares;
         UPDATE dead_letter_totals SET letters = 0, bytes = 0;
         RETURN NULL;
     END IF;
-    INSERT INTO dead_letter_changes
-    SELECT sign * count(*), sign * sum(dead_letter_bytes(changed.topic, changed.payload))
-    FROM changed, (SELECT CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END AS sign) AS s
-    GROUP BY sign;
+    INSERT INTO dead_letter_changes (device_id, reason, letters, bytes)
+    SELECT coalesce(c.device_id, ''), c.reason, sign * count(*), sign * sum(dead_letter_bytes(c.topic, c.payload))
+    FROM changed AS c, (SELECT CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END AS sign) AS s
+    GROUP BY sign, 1, 2;
     RETURN NULL;
 END
 $$;
@@ -74,6 +106,66 @@ CREATE FUNCTION public.dead_letter_bytes(topic text, payload bytea) RETURNS bigi
     SELECT octet_length(topic)::bigint + octet_length(payload)
 $$;
 
+CREATE FUNCTION public.dead_letter_cuts(of_letters boolean, excess bigint, piece integer) RETURNS TABLE(device_id text, reason text, turn bigint, cut bigint)
+    LANGUAGE sql STABLE
+    AS $$
+    WITH largest AS (
+        (SELECT s.device_id, s.reason, s.letters AS held FROM dead_letter_shares AS s WHERE of_letters ORDER BY s.letters DESC LIMIT piece + 1)
+        UNION ALL
+        (SELECT s.device_id, s.reason, s.bytes FROM dead_letter_shares AS s WHERE NOT of_letters ORDER BY s.bytes DESC LIMIT piece + 1)
+    ),
+    ranked AS (
+        SELECT
+            l.*, row_number() OVER w AS turn, sum(l.held) OVER w AS through, lead(l.held) OVER w AS next,
+            count(*) OVER () AS senders
+        FROM largest AS l WINDOW w AS (ORDER BY l.held DESC, l.device_id, l.reason)
+    ),
+    -- What goes when the first `turn` senders come down to the level of the next.
+    levels AS (
+        SELECT r.turn, r.through, r.through - r.turn * coalesce(r.next, 0) AS gain
+        FROM ranked AS r WHERE r.next IS NOT NULL OR r.senders <= piece
+    ),
+    level AS (
+        SELECT l.turn AS senders, l.through - least(l.gain, excess) AS kept
+        FROM levels AS l ORDER BY l.gain < excess, CASE WHEN l.gain < excess THEN -l.turn ELSE l.turn END
+        LIMIT 1
+    )
+    SELECT
+        r.device_id, r.reason, r.turn,
+        (r.held - div(v.kept, v.senders) - CASE WHEN r.turn <= mod(v.kept, v.senders) THEN 1 ELSE 0 END)::bigint
+    FROM ranked AS r, level AS v
+    WHERE r.turn <= v.senders
+$$;
+
+CREATE FUNCTION public.default_partition_holds(parent text, time_column text, since timestamp with time zone, until timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    AS $_$
+DECLARE
+    found boolean;
+BEGIN
+    EXECUTE format('SELECT EXISTS (SELECT FROM %1$I WHERE %2$I >= %3$L AND %2$I < %4$L)', parent || '_default', time_column, since, until)
+    INTO found;
+    RETURN found;
+END
+$_$;
+
+CREATE FUNCTION public.drop_empty_partition(name text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'on'
+    SET lock_timeout TO '100ms'
+    AS $$
+DECLARE
+    holds boolean;
+BEGIN
+    EXECUTE format('LOCK TABLE %I IN SHARE MODE', name);
+    EXECUTE format('SELECT EXISTS (SELECT FROM %I)', name) INTO holds;
+    IF NOT holds THEN
+        EXECUTE format('DROP TABLE %I', name);
+    END IF;
+    RETURN NOT holds;
+END
+$$;
+
 CREATE FUNCTION public.drop_history_partition(name text, its_rollup text, until timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
     SET lock_timeout TO '100ms'
@@ -114,28 +206,163 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtextextended('mqtt-edge-gateway/dead-letters', 0)) THEN
         RETURN;
     END IF;
-    WITH gone AS (DELETE FROM dead_letter_changes RETURNING *)
-    UPDATE dead_letter_totals AS t
-    SET letters = t.letters + g.letters, bytes = t.bytes + g.bytes
-    FROM (SELECT sum(c.letters) AS letters, sum(c.bytes) AS bytes FROM gone AS c HAVING count(*) > 0) AS g;
+    PERFORM fold_dead_letter_changes(100000);
+    DELETE FROM dead_letter_shares AS s WHERE s.letters = 0 AND s.bytes = 0;
     SELECT t.letters - max_letters, t.bytes - max_bytes INTO over_letters, over_bytes FROM dead_letter_totals AS t;
     IF over_letters <= 0 AND over_bytes <= 0 THEN
         RETURN;
     END IF;
     WITH oldest AS (
-        SELECT d.id, dead_letter_bytes(d.topic, d.payload) AS size
-        FROM dead_letters AS d ORDER BY d.id LIMIT piece FOR UPDATE SKIP LOCKED
+        SELECT c.turn, o.id, o.size
+        FROM dead_letter_cuts(over_letters > 0, CASE WHEN over_letters > 0 THEN least(over_letters, piece) ELSE over_bytes END, piece) AS c
+        CROSS JOIN LATERAL (
+            SELECT q.id, q.size, sum(q.size) OVER (ORDER BY q.id) - q.size AS bytes_before
+            FROM (
+                SELECT d.id, dead_letter_bytes(d.topic, d.payload) AS size
+                FROM dead_letters AS d
+                WHERE coalesce(d.device_id, '') COLLATE "C" = c.device_id AND d.reason COLLATE "C" = c.reason
+                ORDER BY d.id
+                LIMIT least(piece, CASE WHEN over_letters > 0 THEN c.cut END)
+                FOR UPDATE SKIP LOCKED
+            ) AS q
+        ) AS o
+        WHERE c.cut > 0 AND (over_letters > 0 OR o.bytes_before < c.cut)
+        LIMIT piece
     ),
     counted AS (
-        SELECT o.id, row_number() OVER w - 1 AS before, sum(o.size) OVER w - o.size AS bytes_before
-        FROM oldest AS o WINDOW w AS (ORDER BY o.id)
+        SELECT o.id, sum(o.size) OVER (ORDER BY o.turn, o.id) - o.size AS bytes_before FROM oldest AS o
     ),
     gone AS (
         DELETE FROM dead_letters AS d USING counted AS c
-        WHERE d.id = c.id AND (c.before < over_letters OR c.bytes_before < over_bytes)
+        WHERE d.id = c.id AND (over_letters > 0 OR c.bytes_before < over_bytes)
         RETURNING dead_letter_bytes(d.topic, d.payload) AS size
     )
     SELECT count(*), coalesce(sum(g.size), 0) INTO letters, bytes FROM gone AS g;
+END
+$$;
+
+CREATE FUNCTION public.fold_dead_letter_changes(piece integer) RETURNS bigint
+    LANGUAGE sql
+    AS $$
+    WITH gone AS (
+        DELETE FROM dead_letter_changes
+        WHERE ctid = ANY (ARRAY(SELECT ctid FROM dead_letter_changes LIMIT piece FOR UPDATE SKIP LOCKED))
+        RETURNING *
+    ),
+    shared AS (
+        INSERT INTO dead_letter_shares AS s (device_id, reason, letters, bytes)
+        SELECT g.device_id, g.reason, sum(g.letters), sum(g.bytes) FROM gone AS g GROUP BY 1, 2
+        ON CONFLICT (device_id, reason) DO UPDATE SET letters = s.letters + excluded.letters, bytes = s.bytes + excluded.bytes
+    ),
+    added AS (
+        UPDATE dead_letter_totals AS t
+        SET letters = t.letters + g.letters, bytes = t.bytes + g.bytes
+        FROM (SELECT sum(c.letters) AS letters, sum(c.bytes) AS bytes FROM gone AS c HAVING count(*) > 0) AS g
+    )
+    SELECT count(*) FROM gone;
+$$;
+
+CREATE FUNCTION public.move_projection(name text, which integer, target bigint, history uuid, since bigint DEFAULT NULL::bigint) RETURNS boolean
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    known projections;
+BEGIN
+    SELECT * INTO known FROM projection_at(name, which);
+    IF known.n <> since OR (known.n IS NULL AND since IS NOT NULL) THEN
+        RETURN false;
+    ELSIF known.n IS NULL THEN
+        INSERT INTO projections (projection, stream, n, epoch) VALUES (name, which, target, history) ON CONFLICT DO NOTHING;
+    ELSE
+        UPDATE projections SET n = target, epoch = history, updated_at = now(), version = version + 1
+        WHERE stream = which AND projection = name AND version = known.version;
+    END IF;
+    RETURN FOUND;
+END
+$$;
+
+CREATE FUNCTION public.open_default_partition(parent text) RETURNS void
+    LANGUAGE plpgsql
+    SET lock_timeout TO '100ms'
+    AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass(parent || '_default') AND conname = 'partitions_ahead') THEN
+        EXECUTE format('ALTER TABLE %I DROP CONSTRAINT partitions_ahead', parent || '_default');
+    END IF;
+END
+$$;
+
+CREATE FUNCTION public.order_time(ts timestamp with time zone, received_at timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT least(ts, received_at + interval '5 minutes')
+$$;
+
+CREATE FUNCTION public.partitions_of(parent text) RETURNS TABLE(name text, since timestamp with time zone, until timestamp with time zone)
+    LANGUAGE sql STABLE
+    AS $_$
+    SELECT
+        b.relname::text, coalesce(substring(b.bound FROM $r$FROM \('([^']+)'\)$r$)::timestamptz, '-infinity'),
+        coalesce(substring(b.bound FROM $r$TO \('([^']+)'\)$r$)::timestamptz, 'infinity')
+    FROM (
+        SELECT c.relname, pg_get_expr(c.relpartbound, c.oid) AS bound
+        FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
+        WHERE i.inhparent = to_regclass(parent)
+    ) AS b
+    WHERE b.bound LIKE 'FOR VALUES FROM%'
+$_$;
+
+CREATE TABLE public.projections (
+    projection text NOT NULL COLLATE pg_catalog."C",
+    stream integer NOT NULL,
+    n bigint NOT NULL,
+    epoch uuid NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    version bigint DEFAULT 0 NOT NULL
+)
+WITH (fillfactor='50');
+
+CREATE FUNCTION public.projection_at(name text, which integer) RETURNS SETOF public.projections
+    LANGUAGE sql STABLE ROWS 1
+    SET enable_seqscan TO 'off'
+    AS $$
+    SELECT * FROM projections WHERE stream = which AND projection = name ORDER BY version DESC LIMIT 1
+$$;
+
+CREATE FUNCTION public.projections_on(which integer) RETURNS SETOF public.projections
+    LANGUAGE sql STABLE ROWS 3
+    SET enable_seqscan TO 'off'
+    AS $$
+    WITH RECURSIVE found AS (
+        (SELECT p AS newest FROM projections AS p WHERE p.stream = which ORDER BY p.projection DESC, p.version DESC LIMIT 1)
+        UNION ALL
+        SELECT (
+            SELECT p FROM projections AS p
+            WHERE p.stream = which AND p.projection < (f.newest).projection
+            ORDER BY p.projection DESC, p.version DESC
+            LIMIT 1
+        )
+        FROM found AS f
+        WHERE (f.newest).projection IS NOT NULL
+    )
+    SELECT (f.newest).* FROM found AS f WHERE (f.newest).projection IS NOT NULL
+$$;
+
+CREATE FUNCTION public.recount_dead_letters() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO dead_letter_changes (device_id, reason, letters, bytes)
+    SELECT c.device_id, c.reason, sum(c.sign), sum(c.sign * c.bytes)
+    FROM (
+        SELECT coalesce(device_id, '') AS device_id, reason, 1 AS sign, dead_letter_bytes(topic, payload) AS bytes FROM after
+        UNION ALL
+        SELECT coalesce(device_id, ''), reason, -1, dead_letter_bytes(topic, payload) FROM before
+    ) AS c
+    GROUP BY c.device_id, c.reason
+    HAVING sum(c.sign) <> 0 OR sum(c.sign * c.bytes) <> 0;
+    RETURN NULL;
 END
 $$;
 
@@ -152,9 +379,11 @@ BEGIN
         WITH retired AS (%s),
         marked AS (
             SELECT
-                device_id, coalesce(region, '') AS region, metrics,
-                to_char(ts, 'YYYY-MM-DD HH24:MI:SS.US') || ' ' || encode(convert_to(message_key, 'UTF8'), 'hex') || ' '
-                    || to_char(received_at, 'YYYY-MM-DD HH24:MI:SS.US') || ' ' AS mark
+                device_id, coalesce(region, '') AS region, metrics, tags,
+                to_char(order_time(ts, received_at), 'YYYY-MM-DD HH24:MI:SS.US') || ' '
+                    || to_char(received_at, 'YYYY-MM-DD HH24:MI:SS.US') || ' '
+                    || encode(convert_to(message_key, 'UTF8'), 'hex') || ' '
+                    || to_char(ts, 'YYYY-MM-DD HH24:MI:SS.US') || ' ' AS mark
             FROM retired
             OFFSET 0 -- made once a message, not once a metric
         ),
@@ -177,6 +406,8 @@ BEGIN
                 FROM jsonb_each(m.metrics) AS e
                 UNION ALL
                 SELECT '', NULL, NULL
+                UNION ALL
+                SELECT E'\ttags', m.tags::text, NULL WHERE m.tags <> '{}'
             ) AS v
             GROUP BY m.device_id, m.region, v.metric
         ),
@@ -184,10 +415,10 @@ BEGIN
             INSERT INTO retired_statistics AS r
             SELECT
                 device_id, region, metric, CASE metric WHEN '' THEN messages ELSE numbers END, sum, min, max,
-                CASE WHEN metric <> '' THEN substr(newest, 56 + length(split_part(newest, ' ', 3)))::jsonb END,
-                substr(newest, 1, 26)::timestamptz,
-                convert_from(decode(split_part(newest, ' ', 3), 'hex'), 'UTF8'),
-                substr(newest, 29 + length(split_part(newest, ' ', 3)), 26)::timestamptz
+                CASE WHEN metric <> '' THEN substr(newest, 83 + length(split_part(newest, ' ', 5)))::jsonb END,
+                substr(newest, 56 + length(split_part(newest, ' ', 5)), 26)::timestamptz,
+                convert_from(decode(split_part(newest, ' ', 5), 'hex'), 'UTF8'),
+                substr(newest, 28, 26)::timestamptz
             FROM grouped
             ON CONFLICT (device_id, region, metric) DO UPDATE SET
                 count = r.count + excluded.count,
@@ -201,7 +432,7 @@ BEGIN
                             (r.last_value, r.last_ts, r.last_key, r.last_received_at),
                             (excluded.last_value, excluded.last_ts, excluded.last_key, excluded.last_received_at)
                     ) AS n (value, ts, key, received_at)
-                    ORDER BY n.ts DESC, n.key COLLATE "C" DESC, n.received_at DESC
+                    ORDER BY order_time(n.ts, n.received_at) DESC, n.received_at DESC, n.key COLLATE "C" DESC
                     LIMIT 1
                 )
         )
@@ -231,27 +462,63 @@ CREATE FUNCTION public.select_dead_letters(reasons text[], devices text[], topic
         AND (until IS NULL OR d.received_at < until) AND (replayed OR d.replayed_at IS NULL)
 $$;
 
+CREATE FUNCTION public.shut_default_partition(parent text, time_column text, since timestamp with time zone[], until timestamp with time zone[]) RETURNS void
+    LANGUAGE plpgsql
+    SET lock_timeout TO '100ms'
+    AS $_$
+BEGIN
+    EXECUTE format(
+        'ALTER TABLE %I ADD CONSTRAINT partitions_ahead CHECK (%s) NOT VALID', parent || '_default',
+        (
+            SELECT string_agg(format('(%1$I < %2$L OR %1$I >= %3$L)', time_column, r.since, r.until), ' AND ')
+            FROM unnest(since, until) AS r (since, until)
+        ));
+END
+$_$;
+
 CREATE FUNCTION public.turn_dedup(window_length interval) RETURNS boolean
     LANGUAGE plpgsql
-    SET lock_timeout TO '2s'
+    SET lock_timeout TO '50ms'
     AS $$
 DECLARE
-    due boolean;
+    late interval;
     older text;
 BEGIN
-    SELECT turned_at <= now() - window_length, 'message_keys_' || (1 - generation) INTO due, older FROM dedup FOR UPDATE;
-    IF due THEN
-        EXECUTE format('TRUNCATE %I', older);
-        UPDATE dedup SET generation = 1 - generation, turned_at = now();
+    SELECT now() - window_length - turned_at, 'message_keys_' || (1 - generation) INTO late, older FROM dedup FOR UPDATE;
+    IF late < interval '0' THEN
+        RETURN false;
     END IF;
-    RETURN due;
+    IF late > interval '1 hour' THEN
+        PERFORM set_config('lock_timeout', '500ms', true);
+    END IF;
+    EXECUTE format('TRUNCATE %I', older);
+    UPDATE dedup SET generation = 1 - generation, turned_at = now();
+    RETURN true;
+END
+$$;
+
+CREATE FUNCTION public.validate_default_partition(parent text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    EXECUTE format('ALTER TABLE %I VALIDATE CONSTRAINT partitions_ahead', parent || '_default');
 END
 $$;
 
 CREATE TABLE public.dead_letter_changes (
     letters bigint NOT NULL,
-    bytes bigint NOT NULL
+    bytes bigint NOT NULL,
+    device_id text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
+    reason text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C"
 );
+
+CREATE TABLE public.dead_letter_shares (
+    device_id text NOT NULL COLLATE pg_catalog."C",
+    reason text NOT NULL COLLATE pg_catalog."C",
+    letters bigint NOT NULL,
+    bytes bigint NOT NULL
+)
+WITH (fillfactor='50');
 
 CREATE TABLE public.dead_letter_totals (
     only_row boolean DEFAULT true NOT NULL,
@@ -289,7 +556,7 @@ CREATE TABLE public.dedup (
 );
 
 CREATE TABLE public.devices (
-    device_id text NOT NULL,
+    device_id text NOT NULL COLLATE pg_catalog."C",
     region text,
     first_seen timestamp with time zone NOT NULL,
     last_seen timestamp with time zone NOT NULL
@@ -297,7 +564,7 @@ CREATE TABLE public.devices (
 WITH (fillfactor='80');
 
 CREATE TABLE public.measurements (
-    device_id text NOT NULL,
+    device_id text NOT NULL COLLATE pg_catalog."C",
     ts timestamp with time zone NOT NULL,
     received_at timestamp with time zone NOT NULL,
     message_key text NOT NULL,
@@ -308,8 +575,8 @@ CREATE TABLE public.measurements (
 PARTITION BY RANGE (ts);
 
 CREATE TABLE public.measurements_1h (
-    device_id text NOT NULL,
-    metric text NOT NULL,
+    device_id text NOT NULL COLLATE pg_catalog."C",
+    metric text NOT NULL COLLATE pg_catalog."C",
     bucket timestamp with time zone NOT NULL,
     region text,
     region_at timestamp with time zone,
@@ -321,8 +588,8 @@ CREATE TABLE public.measurements_1h (
 PARTITION BY RANGE (bucket);
 
 CREATE TABLE public.measurements_1h_default (
-    device_id text NOT NULL,
-    metric text NOT NULL,
+    device_id text NOT NULL COLLATE pg_catalog."C",
+    metric text NOT NULL COLLATE pg_catalog."C",
     bucket timestamp with time zone NOT NULL,
     region text,
     region_at timestamp with time zone,
@@ -334,8 +601,8 @@ CREATE TABLE public.measurements_1h_default (
 WITH (fillfactor='50');
 
 CREATE TABLE public.measurements_1m (
-    device_id text NOT NULL,
-    metric text NOT NULL,
+    device_id text NOT NULL COLLATE pg_catalog."C",
+    metric text NOT NULL COLLATE pg_catalog."C",
     bucket timestamp with time zone NOT NULL,
     region text,
     region_at timestamp with time zone,
@@ -347,8 +614,8 @@ CREATE TABLE public.measurements_1m (
 PARTITION BY RANGE (bucket);
 
 CREATE TABLE public.measurements_1m_default (
-    device_id text NOT NULL,
-    metric text NOT NULL,
+    device_id text NOT NULL COLLATE pg_catalog."C",
+    metric text NOT NULL COLLATE pg_catalog."C",
     bucket timestamp with time zone NOT NULL,
     region text,
     region_at timestamp with time zone,
@@ -360,7 +627,7 @@ CREATE TABLE public.measurements_1m_default (
 WITH (fillfactor='50');
 
 CREATE TABLE public.measurements_default (
-    device_id text NOT NULL,
+    device_id text NOT NULL COLLATE pg_catalog."C",
     ts timestamp with time zone NOT NULL,
     received_at timestamp with time zone NOT NULL,
     message_key text NOT NULL,
@@ -390,19 +657,10 @@ CREATE TABLE public.outbox (
 );
 ALTER TABLE ONLY public.outbox ALTER COLUMN payload SET COMPRESSION lz4;
 
-CREATE TABLE public.projections (
-    projection text NOT NULL,
-    stream integer NOT NULL,
-    n bigint NOT NULL,
-    epoch uuid NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL
-)
-WITH (fillfactor='50');
-
 CREATE TABLE public.regions_1h (
-    metric text NOT NULL,
+    metric text NOT NULL COLLATE pg_catalog."C",
     bucket timestamp with time zone NOT NULL,
-    region text NOT NULL,
+    region text NOT NULL COLLATE pg_catalog."C",
     count bigint NOT NULL,
     sum double precision NOT NULL,
     min double precision NOT NULL,
@@ -411,9 +669,9 @@ CREATE TABLE public.regions_1h (
 PARTITION BY RANGE (bucket);
 
 CREATE TABLE public.regions_1h_default (
-    metric text NOT NULL,
+    metric text NOT NULL COLLATE pg_catalog."C",
     bucket timestamp with time zone NOT NULL,
-    region text NOT NULL,
+    region text NOT NULL COLLATE pg_catalog."C",
     count bigint NOT NULL,
     sum double precision NOT NULL,
     min double precision NOT NULL,
@@ -422,9 +680,9 @@ CREATE TABLE public.regions_1h_default (
 WITH (fillfactor='50');
 
 CREATE TABLE public.regions_1m (
-    metric text NOT NULL,
+    metric text NOT NULL COLLATE pg_catalog."C",
     bucket timestamp with time zone NOT NULL,
-    region text NOT NULL,
+    region text NOT NULL COLLATE pg_catalog."C",
     count bigint NOT NULL,
     sum double precision NOT NULL,
     min double precision NOT NULL,
@@ -433,9 +691,9 @@ CREATE TABLE public.regions_1m (
 PARTITION BY RANGE (bucket);
 
 CREATE TABLE public.regions_1m_default (
-    metric text NOT NULL,
+    metric text NOT NULL COLLATE pg_catalog."C",
     bucket timestamp with time zone NOT NULL,
-    region text NOT NULL,
+    region text NOT NULL COLLATE pg_catalog."C",
     count bigint NOT NULL,
     sum double precision NOT NULL,
     min double precision NOT NULL,
@@ -444,9 +702,9 @@ CREATE TABLE public.regions_1m_default (
 WITH (fillfactor='50');
 
 CREATE TABLE public.retired_statistics (
-    device_id text NOT NULL,
-    region text NOT NULL,
-    metric text NOT NULL,
+    device_id text NOT NULL COLLATE pg_catalog."C",
+    region text NOT NULL COLLATE pg_catalog."C",
+    metric text NOT NULL COLLATE pg_catalog."C",
     count bigint NOT NULL,
     sum double precision,
     min double precision,
@@ -466,6 +724,13 @@ CREATE TABLE public.schema_migrations (
     version integer NOT NULL,
     name text NOT NULL,
     applied_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE public.site_settings (
+    name text NOT NULL COLLATE pg_catalog."C",
+    value text NOT NULL,
+    set_by text NOT NULL,
+    set_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
 CREATE TABLE public.stream_leases (
@@ -510,6 +775,9 @@ ALTER TABLE ONLY public.regions_1h ATTACH PARTITION public.regions_1h_default DE
 
 ALTER TABLE ONLY public.regions_1m ATTACH PARTITION public.regions_1m_default DEFAULT;
 
+ALTER TABLE ONLY public.dead_letter_shares
+    ADD CONSTRAINT dead_letter_shares_pkey PRIMARY KEY (device_id, reason);
+
 ALTER TABLE ONLY public.dead_letter_totals
     ADD CONSTRAINT dead_letter_totals_pkey PRIMARY KEY (only_row);
 
@@ -544,7 +812,7 @@ ALTER TABLE ONLY public.outbox
     ADD CONSTRAINT outbox_pkey PRIMARY KEY (stream, n);
 
 ALTER TABLE ONLY public.projections
-    ADD CONSTRAINT projections_pkey PRIMARY KEY (projection, stream);
+    ADD CONSTRAINT projections_pkey PRIMARY KEY (stream, projection, version);
 
 ALTER TABLE ONLY public.regions_1h
     ADD CONSTRAINT regions_1h_pkey PRIMARY KEY (metric, bucket, region);
@@ -567,11 +835,20 @@ ALTER TABLE ONLY public.rollups
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
 
+ALTER TABLE ONLY public.site_settings
+    ADD CONSTRAINT site_settings_pkey PRIMARY KEY (name);
+
 ALTER TABLE ONLY public.stream_leases
     ADD CONSTRAINT stream_leases_pkey PRIMARY KEY (stream);
 
 ALTER TABLE ONLY public.subscriptions
     ADD CONSTRAINT subscriptions_pkey PRIMARY KEY (client_id, topic_filter);
+
+CREATE INDEX dead_letter_shares_bytes ON public.dead_letter_shares USING btree (bytes);
+
+CREATE INDEX dead_letter_shares_letters ON public.dead_letter_shares USING btree (letters);
+
+CREATE INDEX dead_letters_sender ON public.dead_letters USING btree (COALESCE(device_id, ''::text) COLLATE "C", reason COLLATE "C", id);
 
 CREATE INDEX measurements_1h_default_bucket ON public.measurements_1h_default USING btree (bucket);
 
@@ -614,6 +891,8 @@ CREATE TRIGGER count_deleted AFTER DELETE ON public.dead_letters REFERENCING OLD
 CREATE TRIGGER count_inserted AFTER INSERT ON public.dead_letters REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.count_dead_letters();
 
 CREATE TRIGGER count_truncated AFTER TRUNCATE ON public.dead_letters FOR EACH STATEMENT EXECUTE FUNCTION public.count_dead_letters();
+
+CREATE TRIGGER count_updated AFTER UPDATE ON public.dead_letters REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION public.recount_dead_letters();
 
 ALTER TABLE ONLY public.outbox
     ADD CONSTRAINT outbox_stream_fkey FOREIGN KEY (stream) REFERENCES public.stream_leases(stream);

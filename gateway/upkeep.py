@@ -1,67 +1,72 @@
-"""What runs beside the path: held-back sightings, projected counts, the tables' bounds, the summary."""
+"""The gateway's chores: its own, and those that one gateway at a time does for the whole site.
+
+A site's chores (partitions, the dedup window, outbox, dead letters, retention) go by what `gateway/site.py`
+says is in force. Whoever comes first does a turn under a lock of that chore; the others find it taken. They
+have connections of their own, so that a long one keeps no batch from the path's, and give up a lock after
+100 ms.
+
+Before intake there is nothing to wait for: rows of a day without a partition go to the default one.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from gateway.dead_letters import REPLAY_STREAM
-from gateway.retention import make_partitions, retire
-from gateway.rollups import drop_history, make_history_partitions
-from runtime.lifecycle import every
-from runtime.postgres import keep_asking, load_queries
+from gateway import site as sites
+from gateway.bounds import evict_dead_letters, trim_outbox, turn_dedup
+from gateway.chores import Chore, Chores
+from gateway.migrate import refuse_encoding
+from gateway.partitions import make_partitions
+from gateway.retention import retire
+from gateway.rollups import drop_history
+from runtime.lifecycle import keep_trying
+from runtime.postgres import lent, load_queries, open_pool
+from runtime.settings import duration_s
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable
 
     import asyncpg
 
     from gateway.devices import DeviceTracker
     from gateway.ledger import Ledger
     from gateway.relay import Relay
+    from gateway.site import Site
     from gateway.store import Store
     from runtime.http import Health
     from runtime.logs import RateLimit
+    from runtime.postgres import Connection
+    from runtime.settings import Settings
 
 log = structlog.get_logger()
 queries = load_queries("gateway")
 
-_SUMMARY_INTERVAL_S = 10.0
-_PROJECTED_INTERVAL_S = 1.0
-_HOUSEKEEPING_INTERVAL_S = 60.0
-_RETENTION_INTERVAL_S = 300.0
-_PIECE_LETTERS = 5_000
+_SUMMARY_INTERVAL_S: Final = 10.0
+_MOMENT_S: Final = 2.0
+_HOUR_S: Final = 3600.0
+_CHORE_SETTINGS: Final = {"lock_timeout": "100ms", "idle_in_transaction_session_timeout": "30s", "jit": "off"}
 
 
 class Upkeep:
-    """Periodic work; none of it is on the path, and a failure of any waits for its next turn.
-
-    Args:
-        retention_s: age at which measurements are retired, None to keep them for ever.
-        history_retention_s: the same of minutes, `1m`, and hours, `1h`; those not named are kept for ever.
-        dead_letters_max: so many dead letters are kept,
-        dead_letters_max_bytes: and so many bytes of them.
+    """Periodic work; none of it is on the path.
 
     Attributes:
         outbox_bytes: room that the outbox takes on disk, all streams and indexes; None before the first look.
+        dedup_window_s: of the window in force; None before the first look.
     """
 
     def __init__(
         self,
         pool: asyncpg.Pool[asyncpg.Record],
+        settings: Settings,
         *,
-        stream: int,
-        dedup_window_s: float,
-        outbox_retention_s: float,
-        retention_s: float | None,
-        history_retention_s: Mapping[str, float],
-        dead_letters_max: int,
-        dead_letters_max_bytes: int,
         store: Store,
         devices: DeviceTracker,
         relay: Relay,
@@ -70,16 +75,12 @@ class Upkeep:
         health: Health,
     ) -> None:
         self.outbox_bytes: int | None = None
+        self.dedup_window_s: float | None = None
+        self._dedup_age_s = 0.0
+        self._dedup_looked_at = 0.0
         self._pool = pool
-        self._stream = stream
-        self._dedup_window = timedelta(seconds=dedup_window_s)
-        self._outbox_retention = timedelta(seconds=outbox_retention_s)
-        self._retention = None if retention_s is None else timedelta(seconds=retention_s)
-        self._history_retention = {
-            rollup: timedelta(seconds=seconds) for rollup, seconds in history_retention_s.items()
-        }
-        self._dead_letters_max = dead_letters_max
-        self._dead_letters_max_bytes = dead_letters_max_bytes
+        self._settings = settings
+        self._max_ahead = timedelta(seconds=duration_s(settings.gateway.max_ahead))
         self._store = store
         self._devices = devices
         self._relay = relay
@@ -87,58 +88,109 @@ class Upkeep:
         self._rejected = rejected
         self._health = health
         self._last = ledger.line()
+        self._declared = False
+        self._declaring = asyncio.Lock()
+        self._own: asyncpg.Pool[asyncpg.Record] | None = None
+        self._chores = (
+            Chore("projected", 1.0, 10.0, self.note_projected),
+            Chore("sightings", 1.0, 30.0, self._write_sightings),
+            Chore("summary", _SUMMARY_INTERVAL_S, 10.0, self._summarize),
+            self._site_chore("partitions", 60.0, 6 * _HOUR_S, self._make_partitions),
+            self._site_chore("dedup", 60.0, 30.0, self._turn_dedup),
+            self._site_chore("outbox", 60.0, _HOUR_S, self._trim_outbox),
+            self._site_chore("dead_letters", 60.0, _HOUR_S, self._evict_dead_letters),
+            self._site_chore("retention", 300.0, 24 * _HOUR_S, self._retire),
+            self._site_chore("history", 300.0, _HOUR_S, self._drop_history),
+        )
+        self.chores = Chores(self._chores, health)
+
+    @property
+    def dedup_age_s(self) -> float:
+        """For how long the current generation of message keys has been filled."""
+        return self._dedup_age_s + time.monotonic() - self._dedup_looked_at
+
+    async def prepare(self) -> None:
+        """What intake needs: a database that holds every text, and today's partition if it takes a moment.
+
+        Raises:
+            Stop: it cannot.
+        """
+        async with lent(self._pool) as connection:
+            refuse_encoding(connection.get_settings().server_encoding)
+        with contextlib.suppress(Exception):  # the chore says what is the matter
+            async with asyncio.timeout(_MOMENT_S), lent(self._pool) as connection:
+                await self._make_partitions(connection, sites.configured(self._settings.gateway))
 
     async def run(self) -> None:
-        """Run everything at its interval until cancelled."""
-        stop = asyncio.Event()  # never set: whoever runs this cancels it
-        turns = (
-            ("projected", _PROJECTED_INTERVAL_S, self.note_projected),
-            ("sightings", _PROJECTED_INTERVAL_S, self._write_sightings),
-            ("housekeeping", _HOUSEKEEPING_INTERVAL_S, self.housekeep),
-            ("retention", _RETENTION_INTERVAL_S, self._retire),
-            ("summary", _SUMMARY_INTERVAL_S, self._summarize),
-        )
-        async with asyncio.TaskGroup() as tasks:
-            for name, interval_s, turn in turns:
-                tasks.create_task(
-                    every(interval_s, partial(keep_asking, turn, self._health), stop=stop, name=name),
-                    name=name,
-                )
+        """Do everything at its interval until cancelled."""
+        dsn, name = self._settings.postgres.dsn, f"{self._settings.broker.client_id}-chores"
+        async with await keep_trying(
+            "postgres",
+            lambda: open_pool(dsn, name=name, max_size=len(self._chores), settings=_CHORE_SETTINGS),
+            self._health,
+        ) as self._own:
+            await self.chores.run()
 
     async def note_projected(self) -> bool:
         """Ask how far the views have come; returns whether there are any."""
-        n = await self._pool.fetchval(queries.projected, self._stream)
+        n = await self._pool.fetchval(queries.projected, self._settings.gateway.stream)
         self._ledger.project(n or 0)
         return n is not None
 
-    async def housekeep(self) -> None:
-        """Make partitions ahead, turn the dedup window when it is time, trim outbox and dead letters."""
+    def _site_chore(
+        self,
+        name: str,
+        interval_s: float,
+        timeout_s: float,
+        work: Callable[[Connection, Site], Awaitable[object]],
+    ) -> Chore:
+        return Chore(name, interval_s, timeout_s, partial(self._for_the_site, name, work), at_once=True)
+
+    async def _for_the_site(self, name: str, work: Callable[[Connection, Site], Awaitable[object]]) -> None:
+        """Do a turn unless another gateway is at it."""
+        assert self._own is not None
+        async with lent(self._own) as connection:
+            if not await connection.fetchval(queries.take_chore, name):
+                return
+            try:
+                await work(connection, await self._site(connection))
+                await connection.execute(queries.let_chore_go, name)
+            except BaseException:
+                connection.terminate()  # and the lock with it, whatever state it is in
+                raise
+
+    async def _site(self, connection: Connection) -> Site:
+        async with self._declaring:
+            if not self._declared:
+                who = self._settings.broker.client_id
+                await sites.declare(connection, self._settings.gateway, who)
+                self._declared = True
+        return await sites.read(connection, self._settings.gateway)
+
+    async def _make_partitions(self, connection: Connection, site: Site) -> None:
         now = datetime.now(UTC)
-        await make_partitions(self._pool, now, self._retention)
-        await make_history_partitions(self._pool, now)
-        if await self._pool.fetchval(queries.turn_dedup, self._dedup_window):
-            log.info("dedup_window_turned")
-        for stream in (self._stream, REPLAY_STREAM):
-            await self._pool.execute(queries.trim_outbox, stream, self._outbox_retention)
-        self.outbox_bytes = await self._pool.fetchval(queries.outbox_bytes)
-        await self._evict_dead_letters()
+        await make_partitions(connection, now, max_ahead=self._max_ahead, retention=site.retention)
 
-    async def _evict_dead_letters(self) -> None:
-        letters = size = 0
-        bounds = self._dead_letters_max, self._dead_letters_max_bytes
-        while (
-            piece := await self._pool.fetchrow(queries.evict_dead_letters, *bounds, _PIECE_LETTERS)
-        ) and piece["letters"]:
-            letters += piece["letters"]
-            size += piece["bytes"]
-        if letters:
-            self._ledger.evict(letters)
-            log.warning("dead_letters_evicted", letters=letters, bytes=size)
+    async def _turn_dedup(self, connection: Connection, site: Site) -> None:
+        await turn_dedup(connection, site.dedup_window)
+        self._dedup_age_s = await connection.fetchval(queries.dedup_age)
+        self._dedup_looked_at = time.monotonic()
+        self.dedup_window_s = site.dedup_window.total_seconds()
 
-    async def _retire(self) -> None:
-        if self._retention is not None:
-            await retire(self._pool, datetime.now(UTC), self._retention)
-        await drop_history(self._pool, datetime.now(UTC), self._history_retention)
+    async def _trim_outbox(self, connection: Connection, site: Site) -> None:
+        await trim_outbox(connection, site.outbox_retention)
+        self.outbox_bytes = await connection.fetchval(queries.outbox_bytes)
+
+    async def _evict_dead_letters(self, connection: Connection, site: Site) -> None:
+        evicted = await evict_dead_letters(connection, site.dead_letters_max, site.dead_letters_max_bytes)
+        self._ledger.evict(evicted.letters)
+
+    async def _retire(self, connection: Connection, site: Site) -> None:
+        if site.retention is not None:
+            await retire(connection, datetime.now(UTC), site.retention)
+
+    async def _drop_history(self, connection: Connection, site: Site) -> None:
+        await drop_history(connection, datetime.now(UTC), site.history)
 
     async def _write_sightings(self) -> None:
         await self._store.write_sightings(self._devices.take_due(time.monotonic()))

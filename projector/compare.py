@@ -19,7 +19,7 @@ Kind = Literal["differs", "missing", "extra"]
 _TOLERANCE: Final = 1e-9
 _UNCOMPARED: Final = frozenset({"updated_at", "updated_ms"})
 _KEPT: Final = frozenset({"device_id", "region", "last_seen", "last_seen_ms"})  # when it comes back
-_MARK_SIZES: Final = (3, 5, 6)  # us, tie, shape [, home_us, home_tie [, others]]
+_MARK_SIZES: Final = (3, 5, 6, 7, 9)  # as `views.lua` packs them
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -74,12 +74,14 @@ class View(msgspec.Struct, frozen=True):
         fields: of its hash; None without one; the error's text when the key is something else.
         score: in `devices:last_seen`; None for a region.
         marks: as `views.lua` packs them.
+        ahead: in `devices:clock_ahead`; None for a region, and for a clock that is not ahead.
         expired: whether a device has left the views once; what it has had since is not all that it ever sent.
     """
 
     fields: dict[str, str] | str | None
     score: float | None
     marks: bytes | None
+    ahead: float | None = None
     expired: bool = False
 
 
@@ -102,9 +104,13 @@ def of_expired(expected: View, found: View) -> tuple[View, View]:
     if isinstance(found.fields, str) or not isinstance(expected.fields, dict):
         return expected, found
     return (
-        View({name: expected.fields[name] for name in _KEPT & expected.fields.keys()}, expected.score, None),
-        View({name: found.fields[name] for name in _KEPT & found.fields.keys()}, found.score, None),
+        View(_kept(expected.fields), expected.score, None),
+        View(_kept(found.fields), found.score, None),
     )
+
+
+def _kept(fields: Mapping[str, str]) -> dict[str, str]:
+    return {name: text for name, text in fields.items() if name in _KEPT or name.startswith("tag_")}
 
 
 def compare_member(key: str, member: str, expected: str | None, found: str | None) -> Iterator[Difference]:
@@ -127,11 +133,19 @@ def _readable(packed: bytes | None, *, homed: bool) -> str | None:
     if packed is None:
         return None
     try:
-        us, tie, shape, *more = _unpack(packed)
+        values = _unpack(packed)
+        us, tie, shape, home_us, home_tie, others, tags, tags_us, tags_tie = values + [None] * (
+            9 - len(values)
+        )
         newest = [us, tie]
-        marks = dict.fromkeys(msgspec.json.decode(shape), newest)
-        marks |= more[2] if len(more) > 2 else {}  # noqa: PLR2004  # home_us and home_tie come first
-        meaning = {"newest": newest, "home": (more[:2] or newest) if homed else None, "metrics": marks}
+        meaning = {
+            "newest": newest,
+            "home": (newest if home_us is None else [home_us, home_tie]) if homed else None,
+            "metrics": dict.fromkeys(msgspec.json.decode(shape), newest) | (others or {}),
+        }
+        if tags is not None:
+            mark = newest if tags_us is None else [tags_us, tags_tie]
+            meaning["tags"] = [mark, msgspec.json.decode(tags)]
         return msgspec.json.encode(meaning, order="sorted").decode()
     except (msgspec.DecodeError, TypeError, ValueError):
         return "unreadable"

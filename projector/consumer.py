@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import structlog
 
 from contract.events import unwrap
+from contract.order import is_time
 from projector.follower import Follower
 from projector.halts import MENDED_BY_REBUILD
 from projector.outbox import Position
@@ -116,7 +117,7 @@ class Consumer:
     def _take(self, chunk: Chunk) -> None:
         for delivery in chunk.deliveries:
             try:
-                row = unwrap(delivery.payload)
+                row = _row(delivery.payload)
             except ValueError as error:  # msgspec's errors are ValueErrors too
                 self._meters.undecodable.inc()
                 self._warn("event_batch_undecodable", topic=delivery.topic, detail=str(error))
@@ -150,6 +151,7 @@ class Consumer:
         }
         await self._views.confirm(news)
         self._told |= news
+        self._meters.clocks_ahead.set(await self._views.clocks_ahead())
         return await self._views.marks()
 
     async def _watch_outbox(self) -> NoReturn:
@@ -240,3 +242,10 @@ class Consumer:
                 waiting_for=self._health.reasons() or None,
             )
             events, rows = all_events, all_rows
+
+
+def _row(message: bytes) -> EventBatch:
+    row = unwrap(message)
+    if not is_time(row.created_at):
+        raise ValueError(f"{row.created_at!r} is no time")
+    return row

@@ -1,12 +1,12 @@
 -- Takes devices out of the views that have been silent for too long, and remembers what their return needs.
 --
--- KEYS: epoch, last seen, expired, then one hash per device.
+-- KEYS: epoch, last seen, clocks ahead, expired, then one hash per device.
 -- ARGV: a time in epoch milliseconds; the devices' ids.
 -- Goes: a device whose newest message and whose view's last change are both before that time. Its region counts it as before.
 -- What is no view of ours stays. Returns how many have gone; none while the views are being replaced.
 
-local EPOCH, LAST_SEEN, EXPIRED = unpack(KEYS, 1, 3)
-local FIXED_KEYS = 3
+local EPOCH, LAST_SEEN, CLOCK_AHEAD, EXPIRED = unpack(KEYS, 1, 4)
+local FIXED_KEYS = 4
 local call = redis.call
 local before = tonumber(ARGV[1])
 local gone = 0
@@ -22,6 +22,7 @@ for i = 2, #ARGV do
         local changed, last_seen, region = unpack(call('HMGET', key, 'updated_ms', 'last_seen', 'region'), 1, 3)
         if last_seen and (tonumber(changed) or before) < before then
             call('ZREM', LAST_SEEN, id) -- first, as a Redis that is full refuses to begin with a command that may grow
+            call('ZREM', CLOCK_AHEAD, id)
             call('UNLINK', key)
             call('HSET', EXPIRED, id, cjson.encode({ region = region or nil, last_seen = last_seen }))
             gone = gone + 1

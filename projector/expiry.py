@@ -142,6 +142,6 @@ class Expiry:
 
     async def _expire(self, before_ms: int, ids: list[bytes]) -> int:
         keys = self._keys
-        names: list[str | bytes] = [keys.epoch, keys.last_seen, keys.expired]
+        names: list[str | bytes] = [keys.epoch, keys.last_seen, keys.clock_ahead, keys.expired]
         names += [keys.devices.encode() + id_ for id_ in ids]
         return int(await cast("Awaitable[int]", self._script(names, [str(before_ms), *ids])))

@@ -2,10 +2,12 @@
 
 A delta says what a run of events adds to a view. Counts, sums, minima and maxima commute, so deltas may be
 applied in any order. Last values do not: each belongs to the newest message that carries it, in one total
-order over messages: event time, then message key, then device, then time of receipt. So every last value
-travels with its *mark*, the place of its message in that order, and late data never replaces newer data
-(thingsboard#1769). A mark is a pair: event time in microseconds, and a `tie` that settles equal times when
-compared byte by byte (UTF-8 sorts as its code points do).
+order over messages: event time, then time of receipt (`contract/order.py`). So every last value travels with
+its *mark*, the place of its message in that order, and late data never replaces newer data
+(thingsboard#1769). A mark is a pair: order time in microseconds, and a `tie` that settles equal times when
+compared byte by byte (UTF-8 sorts as its code points do): time of receipt, key, and in a region the device.
+
+Tags go the same way, all of a message's together: they are those of the newest message that has any.
 
 Numbers become IEEE doubles before anything else is done with them; true is 1 and false is 0. A string has a
 last value and nothing else. Negative zero becomes zero. A sum that would overflow stays at the largest
@@ -15,24 +17,24 @@ which it takes a hundred million.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
+from contract.order import ahead_ms, microseconds, order_time, place_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from contract.events import Event, Scalar
+    from contract.order import Place
 
 LARGEST: Final = 1.79769313486231e308  # the largest double of 15 digits: sums saturate here
 EXACT_INTEGER: Final = 2**53  # from here on a double no longer holds every integer
 RESERVED: Final = frozenset(
     {"seen", "seen_ms"}
 )  # their last values would land in `last_seen`, `last_seen_ms`
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class MetricDelta(msgspec.Struct, frozen=True, gc=False):
@@ -60,22 +62,29 @@ class Delta(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         id: device id or region.
         count: messages.
-        last_seen: event time of the newest message, in the contract's form.
+        last_seen: order time of the newest message, in the contract's form.
+        ahead_ms: how far that message's clock was ahead; 0 when it was not.
         us: mark of the newest message, with `tie`.
         shape: names of the metrics in the newest message, as a sorted JSON array.
         region: devices only: the region that the newest message with a region names.
         region_us: mark of that message, with `region_tie`; 0 when it is the newest of all.
+        tags: devices only: those of the newest message with any, as a sorted JSON object.
+        tags_us: mark of that message, with `tags_tie`; 0 when it is the newest of all.
     """
 
     id: str
     count: int
     last_seen: str
+    ahead_ms: int
     us: int
     tie: str
     shape: str
     region: str | None
     region_us: int
     region_tie: str
+    tags: str | None
+    tags_us: int
+    tags_tie: str
     metrics: list[MetricDelta]
 
 
@@ -90,20 +99,22 @@ class _Group:
     """Some events, turned to columns so that sums and extremes are one call each.
 
     Attributes:
+        at: order time of the newest.
         columns: metric name → its values, in any order.
     """
 
-    __slots__ = ("columns", "events", "newest")
+    __slots__ = ("at", "columns", "events", "newest")
 
-    def __init__(self, events: list[Event], newest: Event, columns: dict[str, list[Scalar]]) -> None:
+    def __init__(self, events: list[Event], newest: Event, at: str, columns: dict[str, list[Scalar]]) -> None:
         self.events = events
         self.newest = newest
+        self.at = at
         self.columns = columns
 
     def absorb(self, other: _Group) -> None:
         self.events += other.events
-        if _is_after(other.newest, self.newest):
-            self.newest = other.newest
+        if other.at > self.at or (other.at == self.at and place_of(other.newest) > place_of(self.newest)):
+            self.newest, self.at = other.newest, other.at
         columns = self.columns
         for name, values in other.columns.items():
             if name in columns:
@@ -113,7 +124,11 @@ class _Group:
 
 
 def fold(events: Iterable[Event]) -> Folded:
-    """Fold events to one delta per device and one per region that they name, in any order."""
+    """Fold events to one delta per device and one per region that they name, in any order.
+
+    Raises:
+        ValueError: an event's times are none.
+    """
     devices: dict[str, list[Event]] = {}
     for event in events:
         known = devices.get(event.device_id)
@@ -130,18 +145,19 @@ def fold(events: Iterable[Event]) -> Folded:
         for region, same in _by_region(members):
             group = _gather(same)
             if region is not None:
-                if home is None or _is_after(group.newest, home):
+                if home is None or place_of(group.newest) > place_of(home):
                     home = group.newest
                 if region not in regions:
-                    regions[region] = _Group([], group.newest, {})
+                    regions[region] = _Group([], group.newest, group.at, {})
                 regions[region].absorb(group)
             if whole is None:
                 whole = group
             else:
                 whole.absorb(group)
         assert whole is not None
-        deltas.append(_delta(device_id, whole, home, _device_tie))
-    return Folded(deltas, [_delta(region, group, None, _region_tie) for region, group in regions.items()])
+        tagged = whole.newest if whole.newest.tags or len(members) == 1 else _tagged(members)
+        deltas.append(_delta(device_id, whole, device_tie, home, tagged))
+    return Folded(deltas, [_delta(region, group, region_tie) for region, group in regions.items()])
 
 
 def number_text(value: float) -> str:
@@ -151,38 +167,31 @@ def number_text(value: float) -> str:
     return repr(value + 0.0).removesuffix(".0")
 
 
-def microseconds(ts: str) -> int:
-    """Convert a time in the contract's form to microseconds since 1970."""
-    since = datetime.fromisoformat(ts) - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-
-
 @lru_cache(maxsize=4096)
 def shape_of(names: tuple[str, ...]) -> str:
     """Names of metrics as a delta gives them: a sorted JSON array."""
     return msgspec.json.encode(sorted(names)).decode()
 
 
+@lru_cache(maxsize=4096)
+def tags_of(tags: tuple[tuple[str, str], ...]) -> str:
+    """Tags as a delta gives them: a sorted JSON object."""
+    return msgspec.json.encode(dict(sorted(tags))).decode()
+
+
+def device_tie(place: Place) -> str:
+    """What settles equal order times among a device's messages."""
+    return place[1] + place[2]
+
+
+def region_tie(place: Place) -> str:
+    """The same among a region's."""
+    return f"{place[1]}{place[2]}\0{place[3]}"
+
+
 def finite(total: float) -> float:
     """A sum, or the largest that a view holds when it is beyond that."""
     return total if -LARGEST <= total <= LARGEST else LARGEST if total > 0 else -LARGEST
-
-
-def _order(event: Event) -> tuple[str, str, str, str]:
-    return event.ts, event.key, event.device_id, event.received_at
-
-
-def _is_after(event: Event, other: Event) -> bool:
-    """Whether a message comes after another one in the order."""
-    return event.ts > other.ts or (event.ts == other.ts and _order(event) > _order(other))
-
-
-def _device_tie(event: Event) -> str:
-    return f"{event.key}\0{event.received_at}"
-
-
-def _region_tie(event: Event) -> str:
-    return f"{event.key}\0{event.device_id}\0{event.received_at}"
 
 
 def _by_region(events: list[Event]) -> Iterable[tuple[str | None, list[Event]]]:
@@ -197,45 +206,74 @@ def _by_region(events: list[Event]) -> Iterable[tuple[str | None, list[Event]]]:
 
 def _gather(events: list[Event]) -> _Group:
     newest = events[0]
+    at = newest.ts if newest.ts <= newest.received_at else order_time(newest.ts, newest.received_at)
     columns = {name: [value] for name, value in newest.metrics.items()}
     for event in events[1:]:
-        if event.ts >= newest.ts and _is_after(event, newest):
-            newest = event
+        if event.ts >= at:  # an order time is never later than that
+            its = event.ts if event.ts <= event.received_at else order_time(event.ts, event.received_at)
+            if its > at or place_of(event) > place_of(newest):
+                newest, at = event, its
         for name, value in event.metrics.items():
             if name in columns:
                 columns[name].append(value)
             else:
                 columns[name] = [value]
-    return _Group(events, newest, columns)
+    return _Group(events, newest, at, columns)
 
 
-def _delta(id_: str, group: _Group, home: Event | None, tie: Callable[[Event], str]) -> Delta:
-    newest = group.newest
+def _tagged(events: list[Event]) -> Event | None:
+    """The newest message with tags."""
+    return max([event for event in events if event.tags], key=place_of, default=None)
+
+
+def _delta(
+    id_: str,
+    group: _Group,
+    tie: Callable[[Place], str],
+    home: Event | None = None,
+    tagged: Event | None = None,
+) -> Delta:
+    newest, at = group.newest, group.at
+    carried = newest.metrics
     metrics = []
     for name, values in group.columns.items():
-        if name in newest.metrics:
-            carrier, us, its_tie = newest, 0, ""
-        else:
-            carrier = max((event for event in group.events if name in event.metrics), key=_order)
-            us, its_tie = microseconds(carrier.ts), tie(carrier)
+        carrier, us, its_tie = newest, 0, ""
+        if name not in carried:
+            carrier = max((event for event in group.events if name in event.metrics), key=place_of)
+            us, its_tie = _mark(carrier, tie)
         value = carrier.metrics[name]
         last = value if isinstance(value, str) else number_text(value)
         metrics.append(
             MetricDelta(name, None if name in RESERVED else last, us, its_tie, *_statistics(values))
         )
-    elsewhere = home if home is not newest else None
+    region_us, its_region_tie = 0, ""
+    if home is not newest and home is not None:
+        region_us, its_region_tie = _mark(home, tie)
+    tags_us, tags_tie = 0, ""
+    if tagged is not newest and tagged is not None:
+        tags_us, tags_tie = _mark(tagged, tie)
     return Delta(
         id_,
         len(group.events),
-        newest.ts,
-        microseconds(newest.ts),
-        tie(newest),
-        shape_of(tuple(newest.metrics)),
+        at,
+        0 if at == newest.ts else ahead_ms(newest.ts, newest.received_at),
+        microseconds(at),
+        tie((at, newest.received_at, newest.key, newest.device_id)),
+        shape_of(tuple(carried)),
         home.region if home else None,
-        microseconds(elsewhere.ts) if elsewhere else 0,
-        tie(elsewhere) if elsewhere else "",
+        region_us,
+        its_region_tie,
+        tags_of(tuple(tagged.tags.items())) if tagged is not None and tagged.tags else None,
+        tags_us,
+        tags_tie,
         metrics,
     )
+
+
+def _mark(event: Event, tie: Callable[[Place], str]) -> tuple[int, str]:
+    """A message's mark."""
+    place = place_of(event)
+    return microseconds(place[0]), tie(place)
 
 
 def _statistics(values: list[Scalar]) -> tuple[int, float, float, float]:

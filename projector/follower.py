@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 
-from contract.views import UNFINISHED
+from contract.views import OUTDATED, UNFINISHED
 from projector.backlog import Backlog
 from projector.fold import fold
 from projector.halts import MENDED_BY_REBUILD, mismatch, missing_rows
@@ -105,6 +105,7 @@ class Follower:
         self._due = 0
         self._may_read = False
         self._hurry = False
+        self._trusted = False
         self._read: list[EventBatch] = []
         self._seen: deque[Seen] = deque(maxlen=SEEN_ROWS)
         self._confirmed = False
@@ -127,7 +128,7 @@ class Follower:
             known: `cursor` from before the read. Less than that, and Redis has lost what it had.
         """
         self.mark = mark
-        if mark.epoch == UNFINISHED:
+        if mark.epoch in {UNFINISHED, OUTDATED}:
             return
         if self.cursor is None and mark.confirmed and mark.confirmed.n < mark.n:
             self._seen.append(mark.confirmed)
@@ -186,7 +187,7 @@ class Follower:
         self._seen.clear()
         self._read = []
         self._confirmed = False
-        return self.halt != "swap_unfinished"
+        return self.halt not in {"swap_unfinished", "views_outdated"}
 
     async def run(self) -> NoReturn:
         """Apply rows for ever."""
@@ -199,6 +200,7 @@ class Follower:
     async def _next_run(self) -> list[EventBatch]:
         if self.cursor is None or self.unavailable or not self._confirmed:
             return []
+        self._trusted = False
         if self.halt is None and (run := self._backlog.next_run(self.cursor)):
             self._hurry = self._backlog.arrived_at(run[-1].n + 1) is not None
             return run
@@ -230,12 +232,22 @@ class Follower:
         return []
 
     def _read_run(self) -> list[EventBatch]:
+        self._trusted = True
         run = first_run(self._read)
         self._read = self._read[len(run) :]
         return run
 
     async def _apply(self, rows: list[EventBatch]) -> None:
-        folded = fold(chain.from_iterable(row.events for row in rows))
+        try:
+            folded = fold(chain.from_iterable(row.events for row in rows))
+        except ValueError as error:
+            if self._trusted:
+                raise
+            # Not what PostgreSQL holds, or it is as bad there: whichever, reading the row from there tells.
+            log.warning("topic_row_unusable", stream=self._stream, first=rows[0].n, detail=str(error))
+            self._backlog.clear()
+            self._due = max(self._due, rows[-1].n)
+            return
         run = Run(self._stream, rows[0].epoch, rows[0].n, rows[-1].n, folded, rows[-1].created_at)
         faults.point("before_apply")
         try:

@@ -13,8 +13,9 @@ from math import inf
 from operator import itemgetter
 from typing import TYPE_CHECKING, TypeAlias
 
+from contract.order import order_time
 from projector.fold import finite
-from projector.retired import Retired
+from projector.retired import TAGS, Retired
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -61,25 +62,31 @@ class _Group:
     """Messages of one device that name the same region and carry the same metrics.
 
     Attributes:
-        place: the newest one's, in a text that compares as places of a device's messages do: event time, key,
-            time of receipt, NUL between them as it is in no text of PostgreSQL. `values` are its metrics'.
+        place: the newest one's, in a text that compares as places of a device's messages do: order time, time
+            of receipt, key, then device time; NUL between them as it is in no text of PostgreSQL. `values`
+            are its metrics'.
+        tagged: the place of the newest with tags, and these.
         cells: for each metric, one after the other: how many numbers, their sum, least and greatest.
     """
 
-    __slots__ = ("cells", "count", "place", "values")
+    __slots__ = ("cells", "count", "place", "tagged", "values")
 
     def __init__(self, metrics: int) -> None:
         self.count = 0
         self.place = ""
+        self.tagged: tuple[str, dict[str, str]] | None = None
         self.values: tuple[Scalar, ...] = ()
         self.cells = array("d", (0, 0, inf, -inf) * metrics)
 
     def add(self, event: Event) -> None:
         self.count += 1
-        place = f"{event.ts}\0{event.key}\0{event.received_at}"
+        at = order_time(event.ts, event.received_at)
+        place = f"{at}\0{event.received_at}\0{event.key}\0{event.ts}"
         if place > self.place:
             self.place = place
             self.values = tuple(event.metrics.values())
+        if event.tags and (self.tagged is None or place > self.tagged[0]):
+            self.tagged = place, event.tags
         cells = self.cells
         i = 0
         for value in event.metrics.values():
@@ -92,11 +99,20 @@ class _Group:
             i += 4
 
     def rows(self, device_id: str, region: str | None, *names: str) -> Iterator[Retired]:
-        region, place = region or "", self.place.split("\0")
-        yield Retired(device_id, region, "", self.count, None, None, None, None, *place)
+        region, last = region or "", _last(self.place)
+        yield Retired(device_id, region, "", self.count, None, None, None, None, *last)
+        if self.tagged:
+            place, tags = self.tagged
+            yield Retired(device_id, region, TAGS, 0, None, None, None, tags, *_last(place))
         for i, (name, value) in enumerate(zip(names, self.values, strict=True)):
             count, total, low, high = self.cells[4 * i : 4 * i + 4]
             if count:
-                yield Retired(device_id, region, name, int(count), finite(total), low, high, value, *place)
+                yield Retired(device_id, region, name, int(count), finite(total), low, high, value, *last)
             else:
-                yield Retired(device_id, region, name, 0, None, None, None, value, *place)
+                yield Retired(device_id, region, name, 0, None, None, None, value, *last)
+
+
+def _last(place: str) -> tuple[str, str, str]:
+    """What retired statistics say of a place: device time, key, time of receipt."""
+    _, received_at, key, ts = place.split("\0")
+    return ts, key, received_at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
-from contract.views import UNFINISHED
+from contract.views import OUTDATED, UNFINISHED
 
 if TYPE_CHECKING:
     from projector.outbox import Position
@@ -16,11 +16,15 @@ Halt = Literal[
     "cursor_missing",
     "cursor_too_old",
     "swap_unfinished",
+    "views_outdated",
     "undecodable_row",
 ]
 
 MENDED_BY_REBUILD: Final[frozenset[Halt]] = frozenset(
-    {"epoch_changed", "cursor_beyond_head", "cursor_missing", "cursor_too_old", "swap_unfinished"}
+    {
+        *("epoch_changed", "cursor_beyond_head", "cursor_missing", "cursor_too_old"),
+        *("swap_unfinished", "views_outdated"),
+    }
 )
 
 
@@ -33,6 +37,8 @@ def mismatch(mark: Cursor, position: Position) -> Halt | None:
     """
     if mark.epoch == UNFINISHED:
         return "swap_unfinished"
+    if mark.epoch == OUTDATED:
+        return "views_outdated"
     if mark.n > position.head:
         return "cursor_beyond_head"
     if mark.epoch is not None and mark.epoch != position.epoch:

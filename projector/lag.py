@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from contract.events import format_time
+from contract.order import is_time
 
 if TYPE_CHECKING:
     from contract.events import EventBatch
@@ -114,9 +115,9 @@ class Lag(msgspec.Struct, frozen=True):
 
 
 def times_of(row: EventBatch, arrived_at: datetime | None, now: datetime) -> Times | None:
-    """When the newest event of a row that has just been applied was where; None when it has no events."""
+    """When the newest event of a row that has just been applied was where; None when nobody can tell."""
     newest = max(row.events, key=attrgetter("ts"), default=None)
-    if newest is None:
+    if newest is None or not (is_time(newest.ts) and is_time(newest.received_at)):
         return None
     return Times(
         event=newest.ts,

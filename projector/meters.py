@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter, Gauge, Histogram
 
 from contract.events import format_time
-from projector.fold import microseconds
+from contract.order import microseconds
 from projector.lag import STEPS, Freshness, HistoryLag, Lag, StreamLag, times_of
 
 if TYPE_CHECKING:
@@ -59,6 +59,11 @@ class Meters:
         self.expired = Counter(
             "projector_devices_expired",
             "Devices that left the views, silent for too long.",
+            registry=registry,
+        )
+        self.clocks_ahead = Gauge(
+            "projector_devices_clock_ahead",
+            "Devices whose newest message was more than five minutes ahead of its arrival.",
             registry=registry,
         )
         self.apply_seconds = histogram("apply_seconds", "Duration of one call of the script.")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import asyncpg
-import msgspec
 
 from contract.events import VERSION, EventBatch, decode_events, format_time
 from runtime.errors import Reject, Retry
@@ -14,12 +14,20 @@ from runtime.postgres import load_queries, retryable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from datetime import datetime
 
+    from contract.events import Event
     from projector.views import Cursor, Seen
     from runtime.postgres import Connection
 
 PAGE_ROWS: Final = 256
+
+_NOT_MIGRATED: Final = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.UndefinedColumnError,
+)
+_DIGITS: Final = str.maketrans("123456789", "0" * 9)
+_SHAPE: Final = "0000-00-00T00:00:00.000000Z"
 
 queries = load_queries("projector")
 
@@ -55,7 +63,7 @@ def answering() -> Iterator[None]:
     try:
         with retryable():
             yield
-    except asyncpg.UndefinedTableError as error:
+    except _NOT_MIGRATED as error:
         raise Retry("postgres", "the schema is not there yet: `gateway migrate` makes it") from error
 
 
@@ -173,10 +181,24 @@ def as_position(record: asyncpg.Record) -> Position:
     return Position(record["epoch"], record["head"], head_at=format_time(head_at) if head_at else None)
 
 
+def _check_times(events: Sequence[Event]) -> None:
+    """What comes from the outbox is the last word, so whoever reads it need not look at times again.
+
+    Raises:
+        ValueError: one is none of the contract's.
+    """
+    times = [time for event in events for time in (event.ts, event.received_at)]
+    if "".join(times).translate(_DIGITS) != _SHAPE * len(times):
+        raise ValueError("a time is not in the form 2026-11-23T09:00:00.250000Z")
+    for time in times:
+        datetime.fromisoformat(time)
+
+
 def _row(stream: int, record: asyncpg.Record) -> EventBatch:
     try:
         events = decode_events(record["payload"])
-    except msgspec.DecodeError as error:
+        _check_times(events)
+    except ValueError as error:  # msgspec's errors are ValueErrors too
         raise Reject("undecodable_row", f"outbox row {record['n']} of stream {stream}: {error}") from error
     return EventBatch(
         VERSION, stream, record["n"], record["epoch"], format_time(record["created_at"]), events

@@ -25,12 +25,14 @@ class Family(NamedTuple):
         prefix: of their keys; the id follows.
         marks: the hash with their marks.
         scores: the sorted set with their times; None for regions.
+        ahead: the sorted set with the clocks that are ahead; None for regions.
         expired: the hash with those that have left the views; None for regions.
     """
 
     prefix: str
     marks: str
     scores: str | None
+    ahead: str | None
     expired: str | None
 
 
@@ -51,8 +53,8 @@ class Page(NamedTuple):
 def families(keys: Keys) -> tuple[Family, Family]:
     """A set's devices and its regions."""
     return (
-        Family(keys.devices, keys.device_marks, keys.last_seen, keys.expired),
-        Family(keys.regions, keys.region_marks, None, None),
+        Family(keys.devices, keys.device_marks, keys.last_seen, keys.clock_ahead, keys.expired),
+        Family(keys.regions, keys.region_marks, None, None, None),
     )
 
 
@@ -77,6 +79,8 @@ async def read_page(redis: Redis, keys: Keys, family: Family, ids: list[str], gu
             pipeline.hmget(family.marks, ids)
             if family.scores:
                 pipeline.zmscore(family.scores, ids)
+            if family.ahead:
+                pipeline.zmscore(family.ahead, ids)
             if family.expired:
                 pipeline.hmget(family.expired, ids)
             for id_ in ids:
@@ -87,13 +91,14 @@ async def read_page(redis: Redis, keys: Keys, family: Family, ids: list[str], gu
                 raise reply
     nothing = [None] * len(ids)
     scores = rest.pop(0) if family.scores else nothing
+    ahead = rest.pop(0) if family.ahead else nothing
     expired = rest.pop(0) if family.expired else nothing
     columns = [
-        nothing if isinstance(column, ResponseError) else column for column in (scores, marks, expired)
+        nothing if isinstance(column, ResponseError) else column for column in (scores, ahead, marks, expired)
     ]
     views = [
-        View(_fields(fields), score, mark, expired=gone is not None)
-        for fields, score, mark, gone in zip(rest, *columns, strict=True)
+        View(_fields(fields), score, mark, ahead, expired=gone is not None)
+        for fields, score, ahead, mark, gone in zip(rest, *columns, strict=True)
     ]
     return Page(as_marks(cursors, epochs), value, views)
 
@@ -111,9 +116,10 @@ async def known_ids(redis: Redis, family: Family) -> AsyncIterator[list[bytes]]:
         if await redis.type(family.marks) == b"hash":
             async for field, _ in redis.hscan_iter(family.marks, count=1000):
                 yield [field]
-        if family.scores and await redis.type(family.scores) == b"zset":
-            async for member, _ in redis.zscan_iter(family.scores, count=1000):
-                yield [member]
+        for scores in (family.scores, family.ahead):
+            if scores and await redis.type(scores) == b"zset":
+                async for member, _ in redis.zscan_iter(scores, count=1000):
+                    yield [member]
 
 
 def _fields(reply: Any) -> dict[str, str] | str | None:  # noqa: ANN401  # a reply, or the error in its place

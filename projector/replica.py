@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Literal, cast
 from uuid import uuid4
 
+from contract.views import FORMAT, VIEWS_FORMAT
 from projector.fold import Folded, fold
 from projector.outbox import Outbox
 from projector.truth import open_truth
@@ -102,6 +103,7 @@ class Replica:
         with answering():
             async with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.delete(self.keys.cursor, self.keys.epoch)
+                pipeline.hset(self.keys.epoch, FORMAT, VIEWS_FORMAT)
                 for stream, cursor in self.cursors.items():
                     pipeline.hset(self.keys.cursor, str(stream), str(cursor.n))
                     pipeline.hset(self.keys.epoch, str(stream), str(cursor.epoch))

@@ -2,27 +2,39 @@
 
 When retention drops a day, what the day amounted to is merged into `retired_statistics`: for each device,
 region and metric the count, sum and extremes, and the newest value with the place of its message in the
-order of `projector/fold.py`. That is all a view holds of those events, so such rows fold to the same deltas
-as the events themselves would.
+order of `contract/order.py`. Tags are there as if they were a metric. That is all a view holds of those
+events, so such rows fold to the same deltas as the events themselves would.
 """
 
 from __future__ import annotations
 
 from itertools import groupby, islice
 from operator import attrgetter
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from contract.events import Scalar  # noqa: TC001  # msgspec reads it from the struct
-from projector.fold import RESERVED, Delta, Folded, MetricDelta, finite, microseconds, number_text, shape_of
+from contract.order import ahead_ms, microseconds, order_time
+from projector.fold import (
+    RESERVED,
+    Delta,
+    Folded,
+    MetricDelta,
+    device_tie,
+    finite,
+    number_text,
+    region_tie,
+    shape_of,
+    tags_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-_Mark: TypeAlias = tuple[
-    str, str, str, str
-]  # event time, key, device, time of receipt: the order of messages
+    from contract.order import Place
+
+TAGS: Final = "\ttags"  # no metric can have this name
 
 
 class Retired(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -30,7 +42,8 @@ class Retired(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     Attributes:
         region: empty when the messages named none.
-        metric: empty for the messages themselves, whose `count` is how many there were.
+        metric: empty for the messages themselves, whose `count` is how many there were; `TAGS` for the newest
+            tags, its `last_value`.
         count: numeric values; when 0, `sum`, `min` and `max` are None.
         last_value: of the newest message that carried the metric, whose place the other `last_` fields give.
     """
@@ -42,15 +55,16 @@ class Retired(msgspec.Struct, frozen=True, array_like=True, gc=False):
     sum: float | None
     min: float | None
     max: float | None
-    last_value: Scalar | None
+    last_value: Scalar | dict[str, str] | None
     last_ts: str
     last_key: str
     last_received_at: str
 
     @property
-    def mark(self) -> _Mark:
-        """The place of the newest message in the order."""
-        return self.last_ts, self.last_key, self.device_id, self.last_received_at
+    def place(self) -> Place:
+        """The newest message's place in the order."""
+        at = order_time(self.last_ts, self.last_received_at)
+        return at, self.last_received_at, self.last_key, self.device_id
 
 
 class _Metric:
@@ -58,17 +72,17 @@ class _Metric:
 
     __slots__ = ("count", "high", "low", "mark", "total", "value")
 
-    def __init__(self, row: Retired, mark: _Mark) -> None:
+    def __init__(self, row: Retired, value: Scalar | None, mark: Place) -> None:
         self.mark = mark
-        self.value = row.last_value
+        self.value = value
         self.count = 0
         self.total = 0.0
         self.low = self.high = 0.0
-        self.add(row, mark)
+        self.add(row, value, mark)
 
-    def add(self, row: Retired, mark: _Mark) -> None:
+    def add(self, row: Retired, value: Scalar | None, mark: Place) -> None:
         if mark > self.mark:
-            self.mark, self.value = mark, row.last_value
+            self.mark, self.value = mark, value
         if row.sum is None or row.min is None or row.max is None:
             return
         self.low = min(self.low, row.min) if self.count else row.min
@@ -80,24 +94,31 @@ class _Metric:
 class _View:
     """A device or a region."""
 
-    __slots__ = ("count", "home", "mark", "metrics")
+    __slots__ = ("ahead_ms", "count", "home", "mark", "metrics", "tagged")
 
     def __init__(self) -> None:
         self.count = 0
-        self.mark: _Mark = ("", "", "", "")
-        self.home: tuple[_Mark, str] | None = None
+        self.mark: Place = ("", "", "", "")
+        self.ahead_ms = 0
+        self.home: tuple[Place, str] | None = None
+        self.tagged: tuple[Place, dict[str, str]] | None = None
         self.metrics: dict[str, _Metric] = {}
 
-    def add(self, row: Retired, mark: _Mark) -> None:
-        self.mark = max(self.mark, mark)
+    def add(self, row: Retired, mark: Place) -> None:
+        if mark > self.mark:
+            self.mark, self.ahead_ms = mark, ahead_ms(row.last_ts, row.last_received_at)
         if row.region and (self.home is None or mark > self.home[0]):
             self.home = mark, row.region
+        value = row.last_value
         if not row.metric:
             self.count += row.count
+        elif isinstance(value, dict):
+            if self.tagged is None or mark > self.tagged[0]:
+                self.tagged = mark, value
         elif known := self.metrics.get(row.metric):
-            known.add(row, mark)
+            known.add(row, value, mark)
         else:
-            self.metrics[row.metric] = _Metric(row, mark)
+            self.metrics[row.metric] = _Metric(row, value, mark)
 
 
 def by_devices(rows: Iterable[Retired], max_devices: int) -> Iterator[list[Retired]]:
@@ -112,52 +133,50 @@ def fold_retired(rows: Iterable[Retired]) -> Folded:
     devices: dict[str, _View] = {}
     regions: dict[str, _View] = {}
     for row in rows:
-        mark = row.mark
+        mark = row.place
         (devices.get(row.device_id) or devices.setdefault(row.device_id, _View())).add(row, mark)
         if row.region:
             (regions.get(row.region) or regions.setdefault(row.region, _View())).add(row, mark)
     return Folded(
-        [_delta(device_id, view, view.home, _device_tie) for device_id, view in devices.items()],
-        [_delta(region, view, None, _region_tie) for region, view in regions.items()],
+        [_delta(device_id, view, device_tie, devices=True) for device_id, view in devices.items()],
+        [_delta(region, view, region_tie, devices=False) for region, view in regions.items()],
     )
 
 
-def _delta(id_: str, view: _View, home: tuple[_Mark, str] | None, tie: Callable[[_Mark], str]) -> Delta:
+def _delta(id_: str, view: _View, tie: Callable[[Place], str], *, devices: bool) -> Delta:
+    def mark(place: Place | None) -> tuple[int, str]:
+        if place is None or place == view.mark:
+            return 0, ""
+        return microseconds(place[0]), tie(place)
+
+    home = view.home if devices else None
+    tagged = view.tagged if devices else None
     metrics = []
     for name, metric in view.metrics.items():
-        newest = metric.mark == view.mark
         value = metric.value
-        last = value if value is None or isinstance(value, str) else number_text(value)
+        last = number_text(value) if isinstance(value, int | float) else value
         metrics.append(
             MetricDelta(
                 name,
                 None if name in RESERVED else last,
-                0 if newest else microseconds(metric.mark[0]),
-                "" if newest else tie(metric.mark),
+                *mark(metric.mark),
                 metric.count,
                 metric.total,
                 metric.low + 0.0,
                 metric.high + 0.0,
             )
         )
-    elsewhere = home[0] if home and home[0] != view.mark else None
     return Delta(
         id_,
         view.count,
         view.mark[0],
+        view.ahead_ms,
         microseconds(view.mark[0]),
         tie(view.mark),
         shape_of(tuple(name for name, metric in view.metrics.items() if metric.mark == view.mark)),
         home[1] if home else None,
-        microseconds(elsewhere[0]) if elsewhere else 0,
-        tie(elsewhere) if elsewhere else "",
+        *mark(home[0] if home else None),
+        tags_of(tuple(tagged[1].items())) if tagged else None,
+        *mark(tagged[0] if tagged else None),
         metrics,
     )
-
-
-def _device_tie(mark: _Mark) -> str:
-    return f"{mark[1]}\0{mark[3]}"
-
-
-def _region_tie(mark: _Mark) -> str:
-    return f"{mark[1]}\0{mark[2]}\0{mark[3]}"

@@ -181,6 +181,8 @@ def _differences(family: Family, id_: str, expected: View, found: View) -> Itera
     yield from compare(family.prefix + id_, expected, found)
     if family.scores:
         yield from compare_member(family.scores, id_, _text(expected.score), _text(found.score))
+    if family.ahead:
+        yield from compare_member(family.ahead, id_, _text(expected.ahead), _text(found.ahead))
 
 
 def _text(score: float | None) -> str | None:

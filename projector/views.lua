@@ -6,23 +6,26 @@
 --
 -- Last values follow the order of marks (projector/fold.py). Marks live in two hashes of our own, one packed entry per
 -- device or region, so that one HMGET reads and one HSET writes them all:
---     us, tie, shape [, home_us, home_tie [, others]]
+--     us, tie, shape [, home_us, home_tie [, others [, tags [, tags_us, tags_tie]]]]
 -- us and tie mark the newest message and shape names the metrics it carried, which share its mark; others maps the
--- remaining metrics to {us, tie}; home marks the message that named the device's region, unless that is the newest.
+-- remaining metrics to {us, tie}; home marks the message that named the device's region, and tags_us and tags_tie the one that
+-- brought its tags, a JSON object, unless those are the newest. What is nil or missing is so.
 --
--- KEYS: cursor, epoch, marks of devices, marks of regions, last seen, expired; then one per device, per region, per former region.
+-- KEYS: cursor, epoch, marks of devices, marks of regions, last seen, clocks ahead, expired; then one per device, per region, per
+-- former region.
 -- ARGV: the run as MessagePack values one after the other, read in passing so that no tables are made of them: stream, epoch,
--- first, last, when the last was written, updated_at, updated_ms, ids of devices, of regions, of former regions; a delta per device, then per region.
--- Returns {status, cursor, ...}: applied; duplicate; gap (first is not cursor + 1); epoch (the views hold another history, or are
--- being replaced);
+-- first, last, when the last was written, updated_at, updated_ms, the format of the views, ids of devices, of regions, of former
+-- regions; a delta per device, then per region.
+-- Returns {status, cursor, ...}: applied; duplicate; gap (first is not cursor + 1); epoch (the views hold another history, were
+-- written by another version, or are being replaced);
 -- moved (devices leave regions that no key was passed for; their names follow; call again with them as former regions).
 
 local unpack_limit, cmsgpack_pack, cmsgpack_unpack = cmsgpack.unpack_limit, cmsgpack.pack, cmsgpack.unpack
 local call, pcall, format, min, max = redis.call, redis.pcall, string.format, math.min, math.max
 
 local RUN = ARGV[1]
-local CURSOR, EPOCH, DEVICE_MARKS, REGION_MARKS, LAST_SEEN, EXPIRED = unpack(KEYS, 1, 6)
-local FIXED_KEYS = 6
+local CURSOR, EPOCH, DEVICE_MARKS, REGION_MARKS, LAST_SEEN, CLOCK_AHEAD, EXPIRED = unpack(KEYS, 1, 7)
+local FIXED_KEYS = 7
 local CHUNK = 4000 -- unpack() to more than 8,000 values overflows Lua's C stack
 local LARGEST = 1.79769313486231e308
 local METRIC = 8 -- values in a metric's delta: name, last, us, tie, count, total, low, high
@@ -103,12 +106,13 @@ local field_names = setmetatable({}, {
 })
 
 -- One delta at a time stands in these: what it brings, and the metrics in it one after the other.
-local offset, count, last_seen, us, tie, shape, region, region_us, region_tie
+local offset, count, last_seen, ahead_ms, us, tie, shape, region, region_us, region_tie, tags, tags_us, tags_tie
 local metrics, metrics_end = {}, 0
 
 local function next_delta()
     local size
-    offset, count, last_seen, us, tie, shape, region, region_us, region_tie, size = unpack_limit(RUN, 9, offset)
+    offset, count, last_seen, ahead_ms, us, tie, shape, region, region_us, region_tie, tags, tags_us, tags_tie, size =
+        unpack_limit(RUN, 13, offset)
     local m = metrics
     for i = 1, size * METRIC, METRIC do
         offset, m[i], m[i + 1], m[i + 2], m[i + 3], m[i + 4], m[i + 5], m[i + 6], m[i + 7] =
@@ -118,23 +122,37 @@ local function next_delta()
 end
 
 -- Marks of the view at hand, as they were and then as they will be.
-local old_us, old_tie, old_shape, home_us, home_tie, others
+local old_us, old_tie, old_shape, home_us, home_tie, others, old_tags, old_tags_us, old_tags_tie
 
 local function load_marks(packed)
     if packed then
-        old_us, old_tie, old_shape, home_us, home_tie, others = cmsgpack_unpack(packed)
+        old_us, old_tie, old_shape, home_us, home_tie, others, old_tags, old_tags_us, old_tags_tie = cmsgpack_unpack(packed)
         if not home_us then
             home_us, home_tie = old_us, old_tie
         end
+        if old_tags and not old_tags_us then
+            old_tags_us, old_tags_tie = old_us, old_tie
+        end
     else
         old_us, old_tie, old_shape, home_us, home_tie, others = -1, '', '[]', -1, '', nil
+        old_tags, old_tags_us, old_tags_tie = nil, nil, nil
     end
 end
 
 local function dump_marks()
-    if others then
+    local away = home_us ~= old_us or home_tie ~= old_tie
+    if old_tags then
+        local us_of_home, tie_of_home = nil, nil
+        if away then
+            us_of_home, tie_of_home = home_us, home_tie
+        end
+        if old_tags_us ~= old_us or old_tags_tie ~= old_tie then
+            return cmsgpack_pack(old_us, old_tie, old_shape, us_of_home, tie_of_home, others, old_tags, old_tags_us, old_tags_tie)
+        end
+        return cmsgpack_pack(old_us, old_tie, old_shape, us_of_home, tie_of_home, others, old_tags)
+    elseif others then
         return cmsgpack_pack(old_us, old_tie, old_shape, home_us, home_tie, others)
-    elseif home_us ~= old_us or home_tie ~= old_tie then
+    elseif away then
         return cmsgpack_pack(old_us, old_tie, old_shape, home_us, home_tie)
     end
     return cmsgpack_pack(old_us, old_tie, old_shape)
@@ -182,12 +200,17 @@ end
 
 -- Arguments of every HSET to come, one view's after the other's; view i has those from starts[i] to starts[i + 1] - 1.
 local out, o, starts = {}, 0, { 1 }
-local fields = {}
+local fields, gone = {}, {} -- gone: key, field to remove, and so on
+local ahead, caught_up = {}, {} -- members of the set of clocks that are ahead; those that are not any more
 local updated_at, updated_ms
 
 local function put(name, value)
     out[o + 1], out[o + 2] = name, value
     o = o + 2
+end
+
+local function remove(key, name)
+    gone[#gone + 1], gone[#gone + 2] = key, name
 end
 
 -- Numbers become text here: the %.17g with which Redis would print them costs twice as much as %d.
@@ -253,13 +276,14 @@ end
 
 -- The guard.
 
-local stream, epoch, first, last, written_at, devices, regions, former_regions
-offset, stream, epoch, first, last, written_at, updated_at, updated_ms, devices, regions, former_regions =
-    unpack_limit(RUN, 10, 0)
+local stream, epoch, first, last, written_at, form, devices, regions, former_regions
+offset, stream, epoch, first, last, written_at, updated_at, updated_ms, form, devices, regions, former_regions =
+    unpack_limit(RUN, 11, 0)
 
 local cursor = tonumber(checked(CURSOR, pcall('HGET', CURSOR, stream)) or 0)
-local known_epoch, unfinished = unpack(checked(EPOCH, pcall('HMGET', EPOCH, stream, 'unfinished')), 1, 2)
-if unfinished or (known_epoch and known_epoch ~= epoch) then
+local known_epoch, unfinished, known_form = unpack(checked(EPOCH, pcall('HMGET', EPOCH, stream, 'unfinished', 'format')), 1, 3)
+local outdated = known_form ~= form and call('EXISTS', CURSOR) == 1
+if unfinished or outdated or (known_epoch and known_epoch ~= epoch) then
     return { 'epoch', cursor }
 elseif last <= cursor then
     return { 'duplicate', cursor }
@@ -275,15 +299,44 @@ local function each_view(ids, skip, id_field, extra, marks_key, marks, visit)
     local packed = #ids > 0 and read_fields(marks_key, ids, #ids) or NONE
     for i = 1, #ids do
         next_delta()
-        visit(ids[i], merge(KEYS[FIXED_KEYS + skip + i], id_field, ids[i], extra, packed[i]))
+        local key = KEYS[FIXED_KEYS + skip + i]
+        visit(key, ids[i], merge(key, id_field, ids[i], extra, packed[i]))
         marks[2 * i - 1], marks[2 * i] = ids[i], dump_marks()
         starts[#starts + 1] = o + 1
     end
 end
 
+-- A device's tags are those of the newest message that has any: what it does not name is gone.
+local function advance_tags(key, is_new)
+    local known = old_tags
+    if tags then
+        if tags_us == 0 then
+            tags_us, tags_tie = us, tie
+        end
+        if not old_tags or is_after(tags_us, tags_tie, old_tags_us, old_tags_tie) then
+            old_tags, old_tags_us, old_tags_tie = tags, tags_us, tags_tie
+        end
+    end
+    if not old_tags or (old_tags == known and not is_new) then
+        return
+    end
+    local now = cjson.decode(old_tags)
+    for name, value in pairs(now) do
+        put('tag_' .. name, value)
+    end
+    if known and not is_new then
+        for name in pairs(cjson.decode(known)) do
+            if now[name] == nil then
+                remove(key, 'tag_' .. name)
+            end
+        end
+    end
+end
+
+local some_ahead = checked(CLOCK_AHEAD, pcall('ZCARD', CLOCK_AHEAD)) > 0
 local some_expired = call('EXISTS', EXPIRED) == 1
 
-each_view(devices, 0, 'device_id', 'region', DEVICE_MARKS, device_marks, function(id, newer, home, is_new)
+each_view(devices, 0, 'device_id', 'region', DEVICE_MARKS, device_marks, function(key, id, newer, home, is_new)
     local expired = is_new and some_expired and checked(EXPIRED, pcall('HGET', EXPIRED, id))
     if expired then
         expired = cjson.decode(expired)
@@ -315,12 +368,20 @@ each_view(devices, 0, 'device_id', 'region', DEVICE_MARKS, device_marks, functio
     elseif not home then
         home_us, home_tie = old_us, old_tie
     end
+    advance_tags(key, is_new)
     if newer then
         seen[#seen + 1], seen[#seen + 2] = integer(us / 1000), id
+        if ahead_ms > 0 then
+            put('clock_ahead_ms', integer(ahead_ms))
+            ahead[#ahead + 1], ahead[#ahead + 2] = integer(ahead_ms), id
+        elseif some_ahead and call('ZSCORE', CLOCK_AHEAD, id) then
+            remove(key, 'clock_ahead_ms')
+            caught_up[#caught_up + 1] = id
+        end
     end
 end)
 
-each_view(regions, #devices, 'region', 'device_count', REGION_MARKS, region_marks, function(id, _, members)
+each_view(regions, #devices, 'region', 'device_count', REGION_MARKS, region_marks, function(_, id, _, members)
     if moves[id] or not members then
         put('device_count', (members or 0) + (moves[id] or 0))
     end
@@ -351,9 +412,14 @@ checked(LAST_SEEN, pcall('ZCARD', LAST_SEEN))
 for i = 1, #starts - 1 do
     write('HSET', KEYS[FIXED_KEYS + i], out, starts[i], starts[i + 1] - 1)
 end
+for i = 1, #gone, 2 do
+    call('HDEL', gone[i], gone[i + 1])
+end
 write('HSET', DEVICE_MARKS, device_marks, 1, #device_marks)
 write('HSET', REGION_MARKS, region_marks, 1, #region_marks)
 write('ZADD', LAST_SEEN, seen, 1, #seen)
-call('HSET', EPOCH, stream, epoch, stream .. ':written_at', written_at)
+write('ZADD', CLOCK_AHEAD, ahead, 1, #ahead)
+write('ZREM', CLOCK_AHEAD, caught_up, 1, #caught_up)
+call('HSET', EPOCH, stream, epoch, stream .. ':written_at', written_at, 'format', form)
 call('HSET', CURSOR, stream, last)
 return { 'applied', last }

@@ -18,7 +18,7 @@ from msgspec.structs import astuple
 from redis.exceptions import RedisError
 
 from contract.events import format_time
-from contract.views import CURSORS, EPOCHS, EXPIRED, UNFINISHED, device_key
+from contract.views import CURSORS, EPOCHS, EXPIRED, FORMAT, OUTDATED, UNFINISHED, VIEWS_FORMAT, device_key
 from runtime.errors import Retry
 from runtime.redis import as_retry
 
@@ -49,16 +49,17 @@ class Keys:
         self.device_marks = f"{prefix}projector:marks:devices"
         self.region_marks = f"{prefix}projector:marks:regions"
         self.last_seen = f"{prefix}devices:last_seen"
+        self.clock_ahead = f"{prefix}devices:clock_ahead"
         self.expired = f"{prefix}{EXPIRED}"
         self.devices = device_key(prefix, "")
         self.regions = f"{prefix}region:stats:"
 
     @property
-    def fixed(self) -> tuple[str, str, str, str, str, str]:
+    def fixed(self) -> tuple[str, ...]:
         """The keys that a set has once, in the order in which the scripts take them."""
         return (
             *(self.cursor, self.epoch, self.device_marks, self.region_marks),
-            *(self.last_seen, self.expired),
+            *(self.last_seen, self.clock_ahead, self.expired),
         )
 
     def device(self, device_id: str) -> str:
@@ -143,11 +144,17 @@ class Marks(dict[int, Cursor]):
     """How far a set of views has come, by stream; what it has nothing of is at row 0.
 
     While the set is being replaced (`projector/swap.py`), or was not to the end, or has been given up, every
-    epoch is `UNFINISHED`.
+    epoch is `UNFINISHED`; `OUTDATED`, when the set was written by another version, whose marks mean something
+    else.
     """
 
     def __init__(self, cursors: Mapping[bytes, bytes], epochs: Mapping[bytes, bytes]) -> None:
-        self._missing = Cursor(0, UNFINISHED if UNFINISHED.encode() in epochs else None)
+        unusable: str | None = None
+        if UNFINISHED.encode() in epochs:
+            unusable = UNFINISHED
+        elif cursors and epochs.get(FORMAT.encode()) != VIEWS_FORMAT.encode():
+            unusable = OUTDATED
+        self._missing = Cursor(0, unusable)
         for stream, n in cursors.items():
             epoch = epochs[stream].decode() if stream in epochs else None
             written_at = _time(epochs.get(b"%s:written_at" % stream, b""))
@@ -227,6 +234,15 @@ class Views:
                 cursors, epochs = await pipeline.execute()
         return as_marks(cursors, epochs)
 
+    async def clocks_ahead(self) -> int:
+        """How many devices' clocks were ahead in their newest messages.
+
+        Raises:
+            Retry: Redis is away or holds something else under our key.
+        """
+        with answering():
+            return int(await self._redis.zcard(self._keys.clock_ahead))
+
     async def confirm(self, rows: Mapping[int, Seen]) -> None:
         """Note the last row of each stream that PostgreSQL was known to have when asked.
 
@@ -268,13 +284,14 @@ def _pack(run: Run, now: datetime, former: list[str]) -> bytes:
     devices, regions = run.folded.devices, run.folded.regions
     values: list[object] = [
         *(run.stream, run.epoch, run.first, run.last, run.written_at),
-        *(format_time(now), str(int(now.timestamp() * 1000))),
+        *(format_time(now), str(int(now.timestamp() * 1000)), VIEWS_FORMAT),
         *([delta.id for delta in devices], [delta.id for delta in regions], former),
     ]
     for delta in chain(devices, regions):
         values += (
-            *(delta.count, delta.last_seen, delta.us, delta.tie, delta.shape),
-            *(delta.region, delta.region_us, delta.region_tie, len(delta.metrics)),
+            *(delta.count, delta.last_seen, delta.ahead_ms, delta.us, delta.tie, delta.shape),
+            *(delta.region, delta.region_us, delta.region_tie),
+            *(delta.tags, delta.tags_us, delta.tags_tie, len(delta.metrics)),
         )
         for name, last, us, tie, count, total, low, high in map(astuple, delta.metrics):
             values += (name, last, us, tie, count, total, low, high)

@@ -82,10 +82,11 @@ async def open_pool(
     name: str,
     max_size: int = 4,
     settings: Mapping[str, str] | None = None,
+    unlimited: bool = False,
 ) -> asyncpg.Pool[asyncpg.Record]:
     """Open a pool with one connection made, so that whoever gets it knows that the server answers.
 
-    Commands are given up after 30 seconds. Behind PgBouncer in session mode let it ignore the start-up
+    Behind PgBouncer in session mode let it ignore the start-up
     parameters `tcp_keepalives_*` and `tcp_user_timeout`.
 
     Args:
@@ -93,6 +94,7 @@ async def open_pool(
         name: `application_name`, which `pg_stat_activity` shows.
         max_size: most connections open at once.
         settings: server settings of each connection, over those that every process uses.
+        unlimited: whether a command may take longer than 30 seconds.
 
     Raises:
         Retry: the server is away, refuses us or is not ready; anything that can change without this process.
@@ -105,7 +107,7 @@ async def open_pool(
             min_size=0,  # with a floor asyncpg reconnects by itself while the server is away, and logs it
             max_size=max_size,
             timeout=_CONNECT_TIMEOUT_S,
-            command_timeout=_COMMAND_TIMEOUT_S,
+            command_timeout=None if unlimited else _COMMAND_TIMEOUT_S,
             reset=_keep_as_it_is,
             server_settings={**_SERVER_SETTINGS, "application_name": name, **(settings or {})},
         )

@@ -68,6 +68,7 @@ Paths = Annotated[
 
 _DURATION_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _SECRETS = frozenset({"password", "dsn", "url"})
+_LONGEST_AHEAD_S = 30 * 86_400  # each day has partitions
 _LONGEST_DURATION_S = 3650 * 86_400  # below the 2^32 - 1 seconds of an MQTT session (MQTT5 §3.1.2.11.2)
 
 
@@ -281,6 +282,8 @@ def _check(settings: Settings) -> None:
                 raise ConfigurationError(f'{name}.{field.name}: longer than ten years, "3650d"')
     if duration_s(settings.broker.session_expiry) < 1:
         raise ConfigurationError('broker.session_expiry: shorter than "1s" keeps no session')
+    if duration_s(settings.gateway.max_ahead) > _LONGEST_AHEAD_S:
+        raise ConfigurationError('gateway.max_ahead: longer than "30d"; no partitions are made so far ahead')
     if not settings.route:
         raise ConfigurationError("route: at least one [[route]] is needed; leave it out for the default")
     _check_broker("broker", settings.broker, settings.broker)

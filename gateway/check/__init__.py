@@ -51,7 +51,7 @@ async def check(settings: Settings) -> Report:
     probes = {
         "routes": check_routes(wanted),
         **brokers,
-        "postgres": check_postgres(settings.postgres.dsn, settings.gateway),
+        "postgres": check_postgres(settings),
         "redis": check_redis(settings.redis),
     }
     # Each to its end, whatever another meets: a driver cancelled while it connects complains in the log.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from gateway.check.report import Finding
+from gateway.check.site import check_site
 from gateway.migrate import migrations
 from runtime.errors import Retry
 from runtime.logs import one_line
@@ -15,19 +16,20 @@ from runtime.postgres import address, load_queries, open_pool
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from runtime.settings import Gateway
+    from runtime.settings import Gateway, Settings
 
 _OLDEST_MAJOR = 14
 
 queries = load_queries("gateway")
 
 
-async def check_postgres(dsn: str, gateway: Gateway) -> AsyncIterator[Finding]:
+async def check_postgres(settings: Settings) -> AsyncIterator[Finding]:
     """Try the database.
 
     Raises:
         ConfigurationError: the URL is malformed.
     """
+    dsn = settings.postgres.dsn
     try:
         pool = await open_pool(dsn, name="gateway-check", max_size=1)
     except Retry as error:
@@ -40,18 +42,29 @@ async def check_postgres(dsn: str, gateway: Gateway) -> AsyncIterator[Finding]:
         return
     async with pool:
         try:
-            async for finding in _examine(pool, dsn, gateway):
+            async for finding in _examine(pool, settings):
                 yield finding
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             yield Finding("postgres", "fail", one_line(error), "look into the server's log")
 
 
-async def _examine(pool: asyncpg.Pool[asyncpg.Record], dsn: str, gateway: Gateway) -> AsyncIterator[Finding]:
+async def _examine(pool: asyncpg.Pool[asyncpg.Record], settings: Settings) -> AsyncIterator[Finding]:
+    gateway = settings.gateway
     server = await pool.fetchrow(queries.check_server)
     assert server is not None
-    yield _server(server, dsn)
+    yield _server(server, settings.postgres.dsn)
     for finding in _durability(server):
         yield finding
+    sorting = await pool.fetchrow(queries.check_sorting)
+    assert sorting is not None
+    if sorting["encoding"] != "UTF8":
+        yield Finding(
+            "encoding",
+            "fail",
+            f"{sorting['encoding']}, which cannot hold all that devices send",
+            "dump it, make a new one with createdb --encoding UTF8 --template template0, and restore there",
+        )
+        return
     tables = await pool.fetch(queries.check_tables)
     version = await _schema_version(pool, tables)
     schema = _schema(version, gateway, creates=server["creates"])
@@ -61,6 +74,8 @@ async def _examine(pool: asyncpg.Pool[asyncpg.Record], dsn: str, gateway: Gatewa
     rights = _rights(tables, server)
     yield rights
     if rights.state == "ok":
+        for finding in await check_site(pool, settings, server["major"]):
+            yield finding
         keys = await pool.fetchrow(queries.check_keys)
         assert keys is not None
         yield _keys(keys)

@@ -42,7 +42,9 @@ FROM (
         ('devices', 'SELECT INSERT UPDATE'),
         ('dead_letters', 'SELECT INSERT UPDATE DELETE'),
         ('dead_letter_totals', 'SELECT UPDATE'),
-        ('dead_letter_changes', 'SELECT INSERT DELETE'),
+        ('dead_letter_changes', 'SELECT INSERT UPDATE DELETE'),
+        ('dead_letter_shares', 'SELECT INSERT UPDATE DELETE'),
+        ('site_settings', 'SELECT INSERT UPDATE'),
         ('retired_statistics', 'SELECT INSERT UPDATE'),
         ('subscriptions', 'SELECT INSERT UPDATE DELETE'),
         ('projections', 'SELECT'),
@@ -52,6 +54,33 @@ FROM (
         ('regions_1m_default', 'SELECT DELETE'),
         ('regions_1h_default', 'SELECT DELETE')
 ) AS needed (name, rights);
+
+-- name: check_sorting
+-- By what ids are sorted: the columns that go by the locale, and whether that is one whose order can change at all.
+SELECT
+    d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8') AS by_bytes,
+    d.datcollate AS locale,
+    to_jsonb(d) ->> 'datcollversion' AS version,
+    pg_encoding_to_char(d.encoding) AS encoding,
+    array(
+        SELECT format('%s.%s', a.attrelid::regclass, a.attname)
+        FROM pg_attribute AS a
+        WHERE a.attrelid IN (
+                to_regclass('devices'), to_regclass('measurements'), to_regclass('measurements_1m'), to_regclass('measurements_1h'),
+                to_regclass('regions_1m'), to_regclass('regions_1h'), to_regclass('retired_statistics')
+            )
+            AND a.attname IN ('device_id', 'metric') AND a.attcollation <> '"C"'::regcollation
+        ORDER BY 1
+    ) AS by_locale
+FROM pg_database AS d WHERE d.datname = current_database();
+
+-- name: check_sorting_version
+-- The version of the locale that the server has now; from PostgreSQL 15 on.
+SELECT pg_database_collation_actual_version(oid) FROM pg_database WHERE datname = current_database();
+
+-- name: check_gateways
+-- How many gateways have been here within a week; replays (the last stream) aside.
+SELECT count(*) FROM streams WHERE stream < 32768 AND seen_at > now() - interval '7 days';
 
 -- name: check_keys
 -- Of up to ten thousand measurements of the last hour, how many came without a key, and how many without key and time. The

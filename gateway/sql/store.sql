@@ -131,7 +131,7 @@ WITH sighted AS MATERIALIZED (
 ),
 free AS MATERIALIZED (
     SELECT s.* FROM sighted AS s JOIN devices AS d ON d.device_id = s.device_id
-    ORDER BY s.device_id
+    ORDER BY s.device_id COLLATE "C"
     FOR NO KEY UPDATE OF d SKIP LOCKED
 ),
 moved AS (
@@ -146,7 +146,7 @@ added AS (
     INSERT INTO devices (device_id, region, first_seen, last_seen)
     SELECT s.* FROM sighted AS s
     WHERE NOT EXISTS (SELECT FROM devices AS d WHERE d.device_id = s.device_id)
-    ORDER BY s.device_id
+    ORDER BY s.device_id COLLATE "C"
     ON CONFLICT DO NOTHING
     RETURNING device_id
 )

@@ -68,8 +68,8 @@ WHERE s.head > 0;
 -- name: trace_projections
 -- How far each projection of a stream has come, as it reported; verifications and rebuilds under way aside.
 SELECT projection, n, epoch::text AS epoch, updated_at
-FROM projections
-WHERE stream = $1 AND projection !~ '^(verify|rebuild)-'
+FROM projections_on($1)
+WHERE projection !~ '^(verify|rebuild)-'
 ORDER BY projection;
 
 -- name: trace_dead_letters

@@ -18,7 +18,9 @@ from runtime.settings import duration_s
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_REPEATABLE: Final = "tag"
 _MAX_NAME: Final = 128
+_MOST_TAGS: Final = 20
 _DURATION: Final = "[1-9][0-9]{0,8}(ms|s|m|h|d)"
 _LONGEST_TOKEN: Final = 1000  # a device id of 128 characters, four bytes each, in base 64
 
@@ -65,6 +67,20 @@ Below = Annotated[
     float | None,
     QueryParameter(description="Only devices whose last value of `metric` is a number less than this."),
 ]
+Tags = Annotated[
+    list[str] | None,
+    QueryParameter(
+        max_items=_MOST_TAGS,
+        description="Only devices with this tag, as `name:value`, such as `tag=line:3`; may be given several "
+        "times, and all have to fit.",
+    ),
+]
+ClockAhead = Annotated[
+    bool | None,
+    QueryParameter(
+        description="Only devices whose clock is ahead by more than five minutes, or with `false` all others."
+    ),
+]
 
 
 def selection(
@@ -74,6 +90,8 @@ def selection(
     metric: str | None,
     above: float | None,
     below: float | None,
+    tags: list[str] | None,
+    clock_ahead: bool | None,
 ) -> Selection:
     """Check parameters that the framework took one by one against each other.
 
@@ -92,7 +110,18 @@ def selection(
         if not re.fullmatch(_DURATION, silent_for):
             raise refuse("silent_for", "expected a duration such as `90s`, `5m`, `2h` or `1d`")
         until = int((time.time() - duration_s(silent_for)) * 1000)
-    return Selection(region, until, metric, above, below)
+    return Selection(region, until, metric, above, below, _tags(tags or ()), clock_ahead)
+
+
+def _tags(given: Iterable[str]) -> dict[str, str]:
+    tags: dict[str, str] = {}
+    for each in given:
+        name, colon, value = each.partition(":")
+        if not name or not colon:
+            raise refuse("tag", "expected a name and a value, such as `tag=line:3`")
+        if tags.setdefault(name, value) != value:
+            raise refuse("tag", f"{name} is to have two values, {tags[name]!r} and {value!r}")
+    return tags
 
 
 def place(after: str | None) -> Place | None:
@@ -124,7 +153,11 @@ async def refuse_unknown(request: Request[Any, Any, Any]) -> None:
         for name in given
         if name not in known
     }
-    wrong |= {name: "given more than once" for name in given if name in known and given.count(name) > 1}
+    wrong |= {
+        name: "given more than once"
+        for name in given
+        if name in known and name != _REPEATABLE and given.count(name) > 1
+    }
     if wrong:
         raise _refusals(wrong.items())
 

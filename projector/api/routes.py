@@ -21,11 +21,13 @@ from projector.api.parameters import (
     Above,
     After,
     Below,
+    ClockAhead,
     Limit,
     Metric,
     Name,
     Region,
     SilentFor,
+    Tags,
     place,
     refuse_unknown,
     selection,
@@ -61,15 +63,25 @@ def query_routes(queries: Queries, meters: Meters) -> ControllerRouterHandler:
         metric: Metric = None,
         above: Above = None,
         below: Below = None,
+        tag: Tags = None,
+        clock_ahead: ClockAhead = None,
         limit: Limit = 100,
         after: After = None,
     ) -> DevicePage:
-        """All filters go together; times are those of the devices' own clocks.
+        """All filters go together; times are those of the devices' own clocks, as far as these are not ahead.
 
         A device that reports moves to the end of the list: who goes from page to page meanwhile may meet it
         again, but misses none.
         """
-        chosen = selection(region=region, silent_for=silent_for, metric=metric, above=above, below=below)
+        chosen = selection(
+            region=region,
+            silent_for=silent_for,
+            metric=metric,
+            above=above,
+            below=below,
+            tags=tag,
+            clock_ahead=clock_ahead,
+        )
         page = await queries.devices(chosen, limit=limit, after=place(after))
         return DevicePage(page.devices, page.after.token if page.after else None, meters.freshness())
 

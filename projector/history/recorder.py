@@ -18,6 +18,7 @@ import contextlib
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NoReturn
 
+import asyncpg
 import structlog
 
 from projector.history.minutes import Minutes
@@ -76,7 +77,7 @@ class Recorder:
         self._meters = meters
         self._now = now
         self._streams: dict[int, _Stream] = {}
-        self._rebuild = Waiting("history", health)
+        self._waiting = Waiting("history", health)
         self._wake = asyncio.Event()
 
     def take(self, rows: Sequence[EventBatch]) -> None:
@@ -113,9 +114,12 @@ class Recorder:
                 await self._catch_up(stream)
                 if self._streams.get(number) is stream and (flush or stream.is_due()):
                     await self._flush(stream)
-            self._rebuild.over()
+            self._waiting.over()
+        except asyncpg.DataError as error:  # of a row that the topic brought; the outbox's are looked at
+            self._waiting.failed(f"postgres refuses what is to be added: {error}")
+            self._streams.clear()
         except Rebuilding as error:  # what is in memory stays there; what does not fit is left to the outbox
-            self._rebuild.failed(error.reason)
+            self._waiting.failed(error.reason)
         except BaseException:  # cancelled or not: what was handed over may be written or not
             self._streams.clear()
             raise

@@ -96,7 +96,7 @@ class Store:
             Retry: PostgreSQL is away.
         """
         with answering():
-            return await self._pool.fetchval(queries.begin_history, stream) is not None
+            return bool(await self._pool.fetchval(queries.begin_history, stream))
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[Connection]:
@@ -127,7 +127,7 @@ async def add(connection: Connection, span: Span, minutes: Minutes) -> list[Mean
     stream, epoch, after, last, seen = span
     if await Outbox(connection, "history").replaced({stream: seen}):
         return None
-    if await connection.fetchval(queries.move_history, stream, after, last, epoch) is None:
+    if not await connection.fetchval(queries.move_history, stream, after, last, epoch):
         return None
     means: list[Mean] = []
     for piece in minutes.devices():

@@ -96,13 +96,15 @@ class Board:
             sparks=self._sparks,
         )
 
-    async def window(self, part: str, region: str | None, start: int, count: int) -> Window:
+    async def window(
+        self, part: str, region: str | None, start: int, count: int, *, ahead: bool = False
+    ) -> Window:
         """Part of the device list, as it was ranked at the last look.
 
         Raises:
             Retry: Redis is away.
         """
-        return await self._fleet.window(part, region, start, count, self._now_ms())
+        return await self._fleet.window(part, region, start, count, self._now_ms(), ahead=ahead)
 
     async def device(self, id_: str) -> Device:
         """One device, for its own page.

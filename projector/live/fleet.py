@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import chain, repeat
 from math import isfinite
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from projector.history.sparklines import read_sparklines
 from projector.live.attention import Ranking, rank
@@ -47,7 +47,7 @@ class Fleet:
     def forget(self) -> None:
         """Nobody looks any more."""
         self._looks = 0
-        self._total = 0
+        self._total = self._ahead = 0
         self._seen: dict[str, int] = {}
         self._sparks: dict[str, Spark] = {}
         self._habits.forget()
@@ -85,7 +85,7 @@ class Fleet:
     def devices(self) -> Devices:
         """The fleet, counted, and the ids of its first rows."""
         ranking = self._ranking
-        return Devices(self._total, len(self._seen), ranking.silent, order=ranking.ids[:SHOWN])
+        return Devices(self._total, len(self._seen), ranking.silent, self._ahead, order=ranking.ids[:SHOWN])
 
     def silent_by_region(self) -> Counter[str | None]:
         """Region → devices that are silent; as far as their regions are known."""
@@ -133,7 +133,9 @@ class Fleet:
         sparks = await self._read_sparks([id_], now_ms)
         return rows[0] if rows else None, sparks.get(id_)
 
-    async def window(self, part: str, region: str | None, start: int, count: int, now_ms: int) -> Window:
+    async def window(
+        self, part: str, region: str | None, start: int, count: int, now_ms: int, *, ahead: bool
+    ) -> Window:
         """Part of the list.
 
         Args:
@@ -142,11 +144,17 @@ class Fleet:
             start: index of the first row among those that match.
             count: how many rows.
             now_ms: the time.
+            ahead: only those whose clock is.
 
         Raises:
             Retry: Redis is away.
         """
         ids = self._ranking.ids
+        if ahead:
+            with answering():
+                members = cast("list[bytes]", await self._redis.zrange(self._keys.clock_ahead, 0, -1))
+            wanted = {text(raw) for raw in members}
+            ids = [id_ for id_ in ids if id_ in wanted]
         if region is not None:
             await self._habits.learn_regions(ids)
             ids = [id_ for id_ in ids if self._habits.regions.get(id_) == region]
@@ -160,7 +168,8 @@ class Fleet:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.zcard(self._keys.last_seen)
                 pipeline.zrange(self._keys.last_seen, 0, SCOPE - 1, withscores=True)
-                self._total, found = await pipeline.execute()
+                pipeline.zcard(self._keys.clock_ahead)
+                self._total, found, self._ahead = await pipeline.execute()
         self._seen = {text(raw): int(score) for raw, score in found if isfinite(score)}
         self._habits.keep(self._seen)
 

@@ -41,6 +41,7 @@ def make_row(
         region=fields.get("region"),
         last_seen_ms=number(fields.get("last_seen_ms")),
         usual_ms=usual_ms,
+        ahead_ms=number(fields.get("clock_ahead_ms")) or None,
         rejected=len(letters),
         reason=letters[0].reason if letters else None,
         values={name.removeprefix(_LAST): _value(fields[name]) for name in metrics[:VALUES]},

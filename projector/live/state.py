@@ -59,6 +59,7 @@ class Row(msgspec.Struct, frozen=True):
 
     Attributes:
         usual_ms: how long it usually takes from one message to the next; None when that is not known.
+        ahead_ms: how far its clock is ahead; None up to five minutes.
         rejected: its dead letters among the last.
         reason: of the newest of these.
         values: a few of its last readings, in the order in which it sends them as far as Redis keeps it.
@@ -69,6 +70,7 @@ class Row(msgspec.Struct, frozen=True):
     region: str | None
     last_seen_ms: int
     usual_ms: int | None
+    ahead_ms: int | None
     rejected: int
     reason: str | None
     values: dict[str, float | str]
@@ -92,12 +94,14 @@ class Devices(msgspec.Struct, frozen=True):
     Attributes:
         total: devices that the views know.
         watched: how many of them are ranked, those silent for longest.
+        ahead: how many have a clock that is ahead.
         order: ids of the first rows, what needs attention first.
     """
 
     total: int
     watched: int
     silent: int
+    ahead: int
     order: list[str]
 
 

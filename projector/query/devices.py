@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(tuple[int, str])
@@ -40,6 +44,8 @@ class Selection(NamedTuple):
     """Which devices to list; None is any.
 
     Attributes:
+        tags: all of these, by name.
+        clock_ahead: whether the clock is ahead.
         last_seen_until_ms: not seen after that, by the device's clock.
         metric: have a last value of it.
         above: and that is a number greater than this; needs `metric`, as `below` does.
@@ -50,3 +56,5 @@ class Selection(NamedTuple):
     metric: str | None = None
     above: float | None = None
     below: float | None = None
+    tags: Mapping[str, str] = MappingProxyType({})
+    clock_ahead: bool | None = None

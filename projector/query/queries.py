@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
 
 from projector.query.devices import Place
@@ -83,6 +84,8 @@ class Queries:
             *(self._keys.devices, limit, LOOK, "+inf" if until is None else until),
             *(after or ("", "")),
             *("" if each is None else each for each in filters),
+            "" if selection.clock_ahead is None else int(selection.clock_ahead),
+            *chain.from_iterable(selection.tags.items()),
         ]
         with answering():
             score, last, hashes = await cast(

@@ -16,8 +16,10 @@ _OWN_FIELDS: Final = frozenset(
     {
         *(b"device_id", b"region", b"device_count"),
         *(b"last_seen", b"last_seen_ms", b"updated_at", b"updated_ms", b"sample_count"),
+        b"clock_ahead_ms",
     }
 )
+_TAG: Final = b"tag_"
 
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-][0-9]{2,3})?")
 
@@ -38,10 +40,12 @@ class DeviceStats(msgspec.Struct, frozen=True):
 
     Attributes:
         region: the one that its newest message with a region names.
-        last_seen: device time of its newest message, ISO 8601 UTC; `last_seen_ms` is the same in epoch
-            milliseconds.
+        last_seen: device time of its newest message, but at most five minutes after that arrived, ISO 8601
+            UTC; `last_seen_ms` is the same in epoch milliseconds.
         updated_at: when this view last changed, same forms.
         sample_count: messages.
+        tags: of its newest message that has any.
+        clock_ahead_ms: how far the device's clock was ahead in its newest message; null up to five minutes.
     """
 
     device_id: str
@@ -52,6 +56,8 @@ class DeviceStats(msgspec.Struct, frozen=True):
     updated_ms: int
     sample_count: int
     metrics: dict[str, MetricStats]
+    tags: dict[str, str] = {}
+    clock_ahead_ms: int | None = None
 
 
 class RegionStats(msgspec.Struct, frozen=True):
@@ -80,7 +86,7 @@ def device_stats(fields: Mapping[bytes, bytes]) -> DeviceStats:
         KeyError: a field is missing.
         ValueError: a field holds something else.
     """
-    region = fields.get(b"region")
+    region, ahead = fields.get(b"region"), fields.get(b"clock_ahead_ms")
     return DeviceStats(
         fields[b"device_id"].decode(),
         None if region is None else region.decode(),
@@ -90,6 +96,8 @@ def device_stats(fields: Mapping[bytes, bytes]) -> DeviceStats:
         int(fields[b"updated_ms"]),
         int(fields[b"sample_count"]),
         _metrics(fields),
+        {name[len(_TAG) :].decode(): fields[name].decode() for name in _tags(tuple(fields))},
+        None if ahead is None else int(ahead),
     )
 
 
@@ -129,9 +137,20 @@ class _Names(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
+def _tags(fields: tuple[bytes, ...]) -> list[bytes]:
+    return sorted(field for field in fields if field.startswith(_TAG))
+
+
+@lru_cache(maxsize=1024)
 def _layout(fields: tuple[bytes, ...]) -> list[tuple[str, _Names]]:
     """The metrics in a hash with these fields, by name: few devices have others than their neighbours."""
-    metrics = sorted({field.partition(b"_")[2] for field in fields if field not in _OWN_FIELDS})
+    metrics = sorted(
+        {
+            field.partition(b"_")[2]
+            for field in fields
+            if field not in _OWN_FIELDS and not field.startswith(_TAG)
+        }
+    )
     prefixes = (b"last_", b"min_", b"max_", b"avg_", b"sum_", b"count_")
     return [(metric.decode(), _Names(*(prefix + metric for prefix in prefixes))) for metric in metrics]
 

@@ -5,7 +5,7 @@
 -- it has not begun.
 SELECT s.stream, s.epoch::text AS epoch, s.head, p.n, oldest.created_at AS waiting_since
 FROM streams AS s
-LEFT JOIN projections AS p ON p.projection = 'history' AND p.stream = s.stream
+LEFT JOIN LATERAL projection_at('history', s.stream) AS p ON true
 LEFT JOIN LATERAL (
     SELECT o.created_at FROM outbox AS o WHERE o.stream = p.stream AND o.n > p.n ORDER BY o.n LIMIT 1
 ) AS oldest ON true
@@ -13,11 +13,9 @@ ORDER BY s.stream;
 
 -- name: begin_history
 -- Begins a stream at its first row, when that is still there or yet to come; says whether it has begun now.
-INSERT INTO projections (projection, stream, n, epoch)
-SELECT 'history', s.stream, 0, s.epoch FROM streams AS s
+SELECT move_projection('history', s.stream, 0, s.epoch) FROM streams AS s
 WHERE s.stream = $1 AND (s.head = 0 OR EXISTS (SELECT FROM outbox AS o WHERE o.stream = $1 AND o.n = 1))
-ON CONFLICT DO NOTHING
-RETURNING stream;
+    AND NOT EXISTS (SELECT FROM projection_at('history', $1));
 
 -- name: lock_history
 -- One at a time changes history. It takes no snapshot, so that what follows sees what the last one did.
@@ -30,11 +28,9 @@ LOCK TABLE rollups IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: move_history
 -- Moves the cursor of stream $1 from $2 to $3, unless somebody else has moved it or the rows are not of the history ($4) that this
--- database holds: then there is no row, and nothing may be added.
-UPDATE projections AS p SET n = $3, epoch = s.epoch, updated_at = now()
-FROM streams AS s
-WHERE p.projection = 'history' AND p.stream = $1 AND p.n = $2 AND s.stream = $1 AND s.epoch = $4::text::uuid AND s.head >= $3
-RETURNING p.stream;
+-- database holds: then it is not true, and nothing may be added.
+SELECT move_projection('history', s.stream, $3, s.epoch, $2) FROM streams AS s
+WHERE s.stream = $1 AND s.epoch = $4::text::uuid AND s.head >= $3;
 
 -- name: add_to_devices
 -- Adds to minutes, and to hours what the minutes amount to. Returns the minutes of the last hour as they are now.

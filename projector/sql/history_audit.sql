@@ -176,9 +176,7 @@ FROM expected_history AS e JOIN wrong_history AS w USING (place, id, metric, buc
 
 -- name: set_history_cursors
 -- Puts the cursors at the heads of all streams.
-INSERT INTO projections (projection, stream, n, epoch)
-SELECT 'history', stream, head, epoch FROM streams
-ON CONFLICT (projection, stream) DO UPDATE SET n = excluded.n, epoch = excluded.epoch, updated_at = now();
+SELECT move_projection('history', stream, head, epoch) FROM streams;
 
 -- name: forget_pending
 -- Every event is to be in history.

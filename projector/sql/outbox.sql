@@ -49,12 +49,11 @@ ORDER BY page.n;
 -- Tells the write side how far a projection has come: rows are trimmed behind the slowest. Said every second, written when
 -- it is news: a rebuild reports under the same name. Streams, or histories of one, that this database does not have are not its
 -- business.
-INSERT INTO projections (projection, stream, n, epoch, updated_at)
-SELECT $1, cursors.stream, cursors.n, cursors.epoch, now()
+SELECT move_projection($1, cursors.stream, cursors.n, cursors.epoch)
 FROM unnest($2::integer[], $3::bigint[], $4::uuid[]) AS cursors (stream, n, epoch)
 JOIN streams ON streams.stream = cursors.stream AND streams.epoch = cursors.epoch
-ON CONFLICT (projection, stream) DO UPDATE SET n = excluded.n, epoch = excluded.epoch, updated_at = excluded.updated_at
-WHERE (projections.n, projections.epoch) IS DISTINCT FROM (excluded.n, excluded.epoch);
+LEFT JOIN LATERAL projection_at($1, cursors.stream) AS known ON true
+WHERE (known.n, known.epoch) IS DISTINCT FROM (cursors.n, cursors.epoch);
 
 -- name: renew_projection
 -- Says that a verification or a rebuild still needs the rows that its report keeps.

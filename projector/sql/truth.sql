@@ -17,7 +17,7 @@ SELECT json_build_array(
     device_id, region,
     to_char(ts AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
     to_char(received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-    message_key, metrics)
+    message_key, metrics, tags)
 FROM measurements;
 
 -- name: read_retired

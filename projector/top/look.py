@@ -58,6 +58,7 @@ class Device(NamedTuple):
     region: str | None
     last_seen_ms: int
     messages: int
+    ahead_ms: int | None
 
 
 class Look(NamedTuple):
@@ -66,6 +67,7 @@ class Look(NamedTuple):
     Attributes:
         clock_s: when, for rates.
         silent: how many devices are.
+        ahead: how many devices' clocks are.
         walked: how many devices the filter looked at, when there were more; else None.
         lag: what the projector says; None when it does not answer, and `no_lag` says why.
     """
@@ -74,6 +76,7 @@ class Look(NamedTuple):
     clock_s: float
     total: int
     silent: int
+    ahead: int
     devices: list[Device]
     walked: int | None
     regions: list[RegionStats]
@@ -107,7 +110,7 @@ class Looker:
             now = datetime.now(UTC)
             now_ms = int(now.timestamp() * 1000)
             with answering():
-                total, silent = await self._counts(now_ms - wanted.silent_ms)
+                total, silent, ahead = await self._counts(now_ms - wanted.silent_ms)
                 members, walked = await self._members(wanted)
                 devices = await self._devices(members)
             regions = (await self._queries.regions(limit=REGIONS)).regions
@@ -117,14 +120,15 @@ class Looker:
         finally:
             asking.cancel()
         more = walked if walked < total and len(devices) < wanted.limit else None
-        return Look(now, clock_s, total, silent, devices, more, regions, cursors, lag, no_lag)
+        return Look(now, clock_s, total, silent, ahead, devices, more, regions, cursors, lag, no_lag)
 
-    async def _counts(self, silent_until_ms: int) -> tuple[int, int]:
+    async def _counts(self, silent_until_ms: int) -> tuple[int, int, int]:
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.zcard(self._keys.last_seen)
             pipeline.zcount(self._keys.last_seen, "-inf", silent_until_ms)
-            total, silent = await pipeline.execute()
-        return total, silent
+            pipeline.zcard(self._keys.clock_ahead)
+            total, silent, ahead = await pipeline.execute()
+        return total, silent, ahead
 
     async def _members(self, wanted: Wanted) -> tuple[list[tuple[bytes, float]], int]:
         """Ids and times of the devices wanted, and how many were looked at for it."""
@@ -153,11 +157,17 @@ class Looker:
         ids = [member.decode(errors="backslashreplace") for member, _ in members]
         async with self._redis.pipeline(transaction=False) as pipeline:
             for device_id in ids:
-                pipeline.hmget(self._keys.device(device_id), "region", "sample_count")
+                pipeline.hmget(self._keys.device(device_id), "region", "sample_count", "clock_ahead_ms")
             hashes: list[Any] = await pipeline.execute()
         return [
-            Device(device_id, region.decode() if region else None, int(score), int(messages or 0))
-            for device_id, (_, score), (region, messages) in zip(ids, members, hashes, strict=True)
+            Device(
+                device_id,
+                region.decode() if region else None,
+                int(score),
+                int(messages or 0),
+                int(ahead) if ahead else None,
+            )
+            for device_id, (_, score), (region, messages, ahead) in zip(ids, members, hashes, strict=True)
         ]
 
 

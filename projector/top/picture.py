@@ -44,6 +44,7 @@ class DeviceLine(msgspec.Struct, frozen=True):
 
     Attributes:
         silent_s: since its last message, by the device's clock; negative when that is ahead.
+        clock_ahead_s: by how much that is ahead; null up to five minutes.
     """
 
     device_id: str
@@ -52,6 +53,7 @@ class DeviceLine(msgspec.Struct, frozen=True):
     silent_s: float
     messages: int
     messages_per_s: float | None
+    clock_ahead_s: float | None = None
 
 
 class Picture(msgspec.Struct, frozen=True):
@@ -61,6 +63,7 @@ class Picture(msgspec.Struct, frozen=True):
         redis: why Redis does not answer; the rest is empty then.
         projector: why no projector answers; its part is null then.
         events_per_s: events that the projector applied.
+        clocks_ahead: devices whose clocks are.
         walked: how many devices the filter looked at, if there were more; else null.
     """
 
@@ -69,6 +72,7 @@ class Picture(msgspec.Struct, frozen=True):
     projector: str | None = None
     devices: int = 0
     silent: int = 0
+    clocks_ahead: int = 0
     events_per_s: float | None = None
     streams: list[StreamLine] = []
     regions: list[RegionLine] = []
@@ -104,6 +108,7 @@ def paint(look: Look, before: Look | None) -> Picture:
             round((now_ms - d.last_seen_ms) / 1000, 1),
             d.messages,
             rate(d.messages, samples.get(d.device_id)),
+            d.ahead_ms / 1000 if d.ahead_ms else None,
         )
         for d in look.devices
     ]
@@ -113,6 +118,7 @@ def paint(look: Look, before: Look | None) -> Picture:
         projector=look.no_lag,
         devices=look.total,
         silent=look.silent,
+        clocks_ahead=look.ahead,
         events_per_s=None if events is None else rate(events, _events(before) if before else None),
         streams=[
             _stream(look, stream, rate(cursor.n, _cursor(before, stream)))

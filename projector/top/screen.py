@@ -62,6 +62,8 @@ def _title(picture: Picture, silent_s: float) -> Text:
     title = Text(f"{picture.devices:,} devices", style="bold")
     silent = f"   {picture.silent:,} silent for more than {span(silent_s)}"
     title.append(silent, style="yellow" if picture.silent else "green")
+    if picture.clocks_ahead:
+        title.append(f"   {picture.clocks_ahead:,} clocks ahead", style="yellow")
     title.append(f"   {_rate(picture.events_per_s)} events/s")
     title.append(f"   {picture.at[11:19]}Z", style="dim")
     if picture.redis:
@@ -108,6 +110,8 @@ def _devices(devices: Sequence[DeviceLine], silent_s: float) -> Table:
         seen = Text(span(line.silent_s), style=style)
         if line.silent_s > silent_s:
             seen.append(" silent")
+        elif line.clock_ahead_s is not None:
+            seen = Text(f"clock {span(line.clock_ahead_s)} ahead", style="yellow")
         elif line.silent_s < -_AHEAD_S:
             seen.append(" ahead")
         region = safe(line.region or "-")

@@ -13,6 +13,8 @@ from redis.asyncio import Redis as RedisClient
 
 from deploy.local.servers import Mosquitto
 from gateway.check import Finding, Report, check, render
+from runtime.errors import ConfigurationError
+from runtime.settings import Route
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -199,21 +201,43 @@ async def test_a_separate_events_broker_is_tried_too(settings: Settings, guarded
 async def test_a_refused_subscription_is_told(settings: Settings, guarded: GuardedMosquitto) -> None:
     """A route whose filter the broker refuses fails by itself, with the filter to allow."""
     report = await check(with_key(settings, "broker", port=guarded.port))
-    [broker, route, topic] = report.findings[:3]
+    [broker, queues, route, topic] = report.findings[:4]
     assert (broker.component, broker.state) == ("broker", "ok")
+    assert (queues.state, "cannot be seen" in queues.found) == ("warn", True)
     assert (route.state, "not authorized" in route.found) == ("fail", True)
     assert route.advice == f"let the user of [broker] read {route.component.removeprefix('route ')}"
     assert (topic.component, topic.state) == ("internal topic", "fail")
     assert not report.ok
 
 
-@pytest.mark.parametrize("driver", ["mqtt5", "aiomqtt"])
+async def test_each_route_says_what_it_subscribes(settings: Settings, unique: str) -> None:
+    """A covered route names the one that stands for it; copies that cannot be told apart are a warning."""
+    routes = (f"{unique}/ov/{{device_id}}/up", f"{unique}/ov/#", f"{unique}/p/+/x", f"{unique}/p/b/+")
+    routed = msgspec.structs.replace(settings, route=tuple(Route(topic=each) for each in routes))
+    findings = await found(routed)
+    assert findings[f"route {unique}/ov/+/up"].found == f"not subscribed: {unique}/ov/# covers it"
+    assert findings[f"route {unique}/ov/#"].found == "subscribed with QoS 1"
+    assert findings[f"route {unique}/p/+/x"].state == "ok"
+    finding = (await found(with_key(routed, "broker", driver="mqtt311")))[f"route {unique}/p/+/x"]
+    assert (finding.state, "covers the others" in finding.advice) == ("warn", True)
+
+
+@pytest.mark.parametrize("topic", ["#", "+/events/v1/#", "$share/a/#"])
+async def test_check_refuses_what_run_refuses(settings: Settings, topic: str) -> None:
+    """A route that would read the gateway's own events, or bring messages twice, is no `Ready`."""
+    routes = (Route(topic=topic), Route(topic="$share/b/x/+")) if "$" in topic else (Route(topic=topic),)
+    routed = msgspec.structs.replace(settings, route=routes)
+    with pytest.raises(ConfigurationError, match="route"):
+        await check(routed)
+
+
+@pytest.mark.parametrize("driver", ["mqtt5", "mqtt311", "aiomqtt"])
 async def test_the_driver_is_told(settings: Settings, driver: str) -> None:
     """The finding names driver and protocol; MQTT 3.1.1 cannot tell a refused publish, and that is said."""
     findings = await found(with_key(settings, "broker", driver=driver))
-    version = {"mqtt5": "MQTT 5", "aiomqtt": "MQTT 3.1.1"}[driver]
+    version = "MQTT 5" if driver == "mqtt5" else "MQTT 3.1.1"
     assert f"{version} by driver {driver}, mosquitto version 2" in findings["broker"].found
-    assert ("does not tell" in findings["internal topic"].found) is (driver == "aiomqtt")
+    assert ("does not tell" in findings["internal topic"].found) is (driver != "mqtt5")
     [route] = [finding for name, finding in findings.items() if name.startswith("route ")]
     assert route == Finding(route.component, "ok", "subscribed with QoS 1")
 
@@ -229,3 +253,41 @@ def test_the_screen_is_as_wide_as_the_terminal() -> None:
     assert any(line.lstrip().startswith("→ advice") for line in plain)
     assert f"ok    {'a' * 40}" in plain
     assert not report.ok
+
+
+async def test_settings_that_another_gateway_set_are_told(
+    settings: Settings, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """What is in force, since when and whose it is, beside what is configured here."""
+    assert (await found(settings))["site settings"].state == "ok"
+    await connection.execute("INSERT INTO site_settings VALUES ('retention', '30d', 'gateway-1')")
+    finding = (await found(settings))["site settings"]
+    assert finding.state == "warn"
+    assert re.search(r"gateway\.retention is '30d' since .*, set by gateway-1, and '' here", finding.found)
+
+
+async def test_a_session_that_outlives_the_dedup_window(
+    settings: Settings, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """It matters where several gateways share a database, and a window of that length mends it."""
+    assert (await found(settings))["dedup window"].state == "ok"
+    await connection.execute("INSERT INTO streams (stream, seen_at) VALUES (0, now()), (1, now())")
+    finding = (await found(settings))["dedup window"]
+    assert (finding.state, "2 gateways" in finding.found) == ("warn", True)
+    longer = with_key(settings, "gateway", dedup_window="7d")
+    assert (await found(longer))["dedup window"].state == "ok"
+
+
+async def test_ids_that_are_sorted_by_a_locale(
+    settings: Settings, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """A large table of before keeps the locale's order, which is told as long as that can change."""
+    assert (await found(settings))["order of ids"].state == "ok"
+    await connection.execute('ALTER TABLE devices ALTER device_id TYPE text COLLATE "default"')
+    locale = await connection.fetchval(
+        "SELECT datcollate FROM pg_database WHERE datname = current_database()"
+    )
+    finding = (await found(settings))["order of ids"]
+    by_bytes = locale in {"C", "POSIX", "C.UTF-8", "C.utf8"}
+    assert finding.state == ("ok" if by_bytes else "warn")
+    assert by_bytes or "devices.device_id" in finding.found

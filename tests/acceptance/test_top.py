@@ -51,7 +51,8 @@ async def test_once_over_a_pipeline(
     projector = await run_command("projector", "run", "--log-level", "debug")
     await projector.event("connected")
     old = {"id": 1, "region": "south", "ts": (datetime.now(UTC) - timedelta(hours=2)).isoformat(), "x": 1}
-    for device, message in (("quiet", old), ("busy", {"id": 1, "region": "north", "x": 1})):
+    fast = (datetime.now(UTC) + timedelta(hours=3)).isoformat()
+    for device, message in (("quiet", old), ("busy", {"id": 1, "region": "north", "ts": fast, "x": 1})):
         await publish(broker_port, [(f"{topic_prefix}/{device}/telemetry", json.dumps(message).encode())])
         await projector.event("run_applied", skip=int(device == "busy"))
     top = await run_command("projector", "top", "--once", "--json")
@@ -61,6 +62,11 @@ async def test_once_over_a_pipeline(
     assert [device["device_id"] for device in told["listed"]] == ["quiet", "busy"]
     assert told["listed"][0]["silent_s"] > 7000
     assert told["listed"][0]["messages_per_s"] == 0
+    assert told["clocks_ahead"] == 1
+    assert [device["clock_ahead_s"] and device["clock_ahead_s"] > 10_000 for device in told["listed"]] == [
+        None,
+        True,
+    ]
     assert {region["region"]: region["messages"] for region in told["regions"]} == {"north": 1, "south": 1}
     (stream,) = told["streams"]
     assert (stream["cursor"], stream["head"], stream["behind_rows"]) == (2, 2, 0)
@@ -71,7 +77,8 @@ async def test_once_over_a_pipeline(
     piped = await run_command("projector", "top", "--silent-after", "1h")
     assert await piped.exit_code() == 0
     text = "\n".join(piped.stdout)
-    assert "2 devices   1 silent for more than 1.0h" in text
+    assert "2 devices   1 silent for more than 1.0h   1 clocks ahead" in text
+    assert "clock 3.0h ahead" in text
     assert f"no projector answers, so lag is unknown: {settings.projector.http}" in text
     assert text.index("quiet") < text.index("busy")
     assert "\x1b" not in text

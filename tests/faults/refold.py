@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from datetime import datetime
-from operator import attrgetter
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -21,7 +20,8 @@ View = dict[str, Scalar]
 TOLERANCE = 1e-9
 NOT_COMPARED = {"updated_at", "updated_ms"}
 _INEXACT = ("sum_", "avg_")
-_ORDER = attrgetter("ts", "key", "device", "received_at")
+_AHEAD = timedelta(minutes=5)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Event(NamedTuple):
@@ -48,7 +48,7 @@ def fold(events: Iterable[Event]) -> Expected:
     expected = Expected()
     by_device: dict[str, list[Event]] = {}
     by_region: dict[str, list[Event]] = {}
-    for event in sorted(events, key=_ORDER):
+    for event in sorted(events, key=_order):
         by_device.setdefault(event.device, []).append(event)
         if event.region is not None:
             by_region.setdefault(event.region, []).append(event)
@@ -58,6 +58,9 @@ def fold(events: Iterable[Event]) -> Expected:
     }
     for device, history in by_device.items():
         view: View = {"device_id": device, **_statistics(history)}
+        ahead = _time(history[-1].ts) - _time(history[-1].received_at)
+        if ahead > _AHEAD:
+            view["clock_ahead_ms"] = ahead // timedelta(milliseconds=1)
         home = homes[device]
         if home is not None:
             view["region"] = home
@@ -87,13 +90,24 @@ def differences(expected: Mapping[str, View], found: Mapping[str, Mapping[str, s
     return result
 
 
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _ordered_at(event: Event) -> datetime:
+    return min(_time(event.ts), _time(event.received_at) + _AHEAD)
+
+
+def _order(event: Event) -> tuple[datetime, datetime, str, str]:
+    return _ordered_at(event), _time(event.received_at), event.key, event.device
+
+
 def _statistics(history: list[Event]) -> View:
     """Of events in their total order."""
-    newest = history[-1].ts
-    moment = datetime.fromisoformat(newest)
+    at = _ordered_at(history[-1])
     view: View = {
-        "last_seen": newest,
-        "last_seen_ms": int(moment.timestamp()) * 1000 + moment.microsecond // 1000,
+        "last_seen": at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "last_seen_ms": (at - _EPOCH) // timedelta(milliseconds=1),
         "sample_count": len(history),
     }
     values: dict[str, list[float]] = {}

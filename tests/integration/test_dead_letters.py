@@ -108,7 +108,8 @@ async def evict(
 async def totals(connection: asyncpg.Connection[asyncpg.Record]) -> tuple[int, int]:
     row = await connection.fetchrow(
         "SELECT sum(letters)::bigint, sum(bytes)::bigint"
-        " FROM (TABLE dead_letter_changes UNION ALL SELECT letters, bytes FROM dead_letter_totals) AS t"
+        " FROM (SELECT letters, bytes FROM dead_letter_changes"
+        " UNION ALL SELECT letters, bytes FROM dead_letter_totals) AS t"
     )
     assert row is not None
     return row[0], row[1]

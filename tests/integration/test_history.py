@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 import asyncpg
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from contract.events import Event, Scalar, format_time
+from contract.events import Event, Scalar, encode_events, format_time
 from projector.history import recorder as recorder_module
 from projector.history.audit import Auditor
 from projector.history.minutes import Minutes
@@ -26,7 +27,7 @@ from projector.meters import Meters
 from projector.outbox import Outbox
 from runtime.errors import Stop
 from runtime.http import Health
-from tests.support.committed import Committed
+from tests.support.committed import Committed, raw
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -378,6 +379,27 @@ async def test_an_unreadable_row_halts_until_it_is_mended(plant: Plant) -> None:
     assert plant.reader.health.reasons() == {}
     assert await plant.history() == expected(plant.written.events)
     assert plant.reader.meters.history_freshness() == Freshness(format_time(NOW), 0, 0.0)
+
+
+async def test_a_time_that_is_none_ends_nothing(plant: Plant) -> None:
+    """What the topic brings is not trusted: the outbox is asked, and only a row that is bad there halts."""
+    await plant.written.commit(event("a", 1, t=1))
+    await plant.reader.turn()
+    good = await plant.written.commit(event("a", 2, t=2))
+    wrong = [msgspec.structs.replace(good.events[0], ts="2026-13-23T09:00:02.000000Z")]
+    plant.reader.recorder.take([msgspec.structs.replace(good, events=wrong)])
+    await plant.reader.recorder.turn(flush=True)
+    assert "history" in plant.reader.health.reasons()
+    await plant.reader.turn()
+    assert plant.reader.health.reasons() == {}
+    assert await plant.history() == expected(plant.written.events)
+    await plant.written.commit(event("a", 3, t=3))
+    await plant.written.commit(event("a", 4, t=4))
+    bad = encode_events([msgspec.structs.replace(raw(good.events[0]), received_at="yesterday")])
+    await plant.pool.execute("UPDATE outbox SET payload = $1 WHERE n = 4", bad)
+    await plant.reader.turn()
+    assert plant.reader.health.reasons() == {"history_0": "undecodable_row"}
+    assert await plant.pool.fetchval("SELECT sum(count)::int FROM measurements_1m") == 3
 
 
 async def test_a_rebuild_passes_an_unreadable_row(plant: Plant) -> None:

@@ -10,19 +10,20 @@ import asyncpg
 import pytest
 
 from contract.events import Event, format_time
-from gateway.retention import make_partitions, retire
-from gateway.rollups import drop_history, make_history_partitions
+from gateway.bounds import trim_outbox
+from gateway.partitions import make_partitions
+from gateway.retention import retire
+from gateway.rollups import drop_history
 from projector.history.audit import Auditor
 from projector.history.minutes import Minutes
 from projector.history.store import Span, Store, add
-from runtime.postgres import load_queries
+from runtime.postgres import lent
 from tests.support.committed import Committed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 TABLES = ("measurements_1m", "measurements_1h", "regions_1m", "regions_1h")
-queries = load_queries("gateway")
 NOW = datetime.now(UTC)
 
 
@@ -44,6 +45,16 @@ class Plant:
         minutes.add(row.events)
         async with self.store.turn() as connection:
             assert await add(connection, Span(0, row.epoch, row.n - 1, row.n, []), minutes) is not None
+
+    async def make(self, now: datetime = NOW) -> int:
+        """Make partitions around now; returns how many."""
+        async with lent(self.pool) as connection:
+            return len(await make_partitions(connection, now, max_ahead=timedelta(days=1)))
+
+    async def drop(self, now: datetime, kept: dict[str, timedelta]) -> int:
+        """Drop history that is too old."""
+        async with lent(self.pool) as connection:
+            return await drop_history(connection, now, kept)
 
     async def counts(self) -> list[int]:
         """How many values each table amounts to."""
@@ -68,9 +79,9 @@ class Plant:
 async def plant(database: str) -> AsyncIterator[Plant]:
     """With partitions around now."""
     async with asyncpg.create_pool(database, min_size=1, max_size=4) as pool:
-        await make_partitions(pool, NOW, None)
-        await make_history_partitions(pool, NOW)
-        yield Plant(pool)
+        plant = Plant(pool)
+        await plant.make()
+        yield plant
 
 
 def event(ts: datetime) -> Event:
@@ -80,34 +91,34 @@ def event(ts: datetime) -> Event:
 
 async def test_partitions_are_made_ahead_once(plant: Plant) -> None:
     """What comes now, in three days and a week ago has partitions of its own; made once."""
-    assert await make_history_partitions(plant.pool, NOW) == 0
+    assert await plant.make() == 0
     await plant.measure(timedelta(), timedelta(days=7), timedelta(days=-3), timedelta(minutes=5))
     assert await plant.counts() == [4, 4, 4, 4]
     assert await plant.strays() == [0, 0, 0, 0]
-    assert await make_history_partitions(plant.pool, NOW + timedelta(days=31)) > 0
+    assert await plant.make(NOW + timedelta(days=31)) > 0
 
 
 async def test_what_is_old_is_dropped_and_stays_dropped(plant: Plant) -> None:
     """Each resolution goes by its own age, strays too; what comes for it later is not added."""
     ages = [timedelta(), timedelta(days=5), timedelta(days=100), timedelta(days=1000)]
     await plant.measure(*ages)
-    assert await drop_history(plant.pool, NOW, {}) == 0
+    assert await plant.drop(NOW, {}) == 0
     assert await plant.counts() == [4, 4, 4, 4]
     kept = {"1m": timedelta(days=2), "1h": timedelta(days=200)}
-    assert await drop_history(plant.pool, NOW, kept) == 2 * 5, "days 3 to 7 before now, of two tables"
+    assert await plant.drop(NOW, kept) == 2 * 5, "days 3 to 7 before now, of two tables"
     assert await plant.counts() == [1, 3, 1, 3]
     await plant.measure(*ages)
     assert await plant.counts() == [2, 6, 2, 6]
     assert await plant.equal()
-    assert await drop_history(plant.pool, NOW, kept) == 0
-    assert await make_history_partitions(plant.pool, NOW) == 0, "none that would be dropped"
+    assert await plant.drop(NOW, kept) == 0
+    assert await plant.make() == 0, "none that would be dropped"
 
 
 async def test_a_clock_that_is_ahead_drops_nothing_young(plant: Plant) -> None:
     """Age is measured by the gateway's clock and the server's, and the younger counts."""
     await plant.measure(timedelta(), timedelta(days=1))
     ahead = NOW + timedelta(days=3000)
-    assert await drop_history(plant.pool, ahead, {"1m": timedelta(days=2), "1h": timedelta(days=2)}) <= 10
+    assert await plant.drop(ahead, {"1m": timedelta(days=2), "1h": timedelta(days=2)}) <= 10
     assert await plant.counts() == [2, 2, 2, 2]
 
 
@@ -118,17 +129,17 @@ async def test_a_long_reader_delays_the_drop(plant: Plant) -> None:
     async with plant.pool.acquire() as reader:
         async with reader.transaction():
             await reader.fetch("SELECT * FROM measurements_1m, regions_1m")
-            assert await drop_history(plant.pool, NOW, kept) == 0
+            assert await plant.drop(NOW, kept) == 0
             await plant.measure(timedelta())
-        assert await drop_history(plant.pool, NOW, kept) > 0
+        assert await plant.drop(NOW, kept) > 0
     assert await plant.counts() == [2, 3, 2, 3]
 
 
 async def test_history_outlives_its_measurements(plant: Plant) -> None:
     """Days whose measurements were retired are not compared, and a rebuild leaves them as they are."""
     await plant.measure(timedelta(), timedelta(days=5), timedelta(days=5, minutes=1))
-    await make_partitions(plant.pool, NOW, None)
-    assert await retire(plant.pool, NOW, timedelta(days=3)) == 2
+    async with lent(plant.pool) as connection:
+        assert await retire(connection, NOW, timedelta(days=3)) == 2
     await plant.measure(timedelta(days=5))
     assert await plant.equal()
     assert (await plant.auditor.rebuild(lambda _done, _of: None)).equal
@@ -139,7 +150,8 @@ async def test_the_outbox_waits_for_the_slowest(plant: Plant) -> None:
     """Rows go when the views and history both have them, and not before both have begun."""
 
     async def trimmed() -> list[int]:
-        await plant.pool.execute(queries.trim_outbox, 0, timedelta())
+        async with lent(plant.pool) as connection:
+            await trim_outbox(connection, timedelta())
         return [row["n"] for row in await plant.pool.fetch("SELECT n FROM outbox ORDER BY n")]
 
     for _ in range(3):

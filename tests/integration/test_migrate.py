@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
-from gateway.migrate import migrate, migrations
+from gateway.migrate import Migration, migrate, migrations
 from runtime.errors import Retry, Stop
+from runtime.http import Health
 from tests.support.schema import dump_schema
 
 if TYPE_CHECKING:
     from deploy.local.services import LocalServices
+    from tests.support.databases import Databases
 
 
 async def test_from_nothing_to_current(empty_database: str) -> None:
@@ -54,3 +57,106 @@ async def test_schema_file_is_all_migrations_replayed(database: str, services: L
     except subprocess.CalledProcessError as error:
         pytest.fail(error.stderr)
     assert dumped == (resources.files("gateway") / "schema.sql").read_text()
+
+
+async def test_streams_of_before_go_on(empty_database: str, unique: str) -> None:
+    """Streams keep end, epoch and readers when their table becomes a view, their rows trimmed or not."""
+    connection = await asyncpg.connect(empty_database)
+    await connection.execute(f"CREATE ROLE {unique}")
+    for migration in migrations():
+        if migration.name.startswith("0005"):
+            await connection.execute(
+                "INSERT INTO streams (stream, head, published) VALUES (0, 7, 6), (1, 3, 3);"
+                "INSERT INTO outbox SELECT 0, n, 0, '[]', now() FROM generate_series(5, 7) AS n"
+            )
+            await connection.execute(f"GRANT SELECT ON streams TO {unique}, public")
+            before = await connection.fetch(
+                "SELECT stream, epoch, head, published FROM streams ORDER BY stream"
+            )
+        await connection.execute(migration.sql)
+    assert (
+        await connection.fetch("SELECT stream, epoch, head, published FROM streams ORDER BY stream") == before
+    )
+    await connection.execute(f"SET ROLE {unique}")
+    assert await connection.fetchval("SELECT sum(head) FROM streams") == 10
+    await connection.execute(f"RESET ROLE; DROP OWNED BY {unique}; DROP ROLE {unique}")
+    await connection.execute("UPDATE streams SET epoch = gen_random_uuid()")
+    await connection.close()
+
+
+async def test_a_migration_longer_than_a_command_may_take(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for, however long, and told what it is at meanwhile."""
+    monkeypatch.setattr("runtime.postgres._COMMAND_TIMEOUT_S", 0.3)
+    health = Health()
+    long = Migration(1, "0001_long", "SELECT pg_sleep(1.5)")
+    with capture_logs() as logs:
+        assert await migrate(empty_database, health=health, known=[long], tell_s=0.1) == ["0001_long"]
+    told = [line for line in logs if line["event"] == "migrating"]
+    assert len(told) > 3
+    assert told[-1]["running_s"] > 0.3
+    assert told[-1]["waits_for"] == "Timeout PgSleep"
+    assert health.reasons() == {}
+
+
+async def test_who_keeps_a_migration_waiting_is_told(empty_database: str) -> None:
+    """A lock that it waits for has a holder with a name, in the log and in what is not ready."""
+    reader = await asyncpg.connect(empty_database, server_settings={"application_name": "pg_dump"})
+    await reader.execute("CREATE TABLE t (x integer)")
+    health = Health()
+    change = Migration(1, "0001_change", "ALTER TABLE t ADD COLUMN y integer")
+    with capture_logs() as logs:
+        async with reader.transaction():
+            await reader.execute("SELECT * FROM t")
+            migrating = asyncio.create_task(
+                migrate(empty_database, health=health, known=[change], tell_s=0.05)
+            )
+            async with asyncio.timeout(20):
+                while "blocked by pg_dump" not in health.reasons().get("schema", ""):
+                    await reader.execute("SELECT pg_sleep(0.01)")
+        assert await migrating == ["0001_change"]
+    assert any("pg_dump (pid" in line.get("blocked_by", "") for line in logs)
+    await reader.close()
+
+
+async def test_an_index_left_unfinished_is_made_again(empty_database: str) -> None:
+    """A migration without a transaction goes on where a killed migrator was."""
+    connection = await asyncpg.connect(empty_database)
+    await connection.execute("CREATE TABLE t AS SELECT 1 AS x FROM generate_series(1, 10)")
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await connection.execute("CREATE UNIQUE INDEX CONCURRENTLY t_x ON t (x)")
+    sql = (
+        "-- no transaction\n-- Why; with a semicolon.\nCREATE TABLE IF NOT EXISTS u (y integer);\n\n"
+        "-- Another.\nCREATE INDEX CONCURRENTLY IF NOT EXISTS t_x\n    ON t (x);\n"
+    )
+    assert await migrate(empty_database, known=[Migration(1, "0001_index", sql)]) == ["0001_index"]
+    assert await connection.fetchval("SELECT indisvalid FROM pg_index WHERE indexrelid = 't_x'::regclass")
+    assert await migrate(empty_database, known=[Migration(1, "0001_index", sql)]) == []
+    await connection.close()
+
+
+async def test_a_migration_that_somebody_cancels_ends_it(empty_database: str) -> None:
+    """It is not begun anew for ever: who cancelled it had a reason."""
+    canceller = await asyncpg.connect(empty_database)
+    cancel = (
+        "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity"
+        " WHERE query LIKE '%pg_sleep(60)%' AND pid <> pg_backend_pid()"
+    )
+    migrating = asyncio.create_task(
+        migrate(empty_database, known=[Migration(1, "0001_long", "SELECT pg_sleep(60)")])
+    )
+    async with asyncio.timeout(20):
+        while not await canceller.fetchval(cancel):
+            await canceller.execute("SELECT pg_sleep(0.01)")
+    with pytest.raises(Stop, match="0001_long failed: canceling statement due to user request"):
+        await migrating
+    await canceller.close()
+
+
+async def test_a_database_in_another_encoding_is_not_migrated(databases: Databases) -> None:
+    """It is refused with what to do, before anything is in it."""
+    dsn = await databases.create_latin()
+    with pytest.raises(Stop, match="encoding is LATIN1"):
+        await migrate(dsn)
+    await databases.drop(dsn)

@@ -73,8 +73,8 @@ async def test_every_damage_is_told_exactly(side: Side) -> None:
     await redis.set(KEYS.device("c"), "text")
     result = await side.verify()
     wrong_type = "WRONGTYPE Operation against a key holding the wrong kind of value"
-    mark = '{"newest":[1795424403250000,"k\\\\3\\u0000c\\u00002026-11-23T09:01:00.000000Z"],"home":null,'
-    mark += '"metrics":{"t":[1795424403250000,"k\\\\3\\u0000c\\u00002026-11-23T09:01:00.000000Z"]}}'
+    mark = '{"newest":[1795424403250000,"2026-11-23T09:01:00.000000Zk\\\\3\\u0000c"],"home":null,'
+    mark += '"metrics":{"t":[1795424403250000,"2026-11-23T09:01:00.000000Zk\\\\3\\u0000c"]}}'
     (south,) = [d for d in result.differences if d.field == "south"]
     assert south.expected is not None
     assert msgspec.json.decode(south.expected) == msgspec.json.decode(mark)

@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 
 from contract.events import RawEvent, encode_events, format_time, wrap
 from contract.topics import stream_topic
+from contract.views import FORMAT, VIEWS_FORMAT
 from deploy.local.services import LocalServices
 from gateway.migrate import migrate
 from projector import cli
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     RunCommand = Callable[..., Awaitable[RunningCommand]]
 
 START = datetime(2026, 11, 23, 9, tzinfo=UTC)
+WRONG_TIMES = encode_events([RawEvent("d", None, "today", "now", "1", msgspec.Raw(b'{"t": 1}'))])
 
 
 class WriteSide:
@@ -233,7 +235,10 @@ async def test_topic_repeats_loses_and_reorders(
     await writer.append(2, 2)
     await writer.publish(2, 2)
     await applied(projector, 2)
-    for garbage in (b"", b"{", b"[]", b'{"v":2}', b"\xff", b'{"v":1,"stream":"x"}'):
+    undated = wrap(b"[]", stream=0, n=3, epoch=str(writer.epoch), created_at=START).replace(
+        b"2026-11", b"2026-13"
+    )
+    for garbage in (b"", b"{", b"[]", b'{"v":2}', b"\xff", b'{"v":1,"stream":"x"}', undated):
         await writer.send(garbage)
     await writer.publish(2, 2)
     await writer.publish(9, 9, stream=7)
@@ -331,7 +336,9 @@ async def first(*waits: Coroutine[Any, Any, object]) -> None:
         task.result()
 
 
-@pytest.mark.parametrize("cause", ["cursor_missing", "cursor_too_old", "cursor_beyond_head", "epoch_changed"])
+@pytest.mark.parametrize(
+    "cause", ["cursor_missing", "cursor_too_old", "cursor_beyond_head", "epoch_changed", "views_outdated"]
+)
 async def test_rebuilds_what_it_cannot_follow(
     run_command: RunCommand, writer: WriteSide, redis: Redis, http: httpx.AsyncClient, cause: str
 ) -> None:
@@ -343,6 +350,8 @@ async def test_rebuilds_what_it_cannot_follow(
     if cause != "cursor_missing":
         await redis.hset("projector:cursor", "0", str(cursor))
         await redis.hset("projector:epoch", "0", str(epoch))
+        if cause != "views_outdated":
+            await redis.hset("projector:epoch", FORMAT, VIEWS_FORMAT)
         await redis.hset("device:stats:old", "sample_count", "7")
     await writer.database.execute("DELETE FROM outbox WHERE n < 3")
     both = [await start(run_command, **each) for each in ({}, {"EDGE_PROJECTOR_HTTP": "127.0.0.1:0"})]
@@ -397,18 +406,33 @@ async def test_two_projectors_count_once(run_command: RunCommand, writer: WriteS
         assert await projector.terminate() == 0
 
 
+@pytest.mark.parametrize("payload", [b"x", WRONG_TIMES])
 async def test_undecodable_row_stops_its_stream_only(
-    run_command: RunCommand, writer: WriteSide, http: httpx.AsyncClient
+    run_command: RunCommand, writer: WriteSide, http: httpx.AsyncClient, payload: bytes
 ) -> None:
-    """A row that holds no events halts its own stream, loudly; others go on."""
+    """A row that holds no events, or times that are none, halts its own stream, loudly; others go on."""
     await writer.append(1, 1)
     await writer.append(1, 1, stream=1)
     await writer.append(2, 2)
-    await writer.database.execute("UPDATE outbox SET payload = 'x' WHERE stream = 1")
+    await writer.database.execute("UPDATE outbox SET payload = $1 WHERE stream = 1", payload)
     projector = await start(run_command)
     await projector.event("projection_halted", stream=1, reason="undecodable_row")
     await applied(projector, 2, stream=0)
     await ready(http, "undecodable_row")
+
+
+async def test_what_the_topic_says_is_not_trusted(
+    run_command: RunCommand, writer: WriteSide, redis: Redis
+) -> None:
+    """A row from the topic whose times are none ends nothing: PostgreSQL has the row, and it is counted."""
+    await writer.append(1, 1)
+    projector = await start(run_command)
+    await applied(projector, 1)
+    await writer.append(2, 2)
+    await writer.send(wrap(WRONG_TIMES, stream=0, n=2, epoch=str(writer.epoch), created_at=START))
+    await projector.event("topic_row_unusable")
+    await applied(projector, 2)
+    assert await total(redis) == (2, 3.0)
 
 
 async def test_servers_away(run_command: RunCommand, settings: Settings, http: httpx.AsyncClient) -> None:

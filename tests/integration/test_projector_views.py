@@ -36,7 +36,8 @@ def views(redis: Redis) -> Views:
 
 def event(device: str, second: int, *, region: str | None = "north", **metrics: Scalar) -> Event:
     """An event at a second past nine."""
-    return Event(device, region, f"2026-11-23T09:00:{second:02d}.250000Z", "", f"k{second}", metrics)
+    ts, received_at = f"2026-11-23T09:00:{second:02d}.250000Z", f"2026-11-23T09:01:{second:02d}.000000Z"
+    return Event(device, region, ts, received_at, f"k{second}", metrics)
 
 
 def run(n: int, *events: Event, last: int | None = None, epoch: str = "e") -> Run:
@@ -123,6 +124,7 @@ async def test_guard(redis: Redis, views: Views) -> None:
         KEYS.device("b"),
         KEYS.region("south"),
         KEYS.last_seen,
+        KEYS.clock_ahead,
         KEYS.device_marks,
         KEYS.region_marks,
         KEYS.cursor,

@@ -103,6 +103,22 @@ CASES = [
         "15m",
         "25m",
     ),
+    Case(
+        "ChoreFails",
+        {'gateway_chore_failing_seconds{instance="site:9", chore="partitions"}': "0x5 0+60x40"},
+        "20m",
+        "23m",
+        {**SITE, "chore": "partitions"},
+    ),
+    Case(
+        "DedupWindowOld",
+        {
+            f"gateway_dedup_window_seconds{LABELS}": "3600x60",
+            f"gateway_dedup_window_age_seconds{LABELS}": "5400x5 5401x40",
+        },
+        "14m",
+        "17m",
+    ),
     Case("OutboxFillsDisk", {f"gateway_outbox_bytes{LABELS}": "9e9x10 11e9x40"}, "19m", "22m"),
 ]
 

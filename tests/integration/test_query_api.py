@@ -67,10 +67,19 @@ async def plant(redis_url: str) -> AsyncIterator[Plant]:
             yield made
 
 
-def event(device: str, second: float, *, region: str | None = "north", **metrics: Scalar) -> Event:
-    """An event so many seconds past nine."""
-    ts = format_time(datetime(2026, 11, 23, 9, tzinfo=UTC) + timedelta(seconds=second))
-    return Event(device, region, ts, "", f"k{second}", metrics)
+def event(
+    device: str,
+    second: float,
+    *,
+    region: str | None = "north",
+    ahead: float = 0,
+    tags: dict[str, str] | None = None,
+    **metrics: Scalar,
+) -> Event:
+    """An event so many seconds past nine, received so many seconds before that."""
+    ts = datetime(2026, 11, 23, 9, tzinfo=UTC) + timedelta(seconds=second)
+    received_at = ts - timedelta(seconds=ahead)
+    return Event(device, region, format_time(ts), format_time(received_at), f"k{second}", metrics, tags)
 
 
 async def test_lists_the_longest_silent_first(plant: Plant) -> None:
@@ -88,6 +97,8 @@ async def test_lists_the_longest_silent_first(plant: Plant) -> None:
         "updated_ms": 1795435200000,
         "sample_count": 1,
         "metrics": {"state": {"last": "on", "min": None, "max": None, "avg": None, "sum": None, "count": 0}},
+        "tags": {},
+        "clock_ahead_ms": None,
     }
     assert page["devices"][1] == {
         key: value for key, value in (await plant.get("/devices/a/stats")).items() if key != "views"
@@ -148,6 +159,33 @@ async def test_filters(plant: Plant) -> None:
     assert await plant.ids(metric="state", above=0) == []
     assert await plant.ids(metric="t", below=30, region="north", silent_for="100s") == ["cold", "warm2"]
     assert await plant.ids(metric="t", above=-6, limit=1) == ["cold"]
+
+
+async def test_tags(plant: Plant) -> None:
+    """Tags are told beside the metrics and select devices; several have to fit."""
+    await plant.hear(
+        event("a", 1, tags={"line": "3", "hall": "x:y"}, tag_line=7),
+        event("b", 2, tags={"line": "3", "hall": "z"}, t=1),
+        event("c", 3, t=1),
+    )
+    stats = await plant.get("/devices/a/stats")
+    assert stats["tags"] == {"hall": "x:y", "line": "3"}
+    assert list(stats["metrics"]) == ["tag_line"]
+    assert await plant.ids(tag="line:3") == ["a", "b"]
+    assert await plant.ids(tag="hall:x:y", region="north", metric="tag_line", above=6) == ["a"]
+    assert await plant.ids(tag="line:") == []
+    answer = await plant.http.get("/devices", params=[("tag", "line:3"), ("tag", "hall:z")])
+    assert [device["device_id"] for device in answer.json()["devices"]] == ["b"]
+
+
+async def test_clocks_that_are_ahead(plant: Plant) -> None:
+    """A device whose clock is ahead says by how much, and is not taken for the one seen last for as long."""
+    await plant.hear(event("fast", 3600, ahead=3600, t=1), event("usual", 301, ahead=-1, t=1))
+    assert await plant.ids() == ["fast", "usual"]
+    stats = await plant.get("/devices/fast/stats")
+    assert (stats["clock_ahead_ms"], stats["last_seen"]) == (3_600_000, "2026-11-23T09:05:00.000000Z")
+    assert await plant.ids(clock_ahead="true") == ["fast"]
+    assert await plant.ids(clock_ahead="false") == ["usual"]
 
 
 async def test_a_page_is_bounded_work(plant: Plant) -> None:
@@ -245,6 +283,9 @@ async def test_asks_only_for_what_is_new(plant: Plant, path: str) -> None:
         ("/devices?metric=seen_ms", "metric: a metric named seen_ms has no last value to select by"),
         ("/devices?regoin=north", "regoin: unknown; there are region, silent_for, metric, above, below, "),
         ("/devices?region=a&region=b", "region: given more than once"),
+        ("/devices?tag=line", "tag: expected a name and a value, such as `tag=line:3`"),
+        ("/devices?tag=line:3&tag=line:4", "tag: line is to have two values, '3' and '4'"),
+        ("/devices?clock_ahead=perhaps", "clock_ahead: "),
         ("/devices/d/stats?limit=1", "limit: unknown; there are none"),
         ("/lag?stream=1", "stream: unknown; there are none"),
         ("/regions?limit=0", "limit: Expected `int` >= 1"),
@@ -308,5 +349,5 @@ async def test_documentation_needs_no_internet(plant: Plant) -> None:
         assert path["get"]["description"]
     parameters = description["paths"]["/devices"]["get"]["parameters"]
     assert {each["name"] for each in parameters if each["in"] == "query"} == {
-        *("region", "silent_for", "metric", "above", "below", "limit", "after")
+        *("region", "silent_for", "metric", "above", "below", "tag", "clock_ahead", "limit", "after")
     }

@@ -1,4 +1,4 @@
-"""Day partitions of `measurements` on a real PostgreSQL: made ahead of time, dropped behind."""
+"""Measurements that are too old, on a real PostgreSQL: added up, removed, their partitions dropped."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ import asyncpg
 import pytest
 
 from gateway import retention as retention_module
-from gateway.retention import make_partitions, retire
-from runtime.postgres import load_queries
+from gateway.partitions import make_partitions
+from gateway.retention import retire
+from runtime.postgres import lent, load_queries, open_pool
 from tests.support.write_side import decode, write_side
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
+    from runtime.postgres import Connection
     from tests.support.write_side import WriteSide
 
 queries = load_queries("gateway")
@@ -31,6 +33,12 @@ WAITING_FOR_THE_DAY = (
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
 )
 LARGEST = 1.79769313486231e308
+AHEAD = timedelta(days=1)
+EVERYTHING = (
+    "SELECT (SELECT count(*) FROM measurements) + coalesce(sum(count), 0)"
+    " FROM retired_statistics WHERE metric = ''"
+)
+END_KEEPER = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'keeper'"
 
 
 class Row(NamedTuple):
@@ -46,6 +54,14 @@ class Row(NamedTuple):
 async def side(database: str) -> AsyncIterator[WriteSide]:
     """A gateway's store and pool on this test's database."""
     async with write_side(database) as made:
+        yield made
+
+
+@pytest.fixture
+async def keeper(database: str) -> AsyncIterator[Connection]:
+    """The connection of whoever does the chore."""
+    settings = {"lock_timeout": "100ms"}
+    async with await open_pool(database, name="keeper", settings=settings) as pool, lent(pool) as made:
         yield made
 
 
@@ -78,86 +94,6 @@ async def partitions(connection: asyncpg.Connection[asyncpg.Record]) -> set[str]
         "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = 'measurements'::regclass"
     )
     return {each["name"] for each in rows} - {"measurements_default"}
-
-
-# -- ahead ---------------------------------------------------------------------------------------------------
-
-
-async def test_days_are_made_around_now(side: WriteSide) -> None:
-    """A week back and three days ahead, once; each with the index that reads want."""
-    moment = datetime(2026, 11, 23, 23, 59, tzinfo=UTC)
-    made = await make_partitions(side.pool, moment, None)
-    assert (made[0], made[-1], len(made)) == (date(2026, 11, 26), date(2026, 11, 16), 11)
-    assert await make_partitions(side.pool, moment, None) == []
-    assert await make_partitions(side.pool, moment + timedelta(minutes=2), None) == [date(2026, 11, 27)]
-    indexed = await side.pool.fetchval(
-        "SELECT count(*) FROM pg_indexes WHERE tablename LIKE 'measurements_p%'"
-        " AND indexdef LIKE '%(device_id, ts)'"
-    )
-    assert indexed == 12
-
-
-async def test_no_days_are_made_that_would_be_dropped(side: WriteSide) -> None:
-    """With a retention shorter than a week, days beyond it get no partition."""
-    made = await make_partitions(side.pool, datetime(2026, 11, 23, 12, tzinfo=UTC), timedelta(days=2))
-    assert made[-1] == date(2026, 11, 21)
-
-
-async def test_a_gateway_that_was_away_for_weeks(side: WriteSide) -> None:
-    """Its first look makes today and what is ahead, before a batch is written."""
-    start = datetime(2026, 11, 1, tzinfo=UTC)
-    await make_partitions(side.pool, start, None)
-    made = await make_partitions(side.pool, start + timedelta(days=21), None)
-    assert {date(2026, 11, 22), date(2026, 11, 25)} <= set(made)
-
-
-async def test_a_clock_that_jumped(side: WriteSide, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """Rows of a day without a partition stay where they are and are read like any; the next days have one."""
-    await make_partitions(side.pool, datetime(2026, 1, 1, tzinfo=UTC), None)
-    jumped = datetime(2026, 6, 1, 12, tzinfo=UTC)
-    await insert(connection, [row("1", jumped, x=1)])
-    made = await make_partitions(side.pool, jumped, None)
-    assert jumped.date() not in made
-    assert jumped.date() + timedelta(days=1) in made
-    await insert(connection, [row("2", jumped, x=2), row("3", jumped + timedelta(days=1), x=3)])
-    assert await connection.fetchval("SELECT count(*) FROM measurements_default") == 2
-    assert await connection.fetchval("SELECT count(*) FROM measurements WHERE ts >= $1", jumped) == 3
-    assert await make_partitions(side.pool, jumped, None) == []
-
-
-async def test_gateways_that_start_together(side: WriteSide) -> None:
-    """Each day is made once between them, and none of them fails."""
-    made = await asyncio.gather(
-        *(make_partitions(side.pool, datetime(2026, 11, 23, tzinfo=UTC), None) for _ in range(4))
-    )
-    again = await make_partitions(side.pool, datetime(2026, 11, 23, tzinfo=UTC), None)
-    assert sum(map(len, made)) + len(again) == 11
-
-
-async def test_a_long_reader_delays_partitions_and_nobody_else(
-    side: WriteSide, connection: asyncpg.Connection[asyncpg.Record]
-) -> None:
-    """While a report reads everything, batches commit and new days wait; afterwards they are made."""
-    async with connection.transaction():
-        await connection.execute("SELECT count(*) FROM measurements")
-        making = asyncio.create_task(make_partitions(side.pool, now(), None))
-        payload = json.dumps({"id": "1", "ts": "2026-11-20T00:00:00Z", "x": 1}).encode()
-        (outcome,) = await asyncio.wait_for(side.store.commit(*decode(payload)), 10)
-        assert outcome.committed == 1
-        assert await making == []
-    assert len(await make_partitions(side.pool, now(), None)) >= 10
-
-
-async def test_a_reader_of_one_day_delays_nothing(
-    side: WriteSide, connection: asyncpg.Connection[asyncpg.Record]
-) -> None:
-    """Who reads a range of days, as dashboards do, holds back neither a new day nor a writer."""
-    await make_partitions(side.pool, now(), None)
-    async with connection.transaction():
-        await connection.execute(
-            "SELECT count(*) FROM measurements WHERE ts >= $1 AND ts < $2", at(now().date()), now()
-        )
-        assert len(await make_partitions(side.pool, now() + timedelta(days=1), None)) == 1
 
 
 # -- behind --------------------------------------------------------------------------------------------------
@@ -226,74 +162,134 @@ async def check_retired(connection: asyncpg.Connection[asyncpg.Record], rows: li
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_what_is_dropped_stays_in_the_statistics(
-    side: WriteSide, connection: asyncpg.Connection[asyncpg.Record], seed: int
+    keeper: Connection, connection: asyncpg.Connection[asyncpg.Record], seed: int
 ) -> None:
     """Partitions and strays, in several rounds, add up to what the messages one by one come to."""
     rows = history(seed)
     await connection.execute("SELECT create_measurement_partitions($1, $2)", OLD, OLD + timedelta(days=1))
     kept = [row("kept", now(), x=1), row("future", now() + timedelta(days=1), x=2)]
     await insert(connection, [*rows[:250], *kept])
-    assert await retire(side.pool, now(), KEEP) == 250
+    assert await retire(keeper, now(), KEEP) == 250
     await check_retired(connection, rows[:250])
     await insert(connection, rows[250:])
-    assert await retire(side.pool, now(), KEEP) == 150
+    assert await retire(keeper, now(), KEEP) == 150
     await check_retired(connection, rows)
     assert await partitions(connection) == set()
     assert await connection.fetchval("SELECT count(*) FROM measurements") == len(kept)
-    assert await retire(side.pool, now(), KEEP) == 0
+    assert await retire(keeper, now(), KEEP) == 0
 
 
-async def test_whole_days_only(side: WriteSide, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+async def test_whole_days_only(keeper: Connection, connection: asyncpg.Connection[asyncpg.Record]) -> None:
     """A partition stays until its last instant is older than the retention."""
     today = now().date()
     await connection.execute("SELECT create_measurement_partitions($1, $2)", today - timedelta(days=4), today)
     midnight = at(today) + timedelta(days=1)
     await insert(connection, [row(str(i), at(today - timedelta(days=i), 5), x=1) for i in range(5)])
-    assert await retire(side.pool, midnight - timedelta(seconds=1), timedelta(days=3)) == 1
+    assert await retire(keeper, midnight - timedelta(seconds=1), timedelta(days=3)) == 1
     assert len(await partitions(connection)) == 4
 
 
 async def test_a_clock_that_is_ahead_drops_nothing_young(
-    side: WriteSide, connection: asyncpg.Connection[asyncpg.Record]
+    keeper: Connection, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     """Age is measured by the gateway's clock and the server's, and the younger counts."""
-    await make_partitions(side.pool, now(), None)
+    await make_partitions(keeper, now(), max_ahead=AHEAD)
     await insert(connection, [row("1", now(), x=1), row("2", now() + timedelta(days=30), x=1)])
-    assert await retire(side.pool, now() + timedelta(days=3000), KEEP) == 0
+    assert await retire(keeper, now() + timedelta(days=3000), KEEP) == 0
     assert await connection.fetchval("SELECT count(*) FROM measurements") == 2
 
 
 async def test_strays_leave_in_small_pieces(
-    side: WriteSide, connection: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
+    keeper: Connection, connection: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of the default partition are retired a piece a transaction, the young ones left alone."""
     monkeypatch.setattr(retention_module, "_PIECE_ROWS", 7)
     await insert(connection, [row(str(i), at(OLD, i), x=i) for i in range(30)])
     await insert(connection, [row("young", now() + timedelta(days=40), x=1)])
-    assert await retire(side.pool, now(), KEEP) == 30
+    assert await retire(keeper, now(), KEEP) == 30
     total = await connection.fetchrow("SELECT count, sum FROM retired_statistics WHERE metric = 'x'")
     assert total is not None
     assert tuple(total) == (30, 435.0)
     assert await connection.fetchval("SELECT count(*) FROM measurements") == 1
 
 
-async def test_gateways_that_retire_at_once(
-    side: WriteSide, connection: asyncpg.Connection[asyncpg.Record]
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block a piece, and a partition whose room is given back before it is dropped."""
+    monkeypatch.setattr(retention_module, "_SMALL_BLOCKS", 0)
+    monkeypatch.setattr(retention_module, "_FIRST_BLOCKS", 1)
+    monkeypatch.setattr(retention_module, "_FEWEST_BLOCKS", 1)
+    monkeypatch.setattr(retention_module, "_SHORT_S", 0.0)
+
+
+async def test_killed_between_pieces(
+    keeper: Connection,
+    connection: asyncpg.Connection[asyncpg.Record],
+    monkeypatch: pytest.MonkeyPatch,
+    database: str,
 ) -> None:
-    """Several gateways retire each measurement once between them."""
-    await connection.execute("SELECT create_measurement_partitions($1, $2)", OLD, OLD + timedelta(days=2))
-    rows = history(4, days=5)
+    """What was retired stays so, the next turn goes on, and every snapshot has each measurement once."""
+    small_pieces(monkeypatch)
+    await connection.execute("SELECT create_measurement_partitions($1, $2)", OLD, OLD + timedelta(days=3))
+    rows = [each for seed in range(5) for each in history(seed)]
     await insert(connection, rows)
-    done = await asyncio.gather(*(retire(side.pool, now(), KEEP) for _ in range(4)))
-    retired = sum(done) + await retire(side.pool, now(), KEEP)
-    assert retired == len(rows)
+    retiring = asyncio.create_task(retire(keeper, now(), KEEP))
+    while not (retiring.done() or await connection.fetchval("SELECT count(*) FROM retired_statistics")):
+        assert await connection.fetchval(EVERYTHING) == len(rows)
+    await connection.execute(END_KEEPER)
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        await retiring
+    left = await connection.fetchval("SELECT count(*) FROM measurements")
+    assert 0 < left < len(rows)
+    async with await open_pool(database, name="successor") as pool, lent(pool) as successor:
+        retiring = asyncio.create_task(retire(successor, now(), KEEP))
+        while not retiring.done():
+            assert await connection.fetchval(EVERYTHING) == len(rows)
+        assert await retiring == left
     await check_retired(connection, rows)
+    assert await partitions(connection) == set()
+
+
+async def test_a_day_that_takes_longer_than_a_statement_may(
+    keeper: Connection, connection: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is retired in pieces that are short enough, however many that takes."""
+    monkeypatch.setattr(retention_module, "_LONGEST_S", 0.5)
+    monkeypatch.setattr(retention_module, "_FEWEST_BLOCKS", 1)
+    await connection.execute("SELECT create_measurement_partitions($1, $1)", OLD)
+    await connection.execute(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN PERFORM pg_sleep(0.001); RETURN OLD; END'"
+    )
+    await connection.execute(
+        "CREATE TRIGGER slow BEFORE DELETE ON measurements_p20200301 FOR EACH ROW EXECUTE FUNCTION slow()"
+    )
+    rows = [row(str(i), at(OLD, i), x=i) for i in range(1500)]
+    await insert(connection, rows)
+    assert await retire(keeper, now(), KEEP) > 0
+    await check_retired(connection, rows)
+    assert await partitions(connection) == set()
+
+
+async def test_a_partition_is_as_old_as_its_bounds(
+    keeper: Connection, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """One that somebody made by the name of an old day, for days until now, is left alone."""
+    await connection.execute(
+        "CREATE TABLE measurements_p20200301 PARTITION OF measurements"
+        f" FOR VALUES FROM ('2020-03-01') TO ('{now():%F} 23:59')"
+    )
+    await insert(connection, [row("old", at(OLD), x=1)])
+    assert await retire(keeper, now(), KEEP) == 0
+    assert await connection.fetchval("SELECT count(*) FROM measurements") == 1
 
 
 async def test_a_long_reader_delays_the_drop_and_nobody_else(
-    side: WriteSide, connection: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
+    side: WriteSide,
+    keeper: Connection,
+    connection: asyncpg.Connection[asyncpg.Record],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """While a report reads everything, batches commit and nothing is retired; afterwards it is, once."""
+    """While a report reads everything, it sees everything, batches commit, and the partition stays."""
     monkeypatch.setattr(retention_module, "_ATTEMPTS", 3)
     monkeypatch.setattr(retention_module, "_PAUSE_S", 0.01)
     await connection.execute("SELECT create_measurement_partitions($1, $1)", OLD)
@@ -301,43 +297,45 @@ async def test_a_long_reader_delays_the_drop_and_nobody_else(
     await insert(connection, rows)
     async with connection.transaction(isolation="repeatable_read"):
         assert await connection.fetchval("SELECT count(*) FROM measurements") == 100
-        retiring = asyncio.create_task(retire(side.pool, now(), KEEP))
+        retiring = asyncio.create_task(retire(keeper, now(), KEEP))
         for i in range(20):
             payload = json.dumps({"id": f"w{i}", "ts": "2026-11-20T00:00:00Z", "x": 1}).encode()
             await asyncio.wait_for(side.store.commit(*decode(payload)), 10)
-        assert await retiring == 0
+        assert await retiring == 100
         assert await connection.fetchval("SELECT count(*) FROM measurements") == 100
-    assert await connection.fetchval("SELECT count(*) FROM retired_statistics") == 0
-    assert await retire(side.pool, now(), KEEP) == 100
+    assert await partitions(connection) == {"measurements_p20200301"}
+    assert await retire(keeper, now(), KEEP) == 0
+    assert await partitions(connection) == set()
     await check_retired(connection, rows)
 
 
 async def test_a_row_that_comes_while_its_day_is_retired(
-    side: WriteSide, connection: asyncpg.Connection[asyncpg.Record], database: str
+    keeper: Connection, connection: asyncpg.Connection[asyncpg.Record], database: str
 ) -> None:
-    """A late row that was not added up keeps its partition from being dropped; the next turn takes both."""
+    """A late row keeps its partition from being dropped; the next turn takes both."""
     await connection.execute("SELECT create_measurement_partitions($1, $1)", OLD)
     rows = [row(str(i), at(OLD, i), x=i) for i in range(3)]
     await insert(connection, rows[:2])
     watcher = await asyncpg.connect(database)
     async with connection.transaction():
         await insert(connection, rows[2:])
-        retiring = asyncio.create_task(retire(side.pool, now(), KEEP))
+        retiring = asyncio.create_task(retire(keeper, now(), KEEP))
         async with asyncio.timeout(20):
             while not await watcher.fetchval(WAITING_FOR_THE_DAY):
                 await watcher.execute("SELECT pg_sleep(0.01)")
-    assert await retiring == 0
-    assert await watcher.fetchval("SELECT count(*) FROM measurements") == 3
-    assert await watcher.fetchval("SELECT count(*) FROM retired_statistics") == 0
-    assert await retire(side.pool, now(), KEEP) == 3
+    assert await retiring == 2
+    assert await watcher.fetchval(EVERYTHING) == 3
+    assert await watcher.fetchval("SELECT count(*) FROM measurements") == 1
+    assert await retire(keeper, now(), KEEP) == 1
     await check_retired(connection, rows)
+    assert await partitions(connection) == set()
     await watcher.close()
 
 
-async def test_sums_stay_finite(side: WriteSide, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+async def test_sums_stay_finite(keeper: Connection, connection: asyncpg.Connection[asyncpg.Record]) -> None:
     """Readings that add up to more than a double holds saturate, within a round and across rounds."""
     for turn in range(2):
         await insert(connection, [row(f"{turn}-{i}", at(OLD, i), x=1.7e308, y=-1e308) for i in range(2)])
-        await retire(side.pool, now(), KEEP)
+        await retire(keeper, now(), KEEP)
     sums = await connection.fetch("SELECT sum FROM retired_statistics WHERE metric <> '' ORDER BY metric")
     assert [each["sum"] for each in sums] == [LARGEST, -LARGEST]

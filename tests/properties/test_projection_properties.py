@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from contract.events import Event, Scalar
+from contract.events import Event, Scalar, format_time
 from projector.fold import fold
 from projector.rebuild import Rebuilder
 from projector.verify import Verifier
@@ -36,17 +36,22 @@ values: st.SearchStrategy[Scalar] = st.one_of(
 
 @st.composite
 def event(draw: st.DrawFn) -> Event:
-    """Events that often tie."""
+    """Events that often tie, some of a clock that is ahead."""
+    minute = draw(st.sampled_from(["00", "00", "00", "05", "06", "59"]))
     return Event(
         draw(st.sampled_from(["d1", "d2", "Ü"])),
         draw(st.sampled_from([None, "north", "south", "süd"])),
-        f"2026-11-23T09:00:00.{draw(st.integers(0, 4)):06d}Z",
-        "",
+        f"2026-11-23T09:{minute}:00.{draw(st.integers(0, 4)):06d}Z",
+        "2026-11-23T09:00:00.000000Z",
         draw(st.sampled_from(["k", "K", "k1", "ä", "~"])),
         draw(
             st.dictionaries(
                 st.sampled_from(["t", "hum idity", "état", "seen", "seen_ms"]), values, max_size=4
             )
+        ),
+        draw(
+            st.none()
+            | st.dictionaries(st.sampled_from(["line", "hall", "1"]), st.sampled_from(["", "a", "é"]))
         ),
     )
 
@@ -55,7 +60,7 @@ def event(draw: st.DrawFn) -> Event:
 def events(draw: st.DrawFn) -> list[Event]:
     """Events of which no two have the same time of receipt, as a gateway gives them."""
     return [
-        Event(e.device_id, e.region, e.ts, f"2026-11-23T09:00:01.{n:06d}Z", e.key, e.metrics)
+        msgspec.structs.replace(e, received_at=f"2026-11-23T09:00:01.{n:06d}Z")
         for n, e in enumerate(draw(st.lists(event(), min_size=1, max_size=30)))
     ]
 
@@ -136,13 +141,18 @@ async def store(pool: asyncpg.Pool[asyncpg.Record], events: Iterable[Event]) -> 
     """Put events into an empty database's measurements, whatever was there before."""
     await pool.execute("TRUNCATE measurements, stream_leases CASCADE")
     await pool.executemany(
-        """INSERT INTO measurements (device_id, region, ts, received_at, message_key, metrics)
-        VALUES ($1, $2, $3::text::timestamptz, $4::text::timestamptz, $5, $6)""",
+        """INSERT INTO measurements (device_id, region, ts, received_at, message_key, metrics, tags)
+        VALUES ($1, $2, $3::text::timestamptz, $4::text::timestamptz, $5, $6, $7)""",
         [
-            (e.device_id, e.region, e.ts, e.received_at, e.key, msgspec.json.encode(e.metrics).decode())
+            (e.device_id, e.region, e.ts, e.received_at, e.key, *map(as_json, (e.metrics, e.tags or None)))
             for e in events
         ],
     )
+
+
+def as_json(value: object) -> str | None:
+    """A value of a jsonb column."""
+    return None if value is None else msgspec.json.encode(value).decode()
 
 
 def quiet(_done: int, _of: int) -> None:
@@ -171,8 +181,12 @@ async def check(redis: Redis, keys: Keys, events: list[Event]) -> None:
     assert {name.decode(): ms for name, ms in seen} == {
         name: view["last_seen_ms"] for (kind, name), view in expected.items() if kind == "device"
     }
+    ahead = cast("list[tuple[bytes, float]]", await redis.zrange(keys.clock_ahead, 0, -1, withscores=True))
+    assert {name.decode(): ms for name, ms in ahead} == {
+        name: view["clock_ahead_ms"] for (_, name), view in expected.items() if "clock_ahead_ms" in view
+    }
     # The projector's own, and no view beside those expected.
-    assert len(await redis.keys(keys.cursor.removesuffix("projector:cursor") + "*")) <= len(expected) + 5
+    assert len(await redis.keys(keys.cursor.removesuffix("projector:cursor") + "*")) <= len(expected) + 6
 
 
 def rows_of(events: list[Event], data: st.DataObject) -> list[list[Event]]:
@@ -192,9 +206,17 @@ def plain_fold(events: Iterable[Event]) -> dict[tuple[str, str], dict[str, Any]]
     """The specification: one event at a time, in order, nothing clever. Sums come with their tolerance."""
     views: dict[tuple[str, str], dict[str, Any]] = {}
     homes: dict[str, str] = {}
-    for each in sorted(events, key=lambda e: (e.ts, e.key, e.device_id, e.received_at)):
+    for each in sorted(events, key=lambda e: (ordered_at(e), e.received_at, e.key, e.device_id)):
         device = views.setdefault(("device", each.device_id), {"device_id": each.device_id})
         add(device, each)
+        ahead = time_of(each.ts) - time_of(each.received_at)
+        device.pop("clock_ahead_ms", None)
+        if ahead > timedelta(minutes=5):
+            device["clock_ahead_ms"] = ahead // timedelta(milliseconds=1)
+        if each.tags:
+            for name in [name for name in device if name.startswith("tag_")]:
+                del device[name]
+            device |= {f"tag_{name}": value for name, value in each.tags.items()}
         if each.region is not None:
             device["region"] = homes[each.device_id] = each.region
             add(views.setdefault(("region", each.region), {"region": each.region}), each)
@@ -209,11 +231,22 @@ def plain_fold(events: Iterable[Event]) -> dict[tuple[str, str], dict[str, Any]]
     return views
 
 
+def ordered_at(event: Event) -> datetime:
+    """The time by which an event is ordered: its own, at most five minutes after its arrival."""
+    return min(time_of(event.ts), time_of(event.received_at) + timedelta(minutes=5))
+
+
+def time_of(text: str) -> datetime:
+    """A time of the contract."""
+    return datetime.fromisoformat(text)
+
+
 def add(view: dict[str, Any], event: Event) -> None:
     """Add one event, newer than all before, to a view."""
     view["sample_count"] = view.get("sample_count", 0) + 1
-    view["last_seen"] = event.ts
-    view["last_seen_ms"] = int(datetime.fromisoformat(event.ts).timestamp() * 1000)
+    at = ordered_at(event)
+    view["last_seen"] = format_time(at)
+    view["last_seen_ms"] = int(at.timestamp() * 1000)
     for name, value in event.metrics.items():
         if name not in {"seen", "seen_ms"}:
             view[f"last_{name}"] = value if isinstance(value, str) else float(value)

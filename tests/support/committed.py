@@ -30,15 +30,14 @@ class Committed:
 
     async def commit(self, *events: Event, stream: int = 0) -> EventBatch:
         """Commit a row; returns it as a reader would see it."""
-        raw = [
-            RawEvent(e.device_id, e.region, e.ts, e.received_at, e.key, msgspec.Raw(encoded(e)))
-            for e in events
-        ]
         async with self.pool.acquire() as connection, connection.transaction():
             await connection.executemany(
-                """INSERT INTO measurements (device_id, region, ts, received_at, message_key, metrics)
-                VALUES ($1, $2, $3::text::timestamptz, $4::text::timestamptz, $5, $6)""",
-                [(e.device_id, e.region, e.ts, e.received_at, e.key, encoded(e).decode()) for e in events],
+                """INSERT INTO measurements (device_id, region, ts, received_at, message_key, metrics, tags)
+                VALUES ($1, $2, $3::text::timestamptz, $4::text::timestamptz, $5, $6, $7)""",
+                [
+                    (e.device_id, e.region, e.ts, e.received_at, e.key, encoded(e).decode(), tags_of(e))
+                    for e in events
+                ],
             )
             at = await connection.fetchrow(
                 """INSERT INTO stream_leases AS l (stream, head) VALUES ($1, 1)
@@ -48,11 +47,21 @@ class Committed:
             assert at is not None
             written_at = await connection.fetchval(
                 "INSERT INTO outbox VALUES ($1, $2, $3, $4, now()) RETURNING created_at",
-                *(stream, at["head"], len(events), encode_events(raw)),
+                *(stream, at["head"], len(events), encode_events([raw(e) for e in events])),
             )
         row = EventBatch(VERSION, stream, at["head"], at["epoch"], format_time(written_at), [*events])
         self.rows.append(row)
         return row
+
+
+def raw(e: Event) -> RawEvent:
+    """An event as the write side encodes it."""
+    return RawEvent(e.device_id, e.region, e.ts, e.received_at, e.key, msgspec.Raw(encoded(e)), e.tags)
+
+
+def tags_of(event: Event) -> str | None:
+    """An event's tags as JSON."""
+    return msgspec.json.encode(event.tags).decode() if event.tags else None
 
 
 def encoded(event: Event) -> bytes:

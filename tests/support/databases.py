@@ -36,6 +36,12 @@ class Databases:
         await self._run("createdb", "--template", template, name)
         return self._postgres.dsn(name)
 
+    async def create_latin(self) -> str:
+        """Create a database that cannot hold every text and return its DSN."""
+        name = f"test_{next(self._numbers)}"
+        await self._run("createdb", "--encoding", "LATIN1", "--locale", "C", "--template", "template0", name)
+        return self._postgres.dsn(name)
+
     async def drop(self, dsn: str) -> None:
         """Drop a database, ending what still uses it."""
         await self._run("dropdb", "--force", "--if-exists", dsn.rpartition("/")[2])

@@ -5,17 +5,26 @@ import math
 import pytest
 
 from contract.events import Event, Scalar
-from projector.fold import Delta, MetricDelta, fold, microseconds, number_text
+from contract.order import microseconds
+from projector.fold import Delta, MetricDelta, fold, number_text
 
 NOON = "2026-11-23T12:00:00.000000Z"
 LATER = "2026-11-23T12:00:00.000001Z"
+RECEIVED = "2026-11-23T12:00:05.000000Z"
 
 
 def event(
-    ts: str = NOON, key: str = "k", *, device: str = "d", region: str | None = None, **metrics: Scalar
+    ts: str = NOON,
+    key: str = "k",
+    *,
+    device: str = "d",
+    region: str | None = None,
+    received_at: str = RECEIVED,
+    tags: dict[str, str] | None = None,
+    **metrics: Scalar,
 ) -> Event:
     """One event."""
-    return Event(device, region, ts, "2026-11-23T12:00:05.000000Z", key, metrics)
+    return Event(device, region, ts, received_at, key, metrics, tags)
 
 
 def metric(delta: Delta, name: str = "x") -> MetricDelta:
@@ -40,8 +49,47 @@ def test_late_event_does_not_win() -> None:
     assert delta.last_seen == LATER
 
 
-def test_key_settles_equal_times() -> None:
-    """Of two messages at one time the one with the greater key is newer, compared byte by byte."""
+def test_arrival_settles_equal_times() -> None:
+    """Of two messages at one device time the one that came later is newer: 10 after 9."""
+    nine = event(key="9", state="ON", received_at="2026-11-23T12:00:05.000001Z")
+    ten = event(key="10", state="OFF", received_at="2026-11-23T12:00:05.000002Z")
+    for events in ([nine, ten], [ten, nine]):
+        (delta,) = fold(events).devices
+        assert metric(delta, "state").last == "OFF"
+
+
+def test_clock_ahead_wins_for_five_minutes() -> None:
+    """A device time far beyond its arrival counts as five minutes after it, and the delta says how far."""
+    wrong = event("2026-11-24T08:00:00.000000Z", x=1)
+    soon = event("2026-11-23T12:04:00.000000Z", received_at="2026-11-23T12:04:00.500000Z", x=2)
+    later = event("2026-11-23T12:05:05.000001Z", received_at="2026-11-23T12:05:06.000000Z", x=3)
+    (delta,) = fold([wrong, soon]).devices
+    assert (metric(delta).last, delta.last_seen) == ("1", "2026-11-23T12:05:05.000000Z")
+    assert delta.ahead_ms == (20 * 3600 - 5) * 1000
+    (delta,) = fold([later, wrong, soon]).devices
+    assert (metric(delta).last, delta.last_seen, delta.ahead_ms) == ("3", later.ts, 0)
+
+
+def test_tags_are_those_of_the_newest_message_with_any() -> None:
+    """All tags of one message go together; a message without tags takes none away."""
+    first = event(NOON, tags={"line": "3", "hall": "a"}, x=1)
+    second = event(LATER, tags={"line": "4"}, x=2)
+    bare = event("2026-11-23T12:00:00.000002Z", x=3)
+    (delta,) = fold([second, bare, first]).devices
+    assert (delta.tags, delta.tags_us) == ('{"line":"4"}', microseconds(LATER))
+    (delta,) = fold([first]).devices
+    assert (delta.tags, delta.tags_us, delta.tags_tie) == ('{"hall":"a","line":"3"}', 0, "")
+
+
+@pytest.mark.parametrize("wrong", ["", "z", "2026-13-23T12:00:00.000000Z"])
+def test_times_that_are_none_are_refused(wrong: str) -> None:
+    """A time that does not parse is an error to be caught, whichever it is."""
+    with pytest.raises(ValueError, match=r"[Ii]nvalid|month"):
+        fold([event(wrong, x=1)])
+
+
+def test_key_settles_equal_arrivals() -> None:
+    """Two gateways may receive in the same microsecond: the greater key is newer, compared byte by byte."""
     for events in ([event(key="Z", x=1), event(key="a", x=2)], [event(key="a", x=2), event(key="Z", x=1)]):
         (delta,) = fold(events).devices
         assert metric(delta).last == "2"
@@ -52,7 +100,7 @@ def test_each_metric_has_its_own_newest_message() -> None:
     (delta,) = fold([event(NOON, x=1, y=1), event(LATER, "b", y=2)]).devices
     x, y = metric(delta, "x"), metric(delta, "y")
     assert (x.last, x.us) == ("1", microseconds(NOON))
-    assert x.tie.startswith("k\0")
+    assert x.tie == f"{RECEIVED}k"
     assert (y.last, y.us) == ("2", 0)
     assert delta.shape == '["y"]'
 

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from contract.events import Event, Scalar
 from projector.fold import fold
-from projector.retired import Retired, fold_retired
+from projector.retired import TAGS, Retired, fold_retired
 
 if TYPE_CHECKING:
     from projector.fold import Delta
@@ -18,7 +20,12 @@ def at(second: int) -> str:
 
 
 def retired(
-    region: str, metric: str, count: int, second: int, *values: float, last: Scalar | None
+    region: str,
+    metric: str,
+    count: int,
+    second: int,
+    *values: float,
+    last: Scalar | dict[str, str] | None,
 ) -> Retired:
     """A row of device `d` whose newest message has the second for its key."""
     total, low, high = (sum(values), min(values), max(values)) if values else (None, None, None)
@@ -38,7 +45,10 @@ def test_equals_a_fold_of_the_events() -> None:
         Event("d", "north", at(2), RECEIVED, "k2", {"t": 3, "seen": True}),
         Event("d", None, at(4), RECEIVED, "k4", {"state": "on"}),
     ]
+    tagged = ({"line": "1"}, {"line": "2"})
+    events[0:3:2] = [msgspec.structs.replace(events[2 * i], tags=tags) for i, tags in enumerate(tagged)]
     rows = [
+        retired("north", TAGS, 0, 2, last=tagged[1]),
         retired("north", "", 2, 2, last=None),
         retired("north", "t", 2, 2, 1.0, 3.0, last=3),
         retired("north", "state", 0, 1, last="off"),

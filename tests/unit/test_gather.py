@@ -16,9 +16,18 @@ if TYPE_CHECKING:
     from projector.fold import Delta, Folded
 
 
-def event(second: int, device: str, region: str | None = "north", **metrics: Scalar) -> Event:
-    """An event at a second past nine."""
-    return Event(device, region, f"2026-11-23T09:00:{second:02d}.000000Z", "", f"k{second}", metrics)
+def event(
+    second: int,
+    device: str,
+    region: str | None = "north",
+    *,
+    hour: int = 9,
+    tags: dict[str, str] | None = None,
+    **metrics: Scalar,
+) -> Event:
+    """An event at a second past nine, received a minute later."""
+    ts = f"2026-11-23T{hour:02d}:00:{second:02d}.000000Z"
+    return Event(device, region, ts, f"2026-11-23T09:01:{second:02d}.000000Z", f"k{second}", metrics, tags)
 
 
 EVENTS = [
@@ -28,6 +37,10 @@ EVENTS = [
     event(9, "b", t="broken"),
     event(8, "b", region="south", t=4),
     event(5, "c"),
+    event(6, "c", tags={"line": "1"}),
+    event(7, "c", region="south", tags={"line": "2", "hall": "b"}, t=1),
+    event(0, "d", hour=20, t=20),
+    event(4, "d", t=1),
 ]
 
 
@@ -52,7 +65,7 @@ def test_what_was_taken_is_gone() -> None:
     """Memory is given back when the rows are taken, and what comes later starts anew."""
     gathered = Gathered()
     gathered.add(EVENTS)
-    assert gathered.size == 3 + 3 + 2 + 2 + 1, "groups of messages and their metrics"
+    assert gathered.size == 3 + 3 + 2 + 2 + 1 + 2 + 2, "groups of messages and their metrics"
     list(gathered.take())
     assert (gathered.size, list(gathered.take())) == (0, [])
     gathered.add(EVENTS[:1])
@@ -64,4 +77,4 @@ def test_parts_hold_whole_devices() -> None:
     gathered = Gathered()
     gathered.add(EVENTS)
     parts = [{row.device_id for row in part} for part in by_devices(gathered.take(), 2)]
-    assert parts == [{"a", "b"}, {"c"}]
+    assert parts == [{"a", "b"}, {"c", "d"}]

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from contract.events import Event, EventBatch, Scalar, format_time
-from contract.views import UNFINISHED
+from contract.views import OUTDATED, UNFINISHED
 from projector.backlog import Backlog
 from projector.halts import mismatch
 from projector.lag import Times
@@ -89,6 +89,7 @@ def test_full_backlog_is_thrown_away() -> None:
         (Cursor(6, "e"), Position("", 0), "cursor_beyond_head"),
         (Cursor(3, UNFINISHED), Position("e", 5), "swap_unfinished"),
         (Cursor(0, UNFINISHED), Position("", 0), "swap_unfinished"),
+        (Cursor(3, OUTDATED), Position("e", 5), "views_outdated"),
     ],
 )
 def test_mismatch(mark: Cursor, position: Position, halt: str | None) -> None:

@@ -90,6 +90,7 @@ def test_the_file_can_be_named_by_the_environment(write: Callable[[str], Path]) 
         ("[broker]\nsession_expiry = '7 days'", "broker.session_expiry: expected a duration such as "),
         ("[broker]\nsession_expiry = '500ms'", "broker.session_expiry: shorter than "),
         ("[broker]\nsession_expiry = '99999d'", "broker.session_expiry: longer than ten years"),
+        ("[gateway]\nmax_ahead = '31d'", 'gateway.max_ahead: longer than "30d"'),
         ("[gateway]\ndedup_window = '0h'", "gateway.dedup_window: expected a duration such as "),
         ("[gateway]\ndedup_window = 24", "gateway.dedup_window: expected a duration such as "),
         ("[gateway]\nbatch_messages = 0", "gateway.batch_messages: expected int >= 1"),

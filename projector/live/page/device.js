@@ -119,6 +119,8 @@ export class DeviceView {
       Region: stats.region ?? "none",
       Messages: count(stats.sample_count),
     };
+    if (stats.clock_ahead_ms !== null) facts["Its clock"] = `${duration(stats.clock_ahead_ms / 1000)} ahead`;
+    for (const [name, value] of Object.entries(stats.tags)) facts[`Tag ${name}`] = value;
     if (row?.usual_ms) facts["Usually every"] = duration(row.usual_ms / 1000);
     keyed(this.facts, Object.entries(facts), ([name]) => name, ([name]) => el("div", {}, el("dt", {}, name), el("dd")), (node, [, text]) => say(node.lastChild, text));
   }

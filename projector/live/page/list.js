@@ -19,7 +19,7 @@ export class DeviceList {
     this.box = byId("list");
     this.canvas = byId("rows");
     this.nodes = new Map(); // index → element
-    this.filter = { q: "", region: null };
+    this.filter = { q: "", region: null, ahead: false };
     this.forget();
     this.focused = 0;
     this.box.addEventListener("scroll", () => this.draw(), { passive: true });
@@ -35,12 +35,12 @@ export class DeviceList {
   }
 
   get filtered() {
-    return Boolean(this.filter.q || this.filter.region);
+    return Boolean(this.filter.q || this.filter.region || this.filter.ahead);
   }
 
-  /** Show only devices whose id has `q` in it, and of one region; null for all. */
+  /** Show only devices whose id has `q` in it, of one region, null for all, and with `ahead` those whose clock is. */
   show(filter) {
-    if (filter.q === this.filter.q && filter.region === this.filter.region) return;
+    if (filter.q === this.filter.q && filter.region === this.filter.region && filter.ahead === this.filter.ahead) return;
     this.filter = filter;
     this.forget();
     this.focused = 0;
@@ -121,6 +121,7 @@ export class DeviceList {
     const query = new URLSearchParams({ start, count: PIECE });
     if (this.filter.q) query.set("q", this.filter.q);
     if (this.filter.region) query.set("region", this.filter.region);
+    if (this.filter.ahead) query.set("ahead", "true");
     try {
       const answer = await fetch(`live/devices?${query}`, { signal: AbortSignal.any([asked.signal, AbortSignal.timeout(PATIENCE_MS)]) });
       const found = answer.ok ? await answer.json() : (this.pieces.get(start) ?? { rows: [], sparks: {} });
@@ -142,6 +143,10 @@ export class DeviceList {
     const parts = [];
     if (this.filter.q) parts.push(`with “${this.filter.q}”`);
     if (this.filter.region) parts.push(`in ${this.filter.region}`);
+    if (this.filter.ahead) parts.push("whose clock is ahead");
+    const ahead = byId("clocks-ahead");
+    ahead.hidden = !state.devices.ahead || this.filter.ahead;
+    say(ahead, plural(state.devices.ahead, "clock is ahead", "clocks are ahead"));
     say(byId("devices-note"), this.filtered ? `${total === null ? "looking" : count(total)} ${parts.join(" ")}, of ${scope}` : `${scope}, what needs attention first`);
     byId("filter-off").hidden = !this.filtered;
     const empty = byId("list-empty");
@@ -211,5 +216,7 @@ function fillRow(node, row, course, nowMs) {
   spark(trend.firstChild, course?.means ?? []);
   say(trend.lastChild, course ? `${course.metric}, last hour` : "");
   say(seen.firstChild, age(row.last_seen_ms, nowMs));
-  say(seen.lastChild, row.usual_ms === null ? "" : `usually ${duration(row.usual_ms / 1000)}`);
+  mark(seen, "data-ahead", row.ahead_ms === null ? null : "");
+  if (row.ahead_ms !== null) say(seen.lastChild, `clock ${duration(row.ahead_ms / 1000)} ahead`);
+  else say(seen.lastChild, row.usual_ms === null ? "" : `usually ${duration(row.usual_ms / 1000)}`);
 }

@@ -1,0 +1,94 @@
+"""Which of two messages is the newer one: the one order of last values, for all who keep them or check them.
+
+Device time decides, then arrival: what the devices say they measured when, and where that ties, what came
+later (ADR 3). But a clock may be ahead, and its readings would stand for as long as it is. So no message
+counts as measured later than `AHEAD` after it was received; that instant is its *order time*. Time of receipt
+is strictly increasing within a gateway. Key and device, byte by byte, settle what two gateways received in
+the same microsecond, and rows from before that was so.
+
+Times are texts in the contract's form (`contract/events.py`), which compare as times. PostgreSQL has the same
+rule as `order_time` (gateway/migrations/0008_order.sql). Pure.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from contract.events import format_time
+
+if TYPE_CHECKING:
+    from contract.events import Event
+
+AHEAD: Final = timedelta(minutes=5)
+
+Place: TypeAlias = tuple[str, str, str, str]
+"""Order time, time of receipt, key, device: compares as the messages do."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MINUTE: Final = len("2026-11-23T09:00")
+_SECOND: Final = len("2026-11-23T09:00:00")
+
+
+def order_time(ts: str, received_at: str) -> str:
+    """The time by which a message is ordered: its own, unless that is too far ahead of its arrival.
+
+    Raises:
+        ValueError: the time of receipt is none; not looked at where `ts` is not after it.
+    """
+    if ts <= received_at:
+        return ts
+    return min(ts, _latest(received_at[:_MINUTE]) + received_at[_MINUTE:])
+
+
+def place_of(event: Event) -> Place:
+    """A message's place in the order.
+
+    Raises:
+        ValueError: its times are none.
+    """
+    received_at = event.received_at
+    return order_time(event.ts, received_at), received_at, event.key, event.device_id
+
+
+def ahead_ms(ts: str, received_at: str) -> int:
+    """By how many milliseconds a device's clock is ahead, seen from a message of it; 0 up to `AHEAD`.
+
+    Raises:
+        ValueError: the times are none.
+    """
+    if ts <= received_at or order_time(ts, received_at) == ts:
+        return 0
+    return (microseconds(ts) - microseconds(received_at)) // 1000
+
+
+def microseconds(ts: str) -> int:
+    """Convert a time to microseconds since 1970.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return _second(ts[:_SECOND]) + int(ts[_SECOND + 1 : -1])
+
+
+def is_time(text: str) -> bool:
+    """Whether a text is a time in the contract's form."""
+    try:
+        return format_time(datetime.fromisoformat(text)) == text
+    except (ValueError, OverflowError):
+        return False
+
+
+@lru_cache(maxsize=4096)  # messages that come together were measured together
+def _second(text: str) -> int:
+    since = datetime.fromisoformat(f"{text}Z") - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000
+
+
+@lru_cache(maxsize=4096)
+def _latest(minute: str) -> str:
+    try:
+        return (datetime.fromisoformat(minute) + AHEAD).isoformat(timespec="minutes")
+    except OverflowError as error:
+        raise ValueError(f"{minute!r} is beyond all calendars") from error
