@@ -17,6 +17,7 @@ class Proxy:
 
     Attributes:
         port: where to connect instead.
+        target: the port behind it, of connections to come.
         delay_s: how long each piece of data is held in each direction.
         swallowed: how many answers were taken away by `swallow_answer`.
     """
@@ -25,11 +26,13 @@ class Proxy:
         self.port = 0
         self.delay_s = 0.0
         self.swallowed = 0
-        self._target = target
+        self.target = target
         self._open = asyncio.Event()
         self._open.set()
+        self._dark = asyncio.Event()
         self._refusing = False
         self._pattern = b""
+        self._before = b""
         self._swallow_left = 0
         self._writers: set[StreamWriter] = set()
         self._server: asyncio.Server | None = None
@@ -51,6 +54,7 @@ class Proxy:
     def blackhole(self) -> None:
         """Let nothing through and tell nobody: connections stay open, bytes stay under way."""
         self._open.clear()
+        self._dark.set()
 
     def refuse(self) -> None:
         """End all connections and every new one."""
@@ -60,6 +64,7 @@ class Proxy:
     def heal(self) -> None:
         """Let everything through again, what was under way too."""
         self._refusing = False
+        self._dark.clear()
         self._open.set()
 
     def cut(self) -> None:
@@ -71,6 +76,11 @@ class Proxy:
         """The next times a client sends the pattern, pass it on, keep the answer and cut the connection."""
         self._pattern = pattern
         self._swallow_left = times
+
+    async def dark_before(self, pattern: bytes) -> None:
+        """Go dark just before a client's next message with this pattern goes through, and return then."""
+        self._before = pattern
+        await self._dark.wait()
 
     async def _accept(self, reader: StreamReader, writer: StreamWriter) -> None:
         task = asyncio.current_task()
@@ -88,7 +98,7 @@ class Proxy:
     async def _connect(self, reader: StreamReader, writer: StreamWriter) -> None:
         await self._open.wait()
         try:
-            there, back = await asyncio.open_connection("127.0.0.1", self._target)
+            there, back = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
             return
         link = _Link()
@@ -113,6 +123,9 @@ class Proxy:
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(READ_BYTES):
+                if to_server and self._before and self._before in data:
+                    self._before = b""
+                    self.blackhole()
                 await self._open.wait()
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)

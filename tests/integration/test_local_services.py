@@ -88,6 +88,26 @@ async def test_postgres_can_be_stopped_without_a_checkpoint() -> None:
         assert "database system was not properly shut down" in running.postgres.log.read_text()
 
 
+async def test_a_standby_follows_until_it_is_promoted() -> None:
+    """A standby has what its primary had, and as a primary of its own takes more; it ends with the rest."""
+    async with LocalServices(["postgres"], environ={}) as running:
+        standby = await running.start_standby(running.postgres)
+        pids = standby.pids()
+        primary = await asyncpg.connect(running.postgres.dsn())
+        await primary.execute("CREATE TABLE t AS SELECT 1 AS x")
+        await primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        await primary.execute("SELECT pg_reload_conf()")
+        await primary.execute("INSERT INTO t VALUES (2)")
+        await primary.close()
+        await running.postgres.kill()
+        await standby.promote()
+        connection = await asyncpg.connect(standby.dsn())
+        await connection.execute("INSERT INTO t VALUES (3)")
+        assert await connection.fetchval("SELECT sum(x) FROM t") == 6
+        await connection.close()
+    assert not any(alive(pid) for pid in pids)
+
+
 async def test_the_brokers_configuration_starts_without_a_complaint(services: LocalServices) -> None:
     """Every option of `mosquitto.conf` is known to the broker and none is deprecated."""
     log = services.mosquitto.log.read_text()
