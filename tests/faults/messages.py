@@ -87,6 +87,10 @@ class Generator:
         while True:
             yield self._next()
 
+    def shift(self, by: timedelta) -> None:
+        """Move the clocks of all devices."""
+        self._start += by
+
     def good(self) -> Sent:
         """Make one ordinary QoS 1 message."""
         return self._message(1)

@@ -18,12 +18,14 @@ class Proxy:
     Attributes:
         port: where to connect instead.
         target: the port behind it, of connections to come.
+        half_open: whether a client's end is kept from the server, as by a machine that lost its power.
         delay_s: how long each piece of data is held in each direction.
         swallowed: how many answers were taken away by `swallow_answer`.
     """
 
     def __init__(self, target: int) -> None:
         self.port = 0
+        self.half_open = False
         self.delay_s = 0.0
         self.swallowed = 0
         self.target = target
@@ -109,7 +111,9 @@ class Proxy:
                 asyncio.create_task(self._pump(there, writer, link, to_server=False)),
             ]
             try:
-                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+                ended, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+                if self.half_open and pumps[1] not in ended:
+                    await asyncio.wait(pumps[1:])
             finally:
                 for pump in pumps:
                     pump.cancel()
