@@ -171,7 +171,7 @@ async def test_rows_lost_with_the_primary(open_site: OpenSite) -> None:
         after = site.fleet(mix=STORED_ONLY)
         await after.send(1)
         await site.settled()
-        trace = await site.command("gateway", "trace", "--json", after.log[0].key)
+        trace = await site.command("gateway", "trace", "--json", str(after.log[0].key))
         await trace.exit_code()
         if published(trace.stdout[0]) == "yes":
             await until(lambda: out(kept + 1), within_s=5)
