@@ -33,6 +33,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         received_at: when the gateway took it from the broker, same form.
         key: the message key, unique per device within the dedup window.
         metrics: metric name → value.
+        tags: what else the topic says of the reading, by the names of the route's template; None when
+            nothing, and then the event has no such field.
     """
 
     device_id: str
@@ -41,9 +43,10 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     received_at: str
     key: str
     metrics: dict[str, Scalar]
+    tags: dict[str, str] | None = None
 
 
-class RawEvent(msgspec.Struct, frozen=True, gc=False):
+class RawEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An `Event` whose metrics are JSON already: what the write side encodes from."""
 
     device_id: str
@@ -52,6 +55,7 @@ class RawEvent(msgspec.Struct, frozen=True, gc=False):
     received_at: str
     key: str
     metrics: msgspec.Raw
+    tags: dict[str, str] | None = None
 
 
 class EventBatch(msgspec.Struct, frozen=True):
