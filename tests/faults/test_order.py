@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DEVICES = 100
 VALUES = 8
 FIRST = 7  # so that keys have one digit, then two
-BATCHES = {"EDGE_GATEWAY_BATCH_MESSAGES": "50"}
+BATCHES = {"EDGE_GATEWAY_BATCH_MESSAGES": "50", "EDGE_BROKER_RECEIVE_MAXIMUM": "100"}
 
 
 def messages(*, timed: bool) -> list[Sent]:
