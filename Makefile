@@ -9,6 +9,7 @@ SEED ?=
 ONLY ?=
 ROUNDS ?=
 QUICK ?=
+BESIDE ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UV := .make/uv
@@ -52,8 +53,8 @@ soak: setup servers ## random faults for MINUTES=20, then the accounting
 pictures: setup servers tools ## pictures of the live page, for the README
 	$(BIN)/python -m tests.browser.scene docs/img
 
-bench: setup servers $(if $(ONLY),$(and $(filter page,$(ONLY)),tools),tools) ## every benchmark, and the report; ONLY="ingest dirty", ROUNDS=3; QUICK=1 only tries
-	$(BIN)/python -m bench $(ONLY) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick)
+bench: setup servers $(if $(ONLY),$(and $(filter page,$(ONLY)),tools),tools) ## every benchmark, and the report; ONLY="ingest dirty", ROUNDS=3; QUICK=1 only tries; BESIDE=../before compares
+	$(BIN)/python -m bench$(if $(BESIDE),.beside $(BESIDE)) $(ONLY) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick)
 
 check: setup ## linters, formatting, types and layers
 	$(BIN)/ruff check --no-fix

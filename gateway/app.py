@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +15,6 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
 
-from gateway.acks import Acks
 from gateway.batcher import BatchPolicy
 from gateway.broker_watch import BrokerWatch
 from gateway.decode import Decoder
@@ -28,6 +26,7 @@ from gateway.meters import Meters
 from gateway.migrate import migrate
 from gateway.pipeline import Pipeline
 from gateway.relay import Relay
+from gateway.slot import Slot
 from gateway.store import SESSION_SETTINGS, Store
 from gateway.upkeep import Upkeep
 from runtime.errors import Retry
@@ -80,13 +79,9 @@ async def run(settings: Settings, stop: asyncio.Event, report: Callable[[Ledger]
     process = _Process(settings, Health(), registry, Ledger(registry, now=_now))
     health = process.health
     http_stop = asyncio.Event()
-    lease = Lease(
-        settings.postgres.dsn,
-        stream=settings.gateway.stream,
-        client_id=settings.broker.client_id,
-        broker=f"{settings.broker.host}:{settings.broker.port}",
-        health=health,
-    )
+    broker = settings.broker
+    slot = Slot(settings.gateway.stream, broker.client_id, f"{broker.host}:{broker.port}")
+    lease = Lease(settings.postgres.dsn, slot=slot, health=health)
     try:
         async with asyncio.TaskGroup() as tasks:
             app = create_app(health_routes(health, registry))
@@ -138,7 +133,8 @@ async def _work(
 ) -> None:
     pool = prepared.pool
     settings, health, ledger = process.settings, process.health, process.ledger
-    stream, client_id = settings.gateway.stream, settings.broker.client_id
+    slot = lease.slot
+    stream, client_id = slot.stream, slot.client_id
     filters = [route.topic_filter for route in routes]
 
     devices = DeviceTracker(_DEVICES_INTERVAL_S)
@@ -150,16 +146,16 @@ async def _work(
             known=prepared.known,
         )
     )
-    outlet = MqttSession(options_from(settings.events_broker(f"{client_id}-relay"), clean_start=True))
+    outlet = MqttSession(options_from(settings.events_broker(slot.relay_id), clean_start=True))
     relay = Relay(outlet, pool, lease=lease, topic_prefix=settings.events.topic, ledger=ledger, health=health)
     relay.start_after(lease.published, lease.head)
+    lease.publishing = lambda: relay.published
     store = Store(
         pool,
         lease=lease,
         devices=devices,
         health=health,
-        published=lambda: relay.published,
-        monotonic=time.monotonic,
+        went_back=relay.go_back,
     )
     pipeline = Pipeline(
         intake,
@@ -174,7 +170,6 @@ async def _work(
             settings.gateway.batch_linger_ms / 1000,
         ),
         store=store,
-        acks=Acks(),
         relay=relay,
         ledger=ledger,
         rejected=rejected,
@@ -207,7 +202,7 @@ async def _work(
     await unless(stop, keep_asking(upkeep.housekeep, health))
     if stop.is_set():
         return
-    watch = BrokerWatch(msgspec.structs.replace(settings.broker, client_id=f"{client_id}-watch"))
+    watch = BrokerWatch(msgspec.structs.replace(settings.broker, client_id=slot.watch_id))
     process.registry.register(Meters(intake, relay, upkeep, watch))
     health.watch("broker", lambda: None if intake.status.connected else intake.status.reason)
     health.watch("events broker", lambda: None if outlet.status.connected else outlet.status.reason)

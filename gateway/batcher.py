@@ -25,12 +25,10 @@ class Batch:
     """Readings and rejections with the chunks they came in.
 
     Attributes:
-        number: place in the order of receipt, from 0; acks follow it.
         opened_at: when its first chunk came, in seconds of a monotonic clock.
         size_bytes: of its readings' rows, about.
     """
 
-    number: int
     readings: list[Reading] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)

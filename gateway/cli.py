@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -16,6 +16,8 @@ from runtime.cli import with_settings
 if TYPE_CHECKING:
     from gateway.ledger import Ledger
     from runtime.settings import Settings
+
+_REPORT_WIDTH: Final = 120  # of a wide terminal
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,7 +69,8 @@ def check(settings: Settings) -> int:
     """Try the broker, PostgreSQL and Redis, and say what works and what to do about what does not."""
     from gateway.check import check as examine
     from gateway.check import render
+    from runtime.terminal import columns
 
     report = asyncio.run(examine(settings))
-    click.echo(render(report))
+    click.echo(render(report, columns(at_most=_REPORT_WIDTH)))
     return 0 if report.ok else 1

@@ -1,9 +1,10 @@
 """When each device was last heard, written to `devices` at most once per interval and device.
 
-A new device is written with its first batch. After that its row would change with every batch and cost more
-than the measurement itself, so changes are held back and merged: `devices.last_seen` may trail by the
-interval, and by no more, because what is held back is also written when nothing new comes, and at the end.
-After a crash it catches up with the device's next message; `measurements` is always exact.
+A new device is written within a second of its first batch. After that its row would change with every batch
+and cost more than the measurement itself, so changes are held back and merged: `devices.last_seen` may trail
+by the interval, and by a little more only while somebody else holds the device's row; what is held back is
+also written at the end. After a crash it catches up with the device's next message, a repeated one too;
+`measurements` is always exact.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class DeviceSighting(msgspec.Struct, gc=False):
 class DeviceTracker:
     """Merges sightings and hands them out when they are due; `now` is seconds of a monotonic clock.
 
-    What it does for a batch depends on the devices in it and on those whose interval has ended meanwhile, not
-    on how many there are.
+    What it does depends on the devices heard and on those whose interval has ended meanwhile, not on how many
+    there are.
     """
 
     def __init__(self, interval_s: float) -> None:
@@ -53,8 +54,8 @@ class DeviceTracker:
         self._held: dict[str, DeviceSighting] = {}
         self._written_at: dict[str, float] = {}  # within the last interval, oldest first
 
-    def take(self, events: Iterable[RawEvent], now: float) -> list[DeviceSighting]:
-        """Note the events and return the sightings to write with them. Every event comes here."""
+    def note(self, events: Iterable[RawEvent]) -> None:
+        """Note events that are stored. Every one comes here."""
         for event in events:
             ts, region = event.ts, event.region
             group = self._held if event.device_id in self._written_at else self._due
@@ -68,7 +69,6 @@ class DeviceTracker:
                 seen.first_seen = ts
             if region is not None and (ts >= seen.region_ts or seen.region is None):
                 seen.region, seen.region_ts = region, ts
-        return self.take_due(now)
 
     def take_due(self, now: float) -> list[DeviceSighting]:
         """Return the sightings that have waited long enough."""
@@ -87,7 +87,7 @@ class DeviceTracker:
         return everything
 
     def give_back(self, sightings: Iterable[DeviceSighting]) -> None:
-        """Take back sightings whose transaction did not commit."""
+        """Take back sightings that could not be written."""
         for seen in sightings:
             self._let_go(seen.device_id)
             if known := self._due.get(seen.device_id):

@@ -5,19 +5,23 @@ refuses a second gateway at its start; PostgreSQL frees it when the holder dies.
 `streams.owner` decides at every append, so that a holder whose lock somebody else took cannot write any more.
 The token is authoritative.
 
-A holder that is there and gives no sign of life (a stopped process, a machine that vanished) is replaced: who
-comes after it ends its connection. When it wakes up, its token is no longer the stream's.
+A holder that is there and gives no sign of life (a stopped process, a machine that vanished) is replaced:
+who comes after it ends its connection. When it wakes up, its token is no longer the stream's. A process that
+ended while the network was down leaves a connection that only looks alive. Its successor does not wait for
+it: the connection's name says where the process ran, and there it can be looked for; and whoever comes under
+the same client id takes two missed signs of life for enough.
 
 Whoever has the stream also sees whether its server is another one than before, by cluster and timeline, at
 every new connection. Then rows may be missing that readers have, and the stream gets a new epoch.
+
+Appending leaves the stream's row as it is (`gateway/sql/store.sql`). What is worth noting in it goes with the
+signs of life: how far the relay has come, which only saves work at the next start.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import socket
 import uuid
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -25,22 +29,26 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
+from gateway.slot import is_gone, is_of_client
 from runtime.errors import Retry, Stop
 from runtime.lifecycle import keep_trying
-from runtime.postgres import ERRORS, load_queries, retryable
+from runtime.postgres import ERRORS, connect, load_queries, retryable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
+    from gateway.slot import Slot
     from runtime.http import Health
 
 log = structlog.get_logger()
 queries = load_queries("gateway")
 
 _BEAT_INTERVAL_S = 5.0
+_MISSED_S = 2.5 * _BEAT_INTERVAL_S
 _ATTEMPTS = 50
 _PAUSE_S = 0.1
 _ANSWER_S = 10
+_LAST_WORD_S = 2.0
 _NOT_TOLD = (  # by a server that does not let its clients know
     asyncpg.InsufficientPrivilegeError,
     asyncpg.FeatureNotSupportedError,
@@ -53,37 +61,35 @@ class Lease:
 
     Args:
         dsn: where the stream is.
-        stream: its number.
-        client_id: names this process to whoever is refused.
-        broker: host and port at which the client id must be the only one; None without a session.
+        slot: the stream, and who this is.
         health: of this process.
         silent_s: seconds without a sign of life after which a holder is replaced.
 
     Attributes:
-        stream: the stream's number.
+        slot: as given.
+        stream: its number.
         owner: this process's fencing token.
         epoch: the stream's epoch, known once acquired; another one after a failover.
         head: the stream's last position when it was acquired.
         published: up to where the stream was known to be published then.
+        publishing: asked for the same from then on.
     """
 
     def __init__(
         self,
         dsn: str,
         *,
-        stream: int,
-        client_id: str,
+        slot: Slot,
         health: Health,
-        broker: str | None = None,
         silent_s: float = 30.0,
     ) -> None:
-        self.stream = stream
+        self.slot = slot
+        self.stream = slot.stream
         self.owner = uuid.uuid4()
         self.epoch = ""
         self.head = 0
         self.published = 0
-        self._client = f"{client_id} at {broker}" if broker else ""
-        self._name = f"{client_id} on {socket.gethostname()}, pid {os.getpid()}"
+        self.publishing: Callable[[], int] = lambda: self.published
         self._dsn = dsn
         self._health = health
         self._silent_s = silent_s
@@ -112,21 +118,26 @@ class Lease:
             await keep_trying("postgres", self._beat, self._health)
 
     async def release(self) -> None:
-        """Give the lock back."""
+        """Say how far things have come, and give the lock back."""
         if self._connection is not None:
             with contextlib.suppress(*ERRORS):  # then the server frees it by itself
-                await self._connection.close(timeout=2)
+                if not self._connection.is_closed():
+                    await self._connection.fetchrow(queries.beat, *self._sign(), timeout=_LAST_WORD_S)
+                await self._connection.close(timeout=_LAST_WORD_S)
 
     async def _beat(self) -> None:
         async with self._locked() as connection:
             if not self._cluster_noted:
                 await self._note_cluster(connection)
-            row = await connection.fetchrow(queries.beat, self.stream, self.owner, timeout=_ANSWER_S)
+            row = await connection.fetchrow(queries.beat, *self._sign(), timeout=_ANSWER_S)
         if row is None:
             raise Stop(f"stream {self.stream} was taken over by another gateway while this one was silent")
         if row["epoch"] != self.epoch:
             log.warning("history_replaced", stream=self.stream)
             self.epoch = row["epoch"]
+
+    def _sign(self) -> tuple[int, uuid.UUID, int]:
+        return self.stream, self.owner, self.publishing()
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
@@ -150,11 +161,8 @@ class Lease:
             raise
 
     async def _lock(self) -> None:
-        name = f"gateway {self._name}"[:63]
         with retryable():
-            connection = await asyncpg.connect(
-                self._dsn, timeout=10, server_settings={"application_name": name}
-            )
+            connection = await connect(self._dsn, name=self.slot.holder_name)
         try:
             with retryable():
                 await self._lock_on(connection)
@@ -166,27 +174,56 @@ class Lease:
 
     async def _lock_on(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         # A predecessor that was just killed may need a moment until the server has noticed.
-        for _ in range(_ATTEMPTS):
-            if await connection.fetchval(queries.lock_stream, self.stream):
-                break
+        holder = None
+        attempts = 0
+        while not await connection.fetchval(queries.lock_stream, self.stream):
             holder = await connection.fetchrow(queries.stream_holder, self.stream)
-            if holder is not None and holder["pid"] == self._given_up:
-                await connection.fetchval(queries.end_holder, holder["pid"])  # still waits for what we do not
-            elif holder is not None and holder["silent_s"] > self._silent_s:
-                log.warning("silent_holder_replaced", stream=self.stream, holder=holder["application_name"])
+            if holder is not None and (why := self._may_be_ended(holder)):
+                log.warning(
+                    "silent_holder_replaced",
+                    stream=self.stream,
+                    holder=holder["application_name"],
+                    why=why,
+                    silent_s=round(holder["silent_s"], 1),
+                )
                 await connection.fetchval(queries.end_holder, holder["pid"])
+            attempts += 1
+            if attempts >= _ATTEMPTS and not self._may_be_silent(holder):
+                raise Stop(_refusal(f"stream {self.stream}", holder))
             await asyncio.sleep(_PAUSE_S)
-        else:
-            raise Stop(_refusal(f"stream {self.stream}", holder))
-        if self._client and not await connection.fetchval(queries.lock_client, self._client):
-            holder = await connection.fetchrow(queries.client_holder, self._client)
-            raise Stop(_refusal(f"client id {self._client}", holder))
+        client = self.slot.session
+        while client and not await connection.fetchval(queries.lock_client, client):
+            holder = await connection.fetchrow(queries.client_holder, client)
+            if holder is None or not is_gone(holder["application_name"]):
+                raise Stop(_refusal(f"client id {client}", holder))
+            await connection.fetchval(queries.end_holder, holder["pid"])
+            await asyncio.sleep(_PAUSE_S)
+
+    def _may_be_ended(self, holder: asyncpg.Record) -> str:
+        """Why a holder's connection may be ended; empty when it may not."""
+        if holder["pid"] == self._given_up:
+            return "it is this process's own, which got no answer on it"
+        if is_gone(holder["application_name"]):
+            return "its process is gone"
+        if holder["silent_s"] > self._silent_s:
+            return "it gives no sign of life"
+        if holder["silent_s"] > _MISSED_S and is_of_client(holder["application_name"], self.slot):
+            return "it is this client's own, and gives no sign of life"
+        return ""
+
+    def _may_be_silent(self, holder: asyncpg.Record | None) -> bool:
+        """Whether a holder may turn out to be this client's own of before, having missed a sign of life."""
+        return (
+            holder is not None
+            and holder["silent_s"] > _BEAT_INTERVAL_S
+            and is_of_client(holder["application_name"], self.slot)
+        )
 
     async def _claim(self) -> None:
         async with self._locked() as connection:
-            row = await connection.fetchrow(
-                queries.claim_stream, self.stream, self.owner, self._name, timeout=_ANSWER_S
-            )
+            claim = self.stream, self.owner, self.slot.owner_name
+            await connection.execute(queries.claim_stream, *claim, timeout=_ANSWER_S)
+            row = await connection.fetchrow(queries.read_stream, self.stream, timeout=_ANSWER_S)
         assert row is not None
         self.epoch, self.head, self.published = row["epoch"], row["head"], row["published"]
 

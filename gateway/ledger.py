@@ -81,6 +81,7 @@ class Ledger:
         self.projected = 0
         self.unkeyed = 0
         self.in_flight: Callable[[], int] = lambda: 0
+        self.waiting: Callable[[], int] = lambda: 0
         self._last_s: dict[Step, float] = dict.fromkeys(_STEPS, 0.0)
         self._uncommitted: deque[tuple[int, float]] = deque()
         self._unpublished: deque[tuple[datetime, float]] = deque(maxlen=_UNPUBLISHED_LIMIT)
@@ -140,6 +141,12 @@ class Ledger:
         Gauge("gateway_in_flight", "Readings received and not settled.", registry=registry).set_function(
             lambda: self.in_flight()  # noqa: PLW0108  # the pipeline puts its own in later
         )
+        Gauge(
+            "gateway_batches_waiting",
+            "Batches received and not acknowledged; intake stops when the open one is full and all others are"
+            " being stored.",
+            registry=registry,
+        ).set_function(lambda: self.waiting())  # noqa: PLW0108  # the same
 
     def receive(self, readings: int) -> None:
         """Count what a chunk held."""

@@ -5,6 +5,11 @@ them; it waits while the batch is full. Writers take the batch when it is due an
 are busy the batch grows, so that batches are small when it is quiet and large when it is not. Nothing queues
 anywhere else: what the intake does not take stays unacknowledged, and Receive Maximum keeps the rest in the
 broker (promise 6).
+
+Each batch takes its turn when it is taken (`gateway/turns.py`) and ends it when its chunks are acknowledged:
+right after its COMMIT, and before the next batch may commit. So acks come in the order of receipt
+(MQTT-4.6.0-2) and only after COMMIT (promise 1), and there is never more received and not acknowledged than
+the open batch and one for each writer. What waits is in flight until its outcome is in the books.
 """
 
 from __future__ import annotations
@@ -24,12 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from gateway.acks import Acks
     from gateway.decode import Decoder
     from gateway.ledger import Ledger
     from gateway.relay import Relay
     from gateway.store import Store
     from gateway.transaction import Outcome
+    from gateway.turns import Turn
     from runtime.logs import RateLimit
     from runtime.mqtt import Chunk, Session
 
@@ -46,7 +51,6 @@ class Pipeline:
         decoder: Decoder,
         policy: BatchPolicy,
         store: Store,
-        acks: Acks,
         relay: Relay,
         ledger: Ledger,
         rejected: RateLimit,
@@ -57,19 +61,19 @@ class Pipeline:
         self._decoder = decoder
         self._policy = policy
         self._store = store
-        self._acks = acks
         self._relay = relay
         self._ledger = ledger
         self._rejected = rejected
         self._now = now
         self._writers = writers
-        self._batch = Batch(0)
+        self._batch = Batch()
         self._taken = 0
         self._draining = False
         self._added = asyncio.Event()
         self._removed = asyncio.Event()
-        self._turn = asyncio.Lock()
+        self._taking = asyncio.Lock()
         ledger.in_flight = lambda: len(self._batch) + self._taken
+        ledger.waiting = lambda: bool(self._batch.chunks) + self._store.turns.under_way
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take messages until told to stop, then store and acknowledge what was taken, and return."""
@@ -112,19 +116,24 @@ class Pipeline:
         self._added.set()
 
     async def _write(self) -> None:
-        while (batch := await self._take_batch()) is not None:
+        while (taken := await self._take_batch()) is not None:
+            batch, turn = taken
             self._ledger.time_events(batch.readings)
             rejections = batch.rejections
-            for part in self._policy.parts(batch):
-                self._report(batch, await self._store.commit(part, rejections))
+            parts = list(self._policy.parts(batch))
+            for part in parts:
+                last = part is parts[-1]
+                self._report(batch, await self._store.commit(part, rejections, turn, last=last))
                 self._taken -= len(part) + len(rejections)
                 rejections = []
-            self._acks.settle(batch)
+            for chunk in batch.chunks:
+                chunk.ack()
+            turn.end()
             faults.point("after_ack")
 
-    async def _take_batch(self) -> Batch | None:
+    async def _take_batch(self) -> tuple[Batch, Turn] | None:
         """Wait until the open batch is due and take it; None when draining has left nothing."""
-        async with self._turn:
+        async with self._taking:
             while True:
                 self._added.clear()
                 due_in = self._policy.due_in(self._batch, time.monotonic())
@@ -135,10 +144,10 @@ class Pipeline:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(due_in):
                         await self._added.wait()
-            batch, self._batch = self._batch, Batch(self._batch.number + 1)
+            batch, self._batch = self._batch, Batch()
             self._taken += len(batch)
             self._removed.set()
-            return batch
+            return batch, self._store.turns.take()
 
     def _report(self, batch: Batch, outcomes: list[Outcome]) -> None:
         waited_s = time.monotonic() - batch.opened_at

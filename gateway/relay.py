@@ -4,6 +4,9 @@ In the steady state a row goes out from memory right after its COMMIT. The table
 broker was away longer than memory holds, and when a row is missing, because a COMMIT's fate was unknown or a
 row was stored by a predecessor. The internal topic is a hint: readers take what they miss from the table, so
 nothing here decides what is trimmed.
+
+A failover can lose rows that were published. The stream then goes on from where it ends, with numbers that
+were used before, and so does the relay.
 """
 
 from __future__ import annotations
@@ -73,13 +76,23 @@ class Relay:
         self._next = 1
         self._head = 0
         self._missing_since: float | None = None
+        self._rewinds = 0
         self._changed = asyncio.Event()
         self._drained = asyncio.Event()
 
     def start_after(self, published: int, head: int) -> None:
         """Set where a predecessor ended: what it stored and did not publish is read from the table."""
-        self._next = published + 1
+        self._next = min(published, head) + 1
         self._head = head
+
+    def go_back(self, head: int) -> None:
+        """The stream ends here now: what was beyond is no more, and other rows will have its numbers."""
+        self._rewinds += 1
+        self._next = min(self._next, head + 1)
+        self._head = head
+        self._held.clear()
+        self._held_bytes = 0
+        self._changed.set()
 
     @property
     def published(self) -> int:
@@ -171,6 +184,7 @@ class Relay:
             for row in rows
         ]
         done = failures = 0
+        rewinds = self._rewinds
         while done < len(messages):
             await self._session.connected()
             try:
@@ -188,6 +202,8 @@ class Relay:
                 log.warning("event_batch_refused", stream=self._lease.stream, detail=refused.detail)
                 done = len(messages)
         faults.point("after_publish")
+        if self._rewinds != rewinds:
+            return
         for row in rows:  # one that was read from the table may have been handed over as well
             if held := self._held.pop(row.n, None):
                 self._held_bytes -= len(held.payload)

@@ -466,7 +466,7 @@ CREATE TABLE public.schema_migrations (
     applied_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
-CREATE TABLE public.streams (
+CREATE TABLE public.stream_leases (
     stream integer NOT NULL,
     epoch uuid DEFAULT gen_random_uuid() NOT NULL,
     head bigint DEFAULT 0 NOT NULL,
@@ -475,9 +475,22 @@ CREATE TABLE public.streams (
     owner_name text,
     seen_at timestamp with time zone,
     cluster text,
-    CONSTRAINT streams_stream_check CHECK ((stream >= 0))
+    CONSTRAINT stream_leases_stream_check CHECK ((stream >= 0))
 )
 WITH (fillfactor='50');
+
+CREATE VIEW public.streams AS
+ SELECT l.stream,
+    l.epoch,
+    GREATEST(l.head, ( SELECT max(o.n) AS max
+           FROM public.outbox o
+          WHERE (o.stream = l.stream))) AS head,
+    l.published,
+    l.owner,
+    l.owner_name,
+    l.seen_at,
+    l.cluster
+   FROM public.stream_leases l;
 
 CREATE TABLE public.subscriptions (
     client_id text NOT NULL,
@@ -552,8 +565,8 @@ ALTER TABLE ONLY public.rollups
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
 
-ALTER TABLE ONLY public.streams
-    ADD CONSTRAINT streams_pkey PRIMARY KEY (stream);
+ALTER TABLE ONLY public.stream_leases
+    ADD CONSTRAINT stream_leases_pkey PRIMARY KEY (stream);
 
 ALTER TABLE ONLY public.subscriptions
     ADD CONSTRAINT subscriptions_pkey PRIMARY KEY (client_id, topic_filter);
@@ -601,7 +614,7 @@ CREATE TRIGGER count_inserted AFTER INSERT ON public.dead_letters REFERENCING NE
 CREATE TRIGGER count_truncated AFTER TRUNCATE ON public.dead_letters FOR EACH STATEMENT EXECUTE FUNCTION public.count_dead_letters();
 
 ALTER TABLE ONLY public.outbox
-    ADD CONSTRAINT outbox_stream_fkey FOREIGN KEY (stream) REFERENCES public.streams(stream);
+    ADD CONSTRAINT outbox_stream_fkey FOREIGN KEY (stream) REFERENCES public.stream_leases(stream);
 
 ALTER TABLE ONLY public.projections
-    ADD CONSTRAINT projections_stream_fkey FOREIGN KEY (stream) REFERENCES public.streams(stream);
+    ADD CONSTRAINT projections_stream_fkey FOREIGN KEY (stream) REFERENCES public.stream_leases(stream);

@@ -1,46 +1,41 @@
 """Storing a batch, whatever happens to PostgreSQL meanwhile (promises 1, 2 and 5).
 
-PostgreSQL is authoritative. `gateway/transaction.py` has the transaction; this is what its failures lead to:
+PostgreSQL is authoritative. `gateway/transaction.py` has the transaction and `gateway/committing.py` what
+becomes of it when server, network or stream fail. This is what happens when rows are refused: the batch is
+bisected to the readings that are, which become dead letters at its end; the rest commits, in order. When
+nothing at all of a batch was taken, a plain row is tried. If that is refused too, it is the table and no
+message that is at fault: the process stops, and nothing was acknowledged.
 
-- The server is away, or refuses for a while: nothing was kept of the batch, and it is replayed until it
-  commits.
-- COMMIT got no answer: its outcome is unknown. The server is asked for the fate of that very transaction, so
-  that a batch that did commit is not taken for a repeat of itself. When the server has forgotten it, the
-  batch is replayed and dedup resolves it.
-- The dedup window turned meanwhile: the append is refused, and the batch is replayed in the new generation.
-- Another gateway owns the stream: the append is refused, and the process stops.
-- The data is refused: the batch is bisected to the reading that is, which becomes a dead letter; the rest
-  commits, in order.
+Devices are noted once a batch is stored, and written by a turn of their own: a row of `devices` that somebody
+holds must not hold up a batch.
 """
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
-import asyncpg
-import structlog
-
 from gateway import transaction
-from gateway.transaction import AppendRefused, Outcome, Position
-from runtime import faults
-from runtime.errors import Retry, Stop
-from runtime.lifecycle import keep_trying
-from runtime.postgres import ERRORS, is_data_error, keep_asking, lent, load_queries, retryable
+from gateway.committing import Committing
+from gateway.transaction import Outcome, RowsRefused
+from gateway.turns import Turns
+from runtime.errors import Stop
+from runtime.postgres import keep_asking, lent, load_queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from asyncpg.transaction import Transaction
+    import asyncpg
 
     from gateway.decode import Reading, Rejection
     from gateway.devices import DeviceSighting, DeviceTracker
     from gateway.lease import Lease
+    from gateway.turns import Turn
     from runtime.http import Health
     from runtime.postgres import Connection
 
-log = structlog.get_logger()
 queries = load_queries("gateway")
+
+_SIGHTINGS_S = 5.0
 
 # Settings of the pool's connections. The planner must look keys up one by one even while its statistics say
 # that their table is still small. A gateway frozen in a transaction must not keep its locks from others.
@@ -54,16 +49,15 @@ SESSION_SETTINGS = {
 }
 
 
-class _Unanswered(Retry):
-    """COMMIT was sent and its answer was lost."""
-
-    def __init__(self, reason: str, outcome: Outcome) -> None:
-        super().__init__("postgres", reason)
-        self.outcome = outcome
-
-
 class Store:
-    """Writes batches. Several may be under way at once, each on its own connection of the pool."""
+    """Writes batches. Several may be under way at once, each on its own connection of the pool.
+
+    Args:
+        went_back: called with the end of the stream when a failover has lost its last rows.
+
+    Attributes:
+        turns: in which batches commit.
+    """
 
     def __init__(
         self,
@@ -72,147 +66,132 @@ class Store:
         lease: Lease,
         devices: DeviceTracker,
         health: Health,
-        published: Callable[[], int],
-        monotonic: Callable[[], float],
+        went_back: Callable[[int], None] = lambda _: None,
     ) -> None:
+        self.turns = Turns()
         self._pool = pool
-        self._lease = lease
         self._devices = devices
         self._health = health
-        self._published = published
-        self._monotonic = monotonic
-        self._generation = 0
+        self._committing = Committing(pool, lease=lease, health=health, went_back=went_back)
 
     async def commit(
-        self, readings: Sequence[Reading], rejections: Sequence[Rejection], *, again: bool = False
+        self,
+        readings: Sequence[Reading],
+        rejections: Sequence[Rejection],
+        turn: Turn | None = None,
+        *,
+        last: bool = True,
     ) -> list[Outcome]:
         """Store what a batch holds, however long PostgreSQL takes.
 
         Args:
             readings: to store.
             rejections: to keep as dead letters.
-            again: whether the only reading was refused once before.
+            turn: of the batch, which the caller ends; without one this is a batch by itself.
+            last: whether nothing more of the batch comes.
 
         Returns:
             One outcome, or several when the batch had to be bisected; together they cover every reading and
             rejection.
 
         Raises:
-            Stop: the stream belongs to another gateway now, or the schema is not ours.
+            Stop: the stream belongs to another gateway now, or PostgreSQL refuses whatever the batch holds.
         """
-        try:
-            return [await self._commit_whole(readings, rejections)]
-        except asyncpg.PostgresError as error:
-            if not (readings and is_data_error(error)):
-                raise Stop(f"postgres refuses to store, whatever the batch holds: {error}") from error
-            if len(readings) == 1:
-                if not again:  # its day's partition may just have been made
-                    return await self.commit(readings, rejections, again=True)
-                refused = readings[0].reject("refused_by_database", str(error))
-                return await self.commit([], [*rejections, refused])
-        half = len(readings) // 2
-        first = await self.commit(readings[:half], [])
-        return first + await self.commit(readings[half:], rejections)
+        if turn is None:
+            turn = self.turns.take()
+            outcomes = await self.commit(readings, rejections, turn)
+            turn.end()
+            return outcomes
+        outcomes = []
+        pieces = [readings]
+        tried: Reading | None = None
+        refused: list[Rejection] = []
+        while pieces:
+            piece = pieces.pop(0)
+            final = not (pieces or refused)
+            letters = rejections if final else ()
+            try:
+                outcomes.append(await self._commit_whole(turn, piece, letters, last=last and final))
+            except RowsRefused as error:
+                if len(piece) > 1:
+                    half = len(piece) // 2
+                    pieces[:0] = piece[:half], piece[half:]
+                elif piece[0] is not tried:
+                    tried = piece[0]
+                    pieces.insert(0, piece)  # its day's partition may just have been made
+                else:
+                    refused.append(piece[0].reject("refused_by_database", str(error)))
+        if refused:
+            if not any(outcome.committed for outcome in outcomes):
+                await self._probe()
+            outcomes.append(await self._commit_whole(turn, [], [*rejections, *refused], last=last))
+        return outcomes
 
     async def write_sightings(self, sightings: Sequence[DeviceSighting]) -> None:
-        """Write sightings that no batch took along."""
-        if not sightings:
-            return
-        try:
-            async with lent(self._pool) as connection:
-                await transaction.touch_devices(connection, sightings)
-        except BaseException:
-            self._devices.give_back(sightings)
-            raise
+        """Write when devices were heard. Those whose rows somebody holds are given back."""
+        await write_sightings(self._pool, self._devices, sightings)
 
-    async def _commit_whole(self, readings: Sequence[Reading], rejections: Sequence[Rejection]) -> Outcome:
-        unanswered: list[Outcome] = []
-
-        async def attempt() -> Outcome:
-            try:
-                with retryable():
-                    async with lent(self._pool) as connection:
-                        if unanswered and await transaction.took_effect(
-                            connection, unanswered[-1].transaction_id
-                        ):
-                            return unanswered[-1]
-                        unanswered.clear()
-                        return await self._transact(connection, readings, rejections)
-            except _Unanswered as lost:
-                unanswered.append(lost.outcome)
-                raise
-
-        while True:
-            try:
-                return await keep_trying("postgres", attempt, self._health)
-            except AppendRefused:
-                await self._refresh()
-
-    async def _transact(
-        self, connection: Connection, readings: Sequence[Reading], rejections: Sequence[Rejection]
+    async def _commit_whole(
+        self, turn: Turn, readings: Sequence[Reading], rejections: Sequence[Rejection], *, last: bool
     ) -> Outcome:
-        sightings: list[DeviceSighting] = []
-        generation = self._generation
-        begun = connection.transaction()
-        try:
-            await begun.start()
-            new, duplicates, conflicts = await transaction.claim(connection, generation, readings)
+        known: Sequence[Reading] = ()
+
+        async def write(connection: Connection) -> Outcome:
+            nonlocal known
+            generation = self._committing.generation
+            new, duplicates, conflicts, known = await transaction.claim(connection, generation, readings)
+            if last:
+                turn.claim()
             if new:
                 await transaction.insert_measurements(connection, new)
-                sightings = self._devices.take((reading.event for reading in new), self._monotonic())
-                await transaction.touch_devices(connection, sightings)
-            letters, transaction_id = await transaction.bury(connection, [*rejections, *conflicts])
+            letters, evidence = await transaction.bury(connection, [*rejections, *conflicts])
+            await turn.may_append()
             appended = None
             if new:
-                position = Position(self._lease.stream, self._lease.owner, generation, self._published())
-                appended, transaction_id = await transaction.append(connection, position, new)
-        except BaseException as error:
-            self._devices.give_back(sightings)
-            await _roll_back(connection, begun, error)
-            raise
-        unkeyed = [reading.keyed for reading in new].count(False)
-        outcome = Outcome(appended, len(new), duplicates, unkeyed, letters, transaction_id)
-        faults.point("before_commit")
-        try:
-            await begun.commit()
-        except ERRORS as error:
-            self._devices.give_back(sightings)
-            _discard(connection)
-            raise _Unanswered(f"COMMIT got no answer: {error}", outcome) from error
-        faults.point("after_commit")
+                position = self._committing.position(generation)
+                appended, evidence = await transaction.append(connection, position, new)
+            unkeyed = [reading.keyed for reading in new].count(False)
+            return Outcome(appended, len(new), duplicates, unkeyed, letters, evidence)
+
+        outcome = await self._committing.run(turn, write)
+        self._devices.note(reading.event for reading in known)
         return outcome
 
-    async def _refresh(self) -> None:
-        """Learn why an append was refused.
+    async def _probe(self) -> None:
+        """Make sure that the table takes anything at all.
 
         Raises:
-            Stop: another gateway owns the stream.
+            Stop: it does not.
         """
-        row = await keep_asking(
-            lambda: self._pool.fetchrow(queries.stream_owner, self._lease.stream), self._health
-        )
-        assert row is not None
-        if row["owner"] != self._lease.owner:
-            raise Stop(
-                f"stream {self._lease.stream} was taken over by {row['owner_name'] or 'another gateway'}: "
-                f"give each gateway its own gateway.stream and broker.client_id"
-            )
-        self._generation = row["generation"]
-        log.info("dedup_generation", generation=self._generation)
 
+        async def probe() -> None:
+            async with lent(self._pool) as connection:
+                await transaction.probe_measurements(connection)
 
-async def _roll_back(connection: Connection, begun: Transaction, error: BaseException) -> None:
-    """Roll back where the connection is known to be whole; any other is not used again."""
-    if isinstance(error, (AppendRefused, asyncpg.PostgresError)):
         try:
-            await begun.rollback()
-        except ERRORS:
-            _discard(connection)
-    else:
-        _discard(connection)
+            await keep_asking(probe, self._health)
+        except RowsRefused as error:
+            raise Stop(f"measurements refuses a plain row too, so no message is at fault: {error}") from error
 
 
-def _discard(connection: Connection) -> None:
-    """Close a connection so that the pool makes a new one; the server rolls back what was open on it."""
-    with contextlib.suppress(asyncpg.InterfaceError):  # the pool has taken it back already
-        connection.terminate()
+async def write_sightings(
+    pool: asyncpg.Pool[asyncpg.Record], devices: DeviceTracker, sightings: Sequence[DeviceSighting]
+) -> None:
+    """Write when devices were heard; what cannot be written now is given back to the tracker."""
+    if not sightings:
+        return
+    passed_over = list(sightings)
+    try:
+        async with lent(pool) as connection:
+            rows = await connection.fetch(
+                queries.write_sightings,
+                [seen.device_id for seen in sightings],
+                [seen.region for seen in sightings],
+                [seen.first_seen for seen in sightings],
+                [seen.last_seen for seen in sightings],
+                timeout=_SIGHTINGS_S,
+            )
+        held = {row["device_id"] for row in rows}
+        passed_over = [seen for seen in sightings if seen.device_id in held]
+    finally:
+        devices.give_back(passed_over)

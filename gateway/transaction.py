@@ -1,8 +1,9 @@
-"""One batch's transaction: keys, measurements, devices, dead letters, an outbox row; or nothing.
+"""One batch's transaction: keys, measurements, dead letters, an outbox row; or nothing.
 
 A batch is claimed key by key first; what could not be claimed is a repeat, or a conflict when its content
 differs from what holds the key. The outbox row comes last, so that its position follows commit order
-(promises 1, 2 and 4).
+(promises 1, 2 and 4). It must be the next one of its stream, as the database sees it: whoever appends may be
+wrong about that, after a failover or a COMMIT without an answer, and is refused then.
 """
 
 from __future__ import annotations
@@ -11,11 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
-import structlog
 
 from contract.events import encode_events
-from runtime.errors import Retry
-from runtime.postgres import load_queries
+from runtime.postgres import is_data_error, load_queries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -23,10 +22,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from gateway.decode import Reading, Rejection
-    from gateway.devices import DeviceSighting
     from runtime.postgres import Connection
 
-log = structlog.get_logger()
 queries = load_queries("gateway")
 
 _COLUMNS = ("ts", "device_id", "message_key", "region", "metrics", "received_at")
@@ -53,6 +50,22 @@ class DeadLetter(NamedTuple):
     rejection: Rejection
 
 
+class Evidence(NamedTuple):
+    """What a transaction leaves behind, by which it is found when its COMMIT got no answer.
+
+    Attributes:
+        question: the statement that says whether it is there.
+        about: its arguments.
+        transaction_id: means the transaction only
+        server_since: on the run of the server that began then.
+    """
+
+    question: str
+    about: tuple[object, ...]
+    transaction_id: str
+    server_since: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a batch, or of a part of it.
@@ -62,7 +75,7 @@ class Outcome:
         committed: readings stored now.
         duplicates: readings that were stored before.
         unkeyed: of the stored ones, those whose key was made here.
-        transaction_id: by which the server remembers the transaction; empty when it wrote nothing.
+        evidence: None when nothing was written.
     """
 
     appended: Appended | None
@@ -70,15 +83,21 @@ class Outcome:
     duplicates: int
     unkeyed: int
     dead_letters: list[DeadLetter]
-    transaction_id: str
+    evidence: Evidence | None = None
 
 
 class Claimed(NamedTuple):
-    """What claiming the keys of a batch came to."""
+    """What claiming the keys of a batch came to.
+
+    Attributes:
+        duplicates: how many of the readings were stored before.
+        known: those that are stored, now or before.
+    """
 
     new: Sequence[Reading]
     duplicates: int
     conflicts: list[Rejection]
+    known: Sequence[Reading] = ()
 
 
 class Position(NamedTuple):
@@ -87,17 +106,21 @@ class Position(NamedTuple):
     Attributes:
         owner: the fencing token under which the stream was claimed.
         generation: of the keys that the batch claimed from.
-        published: up to where the stream is known to be published; noted in passing.
+        n: the row's, which must be the next.
     """
 
     stream: int
     owner: UUID
     generation: int
-    published: int
+    n: int
 
 
 class AppendRefused(Exception):  # noqa: N818  # no error yet: whoever catches it finds out why
-    """The stream has another owner, or the dedup window has turned: the transaction must not commit."""
+    """What the batch was written for no longer holds: the transaction must not commit."""
+
+
+class RowsRefused(Exception):  # noqa: N818  # no error yet: whoever catches it finds out which
+    """The table of measurements refuses a row of these."""
 
 
 async def claim(connection: Connection, generation: int, readings: Sequence[Reading]) -> Claimed:
@@ -107,14 +130,14 @@ async def claim(connection: Connection, generation: int, readings: Sequence[Read
     statement = queries.claim_keys_1 if generation else queries.claim_keys_0
     identities = [reading.identity for reading in readings]
     contents = [reading.content for reading in readings]
-    status = await connection.execute(statement, identities, contents)
-    if int(status.rpartition(" ")[2]) == len(readings):
-        return Claimed(readings, 0, [])
-    repeats = {
-        row["ord"] - 1: row["conflict"]
-        for row in await connection.fetch(queries.find_repeats, identities, contents)
-    }
+    claimed = await connection.fetchrow(statement, identities, contents)
+    assert claimed is not None
+    if claimed["h1"] is None:
+        return Claimed(readings, 0, [], readings)
+    rows = await connection.fetch(queries.find_repeats, identities, contents, claimed["h1"], claimed["h2"])
+    repeats = {row["ord"] - 1: row["conflict"] for row in rows}
     new = [reading for i, reading in enumerate(readings) if i not in repeats]
+    known = [reading for i, reading in enumerate(readings) if not repeats.get(i)]
     conflicts = [
         readings[i].reject(
             "conflict",
@@ -124,77 +147,97 @@ async def claim(connection: Connection, generation: int, readings: Sequence[Read
         for i, conflict in repeats.items()
         if conflict
     ]
-    return Claimed(new, len(repeats) - len(conflicts), conflicts)
+    return Claimed(new, len(repeats) - len(conflicts), conflicts, known)
 
 
 async def insert_measurements(connection: Connection, readings: Sequence[Reading]) -> None:
-    """Store the rows of new readings."""
-    await connection.copy_to_table(
-        "measurements", source=_copy_lines(readings), columns=_COLUMNS, format="text"
-    )
+    """Store the rows of new readings.
 
-
-async def touch_devices(connection: Connection, sightings: Sequence[DeviceSighting]) -> None:
-    """Add devices and move their times."""
-    if sightings:
-        await connection.execute(
-            queries.touch_devices,
-            [seen.device_id for seen in sightings],
-            [seen.region for seen in sightings],
-            [seen.first_seen for seen in sightings],
-            [seen.last_seen for seen in sightings],
+    Raises:
+        RowsRefused: because of what a row holds, or of what the table no longer takes.
+    """
+    try:
+        await connection.copy_to_table(
+            "measurements", source=_copy_lines(readings), columns=_COLUMNS, format="text"
         )
+    except asyncpg.PostgresError as error:
+        if is_data_error(error):
+            raise RowsRefused(str(error)) from error
+        raise
 
 
-async def bury(connection: Connection, rejections: Sequence[Rejection]) -> tuple[list[DeadLetter], str]:
-    """Keep rejections as dead letters; returns them with their ids, and the transaction's id."""
+async def probe_measurements(connection: Connection) -> None:
+    """Store a plain row, to see whether the table takes any.
+
+    Raises:
+        RowsRefused: it does not.
+    """
+    probing = connection.transaction()
+    await probing.start()
+    try:
+        await connection.execute(queries.probe_measurements)
+    except asyncpg.PostgresError as error:
+        if is_data_error(error):
+            raise RowsRefused(str(error)) from error
+        raise
+    finally:
+        await probing.rollback()
+
+
+async def bury(
+    connection: Connection, rejections: Sequence[Rejection]
+) -> tuple[list[DeadLetter], Evidence | None]:
+    """Keep rejections as dead letters; returns them with their ids."""
     if not rejections:
-        return [], ""
+        return [], None
     columns = list(zip(*map(_storable, rejections), strict=True))
     rows = await connection.fetch(queries.insert_dead_letters, *columns)
     letters = [DeadLetter(row["id"], rejection) for row, rejection in zip(rows, rejections, strict=True)]
-    return letters, rows[0]["transaction_id"]
+    first = rows[0]
+    return letters, _evidence(first, queries.is_dead_letter_there, first["id"], first["received_at"])
+
+
+async def mark_replayed(connection: Connection, letters: Sequence[int]) -> Evidence | None:
+    """Note that everything in these dead letters is stored, and what is not has letters of its own."""
+    row = await connection.fetchrow(queries.mark_replayed, letters)
+    if row is None:
+        return None
+    return _evidence(row, queries.were_letters_replayed, letters, row["replayed_at"])
 
 
 async def append(
     connection: Connection, position: Position, readings: Sequence[Reading]
-) -> tuple[Appended, str]:
-    """Write the outbox row, the last statement before COMMIT; returns it and the transaction's id.
+) -> tuple[Appended, Evidence]:
+    """Write the outbox row, the last statement before COMMIT.
 
     Raises:
         AppendRefused: what the batch was written for no longer holds.
     """
+    stream, owner, generation, n = position
     payload = encode_events([reading.event for reading in readings])
     row = await connection.fetchrow(
-        queries.append_outbox,
-        position.stream,
-        position.owner,
-        len(readings),
-        payload,
-        position.published,
-        position.generation,
+        queries.append_outbox, stream, owner, len(readings), payload, generation, n
     )
     if row is None:
         raise AppendRefused
-    return Appended(row["n"], len(readings), payload, row["created_at"]), row["transaction_id"]
+    created_at = row["created_at"]
+    evidence = _evidence(row, queries.is_outbox_row_there, stream, n, created_at)
+    return Appended(n, len(readings), payload, created_at), evidence
 
 
-async def took_effect(connection: Connection, transaction_id: str) -> bool:
-    """Whether a transaction whose COMMIT got no answer did commit; False when the server has forgotten it.
+async def is_in_progress(connection: Connection, evidence: Evidence) -> bool:
+    """Whether the server is still at the transaction: then nothing can be said of it yet."""
+    asked = evidence.transaction_id, evidence.server_since
+    return await connection.fetchval(queries.is_in_progress, *asked) or False
 
-    Raises:
-        Retry: the server is still at it.
-    """
-    if not transaction_id:
-        return False
-    try:
-        fate = await connection.fetchval(queries.transaction_outcome, transaction_id)
-    except asyncpg.DataError:  # an id from the future: another, older database answers now
-        fate = None
-    log.info("commit_resolved", outcome=fate or "forgotten")
-    if fate == "in progress":
-        raise Retry("postgres", "a commit that got no answer is still in progress")
-    return bool(fate == "committed")
+
+async def left_its_evidence(connection: Connection, evidence: Evidence) -> bool:
+    """Whether what the transaction would have left is there; to be asked once it is not in progress."""
+    return bool(await connection.fetchval(evidence.question, *evidence.about))
+
+
+def _evidence(row: asyncpg.Record, question: str, *about: object) -> Evidence:
+    return Evidence(question, about, row["transaction_id"], row["server_since"])
 
 
 async def _copy_lines(readings: Sequence[Reading]) -> AsyncIterator[bytes]:

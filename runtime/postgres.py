@@ -118,6 +118,20 @@ async def open_pool(
     return pool
 
 
+async def connect(dsn: str, *, name: str) -> asyncpg.Connection[asyncpg.Record]:
+    """Open a connection beside any pool, under the same rules.
+
+    Raises:
+        OSError, asyncpg.PostgresError: as `retryable` takes them.
+    """
+    return await asyncpg.connect(
+        dsn,
+        timeout=_CONNECT_TIMEOUT_S,
+        command_timeout=_COMMAND_TIMEOUT_S,
+        server_settings={**_SERVER_SETTINGS, "application_name": name},
+    )
+
+
 @contextlib.asynccontextmanager
 async def lent(pool: asyncpg.Pool[asyncpg.Record]) -> AsyncIterator[Connection]:
     """Borrow a connection whose way back cannot fail.

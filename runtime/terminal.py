@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from typing import Final
 
+_ENDLESS: Final = 10_000
 _UNITS: Final = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
+
+
+def columns(at_most: int = _ENDLESS) -> int:
+    """How wide to lay out what goes to stdout: as the terminal, or so wide that a pipe is never cut."""
+    return min(shutil.get_terminal_size().columns, at_most) if sys.stdout.isatty() else _ENDLESS
 
 
 def safe(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import textwrap
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,7 +12,6 @@ State = Literal["ok", "warn", "fail"]
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 _STATE_WIDTH = 6
-_MAX_WIDTH = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +43,8 @@ class Report:
         return all(finding.state != "fail" for finding in self.findings)
 
 
-def render(report: Report) -> str:
-    """Lay the report out for a terminal, with colours that `click.echo` removes where they do not belong."""
-    width = min(shutil.get_terminal_size().columns, _MAX_WIDTH)
+def render(report: Report, width: int) -> str:
+    """Lay the report out, with colours that `click.echo` removes where they do not belong."""
     name_width = max((len(finding.component) for finding in report.findings), default=0) + 2
     name_width = min(name_width, width // 3)
     indent = " " * (_STATE_WIDTH + name_width)

@@ -68,9 +68,8 @@ def dead_letters() -> None:
 @with_settings
 def list_command(settings: Settings, /, *, limit: int, as_json: bool, **filters: Any) -> None:  # noqa: ANN401  # the fields of Selection
     """List dead letters, the newest first."""
-    from rich.console import Console
-
     from gateway.dead_letters import letters, render
+    from runtime.terminal import columns
 
     async def read() -> list[letters.Letter]:
         async with letters.database(settings.postgres.dsn) as pool:
@@ -81,8 +80,8 @@ def list_command(settings: Settings, /, *, limit: int, as_json: bool, **filters:
         for letter in found:
             click.echo(render.encode_letter(letter))
     elif found:
-        width = None if sys.stdout.isatty() else 200
-        Console(width=width).print(render.table(found))
+        for line in render.listing(found, columns()) if sys.stdout.isatty() else render.lines(found):
+            click.echo(line)
     else:
         click.echo("no dead letters")
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Final
 
+import click
 import msgspec
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 
 from runtime.terminal import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from gateway.dead_letters.letters import Letter
@@ -25,6 +23,9 @@ if TYPE_CHECKING:
 _PER_LINE: Final = 16
 _SHOWN_BYTES: Final = 4096
 _SPACE: Final = "\n\r\t"
+_COLUMNS: Final = ("id", "received", "reason", "size", "device", "topic", "error")
+_SHORT: Final = _COLUMNS[:4]
+_LEAST: Final = 20  # characters of what strangers wrote, on the narrowest terminal
 
 
 def encode_letter(letter: Letter) -> str:
@@ -53,24 +54,47 @@ def encode_tally(tally: Tally) -> str:
     ).decode()
 
 
-def table(letters: Sequence[Letter]) -> Table:
-    """Letters as a table, in the order given."""
-    made = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("id", "received", "reason", "device", "topic", "size", "error"):
-        right = name in {"id", "size"}
-        made.add_column(name, justify="right" if right else "left", no_wrap=name != "error", overflow="fold")
+def listing(letters: Sequence[Letter], width: int) -> Iterator[str]:
+    """Letters for a terminal: what one goes by in a line each, and what strangers wrote below it."""
+    cells = [dict(zip(_COLUMNS, _cells(letter), strict=True)) for letter in letters]
+    wide = {name: max(len(name), *(len(each[name]) for each in cells)) for name in _SHORT}
+    indent = " " * (wide["id"] + 2)
+
+    def line(each: Mapping[str, str]) -> str:
+        first, *rest = _SHORT
+        return "  ".join([each[first].rjust(wide[first]), *(each[name].ljust(wide[name]) for name in rest)])
+
+    yield click.style(line({name: name for name in _SHORT}).rstrip(), bold=True)
+    for letter, each in zip(letters, cells, strict=True):
+        dim = letter.replayed_at is not None
+        yield click.style(line(each).rstrip(), dim=dim)
+        for text in (f"{each['device']}  {each['topic']}", each["error"]):
+            yield click.style(indent + _elided(text, max(width - len(indent), _LEAST)), dim=True)
+
+
+def lines(letters: Sequence[Letter]) -> Iterator[str]:
+    """Letters for a pipe: a line each, nothing cut, and tabs between, which no cell has in it."""
+    yield "\t".join(_COLUMNS)
     for letter in letters:
-        made.add_row(
-            str(letter.id),
-            _time(letter.received_at),
-            letter.reason,
-            Text(safe(letter.device_id or "")),
-            Text(safe(letter.topic)),
-            f"{letter.size:,}",
-            Text(safe(letter.error)),
-            style="dim" if letter.replayed_at else None,
-        )
-    return made
+        yield "\t".join(_cells(letter))
+
+
+def _cells(letter: Letter) -> tuple[str, ...]:
+    return (
+        str(letter.id),
+        _time(letter.received_at),
+        letter.reason,
+        f"{letter.size:,}",
+        safe(letter.device_id or ""),
+        safe(letter.topic),
+        safe(letter.error),
+    )
+
+
+def _elided(text: str, width: int) -> str:
+    """As much of a text as fits, its beginning and its end."""
+    text = text.strip()
+    return text if len(text) <= width else f"{text[: width // 2]}…{text[len(text) - (width - 1) // 2 :]}"
 
 
 def describe(letter: Letter, payload: bytes) -> str:

@@ -1,10 +1,11 @@
 """Replay: dead letters through the path that they came by once more, each stored once.
 
 A page of letters is one transaction of the same steps as a batch from the broker (`gateway/transaction.py`):
-keys, measurements, devices, an outbox row, and with them `replayed_at` of the letters. So a replay can be
-killed at any instant and repeated: what it committed is marked, what it did not is as it was. Letters are
-locked while they are replayed, and their keys are claimed like any other's, so neither a second replay nor
-the device itself, sending again, stores one twice.
+keys, measurements, an outbox row, and with them `replayed_at` of the letters; and it is carried to its end in
+the same way (`gateway/committing.py`). So a replay can be killed at any instant and repeated: what it
+committed is marked, what it did not is as it was. Letters are locked while they are replayed, and their keys
+are claimed like any other's, so neither a second replay nor the device itself, sending again, stores one
+twice.
 
 A replay is a writer like any gateway and needs a stream of its own: one that no gateway can have, held by a
 lease with its fencing token. Nobody publishes that stream to the internal topic; projectors find its rows in
@@ -13,29 +14,30 @@ the outbox within two seconds.
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
-import asyncpg
 import structlog
 
 from contract.events import format_time
 from gateway import transaction
+from gateway.committing import Committing
 from gateway.dead_letters.tally import Page, Tally
 from gateway.dead_letters.verdicts import Kept, Verdicts, decode, judge
 from gateway.decode import Rejection
 from gateway.devices import DeviceTracker
-from gateway.transaction import AppendRefused, Position
-from runtime.errors import Stop
-from runtime.lifecycle import keep_trying
-from runtime.postgres import is_data_error, keep_asking, lent, load_queries, retryable
+from gateway.store import write_sightings
+from gateway.transaction import RowsRefused
+from gateway.turns import Turns
+from runtime.postgres import keep_asking, lent, load_queries
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
+    import asyncpg
+
     from gateway.dead_letters.selection import Selection
-    from gateway.decode import Decoder
+    from gateway.decode import Decoder, Reading
     from gateway.decode.routes import CompiledRoute
     from gateway.lease import Lease
     from runtime.http import Health
@@ -75,13 +77,13 @@ class Replay:
         page_bytes: int,
     ) -> None:
         self._pool = pool
-        self._lease = lease
+        self._devices = DeviceTracker(0)
+        self._committing = Committing(pool, lease=lease, health=health)
         self._routes = routes
         self._decoder = decoder
         self._health = health
         self._page_letters = page_letters
         self._page_bytes = page_bytes
-        self._generation = 0
 
     async def run(
         self,
@@ -128,86 +130,56 @@ class Replay:
 
     async def _page(self, selection: Selection, after: int, last_id: int, size: int) -> Page | None:
         """Replay the next letters; None when there are none."""
-        unanswered: list[Page] = []
+        letters: list[Kept] = []
+        known: Sequence[Reading] = ()
 
-        async def attempt() -> Page | None:
-            with retryable():
-                async with lent(self._pool) as connection:
-                    if unanswered and await transaction.took_effect(
-                        connection, unanswered[-1].transaction_id
-                    ):
-                        return unanswered[-1]
-                    unanswered.clear()
-                    begun = connection.transaction()
-                    await begun.start()
-                    try:
-                        page = await self._transact(
-                            connection, (*selection, after, last_id, size, self._page_bytes)
-                        )
-                        if page is not None:
-                            unanswered.append(page)
-                        await begun.commit()
-                    except BaseException:
-                        with contextlib.suppress(asyncpg.InterfaceError):  # the pool took it back already
-                            connection.terminate()  # whatever state it is in; the server rolls back
-                        raise
-                    return page
-
-        while True:
-            try:
-                return await keep_trying("postgres", attempt, self._health)
-            except AppendRefused:
-                await self._refresh()
-
-    async def _transact(self, connection: Connection, arguments: tuple[object, ...]) -> Page | None:
-        letters = [Kept(**row) for row in await connection.fetch(queries.lock_dead_letters, *arguments)]
-        if not letters:
-            return None
-        attempts = [decode(letter, self._decoder, self._routes) for letter in letters]
-        readings = [reading for attempt in attempts for reading in attempt.readings]
-        try:
-            claimed = await transaction.claim(connection, self._generation, readings)
-            if claimed.new:
-                await transaction.insert_measurements(connection, claimed.new)
-                sightings = DeviceTracker(0).take((reading.event for reading in claimed.new), 0)
-                await transaction.touch_devices(connection, sightings)
+        async def write(connection: Connection) -> Page:
+            nonlocal letters, known
+            rows = await connection.fetch(
+                queries.lock_dead_letters, *selection, after, last_id, size, self._page_bytes
+            )
+            letters = [Kept(**row) for row in rows]
+            attempts = [decode(letter, self._decoder, self._routes) for letter in letters]
+            readings = [reading for attempt in attempts for reading in attempt.readings]
+            generation = self._committing.generation
+            claimed = await transaction.claim(connection, generation, readings)
+            new, known = claimed.new, claimed.known
+            if new:
+                await transaction.insert_measurements(connection, new)
             verdicts = judge(attempts, claimed)
             await transaction.bury(connection, verdicts.orphans)
             await _mark_failing(connection, verdicts)
-            transaction_id = await connection.fetchval(queries.mark_replayed, verdicts.replayed)
-            if claimed.new:
-                position = Position(self._lease.stream, self._lease.owner, self._generation, 0)
-                await transaction.append(connection, position, claimed.new)
-        except asyncpg.PostgresError as error:
-            if is_data_error(error):
-                raise _Refused(letters, str(error)) from error
-            raise
-        return Page(letters[-1].id, len(claimed.new), verdicts, transaction_id or "")
+            evidence = await transaction.mark_replayed(connection, verdicts.replayed)
+            appended = None
+            if new:
+                position = self._committing.position(generation)
+                appended, evidence = await transaction.append(connection, position, new)
+            return Page(letters[-1].id if letters else after, len(new), verdicts, appended, evidence)
+
+        try:
+            page = await self._committing.run(Turns().take(), write)
+        except RowsRefused as refused:
+            raise _Refused(letters, str(refused)) from refused
+        await self._note(known)
+        return page if letters else None
+
+    async def _note(self, readings: Sequence[Reading]) -> None:
+        self._devices.note(reading.event for reading in readings)
+        due = self._devices.take_due(0)
+        await keep_asking(lambda: write_sightings(self._pool, self._devices, due), self._health)
 
     async def _keep(self, letter: Kept, error: str) -> Page:
         """Leave a letter that the database refuses."""
         received_at = format_time(letter.received_at)
         refused = Rejection(received_at, letter.topic, None, "refused_by_database", error, letter.payload)
-        page = Page(letter.id, 0, Verdicts([], [(letter, refused)], [], 0), "")
+        page = Page(letter.id, 0, Verdicts([], [(letter, refused)], [], 0))
 
         async def mark() -> None:
-            with retryable():
-                async with lent(self._pool) as connection:
-                    await _mark_failing(connection, page.verdicts)
+            async with lent(self._pool) as connection:
+                await _mark_failing(connection, page.verdicts)
 
-        await keep_trying("postgres", mark, self._health)
+        await keep_asking(mark, self._health)
         return page
-
-    async def _refresh(self) -> None:
-        """Learn why an append was refused.
-
-        Raises:
-            Stop: another replay owns the stream.
-        """
-        row = await self._ask(queries.stream_owner, self._lease.stream)
-        if row["owner"] != self._lease.owner:
-            raise Stop(f"another replay took over: {row['owner_name']}")
-        self._generation = row["generation"]
 
     async def _ask(self, query: str, *arguments: object) -> asyncpg.Record:
         """Ask PostgreSQL for one row, for as long as it is away."""

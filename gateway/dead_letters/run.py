@@ -14,6 +14,7 @@ from gateway.dead_letters.replay import Replay
 from gateway.decode import Decoder
 from gateway.decode.routes import compile_routes
 from gateway.lease import Lease
+from gateway.slot import Slot
 from gateway.store import SESSION_SETTINGS
 from runtime.errors import Stop
 from runtime.http import Health
@@ -49,7 +50,8 @@ async def replay(
         max_payload_bytes=settings.gateway.max_payload_bytes,
         max_ahead=timedelta(seconds=duration_s(settings.gateway.max_ahead)),
     )
-    lease = Lease(settings.postgres.dsn, stream=REPLAY_STREAM, client_id="dead-letters replay", health=health)
+    slot = Slot(REPLAY_STREAM, "dead-letters replay")
+    lease = Lease(settings.postgres.dsn, slot=slot, health=health)
     async with database(settings.postgres.dsn, SESSION_SETTINGS) as pool:
         try:
             await lease.acquire()

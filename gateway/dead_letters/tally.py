@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from gateway.dead_letters.verdicts import Verdicts
+    from gateway.transaction import Appended, Evidence
 
 
 class Page(NamedTuple):
@@ -15,13 +16,15 @@ class Page(NamedTuple):
     Attributes:
         last_id: of the letters looked at.
         stored: readings stored now.
-        transaction_id: by which the server remembers it; empty when it replayed nothing.
+        appended: its outbox row, None when it stored nothing.
+        evidence: by which it is found when its COMMIT got no answer; None when it replayed nothing.
     """
 
     last_id: int
     stored: int
     verdicts: Verdicts
-    transaction_id: str
+    appended: Appended | None = None
+    evidence: Evidence | None = None
 
 
 class Tally:

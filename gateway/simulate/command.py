@@ -80,6 +80,7 @@ def simulate_command(
     from gateway.simulate.simulation import Options, simulate
     from gateway.simulate.summary import encode, render
     from runtime.lifecycle import run_until_stopped
+    from runtime.terminal import columns
 
     try:
         shares = Shares(duplicates=duplicates, garbage=garbage, late=late, arrays=arrays)
@@ -108,7 +109,7 @@ def simulate_command(
         if as_json:
             click.echo(encode(summary))
         else:
-            Console().print(render(summary))
+            Console(width=columns()).print(render(summary))
         if not summary.complete:
             code = code or 1
     return code

@@ -32,7 +32,8 @@ SELECT
 FROM (
     VALUES
         ('schema_migrations', 'SELECT'),
-        ('streams', 'SELECT INSERT UPDATE'),
+        ('stream_leases', 'SELECT INSERT UPDATE'),
+        ('streams', 'SELECT'),
         ('outbox', 'SELECT INSERT DELETE'),
         ('measurements', 'SELECT INSERT'),
         ('message_keys_0', 'SELECT INSERT TRUNCATE'),

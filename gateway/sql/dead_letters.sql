@@ -43,8 +43,9 @@ ORDER BY d.id
 FOR UPDATE OF d;
 
 -- name: mark_replayed
--- In the transaction that stores what the letters hold; returns its id.
-UPDATE dead_letters SET replayed_at = now() WHERE id = ANY ($1::bigint[]) RETURNING pg_current_xact_id()::text AS transaction_id;
+-- In the transaction that stores what the letters hold, and known by the moment it began.
+UPDATE dead_letters SET replayed_at = now() WHERE id = ANY ($1::bigint[])
+RETURNING replayed_at, pg_current_xact_id()::text AS transaction_id, pg_postmaster_start_time() AS server_since;
 
 -- name: mark_still_failing
 -- What stands in the way now may be something else than what did. The bytes stay as they came.

@@ -1,34 +1,56 @@
--- The statements of one batch's transaction, in the order in which gateway/store.py runs them.
+-- The statements of one batch's transaction, in the order in which gateway/store.py runs them, and what is asked when its COMMIT
+-- got no answer.
 
 -- name: claim_keys_0
--- Claims the keys that nobody has, while message_keys_0 is the current generation. The command tag counts them. Sorted, so
--- that overlapping writers queue instead of deadlocking; `ord` last, so that the first of equal keys in a batch wins.
-INSERT INTO message_keys_0 (h1, h2, digest)
-SELECT hashtextextended(i.identity, 0) AS h1, hashtextextended(i.identity, 1) AS h2, hashtextextended(i.content, 2)
-FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS i (identity, content, ord)
-WHERE NOT EXISTS (
-    SELECT FROM message_keys_1 AS older
-    WHERE older.h1 = hashtextextended(i.identity, 0) AND older.h2 = hashtextextended(i.identity, 1)
+-- Claims the keys that nobody has, while message_keys_0 is the current generation. Sorted, so that overlapping writers queue
+-- instead of deadlocking; `ord` last, so that the first of equal keys in a batch wins. Null when all of them were claimed, else
+-- the hashes of those that were.
+WITH claimed AS (
+    INSERT INTO message_keys_0 (h1, h2, digest)
+    SELECT hashtextextended(i.identity, 0) AS h1, hashtextextended(i.identity, 1) AS h2, hashtextextended(i.content, 2)
+    FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS i (identity, content, ord)
+    WHERE NOT EXISTS (
+        SELECT FROM message_keys_1 AS older
+        WHERE older.h1 = hashtextextended(i.identity, 0) AND older.h2 = hashtextextended(i.identity, 1)
+    )
+    ORDER BY 1, 2, i.ord
+    ON CONFLICT DO NOTHING
+    RETURNING h1, h2
+),
+counted AS (
+    SELECT count(*) < cardinality($1) AS short FROM claimed
 )
-ORDER BY 1, 2, i.ord
-ON CONFLICT DO NOTHING;
+SELECT
+    CASE WHEN short THEN (SELECT coalesce(array_agg(h1), '{}') FROM claimed) END AS h1,
+    CASE WHEN short THEN (SELECT coalesce(array_agg(h2), '{}') FROM claimed) END AS h2
+FROM counted;
 
 -- name: claim_keys_1
 -- The same while message_keys_1 is the current generation.
-INSERT INTO message_keys_1 (h1, h2, digest)
-SELECT hashtextextended(i.identity, 0) AS h1, hashtextextended(i.identity, 1) AS h2, hashtextextended(i.content, 2)
-FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS i (identity, content, ord)
-WHERE NOT EXISTS (
-    SELECT FROM message_keys_0 AS older
-    WHERE older.h1 = hashtextextended(i.identity, 0) AND older.h2 = hashtextextended(i.identity, 1)
+WITH claimed AS (
+    INSERT INTO message_keys_1 (h1, h2, digest)
+    SELECT hashtextextended(i.identity, 0) AS h1, hashtextextended(i.identity, 1) AS h2, hashtextextended(i.content, 2)
+    FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS i (identity, content, ord)
+    WHERE NOT EXISTS (
+        SELECT FROM message_keys_0 AS older
+        WHERE older.h1 = hashtextextended(i.identity, 0) AND older.h2 = hashtextextended(i.identity, 1)
+    )
+    ORDER BY 1, 2, i.ord
+    ON CONFLICT DO NOTHING
+    RETURNING h1, h2
+),
+counted AS (
+    SELECT count(*) < cardinality($1) AS short FROM claimed
 )
-ORDER BY 1, 2, i.ord
-ON CONFLICT DO NOTHING;
+SELECT
+    CASE WHEN short THEN (SELECT coalesce(array_agg(h1), '{}') FROM claimed) END AS h1,
+    CASE WHEN short THEN (SELECT coalesce(array_agg(h2), '{}') FROM claimed) END AS h2
+FROM counted;
 
 -- name: find_repeats
 -- Asked only when fewer keys were claimed than came: which rows of the batch (1-based) are not new, and of those, which
--- differ in content from what holds their key. A row is new when this transaction wrote its key (xmin) and it is the first of
--- the batch with it; the claim must therefore run outside any savepoint.
+-- differ in content from what holds their key. A row is new when its key is among those just claimed ($3, $4) and it is the
+-- first of the batch with it.
 WITH incoming AS MATERIALIZED (
     SELECT
         hashtextextended(i.identity, 0) AS h1,
@@ -37,32 +59,22 @@ WITH incoming AS MATERIALIZED (
         i.ord
     FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS i (identity, content, ord)
 ),
-held AS (
-    SELECT i.ord, i.h1, i.h2, i.digest, k.digest AS held_digest, k.xmin = pg_current_xact_id()::xid AS ours
+marked AS (
+    SELECT i.ord, i.h1, i.h2, i.digest <> k.digest AS conflict, false AS ours
     FROM incoming AS i JOIN message_keys_0 AS k USING (h1, h2)
     UNION ALL
-    SELECT i.ord, i.h1, i.h2, i.digest, k.digest AS held_digest, k.xmin = pg_current_xact_id()::xid AS ours
+    SELECT i.ord, i.h1, i.h2, i.digest <> k.digest, false
     FROM incoming AS i JOIN message_keys_1 AS k USING (h1, h2)
+    UNION ALL
+    SELECT NULL, c.h1, c.h2, NULL, true FROM unnest($3::bigint[], $4::bigint[]) AS c (h1, h2)
 ),
 ranked AS (
-    SELECT ord, digest <> held_digest AS conflict, ours, row_number() OVER (PARTITION BY h1, h2 ORDER BY ord) AS turn
-    FROM held
+    SELECT
+        ord, conflict, bool_or(ours) OVER (PARTITION BY h1, h2) AS ours,
+        row_number() OVER (PARTITION BY h1, h2 ORDER BY ord NULLS LAST) AS turn
+    FROM marked
 )
-SELECT ord, conflict FROM ranked WHERE NOT (ours AND turn = 1) ORDER BY ord;
-
--- name: touch_devices
--- Adds devices and moves last_seen forward; sorted against deadlocks between gateways that share devices.
-INSERT INTO devices (device_id, region, first_seen, last_seen)
-SELECT d.device_id, d.region, d.first_seen::timestamptz, d.last_seen::timestamptz
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS d (device_id, region, first_seen, last_seen)
-ORDER BY d.device_id
-ON CONFLICT (device_id) DO UPDATE SET
-    region = CASE
-        WHEN excluded.last_seen >= devices.last_seen THEN coalesce(excluded.region, devices.region)
-        ELSE coalesce(devices.region, excluded.region)
-    END,
-    first_seen = least(devices.first_seen, excluded.first_seen),
-    last_seen = greatest(devices.last_seen, excluded.last_seen);
+SELECT ord, conflict FROM ranked WHERE ord IS NOT NULL AND NOT (ours AND turn = 1) ORDER BY ord;
 
 -- name: insert_dead_letters
 -- Keeps rejected messages as they came; returns their ids in the order given.
@@ -71,21 +83,71 @@ SELECT r.received_at::timestamptz, r.topic, r.device_id, r.reason, r.error, r.pa
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[])
     WITH ORDINALITY AS r (received_at, topic, device_id, reason, error, payload, ord)
 ORDER BY r.ord
-RETURNING id, pg_current_xact_id()::text AS transaction_id;
+RETURNING id, received_at, pg_current_xact_id()::text AS transaction_id, pg_postmaster_start_time() AS server_since;
 
 -- name: append_outbox
--- Last statement before COMMIT: the stream's row lock makes n follow commit order. No row comes back when the stream has
--- another owner ($2) or the dedup window has turned since the keys were claimed ($6); the batch must not commit then.
-WITH position AS (
-    UPDATE streams SET head = head + 1, published = greatest(published, $5)
-    FROM dedup
-    WHERE streams.stream = $1 AND streams.owner = $2 AND dedup.generation = $6
-    RETURNING streams.head
+-- Last statement before COMMIT. The stream's row is locked, not changed. No row comes back when the stream has another owner ($2),
+-- the dedup window has turned since the keys were claimed ($5), or the row would not be the next of the stream ($6): the
+-- transaction must not commit then.
+WITH held AS (
+    SELECT l.head FROM stream_leases AS l, dedup
+    WHERE l.stream = $1 AND l.owner = $2 AND dedup.generation = $5
+    FOR NO KEY UPDATE OF l
 )
 INSERT INTO outbox (stream, n, events, payload, created_at)
-SELECT $1, position.head, $3, $4, clock_timestamp() FROM position
-RETURNING n, created_at, pg_current_xact_id()::text AS transaction_id;
+SELECT $1, $6, $3, $4, clock_timestamp() FROM held
+WHERE $6 = 1 + greatest(held.head, (SELECT max(o.n) FROM outbox AS o WHERE o.stream = $1))
+ON CONFLICT DO NOTHING
+RETURNING created_at, pg_current_xact_id()::text AS transaction_id, pg_postmaster_start_time() AS server_since;
 
--- name: transaction_outcome
--- Tells whether a transaction whose COMMIT got no answer took effect: committed, aborted, in progress, or null when forgotten.
-SELECT pg_xact_status($1::text::xid8);
+-- name: probe_measurements
+-- A row that nothing but a fault of the table can refuse. Rolled back.
+INSERT INTO measurements (device_id, ts, received_at, message_key, region, metrics)
+VALUES ('gateway-probe', now(), now(), 'probe', NULL, '{"value": 0}');
+
+-- name: is_in_progress
+-- Whether a transaction whose COMMIT got no answer is still at it. Its id means it on the server run that gave it, and anywhere
+-- else a stranger's: null there.
+SELECT CASE WHEN pg_postmaster_start_time() = $2 THEN pg_xact_status($1::text::xid8) END = 'in progress';
+
+-- name: is_outbox_row_there
+-- The row itself, not another one with its number.
+SELECT EXISTS (SELECT FROM outbox WHERE stream = $1 AND n = $2 AND created_at = $3);
+
+-- name: is_dead_letter_there
+-- The letter itself, not another one with its id.
+SELECT EXISTS (SELECT FROM dead_letters WHERE id = $1 AND received_at = $2);
+
+-- name: were_letters_replayed
+-- Whether letters were marked by that very transaction of a replay.
+SELECT EXISTS (SELECT FROM dead_letters WHERE id = ANY ($1::bigint[]) AND replayed_at = $2);
+
+-- name: write_sightings
+-- Adds devices and moves their times without ever waiting for whoever holds a row: returns those that were passed over. A
+-- device that somebody adds at this moment is passed over too.
+WITH sighted AS MATERIALIZED (
+    SELECT s.device_id, s.region, s.first_seen::timestamptz AS first_seen, s.last_seen::timestamptz AS last_seen
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS s (device_id, region, first_seen, last_seen)
+),
+free AS MATERIALIZED (
+    SELECT s.* FROM sighted AS s JOIN devices AS d ON d.device_id = s.device_id
+    ORDER BY s.device_id
+    FOR NO KEY UPDATE OF d SKIP LOCKED
+),
+moved AS (
+    UPDATE devices AS d SET
+        region = CASE WHEN f.last_seen >= d.last_seen THEN coalesce(f.region, d.region) ELSE coalesce(d.region, f.region) END,
+        first_seen = least(d.first_seen, f.first_seen),
+        last_seen = greatest(d.last_seen, f.last_seen)
+    FROM free AS f WHERE d.device_id = f.device_id
+    RETURNING d.device_id
+),
+added AS (
+    INSERT INTO devices (device_id, region, first_seen, last_seen)
+    SELECT s.* FROM sighted AS s
+    WHERE NOT EXISTS (SELECT FROM devices AS d WHERE d.device_id = s.device_id)
+    ORDER BY s.device_id
+    ON CONFLICT DO NOTHING
+    RETURNING device_id
+)
+SELECT device_id FROM sighted EXCEPT (SELECT device_id FROM moved UNION ALL SELECT device_id FROM added);

@@ -8,7 +8,7 @@ SELECT pg_try_advisory_lock(hashtext('mqtt-edge-gateway/stream'), $1);
 -- Names the client that holds the lock, for the message that refuses.
 SELECT a.pid, a.application_name, a.client_addr::text AS client_addr, a.backend_start,
     coalesce(extract(epoch FROM now() - s.seen_at), 0)::float8 AS silent_s
-FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) LEFT JOIN streams AS s ON s.stream = $1
+FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) LEFT JOIN stream_leases AS s ON s.stream = $1
 WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND l.classid = (hashtext('mqtt-edge-gateway/stream')::bigint & 4294967295)::oid
     AND l.objid = $1::integer::oid;
@@ -20,7 +20,7 @@ SELECT pg_try_advisory_lock(hashtext('mqtt-edge-gateway/client'), hashtext($1));
 
 -- name: client_holder
 -- Names who holds a client id.
-SELECT a.application_name, a.client_addr::text AS client_addr, a.backend_start
+SELECT a.pid, a.application_name, a.client_addr::text AS client_addr, a.backend_start
 FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND l.classid = (hashtext('mqtt-edge-gateway/client')::bigint & 4294967295)::oid
@@ -31,14 +31,23 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT oid FROM pg
 SELECT pg_terminate_backend($1);
 
 -- name: beat
--- The holder's sign of life, for which it learns the stream's epoch; no row when the stream has another owner.
-UPDATE streams SET seen_at = now() WHERE stream = $1 AND owner = $2 RETURNING epoch::text;
+-- The holder's sign of life, for which it learns the stream's epoch; no row when the stream has another owner. With it, up to
+-- where the stream is published ($3), never beyond its end, and the end itself, which would outlast an emptied outbox.
+UPDATE stream_leases AS l SET
+    seen_at = now(),
+    head = greatest(l.head, (SELECT max(o.n) FROM outbox AS o WHERE o.stream = $1)),
+    published = least($3, greatest(l.head, (SELECT max(o.n) FROM outbox AS o WHERE o.stream = $1)))
+WHERE l.stream = $1 AND l.owner = $2
+RETURNING l.epoch::text;
 
 -- name: claim_stream
 -- Takes the stream with a new fencing token; whoever held an older one can no longer append.
-INSERT INTO streams (stream, owner, owner_name, seen_at) VALUES ($1, $2, $3, now())
-ON CONFLICT (stream) DO UPDATE SET owner = excluded.owner, owner_name = excluded.owner_name, seen_at = excluded.seen_at
-RETURNING epoch::text, head, published;
+INSERT INTO stream_leases (stream, owner, owner_name, seen_at) VALUES ($1, $2, $3, now())
+ON CONFLICT (stream) DO UPDATE SET owner = excluded.owner, owner_name = excluded.owner_name, seen_at = excluded.seen_at;
+
+-- name: read_stream
+-- What whoever has claimed the stream begins with; asked after the claim, which may have waited for a predecessor's last row.
+SELECT epoch::text, head, published FROM streams WHERE stream = $1;
 
 -- name: note_cluster
 -- Gives the stream a new epoch when its row was last written by another cluster or on another timeline: after a restore into
@@ -46,15 +55,15 @@ RETURNING epoch::text, head, published;
 WITH here AS (
     SELECT system_identifier || '/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) AS cluster FROM pg_control_system()
 )
-UPDATE streams SET
-    epoch = CASE WHEN streams.cluster <> here.cluster THEN gen_random_uuid() ELSE streams.epoch END,
+UPDATE stream_leases SET
+    epoch = CASE WHEN stream_leases.cluster <> here.cluster THEN gen_random_uuid() ELSE stream_leases.epoch END,
     cluster = here.cluster
 FROM here
-WHERE streams.stream = $1 AND streams.owner = $2 AND streams.cluster IS DISTINCT FROM here.cluster;
+WHERE stream_leases.stream = $1 AND stream_leases.owner = $2 AND stream_leases.cluster IS DISTINCT FROM here.cluster;
 
 -- name: stream_owner
--- Tells why an append was refused: who owns the stream now, and which generation of keys is current.
-SELECT streams.owner, streams.owner_name, dedup.generation FROM dedup LEFT JOIN streams ON streams.stream = $1;
+-- Tells why an append was refused: who owns the stream now, where it ends, and which generation of keys is current.
+SELECT streams.owner, streams.owner_name, streams.head, dedup.generation FROM dedup LEFT JOIN streams ON streams.stream = $1;
 
 -- name: known_subscriptions
 -- What this client id had subscribed when it last ran.

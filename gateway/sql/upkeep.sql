@@ -7,9 +7,11 @@ SELECT turn_dedup($1);
 -- name: trim_outbox
 -- Removes rows that every projection has applied and that are older than the retention margin. Until both the views and history
 -- have begun, nothing is trimmed, because they do not have them yet. A verification or a rebuild under way keeps what it will need, and renews
--- its row while it lives; one that died is forgotten after ten minutes.
+-- its row while it lives; one that died is forgotten after ten minutes. A stream's newest row is never removed: its number says
+-- where the stream ends.
 DELETE FROM outbox
 WHERE stream = $1 AND created_at < now() - $2::interval
+    AND n < (SELECT max(newest.n) FROM outbox AS newest WHERE newest.stream = $1)
     AND n <= (
         SELECT min(p.n) FROM projections AS p
         WHERE p.stream = $1

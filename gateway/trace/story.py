@@ -162,7 +162,7 @@ def _published(row: Row | None) -> Step:
         return Step("published", "no", None, "replays are not: projections read them from the outbox")
     if row.published >= row.n:
         return Step("published", "yes", None, f"the broker has acknowledged rows up to {row.published}")
-    return Step("published", "unknown", None, "the gateway notes it together with the next batch")
+    return Step("published", "unknown", None, "the gateway notes it every few seconds")
 
 
 def _projected(stored: Stored) -> list[Step]:

@@ -18,6 +18,7 @@ from projector.views import Keys
 from runtime.errors import Retry
 from runtime.lifecycle import unless
 from runtime.redis import open_redis
+from runtime.terminal import columns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 _TURN_S: Final = 2.0
 _ONCE_S: Final = 1.0
 _LINE_DEVICES: Final = 20
-_WIDTH: Final = 160  # of a table that goes to a file
 
 
 class Top:
@@ -72,8 +72,7 @@ async def once(settings: Settings, silent_s: float, *, as_json: bool) -> None:
 
     from projector.top.screen import draw  # noqa: PLC0415  # likewise
 
-    console = Console()
-    width = console.width if console.is_terminal else _WIDTH
+    width = columns()
     Console(width=width).print(draw(picture, top.controls, silent_s, width=width, height=None))
 
 

@@ -106,8 +106,8 @@ async def test_missing_rights_are_named_with_their_grant(
     dsn = re.sub(r"//[^@]*@", f"//{unique}@", settings.postgres.dsn)
     finding = (await found(with_key(settings, "postgres", dsn=dsn)))["tables"]
     assert finding.state == "fail"
-    assert "no UPDATE on streams; no DELETE on outbox" in finding.found
-    assert f'GRANT UPDATE ON streams TO "{unique}"' in finding.advice
+    assert "no UPDATE on stream_leases; no DELETE on outbox" in finding.found
+    assert f'GRANT UPDATE ON stream_leases TO "{unique}"' in finding.advice
     await connection.execute(f"DROP OWNED BY {unique}; DROP ROLE {unique}")
 
 
@@ -218,13 +218,12 @@ async def test_the_driver_is_told(settings: Settings, driver: str) -> None:
     assert route == Finding(route.component, "ok", "subscribed with QoS 1")
 
 
-def test_the_screen_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_screen_is_as_wide_as_the_terminal() -> None:
     """Long findings wrap under themselves, and every finding's advice stands below it."""
-    monkeypatch.setenv("COLUMNS", "60")
     report = Report(
         [Finding("postgres", "fail", "word " * 30, "advice " * 12), Finding("a" * 40, "ok", "fine")]
     )
-    plain = re.sub(r"\x1b\[\d+m", "", render(report)).splitlines()
+    plain = re.sub(r"\x1b\[\d+m", "", render(report, 60)).splitlines()
     assert max(len(line) for line in plain) <= 60
     assert plain[0].startswith("fail  postgres")
     assert any(line.lstrip().startswith("→ advice") for line in plain)

@@ -226,7 +226,7 @@ async def test_rows_of_a_lost_time_are_not_written(plant: Plant) -> None:
         await connection.execute(
             "DELETE FROM measurements WHERE metrics->>'t' = '99'; DELETE FROM outbox WHERE n > 1"
         )
-        await connection.execute("UPDATE streams SET head = 1, epoch = $1", uuid4())
+        await connection.execute("UPDATE stream_leases SET head = 1, epoch = $1", uuid4())
         assert [row["n"] for row in backup] == [1]
     plant.reader.recorder.take(lost[1:])
     plant.written.rows[:] = [kept]
@@ -247,7 +247,7 @@ async def test_rows_in_place_of_lost_ones(plant: Plant) -> None:
         await connection.execute(
             "DELETE FROM measurements WHERE metrics->>'t' = '99'; DELETE FROM outbox WHERE n > 1"
         )
-        await connection.execute("UPDATE streams SET head = 1")
+        await connection.execute("UPDATE stream_leases SET head = 1")
     plant.written.rows[:] = [kept]
     for second in (4, 5, 6):
         await plant.written.commit(event("a", second, t=2))

@@ -9,12 +9,13 @@ import pytest
 
 from gateway import lease as lease_module
 from gateway.lease import Lease
+from gateway.slot import Slot
 from runtime.errors import Stop
 from runtime.http import Health
 
 
 def make(dsn: str, client_id: str, silent_s: float = 30.0, stream: int = 3) -> Lease:
-    return Lease(dsn, stream=stream, client_id=client_id, broker="b:1", health=Health(), silent_s=silent_s)
+    return Lease(dsn, slot=Slot(stream, client_id, "b:1"), health=Health(), silent_s=silent_s)
 
 
 async def test_a_second_gateway_is_refused(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +111,8 @@ async def test_a_server_that_does_not_tell(database: str, *, told: bool) -> None
     connection = await asyncpg.connect(database)
     role = f"plain_{uuid.uuid4().hex}"
     await connection.execute(f"CREATE ROLE {role} LOGIN")
-    await connection.execute(f"GRANT SELECT, INSERT, UPDATE ON streams TO {role}")
+    await connection.execute(f"GRANT SELECT, INSERT, UPDATE ON stream_leases TO {role}")
+    await connection.execute(f"GRANT SELECT ON streams, outbox TO {role}")
     if not told:
         await connection.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM public")
     lease = make(database.replace("//postgres@", f"//{role}@"), "plain")

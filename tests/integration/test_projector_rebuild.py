@@ -146,7 +146,7 @@ async def test_another_history(side: Side) -> None:
     """Views of a history that PostgreSQL does not have any more give way to what it has."""
     await side.pool.execute("DELETE FROM measurements WHERE device_id <> 'c'")
     await side.pool.execute("DELETE FROM outbox WHERE n > 1")
-    await side.pool.execute("UPDATE streams SET epoch = $1, head = 1", uuid4())
+    await side.pool.execute("UPDATE stream_leases SET epoch = $1, head = 1", uuid4())
     await side.redis.hset(KEYS.cursor, "7", "3")  # of a stream that is not there any more
     assert await side.rebuilder.mend(quiet)
     assert sorted(await side.redis.keys(b"*stats*")) == [b"p*:device:stats:c", b"p*:region:stats:south"]

@@ -51,7 +51,7 @@ class WriteSide:
         """Commit row `n` with one event of device `d` for each value."""
         async with self.database.transaction():
             await self.database.execute(
-                """INSERT INTO streams (stream, epoch, head) VALUES ($1, $2, $3)
+                """INSERT INTO stream_leases (stream, epoch, head) VALUES ($1, $2, $3)
                 ON CONFLICT (stream) DO UPDATE SET head = excluded.head""",
                 *(stream, self.epoch, n),
             )

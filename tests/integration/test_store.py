@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 
 from contract.events import decode_events
+from gateway import store as store_module
 from runtime.errors import Stop
 from runtime.settings import Route
 from tests.support.write_side import decode, write_side
@@ -33,7 +34,7 @@ def reading(key: str, value: float, ts: str = "2026-11-23T08:00:00Z") -> bytes:
 
 
 async def test_a_batch_is_one_transaction(side: WriteSide) -> None:
-    """Measurements, device, dead letter and outbox row of a batch appear together, as they were sent."""
+    """Measurements, dead letter and outbox row of a batch appear together, as they were sent."""
     (outcome,) = await side.store.commit(*decode(reading("1", 1.5), b"rubbish", reading("2", 2.5)))
     assert (outcome.committed, outcome.duplicates, len(outcome.dead_letters)) == (2, 0, 1)
     rows = await side.pool.fetch("SELECT *, xmin FROM measurements ORDER BY message_key")
@@ -50,10 +51,7 @@ async def test_a_batch_is_one_transaction(side: WriteSide) -> None:
     letter = await side.pool.fetchrow("SELECT *, xmin FROM dead_letters")
     assert letter is not None
     assert (letter["id"], letter["payload"]) == (outcome.dead_letters[0].id, b"rubbish")
-    device = await side.pool.fetchrow("SELECT *, xmin FROM devices")
-    assert device is not None
-    assert (device["device_id"], device["region"]) == ("a1", "north")
-    assert {row["xmin"] for row in (*rows, outbox, letter, device)} == {outbox["xmin"]}
+    assert {row["xmin"] for row in (*rows, outbox, letter)} == {outbox["xmin"]}
 
 
 async def test_repeats_are_stored_once(side: WriteSide) -> None:
@@ -215,3 +213,108 @@ async def test_connections_cut_while_writing(side: WriteSide, database: str) -> 
     rows = await side.pool.fetch("SELECT n, events FROM outbox ORDER BY n")
     assert [row["n"] for row in rows] == list(range(1, len(rows) + 1))
     assert sum(row["events"] for row in rows) == 5000
+
+
+async def test_a_row_of_devices_that_somebody_holds(side: WriteSide) -> None:
+    """A stranger's lock on a device holds up no batch and no other device: its sighting waits for it."""
+
+    async def write() -> dict[str, int]:
+        await side.store.write_sightings(side.devices.take_due(asyncio.get_running_loop().time()))
+        rows = await side.pool.fetch(
+            "SELECT device_id, extract(minute FROM last_seen)::int AS m FROM devices"
+        )
+        return {row["device_id"]: row["m"] for row in rows}
+
+    for device in ("a1", "b2"):
+        await side.store.commit(*decode(reading("1", 1), device=device))
+    assert await write() == {"a1": 0, "b2": 0}
+    async with side.pool.acquire() as stranger:
+        holding = stranger.transaction()
+        await holding.start()
+        await stranger.execute("SELECT FROM devices WHERE device_id = 'a1' FOR UPDATE")
+        for device in ("a1", "b2", "c3"):
+            later = reading("2", 2, "2026-11-23T08:07:00Z")
+            batch = decode(later, device=device)
+            (outcome,) = await asyncio.wait_for(side.store.commit(*batch), 10)
+            assert outcome.committed == 1
+        side.devices.give_back(side.devices.take_all())
+        assert await asyncio.wait_for(write(), 10) == {"a1": 0, "b2": 7, "c3": 7}
+        await holding.rollback()
+    assert await write() == {"a1": 7, "b2": 7, "c3": 7}
+
+
+async def test_a_device_that_somebody_is_adding(side: WriteSide, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger's row that is not committed yet costs a turn; its sightings come again."""
+    monkeypatch.setattr(store_module, "_SIGHTINGS_S", 0.5)
+    await side.store.commit(*decode(reading("1", 1)))
+    async with side.pool.acquire() as stranger, stranger.transaction():
+        await stranger.execute("INSERT INTO devices VALUES ('a1', NULL, now(), now())")
+        with pytest.raises(TimeoutError):
+            await side.store.write_sightings(side.devices.take_due(0))
+    await side.store.write_sightings(side.devices.take_due(0))
+    assert await side.pool.fetchval("SELECT first_seen FROM devices") == datetime(2026, 11, 23, 8, tzinfo=UTC)
+
+
+async def test_rows_that_are_refused_by_themselves(side: WriteSide) -> None:
+    """A batch of nothing but bad messages leaves a letter of each, and nothing stops."""
+    await side.pool.execute("ALTER TABLE measurements ADD CHECK (message_key NOT IN ('5', '6'))")
+    outcomes = await side.store.commit(*decode(reading("5", 5), b"rubbish", reading("6", 6)))
+    letters = [letter.rejection for outcome in outcomes for letter in outcome.dead_letters]
+    assert sorted(letter.reason for letter in letters) == ["malformed_json"] + ["refused_by_database"] * 2
+    assert await side.pool.fetchval("SELECT count(*) FROM dead_letters") == 3
+    (after,) = await side.store.commit(*decode(reading("7", 7)))
+    assert after.committed == 1
+
+
+async def test_a_table_that_refuses_everything(side: WriteSide) -> None:
+    """When a plain row is refused too it is no message's fault: no dead letters, and the process stops."""
+    await side.pool.execute("ALTER TABLE measurements ADD CONSTRAINT shut CHECK (device_id = '') NOT VALID")
+    with pytest.raises(Stop, match=r"plain row.*shut"):
+        await side.store.commit(*decode(*(reading(str(i), i) for i in range(5)), b"rubbish"))
+    assert await side.pool.fetchval("SELECT count(*) FROM dead_letters") == 0
+
+
+REFUSE = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE unique_violation; END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION refuse();
+"""
+
+
+@pytest.mark.parametrize("table", ["outbox", "message_keys_0", "dead_letters"])
+async def test_a_table_of_ours_that_is_broken(side: WriteSide, table: str) -> None:
+    """A refusal that is not of measurements is no message's fault: stop, and keep nothing."""
+    await side.pool.execute(REFUSE % table)
+    payloads = [reading(str(i), i) for i in range(20)] + [b"rubbish"] * (table == "dead_letters")
+    with pytest.raises(Stop, match="unique_violation"):
+        await side.store.commit(*decode(*payloads))
+    for kept in ("dead_letters", "measurements", "outbox"):
+        assert await side.pool.fetchval(f"SELECT count(*) FROM {kept}") == 0  # noqa: S608  # of these three
+
+
+async def test_a_row_in_the_place_of_the_next(side: WriteSide) -> None:
+    """A stream that turns out to end elsewhere goes on from there; its messages are stored and no letters."""
+    await side.pool.execute("INSERT INTO outbox VALUES (0, 1, 1, '[]', now())")
+    (outcome,) = await side.store.commit(*decode(*(reading(str(i), i) for i in range(20))))
+    assert (outcome.committed, outcome.dead_letters) == (20, [])
+    assert outcome.appended is not None
+    assert outcome.appended.n == 2
+
+
+async def test_an_emptied_outbox_still_ends_where_it_ended(side: WriteSide) -> None:
+    """The row of the stream remembers its end at every sign of life: the outbox may be emptied."""
+    await side.store.commit(*decode(reading("1", 1)))
+    await side.lease._beat()
+    await side.pool.execute("DELETE FROM outbox")
+    (outcome,) = await side.store.commit(*decode(reading("2", 2)))
+    assert outcome.appended is not None
+    assert outcome.appended.n == 2
+
+
+async def test_appending_leaves_the_row_of_the_stream_as_it_is(side: WriteSide) -> None:
+    """No new version of the row, which an open snapshot would keep: appends stay as fast as they were."""
+    place = "SELECT ctid::text FROM stream_leases"
+    before = await side.pool.fetchval(place)
+    for i in range(5):
+        await side.store.commit(*decode(reading(str(i), i)))
+    assert await side.pool.fetchval(place) == before
+    assert await side.pool.fetchval("SELECT head FROM streams") == 5

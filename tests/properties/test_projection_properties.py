@@ -111,7 +111,7 @@ async def test_postgres_folds_to_the_same_views(
         await store(pool, shuffled[split:])
         rows = rows_of(shuffled, data)
         epoch = await pool.fetchval(
-            "INSERT INTO streams (stream, head) VALUES (0, $1) RETURNING epoch::text", len(rows)
+            "INSERT INTO stream_leases (stream, head) VALUES (0, $1) RETURNING epoch::text", len(rows)
         )
         views = Views(redis, keys)
         for n, row in enumerate(rows, 1):
@@ -134,7 +134,7 @@ async def test_postgres_folds_to_the_same_views(
 
 async def store(pool: asyncpg.Pool[asyncpg.Record], events: Iterable[Event]) -> None:
     """Put events into an empty database's measurements, whatever was there before."""
-    await pool.execute("TRUNCATE measurements, streams CASCADE")
+    await pool.execute("TRUNCATE measurements, stream_leases CASCADE")
     await pool.executemany(
         """INSERT INTO measurements (device_id, region, ts, received_at, message_key, metrics)
         VALUES ($1, $2, $3::text::timestamptz, $4::text::timestamptz, $5, $6)""",

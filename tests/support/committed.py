@@ -41,8 +41,8 @@ class Committed:
                 [(e.device_id, e.region, e.ts, e.received_at, e.key, encoded(e).decode()) for e in events],
             )
             at = await connection.fetchrow(
-                """INSERT INTO streams (stream, head) VALUES ($1, 1)
-                ON CONFLICT (stream) DO UPDATE SET head = streams.head + 1 RETURNING epoch::text, head""",
+                """INSERT INTO stream_leases AS l (stream, head) VALUES ($1, 1)
+                ON CONFLICT (stream) DO UPDATE SET head = l.head + 1 RETURNING epoch::text, head""",
                 stream,
             )
             assert at is not None

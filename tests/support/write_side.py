@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,7 @@ from gateway.decode import Decoder, Reading, Received, Rejection
 from gateway.decode.routes import compile_routes
 from gateway.devices import DeviceTracker
 from gateway.lease import Lease
+from gateway.slot import Slot
 from gateway.store import SESSION_SETTINGS, Store
 from runtime.http import Health
 from runtime.postgres import open_pool
@@ -69,17 +69,10 @@ class WriteSide:
 async def write_side(dsn: str, stream: int = 0) -> AsyncIterator[WriteSide]:
     """A store that holds a stream of a migrated database."""
     health = Health()
-    lease = Lease(dsn, stream=stream, client_id=f"test-{stream}", broker="b:1", health=health)
+    lease = Lease(dsn, slot=Slot(stream, f"test-{stream}", "b:1"), health=health)
     await lease.acquire()
     devices = DeviceTracker(10.0)
     async with await open_pool(dsn, name="test", settings=SESSION_SETTINGS) as pool:
-        store = Store(
-            pool,
-            lease=lease,
-            devices=devices,
-            health=health,
-            published=lambda: 0,
-            monotonic=time.monotonic,
-        )
+        store = Store(pool, lease=lease, devices=devices, health=health)
         yield WriteSide(pool, lease, store, devices)
     await lease.release()

@@ -6,6 +6,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from gateway.dead_letters import render
@@ -148,3 +149,26 @@ def test_a_reading_without_key_and_time_is_replayed_once() -> None:
     assert len(decode(kept(b'{"x":1}'), DECODER, ROUTES).readings) == 1
     again = decode(kept(b'{"x":1}', replayed=True), DECODER, ROUTES)
     assert (again.readings, again.repeats) == ([], 1)
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_list_on_a_terminal_always_has_the_id(width: int) -> None:
+    """`show` and `replay` go by the id: however long topic, device and error are, it stands there whole."""
+    letters = [
+        msgspec.structs.replace(LETTER, id=id_, topic="plants/" + "t" * 300, device_id="d" * 128)
+        for id_ in (7, 1_234_567_890)
+    ]
+    shown = [re.sub(r"\x1b\[\d+m", "", line) for line in render.listing(letters, width)]
+    assert [line.split()[0] for line in shown if line[9] != " "] == ["id", "7", "1234567890"]
+    assert sum("conflict" in line for line in shown) == 2
+    assert max(map(len, shown)) <= max(width, 60)
+
+
+def test_a_list_in_a_pipe_is_never_cut() -> None:
+    """A line each under one of names, with all of a topic of any length and no tab but those between."""
+    letter = msgspec.structs.replace(LETTER, topic="a\t" * 30_000, error="x" * 5000)
+    names, line = render.lines([letter])
+    cells = dict(zip(names.split("\t"), line.split("\t"), strict=True))
+    assert cells["id"] == "7"
+    assert cells["topic"] == "a\\t" * 30_000
+    assert cells["error"] == "x" * 5000

@@ -37,7 +37,7 @@ def ledger(registry: CollectorRegistry, clock: Clock) -> Ledger:
 
 
 def stored(n: int, events: int = 1) -> Outcome:
-    return Outcome(Appended(n, events, b"", NOW + timedelta(seconds=n)), events, 0, events, [], "1")
+    return Outcome(Appended(n, events, b"", NOW + timedelta(seconds=n)), events, 0, events, [])
 
 
 def test_event_lag_is_the_median_of_those_that_state_a_time(ledger: Ledger) -> None:

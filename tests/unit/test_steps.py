@@ -1,4 +1,4 @@
-"""The pure steps between decode and store: batch policy, acks in order, device sightings, the books."""
+"""The pure steps between decode and store: batch policy, device sightings, the books."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from contract.events import RawEvent, encode_events
-from gateway.acks import Acks
 from gateway.batcher import Batch, BatchPolicy
 from gateway.decode import Rejection
 from gateway.devices import DeviceSighting, DeviceTracker
@@ -36,7 +35,7 @@ class Received:
 def test_policy_by_count_bytes_and_linger() -> None:
     """A batch is due when it is full by count or bytes, or has lingered, and never while it is empty."""
     policy = BatchPolicy(max_messages=2, max_bytes=100, linger_s=0.25)
-    batch = Batch(0)
+    batch = Batch()
     assert policy.due_in(batch, 1.0) is None
     batch.chunks.append(Received("a", []))
     batch.opened_at = 1.0
@@ -53,24 +52,12 @@ def test_policy_by_count_bytes_and_linger() -> None:
 def test_a_large_batch_is_cut_into_rows_that_a_broker_takes() -> None:
     """An array of very many readings becomes several transactions; nothing is left out or repeated."""
     readings, _ = decode(b"[" + b",".join(b'{"id":%d,"x":1}' % n for n in range(12_000)) + b"]")
-    batch = Batch(0, readings=readings)
+    batch = Batch(readings=readings)
     parts = list(BatchPolicy(max_messages=1000, max_bytes=100, linger_s=0).parts(batch))
     assert len(parts) > 1
     assert [reading for part in parts for reading in part] == readings
     assert max(len(encode_events([reading.event for reading in part])) for part in parts) < 2_000_000
-    assert list(BatchPolicy(1, 1, 0).parts(Batch(0))) == [[]]
-
-
-def test_acks_follow_the_order_of_receipt() -> None:
-    """A batch that was stored first is acknowledged only after those that came before it (MQTT-4.6.0-2)."""
-    order: list[str] = []
-    batches = [Batch(i, chunks=[Received(f"{i}a", order), Received(f"{i}b", order)]) for i in range(3)]
-    acks = Acks()
-    acks.settle(batches[2])
-    acks.settle(batches[1])
-    assert order == []
-    acks.settle(batches[0])
-    assert order == ["0a", "0b", "1a", "1b", "2a", "2b"]
+    assert list(BatchPolicy(1, 1, 0).parts(Batch())) == [[]]
 
 
 def event(device_id: str, ts: str, region: str | None = None) -> RawEvent:
@@ -78,26 +65,28 @@ def event(device_id: str, ts: str, region: str | None = None) -> RawEvent:
 
 
 def test_new_devices_are_written_at_once_and_then_at_intervals() -> None:
-    """A new device goes with its first batch; later sightings are merged until the interval is over."""
+    """A new device is due at once; later sightings are merged until the interval is over."""
     tracker = DeviceTracker(10.0)
-    assert tracker.take([event("a", "1", "n")], 0.0) == [DeviceSighting("a", "n", "1", "1", "1")]
-    assert tracker.take([event("a", "3"), event("a", "2", "s")], 5.0) == []
+    tracker.note([event("a", "1", "n")])
+    assert tracker.take_due(0.0) == [DeviceSighting("a", "n", "1", "1", "1")]
+    tracker.note([event("a", "3"), event("a", "2", "s")])
     assert tracker.take_due(9.9) == []
     assert tracker.take_due(10.0) == [DeviceSighting("a", "s", "2", "2", "3")]
     assert tracker.take_all() == []
 
 
-def test_sightings_of_a_failed_transaction_come_again() -> None:
-    """What was given back is written with the next batch, merged with what came meanwhile."""
+def test_sightings_that_could_not_be_written_come_again() -> None:
+    """What was given back is due at once, merged with what came meanwhile."""
     tracker = DeviceTracker(10.0)
-    lost = tracker.take([event("a", "2", "n")], 0.0)
-    tracker.take([event("a", "1", "s")], 0.0)
+    tracker.note([event("a", "2", "n")])
+    lost = tracker.take_due(0.0)
+    tracker.note([event("a", "1", "s")])
     tracker.give_back(lost)
     assert tracker.take_due(0.0) == [DeviceSighting("a", "n", "2", "1", "2")]
 
 
 def outcome(n: int, events: int) -> Outcome:
-    return Outcome(Appended(n, events, b"", NOW), events, 1, 0, [DeadLetter(1, REJECTION)], "1")
+    return Outcome(Appended(n, events, b"", NOW), events, 1, 0, [DeadLetter(1, REJECTION)])
 
 
 def test_the_books_balance() -> None:
