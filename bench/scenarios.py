@@ -8,6 +8,7 @@ from bench import (
     backlog,
     ceiling,
     dirty,
+    drivers,
     floors,
     growth,
     history,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 GROUPS: Final[tuple[tuple[Scenario[Any], ...], ...]] = (
     (ceiling.SCENARIO, floors.SCENARIO, reference.SCENARIO, ingest.SCENARIO),
+    (drivers.SCENARIO,),
     (dirty.SCENARIO,),
     (history.SCENARIO,),
     (latency.SCENARIO,),

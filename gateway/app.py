@@ -18,7 +18,6 @@ from prometheus_client import CollectorRegistry
 from gateway.batcher import BatchPolicy
 from gateway.broker_watch import BrokerWatch
 from gateway.decode import Decoder
-from gateway.decode.routes import compile_routes, refuse_own_events
 from gateway.devices import DeviceTracker
 from gateway.lease import Lease
 from gateway.ledger import Ledger
@@ -28,6 +27,7 @@ from gateway.pipeline import Pipeline
 from gateway.relay import Relay
 from gateway.slot import Slot
 from gateway.store import SESSION_SETTINGS, Store
+from gateway.subscriptions import plan
 from gateway.upkeep import Upkeep
 from runtime.errors import Retry
 from runtime.http import Health, create_app, health_routes, serve
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from gateway.decode.routes import CompiledRoute
+    from gateway.subscriptions import Plan
     from runtime.settings import Settings
 
 log = structlog.get_logger()
@@ -73,11 +73,11 @@ async def run(settings: Settings, stop: asyncio.Event, report: Callable[[Ledger]
     Raises:
         Stop: something that no waiting can mend; it says what.
     """
-    routes = compile_routes(settings.route)
-    refuse_own_events(routes, settings)
+    wanted = plan(settings)
     registry = CollectorRegistry()
     process = _Process(settings, Health(), registry, Ledger(registry, now=_now))
     health = process.health
+    health.set("gateway", "starting")
     http_stop = asyncio.Event()
     broker = settings.broker
     slot = Slot(settings.gateway.stream, broker.client_id, f"{broker.host}:{broker.port}")
@@ -92,7 +92,7 @@ async def run(settings: Settings, stop: asyncio.Event, report: Callable[[Ledger]
                 prepared = await unless(stop, _prepare(settings, lease, health))
                 if prepared is not None:
                     async with prepared.pool:
-                        await _work(process, routes, prepared, lease, stop)
+                        await _work(process, wanted, prepared, lease, stop)
             finally:
                 http_stop.set()
                 await lease.release()
@@ -110,7 +110,6 @@ class _Prepared(NamedTuple):
 async def _prepare(settings: Settings, lease: Lease, health: Health) -> _Prepared:
     """Wait for PostgreSQL, migrate it, take the stream, open the pool and ask what is known."""
     dsn, client_id = settings.postgres.dsn, settings.broker.client_id
-    health.set("gateway", "starting")
     if settings.gateway.migrate:
         await keep_trying("postgres", lambda: migrate(dsn), health)
     await lease.acquire()
@@ -120,13 +119,12 @@ async def _prepare(settings: Settings, lease: Lease, health: Health) -> _Prepare
         health,
     )
     rows = await keep_asking(lambda: pool.fetch(queries.known_subscriptions, client_id), health)
-    health.set("gateway", None)
     return _Prepared(pool, [Subscription(row["topic_filter"], row["qos"]) for row in rows])
 
 
 async def _work(
     process: _Process,
-    routes: list[CompiledRoute],
+    wanted: Plan,
     prepared: _Prepared,
     lease: Lease,
     stop: asyncio.Event,
@@ -135,14 +133,14 @@ async def _work(
     settings, health, ledger = process.settings, process.health, process.ledger
     slot = lease.slot
     stream, client_id = slot.stream, slot.client_id
-    filters = [route.topic_filter for route in routes]
+    filters = [each.topic_filter for each in wanted.subscriptions]
 
     devices = DeviceTracker(_DEVICES_INTERVAL_S)
     rejected = RateLimit(log.warning)
     intake = MqttSession(
         options_from(
             settings.broker,
-            subscriptions=[Subscription(route.topic_filter, route.route.qos) for route in routes],
+            subscriptions=wanted.subscriptions,
             known=prepared.known,
         )
     )
@@ -160,7 +158,7 @@ async def _work(
     pipeline = Pipeline(
         intake,
         decoder=Decoder(
-            routes,
+            wanted.routes,
             max_payload_bytes=settings.gateway.max_payload_bytes,
             max_ahead=timedelta(seconds=duration_s(settings.gateway.max_ahead)),
         ),
@@ -204,12 +202,13 @@ async def _work(
         return
     watch = BrokerWatch(msgspec.structs.replace(settings.broker, client_id=slot.watch_id))
     process.registry.register(Meters(intake, relay, upkeep, watch))
-    health.watch("broker", lambda: None if intake.status.connected else intake.status.reason)
-    health.watch("events broker", lambda: None if outlet.status.connected else outlet.status.reason)
+    health.watch("broker", intake.status.why_not)
+    health.watch("events broker", outlet.status.why_not)
+    health.set("gateway", None)  # not before: a broker drops what nobody has subscribed
 
     async def remember_subscriptions() -> None:
         await intake.connected()
-        qos = [route.route.qos for route in routes]
+        qos = [each.qos for each in wanted.subscriptions]
         await keep_asking(
             lambda: pool.execute(queries.remember_subscriptions, client_id, filters, qos), health
         )

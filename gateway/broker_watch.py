@@ -2,13 +2,15 @@
 
 Brokers drop what does not fit their queues, without a word to sender or receiver; mosquitto counts such
 messages under `$SYS`. A session of its own listens to that count, because a broker that refuses the
-subscription, as some do, must not keep the gateway from its work.
+subscription, as some do, must not keep the gateway from its work. It goes on trying for as long as the
+gateway lives: a broker that is late is not one that refuses, and one that refuses may be told otherwise.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+import dataclasses
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 
@@ -26,26 +28,44 @@ log = structlog.get_logger()
 class BrokerWatch:
     """Follows the broker's count of dropped messages.
 
+    Args:
+        broker: with a client id of its own.
+        patience_s: how long to wait before telling that the count is not to be had, and the longest pause
+            between two attempts.
+
     Attributes:
         dropped: since the broker started; None while it has not said, as mosquitto does before the first.
+        listens: whether the broker lets us hear it.
     """
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+    def __init__(self, broker: Broker, *, patience_s: float = _PATIENCE_S) -> None:
+        options = options_from(broker, subscriptions=[Subscription(_TOPIC, 0)], clean_start=True)
+        self._session = MqttSession(dataclasses.replace(options, backoff_max_s=patience_s))
+        self._patience_s = patience_s
         self.dropped: int | None = None
 
-    async def run(self) -> None:
-        """Listen until cancelled; ends by itself with a broker that does not let us."""
-        options = options_from(self._broker, subscriptions=[Subscription(_TOPIC, 0)], clean_start=True)
-        async with MqttSession(options) as session:
-            try:
-                async with asyncio.timeout(_PATIENCE_S):
-                    await session.connected()
-            except TimeoutError:
-                log.info("broker_drops_unknown", topic=_TOPIC, reason=session.status.reason)
-                return
+    @property
+    def listens(self) -> bool:
+        """Whether the broker is there and has granted the subscription."""
+        return self._session.status.connected
+
+    async def run(self) -> NoReturn:
+        """Listen until cancelled."""
+        async with self._session as session, asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tell(), name="broker-watch-tell")
             while True:
                 self._note((await session.receive()).deliveries[-1].payload)
+
+    async def _tell(self) -> None:
+        """Say once that the count is not to be had, why, and when it is after all."""
+        status = self._session.status
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._session.connected()
+        except TimeoutError:
+            log.warning("broker_drops_unknown", topic=_TOPIC, refused=status.refused, reason=status.reason)
+            await self._session.connected()
+            log.info("broker_drops_known", topic=_TOPIC)
 
     def _note(self, payload: bytes) -> None:
         if not payload.isdigit():

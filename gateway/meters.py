@@ -53,6 +53,14 @@ class Meters(Collector):
             yield GaugeMetricFamily(
                 "gateway_outbox_bytes", "Room the outbox takes on disk.", self._upkeep.outbox_bytes
             )
+        yield CounterMetricFamily(
+            "gateway_copies", "Copies passed over that overlapping filters brought.", status.copies
+        )
+        yield GaugeMetricFamily(
+            "gateway_broker_drops_known",
+            "Whether the broker lets us hear how many messages it drops. Without, that count is absent.",
+            float(self._watch.listens),
+        )
         if self._watch.dropped is not None:
             yield CounterMetricFamily(
                 "gateway_broker_dropped_messages",

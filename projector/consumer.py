@@ -87,6 +87,7 @@ class Consumer:
     async def run(self) -> None:
         """Follow until cancelled."""
         self._health.set("projector", "starting")
+        self._health.watch("broker", self._session.status.why_not)
         async with asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self._watch_views(), name="watch-views")
             self._tasks.create_task(self._watch_outbox(), name="watch-outbox")
@@ -137,8 +138,6 @@ class Consumer:
                 follower.on_mark(marks[stream], known.get(stream))
             if any(follower.waits_for_look for follower in self._followers.values()):
                 self._look.set()
-            status = self._session.status
-            self._health.set("broker", None if status.connected else status.reason)
             self._warn.flush()
             await asyncio.sleep(WATCH_S)
 

@@ -5,7 +5,8 @@ value is never quoted in a message unless its field allows only a list of words,
 through an error.
 
 - Environment over file: `EDGE_<SECTION>_<KEY>`; a list of tables is `EDGE_<KEY>`, in JSON.
-- A section with the keys `x` and `x_file` takes `x` from that file, without the white space around it.
+- A section with the keys `x` and `x_file` takes `x` from that file, without the white space around it; it is
+  read anew wherever it is used (`runtime.secret`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 import msgspec
 
 from runtime.errors import ConfigurationError
+from runtime.secret import FromFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -141,19 +143,10 @@ def _read_secrets(raw: Raw, schema: type[msgspec.Struct]) -> None:
                 raise ConfigurationError(
                     f"{section.name}.{key}: set either this or {section.name}.{key}_file"
                 )
-            table[key] = _read_secret(f"{section.name}.{key}_file", source)
-
-
-def _read_secret(where: str, source: str) -> str:
-    try:
-        secret = Path(source).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigurationError(f"{where}: cannot read {source}: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{where}: {source} is not UTF-8") from None  # the cause quotes the bytes
-    if not secret:
-        raise ConfigurationError(f"{where}: {source} is empty")
-    return secret
+            try:
+                table[key] = FromFile.read(source)
+            except ValueError as error:
+                raise ConfigurationError(f"{section.name}.{key}_file: {error}") from None
 
 
 def _explain(error: msgspec.ValidationError, schema: type[msgspec.Struct]) -> str:

@@ -20,6 +20,7 @@ import asyncpg
 from runtime.errors import ConfigurationError, Retry, Stop
 from runtime.lifecycle import keep_trying
 from runtime.logs import mask
+from runtime.secret import current
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -88,7 +89,7 @@ async def open_pool(
     parameters `tcp_keepalives_*` and `tcp_user_timeout`.
 
     Args:
-        dsn: connection URL.
+        dsn: connection URL; one that came from a file is read anew for each connection.
         name: `application_name`, which `pg_stat_activity` shows.
         max_size: most connections open at once.
         settings: server settings of each connection, over those that every process uses.
@@ -100,6 +101,7 @@ async def open_pool(
     try:
         pool = await asyncpg.create_pool(
             dsn,
+            connect=_connect,
             min_size=0,  # with a floor asyncpg reconnects by itself while the server is away, and logs it
             max_size=max_size,
             timeout=_CONNECT_TIMEOUT_S,
@@ -122,14 +124,26 @@ async def connect(dsn: str, *, name: str) -> asyncpg.Connection[asyncpg.Record]:
     """Open a connection beside any pool, under the same rules.
 
     Raises:
+        Retry: the file that the URL comes from cannot be used.
         OSError, asyncpg.PostgresError: as `retryable` takes them.
     """
-    return await asyncpg.connect(
+    return await _connect(
         dsn,
         timeout=_CONNECT_TIMEOUT_S,
         command_timeout=_COMMAND_TIMEOUT_S,
         server_settings={**_SERVER_SETTINGS, "application_name": name},
     )
+
+
+async def _connect(dsn: str | None = None, **options: Any) -> asyncpg.Connection[asyncpg.Record]:  # noqa: ANN401  # asyncpg's
+    """Make a connection by what the URL's file holds now, if it came from one."""
+    now = current(dsn or "", "postgres")
+    try:
+        return await asyncpg.connect(now, **options)
+    except ValueError as error:
+        if now == dsn:
+            raise
+        raise Retry("postgres", str(_malformed(error))) from None  # the file has been changed to this
 
 
 @contextlib.asynccontextmanager

@@ -10,16 +10,18 @@ loops over calls would then never end, so the client here looks after each.
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import redis.asyncio
 from redis import exceptions
 from redis.asyncio.retry import Retry as NoRetry
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 
 from runtime.errors import ConfigurationError, Retry
 from runtime.lifecycle import raise_if_cancelled
 from runtime.logs import mask
+from runtime.secret import FromFile, current
 
 _TIMEOUT_S = 5.0
 _HEALTH_CHECK_S = 15
@@ -38,6 +40,24 @@ _RETRY = (
 _RETRY_CODES = ("NOAUTH", "WRONGPASS", "MISCONF", "BUSY", "NOREPLICAS", "LOADING", "MASTERDOWN")
 
 
+class _FileCredentials(CredentialProvider):
+    """User and password of a URL in a file, asked for at each connection."""
+
+    def __init__(self, url: FromFile) -> None:
+        self._url = url
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        """What AUTH is sent with."""
+        try:
+            parts = urlsplit(current(self._url, "redis"))
+        except Retry as error:
+            raise exceptions.AuthenticationError(error.reason) from error
+        except ValueError:
+            raise exceptions.AuthenticationError(f"{self._url.source} holds no URL") from None
+        password = unquote(parts.password or "")
+        return (unquote(parts.username), password) if parts.username else (password,)
+
+
 class _Client(redis.asyncio.Redis):
     """Redis, without losing a cancellation."""
 
@@ -51,16 +71,24 @@ class _Client(redis.asyncio.Redis):
 def open_redis(url: str) -> redis.asyncio.Redis:
     """Make a client; it connects at its first command. Replies are bytes.
 
+    User and password of a URL that came from a file are read anew for each connection.
+
     Raises:
         ConfigurationError: the URL is malformed.
     """
     advice = "redis.url: expected a URL such as redis://host:6379/0, special characters as %XX"
     try:
-        database = urlsplit(url).path.strip("/")
+        parts = urlsplit(url)
+        database = parts.path.strip("/")
         if not url.startswith("unix://") and database and not database.isdecimal():
             raise ConfigurationError(advice)
+        credentials: _FileCredentials | None = None
+        if isinstance(url, FromFile) and parts.password:
+            credentials = _FileCredentials(url)
+            url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         return _Client.from_url(
             url,
+            credential_provider=credentials,
             decode_responses=False,
             socket_timeout=_TIMEOUT_S,
             socket_connect_timeout=_TIMEOUT_S,

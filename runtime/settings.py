@@ -91,7 +91,7 @@ class Broker(Section, frozen=True):
 
     host: Text = "127.0.0.1"
     port: Port = 1883
-    driver: Literal["auto", "mqtt5", "aiomqtt"] = "auto"
+    driver: Literal["auto", "mqtt5", "mqtt311", "aiomqtt"] = "auto"
     client_id: ClientId = "gateway-0"
     username: str = ""
     password: str = ""
@@ -114,7 +114,7 @@ class Events(Section, frozen=True):
     topic: Topic = "gateway/events/v1"
     host: Text | None = None
     port: Port | None = None
-    driver: Literal["auto", "mqtt5", "aiomqtt"] | None = None
+    driver: Literal["auto", "mqtt5", "mqtt311", "aiomqtt"] | None = None
     username: str | None = None
     password: str | None = None
     password_file: str = ""
@@ -266,7 +266,7 @@ def _check(settings: Settings) -> None:
 
 
 def _check_broker(name: str, section: Broker | Events, merged: Broker) -> None:
-    if merged.transport == "websockets" and merged.driver == "mqtt5":
+    if merged.transport == "websockets" and merged.driver in {"mqtt5", "mqtt311"}:
         raise ConfigurationError(f'{name}.transport: "websockets" needs driver "aiomqtt" or "auto"')
     if merged.tls_key_file and not merged.tls_cert_file:
         raise ConfigurationError(f"{name}.tls_key_file: needs {name}.tls_cert_file beside it")

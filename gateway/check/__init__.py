@@ -14,8 +14,7 @@ from gateway.check.broker import check_broker
 from gateway.check.postgres import check_postgres
 from gateway.check.redis import check_redis
 from gateway.check.report import Finding, Report, render
-from gateway.decode.routes import compile_routes
-from runtime.mqtt import Subscription
+from gateway.subscriptions import plan
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,17 +33,18 @@ async def check(settings: Settings) -> Report:
     house reads.
 
     Raises:
-        ConfigurationError: a value can be used by nobody (a malformed URL, an unreadable certificate).
+        ConfigurationError: a value can be used by nobody (a malformed URL, an unreadable certificate), or
+            `gateway run` would refuse it.
     """
     broker = settings.broker
     events = settings.events_broker(broker.client_id)
     topic = stream_topic(settings.events.topic, settings.gateway.stream)
-    filters = [Subscription(route.topic_filter, route.route.qos) for route in compile_routes(settings.route)]
+    wanted = plan(settings)
     if events == broker:
-        brokers = {"broker": check_broker(broker, "broker", filters=filters, publish_to=topic)}
+        brokers = {"broker": check_broker(broker, "broker", wanted=wanted, publish_to=topic)}
     else:
         brokers = {
-            "broker": check_broker(broker, "broker", filters=filters),
+            "broker": check_broker(broker, "broker", wanted=wanted),
             "events": check_broker(events, "events", publish_to=topic),
         }
     probes = {

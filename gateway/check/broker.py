@@ -20,13 +20,14 @@ import msgspec
 from gateway.check.report import Finding
 from runtime.errors import Reject
 from runtime.mqtt import Disconnected, Message, Subscription, options_from
-from runtime.mqtt.aiomqtt import open_aiomqtt
-from runtime.mqtt.connection import NotMqtt5
-from runtime.mqtt.mqtt5 import open_mqtt5
+from runtime.mqtt.connection import Refused
+from runtime.mqtt.opening import Opener
+from runtime.mqtt.session import COPIES_HINT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
 
+    from gateway.subscriptions import Plan
     from runtime.mqtt import SessionOptions
     from runtime.mqtt.connection import Connection, ReceivedChunk
     from runtime.settings import Broker
@@ -38,14 +39,14 @@ _DROPPED = "$SYS/broker/publish/messages/dropped"
 
 
 async def check_broker(
-    broker: Broker, name: str, *, filters: Sequence[Subscription] = (), publish_to: str = ""
+    broker: Broker, name: str, *, wanted: Plan | None = None, publish_to: str = ""
 ) -> AsyncIterator[Finding]:
     """Try one broker.
 
     Args:
         broker: its configuration.
         name: what it is called in the findings and in the configuration, `broker` or `events`.
-        filters: what the gateway subscribes there.
+        wanted: the routes and what the gateway subscribes for them there.
         publish_to: the topic under which the gateway publishes there; nothing is published when empty.
 
     Raises:
@@ -53,15 +54,24 @@ async def check_broker(
     """
     where = f"{broker.host}:{broker.port}"
     told = _Told()
+    opener = Opener(_options(broker))
     try:
-        connection, fallback = await _connect(_options(broker), told)
+        connection = await opener.open(told.deliver)
     except Disconnected as error:
         yield Finding(name, "fail", f"{where}: {error.reason}", _advice(error.reason, name))
         return
     try:
         await _read_sys(connection, told)
+        fallback = f" (to MQTT 5: {opener.fallback.reason})" if opener.fallback else ""
         version = "MQTT 5" if connection.driver == "mqtt5" else f"MQTT 3.1.1{fallback}"
         yield Finding(name, "ok", f"{where}: {version} by driver {connection.driver}{told.product}")
+        if told.refusal:
+            yield Finding(
+                f"{name} queues",
+                "warn",
+                f"whether the broker drops messages cannot be seen: {told.refusal}",
+                f"let the user of [{name}] read $SYS/#",
+            )
         if told.dropped:
             yield Finding(
                 f"{name} queues",
@@ -69,8 +79,9 @@ async def check_broker(
                 f"the broker dropped {told.dropped} messages since it started",
                 "raise max_queued_messages and max_inflight_messages; mosquitto.conf says which and why",
             )
-        for subscription in filters:
-            yield await _try_subscribe(connection, subscription)
+        if wanted is not None:
+            async for finding in _try_routes(connection, wanted):
+                yield finding
         if publish_to:
             yield await _try_publish(connection, publish_to)
     except Disconnected as error:
@@ -84,6 +95,7 @@ class _Told:
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
+        self.refusal = ""
         self.complete = asyncio.Event()
 
     def deliver(self, chunk: ReceivedChunk) -> None:
@@ -110,25 +122,27 @@ def _options(broker: Broker) -> SessionOptions:
     return dataclasses.replace(options, receive_maximum=_RECEIVE_MAXIMUM)
 
 
-async def _connect(options: SessionOptions, told: _Told) -> tuple[Connection, str]:
-    """Connect as a session would, and say why not by MQTT 5 when that was tried and is not so."""
-    if options.driver == "aiomqtt" or options.transport == "websockets":
-        return await open_aiomqtt(options, told.deliver), ""
-    try:
-        return await open_mqtt5(options, told.deliver), ""
-    except NotMqtt5 as error:
-        if options.driver == "mqtt5":
-            raise
-        return await open_aiomqtt(options, told.deliver), f" (to MQTT 5: {error.reason})"
-
-
 async def _read_sys(connection: Connection, told: _Told) -> None:
     try:
         async with asyncio.timeout(_SYS_TIMEOUT_S):
             await connection.subscribe([Subscription(_VERSION, 0), Subscription(_DROPPED, 0)])
             await told.complete.wait()
+    except Refused as error:
+        told.refusal = error.reason  # a broker need not let us read these topics
     except (Disconnected, TimeoutError):
-        pass  # a broker need not have these topics, nor let us read them
+        pass  # nor have them
+
+
+async def _try_routes(connection: Connection, wanted: Plan) -> AsyncIterator[Finding]:
+    """What each route subscribes, in the order of the file."""
+    subscribed = {each.topic_filter: each for each in wanted.subscriptions}
+    for topic_filter in dict.fromkeys(route.topic_filter for route in wanted.routes):
+        if subscription := subscribed.get(topic_filter):
+            yield await _try_subscribe(connection, subscription)
+        elif by := wanted.covered.get(topic_filter):
+            yield Finding(f"route {topic_filter}", "ok", f"not subscribed: {by} covers it")
+        else:
+            yield Finding(f"route {topic_filter}", "ok", "ignored, not subscribed")
 
 
 async def _try_subscribe(connection: Connection, subscription: Subscription) -> Finding:
@@ -150,6 +164,8 @@ async def _try_subscribe(connection: Connection, subscription: Subscription) -> 
             f"granted with QoS {granted} instead of {subscription.qos}",
             "below QoS 1 messages are lost whenever the connection is",
         )
+    if subscription.overlaps and not connection.tells_copies:
+        return Finding(name, "warn", f"subscribed with QoS {granted}; copies are not told apart", COPIES_HINT)
     return Finding(name, "ok", f"subscribed with QoS {granted}")
 
 

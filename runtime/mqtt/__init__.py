@@ -1,11 +1,14 @@
 """MQTT for the house: `port` says what a session promises, `MqttSession` keeps it.
 
-Inside: `session` holds the connection loop, `inbox` what waits for `receive`, `mqtt5` and `aiomqtt` the two
-drivers of one connection, `outgoing` what is being published on it, `reader` and `wire` the bytes.
+Inside: `session` holds the connection loop, `opening` chooses the driver of the next connection, `inbox`
+holds what waits for `receive`. `mqtt5`, `mqtt311` and `aiomqtt` are the drivers of one connection: the first
+two over `stream`, a socket of ours; `outgoing` is what is being published on it, `copies` tells copies from
+messages, `reader`, `wire` and `wire311` are the bytes.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from runtime.mqtt.port import (
@@ -60,6 +63,7 @@ def options_from(
     Raises:
         ConfigurationError: a certificate or key file cannot be used.
     """
+    tls_context(broker)  # a mistake is told at once
     return SessionOptions(
         host=broker.host,
         port=broker.port,
@@ -67,7 +71,7 @@ def options_from(
         driver=broker.driver,
         username=broker.username or None,
         password=broker.password or None,
-        tls=tls_context(broker),
+        make_tls=partial(tls_context, broker) if broker.tls else None,
         transport=broker.transport,
         websocket_path=broker.websocket_path,
         keepalive_s=broker.keepalive_s,

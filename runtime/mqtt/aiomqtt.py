@@ -26,7 +26,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import MQTTErrorCode
 
 from runtime.mqtt import wire
-from runtime.mqtt.connection import ReceivedChunk, check_granted
+from runtime.mqtt.connection import ReceivedChunk, Refused, check_granted
 from runtime.mqtt.outgoing import Outgoing
 from runtime.mqtt.port import Disconnected
 
@@ -222,6 +222,7 @@ class AiomqttConnection:
 
     driver = "aiomqtt"
     subscribing_repeats_retained = True
+    tells_copies = False
     taken_over = False  # MQTT 3.1.1 does not tell
 
     def __init__(self, options: SessionOptions, deliver: Callable[[ReceivedChunk], None]) -> None:
@@ -243,7 +244,7 @@ class AiomqttConnection:
             entering.exception()
             raise
         except MqttConnectError as error:
-            raise Disconnected(f"refused: {error.rc!s}".lower()) from error
+            raise Refused(f"refused: {error.rc!s}".lower()) from error
         except (aiomqtt.MqttError, OSError, ValueError) as error:
             raise Disconnected(f"cannot connect: {error}") from error
         self.session_present = self._client.session_present
@@ -263,6 +264,11 @@ class AiomqttConnection:
     async def publish(self, messages: Sequence[Message]) -> None:
         """Publish; MQTT 3.1.1 has no user properties and no refusals."""
         await self._outgoing.publish(messages)
+
+    @property
+    def publishing(self) -> bool:
+        """Whether a publish is not settled yet."""
+        return self._outgoing.busy
 
     def pause_reading(self) -> None:
         """Let the socket's buffer fill, which holds the broker back."""

@@ -23,33 +23,60 @@ REFUSED = 0x80
 """Reason codes from here on are refusals (MQTT5 §2.4)."""
 
 
+class Refused(Disconnected):
+    """The broker is there, and takes us or one of our filters not."""
+
+
 class NotMqtt5(Disconnected):
-    """The broker does not take an MQTT 5 CONNECT: it said so, closed the connection, or kept silent."""
+    """The broker does not take an MQTT 5 CONNECT: it said so, closed the connection, or kept silent.
+
+    Attributes:
+        told: whether it refused the version in words. A silence or a close may be anybody's on the way.
+    """
+
+    def __init__(self, reason: str, *, told: bool = False) -> None:
+        super().__init__(reason)
+        self.told = told
 
 
 class ReceivedChunk:
     """The deliveries of one read and what acknowledges them; a `port.Chunk`.
 
     Args:
-        deliveries: at least one, in order of arrival.
+        deliveries: at least one unless there are copies, in order of arrival.
         write: writes acks on the connection that brought the deliveries, or does nothing when that is gone.
+        acked: what the ack is for when that is more than the deliveries: copies of them too. Then there may
+            be no delivery.
 
     Attributes:
         size_bytes: of the payloads.
+        copies: how many more messages the read brought, which are copies.
     """
 
-    __slots__ = ("_acks", "_write", "deliveries", "size_bytes")
+    __slots__ = ("_acks", "_write", "copies", "deliveries", "qos0", "size_bytes")
 
-    def __init__(self, deliveries: list[Publish], write: Callable[[list[int]], None]) -> None:
+    def __init__(
+        self,
+        deliveries: list[Publish],
+        write: Callable[[list[int]], None],
+        *,
+        acked: list[Publish] | None = None,
+    ) -> None:
         self.deliveries = deliveries
         self.size_bytes = sum([len(each.payload) for each in deliveries])
-        self._acks = [FIRST_ACK[each.qos] | each.packet_id for each in deliveries if each.qos]
+        self.copies = len(acked) - len(deliveries) if acked else 0
+        self._acks = [FIRST_ACK[each.qos] | each.packet_id for each in acked or deliveries if each.qos]
         self._write = write
+        self.qos0 = (
+            len([each for each in deliveries if not each.qos])
+            if self.copies
+            else len(deliveries) - len(self._acks)
+        )
 
     @property
-    def qos0(self) -> int:
-        """How many of the deliveries need no ack. Asked before `ack` and not after it."""
-        return len(self.deliveries) - len(self._acks)
+    def settled(self) -> bool:
+        """Whether nothing in it waits for an acknowledgement."""
+        return not self._acks
 
     def ack(self) -> None:
         """Acknowledge every QoS 1 and 2 delivery, in one write."""
@@ -59,7 +86,7 @@ class ReceivedChunk:
 
     def split(self) -> tuple[ReceivedChunk | None, ReceivedChunk | None]:
         """Part what needs no ack from what does; None for an empty part."""
-        if not self._acks:
+        if self.qos0 == len(self.deliveries):
             return self, None
         unacked = [delivery for delivery in self.deliveries if delivery.qos]
         qos0 = [delivery for delivery in self.deliveries if not delivery.qos]
@@ -74,6 +101,7 @@ class ReceivedChunk:
         for delivery in self.deliveries:
             if count and not delivery.qos:
                 count -= 1
+                self.qos0 -= 1
                 self.size_bytes -= len(delivery.payload)
             else:
                 kept.append(delivery)
@@ -88,6 +116,7 @@ class Connection(Protocol):
         session_present: whether the broker still had the session.
         subscribing_repeats_retained: whether subscribing again brings the retained messages again (MQTT 3.1.1
             §3.8.4; MQTT 5 has Retain Handling against it).
+        tells_copies: whether copies of one message that overlapping filters bring are told apart.
         taken_over: whether the broker ended it because another client uses the client id.
         lost: resolves with the reason when the connection is over, ours included; never raises.
     """
@@ -95,6 +124,7 @@ class Connection(Protocol):
     driver: str
     session_present: bool
     subscribing_repeats_retained: bool
+    tells_copies: bool
     taken_over: bool
     lost: asyncio.Future[str]
 
@@ -111,6 +141,10 @@ class Connection(Protocol):
     async def publish(self, messages: Sequence[Message]) -> None:
         """See `port.Session.publish`."""
 
+    @property
+    def publishing(self) -> bool:
+        """Whether a publish is not settled yet."""
+
     def pause_reading(self) -> None:
         """Read no more for now, so that the broker has to hold back; keep-alive goes on meanwhile."""
 
@@ -125,9 +159,9 @@ def check_granted(subscriptions: Sequence[Subscription], answers: Sequence[tuple
     """Turn the reason codes of a SUBACK, each with its name, into granted qualities of service.
 
     Raises:
-        Disconnected: one of them is a refusal.
+        Refused: one of them is a refusal.
     """
     for subscription, (code, name) in zip(subscriptions, answers, strict=True):
         if code >= REFUSED:
-            raise Disconnected(f"subscription to {subscription.topic_filter!r} refused: {name}")
+            raise Refused(f"subscription to {subscription.topic_filter!r} refused: {name}")
     return [code for code, _ in answers]

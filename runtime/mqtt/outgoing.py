@@ -68,6 +68,11 @@ class Outgoing:
         """Whether a packet identifier is in use."""
         return packet_id in self._under_way
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits, for the window or for the broker's answer."""
+        return bool(self._calls or self._under_way)
+
     async def publish(self, messages: Sequence[Message]) -> None:
         """Send in order and wait until every message is settled. See `port.Session.publish`."""
         if self._lost:

@@ -22,9 +22,9 @@ from runtime.errors import Retry
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-DriverName = Literal["auto", "mqtt5", "aiomqtt"]
+DriverName = Literal["auto", "mqtt5", "mqtt311", "aiomqtt"]
 Qos = Literal[0, 1, 2]
 
 
@@ -45,7 +45,7 @@ class Delivery(Protocol):
 
     @property
     def retain(self) -> bool:
-        """Whether the broker sent it from its store of retained messages."""
+        """Whether it was published to be retained; by MQTT 3.1.1 only of those that come from the store."""
 
     @property
     def duplicate(self) -> bool:
@@ -83,10 +83,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """One topic filter with the maximum quality of service asked for."""
+    """One topic filter with the maximum quality of service asked for.
+
+    Attributes:
+        overlaps: whether another filter beside it matches some of the same topics, so that the broker may
+            send a message several times.
+    """
 
     topic_filter: str
     qos: Qos = 1
+    overlaps: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +109,12 @@ class SessionOptions:
         known: what this client id subscribed when it last ran. When the broker still has that session, what
             is no longer wanted is unsubscribed, and on MQTT 3.1.1 the rest is not subscribed again, because
             that would bring the retained messages again.
+        password: read anew for every connection if it came from a file (`runtime.secret`).
         tls: a ready SSL context, or None for plain TCP.
+        make_tls: makes `tls` anew for every connection, from files that may have changed.
         transport: `websockets` needs the `aiomqtt` driver.
+        upgrade_initial_s: how long after a fallback that rests on a silence the broker is asked for MQTT 5
+            again; doubled each time, up to `upgrade_max_s`.
     """
 
     host: str
@@ -114,6 +124,7 @@ class SessionOptions:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: ssl.SSLContext | None = None
+    make_tls: Callable[[], ssl.SSLContext | None] | None = None
     transport: Literal["tcp", "websockets"] = "tcp"
     websocket_path: str = "/mqtt"
     keepalive_s: int = 30
@@ -128,6 +139,8 @@ class SessionOptions:
     known: tuple[Subscription, ...] = ()
     backoff_initial_s: float = 0.2
     backoff_max_s: float = 15.0
+    upgrade_initial_s: float = 60.0
+    upgrade_max_s: float = 3600.0
 
 
 @dataclass(slots=True)
@@ -136,21 +149,29 @@ class SessionStatus:
 
     Attributes:
         reason: why it is not connected, in one line; empty while it is.
-        driver: the driver in use (`mqtt5` or `aiomqtt`); empty before the first connection.
+        refused: whether the reason is the broker's word against us or a filter, not its absence.
+        driver: the driver in use (`mqtt5`, `mqtt311` or `aiomqtt`); empty before the first connection.
         connections: how many connections have been established so far.
         sessions_lost: reconnects at which the broker no longer had the session (`session_present=0`):
             whatever it had queued for us is gone.
         dropped_qos0: QoS 0 deliveries dropped because nobody took them in time.
         taken_over: connections that the broker ended because another client used our client id.
+        copies: deliveries passed over because another filter of ours had brought the same message.
     """
 
     connected: bool = False
     reason: str = "not started"
+    refused: bool = False
     driver: str = ""
     connections: int = 0
     sessions_lost: int = 0
     dropped_qos0: int = 0
     taken_over: int = 0
+    copies: int = 0
+
+    def why_not(self) -> str | None:
+        """Why nothing arrives now; None while the broker has confirmed every subscription."""
+        return None if self.connected else self.reason or "the connection was lost"
 
 
 class Disconnected(Retry):

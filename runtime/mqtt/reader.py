@@ -18,6 +18,8 @@ from mqtt5 import PublishPacket
 from runtime.mqtt import wire
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     Packet = mqtt5.Packet | wire.Publish
 
 
@@ -30,12 +32,16 @@ class PacketReader:
 
     Args:
         max_packet_bytes: what a packet may have, its header included.
+
+    Attributes:
+        identified: whether subscription identifiers are read, which few need.
     """
 
     def __init__(self, max_packet_bytes: int) -> None:
         self._max_packet_bytes = max_packet_bytes
         self._partial = bytearray()
         self._needed = 0
+        self.identified = False
 
     def feed(self, data: bytes, packets: list[Packet]) -> None:
         """Append the packets that the data completes, those before an error included.
@@ -66,7 +72,9 @@ class PacketReader:
                 if not self._is_complete(rest):
                     return
                 packet, length = _reread(rest, error)
-            append(packet if type(packet) is not PublishPacket else _plain(packet))
+            if type(packet) is PublishPacket:
+                packet = _plain(packet, packet.subscription_ids if self.identified else ())
+            append(packet)
             position += length
 
     def _is_complete(self, rest: memoryview) -> bool:
@@ -82,7 +90,7 @@ class PacketReader:
         return False
 
 
-def _plain(packet: PublishPacket) -> wire.Publish:
+def _plain(packet: PublishPacket, subscription_ids: Sequence[int]) -> wire.Publish:
     return wire.Publish(
         packet.topic,
         packet.payload,
@@ -91,6 +99,7 @@ def _plain(packet: PublishPacket) -> wire.Publish:
         packet.duplicate,
         packet.packet_id or 0,
         packet.user_properties,
+        subscription_ids,
     )
 
 

@@ -15,24 +15,23 @@ not tried at full speed.
 - Brokers that speak MQTT 3.1.1, and mosquitto before 2.0.15, just close the connection instead of telling
   that it was taken over. So connections that end again and again soon after they were made are logged with
   that hint.
-- `auto` begins every attempt with MQTT 5. A broker that refuses the version, closes without an answer to
-  CONNECT as RabbitMQ before 3.13 does, or keeps silent as amqtt does, gets an MQTT 3.1.1 CONNECT in the same
-  attempt.
+- A session that speaks MQTT 3.1.1 because of a silence asks from time to time whether the broker takes
+  MQTT 5 after all (`opening`). When it does, intake pauses until what was taken is acknowledged, and only
+  then is the connection changed: what is unacknowledged for longer comes again, as after any reconnect.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
 from runtime.backoff import Backoff
 from runtime.errors import ConfigurationError, Stop
-from runtime.mqtt.aiomqtt import open_aiomqtt
-from runtime.mqtt.connection import NotMqtt5
+from runtime.mqtt.connection import Refused
 from runtime.mqtt.inbox import Inbox
-from runtime.mqtt.mqtt5 import open_mqtt5
+from runtime.mqtt.opening import Opener
 from runtime.mqtt.port import Disconnected, SessionStatus
 
 if TYPE_CHECKING:
@@ -41,9 +40,15 @@ if TYPE_CHECKING:
     from runtime.mqtt.connection import Connection, ReceivedChunk
     from runtime.mqtt.port import Message, SessionOptions
 
+COPIES_HINT = (
+    "a message that several of these filters match may come once for each: write them so that one covers the "
+    "others, or use a broker with subscription identifiers (MQTT 5)"
+)
 _FAILURE_LOG_INTERVAL_S = 60.0
 _TAKEOVER_WINDOW_S = 60.0
 _UNSTABLE_AFTER = 3  # connections in a row
+_QUIET_WITHIN_S = 5.0
+_QUIET_LOOK_S = 0.05
 
 
 class MqttSession:
@@ -57,11 +62,13 @@ class MqttSession:
     """
 
     def __init__(self, options: SessionOptions) -> None:
-        if options.driver == "mqtt5" and options.transport == "websockets":
+        if options.driver in {"mqtt5", "mqtt311"} and options.transport == "websockets":
             raise ConfigurationError('transport "websockets" needs driver "aiomqtt" or "auto"')
         self._options = options
         self._status = SessionStatus()
         self._inbox = Inbox(options.max_pending_messages, self._status)
+        self._opener = Opener(options)
+        self._newest: ReceivedChunk | None = None
         self._backoff = Backoff(options.backoff_initial_s, options.backoff_max_s)
         self._ready = asyncio.Event()
         self._connection: Connection | None = None
@@ -139,6 +146,11 @@ class MqttSession:
         await self._connection.publish(messages)
 
     def _deliver(self, chunk: ReceivedChunk) -> None:
+        self._status.copies += chunk.copies
+        if not chunk.deliveries:
+            chunk.ack()
+            return
+        self._newest = chunk
         self._inbox.put(chunk)
         self._pause_if_full()
 
@@ -172,16 +184,16 @@ class MqttSession:
             since = loop.time()
             try:
                 await self._set_up(connection)
-                await asyncio.wait(
-                    [connection.lost]
-                )  # not the future itself: our cancellation is not its own
-                reason = connection.lost.result()
+                upgrades = await self._live(connection)
             finally:
                 self._leave()
                 await connection.close()
         except Disconnected as error:
-            self._on_failure(error.reason)
+            self._on_failure(error)
         else:
+            if upgrades:
+                return
+            reason = connection.lost.result()
             self._status.reason = reason
             self._log.warning("disconnected", reason=reason)
             self._judge(loop.time() - since)
@@ -190,20 +202,45 @@ class MqttSession:
         await asyncio.sleep(self._backoff.next_s())
 
     async def _open(self) -> Connection:
-        options = self._options
         if self._status.connections == 0 and not self._failure_logged[0]:
-            self._log.info("connecting", driver=options.driver)
-        if options.driver == "aiomqtt" or options.transport == "websockets":
-            return await open_aiomqtt(options, self._deliver)
-        try:
-            return await open_mqtt5(options, self._deliver)
-        except NotMqtt5 as refusal:
-            if options.driver == "mqtt5":
-                raise
-            connection = await open_aiomqtt(options, self._deliver)
-            if self._status.driver != connection.driver:
-                self._log.warning("protocol_fallback", driver=connection.driver, reason=refusal.reason)
-            return connection
+            self._log.info("connecting", driver=self._options.driver)
+        connection = await self._opener.open(self._deliver)
+        fallback = self._opener.fallback
+        if fallback is not None and self._status.driver != connection.driver:
+            self._log.warning("protocol_fallback", driver=connection.driver, reason=fallback.reason)
+        return connection
+
+    async def _live(self, connection: Connection) -> bool:
+        """Wait until the connection is lost, or is to be left for one by MQTT 5; then return True."""
+        pause_s = self._options.upgrade_initial_s
+        while True:
+            # Never the future itself: our cancellation is not its own.
+            await asyncio.wait([connection.lost], timeout=pause_s if self._opener.guesses else None)
+            if connection.lost.done():
+                return False
+            asking = asyncio.create_task(self._opener.speaks_mqtt5())
+            try:
+                either: set[asyncio.Future[Any]] = {connection.lost, asking}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if asking.done() and asking.result():
+                    await self._come_to_rest(connection)
+                    return True
+            finally:
+                asking.cancel()
+                await asyncio.wait([asking])
+            pause_s = min(2 * pause_s, self._options.upgrade_max_s)
+
+    async def _come_to_rest(self, connection: Connection) -> None:
+        self._log.info("protocol_upgrade", driver=connection.driver)
+        self._status.reason = "changing to MQTT 5"
+        self._retire()
+        if self._options.subscriptions:
+            connection.pause_reading()
+        deadline = asyncio.get_running_loop().time() + _QUIET_WITHIN_S
+        while asyncio.get_running_loop().time() < deadline and not connection.lost.done():
+            if (self._newest is None or self._newest.settled) and not connection.publishing:
+                return
+            await asyncio.sleep(_QUIET_LOOK_S)
 
     async def _set_up(self, connection: Connection) -> None:
         options, status = self._options, self._status
@@ -217,7 +254,7 @@ class MqttSession:
         self._connection = connection
         self._pause_if_full()
         status.connected = True
-        status.reason = ""
+        status.reason, status.refused = "", False
         status.driver = connection.driver
         status.connections += 1
         self._failure_logged = ("", 0.0)
@@ -231,18 +268,24 @@ class MqttSession:
         subscriptions, known = self._options.subscriptions, self._options.known
         wanted = {each.topic_filter for each in subscriptions}
         stale = [each.topic_filter for each in known if each.topic_filter not in wanted]
-        if connection.session_present and stale:
-            await connection.unsubscribe(stale)
-            self._log.info("unsubscribed", topic_filters=stale)
         keeps_all = (
             connection.session_present
             and connection.subscribing_repeats_retained
             and (self._subscribed or set(subscriptions) <= set(known))
         )
-        if not subscriptions or keeps_all:
-            return
-        granted = await connection.subscribe(subscriptions)
-        self._subscribed = True
+        if subscriptions and not keeps_all:
+            self._judge_grants(await connection.subscribe(subscriptions))
+            self._subscribed = True
+        if connection.session_present and stale:  # after their successors, so that no message falls between
+            await connection.unsubscribe(stale)
+            self._log.info("unsubscribed", topic_filters=stale)
+        if (overlapping := [each.topic_filter for each in subscriptions if each.overlaps]) and (
+            not connection.tells_copies
+        ):
+            self._log.warning("copies_not_told_apart", topic_filters=overlapping, hint=COPIES_HINT)
+
+    def _judge_grants(self, granted: Sequence[int]) -> None:
+        subscriptions = self._options.subscriptions
         for asked, qos in zip(subscriptions, granted, strict=True):
             if qos < asked.qos:
                 self._log.warning(
@@ -250,15 +293,20 @@ class MqttSession:
                 )
 
     def _leave(self) -> None:
+        self._retire()
+        self._inbox.connection_lost()
+
+    def _retire(self) -> None:
+        """Take no more publishes; what has arrived can still be received and acknowledged."""
         self._connection = None
         self._paused = False
         self._status.connected = False
         self._ready.clear()
-        self._inbox.connection_lost()
 
-    def _on_failure(self, reason: str) -> None:
+    def _on_failure(self, error: Disconnected) -> None:
         """Tell why there is no connection: at once when the reason is new, else once a minute."""
-        self._status.reason = reason
+        reason = error.reason
+        self._status.reason, self._status.refused = reason, isinstance(error, Refused)
         told, at = self._failure_logged
         now = asyncio.get_running_loop().time()
         if reason != told or now - at >= _FAILURE_LOG_INTERVAL_S:

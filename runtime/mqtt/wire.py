@@ -1,4 +1,4 @@
-"""The few bytes of MQTT that both drivers write or read by themselves.
+"""The few bytes of MQTT that every driver writes or reads by itself.
 
 Everything that answers a delivery is four bytes in MQTT 3.1.1 and in MQTT 5 alike: the packet type with its
 flags, the length 2 and the packet identifier (MQTT 5 leaves out a reason code of 0 and empty properties,
@@ -34,6 +34,7 @@ class Publish(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         packet_id: what its acknowledgement names; 0 without one.
+        subscription_ids: of the filters it is for; read only where filters overlap.
     """
 
     topic: str
@@ -43,6 +44,7 @@ class Publish(msgspec.Struct, frozen=True, gc=False):
     duplicate: bool
     packet_id: int
     user_properties: Sequence[tuple[str, str]] = ()
+    subscription_ids: Sequence[int] = ()
 
 
 def encode_acks(acks: Sequence[int]) -> bytes:

@@ -18,6 +18,7 @@ import pytest
 import structlog
 
 from runtime.mqtt import MqttSession, SessionOptions, Subscription
+from tests.brokers import built_mochi
 from tests.conformance.support import (
     TIMEOUT_S,
     BrokerProcess,
@@ -91,7 +92,19 @@ def old_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProce
         process.kill()
 
 
-@pytest.fixture(params=["mqtt5", "aiomqtt"])
+@pytest.fixture(scope="session")
+def mochi() -> Iterator[BrokerProcess]:
+    """mochi-mqtt, built from `tests/brokers/mochi`: shared subscriptions, and one copy for all filters."""
+    port = free_port()
+    process = BrokerProcess([str(built_mochi()), str(port)], port, "serving")
+    try:
+        process.start()
+        yield process
+    finally:
+        process.kill()
+
+
+@pytest.fixture(params=["mqtt5", "mqtt311", "aiomqtt"])
 def driver(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

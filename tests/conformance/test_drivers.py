@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
 
-from runtime.mqtt import Message, Subscription
-from tests.conformance.support import numbered, payloads, publish, take
+from runtime.mqtt import Message, MqttSession, Subscription, options_from
+from runtime.settings import Broker
+from tests.conformance.support import TIMEOUT_S, numbered, payloads, publish, take
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,9 +39,9 @@ async def test_auto_falls_back_to_3_1_1(
 ) -> None:
     """A broker that only speaks MQTT 3.1.1 is served with it, and the log says which driver and why."""
     receiver = await session(old_broker, Subscription(topic, qos), connect_timeout_s=1)
-    assert receiver.status.driver == "aiomqtt"
+    assert receiver.status.driver == "mqtt311"
     [fallback] = events.named("protocol_fallback")
-    assert fallback["driver"] == "aiomqtt"
+    assert fallback["driver"] == "mqtt311"
     assert fallback["reason"]
     await publish(receiver, *numbered(topic, 100, qos))
     assert payloads(await take(receiver, 100)) == [b"%d" % n for n in range(100)]
@@ -89,3 +92,25 @@ async def test_tls(
     await session(broker, driver=driver, port=port, tls=distrusting, wait=False)
     failure = await events.wait_for("connection_failed")
     assert "certificate verify failed" in failure["reason"].lower()
+
+
+async def test_certificates_that_were_changed_need_no_restart(
+    start_broker: StartBroker, driver: str, tmp_path: Path, events: Events
+) -> None:
+    """Certificate files are read anew at each attempt, unreadable ones named, until one fits."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1", "localhost")
+    chain, key, trusted = (tmp_path / name for name in ("server.pem", "server.key", "ca.pem"))
+    certificate.cert_chain_pems[0].write_to_path(str(chain))
+    certificate.private_key_pem.write_to_path(str(key))
+    broker = start_broker(listeners={"tls": [f"certfile {chain}", f"keyfile {key}"]})
+    trustme.CA().cert_pem.write_to_path(str(trusted))
+    section = Broker(port=broker.ports["tls"], client_id="tls", tls=True, tls_ca_file=str(trusted))
+    options: dict[str, Any] = {"driver": driver, "backoff_initial_s": 0.02, "backoff_max_s": 0.1}
+    async with MqttSession(dataclasses.replace(options_from(section), **options)) as waiting:
+        assert "certificate verify failed" in (await events.wait_for("connection_failed"))["reason"].lower()
+        trusted.write_text("torn")
+        assert "certificate files" in (await events.wait_for("connection_failed", 2))["reason"]
+        authority.cert_pem.write_to_path(str(trusted))
+        async with asyncio.timeout(TIMEOUT_S):
+            await waiting.connected()

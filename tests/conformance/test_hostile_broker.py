@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CONNACK = mqtt5.ConnAckPacket().write()
 UNSUPPORTED = mqtt5.ConnAckReasonCode.UNSUPPORTED_PROTOCOL_VERSION
+BANNED = mqtt5.ConnAckPacket(reason_code=mqtt5.ConnAckReasonCode.BANNED).write()
 CONNACK_3 = b"\x20\x02\x00\x00"
 
 
@@ -181,7 +182,7 @@ async def test_every_way_to_refuse_mqtt_5(answer: bytes, events: Events) -> None
     async with talking_to(behave, driver="auto") as session:
         async with asyncio.timeout(TIMEOUT_S):
             await session.connected()
-        assert session.status.driver == "aiomqtt"
+        assert session.status.driver == "mqtt311"
         assert events.named("protocol_fallback")
         assert not events.named("connection_failed")
 
@@ -214,3 +215,104 @@ async def test_the_broker_decides_on_keepalive_and_expiry(events: Events) -> Non
         async with asyncio.timeout(TIMEOUT_S):
             await pinged.wait()
     assert events.named("session_expiry_lowered")[0]["granted_s"] == 60
+
+
+def speaks_mqtt5(connect: bytes) -> bool:
+    """Whether a CONNECT is one of MQTT 5."""
+    return connect[connect.index(b"MQTT") + 4] == 5
+
+
+def is_probe(connect: bytes) -> bool:
+    """Whether a CONNECT comes from a client id of its own, used to ask."""
+    return b"-probe-" in connect
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["closes", "keeps silent"])
+async def test_one_silence_is_not_believed(silent: bool, events: Events) -> None:  # noqa: FBT001  # parametrized
+    """A balancer that closes the first CONNECT, or never answers it, costs a session nothing."""
+    connects: list[bytes] = []
+
+    async def behave(connect: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connects.append(connect)
+        if len(connects) > 1:
+            writer.write(CONNACK)
+        if len(connects) > 1 or silent:
+            await until_disconnect(reader)
+
+    async with talking_to(behave, driver="auto", connect_timeout_s=0.5) as session:
+        async with asyncio.timeout(TIMEOUT_S):
+            await session.connected()
+        assert session.status.driver == "mqtt5"
+        assert len(connects) == 2
+        assert not events.named("protocol_fallback")
+
+
+@pytest.mark.parametrize("words", [CONNACK, BANNED], ids=["takes the probe", "refuses the probe"])
+async def test_a_guess_is_mended_at_rest(words: bytes, events: Events) -> None:
+    """A session at MQTT 3.1.1 for a silence changes once MQTT 5 is answered, and after its last ack."""
+    up, acked = asyncio.Event(), asyncio.Event()
+
+    async def behave(connect: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not speaks_mqtt5(connect):
+            writer.write(CONNACK_3 + b"\x32\x07\x00\x01t\x00\x07hi")
+            assert await reader.readexactly(4) == b"\x40\x02\x00\x07"
+            acked.set()
+            assert await reader.readexactly(2) == b"\xe0\x00"
+        elif up.is_set():
+            assert acked.is_set() or is_probe(connect)
+            writer.write(words if is_probe(connect) else CONNACK)
+            await until_disconnect(reader)
+
+    async with talking_to(behave, driver="auto", upgrade_initial_s=0.1) as session:
+        chunk = await next_chunk(session)
+        assert session.status.driver == "mqtt311"
+        up.set()
+        await events.wait_for("protocol_upgrade")
+        assert not session.status.connected
+        chunk.ack()
+        await events.wait_for("connected", 2)
+        assert session.status.driver == "mqtt5"
+        assert not events.named("disconnected")
+
+
+async def test_a_refusal_in_words_is_believed(events: Events) -> None:
+    """A broker that says that it does not take MQTT 5 is asked no more while the connection stands."""
+    connects: list[bytes] = []
+
+    async def behave(connect: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connects.append(connect)
+        writer.write(
+            mqtt5.ConnAckPacket(reason_code=UNSUPPORTED).write() if speaks_mqtt5(connect) else CONNACK_3
+        )
+        if not speaks_mqtt5(connect):
+            await until_disconnect(reader)
+
+    async with talking_to(behave, driver="auto", upgrade_initial_s=0.01) as session:
+        await events.wait_for("protocol_fallback")
+        async with asyncio.timeout(TIMEOUT_S):
+            await session.connected()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):  # what is waited for is that nothing happens
+                await events.wait_for("protocol_upgrade")
+        assert [speaks_mqtt5(each) for each in connects] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        pytest.param(b"\x30\xff\xff\xff\xff\x01", id="no length"),
+        pytest.param(b"\x36\x05\x00\x01tab", id="QoS 3"),
+        pytest.param(b"\x20\x02\x00\x00", id="CONNACK again"),
+        pytest.param(b"\x90\x00", id="SUBACK of nothing"),
+        pytest.param(b"\xc0\x00", id="a packet of clients"),
+    ],
+)
+async def test_garbage_in_3_1_1(garbage: bytes, events: Events) -> None:
+    """What is no MQTT 3.1.1 ends the connection, not the session."""
+
+    async def behave(_: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CONNACK_3 + garbage)
+        await until_disconnect(reader)
+
+    async with talking_to(behave, driver="mqtt311"):
+        await events.wait_for("connected", 2)

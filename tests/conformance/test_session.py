@@ -10,6 +10,7 @@ import pytest
 
 from runtime.errors import ConfigurationError
 from runtime.mqtt import Disconnected, Message, MqttSession, SessionOptions, SessionStatus, Subscription
+from runtime.secret import FromFile
 from tests.conformance.support import TIMEOUT_S, freeze, payloads, publish, take, thaw
 
 if TYPE_CHECKING:
@@ -251,3 +252,22 @@ def test_options_that_contradict() -> None:
     """The MQTT 5 driver has no WebSockets, and says so before anything starts."""
     with pytest.raises(ConfigurationError, match="websockets"):
         MqttSession(SessionOptions("localhost", 1883, "x", driver="mqtt5", transport="websockets"))
+
+
+async def test_a_password_that_was_changed_needs_no_restart(
+    start_broker: StartBroker, session: OpenSession, driver: str, tmp_path: Path, events: Events
+) -> None:
+    """A password from a file is read anew at each attempt; a file that is gone is named and waited for."""
+    secrets, source = tmp_path / "passwords", tmp_path / "password"
+    secrets.touch(mode=0o600)
+    set_password(secrets, "right")
+    broker = start_broker("allow_anonymous false", f"password_file {secrets}")
+    source.write_text("outdated")
+    password = FromFile.read(str(source))
+    source.unlink()
+    waiting = await session(broker, driver=driver, username="edge", password=password, wait=False)
+    failure = await events.wait_for("connection_failed")
+    assert str(source) in failure["reason"]
+    source.write_text("right\n")
+    async with asyncio.timeout(TIMEOUT_S):
+        await waiting.connected()

@@ -11,9 +11,11 @@ from deploy.local.server import free_port
 from deploy.local.services import LocalServices
 from runtime.errors import ConfigurationError, Retry
 from runtime.postgres import as_retry, is_data_error, open_pool
+from runtime.secret import FromFile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from deploy.local.servers import Postgres
 
@@ -141,3 +143,27 @@ async def _in_transaction(pool: asyncpg.Pool[asyncpg.Record], *statements: str) 
     async with pool.acquire() as connection, connection.transaction():
         for statement in statements:
             await connection.execute(statement)
+
+
+async def test_a_url_that_was_changed_needs_no_restart(
+    database: str, empty_database: str, tmp_path: Path
+) -> None:
+    """A DSN from a file is read anew at each connection; a file that cannot be used is a `Retry`."""
+    source = tmp_path / "dsn"
+    source.write_text(f"{empty_database}\n")
+    async with await open_pool(FromFile.read(str(source)), name="t", max_size=1) as pool:
+        assert await pool.fetchval("SELECT current_database()") == empty_database.rpartition("/")[2]
+        source.write_text(database)
+        await pool.expire_connections()
+        assert await pool.fetchval("SELECT current_database()") == database.rpartition("/")[2]
+        for spoilt, reason in (("hunter2", "expected a URL"), (None, str(source))):
+            if spoilt is None:
+                source.unlink()
+            else:
+                source.write_text(spoilt)
+            await pool.expire_connections()
+            with pytest.raises(Retry, match=re.escape(reason)) as caught:
+                await pool.fetchval("SELECT 1")
+            assert "hunter2" not in str(caught.value)
+        source.write_text(database)
+        assert await pool.fetchval("SELECT 1") == 1

@@ -9,9 +9,11 @@ from deploy.local.server import free_port
 from deploy.local.services import LocalServices
 from runtime.errors import ConfigurationError, Retry
 from runtime.redis import as_retry, open_redis
+from runtime.secret import FromFile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from deploy.local.servers import Redis
 
@@ -83,3 +85,28 @@ async def test_states_of_the_server_that_pass(redis_url: str) -> None:
         assert as_retry(error)
     assert as_retry(exceptions.NoScriptError("No matching script.")) is None
     assert as_retry(ValueError("x")) is None
+
+
+async def test_a_password_that_was_changed_needs_no_restart(server: Redis, tmp_path: Path) -> None:
+    """A URL from a file is read anew at each connection; a file that is gone is a `Retry` that names it."""
+    source = tmp_path / "url"
+
+    def write(password: str) -> None:
+        source.write_text(f"redis://:{password}@127.0.0.1:{server.port}/0\n")
+
+    async with open_redis(server.url()) as admin:
+        await admin.config_set("requirepass", "first%")
+        write("first%25")
+        async with open_redis(FromFile.read(str(source))) as client:
+            assert await client.ping()
+            await admin.config_set("requirepass", "second")
+            write("second")
+            await client.connection_pool.disconnect()
+            assert await client.ping()
+            await client.connection_pool.disconnect()
+            source.unlink()
+            with pytest.raises(exceptions.AuthenticationError) as caught:
+                await client.ping()
+    retry = as_retry(caught.value)
+    assert retry is not None
+    assert str(source) in retry.reason

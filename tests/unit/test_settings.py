@@ -82,7 +82,10 @@ def test_the_file_can_be_named_by_the_environment(write: Callable[[str], Path]) 
         ("[broker]\ntls = 'yes'", "broker.tls: expected true or false, got str"),
         ("[broker]\nhost = ''", "broker.host: expected text that is not empty"),
         ("[broker]\nclient_id = ''", "broker.client_id: expected 1 to 128 characters"),
-        ("[broker]\ndriver = 'mqtt6'", "broker.driver: expected one of auto, mqtt5, aiomqtt, got 'mqtt6'"),
+        (
+            "[broker]\ndriver = 'mqtt6'",
+            "broker.driver: expected one of auto, mqtt5, mqtt311, aiomqtt, got 'mqtt6'",
+        ),
         ("[broker]\nkeepalive_s = 1", "broker.keepalive_s: expected int >= 5"),
         ("[broker]\nsession_expiry = '7 days'", "broker.session_expiry: expected a duration such as "),
         ("[broker]\nsession_expiry = '500ms'", "broker.session_expiry: shorter than "),
@@ -98,7 +101,7 @@ def test_the_file_can_be_named_by_the_environment(write: Callable[[str], Path]) 
             "[events]\ntopic = 'events/#'",
             "events.topic: expected a topic of 1 to 1000 characters without + and #",
         ),
-        ("[events]\ndriver = 'x'", "events.driver: expected one of auto, mqtt5, aiomqtt, got 'x'"),
+        ("[events]\ndriver = 'x'", "events.driver: expected one of auto, mqtt5, mqtt311, aiomqtt, got 'x'"),
         ("[[route]]\nqos = 3", "route[0].qos: expected one of 0, 1, 2, got 3"),
         ("[[route]]\nidentity = 'time'", "route[0].identity: expected one of key, key+time, got 'time'"),
         (
@@ -173,7 +176,7 @@ def test_routes_come_from_the_environment_as_json() -> None:
         (
             "EDGE_BROKER_DRIVER",
             "x",
-            "EDGE_BROKER_DRIVER (broker.driver): expected one of auto, mqtt5, aiomqtt",
+            "EDGE_BROKER_DRIVER (broker.driver): expected one of auto, mqtt5, mqtt311, aiomqtt",
         ),
         (
             "EDGE_GATEWAY_DEDUP_WINDOW",

@@ -1,0 +1,113 @@
+"""Opening the connections of one session: which driver carries the next, and what it is told.
+
+`auto` begins every attempt with MQTT 5. A broker that refuses the version is believed at once. One that
+closes without an answer to CONNECT, as RabbitMQ before 3.13 does, or keeps silent, as amqtt does, may be a
+balancer whose broker is just starting: it is asked once more before an MQTT 3.1.1 CONNECT is tried in the
+same attempt, and as long as the session rests on such a guess `speaks_mqtt5` can be asked again. That uses a
+client id of its own, because the session's own would end its connection.
+
+Secrets and certificates that are files are read anew for every connection, so that one that was changed is
+used without a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import secrets
+from typing import TYPE_CHECKING
+
+from runtime.errors import ConfigurationError, Retry
+from runtime.mqtt.aiomqtt import open_aiomqtt
+from runtime.mqtt.connection import NotMqtt5, Refused
+from runtime.mqtt.mqtt5 import open_mqtt5
+from runtime.mqtt.mqtt311 import open_mqtt311
+from runtime.mqtt.port import Disconnected
+from runtime.secret import current
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from runtime.mqtt.connection import Connection, ReceivedChunk
+    from runtime.mqtt.port import SessionOptions
+
+    Deliver = Callable[[ReceivedChunk], None]
+
+_NAMED: Mapping[str, Callable[[SessionOptions, Deliver], Awaitable[Connection]]] = {
+    "mqtt5": open_mqtt5,
+    "mqtt311": open_mqtt311,
+    "aiomqtt": open_aiomqtt,
+}
+
+
+class Opener:
+    """Opens connections, one after the other.
+
+    Attributes:
+        fallback: why the connection opened last is not by MQTT 5 although that was tried; None when it was
+            not, or is.
+    """
+
+    def __init__(self, options: SessionOptions) -> None:
+        self._options = options
+        self.fallback: NotMqtt5 | None = None
+
+    @property
+    def guesses(self) -> bool:
+        """Whether MQTT 3.1.1 was chosen without a word of the broker against MQTT 5."""
+        return self.fallback is not None and not self.fallback.told
+
+    async def open(self, deliver: Deliver) -> Connection:
+        """Open a connection.
+
+        Raises:
+            Disconnected: the broker cannot be reached, refuses, or a secret cannot be read.
+        """
+        options = _fresh(self._options)
+        driver = "aiomqtt" if options.transport == "websockets" else options.driver
+        if driver != "auto":
+            return await _NAMED[driver](options, deliver)
+        believed, self.fallback = self.fallback, None
+        try:
+            return await open_mqtt5(options, deliver)
+        except NotMqtt5 as refusal:
+            why = refusal
+        if not why.told and believed is None:
+            await asyncio.sleep(options.backoff_initial_s)
+            try:
+                return await open_mqtt5(options, deliver)
+            except NotMqtt5 as refusal:
+                why = refusal
+        connection = await open_mqtt311(options, deliver)
+        self.fallback = why
+        return connection
+
+    async def speaks_mqtt5(self) -> bool:
+        """Ask whether the broker takes an MQTT 5 CONNECT; one refused in the words of MQTT 5 is a yes."""
+        try:
+            options = _fresh(self._options)
+            probe = f"{options.client_id[:100]}-probe-{secrets.token_hex(4)}"
+            options = dataclasses.replace(options, client_id=probe, clean_start=True, session_expiry_s=0)
+            connection = await open_mqtt5(options, lambda _: None)
+        except Refused:
+            return True
+        except Disconnected:
+            return False
+        await connection.close()
+        return True
+
+
+def _fresh(options: SessionOptions) -> SessionOptions:
+    """The options with what stands in files now.
+
+    Raises:
+        Disconnected: a file cannot be used; it names it.
+    """
+    try:
+        password = None if options.password is None else current(options.password, "broker")
+        tls = options.make_tls() if options.make_tls else options.tls
+    except Retry as error:
+        raise Disconnected(error.reason) from error
+    except ConfigurationError as error:
+        raise Disconnected(str(error)) from error
+    return dataclasses.replace(options, password=password, tls=tls)
