@@ -242,3 +242,32 @@ async def test_a_commit_that_is_still_under_way(side: WriteSide) -> None:
         assert await _took_effect(other, elsewhere._replace(transaction_id="999999999999"))
         await going_on.rollback()
         assert await _took_effect(other, evidence)
+
+
+async def test_a_replay_is_known_by_its_own_moment(side: WriteSide) -> None:
+    """Letters that another replay has marked do not make this one look committed."""
+    (outcome,) = await side.store.commit(*decode(b"rubbish", b"more"))
+    ids = [letter.id for letter in outcome.dead_letters]
+    async with side.pool.acquire() as connection:
+        begun = connection.transaction()
+        await begun.start()
+        evidence = await transaction.mark_replayed(connection, ids)
+        await begun.rollback()
+        assert evidence is not None
+        assert not await _took_effect(connection, evidence)
+        await connection.execute("UPDATE dead_letters SET replayed_at = now()")
+        assert not await _took_effect(connection, evidence)
+        evidence = await transaction.mark_replayed(connection, ids)
+        assert await _took_effect(connection, evidence)
+        assert await transaction.mark_replayed(connection, []) is None
+
+
+async def test_a_claim_inside_a_savepoint(side: WriteSide) -> None:
+    """What is new of a batch is told by what was claimed, wherever in a transaction that was."""
+    await side.store.commit(*decode(*batch("1", "2")))
+    readings, _ = decode(*batch("1", "3", "3"), *batch("2", "4", value=9))
+    async with side.pool.acquire() as connection, connection.transaction(), connection.transaction():
+        claimed = await transaction.claim(connection, 0, readings)
+    assert [reading.event.key for reading in claimed.new] == ["3", "4"]
+    assert [reading.event.key for reading in claimed.known] == ["1", "3", "3", "4"]
+    assert (claimed.duplicates, len(claimed.conflicts)) == (2, 1)

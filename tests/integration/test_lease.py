@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import uuid
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 
 from gateway import lease as lease_module
+from gateway import slot as slot_module
 from gateway.lease import Lease
-from gateway.slot import Slot
+from gateway.slot import Slot, is_gone, is_of_client
 from runtime.errors import Stop
 from runtime.http import Health
+from runtime.postgres import load_queries
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+queries = load_queries("gateway")
 
 
 def make(dsn: str, client_id: str, silent_s: float = 30.0, stream: int = 3) -> Lease:
@@ -121,4 +132,116 @@ async def test_a_server_that_does_not_tell(database: str, *, told: bool) -> None
     assert await connection.fetchval("SELECT epoch::text FROM streams") == lease.epoch
     await lease.release()
     await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    await connection.close()
+
+
+@asynccontextmanager
+async def left_behind(dsn: str, slot: Slot) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A lock that the server still sees held by a process, which is not there any more."""
+    connection = await asyncpg.connect(dsn, server_settings={"application_name": slot.holder_name})
+    await connection.execute(queries.lock_stream, slot.stream)
+    await connection.execute(queries.lock_client, slot.session)
+    await connection.execute(queries.claim_stream, slot.stream, uuid.uuid4(), slot.owner_name)
+    yield connection
+    connection.terminate()
+
+
+async def ended_pid() -> int:
+    """The id of a process that was here and is not any more."""
+    process = await asyncio.create_subprocess_exec("true")
+    await process.wait()
+    return process.pid
+
+
+async def test_a_predecessor_that_is_gone_is_not_waited_for(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection looks alive, the network failed first; its process was here, and is not."""
+    pid = await ended_pid()
+    with monkeypatch.context() as there:
+        there.setattr(os, "getpid", lambda: pid)
+        slots = [Slot(3, "gateway", "b:1"), Slot(4, "gateway", "b:1")]
+        assert all(f", pid {pid}/" in slot.holder_name for slot in slots)
+    for slot, client_id in zip(slots, ("another name", "gateway"), strict=True):
+        async with left_behind(database, slot):
+            successor = make(database, client_id)
+            async with asyncio.timeout(2):
+                await successor.acquire()
+            await successor.release()
+
+
+async def test_a_predecessor_of_elsewhere_is_given_two_signs_of_life(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a process cannot be looked for, the same client takes over when it stays silent."""
+    monkeypatch.setattr(lease_module, "_ATTEMPTS", 2)
+    monkeypatch.setattr(lease_module, "_BEAT_INTERVAL_S", 1.0)
+    monkeypatch.setattr(lease_module, "_MISSED_S", 1.5)
+    pid = await ended_pid()
+    with monkeypatch.context() as there:
+        there.setattr(os, "getpid", lambda: pid)
+        there.setattr(slot_module, "_place", lambda: "abcdef")
+        slot = Slot(3, "gateway", "b:1")
+        assert slot.holder_name.endswith("/abcdef")
+    async with left_behind(database, slot) as connection:
+        with pytest.raises(Stop, match="is held by"):
+            await make(database, "somebody else").acquire()
+        await connection.execute("UPDATE stream_leases SET seen_at = now()")
+        with pytest.raises(Stop, match="is held by"):
+            await make(database, "gateway").acquire()
+        await connection.execute("SELECT pg_sleep(1)")
+        successor = make(database, "gateway")
+        await successor.acquire()
+        await successor.release()
+
+
+async def test_the_lock_has_keep_alives(database: str) -> None:
+    """The server notices within a minute that a machine vanished: the lock goes with it."""
+    lease = make(database, "gateway")
+    await lease.acquire()
+    assert lease._connection is not None
+    assert await lease._connection.fetchval("SHOW tcp_user_timeout") == "60000"
+    await lease.release()
+
+
+@pytest.mark.parametrize("client_id", ["gateway-0", "g" * 128, "größer", "a on b, pid 1/ffffff"])
+async def test_names_of_holders(database: str, client_id: str) -> None:
+    """Whatever the client id, PostgreSQL shows the whole name, and it names this process, which is there."""
+    slot = Slot(3, client_id)
+    connection = await asyncpg.connect(database, server_settings={"application_name": slot.holder_name})
+    shown = await connection.fetchval("SHOW application_name")
+    assert shown == slot.holder_name
+    assert f", pid {os.getpid()}/" in shown
+    assert not is_gone(shown)
+    assert is_of_client(shown, slot)
+    assert not is_of_client(shown, Slot(3, "other"))
+    await connection.close()
+
+
+async def noted(connection: asyncpg.Connection[asyncpg.Record]) -> tuple[int, ...]:
+    """What the stream's row says of its end, and of how far it is published."""
+    row = await connection.fetchrow("SELECT head, published FROM stream_leases")
+    assert row is not None
+    return tuple(row)
+
+
+async def test_how_far_a_stream_is_published_goes_with_the_signs_of_life(database: str) -> None:
+    """It is noted at each and at the end, and never beyond where the stream ends."""
+    lease = make(database, "gateway")
+    await lease.acquire()
+    connection = await asyncpg.connect(database)
+    await connection.execute("INSERT INTO outbox SELECT 3, n, 0, '[]', now() FROM generate_series(1, 5) AS n")
+    lease.publishing = lambda: 3
+    await lease._beat()
+    assert await noted(connection) == (5, 3)
+    await connection.execute("UPDATE stream_leases SET head = 0; DELETE FROM outbox WHERE n > 2")
+    await lease._beat()
+    assert await noted(connection) == (2, 2)
+    await connection.execute("INSERT INTO outbox SELECT 3, n, 0, '[]', now() FROM generate_series(3, 4) AS n")
+    lease.publishing = lambda: 4
+    await lease.release()
+    successor = make(database, "gateway")
+    await successor.acquire()
+    assert (successor.head, successor.published) == (4, 4)
+    await successor.release()
     await connection.close()

@@ -54,3 +54,28 @@ async def test_schema_file_is_all_migrations_replayed(database: str, services: L
     except subprocess.CalledProcessError as error:
         pytest.fail(error.stderr)
     assert dumped == (resources.files("gateway") / "schema.sql").read_text()
+
+
+async def test_streams_of_before_go_on(empty_database: str, unique: str) -> None:
+    """Streams keep end, epoch and readers when their table becomes a view, their rows trimmed or not."""
+    connection = await asyncpg.connect(empty_database)
+    await connection.execute(f"CREATE ROLE {unique}")
+    for migration in migrations():
+        if migration.name.startswith("0005"):
+            await connection.execute(
+                "INSERT INTO streams (stream, head, published) VALUES (0, 7, 6), (1, 3, 3);"
+                "INSERT INTO outbox SELECT 0, n, 0, '[]', now() FROM generate_series(5, 7) AS n"
+            )
+            await connection.execute(f"GRANT SELECT ON streams TO {unique}, public")
+            before = await connection.fetch(
+                "SELECT stream, epoch, head, published FROM streams ORDER BY stream"
+            )
+        await connection.execute(migration.sql)
+    assert (
+        await connection.fetch("SELECT stream, epoch, head, published FROM streams ORDER BY stream") == before
+    )
+    await connection.execute(f"SET ROLE {unique}")
+    assert await connection.fetchval("SELECT sum(head) FROM streams") == 10
+    await connection.execute(f"RESET ROLE; DROP OWNED BY {unique}; DROP ROLE {unique}")
+    await connection.execute("UPDATE streams SET epoch = gen_random_uuid()")
+    await connection.close()

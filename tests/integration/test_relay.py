@@ -132,3 +132,62 @@ async def test_trimmed_rows_are_passed_over(database: str, settings: Settings) -
         await topic.until(5)
         assert topic.seen == [4, 5]
         task.cancel()
+
+
+async def lose(side: WriteSide, after: int) -> None:
+    """What a failover to a standby that had not everything does to a stream."""
+    await side.pool.execute("DELETE FROM outbox WHERE n > $1", after)
+    await side.pool.execute("TRUNCATE message_keys_0")
+
+
+async def test_rows_in_place_of_lost_ones_go_out(database: str, settings: Settings) -> None:
+    """After a failover that lost published rows, those that get their numbers are published."""
+    async with write_side(database) as side, running(side, settings) as (relay, topic):
+        side.store._committing._went_back = relay.go_back
+        task = asyncio.create_task(relay.run())
+        for row in await append(side, *range(6)):
+            relay.offer(row)
+        await topic.until(6)
+        await lose(side, after=2)
+        side.lease.publishing = lambda: relay.published
+        await side.lease._beat()
+        noted = "SELECT published FROM streams"
+        assert await side.pool.fetchval(noted) == 2, "nobody may be told that lost rows are published"
+        (row,) = await append(side, 100)
+        assert row.n == 3
+        relay.offer(row)
+        await relay.drained()
+        assert (relay.published, relay.behind) == (3, 0)
+        topic.seen.clear()
+        (row,) = await append(side, 101)
+        relay.offer(row)
+        await topic.until(4)
+        assert topic.keys[-2:] == ["100", "101"]
+        task.cancel()
+
+
+async def test_a_stream_that_goes_back_while_its_rows_go_out(database: str, settings: Settings) -> None:
+    """What was on its way when the stream went back does not count as published in place of what comes."""
+    async with write_side(database) as side, running(side, settings) as (relay, topic):
+        rows = await append(side, *range(4))
+        for row in rows:
+            relay.offer(row)
+        await lose(side, after=2)
+        held = relay._take_held()
+        publishing = asyncio.create_task(relay._publish(held))
+        await asyncio.sleep(0)
+        relay.go_back(2)
+        await publishing
+        assert (relay.published, relay.behind) == (0, 2)
+        task = asyncio.create_task(relay.run())
+        await relay.drained()
+        assert relay.published == 2
+        await topic.until(2)
+        task.cancel()
+
+
+async def test_a_start_behind_the_end(database: str, settings: Settings) -> None:
+    """A database that says more was published than there is: nothing to come is taken for published."""
+    async with write_side(database) as side, running(side, settings) as (relay, _):
+        relay.start_after(10, 4)
+        assert (relay.published, relay.behind) == (4, 0)

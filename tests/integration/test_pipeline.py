@@ -1,0 +1,123 @@
+"""From the session to the acknowledgement, with a store on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, cast
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from gateway import transaction
+from gateway.batcher import BatchPolicy
+from gateway.decode import Decoder
+from gateway.decode.routes import compile_routes
+from gateway.ledger import Ledger
+from gateway.pipeline import Pipeline
+from runtime.logs import RateLimit
+from runtime.settings import Route
+from tests.support.write_side import Delivered, write_side
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pytest
+
+    from gateway.decode import Reading
+    from gateway.relay import Relay
+    from runtime.mqtt import Chunk, Session
+    from runtime.postgres import Connection
+
+NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
+
+
+class Arrived:
+    """A chunk of one message that notes when it was acknowledged."""
+
+    def __init__(self, key: str, acked: list[str]) -> None:
+        payload = json.dumps({"id": key, "ts": "2026-11-23T08:00:00Z", "x": 1}).encode()
+        self.deliveries = [Delivered("devices/a1/telemetry", payload)]
+        self._key = key
+        self._acked = acked
+
+    def ack(self) -> None:
+        self._acked.append(self._key)
+
+
+class Line:
+    """A session that delivers what it is given."""
+
+    def __init__(self) -> None:
+        self._chunks: asyncio.Queue[Arrived] = asyncio.Queue()
+
+    def put(self, chunk: Arrived) -> None:
+        self._chunks.put_nowait(chunk)
+
+    def left(self) -> int:
+        return self._chunks.qsize()
+
+    async def receive(self) -> Chunk:
+        return await self._chunks.get()
+
+    def stop_receiving(self) -> list[Chunk]:
+        return [self._chunks.get_nowait() for _ in range(self.left())]
+
+
+class Nobody:
+    """A relay that publishes nothing."""
+
+    def offer(self, row: object) -> None:
+        """Take a row."""
+
+
+async def test_what_waits_is_bounded_and_counted(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the oldest batch is not stored nothing is acknowledged, and intake stops."""
+    go_on, stuck = asyncio.Event(), asyncio.Event()
+    insert = transaction.insert_measurements
+
+    async def insert_slowly(connection: Connection, readings: Sequence[Reading]) -> None:
+        if readings[0].event.key == "0":
+            stuck.set()
+            await go_on.wait()
+        await insert(connection, readings)
+
+    monkeypatch.setattr(transaction, "insert_measurements", insert_slowly)
+    acked: list[str] = []
+    line = Line()
+    ledger = Ledger(CollectorRegistry(), now=lambda: NOW)
+    async with write_side(database) as side:
+        pipeline = Pipeline(
+            cast("Session", line),
+            decoder=Decoder(compile_routes([Route()]), max_payload_bytes=1000, max_ahead=timedelta(days=1)),
+            policy=BatchPolicy(max_messages=1, max_bytes=1000, linger_s=0),
+            store=side.store,
+            relay=cast("Relay", Nobody()),
+            ledger=ledger,
+            rejected=RateLimit(structlog.get_logger().warning),
+            now=lambda: NOW,
+            writers=2,
+        )
+        stop = asyncio.Event()
+        running = asyncio.create_task(pipeline.run(stop))
+        for key in range(10):
+            line.put(Arrived(str(key), acked))
+        await stuck.wait()
+        turn = side.store.turns._last
+        assert turn is not None
+        async with asyncio.timeout(20):
+            while not (line.left() == 7 and side.store.turns.under_way == 2 and turn.claimed):
+                await side.pool.execute("SELECT pg_sleep(0.01)")
+                turn = side.store.turns._last
+                assert turn is not None
+        assert acked == []
+        assert (ledger.received, ledger.in_flight(), ledger.waiting()) == (3, 3, 3)
+        go_on.set()
+        async with asyncio.timeout(20):
+            while len(acked) < 10:
+                await side.pool.execute("SELECT pg_sleep(0.01)")
+        assert acked == [str(key) for key in range(10)]
+        stop.set()
+        await running
+        assert (ledger.in_flight(), ledger.waiting(), ledger.committed) == (0, 0, 10)
