@@ -45,7 +45,7 @@ async def connection(database: str) -> AsyncIterator[asyncpg.Connection[asyncpg.
 class GuardedMosquitto(Mosquitto):
     """A mosquitto that lets anybody in and nobody subscribe, which its ACL files cannot do, or publish."""
 
-    name: ClassVar[str] = "mosquitto-guarded"
+    name = "mosquitto-guarded"
     plugin: ClassVar[str] = "mosquitto_dynamic_security.so"
 
     def prepare(self) -> None:
