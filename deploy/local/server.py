@@ -70,7 +70,7 @@ class Server:
         log: what the process wrote.
     """
 
-    name: ClassVar[str]
+    name: str
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
     def __init__(self, binary: Path, place: Place) -> None:

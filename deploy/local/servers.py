@@ -7,7 +7,8 @@ import re
 import signal
 import subprocess
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
+from uuid import uuid4
 
 import asyncpg
 import mqtt5
@@ -15,13 +16,16 @@ from redis.asyncio import Redis as RedisClient
 
 from deploy.local.server import Server, ServiceError
 
+if TYPE_CHECKING:
+    from deploy.local.server import Place
+
 MOSQUITTO_CONF = Path(__file__).parents[2] / "mosquitto.conf"
 
 
 class Mosquitto(Server):
     """mosquitto with the repository's own configuration; only the port and the path are replaced."""
 
-    name: ClassVar[str] = "mosquitto"
+    name = "mosquitto"
 
     def prepare(self) -> None:
         """Write the configuration."""
@@ -58,9 +62,12 @@ class Postgres(Server):
 
     Everyone on this machine may connect as `postgres`: the cluster lives for a run and listens on loopback
     only.
+
+    Args:
+        primary: makes this server a standby: a copy of the primary that follows it until it is promoted.
     """
 
-    name: ClassVar[str] = "postgres"
+    name = "postgres"
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT
     settings: ClassVar[dict[str, str]] = {
         "listen_addresses": "127.0.0.1",
@@ -71,20 +78,31 @@ class Postgres(Server):
         "max_wal_size": "4GB",
         "dynamic_shared_memory_type": "mmap",  # in the cluster's folder, gone with it even after SIGKILL
         "timezone": "UTC",
+        "wal_retrieve_retry_interval": "200ms",  # a standby whose primary restarts is back as soon as it is
     }
 
+    def __init__(self, binary: Path, place: Place, *, primary: Postgres | None = None) -> None:
+        if primary is not None:
+            self.name = f"standby-of-{primary.port}-{uuid4().hex[:6]}"
+        super().__init__(binary, place)
+        self._primary = primary
+
     def prepare(self) -> None:
-        """Create the cluster, once."""
+        """Create or copy the cluster, once."""
         if self._data.exists():
             return
-        command = [str(self.tool("initdb")), "--pgdata", str(self._data), "--username", "postgres"]
-        command += ["--auth", "trust", "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"]
+        if self._primary is None:
+            command = [str(self.tool("initdb")), "--pgdata", str(self._data), "--username", "postgres"]
+            command += ["--auth", "trust", "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"]
+        else:
+            command = [str(self.tool("pg_basebackup")), "--pgdata", str(self._data), "--write-recovery-conf"]
+            command += ["--dbname", self._primary.dsn(), "--checkpoint", "fast", "--no-sync"]
         with self.log.open("ab") as log:
             done = subprocess.run(
                 command, cwd=self.folder, stdout=log, stderr=log, check=False, **self.place.spawn_options()
             )
         if done.returncode != 0:
-            raise ServiceError(f"initdb failed:\n{self.tail()}")
+            raise ServiceError(f"{Path(command[0]).name} failed:\n{self.tail()}")
 
     def command(self) -> list[str]:
         """Run in the foreground, its socket beside its data."""
@@ -94,15 +112,15 @@ class Postgres(Server):
 
     async def round_trip(self) -> None:
         """`SELECT 1`."""
-        connection = await asyncpg.connect(self.dsn())
-        try:
-            await connection.fetchval("SELECT 1")
-        finally:
-            await connection.close()
+        await self._ask("SELECT 1")
 
     async def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
         """Stop it: `fast` ends sessions and writes a checkpoint, `immediate` leaves it to the next start."""
         await self._end(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
+
+    async def promote(self) -> None:
+        """Make a standby a primary of its own, on a new timeline, with what it has."""
+        await self._ask("SELECT pg_promote()")
 
     def dsn(self, database: str = "postgres") -> str:
         """How to reach one of its databases over TCP."""
@@ -112,6 +130,13 @@ class Postgres(Server):
         """A program of the same version, such as `createdb`."""
         return self.binary.parent / name
 
+    async def _ask(self, query: str) -> None:
+        connection = await asyncpg.connect(self.dsn())
+        try:
+            await connection.fetchval(query)
+        finally:
+            await connection.close()
+
     @property
     def _data(self) -> Path:
         return self.folder / "data"
@@ -120,7 +145,7 @@ class Postgres(Server):
 class Redis(Server):
     """Redis with its append-only file on, and databases enough for one a test."""
 
-    name: ClassVar[str] = "redis"
+    name = "redis"
     databases: ClassVar[int] = 256
 
     def command(self) -> list[str]:

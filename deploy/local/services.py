@@ -61,6 +61,7 @@ class LocalServices:
         self._environ = os.environ if environ is None else environ
         self._given = Settings()
         self._servers: dict[Name, Server] = {}
+        self._standbys: list[Postgres] = []
         self._warden: subprocess.Popen[bytes] | None = None
         self._place: Place | None = None
 
@@ -100,6 +101,13 @@ class LocalServices:
             await self.close()
             raise failures[0]
 
+    async def start_standby(self, of: Postgres) -> Postgres:
+        """Start a copy of a PostgreSQL that follows it, in a place of its own, until it is promoted."""
+        standby = Postgres(of.binary, of.place, primary=of)
+        self._standbys.append(standby)
+        await standby.start()
+        return standby
+
     async def close(self) -> None:
         """Stop every server and remove the folder. Idempotent."""
         if self._warden is None or self._warden.stdin is None:
@@ -107,7 +115,7 @@ class LocalServices:
         self._warden.stdin.close()
         await asyncio.to_thread(self._warden.wait)
         self._warden = None
-        for server in self._servers.values():
+        for server in (*self._servers.values(), *self._standbys):
             await server.release()
         shutil.rmtree(self.place.folder, ignore_errors=True)
 

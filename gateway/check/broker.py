@@ -21,8 +21,8 @@ from gateway.check.report import Finding
 from runtime.errors import Reject
 from runtime.mqtt import Disconnected, Message, Subscription, options_from
 from runtime.mqtt.connection import Refused
+from runtime.mqtt.filters import COPIES_HINT
 from runtime.mqtt.opening import Opener
-from runtime.mqtt.session import COPIES_HINT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -90,6 +90,8 @@ def match(routes: Sequence[CompiledRoute], topic: str) -> Matched:
 
 def _compile(route: Route, where: str) -> CompiledRoute:
     levels = route.topic.split("/")
+    share = levels[:2] if levels[0] == "$share" else []  # names a subscription, and is no part of a topic
+    levels = levels[len(share) :] or [""]
     filters: list[str] = []
     patterns: list[str] = []
     seen: set[str] = set()
@@ -121,4 +123,4 @@ def _compile(route: Route, where: str) -> CompiledRoute:
     body = "/".join(patterns)
     if levels[-1] == "#" and len(levels) > 1:
         body = "/".join(patterns[:-1]) + "(?:/.*)?"  # a filter a/# matches a itself as well
-    return CompiledRoute(route, "/".join(filters), re.compile(body, re.DOTALL))
+    return CompiledRoute(route, "/".join([*share, *filters]), re.compile(body, re.DOTALL))

@@ -111,16 +111,19 @@ VALUES ('gateway-probe', now(), now(), 'probe', NULL, '{"value": 0}');
 SELECT CASE WHEN pg_postmaster_start_time() = $2 THEN pg_xact_status($1::text::xid8) END = 'in progress';
 
 -- name: is_outbox_row_there
--- The row itself, not another one with its number.
-SELECT EXISTS (SELECT FROM outbox WHERE stream = $1 AND n = $2 AND created_at = $3);
+-- The row itself, not another one with its number. A primary also shows what no standby has yet, when the COMMIT that waited for
+-- one was broken off. So this and the two statements below take a transaction id: they are answered, like any COMMIT, when all
+-- that was written before is where `synchronous_standby_names` wants it.
+SELECT EXISTS (SELECT FROM outbox WHERE stream = $1 AND n = $2 AND created_at = $3) AND pg_current_xact_id() IS NOT NULL;
 
 -- name: is_dead_letter_there
 -- The letter itself, not another one with its id.
-SELECT EXISTS (SELECT FROM dead_letters WHERE id = $1 AND received_at = $2);
+SELECT EXISTS (SELECT FROM dead_letters WHERE id = $1 AND received_at = $2) AND pg_current_xact_id() IS NOT NULL;
 
 -- name: were_letters_replayed
 -- Whether letters were marked by that very transaction of a replay.
-SELECT EXISTS (SELECT FROM dead_letters WHERE id = ANY ($1::bigint[]) AND replayed_at = $2);
+SELECT EXISTS (SELECT FROM dead_letters WHERE id = ANY ($1::bigint[]) AND replayed_at = $2)
+    AND pg_current_xact_id() IS NOT NULL;
 
 -- name: write_sightings
 -- Adds devices and moves their times without ever waiting for whoever holds a row: returns those that were passed over. A
@@ -131,7 +134,7 @@ WITH sighted AS MATERIALIZED (
 ),
 free AS MATERIALIZED (
     SELECT s.* FROM sighted AS s JOIN devices AS d ON d.device_id = s.device_id
-    ORDER BY s.device_id
+    ORDER BY s.device_id COLLATE "C"
     FOR NO KEY UPDATE OF d SKIP LOCKED
 ),
 moved AS (
@@ -146,7 +149,7 @@ added AS (
     INSERT INTO devices (device_id, region, first_seen, last_seen)
     SELECT s.* FROM sighted AS s
     WHERE NOT EXISTS (SELECT FROM devices AS d WHERE d.device_id = s.device_id)
-    ORDER BY s.device_id
+    ORDER BY s.device_id COLLATE "C"
     ON CONFLICT DO NOTHING
     RETURNING device_id
 )

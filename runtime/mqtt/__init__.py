@@ -1,9 +1,10 @@
 """MQTT for the house: `port` says what a session promises, `MqttSession` keeps it.
 
-Inside: `session` holds the connection loop, `opening` chooses the driver of the next connection, `inbox`
-holds what waits for `receive`. `mqtt5`, `mqtt311` and `aiomqtt` are the drivers of one connection: the first
-two over `stream`, a socket of ours; `outgoing` is what is being published on it, `copies` tells copies from
-messages, `reader`, `wire` and `wire311` are the bytes.
+Inside: `session` holds the connection loop, `opening` chooses the driver of the next connection, `filters`
+subscribes on it, `temper` judges how it ended, `inbox` holds what waits for `receive`. `mqtt5`, `mqtt311` and
+`aiomqtt` are the drivers of one connection: the first two over `stream`, a socket of ours, kept alive by
+`pulse`; `outgoing` is what is being published on it, `copies` tells copies from messages, `reader`, `wire`
+and `wire311` are the bytes.
 """
 
 from __future__ import annotations

@@ -45,10 +45,10 @@ class Mqtt5Connection(StreamConnection):
     silence = NotMqtt5
 
     def __init__(self, options: SessionOptions, deliver: Callable[[ReceivedChunk], None]) -> None:
-        reader = PacketReader(options.max_packet_bytes)
+        overlaps = any(each.overlaps for each in options.subscriptions)
+        reader = PacketReader(options.max_packet_bytes, identified=overlaps)
         super().__init__(options, deliver, reader=reader, window=1)
-        self._packets = reader
-        self._copies: Copies | None = None
+        self._copies = Copies() if overlaps else None
         self._max_packet = 0
         self._max_qos = 2
         self._retain_available = True
@@ -76,9 +76,6 @@ class Mqtt5Connection(StreamConnection):
             if each.topic_filter.startswith("$share/") and not self._shares:
                 raise Refused(f"subscription to {each.topic_filter!r} refused: no shared subscriptions there")
         marked = [each for each in subscriptions if each.overlaps and self.tells_copies]
-        if marked and self._copies is None:
-            self._copies = Copies()
-            self._packets.identified = True
         granted: dict[Subscription, int] = {}
         for number, each in enumerate(marked, 1):
             granted[each] = (await self._subscribe([each], number))[0]
@@ -176,7 +173,7 @@ class Mqtt5Connection(StreamConnection):
         self.tells_copies = packet.subscription_id_available
         self._outgoing.window = min(packet.receive_max, REQUEST_ID - 1)
         if packet.server_keep_alive is not None:
-            self._keepalive_s = packet.server_keep_alive
+            self._pulse.keepalive_s = packet.server_keep_alive
         self.accept()
 
     def _on_published(self, packet: mqtt5.PubAckPacket | mqtt5.PubCompPacket) -> None:

@@ -45,7 +45,7 @@ class Opener:
 
     Attributes:
         fallback: why the connection opened last is not by MQTT 5 although that was tried; None when it was
-            not, or is.
+            not, or is. While it is not None one silence more is enough.
     """
 
     def __init__(self, options: SessionOptions) -> None:
@@ -67,12 +67,14 @@ class Opener:
         driver = "aiomqtt" if options.transport == "websockets" else options.driver
         if driver != "auto":
             return await _NAMED[driver](options, deliver)
-        believed, self.fallback = self.fallback, None
         try:
-            return await open_mqtt5(options, deliver)
+            by_mqtt5 = await open_mqtt5(options, deliver)
         except NotMqtt5 as refusal:
             why = refusal
-        if not why.told and believed is None:
+        else:
+            self.fallback = None
+            return by_mqtt5
+        if not why.told and self.fallback is None:
             await asyncio.sleep(options.backoff_initial_s)
             try:
                 return await open_mqtt5(options, deliver)

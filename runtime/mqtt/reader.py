@@ -32,16 +32,14 @@ class PacketReader:
 
     Args:
         max_packet_bytes: what a packet may have, its header included.
-
-    Attributes:
         identified: whether subscription identifiers are read, which few need.
     """
 
-    def __init__(self, max_packet_bytes: int) -> None:
+    def __init__(self, max_packet_bytes: int, *, identified: bool = False) -> None:
         self._max_packet_bytes = max_packet_bytes
         self._partial = bytearray()
         self._needed = 0
-        self.identified = False
+        self._identified = identified
 
     def feed(self, data: bytes, packets: list[Packet]) -> None:
         """Append the packets that the data completes, those before an error included.
@@ -73,7 +71,7 @@ class PacketReader:
                     return
                 packet, length = _reread(rest, error)
             if type(packet) is PublishPacket:
-                packet = _plain(packet, packet.subscription_ids if self.identified else ())
+                packet = _plain(packet, packet.subscription_ids if self._identified else ())
             append(packet)
             position += length
 

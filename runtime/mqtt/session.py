@@ -1,20 +1,12 @@
 """The session: it keeps one connection to the broker, and outlives it.
 
-The loop: connect with a fresh client, unsubscribe what is no longer configured, subscribe, wait until the
-connection is lost, wait with jittered backoff, again. The backoff begins anew only after a connection that
-lasted; one that the broker ends again and again (another client with our id on MQTT 3.1.1, a full broker) is
-not tried at full speed.
+The loop: connect with a fresh client, subscribe what is configured and unsubscribe what no longer is
+(`filters`), wait until the connection is lost, wait with jittered backoff, again (`temper`).
 
 - A filter that the broker refuses is like no connection: we say which one and keep trying, because rights are
   mended at the broker, and half a set of subscriptions would look healthy.
 - Deliveries that nobody had received when the connection went are forgotten if the broker still has the
   session, because it delivers them again, and handed out if it has not (`inbox`).
-- Taken over means that another client uses our client id. Two that come back at once take each other's
-  connection for ever, so the one taken over waits as long as the backoff allows, and gives up (`Stop`) at the
-  second time within a minute.
-- Brokers that speak MQTT 3.1.1, and mosquitto before 2.0.15, just close the connection instead of telling
-  that it was taken over. So connections that end again and again soon after they were made are logged with
-  that hint.
 - A session that speaks MQTT 3.1.1 because of a silence asks from time to time whether the broker takes
   MQTT 5 after all (`opening`). When it does, intake pauses until what was taken is acknowledged, and only
   then is the connection changed: what is unacknowledged for longer comes again, as after any reconnect.
@@ -29,10 +21,11 @@ import structlog
 
 from runtime.backoff import Backoff
 from runtime.errors import ConfigurationError, Stop
-from runtime.mqtt.connection import Refused
+from runtime.mqtt.filters import Filters
 from runtime.mqtt.inbox import Inbox
 from runtime.mqtt.opening import Opener
 from runtime.mqtt.port import Disconnected, SessionStatus
+from runtime.mqtt.temper import Temper
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,13 +33,6 @@ if TYPE_CHECKING:
     from runtime.mqtt.connection import Connection, ReceivedChunk
     from runtime.mqtt.port import Message, SessionOptions
 
-COPIES_HINT = (
-    "a message that several of these filters match may come once for each: write them so that one covers the "
-    "others, or use a broker with subscription identifiers (MQTT 5)"
-)
-_FAILURE_LOG_INTERVAL_S = 60.0
-_TAKEOVER_WINDOW_S = 60.0
-_UNSTABLE_AFTER = 3  # connections in a row
 _QUIET_WITHIN_S = 5.0
 _QUIET_LOOK_S = 0.05
 
@@ -73,15 +59,13 @@ class MqttSession:
         self._ready = asyncio.Event()
         self._connection: Connection | None = None
         self._paused = False
-        self._subscribed = False
         self._stop: Stop | None = None
         self._task: asyncio.Task[None] | None = None
-        self._taken_over_at: float | None = None
-        self._short_lived = 0
-        self._failure_logged: tuple[str, float] = ("", 0.0)
         self._log: structlog.stdlib.BoundLogger = structlog.get_logger().bind(
             broker=f"{options.host}:{options.port}", client_id=options.client_id
         )
+        self._filters = Filters(options, self._log)
+        self._temper = Temper(options, self._status, self._backoff, self._log)
 
     @property
     def status(self) -> SessionStatus:
@@ -189,20 +173,17 @@ class MqttSession:
                 self._leave()
                 await connection.close()
         except Disconnected as error:
-            self._on_failure(error)
+            self._temper.failed(error)
         else:
             if upgrades:
                 return
-            reason = connection.lost.result()
-            self._status.reason = reason
-            self._log.warning("disconnected", reason=reason)
-            self._judge(loop.time() - since)
+            self._temper.ended(connection.lost.result(), loop.time() - since)
             if connection.taken_over:
-                await self._yield_to_other(loop.time())
+                await self._temper.yield_to_other()
         await asyncio.sleep(self._backoff.next_s())
 
     async def _open(self) -> Connection:
-        if self._status.connections == 0 and not self._failure_logged[0]:
+        if self._status.connections == 0 and not self._temper.complained:
             self._log.info("connecting", driver=self._options.driver)
         connection = await self._opener.open(self._deliver)
         fallback = self._opener.fallback
@@ -248,49 +229,20 @@ class MqttSession:
         self._inbox.connection_made(session_present=connection.session_present)
         try:
             async with asyncio.timeout(options.connect_timeout_s):
-                await self._subscribe(connection)
+                await self._filters.apply(connection)
         except TimeoutError as error:
             raise Disconnected("no answer to SUBSCRIBE") from error
         self._connection = connection
         self._pause_if_full()
         status.connected = True
-        status.reason, status.refused = "", False
+        self._temper.connected()
         status.driver = connection.driver
         status.connections += 1
-        self._failure_logged = ("", 0.0)
         self._log.info("connected", driver=connection.driver, session_present=connection.session_present)
         if session_lost:
             status.sessions_lost += 1
             self._log.warning("session_lost", sessions_lost=status.sessions_lost)
         self._ready.set()
-
-    async def _subscribe(self, connection: Connection) -> None:
-        subscriptions, known = self._options.subscriptions, self._options.known
-        wanted = {each.topic_filter for each in subscriptions}
-        stale = [each.topic_filter for each in known if each.topic_filter not in wanted]
-        keeps_all = (
-            connection.session_present
-            and connection.subscribing_repeats_retained
-            and (self._subscribed or set(subscriptions) <= set(known))
-        )
-        if subscriptions and not keeps_all:
-            self._judge_grants(await connection.subscribe(subscriptions))
-            self._subscribed = True
-        if connection.session_present and stale:  # after their successors, so that no message falls between
-            await connection.unsubscribe(stale)
-            self._log.info("unsubscribed", topic_filters=stale)
-        if (overlapping := [each.topic_filter for each in subscriptions if each.overlaps]) and (
-            not connection.tells_copies
-        ):
-            self._log.warning("copies_not_told_apart", topic_filters=overlapping, hint=COPIES_HINT)
-
-    def _judge_grants(self, granted: Sequence[int]) -> None:
-        subscriptions = self._options.subscriptions
-        for asked, qos in zip(subscriptions, granted, strict=True):
-            if qos < asked.qos:
-                self._log.warning(
-                    "subscription_downgraded", topic_filter=asked.topic_filter, asked=asked.qos, granted=qos
-                )
 
     def _leave(self) -> None:
         self._retire()
@@ -302,43 +254,6 @@ class MqttSession:
         self._paused = False
         self._status.connected = False
         self._ready.clear()
-
-    def _on_failure(self, error: Disconnected) -> None:
-        """Tell why there is no connection: at once when the reason is new, else once a minute."""
-        reason = error.reason
-        self._status.reason, self._status.refused = reason, isinstance(error, Refused)
-        told, at = self._failure_logged
-        now = asyncio.get_running_loop().time()
-        if reason != told or now - at >= _FAILURE_LOG_INTERVAL_S:
-            self._failure_logged = (reason, now)
-            self._log.warning("connection_failed", reason=reason)
-
-    def _judge(self, lived_s: float) -> None:
-        if lived_s > self._options.backoff_max_s:
-            self._backoff.reset()
-            self._short_lived = 0
-            return
-        self._short_lived += 1
-        if self._short_lived == _UNSTABLE_AFTER:
-            self._log.error(
-                "connection_unstable",
-                ended_early=self._short_lived,
-                hint="the broker ends connections soon after accepting them, as it does when another client "
-                "uses this client id",
-            )
-
-    async def _yield_to_other(self, now: float) -> None:
-        client_id = self._options.client_id
-        self._status.taken_over += 1
-        window = max(_TAKEOVER_WINDOW_S, 4 * self._options.backoff_max_s)
-        if self._taken_over_at is not None and now - self._taken_over_at < window:
-            raise Stop(
-                f"another client connects as {client_id!r} again and again: "
-                "give each its own broker.client_id"
-            )
-        self._taken_over_at = now
-        self._log.error("session_taken_over", retry_in_s=self._options.backoff_max_s)
-        await asyncio.sleep(self._options.backoff_max_s)
 
     def _give_up(self, error: Stop) -> None:
         self._stop = error

@@ -9,9 +9,6 @@ Quality of service 2: PUBREC is sent when the chunk is acknowledged, because it 
 identifier; after a reconnect it is delivered again, because a broker that came back from an older state uses
 identifiers anew, and a message passed over by mistake would be lost, while one stored twice is recognised by
 its key.
-
-Half-open connections: a ping leaves every half keepalive, and three of those without any packet end the
-connection. Counting intervals instead of seconds keeps a busy event loop from looking like a dead broker.
 """
 
 from __future__ import annotations
@@ -24,6 +21,7 @@ from runtime.mqtt import wire
 from runtime.mqtt.connection import ReceivedChunk
 from runtime.mqtt.outgoing import Outgoing
 from runtime.mqtt.port import Disconnected
+from runtime.mqtt.pulse import Pulse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +35,6 @@ _PINGREQ: Final = b"\xc0\x00"
 _DISCONNECT: Final = b"\xe0\x00"
 _FLUSH_BYTES = 65536
 _CLOSE_TIMEOUT_S = 2.0
-_SILENT_TICKS = 3
 
 
 class Reader(Protocol):
@@ -110,10 +107,7 @@ class StreamConnection(asyncio.Protocol):
         self._reader = reader
         self._unreleased: set[int] = set()
         self._answer: asyncio.Future[list[tuple[int, str]]] | None = None
-        self._keepalive_s = options.keepalive_s
-        self._timer: asyncio.TimerHandle | None = None
-        self._silent_ticks = 0
-        self._paused = False
+        self._pulse = Pulse(options.keepalive_s, self._ping, self._dead)
         self._last_id = 0
         self._out: list[bytes] = []
         self._out_bytes = 0
@@ -150,15 +144,15 @@ class StreamConnection(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Let the socket's buffer fill, which holds the broker back."""
-        if self._transport is not None and not self._paused and not self.lost.done():
-            self._paused = True
+        if self._transport is not None and not self._pulse.deaf and not self.lost.done():
+            self._pulse.deaf = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Read again."""
-        if self._transport is not None and self._paused and not self.lost.done():
-            self._paused = False
-            self._silent_ticks = 0
+        if self._transport is not None and self._pulse.deaf and not self.lost.done():
+            self._pulse.deaf = False
+            self._pulse.heard()
             self._transport.resume_reading()
 
     async def close(self) -> None:
@@ -169,7 +163,7 @@ class StreamConnection(asyncio.Protocol):
         """
         if self._transport is not None and self.open:
             self._transport.write(_DISCONNECT)
-            if self._paused:
+            if self._pulse.deaf:
                 self._transport.resume_reading()  # or the broker's end is never read
         self.end("closed")
         try:
@@ -207,7 +201,7 @@ class StreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take every packet that is complete, and deliver the messages among them as one chunk."""
-        self._silent_ticks = 0
+        self._pulse.heard()
         if self.lost.done():
             return
         packets: list[Any] = []
@@ -241,7 +235,7 @@ class StreamConnection(asyncio.Protocol):
         """The broker has taken CONNECT."""
         self.open = True
         self.accepted.set_result(None)
-        self._start_timer()
+        self._pulse.start()
 
     def refuse(self, refusal: Disconnected) -> None:
         """The broker has not taken CONNECT."""
@@ -293,8 +287,7 @@ class StreamConnection(asyncio.Protocol):
             return
         self.open = False
         self.lost.set_result(reason)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._pulse.stop()
         if not self.accepted.done():
             self.accepted.set_exception(Disconnected(reason))
         if self._answer is not None and not self._answer.done():
@@ -321,18 +314,13 @@ class StreamConnection(asyncio.Protocol):
             packets, self._out, self._out_bytes = self._out, [], 0
             self._transport.write(b"".join(packets))
 
-    def _start_timer(self) -> None:
-        if self._keepalive_s:
-            self._timer = asyncio.get_running_loop().call_later(self._keepalive_s / 2, self._tick)
-
-    def _tick(self) -> None:
-        self._silent_ticks = 0 if self._paused else self._silent_ticks + 1
-        if self._silent_ticks >= _SILENT_TICKS:
-            self.end(f"no packet for {self._keepalive_s * _SILENT_TICKS / 2:g} s")
-            self.abort()
-        elif self._transport is not None:
+    def _ping(self) -> None:
+        if self._transport is not None:
             self._transport.write(_PINGREQ)
-            self._start_timer()
+
+    def _dead(self, reason: str) -> None:
+        self.end(reason)
+        self.abort()
 
 
 def _retrieve(future: asyncio.Future[None]) -> None:

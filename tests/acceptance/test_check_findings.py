@@ -13,6 +13,8 @@ from redis.asyncio import Redis as RedisClient
 
 from deploy.local.servers import Mosquitto
 from gateway.check import Finding, Report, check, render
+from runtime.errors import ConfigurationError
+from runtime.settings import Route
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,7 +45,7 @@ async def connection(database: str) -> AsyncIterator[asyncpg.Connection[asyncpg.
 class GuardedMosquitto(Mosquitto):
     """A mosquitto that lets anybody in and nobody subscribe, which its ACL files cannot do, or publish."""
 
-    name: ClassVar[str] = "mosquitto-guarded"
+    name = "mosquitto-guarded"
     plugin: ClassVar[str] = "mosquitto_dynamic_security.so"
 
     def prepare(self) -> None:
@@ -199,21 +201,43 @@ async def test_a_separate_events_broker_is_tried_too(settings: Settings, guarded
 async def test_a_refused_subscription_is_told(settings: Settings, guarded: GuardedMosquitto) -> None:
     """A route whose filter the broker refuses fails by itself, with the filter to allow."""
     report = await check(with_key(settings, "broker", port=guarded.port))
-    [broker, route, topic] = report.findings[:3]
+    [broker, queues, route, topic] = report.findings[:4]
     assert (broker.component, broker.state) == ("broker", "ok")
+    assert (queues.state, "cannot be seen" in queues.found) == ("warn", True)
     assert (route.state, "not authorized" in route.found) == ("fail", True)
     assert route.advice == f"let the user of [broker] read {route.component.removeprefix('route ')}"
     assert (topic.component, topic.state) == ("internal topic", "fail")
     assert not report.ok
 
 
-@pytest.mark.parametrize("driver", ["mqtt5", "aiomqtt"])
+async def test_each_route_says_what_it_subscribes(settings: Settings, unique: str) -> None:
+    """A covered route names the one that stands for it; copies that cannot be told apart are a warning."""
+    routes = (f"{unique}/ov/{{device_id}}/up", f"{unique}/ov/#", f"{unique}/p/+/x", f"{unique}/p/b/+")
+    routed = msgspec.structs.replace(settings, route=tuple(Route(topic=each) for each in routes))
+    findings = await found(routed)
+    assert findings[f"route {unique}/ov/+/up"].found == f"not subscribed: {unique}/ov/# covers it"
+    assert findings[f"route {unique}/ov/#"].found == "subscribed with QoS 1"
+    assert findings[f"route {unique}/p/+/x"].state == "ok"
+    finding = (await found(with_key(routed, "broker", driver="mqtt311")))[f"route {unique}/p/+/x"]
+    assert (finding.state, "covers the others" in finding.advice) == ("warn", True)
+
+
+@pytest.mark.parametrize("topic", ["#", "+/events/v1/#", "$share/a/#"])
+async def test_check_refuses_what_run_refuses(settings: Settings, topic: str) -> None:
+    """A route that would read the gateway's own events, or bring messages twice, is no `Ready`."""
+    routes = (Route(topic=topic), Route(topic="$share/b/x/+")) if "$" in topic else (Route(topic=topic),)
+    routed = msgspec.structs.replace(settings, route=routes)
+    with pytest.raises(ConfigurationError, match="route"):
+        await check(routed)
+
+
+@pytest.mark.parametrize("driver", ["mqtt5", "mqtt311", "aiomqtt"])
 async def test_the_driver_is_told(settings: Settings, driver: str) -> None:
     """The finding names driver and protocol; MQTT 3.1.1 cannot tell a refused publish, and that is said."""
     findings = await found(with_key(settings, "broker", driver=driver))
-    version = {"mqtt5": "MQTT 5", "aiomqtt": "MQTT 3.1.1"}[driver]
+    version = "MQTT 5" if driver == "mqtt5" else "MQTT 3.1.1"
     assert f"{version} by driver {driver}, mosquitto version 2" in findings["broker"].found
-    assert ("does not tell" in findings["internal topic"].found) is (driver == "aiomqtt")
+    assert ("does not tell" in findings["internal topic"].found) is (driver != "mqtt5")
     [route] = [finding for name, finding in findings.items() if name.startswith("route ")]
     assert route == Finding(route.component, "ok", "subscribed with QoS 1")
 

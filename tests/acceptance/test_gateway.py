@@ -124,7 +124,7 @@ async def test_a_crash_loses_and_doubles_nothing(
     await connection.close()
 
 
-@pytest.mark.parametrize("driver", ["mqtt5", "aiomqtt"])
+@pytest.mark.parametrize("driver", ["mqtt5", "mqtt311", "aiomqtt"])
 async def test_retained_messages_are_not_stored_again(
     run_command: Run, broker_port: int, topic_prefix: str, driver: str
 ) -> None:

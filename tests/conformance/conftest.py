@@ -104,6 +104,14 @@ def mochi() -> Iterator[BrokerProcess]:
         process.kill()
 
 
+@pytest.fixture(params=["mosquitto", "mochi"])
+def either(request: pytest.FixtureRequest) -> BrokerProcess:
+    """One of the two brokers."""
+    name = {"mosquitto": "broker", "mochi": "mochi"}[str(request.param)]
+    broker: BrokerProcess = request.getfixturevalue(name)
+    return broker
+
+
 @pytest.fixture(params=["mqtt5", "mqtt311", "aiomqtt"])
 def driver(request: pytest.FixtureRequest) -> str:
     return str(request.param)

@@ -316,3 +316,23 @@ async def test_garbage_in_3_1_1(garbage: bytes, events: Events) -> None:
 
     async with talking_to(behave, driver="mqtt311"):
         await events.wait_for("connected", 2)
+
+
+async def test_what_was_found_out_is_not_found_out_again(events: Events) -> None:
+    """A broker that kept silent twice is asked once at a reconnect, before MQTT 3.1.1 is tried."""
+    versions: list[int] = []
+    again = asyncio.Event()
+
+    async def behave(connect: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        versions.append(5 if speaks_mqtt5(connect) else 4)
+        if versions[-1] == 4:
+            writer.write(CONNACK_3)
+            if len(versions) > 3:
+                again.set()
+                await until_disconnect(reader)
+
+    async with talking_to(behave, driver="auto"):
+        async with asyncio.timeout(TIMEOUT_S):
+            await again.wait()
+        assert versions == [5, 5, 4, 5, 4]
+        assert len(events.named("protocol_fallback")) == 1

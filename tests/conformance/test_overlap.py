@@ -18,14 +18,6 @@ if TYPE_CHECKING:
     from tests.conformance.support import BrokerProcess, Events, OpenSession
 
 
-@pytest.fixture(params=["mosquitto", "mochi"])
-def either(request: pytest.FixtureRequest) -> BrokerProcess:
-    """One of the two brokers."""
-    name = {"mosquitto": "broker", "mochi": "mochi"}[str(request.param)]
-    broker: BrokerProcess = request.getfixturevalue(name)
-    return broker
-
-
 async def test_copies_are_told_apart(
     either: BrokerProcess, session: OpenSession, topic: str, events: Events
 ) -> None:

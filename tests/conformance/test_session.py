@@ -38,6 +38,19 @@ async def test_the_broker_keeps_the_session(
     assert second.status.sessions_lost == 0
 
 
+async def test_another_version_keeps_the_session(
+    either: BrokerProcess, session: OpenSession, topic: str, client_id: str, events: Events
+) -> None:
+    """What waits for a session of MQTT 3.1.1 is there for the same client id by MQTT 5: nothing is lost."""
+    old = await session(either, topic, driver="mqtt311", client_id=client_id)
+    await old.__aexit__()
+    sender = await session(either, driver="mqtt5")
+    await publish(sender, Message(topic, b"meanwhile"))
+    new = await session(either, topic, driver="mqtt5", client_id=client_id)
+    assert payloads(await take(new, 1)) == [b"meanwhile"]
+    assert events.named("connected")[-1]["session_present"]
+
+
 async def test_clean_start_leaves_nothing(
     broker: BrokerProcess, session: OpenSession, driver: str, topic: str, client_id: str, events: Events
 ) -> None:

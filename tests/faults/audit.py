@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 CURSOR_WITHIN_S = 5.0
 
+Content = tuple[str, str | None, str | None, str | None, str, str]
+"""Device, key, region, device time, metrics and tags, as a device said them; None for what it did not say."""
+
 
 class Row(NamedTuple):
     """One stored measurement, in the contract's form."""
@@ -45,11 +48,12 @@ class Row(NamedTuple):
     ts: str
     received_at: str
     metrics: str
+    tags: str
 
-    @property
-    def content(self) -> tuple[str, str, str | None, str, str]:
-        """What a device said; the rest is ours."""
-        return self.device, self.key, self.region, self.ts, self.metrics
+    def said(self, *, keyed: bool, timed: bool) -> Content:
+        """What a device said; the rest is ours: with a key of ours, or a time of arrival, those too."""
+        key, ts = self.key if keyed else None, self.ts if timed else None
+        return self.device, key, self.region, ts, self.metrics, self.tags
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,14 @@ def _same(metrics: Mapping[str, Scalar]) -> str:
     )
 
 
-def _content(sent: Sent) -> tuple[str, str, str | None, str, str]:
-    return sent.device, sent.key, sent.region, sent.ts, _same(sent.metrics)
+def _content(sent: Sent) -> Content:
+    return sent.device, sent.key, sent.region, sent.ts, _same(sent.metrics), _same(sent.tags or {})
+
+
+def _contents(rows: Iterable[Row]) -> set[Content]:
+    """All that devices may have said for these rows to be there."""
+    ways = [(keyed, timed) for keyed in (True, False) for timed in (True, False)]
+    return {row.said(keyed=keyed, timed=timed) for row in rows for keyed, timed in ways}
 
 
 class Auditor:
@@ -123,17 +133,22 @@ class Auditor:
         return Books(len(log), len(acked), len(rows), len(letters), missing)
 
     async def _missing(self, acked: list[Sent]) -> list[Sent]:
-        stored = {row.content for row in await self._measurements()}
+        stored = _contents(await self._measurements())
         letters = await self._dead_letters()
-        return [sent for sent in acked if sent.payload not in letters and _content(sent) not in stored]
+        return [
+            sent
+            for sent in acked
+            if sent.payload not in letters and not {_content(each) for each in (sent, *sent.also)} <= stored
+        ]
 
     def _check_origin(self, log: list[Sent], rows: list[Row], letters: set[bytes]) -> None:
-        sent = {_content(each) for each in log if each.sound}
-        invented = [row for row in rows if row.content not in sent]
+        sent = {_content(each) for whole in log if whole.sound for each in (whole, *whole.also)}
+        invented = [row for row in rows if sent.isdisjoint(_contents([row]))]
         assert not invented, f"I2: {len(invented)} rows that nobody sent: {invented[:3]}"
         strange = letters - {each.payload for each in log}
         assert not strange, f"I2: dead letters that nobody sent: {list(strange)[:3]}"
-        twice = [identity for identity, n in Counter((row.device, row.key) for row in rows).items() if n > 1]
+        identities = Counter((row.device, row.key, *sorted(json.loads(row.metrics))) for row in rows)
+        twice = [identity for identity, n in identities.items() if n > 1]
         assert not twice, f"I1: stored more than once: {twice[:5]}"
 
     async def _check_outbox(self, rows: list[Row]) -> None:
@@ -147,7 +162,8 @@ class Auditor:
             decoded = decode_events(record["payload"])
             assert len(decoded) == record["events"], f"I3: {record['stream']}/{record['n']} miscounts"
             events.update(
-                Row(e.device_id, e.key, e.region, e.ts, e.received_at, _same(e.metrics)) for e in decoded
+                Row(e.device_id, e.key, e.region, e.ts, e.received_at, _same(e.metrics), _same(e.tags or {}))
+                for e in decoded
             )
         for stream in streams:
             found = numbers[stream["stream"]]
@@ -197,6 +213,7 @@ class Auditor:
                 format_time(row["ts"]),
                 format_time(row["received_at"]),
                 _same(json.loads(row["metrics"])),
+                _same(json.loads(row.get("tags") or "{}")),
             )
             for row in await self._fetch("SELECT * FROM measurements")
         ]

@@ -75,6 +75,15 @@ class Fleet:
             for _ in range(CONNECTIONS):
                 tasks.create_task(self._drive(source))
 
+    async def deliver_in_order(self, messages: Iterable[Sent]) -> None:
+        """Send these messages over one connection, each when the one before it is acknowledged."""
+        async with self._client() as client:
+            for sent in messages:
+                self.log.append(sent)
+                sent.attempts += 1
+                await client.publish(sent.topic, sent.payload, qos=sent.qos)
+                sent.acked_at = time.monotonic()
+
     @asynccontextmanager
     async def load(self, rate: float = 300) -> AsyncIterator[None]:
         """Send at `rate` a second while inside; on leaving, wait for what is not acknowledged or given up."""
@@ -99,16 +108,8 @@ class Fleet:
         """Keep one connection up until the source is dry and nothing waits to be sent again."""
         again: deque[Sent] = deque()
         while True:
-            self._clients += 1
-            client = aiomqtt.Client(
-                "127.0.0.1",
-                self._port(),
-                identifier=f"{self._name}-{self._clients}",
-                timeout=ANSWER_TIMEOUT_S,
-                max_inflight_messages=WINDOW,
-            )
             try:
-                async with client, asyncio.TaskGroup() as tasks:
+                async with self._client() as client, asyncio.TaskGroup() as tasks:
                     for _ in range(WINDOW):
                         tasks.create_task(self._publish(client, source, again))
             except* (aiomqtt.MqttError, OSError):
@@ -116,6 +117,16 @@ class Fleet:
             else:
                 if not again:
                     return
+
+    def _client(self) -> aiomqtt.Client:
+        self._clients += 1
+        return aiomqtt.Client(
+            "127.0.0.1",
+            self._port(),
+            identifier=f"{self._name}-{self._clients}",
+            timeout=ANSWER_TIMEOUT_S,
+            max_inflight_messages=WINDOW,
+        )
 
     async def _publish(self, client: aiomqtt.Client, source: _Source, again: deque[Sent]) -> None:
         while sent := again.popleft() if again else await source.next():

@@ -1,16 +1,20 @@
 """What the devices of a scenario send: made from a seed, so that a failure can be played again.
 
 Everything that makes accounting hard is in it: late and equal device times, devices that change their region,
-metrics that come and go, text and truth values, repeats, conflicts and rubbish.
+metrics that come and go, text and truth values, repeats, conflicts and rubbish; and the shapes of the field,
+`shapes.py`.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING
+
+from tests.faults.shapes import reshape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,10 +26,16 @@ Scalar = bool | int | float | str
 
 @dataclass(slots=True)
 class Sent:
-    """One distinct payload, and what its device knows of it.
+    """One distinct payload, what must come of it, and what its device knows of it.
 
     Attributes:
-        ts: device time, fixed-width UTC.
+        key: None when the gateway makes one.
+        ts: device time, fixed-width UTC; None when the message has none.
+        metrics: as they must be stored.
+        topic: empty for the default one of its device.
+        tags: what the topic says beside the device.
+        also: further readings in the same payload.
+        shaped: whether it is none of the ordinary messages.
         sound: whether it can be stored; what cannot belongs into the dead letters.
         attempts: how often it was handed to the network.
         acked_at: when the broker first acknowledged it, in seconds of the monotonic clock; None when the
@@ -33,25 +43,29 @@ class Sent:
     """
 
     device: str
-    key: str
+    key: str | None
     region: str | None
-    ts: str
+    ts: str | None
     metrics: dict[str, Scalar]
     payload: bytes
     qos: int
     sound: bool = True
     attempts: int = 0
     acked_at: float | None = None
+    topic: str = ""
+    tags: dict[str, str] | None = None
+    also: list[Sent] = field(default_factory=list)
+    shaped: bool = False
 
-    @property
-    def topic(self) -> str:
-        return f"devices/{self.device}/telemetry"
+    def __post_init__(self) -> None:
+        self.topic = self.topic or f"devices/{self.device}/telemetry"
 
 
 @dataclass(frozen=True, slots=True)
 class Mix:
     """Shares of what is not an ordinary QoS 1 message."""
 
+    shapes: float = 0.0
     repeats: float = 0.05
     conflicts: float = 0.01
     rubbish: float = 0.02
@@ -59,7 +73,7 @@ class Mix:
     qos2: float = 0.05
 
 
-STORED_ONLY = Mix(repeats=0.0, conflicts=0.0, rubbish=0.0, qos0=0.0, qos2=0.0)
+STORED_ONLY = Mix(shapes=0.0, repeats=0.0, conflicts=0.0, rubbish=0.0, qos0=0.0, qos2=0.0)
 
 
 @dataclass
@@ -82,10 +96,15 @@ class Generator:
         self._start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
         self._made = 0
         self._recent: dict[str, Sent] = {}
+        self._counters: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Sent]:
         while True:
             yield self._next()
+
+    def shift(self, by: timedelta) -> None:
+        """Move the clocks of all devices."""
+        self._start += by
 
     def good(self) -> Sent:
         """Make one ordinary QoS 1 message."""
@@ -97,7 +116,7 @@ class Generator:
         before = self._recent.get(f"{self.name}{rng.randrange(self.devices)}")
         kinds: tuple[tuple[float, Callable[[], Sent | None]], ...] = (
             (mix.repeats, lambda: before),
-            (mix.conflicts, lambda: before and self._conflict(before)),
+            (mix.conflicts, lambda: self._conflict(before) if before and not before.shaped else None),
             (mix.rubbish, self._rubbish),
         )
         for share, make in kinds:
@@ -105,7 +124,10 @@ class Generator:
                 return made
             dice -= share
         qos = 0 if rng.random() < mix.qos0 else 2 if rng.random() < mix.qos2 else 1
-        return self._message(qos)
+        sent = self._message(qos)
+        if rng.random() < mix.shapes:
+            reshape(sent, rng, self._counters)
+        return sent
 
     def _message(self, qos: int) -> Sent:
         rng = self._random
@@ -129,13 +151,13 @@ class Generator:
             metrics["open"] = rng.random() < 0.5
         if rng.random() < 0.1:
             metrics["state"] = rng.choice(("idle", "busy", "über"))
-        sent = _encode(device, key, region, ts, metrics, qos)
+        sent = plain(device, key, region, ts, metrics, qos)
         self._recent[device] = sent
         return sent
 
     def _conflict(self, before: Sent) -> Sent:
         other: dict[str, Scalar] = {**before.metrics, "temperature": self._random.randrange(1000, 2000)}
-        return _encode(before.device, before.key, before.region, before.ts, other, 1)
+        return plain(before.device, before.key, before.region, before.ts, other, 1)
 
     def _rubbish(self) -> Sent:
         like = self._message(1)
@@ -152,8 +174,11 @@ class Generator:
         return like
 
 
-def _encode(device: str, key: str, region: str | None, ts: str, metrics: dict[str, Scalar], qos: int) -> Sent:
-    body: dict[str, object] = {"id": key, "ts": ts, **metrics}
+def plain(
+    device: str, key: str | None, region: str | None, ts: str | None, metrics: dict[str, Scalar], qos: int
+) -> Sent:
+    """Make a message in the default form."""
+    body: dict[str, object] = {"id": key, **({} if ts is None else {"ts": ts}), **metrics}
     if region is not None:
         body["region"] = region
     return Sent(device, key, region, ts, metrics, json.dumps(body, separators=(",", ":")).encode(), qos)

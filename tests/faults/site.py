@@ -40,6 +40,7 @@ class Site:
     """See the module; made by `Site.open`.
 
     Attributes:
+        postgres: whichever is primary.
         proxies: by the name of the server behind each.
         log: what the site's fleets have sent.
     """
@@ -48,9 +49,9 @@ class Site:
         self, services: LocalServices, seed: int, folder: Path, proxies: dict[Path_, Proxy], *, name: str
     ) -> None:
         self.services = services
+        self.postgres = services.postgres
         self.seed = seed
         self.proxies = proxies
-        self.auditor = Auditor(services.postgres.dsn(), services.redis.url())
         self.fleets: list[Fleet] = []
         self._folder = folder
         self._name = name
@@ -74,6 +75,11 @@ class Site:
             site = cls(services, seed, folder, proxies, name=name)
             stack.push_async_callback(site._end)
             yield site
+
+    @property
+    def auditor(self) -> Auditor:
+        """Looks at whichever PostgreSQL is primary."""
+        return Auditor(self.postgres.dsn(), self.services.redis.url())
 
     @property
     def log(self) -> list[Sent]:
@@ -103,19 +109,23 @@ class Site:
             faults: its `FAULT_POINTS`; a process that has some may end before it is ready.
             ready: whether to wait.
         """
-        env = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
-        env |= {"HOME": str(self._folder), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
-        env |= {**self.settings(), **(environment or {})}
+        env = {**self.settings(), **(environment or {})}
         if faults:
             env["FAULT_POINTS"] = faults
-        process = await RunningCommand.start(
-            role, "run", "--log-level", "debug", env=env, process_group=self.services.place.group
-        )
-        self._processes.append(process)
+        process = await self.command(role, "run", "--log-level", "debug", environment=env)
         if ready and not faults:
             await process.event(READY[role])
             if role == "gateway":
                 await process.event("connected", client_id=env["EDGE_BROKER_CLIENT_ID"])
+        return process
+
+    async def command(self, *arguments: str, environment: Mapping[str, str] | None = None) -> RunningCommand:
+        """Start any of our commands at this site; `environment` replaces the site's settings."""
+        env = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+        env |= {"HOME": str(self._folder), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+        env |= environment or self.settings()
+        process = await RunningCommand.start(*arguments, env=env, process_group=self.services.place.group)
+        self._processes.append(process)
         return process
 
     async def start_both(self) -> tuple[RunningCommand, RunningCommand]:
@@ -134,7 +144,7 @@ class Site:
 
     def settings(self) -> dict[str, str]:
         """The environment of our processes."""
-        postgres, redis = self.services.postgres, self.services.redis
+        postgres, redis = self.postgres, self.services.redis
         ports = {"mosquitto": self.services.mqtt_port, "postgres": postgres.port, "redis": redis.port}
         ports |= {path: proxy.port for path, proxy in self.proxies.items()}
         return {
@@ -168,7 +178,7 @@ class Site:
 
     async def sql(self, query: str, *arguments: object) -> object:
         """Run a statement as an operator would and return its first value."""
-        connection = await asyncpg.connect(self.services.postgres.dsn())
+        connection = await asyncpg.connect(self.postgres.dsn())
         try:
             return await connection.fetchval(query, *arguments)
         finally:
@@ -202,6 +212,13 @@ class Site:
             return "" if state == psutil.STATUS_STOPPED else f"it is {state}"
 
         await until(ask, within_s=30)
+
+    async def lag(self, wanted: Callable[[int], bool]) -> str:
+        """Say how many rows the cursor lacks to the head, when it is not as wanted."""
+        async with self.redis() as redis:
+            cursor = int(await redis.hget("projector:cursor", "0") or 0)
+        head = int(str(await self.sql("SELECT head FROM streams WHERE stream = 0")))
+        return "" if wanted(head - cursor) else f"the cursor is at {cursor}, the head at {head}"
 
     async def applied(self, messages: int) -> None:
         """Wait until the views hold so many messages."""

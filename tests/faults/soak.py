@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tests.faults.cluster import Cluster
 from tests.faults.site import Site
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Plant:
 
     def __init__(self, site: Site, seed: int) -> None:
         self.site = site
+        self.cluster = Cluster(site)
         self.random = Random(seed)  # noqa: S311  # a replayable scenario, no secret
         self.running: dict[Role, RunningCommand] = {}
         self.next_points: dict[Role, str] = {}
@@ -135,9 +137,19 @@ def lose_answers(path: str, pattern: bytes) -> Fault:
 
 
 async def stop_postgres(plant: Plant) -> None:
-    await plant.site.services.postgres.stop("immediate")
+    await plant.site.postgres.stop("immediate")
     await plant.wait(LENGTH_S)
-    await plant.site.services.postgres.start()
+    await plant.site.postgres.start()
+
+
+async def fail_over(plant: Plant) -> None:
+    """Nothing may be lost: the standby is synchronous."""
+    if plant.random.random() < 0.5:
+        await plant.cluster.unplug()
+        await plant.wait(PAUSE_S)
+    await plant.cluster.fail_over(others_write=plant.random.random() < 0.5)
+    await plant.wait(PAUSE_S)
+    await plant.cluster.protect()
 
 
 async def end_sessions(plant: Plant) -> None:
@@ -171,6 +183,7 @@ FAULTS: dict[str, Fault] = {
     "projector stopped": end("projector", signal.SIGTERM),
     "projector frozen": freeze("projector"),
     "postgres stopped": stop_postgres,
+    "postgres failed over": fail_over,
     "postgres sessions ended": end_sessions,
     "postgres cut": cut("postgres"),
     "postgres dark": blackhole("postgres"),
@@ -197,6 +210,7 @@ async def soak(minutes: float, seed: int) -> None:
         async with Site.open(seed, Path(folder), through=("mosquitto", "postgres", "redis")) as site:
             await (await site.start("gateway")).terminate()  # so that its session is there before the load
             plant = Plant(site, seed)
+            await plant.cluster.protect()
             fleet = site.fleet(devices=100)
             keepers = [asyncio.create_task(plant.supervise(role)) for role in ("gateway", "projector")]
             try:

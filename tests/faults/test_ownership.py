@@ -16,6 +16,8 @@ from tests.faults.watch import until
 from tests.support.write_side import decode, write_side
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from tests.faults.site import Site
 
 LOCK = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND objid = 0"
@@ -128,6 +130,19 @@ async def test_taken_over_in_the_database(site: Site) -> None:
         assert await old.exit_code() == 1
         assert "another gateway" in (await old.event("stopped"))["reason"]
         await site.start("gateway")
+    await site.audit()
+
+
+async def test_replaces_itself_at_once(open_site: Callable[..., Awaitable[Site]]) -> None:
+    """Killed so that its server does not notice, and started again: it takes its own stream over at once."""
+    site = await open_site(through=("postgres",))
+    gateway, _ = await site.start_both()
+    async with site.fleet().load():
+        await gateway.event("batch_stored", skip=3)
+        site.proxies["postgres"].half_open = True
+        await gateway.kill()
+        again = await site.start("gateway")
+        await again.event("batch_stored", skip=3)
     await site.audit()
 
 

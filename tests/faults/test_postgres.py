@@ -40,9 +40,9 @@ async def test_immediate_stop(site: Site) -> None:
             await gateway.event(
                 "batch_stored", skip=sum(e["event"] == "batch_stored" for e in gateway.events) + 5
             )
-            await site.services.postgres.stop("immediate")
+            await site.postgres.stop("immediate")
             await gateway.event("waiting", what="postgres", skip=turn)
-            await site.services.postgres.start()
+            await site.postgres.start()
             await gateway.event("available", what="postgres", skip=turn)
     await site.audit()
     assert await gateway.terminate() == 0
@@ -163,13 +163,13 @@ async def test_disk_full(small_disk: Path, site: Site) -> None:
     await site.audit(cursor_within_s=20)
     assert await gateway.terminate() == 0
     assert not await site.sql("SELECT count(*) FROM dead_letters WHERE reason = 'refused_by_database'")
-    await site.services.postgres.stop("immediate")
+    await site.postgres.stop("immediate")
 
 
 @pytest.mark.full
 async def test_disk_of_the_log_full(small_disk: Path, site: Site) -> None:
     """The disk of the write-ahead log is full: PostgreSQL goes down; with room and a start all goes on."""
-    postgres = site.services.postgres
+    postgres = site.postgres
     log, room = postgres.folder / "data" / "pg_wal", str(small_disk)
     await run("mount", "-o", "remount,size=60m", room)
     await postgres.stop()
@@ -193,14 +193,6 @@ async def test_disk_of_the_log_full(small_disk: Path, site: Site) -> None:
     await postgres.stop("immediate")
 
 
-async def lag(site: Site, wanted: Callable[[int], bool]) -> str:
-    """Say how many rows the cursor lacks to the head, when it is not as wanted."""
-    async with site.redis() as redis:
-        cursor = int(await redis.hget("projector:cursor", "0") or 0)
-    head = int(str(await site.sql("SELECT head FROM streams")))
-    return "" if wanted(head - cursor) else f"the cursor is at {cursor}, the head at {head}"
-
-
 @pytest.mark.full
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("looks", ["at a new epoch", "at once", "when running again", "when started again"])
@@ -215,7 +207,7 @@ async def test_restored_to_an_older_state(site: Site, tmp_path: Path, looks: str
     await before.send(800)
     await site.audit()
     assert await gateway.terminate() == 0
-    postgres = site.services.postgres
+    postgres = site.postgres
     data, backup = postgres.folder / "data", tmp_path / "backup"
     await postgres.stop()
     await run("cp", "-a", str(data), str(backup))
@@ -224,7 +216,7 @@ async def test_restored_to_an_older_state(site: Site, tmp_path: Path, looks: str
     lost = site.fleet()
     await lost.send(800)
     await site.settled()
-    await until(lambda: lag(site, lambda rows: rows == 0), within_s=20)
+    await until(lambda: site.lag(lambda rows: rows == 0), within_s=20)
     if looks == "when running again":
         projector.signal(signal.SIGSTOP)
     elif looks == "when started again":
@@ -238,10 +230,10 @@ async def test_restored_to_an_older_state(site: Site, tmp_path: Path, looks: str
     if looks == "at a new epoch":
         await site.sql("UPDATE streams SET epoch = gen_random_uuid()")
     elif looks == "at once":
-        await until(lambda: lag(site, lambda rows: rows >= 0), within_s=20)
+        await until(lambda: site.lag(lambda rows: rows >= 0), within_s=20)
     await site.start("gateway")
     if looks.startswith("when"):
-        while await lag(site, lambda rows: rows > 0):
+        while await site.lag(lambda rows: rows > 0):
             await after.send(400)
             await site.settled()
         if looks == "when running again":

@@ -15,6 +15,7 @@ from deploy.local import install, server
 from deploy.local.server import Place, ServiceError, free_port, reserve_port
 from deploy.local.services import LocalServices
 from runtime.settings import load
+from tests.faults.watch import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,6 +87,30 @@ async def test_postgres_can_be_stopped_without_a_checkpoint() -> None:
         await running.postgres.stop("immediate")
         await running.postgres.start()
         assert "database system was not properly shut down" in running.postgres.log.read_text()
+
+
+async def test_a_standby_follows_until_it_is_promoted() -> None:
+    """A standby has what its primary had, and as a primary of its own takes more; it ends with the rest."""
+    async with LocalServices(["postgres"], environ={}) as running:
+        standby = await running.start_standby(running.postgres)
+        pids = standby.pids()
+        primary = await asyncpg.connect(running.postgres.dsn())
+        await primary.execute("CREATE TABLE t AS SELECT 1 AS x")
+        lsn = await primary.fetchval("SELECT pg_current_wal_flush_lsn()::text")
+
+        async def replayed() -> str:
+            at = await primary.fetchval("SELECT replay_lsn >= $1::text::pg_lsn FROM pg_stat_replication", lsn)
+            return "" if at else f"the standby is not at {lsn}"
+
+        await until(replayed, within_s=20)
+        await primary.close()
+        await running.postgres.kill()
+        await standby.promote()
+        connection = await asyncpg.connect(standby.dsn())
+        await connection.execute("INSERT INTO t VALUES (2)")
+        assert await connection.fetchval("SELECT sum(x) FROM t") == 3
+        await connection.close()
+    assert not any(alive(pid) for pid in pids)
 
 
 async def test_the_brokers_configuration_starts_without_a_complaint(services: LocalServices) -> None:

@@ -215,7 +215,8 @@ async def test_strays_leave_in_small_pieces(
 
 
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A block a piece."""
+    """A block a piece, and a partition whose room is given back before it is dropped."""
+    monkeypatch.setattr(retention_module, "_SMALL_BLOCKS", 0)
     monkeypatch.setattr(retention_module, "_FIRST_BLOCKS", 1)
     monkeypatch.setattr(retention_module, "_FEWEST_BLOCKS", 1)
     monkeypatch.setattr(retention_module, "_SHORT_S", 0.0)

@@ -15,6 +15,7 @@ from runtime.settings import Events, Route, Settings
         ("devices/{device_id}/telemetry", "devices/+/telemetry"),
         ("sites/{region}/+/{device_id}/#", "sites/+/+/+/#"),
         ("#", "#"),
+        ("$share/edge/devices/{device_id}/telemetry", "$share/edge/devices/+/telemetry"),
         ("a", "a"),
     ],
 )
@@ -65,6 +66,8 @@ def test_first_match_wins() -> None:
         ("a/+", "a/", True),
         ("a/+", "a", False),
         ("a.b/+", "axb/c", False),
+        ("$share/edge/a/+", "a/b", True),
+        ("$share/edge/a/+", "$share/edge/a/b", False),
     ],
 )
 def test_wildcards(template: str, topic: str, *, matches: bool) -> None:

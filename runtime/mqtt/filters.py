@@ -1,0 +1,64 @@
+"""Bringing the filters of a connection to what is configured.
+
+New ones are subscribed before old ones are unsubscribed, so that no message falls between a filter and the
+one that stands for it now. By MQTT 3.1.1 what the broker's session holds already is not subscribed again,
+because that would bring the retained messages again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import structlog
+
+    from runtime.mqtt.connection import Connection
+    from runtime.mqtt.port import SessionOptions
+
+COPIES_HINT: Final = (
+    "a message that several of these filters match may come once for each: write them so that one covers the "
+    "others, or use a broker with subscription identifiers (MQTT 5)"
+)
+
+
+class Filters:
+    """Of one session."""
+
+    def __init__(self, options: SessionOptions, log: structlog.stdlib.BoundLogger) -> None:
+        self._wanted = options.subscriptions
+        self._known = options.known
+        self._log = log
+        self._subscribed = False
+
+    async def apply(self, connection: Connection) -> None:
+        """Subscribe and unsubscribe, and tell what is not as it was asked for.
+
+        Raises:
+            Disconnected: the broker refused a filter, or the connection went.
+        """
+        names = [each.topic_filter for each in self._wanted]
+        stale = [each.topic_filter for each in self._known if each.topic_filter not in names]
+        if self._wanted and not self._held(connection):
+            self._judge(await connection.subscribe(self._wanted))
+            self._subscribed = True
+        if connection.session_present and stale:
+            await connection.unsubscribe(stale)
+            self._log.info("unsubscribed", topic_filters=stale)
+        overlapping = [each.topic_filter for each in self._wanted if each.overlaps]
+        if overlapping and not connection.tells_copies:
+            self._log.warning("copies_not_told_apart", topic_filters=overlapping, hint=COPIES_HINT)
+
+    def _held(self, connection: Connection) -> bool:
+        """Whether the broker holds them all already, and should not be asked again."""
+        return (
+            connection.session_present
+            and connection.subscribing_repeats_retained
+            and (self._subscribed or set(self._wanted) <= set(self._known))
+        )
+
+    def _judge(self, granted: list[int]) -> None:
+        for asked, qos in zip(self._wanted, granted, strict=True):
+            if qos < asked.qos:
+                self._log.warning(
+                    "subscription_downgraded", topic_filter=asked.topic_filter, asked=asked.qos, granted=qos
+                )
