@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from gateway.decode.fields import NoNumber
 from gateway.decode.times import TimeReader
 from runtime.errors import ConfigurationError, Reject
 
@@ -50,6 +51,8 @@ def read(
         "1795694400000",
         "1795694400000000000",
         " 2026-11-26T12:00:00Z ",
+        " 1795694400\n",
+        "Thu Nov 26 2026 13:00:00 GMT+0100 (Central European Standard Time)",
     ],
 )
 def test_unambiguous_forms(text: str) -> None:
@@ -76,6 +79,9 @@ def test_the_end_of_a_day() -> None:
         ("26.11.26 12:00", "time_format"),
         ("2026-02-30T00:00:00Z", "does not exist"),
         ("2026-11-26T12:00:00 CET", "time_format"),
+        ("2026-11-26T12:00:00 (CET)", "time_format"),
+        ("2026-11-26+01:00", "time_format"),
+        ("2026-11-26-05:00", "time_format"),
         ("yesterday", "time_format"),
         ("12:00", "time_format"),
         ("", "time_format"),
@@ -88,6 +94,13 @@ def test_what_is_ambiguous_is_refused(text: str, said: str) -> None:
         read(text)
     assert refused.value.reason == "invalid_time"
     assert said in refused.value.detail
+
+
+@pytest.mark.parametrize("value", [True, [1], {"at": 1}, NoNumber("malformed_json", "nan")])
+def test_what_is_no_time_at_all(value: object) -> None:
+    """The error says what it is, and that a route may name another field."""
+    with pytest.raises(Reject, match="expected a string or a number; .* on its route"):
+        read(value)
 
 
 @pytest.mark.parametrize(
