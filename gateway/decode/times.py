@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from contract.order import AHEAD
 from gateway.decode.known import Memo
 from gateway.decode.names import kind_of
 from gateway.decode.written_times import Written, read_written
@@ -147,7 +148,7 @@ class TimeReader:
             raise Reject("invalid_time", f"{moment} is outside the calendar") from None
         if second <= first:  # by the hour that summer time leaves out, they come the other way round
             return first
-        if arrived < first + _HALF:
+        if arrived < second - AHEAD:
             found = first
         elif arrived < second + _HALF:
             found = second

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -144,6 +144,16 @@ def test_the_repeated_hour_as_it_arrives(minute: int, hour: int) -> None:
     arrived = datetime(2026, 10, 25, hour, minute % 60, 1, tzinfo=UTC)
     assert reader.read(said, arrived, "d") == datetime(2026, 10, 25, hour, minute % 60, tzinfo=UTC)
     assert reader.read(said, arrived, "d") == datetime(2026, 10, 25, hour, minute % 60, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("arrived", "found"), [(45, 5), (59, 5), (61, 65)])
+def test_a_message_of_the_repeated_hour_is_not_of_the_future(arrived: int, found: int) -> None:
+    """Half an hour late is likelier than half an hour ahead: 02:05 that comes at 02:45 was 40 minutes ago."""
+    begun = datetime(2026, 10, 25, tzinfo=UTC)
+    at = read(
+        "2026-10-25 02:05:00", timezone="Europe/Berlin", arrived=begun + timedelta(minutes=arrived)
+    )
+    assert at == begun + timedelta(minutes=found)
 
 
 def test_an_hour_that_does_not_exist() -> None:
