@@ -15,7 +15,6 @@ from zoneinfo import ZoneInfo
 
 from contract.order import AHEAD
 from gateway.decode.known import Memo
-from gateway.decode.names import kind_of
 from gateway.decode.written_times import Written, read_written
 from runtime.errors import ConfigurationError, Reject
 
@@ -87,8 +86,7 @@ class TimeReader:
         else:
             raise Reject(
                 "invalid_time",
-                f"time is {kind_of(value)}, expected a string or a number; time on its route names another "
-                'field, "" for none',
+                'time is neither a string nor a number; time on its route names another field, "" for none',
             )
         zone = moment.tzinfo
         if zone is UTC:

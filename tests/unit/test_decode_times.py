@@ -98,8 +98,8 @@ def test_what_is_ambiguous_is_refused(text: str, said: str) -> None:
 
 @pytest.mark.parametrize("value", [True, [1], {"at": 1}, NoNumber("malformed_json", "nan")])
 def test_what_is_no_time_at_all(value: object) -> None:
-    """The error says what it is, and that a route may name another field."""
-    with pytest.raises(Reject, match="expected a string or a number; .* on its route"):
+    """The error says that a route may name another field."""
+    with pytest.raises(Reject, match=r"neither a string nor a number; .* on its route"):
         read(value)
 
 
@@ -150,9 +150,7 @@ def test_the_repeated_hour_as_it_arrives(minute: int, hour: int) -> None:
 def test_a_message_of_the_repeated_hour_is_not_of_the_future(arrived: int, found: int) -> None:
     """Half an hour late is likelier than half an hour ahead: 02:05 that comes at 02:45 was 40 minutes ago."""
     begun = datetime(2026, 10, 25, tzinfo=UTC)
-    at = read(
-        "2026-10-25 02:05:00", timezone="Europe/Berlin", arrived=begun + timedelta(minutes=arrived)
-    )
+    at = read("2026-10-25 02:05:00", timezone="Europe/Berlin", arrived=begun + timedelta(minutes=arrived))
     assert at == begun + timedelta(minutes=found)
 
 
