@@ -107,6 +107,9 @@ async def test_a_key_that_never_changes(devices: Devices, open_page: Open) -> No
     await expect(told).to_contain_text('put key = "" on the route of ')
     await expect(told).to_contain_text("/ble-1/telemetry, then gateway dead-letters replay")
     await expect(told).to_have_count(1)
+    await page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+    overflow = "node => node.scrollHeight - node.clientHeight"
+    assert await page.locator("#rejected").evaluate(overflow) == 0
 
 
 async def test_a_region_and_a_search_narrow_the_list(devices: Devices, open_page: Open) -> None:
