@@ -444,3 +444,18 @@ async def test_a_faster_projector_is_no_reason_to_mend(plant: Plant) -> None:
         assert await plant.auditor.mend("cursor_missing")
         assert not await plant.auditor.mend("cursor_missing")
     assert [line["event"] for line in logs] == ["history_mending", "history_rebuilt"]
+
+
+async def test_two_that_hold_the_same_rows(plant: Plant) -> None:
+    """Two projectors that have read the same rows before either writes: they are in history once."""
+    events = [event("a", second, t=second) for second in (1, 2, 61)]
+    other = plant.another()
+    await plant.written.commit(events[0])
+    for reader in (plant.reader, other):
+        await reader.turn()
+    for each in events[1:]:
+        await plant.written.commit(each)
+    for flush in (False, True):
+        for reader in (plant.reader, other):
+            await reader.turn(flush=flush)
+    assert await plant.history() == expected(events)
