@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
 
+from gateway.arrivals import arrivals_after
 from gateway.batcher import BatchPolicy
 from gateway.broker_watch import BrokerWatch
-from gateway.decode import Decoder
+from gateway.decode import Decoder, Limits
 from gateway.devices import DeviceTracker
 from gateway.lease import Lease
 from gateway.ledger import Ledger
@@ -35,13 +36,13 @@ from runtime.lifecycle import keep_trying, unless
 from runtime.logs import RateLimit
 from runtime.mqtt import MqttSession, Subscription, options_from
 from runtime.postgres import keep_asking, load_queries, open_pool, retryable
-from runtime.settings import duration_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import asyncpg
 
+    from gateway.decode import Received
     from gateway.subscriptions import Plan
     from runtime.settings import Settings
 
@@ -105,6 +106,7 @@ class _Prepared(NamedTuple):
 
     pool: asyncpg.Pool[asyncpg.Record]
     known: list[Subscription]
+    received: Received
 
 
 async def _prepare(settings: Settings, lease: Lease, health: Health) -> _Prepared:
@@ -119,7 +121,9 @@ async def _prepare(settings: Settings, lease: Lease, health: Health) -> _Prepare
         health,
     )
     rows = await keep_asking(lambda: pool.fetch(queries.known_subscriptions, client_id), health)
-    return _Prepared(pool, [Subscription(row["topic_filter"], row["qos"]) for row in rows])
+    newest = await keep_asking(lambda: pool.fetchval(queries.newest_events, lease.slot.stream), health)
+    known = [Subscription(row["topic_filter"], row["qos"]) for row in rows]
+    return _Prepared(pool, known, arrivals_after(newest, _now()))
 
 
 async def _work(
@@ -157,11 +161,7 @@ async def _work(
     )
     pipeline = Pipeline(
         intake,
-        decoder=Decoder(
-            wanted.routes,
-            max_payload_bytes=settings.gateway.max_payload_bytes,
-            max_ahead=timedelta(seconds=duration_s(settings.gateway.max_ahead)),
-        ),
+        decoder=Decoder(wanted.routes, Limits.of(settings.gateway)),
         policy=BatchPolicy(
             settings.gateway.batch_messages,
             settings.gateway.batch_bytes,
@@ -171,6 +171,7 @@ async def _work(
         relay=relay,
         ledger=ledger,
         rejected=rejected,
+        received=prepared.received,
         now=_now,
         writers=_WRITERS,
     )
@@ -188,7 +189,7 @@ async def _work(
     if stop.is_set():
         return
     watch = BrokerWatch(msgspec.structs.replace(settings.broker, client_id=slot.watch_id))
-    process.registry.register(Meters(intake, relay, upkeep, watch))
+    process.registry.register(Meters(intake, relay, upkeep, watch, pipeline))
     health.watch("broker", intake.status.why_not)
     health.watch("events broker", outlet.status.why_not)
     health.set("gateway", None)  # not before: a broker drops what nobody has subscribed

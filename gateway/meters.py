@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from gateway.broker_watch import BrokerWatch
+    from gateway.pipeline import Pipeline
     from gateway.relay import Relay
     from gateway.upkeep import Upkeep
     from runtime.mqtt import Session
@@ -26,11 +27,15 @@ if TYPE_CHECKING:
 class Meters(Collector):
     """What session, relay, upkeep and broker say of themselves."""
 
-    def __init__(self, intake: Session, relay: Relay, upkeep: Upkeep, watch: BrokerWatch) -> None:
+    def __init__(
+        self, intake: Session, relay: Relay, upkeep: Upkeep, watch: BrokerWatch, pipeline: Pipeline
+    ) -> None:
         self._intake = intake
         self._relay = relay
         self._upkeep = upkeep
         self._watch = watch
+        self._decoder = pipeline.decoder
+        self._keys = pipeline.keys
 
     def collect(self) -> Iterator[Metric]:
         """Read them all; what is not known yet is left out."""
@@ -46,6 +51,27 @@ class Meters(Collector):
         )
         yield CounterMetricFamily(
             "gateway_dropped_qos0", "QoS 0 messages dropped for want of room.", status.dropped_qos0
+        )
+        yield CounterMetricFamily(
+            "gateway_ignored_messages", "Messages that a route with ignore leaves out.", self._decoder.ignored
+        )
+        yield CounterMetricFamily(
+            "gateway_empty_messages",
+            "Messages without a payload, by which a retained one is cleared.",
+            self._decoder.empty,
+        )
+        dropped = CounterMetricFamily(
+            "gateway_dropped_fields",
+            "Fields that were left out of messages that were stored.",
+            labels=["route", "field", "reason"],
+        )
+        for labels, count in list(self._decoder.drops.counts.items()):
+            dropped.add_metric(labels, count)
+        yield dropped
+        yield CounterMetricFamily(
+            "gateway_devices_with_one_key",
+            "Devices noticed because their message key never changes while their content does.",
+            self._keys.devices,
         )
         yield GaugeMetricFamily(
             "gateway_unpublished_rows", "Outbox rows committed and not published.", self._relay.behind

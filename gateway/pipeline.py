@@ -17,19 +17,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
 
 from gateway.batcher import Batch, BatchPolicy
-from gateway.decode import Received, Rejection
+from gateway.conflicts import KeyWatch
+from gateway.decode import Rejection
 from runtime import faults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from gateway.decode import Decoder
+    from gateway.decode import Decoder, Reading, Received
     from gateway.ledger import Ledger
     from gateway.relay import Relay
     from gateway.store import Store
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from runtime.mqtt import Chunk, Session
 
 log = structlog.get_logger()
+
+_CLOCK_BACK = timedelta(seconds=1)  # arrival goes on from where it was; this much of it is worth a word
 
 
 class Pipeline:
@@ -54,16 +58,19 @@ class Pipeline:
         relay: Relay,
         ledger: Ledger,
         rejected: RateLimit,
+        received: Received,
         now: Callable[[], datetime],
         writers: int,
     ) -> None:
         self._session = session
-        self._decoder = decoder
+        self.decoder = decoder
         self._policy = policy
         self._store = store
         self._relay = relay
         self._ledger = ledger
         self._rejected = rejected
+        self.keys = KeyWatch()
+        self._received = received
         self._now = now
         self._writers = writers
         self._batch = Batch()
@@ -100,18 +107,23 @@ class Pipeline:
     def _add(self, chunk: Chunk) -> None:
         """Decode a chunk into the open batch; never waits, so that a chunk is wholly in it or not at all."""
         batch = self._batch
-        received = Received.of(self._now())
+        received = self._received
+        ahead = received.reach(self._now())
+        if ahead > _CLOCK_BACK:
+            self._rejected("clock_went_back", by_s=round(ahead.total_seconds(), 1))
         before = len(batch)
         if not batch.chunks:
             batch.opened_at = time.monotonic()  # finer than the loop's clock
         for delivery in chunk.deliveries:
             batch.size_bytes += len(delivery.payload)
-            for item in self._decoder.decode(delivery, received):
+            for item in self.decoder.decode(delivery, received):
                 if isinstance(item, Rejection):
                     batch.rejections.append(item)
                 else:
                     batch.readings.append(item)
         batch.chunks.append(chunk)
+        for topic, name, reason in self.decoder.drops.news():
+            log.warning("field_dropped", route=topic, field=name, reason=reason)
         self._ledger.receive(len(batch) - before)
         self._added.set()
 
@@ -123,7 +135,7 @@ class Pipeline:
             parts = list(self._policy.parts(batch))
             for part in parts:
                 last = part is parts[-1]
-                self._report(batch, await self._store.commit(part, rejections, turn, last=last))
+                self._report(batch, part, await self._store.commit(part, rejections, turn, last=last))
                 self._taken -= len(part) + len(rejections)
                 rejections = []
             for chunk in batch.chunks:
@@ -149,7 +161,7 @@ class Pipeline:
             self._removed.set()
             return batch, self._store.turns.take()
 
-    def _report(self, batch: Batch, outcomes: list[Outcome]) -> None:
+    def _report(self, batch: Batch, part: Sequence[Reading], outcomes: list[Outcome]) -> None:
         waited_s = time.monotonic() - batch.opened_at
         for outcome in outcomes:
             self._ledger.settle(outcome, waited_s)
@@ -163,6 +175,16 @@ class Pipeline:
                 dead_letters=len(outcome.dead_letters),
                 waited_ms=round(waited_s * 1000, 1),
             )
+            letters = [letter.rejection for letter in outcome.dead_letters]
+            conflicts = [letter for letter in letters if letter.reason == "conflict"]
+            for device_id, key, topic in self.keys.look(part, conflicts):
+                log.warning(
+                    "key_never_changes",
+                    device=device_id,
+                    key=key,
+                    route=self.decoder.route_of(topic),
+                    add='key = ""',
+                )
             for letter in outcome.dead_letters:
                 rejection = letter.rejection
                 self._rejected(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import asyncpg
 
 from contract.events import encode_events
+from gateway.conflicts import conflict_error
 from runtime.postgres import is_data_error, load_queries
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 queries = load_queries("gateway")
 
-_COLUMNS = ("ts", "device_id", "message_key", "region", "metrics", "received_at")
+_COLUMNS = ("ts", "device_id", "message_key", "region", "metrics", "tags", "received_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +137,28 @@ async def claim(connection: Connection, generation: int, readings: Sequence[Read
         return Claimed(readings, 0, [], readings)
     rows = await connection.fetch(queries.find_repeats, identities, contents, claimed["h1"], claimed["h2"])
     repeats = {row["ord"] - 1: row["conflict"] for row in rows}
+    conflicts: list[Rejection] = []
+    asked = [i for i, conflict in repeats.items() if conflict]
+    if asked:
+        for i, row in zip(asked, await _look_into(connection, [readings[i] for i in asked]), strict=True):
+            repeats[i] = not row["repeat"]
+            if repeats[i]:
+                error = conflict_error(readings[i], same_time=row["same_time"])
+                conflicts.append(readings[i].reject("conflict", error))
     new = [reading for i, reading in enumerate(readings) if i not in repeats]
     known = [reading for i, reading in enumerate(readings) if not repeats.get(i)]
-    conflicts = [
-        readings[i].reject(
-            "conflict",
-            f"key {readings[i].event.key!r} is stored with other content; a device whose counter starts "
-            f'again needs identity = "key+time" on its route',
-        )
-        for i, conflict in repeats.items()
-        if conflict
-    ]
     return Claimed(new, len(repeats) - len(conflicts), conflicts, known)
+
+
+async def _look_into(connection: Connection, readings: Sequence[Reading]) -> list[asyncpg.Record]:
+    return await connection.fetch(
+        queries.look_into_conflicts,
+        [reading.identity for reading in readings],
+        [reading.former_content for reading in readings],
+        [reading.event.device_id for reading in readings],
+        [reading.event.ts for reading in readings],
+        [reading.event.key for reading in readings],
+    )
 
 
 async def insert_measurements(connection: Connection, readings: Sequence[Reading]) -> None:
@@ -241,11 +252,11 @@ def _evidence(row: asyncpg.Record, question: str, *about: object) -> Evidence:
 
 
 async def _copy_lines(readings: Sequence[Reading]) -> AsyncIterator[bytes]:
-    yield "".join([f"{reading.line}\t{reading.event.received_at}\n" for reading in readings]).encode()
+    yield "".join([reading.line for reading in readings]).encode()
 
 
 def _storable(rejection: Rejection) -> tuple[str, str, str | None, str, str, bytes]:
     """The rejection as a row: PostgreSQL's text cannot hold NUL, which a hostile topic may have."""
-    received_at, topic, device_id, reason, error, payload = rejection
+    received_at, topic, device_id, reason, error, payload, _ = rejection
     topic, error = topic.replace("\x00", "\ufffd"), error.replace("\x00", "\ufffd")
     return received_at, topic, device_id, reason, error, payload

@@ -57,6 +57,14 @@ Topic = Annotated[
         description="a topic of 1 to 1000 characters without + and #",
     ),
 ]
+Paths = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^\x00-\x1f]*$",
+        max_length=1000,
+        description='names of fields such as "id" or "meta.id | id", or "" for none',
+    ),
+]
 
 _DURATION_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _SECRETS = frozenset({"password", "dsn", "url"})
@@ -155,6 +163,8 @@ class Gateway(Section, frozen=True):
     dedup_window: Duration = "24h"
     max_payload_bytes: Annotated[int, Meta(ge=64, le=64 * 1024 * 1024)] = 262_144
     max_ahead: Duration = "24h"
+    max_metrics: Annotated[int, Meta(ge=1, le=10_000)] = 256
+    max_metric_name: Annotated[int, Meta(ge=16, le=512)] = 128
     outbox_retention: Duration = "1h"
     retention: Age = ""
     minutes_retention: Age = "35d"
@@ -176,10 +186,26 @@ class Projector(Section, frozen=True):
 
 
 class Route(Section, frozen=True):
-    """Which topics carry telemetry, in what format, and what makes two messages the same."""
+    """Which topics carry telemetry, in what format, and what of a message means what.
+
+    `device`, `key`, `time` and `region` are names of fields, with dots for what is nested, and `|` between
+    alternatives of which the first that is there counts; "" is none. `clock` says what a device time that
+    cannot be, or cannot be read, leads to: "device" refuses the message, "prefer" takes the time of arrival,
+    and "received" always does.
+    """
 
     topic: Text = "devices/{device_id}/telemetry"
     format: Literal["json"] = "json"
+    device: Paths = "device_id"
+    key: Paths = "id | message_id | idempotency_key"
+    time: Paths = "ts | timestamp | time"
+    time_format: Text = "auto"
+    timezone: Text = "UTC"
+    clock: Literal["device", "prefer", "received"] = "device"
+    region: Paths = "region"
+    metrics: Annotated[str, Meta(pattern=r"^[^|\x00-\x1f]*$", description="the path of an object")] = ""
+    on_bad_field: Literal["reject", "drop"] = "reject"
+    ignore: bool = False
     identity: Literal["key", "key+time"] = "key"
     qos: Literal[0, 1, 2] = 1
 

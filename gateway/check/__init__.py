@@ -1,7 +1,7 @@
 """`gateway check`: try all that the gateway and its surroundings need, and say what to do about what fails.
 
 `report` holds findings and their layout; `broker`, `postgres` and `redis` each try one thing and yield
-findings.
+findings; `routes` says what each route makes of its messages.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from gateway.check.broker import check_broker
 from gateway.check.postgres import check_postgres
 from gateway.check.redis import check_redis
 from gateway.check.report import Finding, Report, render
+from gateway.check.routes import check_routes
 from gateway.subscriptions import plan
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ async def check(settings: Settings) -> Report:
             "events": check_broker(events, "events", publish_to=topic),
         }
     probes = {
+        "routes": check_routes(wanted),
         **brokers,
         "postgres": check_postgres(settings),
         "redis": check_redis(settings.redis),

@@ -79,6 +79,14 @@ async def _examine(pool: asyncpg.Pool[asyncpg.Record], settings: Settings) -> As
         keys = await pool.fetchrow(queries.check_keys)
         assert keys is not None
         yield _keys(keys)
+        for row in await pool.fetch(queries.check_constant_keys):
+            yield Finding(
+                "constant key",
+                "warn",
+                f"{row['letters']} conflicts of device {row['device_id']}, all with key {row['key']}",
+                f'if it never changes it is none: put key = "" on the route of {row["topic"]}, then '
+                f"gateway dead-letters replay --reason conflict --device {row['device_id']}",
+            )
 
 
 def _server(server: asyncpg.Record, dsn: str) -> Finding:

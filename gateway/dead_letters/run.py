@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -11,14 +10,13 @@ import structlog
 from gateway.dead_letters import REPLAY_STREAM
 from gateway.dead_letters.letters import database
 from gateway.dead_letters.replay import Replay
-from gateway.decode import Decoder
+from gateway.decode import Decoder, Limits
 from gateway.decode.routes import compile_routes
 from gateway.lease import Lease
 from gateway.slot import Slot
 from gateway.store import SESSION_SETTINGS
 from runtime.errors import Stop
 from runtime.http import Health
-from runtime.settings import duration_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,11 +43,7 @@ async def replay(
     """
     health = Health()
     routes = compile_routes(settings.route)
-    decoder = Decoder(
-        routes,
-        max_payload_bytes=settings.gateway.max_payload_bytes,
-        max_ahead=timedelta(seconds=duration_s(settings.gateway.max_ahead)),
-    )
+    decoder = Decoder(routes, Limits.of(settings.gateway))
     slot = Slot(REPLAY_STREAM, "dead-letters replay")
     lease = Lease(settings.postgres.dsn, slot=slot, health=health)
     async with database(settings.postgres.dsn, SESSION_SETTINGS) as pool:

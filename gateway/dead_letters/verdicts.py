@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from contract.events import format_time
 from gateway.decode import Reading, Received, Rejection
 from gateway.decode.routes import match
 
@@ -89,14 +90,15 @@ class Verdicts(NamedTuple):
 def decode(letter: Kept, decoder: Decoder, routes: Sequence[CompiledRoute]) -> Attempt:
     """Decode a letter as at its receipt: what its device time is checked against is the time it came."""
     received = Received.of(letter.received_at)
+    came = format_time(letter.received_at)
     attempt = Attempt(letter, [], [])
     for item in decoder.decode(_Again(letter.topic, letter.payload), received):
         if isinstance(item, Rejection):
             attempt.failures.append(item)
-        elif letter.reason == "conflict" and match(routes, letter.topic).route.identity == "key":
+        elif letter.reason == "conflict" and item.keyed and not match(routes, letter.topic).plan.timed:
             attempt.failures.append(
                 Rejection(
-                    received.text,
+                    came,
                     letter.topic,
                     item.event.device_id,
                     "conflict",
@@ -124,7 +126,7 @@ def judge(attempts: Iterable[Attempt], claimed: Claimed) -> Verdicts:
         for reading in attempt.readings:
             conflict = None
             if id(reading) not in new:
-                conflict = conflicts.get((reading.delivery.topic, reading.payload()))
+                conflict = conflicts.get((reading.topic, reading.raw))
                 duplicates += conflict is None
             if conflict is None:
                 stored += 1

@@ -1,9 +1,12 @@
-"""From the bytes of a delivery to readings: routes, JSON, names, times, identity.
+"""From the bytes of a delivery to readings: route, format, mapping, assembly.
 
+`templates` and `routes` tell what a topic says; `formats` make values of bytes; `mapping` and `fields` make
+of values what a reading says, as the route's `plan` has it; `assemble` knows what must hold of every reading.
 Pure: no I/O, and the time is an argument.
 """
 
 from gateway.decode.decoder import Decoder
+from gateway.decode.limits import Limits
 from gateway.decode.reading import Reading, Received, Rejection
 
-__all__ = ["Decoder", "Reading", "Received", "Rejection"]
+__all__ = ["Decoder", "Limits", "Reading", "Received", "Rejection"]

@@ -9,6 +9,7 @@ from runtime.errors import Reject
 
 MAX_NAME: Final = 128
 MAX_KEY: Final = 256
+MAX_TAG: Final = 256
 INT64: Final = 2**63
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -16,9 +17,16 @@ _TOPIC_SYNTAX = re.compile(r"[+#/]")
 
 
 def check_device_id(device_id: object) -> str:
-    """A device id is a topic level: 1 to 128 characters, none of them `+ # /` or a control character."""
+    """A device id is a topic level: 1 to 128 characters, none of them `+ # /` or a control character.
+
+    An integer is taken for its digits.
+    """
+    if type(device_id) is int:
+        device_id = str(device_id)
     if not isinstance(device_id, str):
-        raise Reject("invalid_device_id", f"device_id is {kind_of(device_id)}, expected a string")
+        raise Reject(
+            "invalid_device_id", f"device_id is {kind_of(device_id)}, expected a string or an integer"
+        )
     _check_text("invalid_device_id", "device id", device_id, MAX_NAME)
     if _TOPIC_SYNTAX.search(device_id):
         raise Reject("invalid_device_id", f"device id {device_id[:40]!r} has one of + # / in it")
@@ -38,8 +46,6 @@ def check_key(key: object) -> str:
     if type(key) is str and 0 < len(key) <= MAX_KEY and "\x00" not in key:
         return key
     if type(key) is int:
-        if not -INT64 <= key < INT64:
-            raise Reject("number_out_of_range", "message key is beyond a 64-bit integer")
         key = str(key)
     if not isinstance(key, str):
         raise Reject("invalid_key", f"message key is {kind_of(key)}, expected a string or an integer")
@@ -50,9 +56,27 @@ def check_key(key: object) -> str:
     return key
 
 
-def check_metric(name: str) -> None:
-    """A metric's name is 1 to 128 characters without control characters."""
-    _check_text("invalid_metric", "metric name", name, MAX_NAME)
+def check_tag(name: str, value: str) -> str:
+    """What a topic says besides the device is up to 256 characters without control characters."""
+    if len(value) > MAX_TAG or _CONTROL.search(value):
+        raise Reject(
+            "invalid_tag",
+            f"{{{name}}} of the topic is {value[:40]!r}, expected up to {MAX_TAG} characters, none of them a "
+            f"control character",
+        )
+    return value
+
+
+def metric_fault(name: str, max_name: int) -> str | None:
+    """What is wrong with a metric's name: it should have 1 to `max_name` printable characters."""
+    if not name:
+        return "a metric has an empty name"
+    if len(name) > max_name:
+        allowed = f"gateway.max_metric_name allows {max_name}"
+        return f"metric name {name[:40]!r}… has {len(name)} characters, {allowed}"
+    if _CONTROL.search(name):
+        return f"metric name {name[:40]!r} contains a control character"
+    return None
 
 
 def _check_text(reason: str, what: str, text: str, limit: int) -> None:
@@ -63,6 +87,8 @@ def _check_text(reason: str, what: str, text: str, limit: int) -> None:
 
 
 def kind_of(value: object) -> str:
-    """What a decoded JSON value is, in words."""
+    """What a decoded value is, in words."""
     names = {bool: "a boolean", int: "a number", float: "a number", dict: "an object", list: "an array"}
-    return "null" if value is None else names.get(type(value), "a string")
+    if value is None or isinstance(value, str):
+        return "null" if value is None else "a string"
+    return names.get(type(value), "no finite number")

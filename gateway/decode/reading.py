@@ -1,36 +1,66 @@
-"""What decoding makes of a delivery: readings to store, rejections to keep."""
+"""What decoding makes of a delivery: readings to store, rejections to keep; and when each of them came.
+
+Order of arrival (promise 3): MQTT keeps a publisher's order, and `received_at` keeps it for good. It grows
+with each reading of a gateway, by a microsecond at least, and does not go back when the clock does.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from contract.events import format_time
-from gateway.decode import json_format
+from contract.events import format_utc
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Iterator
 
     from contract.events import RawEvent
-    from runtime.mqtt.port import Delivery
+
+COPY_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_ENDS: Final = tuple(f"{micros:03d}Z" for micros in range(1000))
 
 
-class Received(NamedTuple):
-    """When a chunk was received.
+class Received:
+    """Times of arrival, each later than the one before.
 
     Attributes:
-        at: UTC; device times are checked against it.
-        text: the same in the contract's form.
+        at: what the clock said of the readings under way, UTC; device times are checked against it.
+        next: gives the next time, in the contract's form.
+        last: the last one that was given; empty when none was.
     """
 
-    at: datetime
-    text: str
+    __slots__ = ("at", "last", "next")
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+        self.last = ""
+        self.next = self._from(at).__next__
 
     @classmethod
     def of(cls, moment: datetime) -> Received:
-        """What was received at a moment."""
-        return cls(moment, format_time(moment))
+        """What was received from a moment on."""
+        return cls(moment.astimezone(UTC))
+
+    def reach(self, now: datetime) -> timedelta:
+        """Go on from now; returns by how much the times are ahead of it, as when the clock went back."""
+        self.at = now
+        if format_utc(now) > self.last:
+            self.next = self._from(now).__next__
+            return timedelta()
+        return datetime.fromisoformat(self.last) - now
+
+    def _from(self, moment: datetime) -> Iterator[str]:
+        while True:  # a thousand at a time: every message asks for one
+            beginning = format_utc(moment)[:-4]
+            for end in _ENDS[moment.microsecond % 1000 :]:
+                self.last = beginning + end
+                yield self.last
+            moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000) + _MILLISECOND
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
@@ -38,31 +68,41 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         event: the measurement, as the outbox will say it.
-        identity: what makes two messages the same: device, key and, where the route says so, device time.
-        content: what must then be equal: a change in it is a conflict. Times that the gateway made are left
-            out.
-        line: its row of `measurements` in COPY text form, all but the last column, `received_at`.
+        identity: what makes two messages the same, unless their content differs: that is a conflict.
+        line: its row of `measurements` in COPY text form.
         keyed: whether the device named a key; otherwise the key was made here.
-        delivery: what it came in.
-        place: its place in an array payload, or -1 when the payload is the reading.
+        topic: what it came by.
+        raw: its bytes as they came: the payload, or of an array payload its element.
     """
 
     event: RawEvent
     identity: str
-    content: str
     line: str
     keyed: bool
-    delivery: Delivery
-    place: int
+    topic: str
+    raw: bytes
 
-    def payload(self) -> bytes:
-        """Its bytes as they came."""
-        return payload_of(self.delivery, self.place)
+    @property
+    def content(self) -> str:
+        """All of its bytes, as a text that PostgreSQL can hold."""
+        try:
+            text = self.raw.decode()
+        except UnicodeDecodeError:
+            text = "\x00"
+        return text if "\x00" not in text else f"\x01{hashlib.blake2b(self.raw).hexdigest()}"
+
+    @property
+    def former_content(self) -> str:
+        """What the first version took for its content: keys that they claimed hold a digest of it."""
+        event = self.event
+        columns = (event.device_id, event.key, event.region, bytes(event.metrics).decode())
+        stated = "" if event.ts == event.received_at else f"{event.ts}\t"
+        return stated + "\t".join("\\N" if c is None else c.translate(COPY_ESCAPES) for c in columns)
 
     def reject(self, reason: str, error: str) -> Rejection:
         """Refuse it after all."""
-        event, topic = self.event, self.delivery.topic
-        return Rejection(event.received_at, topic, event.device_id, reason, error, self.payload())
+        event = self.event
+        return Rejection(event.received_at, self.topic, event.device_id, reason, error, self.raw, event.key)
 
 
 class Rejection(NamedTuple):
@@ -72,6 +112,7 @@ class Rejection(NamedTuple):
         reason: a stable word, see `Reject.reason`.
         error: what was wrong, for a person.
         payload: the bytes as they came.
+        key: of a reading that was refused after all.
     """
 
     received_at: str
@@ -80,8 +121,4 @@ class Rejection(NamedTuple):
     reason: str
     error: str
     payload: bytes
-
-
-def payload_of(delivery: Delivery, place: int) -> bytes:
-    """The bytes of one element of an array payload, or with place -1 of all of it, as they came."""
-    return delivery.payload if place < 0 else json_format.element(delivery.payload, place)
+    key: str = ""

@@ -1,17 +1,22 @@
-"""Routes: which configured topic template a topic matches, and the names in it. First match wins.
+"""Routes: which of them a topic is for, and what it says by itself. The first that matches counts.
 
-A template is a topic filter whose wildcards may have names: `sites/{region}/devices/{device_id}/telemetry`
-subscribes `sites/+/devices/+/telemetry`. `{device_id}` and `{region}` are the names that mean something; `+`
-and a last `#` match without a name (MQTT5 §4.7).
+`{device_id}`, `{region}` and `{metric}` in a template mean what they say; any other name is a tag, kept with
+the row and its event.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
 
 from contract.topics import stream_topic
-from gateway.decode.names import check_device_id, check_region
+from gateway.decode.names import MAX_NAME, check_device_id, check_region, check_tag, metric_fault
+from gateway.decode.plan import Plan, plan_of
+from gateway.decode.reading import COPY_ESCAPES
+from gateway.decode.templates import compile_template
 from runtime.errors import ConfigurationError, Reject
 
 if TYPE_CHECKING:
@@ -19,37 +24,82 @@ if TYPE_CHECKING:
 
     from runtime.settings import Route, Settings
 
-_NAMES = {"device_id", "region"}
+_MEANT: Final = ("device_id", "region", "metric")
+_OURS: Final = ("claimed_ts",)
 
 
-class Matched(NamedTuple):
+class Matched(msgspec.Struct, frozen=True, gc=False):
     """What a topic says by itself.
 
     Attributes:
         device_id: None when the template does not name it; the payload must then.
         region: None when the template does not name it.
+        metric: None when the template does not name it.
+        tags: what else it names; None when nothing.
+        tags_line: the same in COPY text form.
+        number: the route's.
+        scope: in front of the identity of its messages; empty where a topic is a device and a device a topic.
     """
 
+    topic: str
     route: Route
+    plan: Plan
     device_id: str | None
     region: str | None
+    metric: str | None
+    tags: dict[str, str] | None
+    tags_line: str
+    number: int
+    scope: str
+    ignore: bool
+    format: str
+
+    def with_tag(self, name: str, value: str) -> tuple[dict[str, str], str]:
+        """The tags and one more, and all of them in COPY text form."""
+        tags = {**(self.tags or {}), name: value[:MAX_NAME].replace("\x00", "\ufffd")}
+        return tags, _copy_line(tags)
 
 
 class CompiledRoute(NamedTuple):
-    """A route with its MQTT filter and the expression that takes its names out of a topic."""
+    """A route with its MQTT filter and the expression that takes its names out of a topic.
+
+    Attributes:
+        scoped: whether the topic is part of the identity of its messages.
+    """
 
     route: Route
     topic_filter: str
     pattern: re.Pattern[str]
+    plan: Plan
+    scoped: bool
 
 
 def compile_routes(routes: Sequence[Route]) -> list[CompiledRoute]:
     """Check and compile the configured routes.
 
     Raises:
-        ConfigurationError: with the route's position and what is wrong with its template.
+        ConfigurationError: with the route's position and what is wrong with it.
     """
-    return [_compile(route, f"route[{i}].topic") for i, route in enumerate(routes)]
+    compiled: list[CompiledRoute] = []
+    scoped = False
+    for i, route in enumerate(routes):
+        template = compile_template(route.topic, f"route[{i}].topic")
+        for name in template.names:
+            if name in _OURS:
+                raise ConfigurationError(
+                    f"route[{i}].topic: {{{name}}} is a tag that the gateway makes itself"
+                )
+        if "metric" in template.names and route.metrics:
+            raise ConfigurationError(f"route[{i}].metrics: the topic names the metric already, by {{metric}}")
+        pattern = re.compile(template.pattern, re.DOTALL)
+        plan = plan_of(route, f"route[{i}]")
+        # Topics of one route that differ by the device alone need no topic in the identity, as long as no
+        # other route does without it: two topics of one device must not be taken for one.
+        compiled.append(CompiledRoute(route, template.topic_filter, pattern, plan, scoped or template.loose))
+        scoped = scoped or not (template.loose or route.ignore)
+    if all(route.ignore for route in routes):
+        raise ConfigurationError("route: every [[route]] has ignore = true; nothing would be stored")
+    return compiled
 
 
 def refuse_own_events(routes: Sequence[CompiledRoute], settings: Settings) -> None:
@@ -64,63 +114,71 @@ def refuse_own_events(routes: Sequence[CompiledRoute], settings: Settings) -> No
     own = stream_topic(settings.events.topic, settings.gateway.stream)
     for i, route in enumerate(routes):
         if route.pattern.fullmatch(own):
+            if route.route.ignore:
+                return
             raise ConfigurationError(
                 f"route[{i}].topic: covers events.topic, so the gateway would read itself"
             )
 
 
-def match(routes: Sequence[CompiledRoute], topic: str) -> Matched:
-    """Find the first route that a topic matches.
+class Router:
+    """Finds the route of a topic; all are tried in one expression, so that many cost little more than few."""
 
-    Raises:
-        Reject: `no_route`, or the topic holds an impossible device id or region.
-    """
-    for route in routes:
-        found = route.pattern.fullmatch(topic)
-        if found:
-            names = found.groupdict()
-            device_id, region = names.get("device_id"), names.get("region")
-            return Matched(
-                route.route,
-                None if device_id is None else check_device_id(device_id),
-                None if region is None else check_region(region),
+    def __init__(self, routes: Sequence[CompiledRoute]) -> None:
+        self._routes = routes
+        bodies = (re.sub(r"\(\?P<\w+>", "(?:", route.pattern.pattern) for route in routes)
+        self._first = re.compile("|".join(f"({body})" for body in bodies), re.DOTALL)
+
+    def match(self, topic: str) -> Matched:
+        """Find the first route that a topic matches.
+
+        Raises:
+            Reject: `no_route`, or the topic holds an impossible name.
+        """
+        first = self._first.fullmatch(topic)
+        if first is None or first.lastindex is None:
+            raise Reject(
+                "no_route",
+                f"topic {topic[:80]!r} matches no configured route; one with ignore = true leaves such out",
             )
-    raise Reject("no_route", f"topic {topic[:80]!r} matches no configured route")
+        number = first.lastindex - 1
+        route = self._routes[number]
+        found = route.pattern.fullmatch(topic)
+        assert found is not None
+        return _matched(route, number, topic, found.groupdict())
 
 
-def _compile(route: Route, where: str) -> CompiledRoute:
-    levels = route.topic.split("/")
-    share = levels[:2] if levels[0] == "$share" else []  # names a subscription, and is no part of a topic
-    levels = levels[len(share) :] or [""]
-    filters: list[str] = []
-    patterns: list[str] = []
-    seen: set[str] = set()
-    for i, level in enumerate(levels):
-        if level.startswith("{") and level.endswith("}"):
-            name = level[1:-1]
-            if name not in _NAMES:
-                raise ConfigurationError(
-                    f"{where}: {level} is not a known name; use {{device_id}}, {{region}} or +"
-                )
-            if name in seen:
-                raise ConfigurationError(f"{where}: {level} appears twice")
-            seen.add(name)
-            filters.append("+")
-            patterns.append(f"(?P<{name}>[^/]*)")
-        elif level == "+":
-            filters.append("+")
-            patterns.append("[^/]*")
-        elif level == "#":
-            if i != len(levels) - 1:
-                raise ConfigurationError(f"{where}: # is only allowed as the last level")
-            filters.append("#")
-            patterns.append(".*")
-        elif any(sign in level for sign in "+#{}\x00"):
-            raise ConfigurationError(f"{where}: level {level!r} mixes a wildcard or a name with other text")
-        else:
-            filters.append(level)
-            patterns.append(re.escape(level))
-    body = "/".join(patterns)
-    if levels[-1] == "#" and len(levels) > 1:
-        body = "/".join(patterns[:-1]) + "(?:/.*)?"  # a filter a/# matches a itself as well
-    return CompiledRoute(route, "/".join([*share, *filters]), re.compile(body, re.DOTALL))
+def match(routes: Sequence[CompiledRoute], topic: str) -> Matched:
+    """The same for one topic only."""
+    return Router(routes).match(topic)
+
+
+def _matched(route: CompiledRoute, number: int, topic: str, names: dict[str, str]) -> Matched:
+    device_id, region, metric = map(names.get, _MEANT)
+    if device_id is not None:
+        levels = device_id.split("/")
+        if len(device_id) > MAX_NAME:
+            check_device_id(device_id)
+        for level in levels:
+            check_device_id(level)
+    if metric is not None and (fault := metric_fault(metric, MAX_NAME)):
+        raise Reject("invalid_metric", f"the topic's {fault}")
+    tags = {name: check_tag(name, value) for name, value in names.items() if name not in _MEANT} or None
+    return Matched(
+        topic,
+        route.route,
+        route.plan,
+        device_id,
+        check_region(region) if region else None,
+        metric,
+        tags,
+        "\\N" if tags is None else _copy_line(tags),
+        number,
+        f"\x1e{len(topic)}\x1f{topic}\x1f".replace("\x00", "\ufffd") if route.scoped else "",
+        route.route.ignore,
+        route.route.format,
+    )
+
+
+def _copy_line(tags: dict[str, str]) -> str:
+    return json.dumps(tags, ensure_ascii=False).translate(COPY_ESCAPES)

@@ -1,8 +1,5 @@
 -- Which message is the newest, and where a projection stands, without a row that is written over and over.
 
--- What a message's topic says of it beside device and metric, by name.
-ALTER TABLE measurements ADD COLUMN IF NOT EXISTS tags jsonb;
-
 -- The time by which a message is ordered: its own, unless that is too far ahead of its arrival. The order of last values is this,
 -- then time of receipt, then key and device byte by byte (contract/order.py).
 CREATE FUNCTION order_time(ts timestamptz, received_at timestamptz) RETURNS timestamptz

@@ -90,3 +90,19 @@ SELECT
     count(*) FILTER (WHERE message_key LIKE 'auto:%') AS by_content,
     count(*) FILTER (WHERE message_key LIKE 'uuid:%') AS unkeyed
 FROM (SELECT message_key FROM measurements WHERE ts > now() - interval '1 hour' LIMIT 10000) AS recent;
+
+-- name: check_constant_keys
+-- Among the newest conflicts, devices of which all name one key: it never changes, so it is none. The words are those of
+-- gateway/conflicts.py.
+SELECT device_id, min(topic) AS topic, min(key) AS key, count(*) AS letters
+FROM (
+    SELECT device_id, topic, substring(error FROM '^key (.+?) is stored with other content') AS key
+    FROM dead_letters
+    WHERE reason = 'conflict' AND replayed_at IS NULL AND device_id IS NOT NULL
+    ORDER BY id DESC
+    LIMIT 1000
+) AS conflicts
+GROUP BY device_id
+HAVING count(DISTINCT key) = 1 AND count(*) >= 2
+ORDER BY letters DESC
+LIMIT 3;

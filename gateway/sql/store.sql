@@ -159,3 +159,25 @@ added AS (
     RETURNING device_id
 )
 SELECT device_id FROM sighted EXCEPT (SELECT device_id FROM moved UNION ALL SELECT device_id FROM added);
+
+-- name: look_into_conflicts
+-- Asked of conflicts only, by their place (1-based): whether the key is held with what the first version took for content, so
+-- that a repeat of what it stored is one; and whether a measurement has the device, the key and the very time.
+SELECT
+    i.ord,
+    EXISTS (
+        SELECT FROM message_keys_0 AS k
+        WHERE k.h1 = hashtextextended(i.identity, 0) AND k.h2 = hashtextextended(i.identity, 1)
+            AND k.digest = hashtextextended(i.former, 2)
+        UNION ALL
+        SELECT FROM message_keys_1 AS k
+        WHERE k.h1 = hashtextextended(i.identity, 0) AND k.h2 = hashtextextended(i.identity, 1)
+            AND k.digest = hashtextextended(i.former, 2)
+    ) AS repeat,
+    EXISTS (
+        SELECT FROM measurements AS m
+        WHERE m.device_id = i.device_id AND m.ts = i.ts::timestamptz AND m.message_key = i.key
+    ) AS same_time
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
+    WITH ORDINALITY AS i (identity, former, device_id, ts, key, ord)
+ORDER BY i.ord;

@@ -81,3 +81,7 @@ forgotten AS (
 INSERT INTO subscriptions (client_id, topic_filter, qos)
 SELECT $1, topic_filter, qos FROM wanted
 ON CONFLICT (client_id, topic_filter) DO UPDATE SET qos = excluded.qos WHERE subscriptions.qos <> excluded.qos;
+
+-- name: newest_events
+-- The events of the stream's newest row that is kept, from which the order of arrival goes on.
+SELECT payload FROM outbox WHERE stream = $1 ORDER BY n DESC LIMIT 1;

@@ -1,9 +1,9 @@
 """Finds a message in PostgreSQL and Redis, by the cheapest way there is.
 
 With the device, one index leads to the measurement. Without it, the dedup window's key tables name the
-devices that used the key. Only a key that they do not know, or that a route with identity = "key+time"
-stored, is looked for in everybody's measurements, day by day back to `since`. The outbox row is the one that
-the same transaction wrote.
+devices that used the key. Only a key that they do not know, or that a route stored whose identity has the
+topic or the time in it, is looked for in everybody's measurements, day by day back to `since`. The outbox row
+is the one that the same transaction wrote.
 """
 
 from __future__ import annotations

@@ -291,3 +291,38 @@ async def test_ids_that_are_sorted_by_a_locale(
     by_bytes = locale in {"C", "POSIX", "C.UTF-8", "C.utf8"}
     assert finding.state == ("ok" if by_bytes else "warn")
     assert by_bytes or "devices.device_id" in finding.found
+
+
+async def test_a_constant_key_is_shown(
+    settings: Settings, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """Conflicts that all have one key are told with the line to put into the configuration."""
+    assert "constant key" not in await found(settings)
+    await connection.execute(
+        "INSERT INTO dead_letters (received_at, topic, device_id, reason, error, payload)"
+        " SELECT now(), 'devices/ble/telemetry', 'ble', 'conflict',"
+        " 'key ''C4:7C'' is stored with other content and time: …', '' FROM generate_series(1, 2)"
+    )
+    finding = (await found(settings))["constant key"]
+    assert finding.state == "warn"
+    assert "'C4:7C'" in finding.found
+    assert 'key = ""' in finding.advice
+
+
+async def test_each_route_is_shown(settings: Settings) -> None:
+    """What it subscribes, keys, times and names."""
+    routes = (
+        Route(topic="s/{line}/{device_id}/{metric}", key="", clock="prefer", timezone="Europe/Berlin"),
+        Route(topic="s/log/#", ignore=True),
+    )
+    findings = await found(msgspec.structs.replace(settings, route=routes))
+    said = findings["route s/{line}/{device_id}/{metric}"].found
+    for part in (
+        "subscribes s/+/+/+",
+        "key: made of",
+        "in Europe/Berlin",
+        "named by the topic",
+        "tags: line",
+    ):
+        assert part in said
+    assert findings["route s/log/#"].found.startswith("ignored")

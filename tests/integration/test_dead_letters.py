@@ -292,7 +292,7 @@ async def test_conflicts_stay_conflicts(
 async def test_an_array_of_which_a_part_can_be_stored(
     database: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    """Its good elements are stored, each bad one becomes a letter of its own, received when the array was."""
+    """Its good elements are stored, each bad one becomes a letter of its own, received in its place."""
     (array,) = await bury(connection, b"[" + message("1") + b", [], " + message("2") + b"]")
     tally = await run(database)
     assert (tally.replayed, tally.stored, tally.orphans, tally.complete) == (1, 2, 1, False)
@@ -300,7 +300,7 @@ async def test_an_array_of_which_a_part_can_be_stored(
     assert (orphan > array, reason) == (True, "wrong_root")
     row = await connection.fetchrow("SELECT * FROM dead_letters WHERE id = $1", orphan)
     assert row is not None
-    assert (bytes(row["payload"]), row["received_at"]) == (b"[]", EARLIER)
+    assert (bytes(row["payload"]), row["received_at"]) == (b"[]", EARLIER + timedelta(microseconds=1))
 
 
 async def test_pages_and_a_limit(database: str, connection: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -420,3 +420,29 @@ async def test_a_stop_ends_a_replay_between_pages(
     tally = await replay(settings, Selection(), None, stop, progress)
     assert (tally.replayed, tally.stopped, tally.complete) == (4, True, False)
     assert len(await waiting(connection)) == 6
+
+
+async def test_letters_of_a_constant_key_replay_once_the_route_says_so(
+    database: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """Conflicts under a key that is none stay until the route has key = "", and are then stored each."""
+    await bury(connection, message("C4:7C", 32), message("C4:7C", 33), reason="conflict")
+    assert (await run(database)).replayed == 0
+    tally = await run(database, routes=[Route(key="")])
+    assert (tally.replayed, tally.stored, tally.complete) == (2, 2, True)
+    rows = await connection.fetch(
+        "SELECT metrics->>'x' AS x, metrics->>'id' AS id FROM measurements ORDER BY x"
+    )
+    assert [tuple(row) for row in rows] == [("32", "C4:7C"), ("33", "C4:7C")]
+
+
+async def test_the_letter_of_many_elements_replays(
+    database: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """What was refused together is an array, and stored element by element once the route takes it."""
+    elements = b",".join(b'{"id":"%d","ts":0,"x":1}' % n for n in range(20))
+    await bury(connection, b"[" + elements + b"]", reason="many_bad_elements")
+    tally = await run(database, routes=[Route(clock="prefer")])
+    assert (tally.replayed, tally.stored) == (1, 20)
+    rows = await connection.fetch("SELECT DISTINCT received_at FROM measurements")
+    assert len(rows) == 20

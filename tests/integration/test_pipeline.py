@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 import structlog
@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway import transaction
 from gateway.batcher import BatchPolicy
-from gateway.decode import Decoder
+from gateway.decode import Decoder, Limits, Received
 from gateway.decode.routes import compile_routes
 from gateway.ledger import Ledger
 from gateway.pipeline import Pipeline
@@ -90,12 +90,13 @@ async def test_what_waits_is_bounded_and_counted(database: str, monkeypatch: pyt
     async with write_side(database) as side:
         pipeline = Pipeline(
             cast("Session", line),
-            decoder=Decoder(compile_routes([Route()]), max_payload_bytes=1000, max_ahead=timedelta(days=1)),
+            decoder=Decoder(compile_routes([Route()]), Limits()),
             policy=BatchPolicy(max_messages=1, max_bytes=1000, linger_s=0),
             store=side.store,
             relay=cast("Relay", Nobody()),
             ledger=ledger,
             rejected=RateLimit(structlog.get_logger().warning),
+            received=Received.of(NOW),
             now=lambda: NOW,
             writers=2,
         )

@@ -318,3 +318,42 @@ async def test_appending_leaves_the_row_of_the_stream_as_it_is(side: WriteSide) 
         await side.store.commit(*decode(reading(str(i), i)))
     assert await side.pool.fetchval(place) == before
     assert await side.pool.fetchval("SELECT head FROM streams") == 5
+
+
+async def test_what_the_first_version_stored_is_a_repeat(side: WriteSide) -> None:
+    """A key that was claimed before the upgrade, with a digest of other content, is known after it."""
+    (before,), _ = decode(reading("1", 1.5))
+    await side.pool.execute(
+        "INSERT INTO message_keys_0 VALUES"
+        " (hashtextextended($1, 0), hashtextextended($1, 1), hashtextextended($2, 2))",
+        "a1\x1f1",
+        '2026-11-23T08:00:00.000000Z\ta1\t1\tnorth\t{"x":1.5}',
+    )
+    assert before.identity == "a1\x1f1"
+    (outcome,) = await side.store.commit(*decode(reading("1", 1.5)))
+    assert (outcome.committed, outcome.duplicates) == (0, 1)
+    (outcome,) = await side.store.commit(*decode(reading("1", 2.5)))
+    assert [letter.rejection.reason for letter in outcome.dead_letters] == ["conflict"]
+
+
+async def test_the_advice_of_a_conflict_fits_what_is_stored(side: WriteSide) -> None:
+    """Another time is a counter that started again, perhaps; the same time is not."""
+    await side.store.commit(*decode(reading("1", 1)))
+    (same,) = await side.store.commit(*decode(reading("1", 2)))
+    (other,) = await side.store.commit(*decode(reading("1", 2, "2026-11-23T08:30:00Z")))
+    errors = [outcome.dead_letters[0].rejection.error for outcome in (same, other)]
+    assert ["key+time" in error for error in errors] == [False, True]
+    assert all('key = ""' in error for error in errors)
+
+
+async def test_tags_are_stored(side: WriteSide) -> None:
+    """What the topic names is in the row and in the event; null where it names nothing."""
+    route = Route(topic="{building}/{device_id}/telemetry")
+    await side.store.commit(*decode(reading("1", 1), route=route))
+    row = await side.pool.fetchrow("SELECT tags, message_key FROM measurements")
+    assert row is not None
+    assert json.loads(row["tags"]) == {"building": "devices"}
+    payload = await side.pool.fetchval("SELECT payload FROM outbox")
+    assert [event.tags for event in decode_events(payload)] == [{"building": "devices"}]
+    await side.store.commit(*decode(reading("2", 1)))
+    assert await side.pool.fetchval("SELECT tags FROM measurements WHERE message_key = '2'") is None

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections import Counter
+from typing import Any, Literal
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.decode import Reading, Rejection
+from gateway.decode import Decoder, Limits, Reading, Received, Rejection
+from gateway.decode.routes import compile_routes
+from runtime.settings import Route
+from tests.support.write_side import NOW, Delivered
 from tests.unit.test_decode import decode
 
 SCALARS = st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=True) | st.text(max_size=8)
@@ -34,7 +38,7 @@ METRICS = st.dictionaries(
 def test_any_bytes_have_an_outcome(payload: bytes) -> None:
     """No bytes crash the decoder: each payload is readings or rejections, at least one."""
     items = decode(payload)
-    assert items
+    assert items or not payload
     assert all(isinstance(item, (Reading, Rejection)) for item in items)
 
 
@@ -75,3 +79,70 @@ def test_a_key_given_twice_never_passes(object_: dict[str, Any], data: st.DataOb
     again = f"{json.dumps(name)}{space}:{json.dumps(data.draw(VALUES))}"
     items = decode(f"{body},{again}}}".encode(errors="surrogatepass"))
     assert all(isinstance(item, Rejection) for item in items)
+
+
+def scalars(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, Any]]:  # noqa: ANN401  # any JSON
+    """Every scalar of a value with its path; members of an object `metrics` go by their own names."""
+    if isinstance(value, dict):
+        members = list(value.items())
+    elif isinstance(value, list):
+        members = [(str(n), inner) for n, inner in enumerate(value)]
+    else:
+        return [] if value is None else [(".".join(path), value)]
+    found: list[tuple[str, Any]] = []
+    for name, inner in members:
+        bare = path == () and name == "metrics" and isinstance(inner, dict)
+        found += scalars(inner, () if bare else (*path, name))
+    return found
+
+
+def same(stored: Any, sent: Any) -> bool:  # noqa: ANN401  # any scalar
+    """Whether a stored value is the one that was sent; integers beyond 64 bits are their digits."""
+    if type(sent) is int and not -(2**63) <= sent < 2**63:
+        return bool(stored == str(sent))
+    return type(stored) is type(sent) and bool(stored == sent)
+
+
+@given(
+    object_=OBJECTS,
+    drop=st.sampled_from(["drop", "reject"]),
+    key=st.sampled_from(["", "x", "x.y", "id | message_id | idempotency_key"]),
+)
+@example(object_={"a.b": 1, "a": {"b": 2}}, drop="drop", key="")
+@example(object_={"metrics": {"metrics": {"x": 1}}, "x": 2}, drop="drop", key="")
+def test_every_scalar_has_a_place(object_: dict[str, Any], drop: Literal["drop", "reject"], key: str) -> None:
+    """Each scalar of any object is in its row by its path, or refused with it, or counted as left out."""
+    route = Route(key=key, on_bad_field=drop)
+    decoder = Decoder(compile_routes([route]), Limits())
+    payload = json.dumps(object_).encode()
+    (item,) = decoder.decode(Delivered("devices/a1/telemetry", payload), Received.of(NOW))
+    if isinstance(item, Rejection):
+        assert item.payload == payload
+        return
+    left_out = Counter(name for _, name, _ in decoder.drops.counts.elements())
+    stored = json.loads(bytes(item.event.metrics))
+    meant = Counter({"key": 1, "time": 1, "region": 1, "device_id": 1})
+    meaning = {**dict.fromkeys(key.split(" | "), "key"), **dict.fromkeys(("ts", "timestamp", "time"), "time")}
+    for path, value in scalars(object_):
+        if path in stored and same(stored[path], value):
+            del stored[path]
+        elif any(left_out[name] for name in (path, "other") if name in left_out):
+            left_out[path if path in left_out else "other"] -= 1
+        elif not any(
+            path.startswith(f"{name}.") for name in left_out
+        ):  # a part that is too deep, as one field
+            meant[meaning.get(path, path)] -= 1
+    assert stored == {}
+    assert set(meant) == {"key", "time", "region", "device_id"}
+    assert all(left >= 0 for left in meant.values())
+
+
+@given(st.binary(max_size=60), st.binary(max_size=60), OBJECTS, OBJECTS)
+def test_payloads_that_differ_are_not_taken_for_one(
+    a: bytes, b: bytes, c: dict[str, Any], d: dict[str, Any]
+) -> None:
+    """Two payloads that differ in any byte never have the same identity and content."""
+    for one, other in ((a, b), (json.dumps(c).encode(), json.dumps(d).encode())):
+        items = [item for payload in {one, other} for item in decode(payload) if isinstance(item, Reading)]
+        whole = [item for item in items if item.raw in {one, other}]
+        assert len({(item.identity, item.content) for item in whole}) == len(whole)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from gateway.decode import Decoder, Reading, Received, Rejection
+from gateway.decode import Decoder, Limits, Reading, Received, Rejection
 from gateway.decode.routes import compile_routes
 from gateway.devices import DeviceTracker
 from gateway.lease import Lease
@@ -41,9 +41,7 @@ def decode(
     *payloads: bytes, device: str = "a1", route: Route | None = None
 ) -> tuple[list[Reading], list[Rejection]]:
     """Decode payloads of one device at a fixed time."""
-    decoder = Decoder(
-        compile_routes([route or Route()]), max_payload_bytes=262_144, max_ahead=timedelta(days=1)
-    )
+    decoder = Decoder(compile_routes([route or Route()]), Limits())
     readings: list[Reading] = []
     rejections: list[Rejection] = []
     for payload in payloads:

@@ -14,7 +14,7 @@ from gateway.dead_letters.letters import Letter
 from gateway.dead_letters.selection import parse_when, topic_pattern
 from gateway.dead_letters.tally import Tally
 from gateway.dead_letters.verdicts import Kept, decode, judge
-from gateway.decode import Decoder
+from gateway.decode import Decoder, Limits
 from gateway.decode.routes import compile_routes
 from gateway.transaction import Claimed
 from runtime.settings import Route
@@ -98,7 +98,7 @@ def test_the_summary_says_what_is_left() -> None:
 
 
 ROUTES = compile_routes([Route()])
-DECODER = Decoder(ROUTES, max_payload_bytes=1000, max_ahead=timedelta(days=1))
+DECODER = Decoder(ROUTES, Limits())
 
 
 def kept(payload: bytes, reason: str = "no_route", *, replayed: bool = False) -> Kept:

@@ -17,6 +17,9 @@ from runtime.settings import Events, Route, Settings
         ("#", "#"),
         ("$share/edge/devices/{device_id}/telemetry", "$share/edge/devices/+/telemetry"),
         ("a", "a"),
+        ("a/sensor_{device_id}/up", "a/+/up"),
+        ("{site}/{device_id...}/up", "+/#"),
+        ("$share/edge/s/{device_id}", "$share/edge/s/+"),
     ],
 )
 def test_filters(template: str, topic_filter: str) -> None:
@@ -27,11 +30,18 @@ def test_filters(template: str, topic_filter: str) -> None:
 @pytest.mark.parametrize(
     ("template", "complaint"),
     [
-        ("devices/{id}/x", "{id} is not a known name"),
+        ("devices/{a b}/x", "{a b} is no name"),
+        ("devices/{claimed_ts}/{device_id}", "makes itself"),
+        ("{a...}/{b...}", "only one name may have"),
+        ("{a...}/#", "both take all"),
+        ("a/x{b...}", "takes whole levels"),
+        ("a/{b}{c}", "does not say where {b} ends"),
+        ("a/{b", "a brace is alone"),
+        ("$share/g", "a shared subscription is"),
+        ("$share/+/a", "plain text"),
         ("{device_id}/{device_id}", "appears twice"),
         ("a/#/b", "only allowed as the last level"),
         ("a/b+/c", "mixes"),
-        ("a/{device_id}x", "mixes"),
     ],
 )
 def test_impossible_templates(template: str, complaint: str) -> None:
@@ -78,3 +88,61 @@ def test_wildcards(template: str, topic: str, *, matches: bool) -> None:
     else:
         with pytest.raises(Reject):
             match(routes, topic)
+
+
+@pytest.mark.parametrize(
+    ("template", "topic", "names"),
+    [
+        ("s/sensor_{device_id}/up", "s/sensor_17/up", ("17", None, None, None)),
+        ("{site}-{device_id}", "a-b-c", ("b-c", None, None, {"site": "a"})),
+        ("s/{device_id...}/up", "s/a/b/up", ("a/b", None, None, None)),
+        ("s/{device_id...}", "s/a", ("a", None, None, None)),
+        ("s/{device_id}/{metric...}", "s/a/x/y", ("a", None, "x/y", None)),
+        ("{region}/{line}/{device_id}/{metric}", "n/7/d/temp", ("d", "n", "temp", {"line": "7"})),
+        ("$share/g/s/{device_id}", "s/d", ("d", None, None, None)),
+        ("$share/g/#", "s/d", (None, None, None, None)),
+    ],
+)
+def test_what_a_topic_names(
+    template: str, topic: str, names: tuple[str | None, str | None, str | None, dict[str, str] | None]
+) -> None:
+    """Names stand in a level, take several, and are device, region, metric or a tag."""
+    found = match(compile_routes([Route(topic=template)]), topic)
+    assert (found.device_id, found.region, found.metric, found.tags) == names
+
+
+@pytest.mark.parametrize(
+    ("route", "complaint"),
+    [
+        (Route(key="a | b", time="b"), r"route\[0\].time: 'b' is named by route\[0\].key already"),
+        (Route(key="a |"), r"route\[0\].key: a name is missing beside \|"),
+        (Route(metrics="ts"), r"route\[0\].metrics: 'ts' is named by route\[0\].time already"),
+        (Route(topic="{device_id}/{metric}", metrics="m"), r"route\[0\].metrics: the topic names the metric"),
+        (Route(ignore=True), "every .* has ignore"),
+        (Route(timezone="Nowhere"), r"route\[0\].timezone: "),
+    ],
+)
+def test_settings_that_contradict_each_other(route: Route, complaint: str) -> None:
+    """They are refused at start with the key's path."""
+    with pytest.raises(ConfigurationError, match=complaint):
+        compile_routes([route])
+
+
+def test_the_topic_is_in_the_identity_where_it_says_more_than_the_device() -> None:
+    """One route by which a topic is a device does without: keys claimed before stay known. No other does."""
+    templates = ["a/{device_id}", "b/{device_id}", "c/{device_id}/+", "d/{region}/{device_id}", "e/#"]
+    routes = compile_routes([Route(topic="x/#", ignore=True), *(Route(topic=each) for each in templates)])
+    assert [route.scoped for route in routes[1:]] == [False, True, True, True, True]
+    assert match(routes, "a/d").scope == ""
+    scopes = {match(routes, topic).scope for topic in ("a/d", "b/d", "c/d/1", "c/d/2", "d/n/d", "e/1")}
+    assert len(scopes) == 6
+
+
+def test_the_first_of_many_routes_wins() -> None:
+    """With 200 routes the first that matches counts, and names are its own."""
+    routes = compile_routes(
+        [Route(topic=f"r{n}/{{device_id}}/{{tag{n}}}") for n in range(200)] + [Route(topic="#")]
+    )
+    for n in (0, 99, 199):
+        assert match(routes, f"r{n}/d/x").tags == {f"tag{n}": "x"}
+    assert match(routes, "r200/d/x").route.topic == "#"

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import msgspec
 import pytest
 
-from gateway.decode.decoder import Decoder
+from gateway.decode import Decoder, Limits
 from gateway.decode.reading import Reading, Received, Rejection
 from gateway.decode.routes import compile_routes
 from gateway.simulate import rubbish
@@ -32,12 +32,9 @@ def emit(source: Fleet, count: int) -> list[Emission]:
 
 def decode(emission: Emission) -> list[Reading | Rejection]:
     """What the gateway's own decoder makes of an emission."""
-    decoder = Decoder(
-        compile_routes((Route(topic=TOPIC),)), max_payload_bytes=262_144, max_ahead=timedelta(hours=24)
-    )
+    decoder = Decoder(compile_routes((Route(topic=TOPIC),)), Limits())
     delivery = SimpleNamespace(topic=emission.topic, payload=emission.payload)
-    now = datetime.fromtimestamp(NOW, UTC)
-    return list(decoder.decode(delivery, Received(now, RECEIVED_AT)))
+    return list(decoder.decode(delivery, Received(datetime.fromtimestamp(NOW, UTC))))
 
 
 def test_same_seed_same_messages() -> None:

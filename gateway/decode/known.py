@@ -1,0 +1,70 @@
+"""What has been seen and checked before, bounded in bytes: a hostile sender chooses how long a name is.
+
+Of a `Memo` the half that was not asked for lately is forgotten when it is full; names are forgotten all at
+once, which costs one more look at each.
+"""
+
+from __future__ import annotations
+
+from sys import getsizeof
+from typing import Final, Generic, TypeVar
+
+Value = TypeVar("Value")
+
+_ENTRY_BYTES: Final = 600  # of a dictionary's entry and what hangs on it besides texts
+
+
+class Memo(Generic[Value]):
+    """A cache from texts to values that hold parts of them.
+
+    Args:
+        max_bytes: about so much is kept at most.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._half_bytes = max_bytes // 2
+        self._young: dict[str, Value] = {}
+        self._old: dict[str, Value] = {}
+        self._young_bytes = 0
+        self.get = self._young.get
+
+    def recall(self, name: str) -> Value | None:
+        """What `get` does not find any more."""
+        value = self._old.pop(name, None)
+        if value is not None:
+            self.keep(name, value)
+        return value
+
+    def keep(self, name: str, value: Value) -> None:
+        """Remember a value."""
+        self._young_bytes += 3 * getsizeof(name) + _ENTRY_BYTES
+        if self._young_bytes > self._half_bytes:
+            self._old, self._young = self._young, {}
+            self._young_bytes = 3 * getsizeof(name) + _ENTRY_BYTES
+            self.get = self._young.get
+        self._young[name] = value
+
+    def __len__(self) -> int:
+        """How many are kept."""
+        return len(self._young) + len(self._old)
+
+
+class Names:
+    """A set of names that were found good.
+
+    Args:
+        max_bytes: about so much is kept at most.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self.seen: set[object] = set()
+
+    def add(self, name: str) -> None:
+        """Remember one."""
+        self._bytes += getsizeof(name) + 100
+        if self._bytes > self._max_bytes:
+            self.seen.clear()
+            self._bytes = getsizeof(name) + 100
+        self.seen.add(name)
