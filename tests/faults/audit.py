@@ -213,7 +213,7 @@ class Auditor:
                 format_time(row["ts"]),
                 format_time(row["received_at"]),
                 _same(json.loads(row["metrics"])),
-                _same(json.loads(row.get("tags") or "{}")),
+                _same(json.loads(row["tags"] or "{}")),
             )
             for row in await self._fetch("SELECT * FROM measurements")
         ]
