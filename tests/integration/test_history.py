@@ -21,7 +21,7 @@ from projector.history import recorder as recorder_module
 from projector.history.audit import Auditor
 from projector.history.minutes import Minutes
 from projector.history.recorder import Recorder
-from projector.history.store import Store
+from projector.history.store import Span, Store, add
 from projector.lag import Freshness
 from projector.meters import Meters
 from projector.outbox import Outbox
@@ -448,14 +448,10 @@ async def test_a_faster_projector_is_no_reason_to_mend(plant: Plant) -> None:
 
 async def test_two_that_hold_the_same_rows(plant: Plant) -> None:
     """Two projectors that have read the same rows before either writes: they are in history once."""
-    events = [event("a", second, t=second) for second in (1, 2, 61)]
-    other = plant.another()
-    await plant.written.commit(events[0])
-    for reader in (plant.reader, other):
-        await reader.turn()
-    for each in events[1:]:
-        await plant.written.commit(each)
-    for flush in (False, True):
-        for reader in (plant.reader, other):
-            await reader.turn(flush=flush)
-    assert await plant.history() == expected(events)
+    await plant.written.commit(event("a", 1, t=1))
+    store = Store(plant.pool)
+    assert await store.begin(0)
+    span = Span(0, (await store.look())[0].epoch, 0, 1, [])
+    for added in ([], None):
+        async with store.turn() as connection:
+            assert await add(connection, span, Minutes()) == added
