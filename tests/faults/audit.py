@@ -185,7 +185,15 @@ class Auditor:
 
     async def _check_views(self, rows: list[Row]) -> None:
         expected = refold.fold(
-            refold.Event(row.device, row.key, row.region, row.ts, row.received_at, json.loads(row.metrics))
+            refold.Event(
+                row.device,
+                row.key,
+                row.region,
+                row.ts,
+                row.received_at,
+                json.loads(row.metrics),
+                json.loads(row.tags),
+            )
             for row in rows
         )
         async with Redis.from_url(self._redis_url, decode_responses=True) as redis:

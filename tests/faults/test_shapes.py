@@ -35,7 +35,7 @@ async def test_each_shape(site: Site) -> None:
 @pytest.mark.full
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
 async def test_killed_with_one_shape(site: Site, shape: Callable[..., None]) -> None:
-    """Killed at every point of a batch, with nothing but one shape: it is stored, and once where it has a key or a time."""
+    """Killed around COMMIT with nothing but one shape: stored, and once where it has a key or a time."""
     await (await site.start("gateway")).terminate()
     await site.start("projector")
     fleet = site.fleet(mix=STORED_ONLY)
