@@ -256,7 +256,7 @@ ORDER BY time
 
 -- name: device_messages
 -- A device's newest messages in the range with the chosen tag; among its newest ten thousand.
-SELECT ts, received_at, message_key, region, tags::text AS tags, metrics::text AS metrics
+SELECT ts, received_at, message_key, region, metrics::text AS metrics, tags::text AS tags
 FROM (
     SELECT * FROM measurements
     WHERE device_id = ${device:sqlstring} AND $__timeFilter(ts)
