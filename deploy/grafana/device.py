@@ -31,7 +31,7 @@ def dashboard() -> Dashboard:
             "Last seen",
             field_of(KEY, "last_seen_ms", "A"),
             unit=units.DateTimeFromNow,
-            text="By the device's clock.",
+            text="By the device's clock, at most five minutes after arrival.",
         )
     )
     made.with_panel(

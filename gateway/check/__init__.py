@@ -49,8 +49,8 @@ async def check(settings: Settings) -> Report:
             "events": check_broker(events, "events", publish_to=topic),
         }
     probes = {
-        "routes": check_routes(wanted),
         **brokers,
+        "messages": check_routes(wanted),
         "postgres": check_postgres(settings),
         "redis": check_redis(settings.redis),
     }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 async def check_routes(wanted: Plan) -> AsyncIterator[Finding]:
     """Say what each route does; `plan` has refused those that cannot work."""
     for route in wanted.routes:
-        yield Finding(f"route {route.route.topic}", "ok", _said(route, wanted))
+        yield Finding(f"messages {route.route.topic}", "ok", _said(route, wanted))
 
 
 def _said(route: CompiledRoute, wanted: Plan) -> str:

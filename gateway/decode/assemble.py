@@ -20,7 +20,15 @@ import msgspec
 
 from contract.events import RawEvent, format_utc
 from gateway.decode.known import Names
-from gateway.decode.names import INT64, check_device_id, check_key, check_region, kind_of, metric_fault
+from gateway.decode.names import (
+    INT64,
+    MAX_KEY,
+    check_device_id,
+    check_key,
+    check_region,
+    kind_of,
+    metric_fault,
+)
 from gateway.decode.reading import COPY_ESCAPES, Reading, Received
 from gateway.decode.times import EARLIEST, check_time
 from runtime.errors import Reject
@@ -55,7 +63,7 @@ class Assembler:
         self._regions = Names(_NAMES_BYTES)
         self._metrics = Names(_NAMES_BYTES)
 
-    def assemble(
+    def assemble(  # noqa: C901, PLR0912  # step by step, without a call for each: every message comes by
         self, mapped: Mapped, matched: Matched, received: Received, raw: bytes, unfit: Unfit
     ) -> Reading:
         """Make a reading of what a message says.
@@ -78,9 +86,19 @@ class Assembler:
             region = matched.region
         elif type(region) is not str or region not in self._regions.seen:
             region = self._region(region, matched, unfit)
-        metrics, encoded, text = self._encoded(metrics, unfit)
-        keyed = key is not None
-        if not keyed and time is None and not metrics:
+        if len(metrics) > self._limits.max_metrics or not self._metrics.seen.issuperset(metrics):
+            metrics = self._sift(metrics, unfit)
+        encoded = _encode(metrics)
+        text = encoded.decode()
+        suspicious = _HUGE in text or _NULL in text
+        for value in metrics.values():
+            if type(value) is int and not -INT64 <= value < INT64:
+                suspicious = True
+        if suspicious or ("\\" in text and _NUL in text):
+            metrics = self._sift(metrics, unfit)
+            encoded = _encode(metrics)
+            text = encoded.decode()
+        if key is None and time is None and not metrics:
             raise Reject("empty_message", "no key, no time and no metric: nothing to store")
 
         ts = arrived = received.next()
@@ -92,31 +110,21 @@ class Assembler:
             else:
                 tags, tags_line = matched.with_tag(CLAIMED, str(time))
 
-        key = check_key(key) if keyed else _made_key(stated, matched.topic, raw)
+        keyed, plain = key is not None, True
+        if not keyed:
+            key = _made_key(stated, matched.topic, raw)
+        elif type(key) is not str or not key.isprintable() or not 0 < len(key) <= MAX_KEY:
+            key = check_key(key)
+            plain = key.isprintable()
         identity = f"{matched.scope}{device_id}\x1f{key}"
         if plan.timed:
             identity = f"{identity}\x1f{stated or time}"
         tail = f"{device_id}\t{key}\t{region}\t{text}"
-        if region is None or "\\" in tail or not key.isprintable():
+        if region is None or "\\" in tail or not plain:
             tail = _escaped(device_id, key, region, text)
         event = RawEvent(device_id, region, ts, arrived, key, msgspec.Raw(encoded), tags)
         line = f"{ts}\t{tail}\t{tags_line}\t{arrived}\n"
         return Reading(event, identity, line, keyed, matched.topic, raw)
-
-    def _encoded(self, metrics: dict[str, Any], unfit: Unfit) -> tuple[dict[str, Any], bytes, str]:
-        """The metrics that can be stored, and their JSON."""
-        if len(metrics) <= self._limits.max_metrics and self._metrics.seen.issuperset(metrics):
-            encoded = _encode(metrics)
-            text = encoded.decode()
-            if not (_HUGE in text or _NULL in text or ("\\" in text and _NUL in text)):
-                for value in metrics.values():
-                    if type(value) is int and not -INT64 <= value < INT64:
-                        break
-                else:
-                    return metrics, encoded, text
-        metrics = self._sift(metrics, unfit)
-        encoded = _encode(metrics)
-        return metrics, encoded, encoded.decode()
 
     def _region(self, stated: object, matched: Matched, unfit: Unfit) -> str | None:
         if stated == "":

@@ -76,7 +76,7 @@ ranked AS (
     FROM marked
 ),
 written AS MATERIALIZED (
-    SELECT pg_logical_emit_message(true, 'gateway', '')
+    SELECT pg_logical_emit_message(true, 'mqtt-edge-gateway', '')
 )
 SELECT ord, conflict FROM ranked, written WHERE ord IS NOT NULL AND NOT (ours AND turn = 1) ORDER BY ord;
 
@@ -116,27 +116,23 @@ SELECT CASE WHEN pg_postmaster_start_time() = $2 THEN pg_xact_status($1::text::x
 
 -- name: is_outbox_row_there
 -- The row itself, not another one with its number. A primary also shows what no standby has yet, when the COMMIT that waited for
--- one was broken off. So this and the two statements below write something, an empty message that nobody reads: they are answered,
--- like any COMMIT, when all that was written before is where `synchronous_standby_names` wants it. A transaction id alone is not
--- waited for; it is asked for because a standby refuses that in a way that is understood.
-SELECT CASE
-    WHEN EXISTS (SELECT FROM outbox WHERE stream = $1 AND n = $2 AND created_at = $3) AND pg_current_xact_id() IS NOT NULL
-        THEN pg_logical_emit_message(true, 'gateway', '')
-END IS NOT NULL;
+-- one was broken off. So this and the two statements below write something when they say yes, and are answered, like any COMMIT,
+-- when all that was written before is where `synchronous_standby_names` wants it. A transaction id alone would not be waited for;
+-- it is taken first because a standby refuses that as it refuses any write.
+SELECT CASE WHEN pg_current_xact_id() IS NOT NULL AND EXISTS (SELECT FROM outbox WHERE stream = $1 AND n = $2 AND created_at = $3)
+    THEN pg_logical_emit_message(true, 'mqtt-edge-gateway', '') IS NOT NULL ELSE false END;
 
 -- name: is_dead_letter_there
 -- The letter itself, not another one with its id.
-SELECT CASE
-    WHEN EXISTS (SELECT FROM dead_letters WHERE id = $1 AND received_at = $2) AND pg_current_xact_id() IS NOT NULL
-        THEN pg_logical_emit_message(true, 'gateway', '')
-END IS NOT NULL;
+SELECT CASE WHEN pg_current_xact_id() IS NOT NULL AND EXISTS (SELECT FROM dead_letters WHERE id = $1 AND received_at = $2)
+    THEN pg_logical_emit_message(true, 'mqtt-edge-gateway', '') IS NOT NULL ELSE false END;
 
 -- name: were_letters_replayed
 -- Whether letters were marked by that very transaction of a replay.
 SELECT CASE
-    WHEN EXISTS (SELECT FROM dead_letters WHERE id = ANY ($1::bigint[]) AND replayed_at = $2) AND pg_current_xact_id() IS NOT NULL
-        THEN pg_logical_emit_message(true, 'gateway', '')
-END IS NOT NULL;
+    WHEN pg_current_xact_id() IS NOT NULL
+        AND EXISTS (SELECT FROM dead_letters WHERE id = ANY ($1::bigint[]) AND replayed_at = $2)
+    THEN pg_logical_emit_message(true, 'mqtt-edge-gateway', '') IS NOT NULL ELSE false END;
 
 -- name: write_sightings
 -- Adds devices and moves their times without ever waiting for whoever holds a row: returns those that were passed over. A

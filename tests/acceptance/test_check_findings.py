@@ -316,7 +316,7 @@ async def test_each_route_is_shown(settings: Settings) -> None:
         Route(topic="s/log/#", ignore=True),
     )
     findings = await found(msgspec.structs.replace(settings, route=routes))
-    said = findings["route s/{line}/{device_id}/{metric}"].found
+    said = findings["messages s/{line}/{device_id}/{metric}"].found
     for part in (
         "subscribes s/+/+/+",
         "key: made of",
@@ -325,4 +325,4 @@ async def test_each_route_is_shown(settings: Settings) -> None:
         "tags: line",
     ):
         assert part in said
-    assert findings["route s/log/#"].found.startswith("ignored")
+    assert findings["messages s/log/#"].found.startswith("ignored")

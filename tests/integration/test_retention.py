@@ -124,7 +124,8 @@ def expected(rows: list[Row]) -> dict[tuple[str, str, str], tuple[Any, ...]]:
     """The statistics by the rules of `retired_statistics`, computed from the messages one by one."""
     values: dict[tuple[str, str, str], list[tuple[tuple[Any, ...], Any]]] = defaultdict(list)
     for each in rows:
-        place = each.ts, each.message_key.encode(), each.received_at
+        at = min(each.ts, each.received_at + timedelta(minutes=5))
+        place = at, each.received_at, each.message_key.encode(), each.ts
         for name, value in [("", None), *json.loads(each.metrics, parse_int=float).items()]:
             values[each.device_id, each.region or "", name].append((place, value))
     result = {}
@@ -139,7 +140,7 @@ def expected(rows: list[Row]) -> dict[tuple[str, str, str], tuple[Any, ...]]:
             min(numbers, default=None),
             max(numbers, default=None),
             candidates,
-            (newest[0], newest[1].decode(), newest[2]),
+            (newest[3], newest[2].decode(), newest[1]),
         )
     return result
 

@@ -157,7 +157,7 @@ ORDER BY time
 
 -- name: device_messages
 -- A device's newest messages in the range.
-SELECT ts, received_at, message_key, region, metrics::text AS metrics
+SELECT ts, received_at, message_key, region, metrics::text AS metrics, tags::text AS tags
 FROM measurements
 WHERE device_id = ${device:sqlstring} AND $__timeFilter(ts)
 ORDER BY ts DESC
