@@ -122,7 +122,7 @@ async def postgres(database: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Re
     await connection.close()
 
 
-async def last_values(redis_url: str) -> dict[tuple[str, str], str | None]:
+async def last_values(redis_url: str) -> dict[tuple[str, str], str | bytes | None]:
     """What the views hold of `LAST`."""
     async with Redis.from_url(redis_url, decode_responses=True) as redis:
         return {(device, name): await redis.hget(f"device:stats:{device}", name) for device, name in LAST}
