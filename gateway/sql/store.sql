@@ -50,7 +50,8 @@ FROM counted;
 -- name: find_repeats
 -- Asked only when fewer keys were claimed than came: which rows of the batch (1-based) are not new, and of those, which
 -- differ in content from what holds their key. A row is new when its key is among those just claimed ($3, $4) and it is the
--- first of the batch with it.
+-- first of the batch with it. What is found may be what a standby does not have yet: `written` is for the reason that
+-- `is_outbox_row_there` gives.
 WITH incoming AS MATERIALIZED (
     SELECT
         hashtextextended(i.identity, 0) AS h1,
@@ -73,8 +74,11 @@ ranked AS (
         ord, conflict, bool_or(ours) OVER (PARTITION BY h1, h2) AS ours,
         row_number() OVER (PARTITION BY h1, h2 ORDER BY ord NULLS LAST) AS turn
     FROM marked
+),
+written AS MATERIALIZED (
+    SELECT pg_logical_emit_message(true, 'mqtt-edge-gateway', '')
 )
-SELECT ord, conflict FROM ranked WHERE ord IS NOT NULL AND NOT (ours AND turn = 1) ORDER BY ord;
+SELECT ord, conflict FROM ranked, written WHERE ord IS NOT NULL AND NOT (ours AND turn = 1) ORDER BY ord;
 
 -- name: insert_dead_letters
 -- Keeps rejected messages as they came; returns their ids in the order given.
@@ -112,18 +116,23 @@ SELECT CASE WHEN pg_postmaster_start_time() = $2 THEN pg_xact_status($1::text::x
 
 -- name: is_outbox_row_there
 -- The row itself, not another one with its number. A primary also shows what no standby has yet, when the COMMIT that waited for
--- one was broken off. So this and the two statements below take a transaction id: they are answered, like any COMMIT, when all
--- that was written before is where `synchronous_standby_names` wants it.
-SELECT EXISTS (SELECT FROM outbox WHERE stream = $1 AND n = $2 AND created_at = $3) AND pg_current_xact_id() IS NOT NULL;
+-- one was broken off. So this and the two statements below write something when they say yes, and are answered, like any COMMIT,
+-- when all that was written before is where `synchronous_standby_names` wants it. A transaction id alone would not be waited for;
+-- it is taken first because a standby refuses that as it refuses any write.
+SELECT CASE WHEN pg_current_xact_id() IS NOT NULL AND EXISTS (SELECT FROM outbox WHERE stream = $1 AND n = $2 AND created_at = $3)
+    THEN pg_logical_emit_message(true, 'mqtt-edge-gateway', '') IS NOT NULL ELSE false END;
 
 -- name: is_dead_letter_there
 -- The letter itself, not another one with its id.
-SELECT EXISTS (SELECT FROM dead_letters WHERE id = $1 AND received_at = $2) AND pg_current_xact_id() IS NOT NULL;
+SELECT CASE WHEN pg_current_xact_id() IS NOT NULL AND EXISTS (SELECT FROM dead_letters WHERE id = $1 AND received_at = $2)
+    THEN pg_logical_emit_message(true, 'mqtt-edge-gateway', '') IS NOT NULL ELSE false END;
 
 -- name: were_letters_replayed
 -- Whether letters were marked by that very transaction of a replay.
-SELECT EXISTS (SELECT FROM dead_letters WHERE id = ANY ($1::bigint[]) AND replayed_at = $2)
-    AND pg_current_xact_id() IS NOT NULL;
+SELECT CASE
+    WHEN pg_current_xact_id() IS NOT NULL
+        AND EXISTS (SELECT FROM dead_letters WHERE id = ANY ($1::bigint[]) AND replayed_at = $2)
+    THEN pg_logical_emit_message(true, 'mqtt-edge-gateway', '') IS NOT NULL ELSE false END;
 
 -- name: write_sightings
 -- Adds devices and moves their times without ever waiting for whoever holds a row: returns those that were passed over. A

@@ -122,11 +122,10 @@ async def postgres(database: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Re
     await connection.close()
 
 
-async def last_values(redis_url: str) -> dict[tuple[str, str], Any]:
+async def last_values(redis_url: str) -> dict[tuple[str, str], str | bytes | None]:
     """What the views hold of `LAST`."""
     async with Redis.from_url(redis_url, decode_responses=True) as redis:
-        views = {device: await redis.hgetall(f"device:stats:{device}") for device, _ in LAST}
-    return {(device, name): views[device].get(name) for device, name in LAST}
+        return {(device, name): await redis.hget(f"device:stats:{device}", name) for device, name in LAST}
 
 
 async def test_every_shape_comes_out_as_it_was_meant(

@@ -185,7 +185,15 @@ class Auditor:
 
     async def _check_views(self, rows: list[Row]) -> None:
         expected = refold.fold(
-            refold.Event(row.device, row.key, row.region, row.ts, row.received_at, json.loads(row.metrics))
+            refold.Event(
+                row.device,
+                row.key,
+                row.region,
+                row.ts,
+                row.received_at,
+                json.loads(row.metrics),
+                json.loads(row.tags),
+            )
             for row in rows
         )
         async with Redis.from_url(self._redis_url, decode_responses=True) as redis:
@@ -213,7 +221,7 @@ class Auditor:
                 format_time(row["ts"]),
                 format_time(row["received_at"]),
                 _same(json.loads(row["metrics"])),
-                _same(json.loads(row.get("tags") or "{}")),
+                _same(json.loads(row["tags"] or "{}")),
             )
             for row in await self._fetch("SELECT * FROM measurements")
         ]

@@ -65,7 +65,7 @@ class Sent:
 class Mix:
     """Shares of what is not an ordinary QoS 1 message."""
 
-    shapes: float = 0.0
+    shapes: float = 0.3
     repeats: float = 0.05
     conflicts: float = 0.01
     rubbish: float = 0.02

@@ -33,6 +33,7 @@ class Event(NamedTuple):
     ts: str
     received_at: str
     metrics: dict[str, Scalar]
+    tags: dict[str, str]
 
 
 @dataclass
@@ -61,6 +62,8 @@ def fold(events: Iterable[Event]) -> Expected:
         ahead = _time(history[-1].ts) - _time(history[-1].received_at)
         if ahead > _AHEAD:
             view["clock_ahead_ms"] = ahead // timedelta(milliseconds=1)
+        tags = next((event.tags for event in reversed(history) if event.tags), {})
+        view |= {f"tag_{name}": value for name, value in tags.items()}
         home = homes[device]
         if home is not None:
             view["region"] = home

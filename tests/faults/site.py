@@ -21,6 +21,7 @@ from deploy.local.services import LocalServices
 from tests.faults.audit import CURSOR_WITHIN_S, Auditor, Books
 from tests.faults.fleet import Fleet
 from tests.faults.proxy import Proxy
+from tests.faults.shapes import ROUTES
 from tests.faults.watch import until
 from tests.support.commands import RunningCommand
 
@@ -147,7 +148,10 @@ class Site:
         postgres, redis = self.postgres, self.services.redis
         ports = {"mosquitto": self.services.mqtt_port, "postgres": postgres.port, "redis": redis.port}
         ports |= {path: proxy.port for path, proxy in self.proxies.items()}
+        config = self._folder / f"{self._name}.toml"
+        config.write_text(ROUTES, encoding="utf-8")
         return {
+            "EDGE_CONFIG": str(config),
             "EDGE_BROKER_PORT": str(ports["mosquitto"]),
             "EDGE_BROKER_CLIENT_ID": f"{self._name}-gateway",
             "EDGE_POSTGRES_DSN": f"postgresql://postgres@127.0.0.1:{ports['postgres']}/postgres",

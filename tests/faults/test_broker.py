@@ -222,7 +222,7 @@ async def test_storm_of_qos0(open_site: OpenSite) -> None:
     """More QoS 0 than fits while PostgreSQL is dark: the rest is dropped and counted, memory bounded."""
     site = await open_site(through=("postgres",))
     gateway, _ = await site.start_both()
-    fleet = site.fleet(mix=Mix(repeats=0, conflicts=0, rubbish=0, qos0=1.0, qos2=0))
+    fleet = site.fleet(mix=Mix(shapes=0, repeats=0, conflicts=0, rubbish=0, qos0=1.0, qos2=0))
     await fleet.send(100)
     await gateway.event("batch_stored")
     site.proxies["postgres"].blackhole()

@@ -77,7 +77,7 @@ async def test_ten_thousand_rejects(site: Site) -> None:
     """Ten thousand rejects in a row leave no in-flight slot taken: a good message after them is stored."""
     await site.start("gateway", {"EDGE_BROKER_RECEIVE_MAXIMUM": "50"})
     await site.start("projector")
-    rubbish = site.fleet(mix=Mix(repeats=0, conflicts=0, rubbish=1.0, qos0=0, qos2=0))
+    rubbish = site.fleet(mix=Mix(shapes=0, repeats=0, conflicts=0, rubbish=1.0, qos0=0, qos2=0))
     await rubbish.send(10_000, rate=20_000)
     good = site.fleet(mix=STORED_ONLY)
     await good.send(1)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.faults.site import Site
 
 ZEROS = b"[" + b",".join([b"0"] * 131_071) + b"]"
-QOS0_ONLY = Mix(repeats=0, conflicts=0, rubbish=0, qos0=1.0, qos2=0)
+QOS0_ONLY = Mix(shapes=0, repeats=0, conflicts=0, rubbish=0, qos0=1.0, qos2=0)
 
 
 @asynccontextmanager
@@ -127,7 +127,7 @@ async def test_a_table_that_takes_nothing(site: Site, table: str) -> None:
     await site.sql(f"ALTER TABLE {table} ADD CONSTRAINT nothing CHECK (false) NOT VALID")
     gateway = await site.start("gateway")
     rubbish = 0.0 if table == "outbox" else 0.2
-    await site.fleet(mix=Mix(repeats=0, conflicts=0, rubbish=rubbish, qos0=0, qos2=0)).send(100)
+    await site.fleet(mix=Mix(shapes=0, repeats=0, conflicts=0, rubbish=rubbish, qos0=0, qos2=0)).send(100)
     assert await gateway.exit_code() == 1
     assert "nothing" in (await gateway.event("stopped"))["reason"]
     assert await site.sql("SELECT count(*) FROM dead_letters") == 0
@@ -143,7 +143,7 @@ async def test_an_array_of_zeros(site: Site) -> None:
     """A payload that is wrong a hundred thousand times does not drive out what other devices are told of."""
     few = {"EDGE_GATEWAY_DEAD_LETTERS_MAX": "1000"}
     gateway = await site.start("gateway", few)
-    others = site.fleet(mix=Mix(repeats=0, conflicts=0, rubbish=1.0, qos0=0, qos2=0))
+    others = site.fleet(mix=Mix(shapes=0, repeats=0, conflicts=0, rubbish=1.0, qos0=0, qos2=0))
     await others.send(50)
     await site.fleet().deliver([Sent("zeros", "", None, "", {}, ZEROS, 1, sound=False)])
     await site.fleet(mix=STORED_ONLY).send(10)

@@ -21,7 +21,7 @@ from projector.history import recorder as recorder_module
 from projector.history.audit import Auditor
 from projector.history.minutes import Minutes
 from projector.history.recorder import Recorder
-from projector.history.store import Store
+from projector.history.store import Span, Store, add
 from projector.lag import Freshness
 from projector.meters import Meters
 from projector.outbox import Outbox
@@ -444,3 +444,15 @@ async def test_a_faster_projector_is_no_reason_to_mend(plant: Plant) -> None:
         assert await plant.auditor.mend("cursor_missing")
         assert not await plant.auditor.mend("cursor_missing")
     assert [line["event"] for line in logs] == ["history_mending", "history_rebuilt"]
+
+
+async def test_two_that_hold_the_same_rows(plant: Plant) -> None:
+    """Two projectors that have read the same rows before either writes: they are in history once."""
+    await plant.written.commit(event("a", 1, t=1))
+    store = Store(plant.pool)
+    assert await store.begin(0)
+    span = Span(0, (await store.look())[0].epoch, 0, 1, [])
+    outcomes: list[list[Mean] | None] = [[], None]
+    for added in outcomes:
+        async with store.turn() as connection:
+            assert await add(connection, span, Minutes()) == added
