@@ -102,6 +102,8 @@ def _level(level: str, where: str) -> tuple[str, list[str], bool]:
         if names and found.start() == end:
             raise ConfigurationError(f"{where}: {level!r} does not say where {{{names[-1]}}} ends")
         parts.append(_literal(level[end : found.start()], level, where))
+        if names:  # takes what stands before it at its first place, for good: a topic is hostile, and long
+            parts[-2:] = [f"(?>{''.join(parts[-2:])})"]
         if dots:
             several = True
             if found.group() != level:

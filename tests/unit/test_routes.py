@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import time
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.decode.routes import compile_routes, match, refuse_own_events
+from gateway.decode.templates import compile_template
 from runtime.errors import ConfigurationError, Reject
 from runtime.settings import Events, Route, Settings
 
@@ -146,3 +153,26 @@ def test_the_first_of_many_routes_wins() -> None:
     for n in (0, 99, 199):
         assert match(routes, f"r{n}/d/x").tags == {f"tag{n}": "x"}
     assert match(routes, "r200/d/x").route.topic == "#"
+
+
+@pytest.mark.parametrize(
+    "topic",
+    ["x/{a}-{b}-{device_id}/y", "x/{a}-{device_id}-/y", "{device_id...}/a/{b}", "{a...}/{b}-{device_id}/x"],
+)
+def test_no_topic_takes_long(topic: str) -> None:
+    """The longest topic that MQTT allows is matched, or not, in a moment: devices choose their topics."""
+    routes = compile_routes([Route(topic=topic)])
+    for hostile in ("x/" + "-" * 65_000, "x/" + "-" * 65_000 + "/z", "a/" * 32_000, "a-/" * 21_000 + "x"):
+        before = time.process_time()
+        with contextlib.suppress(Reject):
+            match(routes, hostile)
+        assert time.process_time() - before < 1
+
+
+@given(st.text("-ab", max_size=12))
+def test_names_in_a_level_take_as_little_as_they_can(level: str) -> None:
+    """The expression that does not go back finds what one that does would find."""
+    template = compile_template("{a}-{b}-b{device_id}a", "route[0].topic")
+    plain = re.fullmatch("(?P<a>[^/]+?)-(?P<b>[^/]+?)-b(?P<device_id>[^/]+?)a", level)
+    found = re.fullmatch(template.pattern, level)
+    assert (found and found.groupdict()) == (plain and plain.groupdict())
