@@ -452,6 +452,7 @@ async def test_two_that_hold_the_same_rows(plant: Plant) -> None:
     store = Store(plant.pool)
     assert await store.begin(0)
     span = Span(0, (await store.look())[0].epoch, 0, 1, [])
-    for added in ([], None):
+    outcomes: list[list[Mean] | None] = [[], None]
+    for added in outcomes:
         async with store.turn() as connection:
             assert await add(connection, span, Minutes()) == added
