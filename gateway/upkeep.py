@@ -50,6 +50,7 @@ queries = load_queries("gateway")
 
 _SUMMARY_INTERVAL_S: Final = 10.0
 _MOMENT_S: Final = 2.0
+_PAUSE_S: Final = 0.1
 _HOUR_S: Final = 3600.0
 _CHORE_SETTINGS: Final = {"lock_timeout": "100ms", "idle_in_transaction_session_timeout": "30s", "jit": "off"}
 
@@ -118,8 +119,9 @@ class Upkeep:
         async with lent(self._pool) as connection:
             refuse_encoding(connection.get_settings().server_encoding)
         with contextlib.suppress(Exception):  # the chore says what is the matter
-            async with asyncio.timeout(_MOMENT_S), lent(self._pool) as connection:
-                await self._make_partitions(connection, sites.configured(self._settings.gateway))
+            async with asyncio.timeout(_MOMENT_S):
+                while not await self._take_turn(self._pool, "partitions", self._make_first_partitions):  # noqa: ASYNC110  # a lock of the server
+                    await asyncio.sleep(_PAUSE_S)
 
     async def run(self) -> None:
         """Do everything at its interval until cancelled."""
@@ -147,17 +149,28 @@ class Upkeep:
         return Chore(name, interval_s, timeout_s, partial(self._for_the_site, name, work), at_once=True)
 
     async def _for_the_site(self, name: str, work: Callable[[Connection, Site], Awaitable[object]]) -> None:
-        """Do a turn unless another gateway is at it."""
         assert self._own is not None
-        async with lent(self._own) as connection:
+
+        async def turn(connection: Connection) -> None:
+            await work(connection, await self._site(connection))
+
+        await self._take_turn(self._own, name, turn)
+
+    @staticmethod
+    async def _take_turn(
+        pool: asyncpg.Pool[asyncpg.Record], name: str, turn: Callable[[Connection], Awaitable[object]]
+    ) -> bool:
+        """Do it, and tell so, unless another gateway is at it."""
+        async with lent(pool) as connection:
             if not await connection.fetchval(queries.take_chore, name):
-                return
+                return False
             try:
-                await work(connection, await self._site(connection))
+                await turn(connection)
                 await connection.execute(queries.let_chore_go, name)
             except BaseException:
                 connection.terminate()  # and the lock with it, whatever state it is in
                 raise
+        return True
 
     async def _site(self, connection: Connection) -> Site:
         async with self._declaring:
@@ -166,6 +179,9 @@ class Upkeep:
                 await sites.declare(connection, self._settings.gateway, who)
                 self._declared = True
         return await sites.read(connection, self._settings.gateway)
+
+    async def _make_first_partitions(self, connection: Connection) -> None:
+        await self._make_partitions(connection, sites.configured(self._settings.gateway))
 
     async def _make_partitions(self, connection: Connection, site: Site) -> None:
         now = datetime.now(UTC)

@@ -135,8 +135,8 @@ SELECT CASE
     THEN pg_logical_emit_message(true, 'mqtt-edge-gateway', '') IS NOT NULL ELSE false END;
 
 -- name: write_sightings
--- Adds devices and moves their times without ever waiting for whoever holds a row: returns those that were passed over. A
--- device that somebody adds at this moment is passed over too.
+-- Adds devices and moves their times without waiting for whoever holds a row: returns those that were passed over. Only for whoever
+-- is just adding a device it waits, as long as it is let.
 WITH sighted AS MATERIALIZED (
     SELECT s.device_id, s.region, s.first_seen::timestamptz AS first_seen, s.last_seen::timestamptz AS last_seen
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS s (device_id, region, first_seen, last_seen)

@@ -219,6 +219,29 @@ async def test_one_gateway_at_a_time_does_a_chore(
     assert made.dedup_age_s >= 0
 
 
+async def test_a_start_leaves_the_partitions_to_who_is_at_them(
+    database: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """A gateway that starts does not open the default partition that another one has shut to attach days."""
+    await connection.execute(
+        "SELECT pg_advisory_lock(hashtext('mqtt-edge-gateway/chore'), hashtext('partitions'))"
+    )
+    await connection.execute(
+        "SELECT shut_default_partition('measurements', 'ts',"
+        " ARRAY[timestamptz '2999-01-01'], ARRAY[timestamptz '2999-01-02'])"
+    )
+    async with upkeep(database) as (made, _):
+        await made.prepare()
+    assert (
+        await connection.fetchval("SELECT count(*) FROM pg_constraint WHERE conname = 'partitions_ahead'")
+        == 1
+    )
+    await connection.execute("SELECT pg_advisory_unlock_all()")
+    async with upkeep(database) as (made, _):
+        await made.prepare()
+    assert await connection.fetchval("SELECT count(*) FROM partitions_of('measurements')") >= 10
+
+
 async def test_the_last_start_sets_what_all_go_by(keeper: Connection) -> None:
     """Whoever changes what another gateway set says what it was and whose; all read the same."""
     first, second = Gateway(retention="90d"), Gateway(retention="30d", dead_letters_max=5)
