@@ -26,7 +26,7 @@ class Batch:
 
     Attributes:
         opened_at: when its first chunk came, in seconds of a monotonic clock.
-        size_bytes: of its readings' rows, about.
+        size_bytes: of what came with its chunks, about.
     """
 
     readings: list[Reading] = field(default_factory=list)

@@ -2,7 +2,8 @@
 
 `id` is the address of a sensor in the messages of many bridges and receivers, and the same in each. Then the
 first reading is stored and all that follow are conflicts. So a device is watched from its first conflict on:
-when one key comes with a third content, and no other key in between, it never changes.
+when one key comes with a third content, and no other key in between that brings something new, its keys never
+change. A bridge has a few of them, one for each sensor; the keys of a counter that starts again are many.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _WATCHED: Final = 1000
 _SAID: Final = 1000
 _CONTENTS: Final = 2  # that conflict; the one that is stored is the third
+_KEYS: Final = 32  # the latest of a device
 
 
 def conflict_error(reading: Reading, *, same_time: bool) -> str:
@@ -54,7 +56,7 @@ class KeyWatch:
 
     def __init__(self) -> None:
         self.devices = 0
-        self._contents: OrderedDict[str, tuple[str, set[int]]] = OrderedDict()
+        self._keys: OrderedDict[str, dict[str, set[int]]] = OrderedDict()
         self._said: OrderedDict[str, None] = OrderedDict()
 
     def look(self, readings: Iterable[Reading], conflicts: Sequence[Rejection]) -> list[Constant]:
@@ -66,29 +68,37 @@ class KeyWatch:
         """
         found: list[Constant] = []
         for conflict in conflicts:
-            device_id, key = conflict.device_id or "", conflict.key
-            held, contents = self._contents.get(device_id, ("", set()))
-            if held != key:
-                contents = set()
-            contents.add(hash(conflict.payload))
-            self._contents[device_id] = key, contents
-            self._contents.move_to_end(device_id)
-            if len(self._contents) > _WATCHED:
-                self._contents.popitem(last=False)
-        if not self._contents:
+            device_id = conflict.device_id or ""
+            contents = _of(self._keys.setdefault(device_id, {}), conflict.key)
+            if len(contents) < _CONTENTS:
+                contents.add(hash(conflict.payload))
+            self._keys.move_to_end(device_id)
+            if len(self._keys) > _WATCHED:
+                self._keys.popitem(last=False)
+        if not self._keys:
             return found
         for reading in readings:
-            event = reading.event
-            watched = self._contents.get(event.device_id)
-            if watched and watched[0] != event.key:
-                del self._contents[event.device_id]
+            keys = self._keys.get(reading.event.device_id)
+            if keys is not None:
+                _of(keys, reading.event.key)
         for conflict in conflicts:
             device_id = conflict.device_id or ""
-            key, contents = self._contents.get(device_id, ("", set()))
-            if len(contents) >= _CONTENTS and device_id not in self._said:
-                self._said[device_id] = None
-                if len(self._said) > _SAID:
-                    self._said.popitem(last=False)
-                self.devices += 1
-                found.append(Constant(device_id, key, conflict.topic))
+            refused = self._keys.get(device_id, {}).values()
+            if device_id in self._said or not all(refused) or max(map(len, refused), default=0) < _CONTENTS:
+                continue
+            self._said[device_id] = None
+            if len(self._said) > _SAID:
+                self._said.popitem(last=False)
+            self.devices += 1
+            found.append(Constant(device_id, conflict.key, conflict.topic))
         return found
+
+
+def _of(keys: dict[str, set[int]], key: str) -> set[int]:
+    """The contents that were refused under a key, which makes room for itself."""
+    contents = keys.get(key)
+    if contents is None:
+        contents = keys[key] = set()
+        if len(keys) > _KEYS:
+            del keys[next(iter(keys))]
+    return contents

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+_DELIVERY_BYTES = 100  # of one that leaves nothing to store, too
 _CLOCK_BACK = timedelta(seconds=1)  # arrival goes on from where it was; this much of it is worth a word
 
 
@@ -115,7 +116,7 @@ class Pipeline:
         if not batch.chunks:
             batch.opened_at = time.monotonic()  # finer than the loop's clock
         for delivery in chunk.deliveries:
-            batch.size_bytes += len(delivery.payload)
+            batch.size_bytes += len(delivery.payload) + len(delivery.topic) + _DELIVERY_BYTES
             for item in self.decoder.decode(delivery, received):
                 if isinstance(item, Rejection):
                     batch.rejections.append(item)

@@ -61,7 +61,13 @@ def is_gone(holder_name: str) -> bool:
     found = re.search(r", pid (\d+)/(\w+)$", holder_name)
     if found is None or not found[2] or found[2] != _place():
         return False
-    return not Path(f"/proc/{found[1]}").exists()
+    try:
+        os.kill(int(found[1]), 0)  # where other users' processes are hidden /proc has none of them
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
 
 
 def is_of_client(holder_name: str, slot: Slot) -> bool:

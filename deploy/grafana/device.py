@@ -24,6 +24,8 @@ def dashboard() -> Dashboard:
         variable("device", "Device", POSTGRES, queries.devices).allow_custom_value(allow_custom_value=True)
     )
     made.with_variable(variable("metric", "Metric", POSTGRES, queries.device_metrics))
+    made.with_variable(variable("tag", "Tag", POSTGRES, queries.device_tags))
+    made.with_variable(variable("value", "is", POSTGRES, queries.device_tag_values))
 
     made.with_row(Row("Now"))
     made.with_panel(
@@ -62,7 +64,7 @@ def dashboard() -> Dashboard:
             "$metric as sent",
             sql(queries.device_values, "time_series"),
             unit=units.NoUnit,
-            text="The newest thousand values of the range.",
+            text="The newest thousand values of the range, of messages with the chosen tag.",
         )
     )
     delay = series(
@@ -74,7 +76,9 @@ def dashboard() -> Dashboard:
     made.with_panel(delay)
 
     made.with_row(Row("Messages"))
-    messages = table("Messages", sql(queries.device_messages), text="The newest hundred of the range.")
+    messages = table(
+        "Messages", sql(queries.device_messages), text="The newest hundred of the range with the chosen tag."
+    )
     moment(messages, "ts", "Device time")
     moment(messages, "received_at", "Received")
     made.with_panel(messages.span(24))

@@ -19,7 +19,7 @@ from deploy.grafana.panels import (
     table,
     to_dashboard,
 )
-from deploy.grafana.sources import POSTGRES, lowest_of, promql, queries, redis_line, sql, variable
+from deploy.grafana.sources import POSTGRES, highest_of, lowest_of, promql, queries, redis_line, sql, variable
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.builders.dashboard import Dashboard
@@ -29,6 +29,8 @@ def dashboard() -> Dashboard:
     """The dashboard to arrive at."""
     made = base("edge-fleet", "Edge: fleet overview", "All devices at a glance.", since="now-6h")
     made.with_variable(variable("metric", "Metric", POSTGRES, queries.metrics))
+    made.with_variable(variable("tag", "Tag", POSTGRES, queries.tags))
+    made.with_variable(variable("value", "is", POSTGRES, queries.tag_values))
     made.with_row(Row("Now"))
     for panel in (
         stat(
@@ -101,6 +103,34 @@ def dashboard() -> Dashboard:
     column(rejected, "device_id", "Device", link=to_dashboard("edge-device", "device"))
     made.with_panel(rejected.span(10))
 
+    made.with_panel(
+        stat(
+            "Clocks ahead",
+            promql("max(projector_devices_clock_ahead)", instant=True),
+            unit=units.NoUnit,
+            text="Devices whose newest message claims to be measured more than five minutes after it came.",
+            thresholds=((1, ORANGE),),
+        ).height(9)
+    )
+    ahead = table(
+        "Furthest ahead",
+        highest_of("devices:clock_ahead", 20),
+        text="Set these clocks; docs/operating.md says what comes of them. Click one for its details.",
+    )
+    as_rows(ahead, "Device", "Ahead by")
+    column(ahead, "Device", link=to_dashboard("edge-device", "device"))
+    column(ahead, "Ahead by", unit=units.Milliseconds)
+    made.with_panel(ahead.span(6))
+    tagged = table(
+        "Devices with $tag = $value",
+        sql(queries.tagged_devices),
+        text="Of the thousand devices heard last, by their newest messages. Click one for its details.",
+    )
+    column(tagged, "device_id", "Device", link=to_dashboard("edge-device", "device"))
+    moment(tagged, "ts", "Device time")
+    column(tagged, "last", "$metric")
+    made.with_panel(tagged.span(14))
+
     made.with_row(Row("Over time"))
     made.with_panel(
         rollup_series(
@@ -117,5 +147,13 @@ def dashboard() -> Dashboard:
             unit=units.NoUnit,
             text="Values of the metric that came in. The newest minute or hour is still filling.",
         )
+    )
+    made.with_panel(
+        rollup_series(
+            "$metric where $tag = $value",
+            sql(queries.tagged_averages, "time_series"),
+            unit=units.NoUnit,
+            text="Averages of the first twenty devices of the table above.",
+        ).span(24)
     )
     return made

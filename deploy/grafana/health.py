@@ -40,6 +40,7 @@ def dashboard() -> Dashboard:
     for title, panels in (
         ("Now", _now()),
         ("Write side", _write_side()),
+        ("Chores", _chores()),
         ("Read side", _read_side()),
         ("Lost", _lost()),
         ("Processes", _processes()),
@@ -145,6 +146,52 @@ def _write_side() -> Iterator[SeriesPanel]:
         unit=units.NoUnit,
         text="Outbox rows that the internal topic has not taken. The projector reads them from PostgreSQL.",
     )
+    yield series(
+        "Batches waiting",
+        promql(f"max by (instance) (gateway_batches_waiting{{{GATEWAY}}})", "{{instance}}"),
+        unit=units.NoUnit,
+        text="Received and not acknowledged. Flat and high: intake stands, and the rest waits in the broker.",
+    )
+    beside = (
+        ("ignored_messages", "left out by ignore"),
+        ("empty_messages", "empty"),
+        ("copies", "copies by overlapping filters"),
+        ("unkeyed", "stored without a key"),
+    )
+    yield series(
+        "Messages of their own kind, a second",
+        *(
+            promql(f"sum(rate(gateway_{name}_total{{{GATEWAY}}}[$__rate_interval]))", legend, name)
+            for name, legend in beside
+        ),
+        unit=units.NoUnit,
+        text="docs/delivery.md says what becomes of each; `gateway check` which route makes them.",
+    )
+
+
+def _chores() -> Iterator[SeriesPanel]:
+    yield series(
+        "Chores failing",
+        promql(f"max by (chore) (gateway_chore_failing_seconds{{{GATEWAY}}})", "{{chore}}"),
+        unit=units.Seconds,
+        text="For how long a chore has not been done; 0 is well. The log says why, chore_failed.",
+    )
+    yield series(
+        "Turns of a chore that failed",
+        promql(
+            f"sum by (chore) (increase(gateway_chore_failures_total{{{GATEWAY}}}[$__rate_interval]))",
+            "{{chore}}",
+        ),
+        unit=units.NoUnit,
+        text="Each is tried again by itself.",
+    )
+    yield series(
+        "Age of the dedup window",
+        promql(f"max(gateway_dedup_window_age_seconds{{{GATEWAY}}})", "current generation", "age"),
+        promql(f"max(gateway_dedup_window_seconds{{{GATEWAY}}})", "turns at", "window"),
+        unit=units.Seconds,
+        text="A saw below the window. Far above it something holds the message keys, a dump most often.",
+    )
 
 
 def _read_side() -> Iterator[SeriesPanel]:
@@ -202,7 +249,7 @@ def _read_side() -> Iterator[SeriesPanel]:
     )
 
 
-def _lost() -> Iterator[SeriesPanel]:
+def _lost() -> Iterator[SeriesPanel | StatPanel]:
     losses = (
         ("broker_dropped_messages", "dropped by the broker"),
         ("dropped_qos0", "QoS 0 without room"),
@@ -217,7 +264,32 @@ def _lost() -> Iterator[SeriesPanel]:
         ),
         unit=units.NoUnit,
         text="Each of these has a section in docs/operating.md.",
-    ).span(24)
+    )
+    yield series(
+        "Dropped fields a second",
+        promql(
+            "sum by (route, field, reason) "
+            f"(rate(gateway_dropped_fields_total{{{GATEWAY}}}[$__rate_interval]))",
+            "{{field}}, {{reason}} ({{route}})",
+        ),
+        unit=units.NoUnit,
+        text="Left out of messages that were stored, on routes with on_bad_field = drop.",
+    )
+    yield stat(
+        "Broker's drops unknown",
+        promql(f"sum(1 - gateway_broker_drops_known{{{GATEWAY}}})", instant=True),
+        unit=units.NoUnit,
+        text="Gateways that cannot hear how many messages their broker drops.",
+        thresholds=((1, ORANGE),),
+    ).span(12)
+    yield stat(
+        "Devices with one key",
+        promql(f"sum(gateway_devices_with_one_key_total{{{GATEWAY}}})", instant=True),
+        unit=units.NoUnit,
+        text="Their message key never changes, so all but their first readings are conflicts. `gateway check`"
+        " names them.",
+        thresholds=((1, ORANGE),),
+    ).span(12)
 
 
 def _processes() -> Iterator[SeriesPanel]:

@@ -61,7 +61,16 @@ def field_of(key: str, field: str, ref: str) -> Target:
 
 def lowest_of(key: str, count: int) -> Target:
     """Ask Redis for the members of a sorted set with the lowest scores, as columns."""
-    fields = {"type": "command", "command": "zrange", "keyName": key, "min": "0", "max": str(count - 1)}
+    return _members(key, 0, count - 1)
+
+
+def highest_of(key: str, count: int) -> Target:
+    """The same with the highest, the very highest last."""
+    return _members(key, -count, -1)
+
+
+def _members(key: str, first: int, last: int) -> Target:
+    fields = {"type": "command", "command": "zrange", "keyName": key, "min": str(first), "max": str(last)}
     return Target(REDIS, "A", {**fields, "zrangeQuery": ""})
 
 

@@ -83,7 +83,8 @@ async def _examine(pool: asyncpg.Pool[asyncpg.Record], settings: Settings) -> As
             yield Finding(
                 "constant key",
                 "warn",
-                f"{row['letters']} conflicts of device {row['device_id']}, all with key {row['key']}",
+                f"{row['letters']} conflicts of device {row['device_id']}, all with key {row['key']}"
+                + (f" or {row['keys'] - 1} more" if row["keys"] > 1 else ""),
                 f'if it never changes it is none: put key = "" on the route of {row["topic"]}, then '
                 f"gateway dead-letters replay --reason conflict --device {row['device_id']}",
             )

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from contract.events import RawEvent, format_utc
+from gateway.decode.fields import NoNumber
 from gateway.decode.known import Names
 from gateway.decode.names import (
     INT64,
     MAX_KEY,
+    MAX_TAG,
     check_device_id,
     check_key,
     check_region,
@@ -108,7 +110,7 @@ class Assembler:
             if moment is not None:
                 ts = stated = format_utc(moment)
             else:
-                tags, tags_line = matched.with_tag(CLAIMED, str(time))
+                tags, tags_line = _claimed(time, matched, unfit)
 
         keyed, plain = key is not None, True
         if not keyed:
@@ -189,6 +191,16 @@ def _device_id(stated: object, device_id: str | None) -> str:
             "device_mismatch", f"payload says device {str(stated)[:40]!r} ({kind}), the topic {device_id!r}"
         )
     return device_id
+
+
+def _claimed(time: object, matched: Matched, unfit: Unfit) -> tuple[dict[str, str] | None, str]:
+    """The topic's tags and a device time that is not relied on, in JSON where it is no text."""
+    plain = isinstance(time, (str, NoNumber))
+    text = str(time) if plain else msgspec.json.encode(time, enc_hook=str).decode()
+    if len(text) <= MAX_TAG:
+        return matched.with_tag(CLAIMED, text)
+    unfit.add(CLAIMED, "invalid_time", f"time has {len(text)} characters, {CLAIMED} keeps {MAX_TAG} at most")
+    return matched.tags, matched.tags_line
 
 
 def _made_key(stated_ts: str, topic: str, raw: bytes) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
+from gateway.decode.names import MAX_NAME
+
 _MOST_NAMES: Final = 100
 OTHER: Final = "other"
 
@@ -26,7 +28,7 @@ class Drops:
     def add(self, topic: str, fields: list[tuple[str, str]]) -> None:
         """Count the fields of one message."""
         for name, reason in fields:
-            key = (topic, name, reason)
+            key = (topic, name[:MAX_NAME], reason)
             if key not in self.counts:
                 if len(self.counts) >= _MOST_NAMES:
                     key = (topic, OTHER, reason)

@@ -33,6 +33,9 @@ class NoNumber:
         self.reason = reason
         self.text = text
 
+    def __str__(self) -> str:
+        return self.text
+
 
 class Unfit:
     """What becomes of fields that cannot be stored: the message is refused, or goes without them.

@@ -45,10 +45,11 @@ class Mapper:
         self.unfit = Unfit(drop=plan.drop)
         self._key, self._time, self._region = plan.key_name, plan.time_name, plan.region_name
         self._others = plan.others
-        self._inside = f"{plan.metrics}."
+        bare = plan.metrics or METRICS
+        self._inside = f"{bare}."
         self._flattening = Flattening(
             self.unfit,
-            bare=plan.metrics or METRICS,
+            bare=bare,
             max_name=limits.max_metric_name,
             max_fields=limits.max_metrics + _SPARE,
         )
@@ -83,12 +84,12 @@ class Mapper:
     def _read_nested(self, item: dict[str, Any]) -> Mapped:
         plan, within = self.plan, self._inside
         inside: dict[str, Any] = {}
-        found = self._flattening.flatten(item, inside if plan.metrics else None)
+        found = self._flattening.flatten(item, inside)
 
         def take(names: tuple[str, ...]) -> Any:  # noqa: ANN401  # a format's value is any value
             for name in names:
                 value = found.pop(name, None)
-                if value is None and plan.metrics and name.startswith(within):
+                if value is None and name.startswith(within):
                     value = inside.pop(name.removeprefix(within), None)
                 if value is not None:
                     return value
@@ -96,14 +97,22 @@ class Mapper:
 
         device_id, key, time, region = map(take, (plan.devices, plan.keys, plan.times, plan.regions))
         if not plan.metrics:
+            for name, value in inside.items():
+                self._add(found, name, value)
             return device_id, key, time, region, found
         for name in list(found):  # an array, or a scalar, at the path of the metrics
             if name == plan.metrics or name.startswith(within):
-                inside[name.removeprefix(within)] = found.pop(name)
+                self._add(inside, name.removeprefix(within), found.pop(name))
         if not inside:
             raise Reject("no_metrics", f"there is no {plan.metrics!r}, which holds the metrics of its route")
         self.unfit.fields += [(name, "left_out") for name in found]
         return device_id, key, time, region, inside
+
+    def _add(self, metrics: dict[str, Any], name: str, value: object) -> None:
+        if name in metrics:
+            self.unfit.add(name, "duplicate_key", f"two fields of the message are called {name[:40]!r}")
+        else:
+            metrics[name] = value
 
 
 def _named(metrics: dict[str, Any], metric: str) -> dict[str, Any]:

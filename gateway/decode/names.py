@@ -48,12 +48,17 @@ def check_key(key: object) -> str:
     if type(key) is int:
         key = str(key)
     if not isinstance(key, str):
-        raise Reject("invalid_key", f"message key is {kind_of(key)}, expected a string or an integer")
-    if not 0 < len(key) <= MAX_KEY:
-        raise Reject("invalid_key", f"message key has {len(key)} characters, expected 1 to {MAX_KEY}")
-    if "\x00" in key:
-        raise Reject("invalid_key", "message key contains NUL")
-    return key
+        kind = "a number with a fraction" if isinstance(key, float) else kind_of(key)
+        fault = f"is {kind}, expected a string or an integer"
+    elif not 0 < len(key) <= MAX_KEY:
+        fault = f"has {len(key)} characters, expected 1 to {MAX_KEY}"
+    elif "\x00" in key:
+        fault = "contains NUL"
+    else:
+        return key
+    raise Reject(
+        "invalid_key", f'message key {fault}; key = "" on its route if devices send none, or name its field'
+    )
 
 
 def check_tag(name: str, value: str) -> str:
@@ -70,7 +75,7 @@ def check_tag(name: str, value: str) -> str:
 def metric_fault(name: str, max_name: int) -> str | None:
     """What is wrong with a metric's name: it should have 1 to `max_name` printable characters."""
     if not name:
-        return "a metric has an empty name"
+        return "metric has an empty name"
     if len(name) > max_name:
         allowed = f"gateway.max_metric_name allows {max_name}"
         return f"metric name {name[:40]!r}… has {len(name)} characters, {allowed}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 METRICS: Final = "metrics"
 """The object whose members are metrics by their own names, unless a route names another."""
 
-_NOWHERE: Final = "\x00"  # a name that no field can have
+_NOWHERE: Final = "\ud800"  # half a character: no field can be called so
 
 
 class Plan(msgspec.Struct, frozen=True, gc=False):

@@ -56,7 +56,7 @@ class Matched(msgspec.Struct, frozen=True, gc=False):
 
     def with_tag(self, name: str, value: str) -> tuple[dict[str, str], str]:
         """The tags and one more, and all of them in COPY text form."""
-        tags = {**(self.tags or {}), name: value[:MAX_NAME].replace("\x00", "\ufffd")}
+        tags = {**(self.tags or {}), name: value.replace("\x00", "\ufffd")}
         return tags, _copy_line(tags)
 
 

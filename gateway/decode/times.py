@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from contract.order import AHEAD
 from gateway.decode.known import Memo
 from gateway.decode.written_times import Written, read_written
 from runtime.errors import ConfigurationError, Reject
@@ -28,6 +29,8 @@ _UNIT_NAMES: Final = {"s": 10**6, "ms": 10**3, "us": 1, "ns": 1e-3}
 
 _HALF: Final = timedelta(minutes=30)  # of the hour that comes twice
 _DEVICES_BYTES: Final = 16_000_000
+_ISO: Final = frozenset({"-", "-T", "-t", "- ", "-_"})
+"""What follows year and day; for the library anything may, the sign of an offset or a digit too."""
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,30}([.,][0-9]{1,30})?")
 _SAMPLES: Final = (datetime(2011, 2, 13, 4, 5, 6, tzinfo=UTC), datetime(2033, 11, 28, 15, 46, 57, tzinfo=UTC))
 
@@ -74,15 +77,17 @@ class TimeReader:
         kind = type(value)
         if kind is str:
             try:  # most are of this form
-                moment = (
-                    datetime.fromisoformat(value) if self._iso and value[4:5] == "-" else self._parse(value)
-                )
+                iso = self._iso and value[4:11:6] in _ISO
+                moment = datetime.fromisoformat(value) if iso else self._parse(value)
             except ValueError:
                 moment = self._written(value)
         elif kind is int or kind is float:
             moment = self._epoch(value) if self._plain or self._unit else self._parse(str(value))
         else:
-            raise Reject("invalid_time", "time is neither a string nor a number")
+            raise Reject(
+                "invalid_time",
+                'time is neither a string nor a number; time on its route names another field, "" for none',
+            )
         zone = moment.tzinfo
         if zone is UTC:
             return moment
@@ -114,8 +119,8 @@ class TimeReader:
         written = read_written(text)
         if isinstance(written, datetime):
             return written
-        if self._plain and _NUMBER.fullmatch(text):
-            number = text.replace(",", ".")
+        number = text.strip().replace(",", ".")
+        if self._plain and _NUMBER.fullmatch(number):
             return _from_epoch(float(number) if "." in number else int(number))
         advice = {
             Written.AMBIGUOUS: "may have the day or the month first: say which on its route, as "
@@ -141,7 +146,7 @@ class TimeReader:
             raise Reject("invalid_time", f"{moment} is outside the calendar") from None
         if second <= first:  # by the hour that summer time leaves out, they come the other way round
             return first
-        if arrived < first + _HALF:
+        if arrived < second - AHEAD:
             found = first
         elif arrived < second + _HALF:
             found = second

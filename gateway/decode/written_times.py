@@ -18,7 +18,8 @@ _TIME: Final = (
     r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]{1,12}))?)?"
     r"\s*(?P<half>[ap]\.?m\.?)?"
 )
-_ZONE: Final = r"\s*(?P<zone>z|utc|gmt|(?:utc|gmt)?[+-][0-9]{2}(?::?[0-9]{2})?)?(?:\s*\((?:utc|gmt)\))?"
+_COMMENT: Final = r"(?:\s*\([^()]*\))?"  # RFC 5322 §3.2.2
+_ZONE: Final = rf"(?:\s*(?P<zone>z|utc|gmt|(?:utc|gmt)?[+-][0-9]{{2}}(?::?[0-9]{{2}})?){_COMMENT})?"
 _YEAR: Final = r"(?P<year>[0-9]{4})"
 _COMPACT: Final = (
     r"(?P<year>20[0-9]{2})(?P<month>[0-9]{2})(?P<day>[0-9]{2})"

@@ -92,9 +92,9 @@ SELECT
 FROM (SELECT message_key FROM measurements WHERE ts > now() - interval '1 hour' LIMIT 10000) AS recent;
 
 -- name: check_constant_keys
--- Among the newest conflicts, devices of which all name one key: it never changes, so it is none. The words are those of
--- gateway/conflicts.py.
-SELECT device_id, min(topic) AS topic, min(key) AS key, count(*) AS letters
+-- Among the newest conflicts, devices of which all name one key, or a few again and again: they never change, so they are
+-- none. The words and the bound are those of gateway/conflicts.py.
+SELECT device_id, min(topic) AS topic, min(key) AS key, count(DISTINCT key) AS keys, count(*) AS letters
 FROM (
     SELECT device_id, topic, substring(error FROM '^key (.+?) is stored with other content') AS key
     FROM dead_letters
@@ -103,6 +103,6 @@ FROM (
     LIMIT 1000
 ) AS conflicts
 GROUP BY device_id
-HAVING count(DISTINCT key) = 1 AND count(*) >= 2
+HAVING count(*) >= 2 AND (count(DISTINCT key) = 1 OR (count(DISTINCT key) <= 32 AND count(*) >= 3 * count(DISTINCT key)))
 ORDER BY letters DESC
 LIMIT 3;

@@ -50,7 +50,8 @@ FROM counted;
 -- name: find_repeats
 -- Asked only when fewer keys were claimed than came: which rows of the batch (1-based) are not new, and of those, which
 -- differ in content from what holds their key. A row is new when its key is among those just claimed ($3, $4) and it is the
--- first of the batch with it.
+-- first of the batch with it. What is found may be what a standby does not have yet: `written` is for the reason that
+-- `is_outbox_row_there` gives.
 WITH incoming AS MATERIALIZED (
     SELECT
         hashtextextended(i.identity, 0) AS h1,
@@ -73,8 +74,11 @@ ranked AS (
         ord, conflict, bool_or(ours) OVER (PARTITION BY h1, h2) AS ours,
         row_number() OVER (PARTITION BY h1, h2 ORDER BY ord NULLS LAST) AS turn
     FROM marked
+),
+written AS MATERIALIZED (
+    SELECT pg_logical_emit_message(true, 'mqtt-edge-gateway', '')
 )
-SELECT ord, conflict FROM ranked WHERE ord IS NOT NULL AND NOT (ours AND turn = 1) ORDER BY ord;
+SELECT ord, conflict FROM ranked, written WHERE ord IS NOT NULL AND NOT (ours AND turn = 1) ORDER BY ord;
 
 -- name: insert_dead_letters
 -- Keeps rejected messages as they came; returns their ids in the order given.

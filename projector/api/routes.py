@@ -95,6 +95,7 @@ def query_routes(queries: Queries, meters: Meters) -> ControllerRouterHandler:
 
         Of a device that has expired (`projector.expire_devices_after`) and come back, over those since then.
         """
+        device_id = device_id.replace(ESCAPED_SLASH, "/")
         stats = await queries.device(device_id)
         if stats is None:
             raise NotFoundException(

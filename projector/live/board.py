@@ -97,14 +97,21 @@ class Board:
         )
 
     async def window(
-        self, part: str, region: str | None, start: int, count: int, *, ahead: bool = False
+        self,
+        part: str,
+        region: str | None,
+        start: int,
+        count: int,
+        *,
+        tag: str | None = None,
+        ahead: bool = False,
     ) -> Window:
         """Part of the device list, as it was ranked at the last look.
 
         Raises:
             Retry: Redis is away.
         """
-        return await self._fleet.window(part, region, start, count, self._now_ms(), ahead=ahead)
+        return await self._fleet.window(part, region, start, count, self._now_ms(), tag=tag, ahead=ahead)
 
     async def device(self, id_: str) -> Device:
         """One device, for its own page.

@@ -17,6 +17,7 @@ from projector.live.habits import Habits
 from projector.live.rows import make_row, text
 from projector.live.sparks import spark
 from projector.live.state import Devices, Row, Window
+from projector.live.tags import Tags
 from projector.views import answering
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Fleet:
         self._redis = redis
         self._keys = keys
         self._habits = Habits(redis, keys, truth)
+        self._tags = Tags(redis, keys)
         self.forget()
 
     def forget(self) -> None:
@@ -51,6 +53,7 @@ class Fleet:
         self._seen: dict[str, int] = {}
         self._sparks: dict[str, Spark] = {}
         self._habits.forget()
+        self._tags.forget()
         self._letters: dict[str, list[Letter]] = {}
         self._ranking = _NOBODY
         self._standings: dict[str, Standing] = {}
@@ -134,7 +137,15 @@ class Fleet:
         return rows[0] if rows else None, sparks.get(id_)
 
     async def window(
-        self, part: str, region: str | None, start: int, count: int, now_ms: int, *, ahead: bool
+        self,
+        part: str,
+        region: str | None,
+        start: int,
+        count: int,
+        now_ms: int,
+        *,
+        tag: str | None,
+        ahead: bool,
     ) -> Window:
         """Part of the list.
 
@@ -144,6 +155,7 @@ class Fleet:
             start: index of the first row among those that match.
             count: how many rows.
             now_ms: the time.
+            tag: `name:value`; None for all.
             ahead: only those whose clock is.
 
         Raises:
@@ -160,6 +172,8 @@ class Fleet:
             ids = [id_ for id_ in ids if self._habits.regions.get(id_) == region]
         if part:
             ids = [id_ for id_ in ids if part.casefold() in id_.casefold()]
+        if tag is not None:
+            ids = await self._tags.having(ids, tag, now_ms)
         rows = await self.rows(ids[start : start + count])
         return Window(len(ids), rows, sparks=await self._read_sparks([row.id for row in rows], now_ms))
 

@@ -72,12 +72,13 @@ def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
     async def devices(
         part: Annotated[str, Parameter(query="q", max_length=200)] = "",
         region: Annotated[str | None, Parameter(max_length=200)] = None,
+        tag: Annotated[str | None, Parameter(max_length=600)] = None,
         *,
         ahead: bool = False,
         start: Annotated[int, Parameter(ge=0)] = 0,
         count: Annotated[int, Parameter(ge=1, le=_ROWS)] = _ROWS,
     ) -> Window:
-        return await board.window(part, region, start, count, ahead=ahead)
+        return await board.window(part, region, start, count, tag=tag, ahead=ahead)
 
     @get("/live/devices/{device_id:str}", include_in_schema=False)
     async def device(device_id: str) -> Device:

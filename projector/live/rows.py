@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from projector.live.state import Letter, Standing
 
 VALUES: Final = 3
+TAG: Final = "tag_"
 _LAST: Final = "last_"
 _LARGEST: Final = 2**63 - 1  # msgspec writes no larger integers
 _OWN: Final = frozenset({"last_seen", "last_seen_ms"})
@@ -39,6 +40,7 @@ def make_row(
         id=id_,
         standing=standing,
         region=fields.get("region"),
+        tags={name.removeprefix(TAG): value for name, value in fields.items() if name.startswith(TAG)},
         last_seen_ms=number(fields.get("last_seen_ms")),
         usual_ms=usual_ms,
         ahead_ms=number(fields.get("clock_ahead_ms")) or None,

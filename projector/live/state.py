@@ -68,6 +68,7 @@ class Row(msgspec.Struct, frozen=True):
     id: str
     standing: Standing
     region: str | None
+    tags: dict[str, str]
     last_seen_ms: int
     usual_ms: int | None
     ahead_ms: int | None
@@ -117,6 +118,21 @@ class Letter(msgspec.Struct, frozen=True):
     replayed: bool
 
 
+class ConstantKey(msgspec.Struct, frozen=True):
+    """A device that names one key in all its conflicts: it never changes, so it is none.
+
+    Attributes:
+        key: as the dead letters write it, in quotes.
+        topic: of the newest of these.
+        letters: how many there are among those looked at.
+    """
+
+    device: str
+    key: str
+    topic: str
+    letters: int
+
+
 class Letters(msgspec.Struct, frozen=True):
     """The newest dead letters.
 
@@ -125,12 +141,14 @@ class Letters(msgspec.Struct, frozen=True):
         minute: how many came within the minute before they were read.
         more: whether `minute` is only what was looked at, and there were more.
         reasons: reason → how many of those looked at.
+        constant_keys: the devices with most letters of that kind, of those looked at.
     """
 
     newest: list[Letter]
     minute: int
     more: bool
     reasons: dict[str, int]
+    constant_keys: list[ConstantKey]
 
 
 class State(msgspec.Struct, frozen=True):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from projector.live.state import Letter, Letters
+from projector.live.state import ConstantKey, Letter, Letters
 from projector.outbox import answering, queries
 from runtime.errors import Retry
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
 SHOWN: Final = 20
 LOOKED_AT: Final = 200
+CONSTANT_KEYS: Final = 3
 _MINUTE_MS: Final = 60_000
+_CONFLICTS: Final = 2  # and the message that is stored: three contents under one key
+_KEY: Final = re.compile(r"key (.+?) is stored with other content")  # the words of the write side
 _PATIENCE_S: Final = 1.5  # a look has to be over before the next is due, more or less
 
 
@@ -83,4 +87,24 @@ def summary(letters: list[Letter], read_ms: int) -> Letters:
         minute=len(minute),
         more=len(minute) == LOOKED_AT,
         reasons=dict(reasons.most_common()),
+        constant_keys=constant_keys(letters),
     )
+
+
+def constant_keys(letters: list[Letter]) -> list[ConstantKey]:
+    """Devices whose message key never changes, as `gateway check` finds them, those with most letters first.
+
+    Args:
+        letters: newest first.
+    """
+    found: dict[str, list[tuple[str, str]]] = {}
+    for letter in letters:
+        match = _KEY.match(letter.error) if letter.reason == "conflict" and not letter.replayed else None
+        if match and letter.device is not None:
+            found.setdefault(letter.device, []).append((match[1], letter.topic))
+    constant = [
+        ConstantKey(device, *conflicts[0], len(conflicts))
+        for device, conflicts in found.items()
+        if len(conflicts) >= _CONFLICTS and len({key for key, _ in conflicts}) == 1
+    ]
+    return sorted(constant, key=lambda each: (-each.letters, each.device))[:CONSTANT_KEYS]

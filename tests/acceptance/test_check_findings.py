@@ -305,8 +305,16 @@ async def test_a_constant_key_is_shown(
     )
     finding = (await found(settings))["constant key"]
     assert finding.state == "warn"
-    assert "'C4:7C'" in finding.found
+    assert finding.found.endswith("all with key 'C4:7C'")
     assert 'key = ""' in finding.advice
+    await connection.execute(
+        "INSERT INTO dead_letters (received_at, topic, device_id, reason, error, payload)"
+        " SELECT now(), 'devices/ble/telemetry', 'ble', 'conflict',"
+        " format('key %L is stored with other content and time: …', 'C4:7D'), '' FROM generate_series(1, 4)"
+    )
+    assert "6 conflicts of device ble, all with key 'C4:7C' or 1 more" in (
+        (await found(settings))["constant key"].found
+    )
 
 
 async def test_each_route_is_shown(settings: Settings) -> None:

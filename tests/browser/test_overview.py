@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -92,6 +93,23 @@ async def test_clocks_that_are_ahead(devices: Devices, open_page: Open) -> None:
     await expect(page.locator("#devices-note")).to_have_text("1 whose clock is ahead, of 2 devices")
     await row.click()
     await expect(page.locator("#device .facts")).to_contain_text("Its clock3 h ahead")
+
+
+async def test_a_key_that_never_changes(devices: Devices, open_page: Open) -> None:
+    """A device whose key is the same in all messages is named, with the line that mends it and the replay."""
+    for level in range(4):
+        await devices.send_raw("ble-1", json.dumps({"id": "A4:C1", "level": level}).encode())
+    for level in range(2):
+        await devices.send_raw("counter", json.dumps({"id": "1", "level": level}).encode())
+    page = await open_page()
+    told = page.locator("#constant-keys li")
+    await expect(told).to_contain_text("ble-1 names one key in all its messages, 'A4:C1'.")
+    await expect(told).to_contain_text('put key = "" on the route of ')
+    await expect(told).to_contain_text("/ble-1/telemetry, then gateway dead-letters replay")
+    await expect(told).to_have_count(1)
+    await page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+    overflow = "node => node.scrollHeight - node.clientHeight"
+    assert await page.locator("#rejected").evaluate(overflow) == 0
 
 
 async def test_a_region_and_a_search_narrow_the_list(devices: Devices, open_page: Open) -> None:

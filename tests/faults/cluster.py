@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 OTHERS_WRITE = "CREATE TABLE IF NOT EXISTS others (t text); INSERT INTO others SELECT 'somebody else''s'"
 OTHERS_TRANSACTIONS = 300
 WAITING = """SELECT count(*) FROM pg_stat_activity
-    WHERE wait_event = 'SyncRep' AND application_name = $1"""
+    WHERE wait_event = 'SyncRep' AND application_name = $1 AND query LIKE $2"""
 FOLLOWING = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = $1"
 FOLLOWING_ANY = "SELECT count(*) FROM pg_stat_replication"
 
@@ -62,12 +62,13 @@ class Cluster:
         await until(alone, within_s=20)
 
     async def commit_waits(self, client: str) -> None:
-        """Wait until a client's transaction waits for the standby."""
-        await until(lambda: self.lacks_waiting(client), within_s=20)
+        """Wait until a transaction of several statements of a client waits for the standby."""
+        await until(lambda: self.lacks_waiting(client, "COMMIT%"), within_s=20)
 
-    async def lacks_waiting(self, client: str) -> str:
-        """Say that no transaction of a client waits for the standby; empty when one does."""
-        return "" if await self._site.sql(WAITING, client) else f"no commit of {client} waits"
+    async def lacks_waiting(self, client: str, statement: str) -> str:
+        """Say that no such statement of a client waits for the standby; empty when one does."""
+        waits = await self._site.sql(WAITING, client, statement)
+        return "" if waits else f"no {statement} of {client} waits"
 
     async def fail_over(self, *, others_write: bool = False) -> None:
         """Kill the primary, promote the standby, and let clients find it.

@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from gateway.decode import Reading
+    from gateway.transaction import Evidence
     from runtime.postgres import Connection
     from tests.support.write_side import WriteSide
 
 KEYS = "SELECT convert_from(payload, 'UTF8') FROM outbox ORDER BY n"
+END_WAIT = """SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
+    WHERE wait_event = 'SyncRep' AND application_name = $1"""
 STRANGERS = "DO $$ BEGIN FOR i IN 1..%d LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$"
 
 
@@ -208,6 +211,55 @@ async def test_a_commit_that_took_effect(services: LocalServices, database: str)
             assert network.swallowed == 2
             assert await side.pool.fetchval("SELECT count(*) FROM measurements") == 2
             assert await side.pool.fetchval("SELECT count(*) FROM dead_letters") == 1
+
+
+async def in_force(dsn: str, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Wait until the server makes commits wait for a standby."""
+    somebody = await asyncpg.connect(dsn, server_settings={"application_name": "somebody"})
+    waited = 0
+    while not waited:
+        writing = asyncio.create_task(somebody.execute("CREATE TEMP TABLE t (); DROP TABLE t"))
+        while not (writing.done() or waited):
+            waited = await connection.fetchval(END_WAIT, "somebody")
+        await writing
+    await somebody.close()
+
+
+async def test_what_a_standby_may_lack_is_waited_for() -> None:
+    """Neither what an unanswered COMMIT has left nor a repeat is taken for stored by a primary alone.
+
+    A COMMIT whose wait for the standby was broken off leaves rows that everybody sees.
+    """
+    async with LocalServices(["postgres"], environ={}) as there:
+        await migrate(there.postgres_dsn)
+        connection = await asyncpg.connect(there.postgres_dsn)
+        async with write_side(there.postgres_dsn) as side:
+            (rows,) = await side.store.commit(*decode(*batch("1")))
+            (letters,) = await side.store.commit(*decode(b"rubbish"))
+            ids = [letter.id for letter in letters.dead_letters]
+            async with side.pool.acquire() as replaying:
+                replay = await transaction.mark_replayed(replaying, ids)
+
+            async def found(evidence: Evidence | None) -> bool:
+                async with side.pool.acquire() as asking:
+                    return await _took_effect(asking, evidence)
+
+            async def repeated() -> bool:
+                (outcome,) = await side.store.commit(*decode(*batch("1")))
+                return outcome.duplicates == 1
+
+            await connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            await connection.execute("SELECT pg_reload_conf()")
+            async with asyncio.timeout(20):
+                await in_force(there.postgres_dsn, connection)
+                for ask in (repeated(), *(found(each) for each in (rows.evidence, letters.evidence, replay))):
+                    answer = asyncio.create_task(ask)
+                    while not await connection.fetchval(END_WAIT, "test"):
+                        assert not answer.done(), "a primary alone has answered"
+                    assert await answer
+            await connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            await connection.execute("SELECT pg_reload_conf()")
+        await connection.close()
 
 
 async def test_only_the_thing_itself_is_evidence(side: WriteSide) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parents[2] / "deploy/prometheus"
 VARIABLES = {"gateway": ".*", "projector": ".*"}
-OFTEN_EMPTY = ("annotation", "Rejected a second")  # nothing to say is what one hopes for
+OFTEN_EMPTY = ("annotation", "Rejected a second", "Dropped fields")  # nothing to say is what one hopes for
 SCRAPE_S = 1
 
 
@@ -94,12 +94,14 @@ async def test_dashboards_and_rules_have_data(
     tmp_path: Path,
 ) -> None:
     """Every metric that they name is there, every expression of a panel has a value, and the books add up."""
-    gateway = await run_command("gateway", "run")
+    route = {"topic": f"{topic_prefix}/{{device_id}}/telemetry", "on_bad_field": "drop"}
+    gateway = await run_command("gateway", "run", EDGE_ROUTE=json.dumps([route]))
     await gateway.event("connected", client_id=settings.broker.client_id)
     projector = await run_command("projector", "run", "--log-level", "debug")
     await projector.event("connected")
-    good = [(f"{topic_prefix}/a1/telemetry", json.dumps({"id": str(n), "x": n}).encode()) for n in range(50)]
-    await publish(services.mqtt_port, [*good, (f"{topic_prefix}/a1/telemetry", b"{")])
+    good = [(f"{topic_prefix}/a1/telemetry", json.dumps({"id": str(n), "x": n}).encode()) for n in range(49)]
+    flawed = (f"{topic_prefix}/a1/telemetry", b'{"id": "49", "x": 49, "": 1}')
+    await publish(services.mqtt_port, [*good, flawed, (f"{topic_prefix}/a1/telemetry", b"{")])
     async with prometheus(services, settings, tmp_path) as server:
         for name in ("gateway_broker_dropped_messages_total", "instance:gateway_commit_seconds:p99_5m"):
             await server.until(name)

@@ -25,7 +25,13 @@ MUCH = 10_000
 MUCH_MORE = 4  # whoever wants a quarter of a table reads it through
 NOW = datetime(2026, 11, 20, 18, tzinfo=UTC)
 DAY_S = 86_400
-VARIABLES = {"device": "device-17", "metric": "temperature", "region": "region-3"}
+VARIABLES = {
+    "device": "device-17",
+    "metric": "temperature",
+    "region": "region-3",
+    "tag": "line",
+    "value": "L17",
+}
 
 queries = load_queries("tests.support")
 

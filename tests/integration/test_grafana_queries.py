@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 READABLE = {"measurements", "measurements_1m", "measurements_1h", "regions_1m", "regions_1h", "devices"}
-VARIABLES = {"device": "it's a1", "metric": "temperature", "region": "north"}
+VARIABLES = {"device": "it's a1", "metric": "temperature", "region": "north", "tag": "line", "value": "L1"}
 DAY_S = 86_400
 
 
@@ -62,19 +62,40 @@ async def stored(
     broker_port: int,
     topic_prefix: str,
 ) -> None:
-    """Three devices in two regions sent a few messages, some rejected; all of it is in both stores."""
-    gateway = await run_command("gateway", "run")
+    """Devices of two regions and lines sent a few messages, some rejected; all of it is in both stores.
+
+    The clock of d4 is ahead.
+    """
+    route = {"topic": f"{topic_prefix}/{{line}}/{{device_id}}/telemetry"}
+    gateway = await run_command("gateway", "run", EDGE_ROUTE=json.dumps([route]))
     await gateway.event("connected", client_id=settings.broker.client_id)
     projector = await run_command("projector", "run", "--log-level", "debug")
     await projector.event("connected")
-    now = datetime.now(UTC).isoformat()
+    now = datetime.now(UTC)
     messages = [
-        (device, {"id": str(n), "ts": now, "region": region, "temperature": 20.5 + n, "open": n % 2 == 0})
+        (
+            f"{line}/{device}",
+            {
+                "id": str(n),
+                "ts": (now + ahead).isoformat(),
+                "region": region,
+                "temperature": 20.5 + n,
+                "open": n % 2 == 0,
+            },
+        )
         for n in range(3)
-        for device, region in (("it's a1", "north"), ("b2", "north"), ("c3", "south"))
+        for line, device, region, ahead in (
+            ("L1", "it's a1", "north", timedelta()),
+            ("L1", "b2", "north", timedelta()),
+            ("L2", "c3", "south", timedelta()),
+            ("L2", "d4", "south", timedelta(minutes=10)),
+        )
     ]
-    good = [(f"{topic_prefix}/{device}/telemetry", json.dumps(body).encode()) for device, body in messages]
-    bad = [(f"{topic_prefix}/it's a1/telemetry", b"{"), (f"{topic_prefix}/b2/telemetry", b'{"ts": "x"}')]
+    good = [(f"{topic_prefix}/{place}/telemetry", json.dumps(body).encode()) for place, body in messages]
+    bad = [
+        (f"{topic_prefix}/L1/it's a1/telemetry", b"{"),
+        (f"{topic_prefix}/L1/b2/telemetry", b'{"ts": "x"}'),
+    ]
     await publish(broker_port, [*good, *bad])
     applied = runs = 0
     while applied < len(good):
@@ -113,6 +134,28 @@ async def test_every_sql_query_returns_what_its_panel_needs(role: Connection) ->
                 values = {name for name in columns if name not in {"time", "metric"}}
                 assert values, query.name
                 assert all(isinstance(row[name], float) for row in rows for name in values), query.name
+
+
+@pytest.mark.usefixtures("stored")
+async def test_a_tag_chooses_devices_and_messages(role: Connection) -> None:
+    """Names and values of tags are offered; a value leaves its devices and messages, `(any)` leaves all."""
+    found = {query.name: query for query in find_queries("edge-postgres")}
+
+    async def first_column(name: str, **chosen: str) -> list[str]:
+        query = found[name]
+        return [row[0] for row in await role.fetch(expand_sql(query, VARIABLES | chosen, Range.last(3600)))]
+
+    assert await first_column("edge-fleet: variable tag") == ["line"]
+    assert await first_column("edge-fleet: variable value") == ["L1", "L2"]
+    devices = "edge-fleet: Devices with $tag = $value A"
+    assert await first_column(devices) == ["b2", "it's a1"]
+    assert await first_column(devices, value="L2") == ["c3"]
+    assert await first_column(devices, tag="hall") == []
+    assert await first_column("edge-device: variable tag") == ["line"]
+    assert await first_column("edge-device: variable value") == ["(any)", "L1"]
+    for panel in ("edge-device: Messages A", "edge-device: $metric as sent A"):
+        assert len(await first_column(panel)) == len(await first_column(panel, value="(any)")) == 3
+        assert await first_column(panel, value="L2") == []
 
 
 @pytest.mark.usefixtures("stored")

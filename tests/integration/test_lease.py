@@ -6,6 +6,7 @@ import asyncio
 import os
 import uuid
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -168,6 +169,14 @@ async def test_a_predecessor_that_is_gone_is_not_waited_for(
             async with asyncio.timeout(2):
                 await successor.acquire()
             await successor.release()
+
+
+def test_a_process_that_is_hidden_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under `hidepid` or systemd's `ProtectProc` another user's gateway is not in /proc, and alive."""
+    slot = Slot(3, "gateway", "b:1")
+    name = slot.holder_name
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    assert not is_gone(name)
 
 
 async def test_a_predecessor_of_elsewhere_is_given_two_signs_of_life(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.relay import Relay
     from runtime.mqtt import Chunk, Session
     from runtime.postgres import Connection
+    from tests.support.write_side import WriteSide
 
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 
@@ -36,9 +37,9 @@ NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 class Arrived:
     """A chunk of one message that notes when it was acknowledged."""
 
-    def __init__(self, key: str, acked: list[str]) -> None:
+    def __init__(self, key: str, acked: list[str], *, empty: bool = False) -> None:
         payload = json.dumps({"id": key, "ts": "2026-11-23T08:00:00Z", "x": 1}).encode()
-        self.deliveries = [Delivered("devices/a1/telemetry", payload)]
+        self.deliveries = [Delivered("devices/a1/telemetry", b"" if empty else payload)]
         self._key = key
         self._acked = acked
 
@@ -72,6 +73,21 @@ class Nobody:
         """Take a row."""
 
 
+def make(line: Line, side: WriteSide, ledger: Ledger, policy: BatchPolicy) -> Pipeline:
+    return Pipeline(
+        cast("Session", line),
+        decoder=Decoder(compile_routes([Route()]), Limits()),
+        policy=policy,
+        store=side.store,
+        relay=cast("Relay", Nobody()),
+        ledger=ledger,
+        rejected=RateLimit(structlog.get_logger().warning),
+        received=Received.of(NOW),
+        now=lambda: NOW,
+        writers=2,
+    )
+
+
 async def test_what_waits_is_bounded_and_counted(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the oldest batch is not stored nothing is acknowledged, and intake stops."""
     go_on, stuck = asyncio.Event(), asyncio.Event()
@@ -88,18 +104,7 @@ async def test_what_waits_is_bounded_and_counted(database: str, monkeypatch: pyt
     line = Line()
     ledger = Ledger(CollectorRegistry(), now=lambda: NOW)
     async with write_side(database) as side:
-        pipeline = Pipeline(
-            cast("Session", line),
-            decoder=Decoder(compile_routes([Route()]), Limits()),
-            policy=BatchPolicy(max_messages=1, max_bytes=1000, linger_s=0),
-            store=side.store,
-            relay=cast("Relay", Nobody()),
-            ledger=ledger,
-            rejected=RateLimit(structlog.get_logger().warning),
-            received=Received.of(NOW),
-            now=lambda: NOW,
-            writers=2,
-        )
+        pipeline = make(line, side, ledger, BatchPolicy(max_messages=1, max_bytes=1000, linger_s=0))
         stop = asyncio.Event()
         running = asyncio.create_task(pipeline.run(stop))
         for key in range(10):
@@ -122,3 +127,32 @@ async def test_what_waits_is_bounded_and_counted(database: str, monkeypatch: pyt
         stop.set()
         await running
         assert (ledger.in_flight(), ledger.waiting(), ledger.committed) == (0, 0, 10)
+
+
+async def test_what_leaves_nothing_to_store_is_bounded_too(database: str) -> None:
+    """Messages that are left out take room until they are acknowledged: intake stops for them as well."""
+    acked: list[str] = []
+    line = Line()
+    ledger = Ledger(CollectorRegistry(), now=lambda: NOW)
+    async with write_side(database) as side:
+        pipeline = make(line, side, ledger, BatchPolicy(max_messages=1000, max_bytes=1000, linger_s=0))
+        before = side.store.turns.take()
+        stop = asyncio.Event()
+        running = asyncio.create_task(pipeline.run(stop))
+        for key in range(200):
+            line.put(Arrived(str(key), acked, empty=True))
+        left = 0
+        async with asyncio.timeout(20):
+            while side.store.turns.under_way < 2 or line.left() != left:
+                left = line.left()
+                await side.pool.execute("SELECT pg_sleep(0.05)")
+        assert left > 100
+        before.end()
+        async with asyncio.timeout(20):
+            while len(acked) < 200:
+                await side.pool.execute("SELECT pg_sleep(0.01)")
+        assert acked == [str(key) for key in range(200)]
+        assert await side.pool.fetchval("SELECT count(*) FROM outbox") == 0
+        assert (ledger.received, ledger.in_flight()) == (0, 0)
+        stop.set()
+        await running

@@ -87,8 +87,27 @@ CASES = [
         "12m",
         {**SITE, "reason": "conflict"},
     ),
+    Case("KeyNeverChanges", {f"gateway_devices_with_one_key_total{LABELS}": "0x10 1x40"}, "10m", "11m"),
+    Case(
+        "FieldsDropped",
+        {
+            f"gateway_received_total{LABELS}": "0+1000x60",
+            'gateway_dropped_fields_total{instance="site:9", route="a/#", field="x", reason="nan"}': "0+6x60",
+            'gateway_dropped_fields_total{instance="site:9", route="a/#", field="y", reason="nan"}': (
+                "0+3x20 60+6x40"
+            ),
+        },
+        "20m",
+        "50m",
+    ),
     Case("DeadLettersEvicted", {f"gateway_dead_letters_evicted_total{LABELS}": "0x10 5x40"}, "10m", "12m"),
     Case("BrokerDropsMessages", {f"gateway_broker_dropped_messages_total{LABELS}": "7x10 8x9"}, "10m", "12m"),
+    Case(
+        "BrokerDropsUnknown",
+        {f"gateway_broker_drops_known{LABELS}": "0x40", f"gateway_connected{LABELS}": "0x10 1x30"},
+        "19m",
+        "22m",
+    ),
     Case("SessionLost", {f"gateway_sessions_lost_total{LABELS}": "0x10 1x40"}, "10m", "12m"),
     Case("QoS0Dropped", {f"gateway_dropped_qos0_total{LABELS}": "0x10 1x40"}, "10m", "12m"),
     Case(

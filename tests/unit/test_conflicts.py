@@ -34,6 +34,25 @@ def test_a_key_that_never_changes_is_noticed_once() -> None:
     assert watch.devices == 2
 
 
+def test_a_bridge_with_sensors_is_noticed() -> None:
+    """Keys that are the addresses of a few sensors never change either, whatever their order."""
+    watch = KeyWatch()
+    readings, _ = decode(*(b'{"id":"s%d","x":1}' % sensor for sensor in range(5)))
+    assert watch.look(readings, []) == []
+    for content in range(2):
+        found = watch.look([], [conflict(b"%d" % content, key=f"s{sensor}") for sensor in range(5)])
+        assert [constant.device_id for constant in found] == ["a1"] * content
+    assert watch.devices == 1
+
+
+def test_a_counter_that_starts_again_and_again_is_none() -> None:
+    """Its keys conflict once each time, and are many."""
+    watch = KeyWatch()
+    for start in range(3):
+        for n in range(100):
+            assert watch.look([], [conflict(b"%d %d" % (start, n), key=str(n))]) == []
+
+
 def test_a_key_that_changes_is_none_of_them() -> None:
     """A counter that started again, or another key in between, is no constant."""
     watch = KeyWatch()
@@ -52,5 +71,5 @@ def test_the_watch_is_bounded() -> None:
     for n in range(5_000):
         watch.look([], [conflict(b"1", device=f"d{n}"), conflict(b"2", device=f"d{n}")])
     assert watch.devices == 5_000
-    assert len(watch._contents) <= 1_000
+    assert len(watch._keys) <= 1_000
     assert len(watch._said) <= 1_000

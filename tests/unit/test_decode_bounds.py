@@ -127,6 +127,15 @@ def test_names_of_dropped_fields_are_bounded() -> None:
     assert by.drops.news() == []
 
 
+@pytest.mark.parametrize("field", [b'"%s":1', b'"%s":nan', b'"%s":{"a":1}', b'"a":{"%s":{"b":1}}'])
+def test_a_dropped_name_is_cut(field: bytes) -> None:
+    """However long a name is, its count has so much of it as a metric's name may have."""
+    by = decoder(Route(on_bad_field="drop"))
+    decode(b'{"id":"k",' + field % (b"n" * 10_000) + b"}", by)
+    ((_, name, _),) = by.drops.counts
+    assert len(name) == Limits().max_metric_name
+
+
 def test_topics_are_remembered_up_to_a_number_of_bytes() -> None:
     """Long topics push others out instead of filling the memory, and what was asked for lately stays."""
     memo: Memo[str] = Memo(1_000_000)

@@ -68,6 +68,52 @@ def test_two_fields_of_one_name() -> None:
     assert metrics(accept(payload, route=Route(on_bad_field="drop"))) == {"a.b": 1}
 
 
+def test_a_path_written_out_does_not_replace_a_nested_value() -> None:
+    """The same with `metrics`: a member and a field with a dot in its name come to one name."""
+    payload = b'{"id":"k","data":{"t":1},"data.t":2}'
+    assert reject(payload, route=Route(metrics="data")).reason == "duplicate_key"
+    reading = accept(payload, route=Route(metrics="data", on_bad_field="drop"))
+    assert metrics(reading) == {"t": 1}
+
+
+def test_members_of_metrics_mean_nothing_but_metrics() -> None:
+    """`id` or `region` among them is a metric, also where a name of the route is a path."""
+    payload = b'{"metrics":{"id":7,"region":"r","t":1},"meta":{"at":1763888400}}'
+    for route in (Route(), Route(time="meta.at"), Route(key="meta.n | id", region="region")):
+        event = accept(payload, route=route).event
+        assert event.key != "7"
+        assert event.region is None
+        assert {"id": 7, "region": "r", "t": 1}.items() <= json.loads(bytes(event.metrics)).items()
+    twice = b'{"t":2,"metrics":{"t":1}}'
+    assert reject(twice, route=Route(time="meta.at")).reason == "duplicate_key"
+
+
+def test_no_field_is_a_key_where_the_route_says_that_there_is_none() -> None:
+    """Not even one whose name nobody would think of; an empty path is no name that fields have."""
+    for name in (b"\\u0000", b"\\u0007", b""):
+        payload = b'{"x":1,"' + name + b'":"k"}'
+        route = Route(key="", time="", region="", on_bad_field="drop")
+        assert accept(payload, route=route).event.key.startswith("uuid:")
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (b"1.5", "a number with a fraction"),
+        (b"true", "a boolean"),
+        (b'""', "0 characters"),
+        (b"{}", "an object"),
+        (b"nan", "no finite number"),
+        (b'"\\u0000"', "NUL"),
+    ],
+)
+def test_what_cannot_be_a_key_has_a_way_out(key: bytes, said: str) -> None:
+    """The error says what it is, and how the route says that the field is none."""
+    error = reject(b'{"id":' + key + b',"x":1}').error
+    assert said in error
+    assert 'key = ""' in error
+
+
 @pytest.mark.parametrize(
     ("field", "reason"),
     [
@@ -105,6 +151,14 @@ def test_elements_of_an_array_with_a_bad_field_keep_their_bytes() -> None:
     assert second.raw == b'{"id":"2","x":2}'
 
 
+def test_elements_that_are_numbers_keep_their_bytes() -> None:
+    """Also those that no parser takes, so that their letters can be replayed."""
+    route = Route(topic="s/{device_id}/{metric}")
+    items = decode(b'[1, -Infinity ,12345678901234567890123,1e400, {"value":nan}]', "s/d/t", route)
+    found = [item.raw if isinstance(item, Reading) else item.payload for item in items]
+    assert found == [b"1", b"-Infinity", b"12345678901234567890123", b"1e400", b'{"value":nan}']
+
+
 def test_integers_of_any_length_are_kept() -> None:
     """Beyond 64 bits they are text, digit by digit; within, numbers."""
     digits = "9" * 5000
@@ -137,6 +191,7 @@ def test_numeric_device_ids() -> None:
     assert accept(b'{"id":"k","device_id":17}', "devices/17/telemetry").event.device_id == "17"
     assert accept(b'{"id":"k","device_id":17}', "x", Route(topic="x")).event.device_id == "17"
     assert "(a number)" in reject(b'{"id":"k","device_id":18}', "devices/17/telemetry").error
+    assert "device 'NaN' (no finite number)" in reject(b'{"id":"k","device_id":NaN}').error
 
 
 BAD_CLOCKS = [
@@ -147,6 +202,10 @@ BAD_CLOCKS = [
     (b'"2199-01-01T00:00:00Z"', "2199-01-01T00:00:00Z"),
     (b'"up 3 days"', "up 3 days"),
     (b'"0999-01-01T00:00:00Z"', "0999-01-01T00:00:00Z"),
+    (b"NaN", "NaN"),
+    (b"1e400", "1e400"),
+    (b"true", "true"),
+    (b'[1, {"a": NaN}]', '[1,{"a":"NaN"}]'),
 ]
 
 
@@ -158,6 +217,17 @@ def test_clocks_that_are_not_set(time: bytes, claimed: str) -> None:
     for clock in ("prefer", "received"):
         event = accept(payload, route=Route(clock=clock)).event
         assert (event.ts, event.received_at, event.tags) == (ARRIVED, ARRIVED, {"claimed_ts": claimed})
+
+
+def test_a_claimed_time_that_is_too_long_to_keep() -> None:
+    """It is refused or counted like any field: what is not kept is said."""
+    payload = b'{"id":"k","ts":"%s","x":1}' % (b"9" * 300)
+    assert reject(payload, route=Route(clock="prefer")).reason == "invalid_time"
+    decoder = Decoder(compile_routes([Route(clock="prefer", on_bad_field="drop")]), Limits())
+    (item,) = decoder.decode(Delivered("devices/a1/telemetry", payload), Received.of(NOW))
+    assert isinstance(item, Reading)
+    assert item.event.tags is None
+    assert list(decoder.drops.counts) == [(Route().topic, "claimed_ts", "invalid_time")]
 
 
 def test_a_good_clock() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from gateway.decode.fields import NoNumber
 from gateway.decode.times import TimeReader
 from runtime.errors import ConfigurationError, Reject
 
@@ -50,6 +51,8 @@ def read(
         "1795694400000",
         "1795694400000000000",
         " 2026-11-26T12:00:00Z ",
+        " 1795694400\n",
+        "Thu Nov 26 2026 13:00:00 GMT+0100 (Central European Standard Time)",
     ],
 )
 def test_unambiguous_forms(text: str) -> None:
@@ -76,6 +79,9 @@ def test_the_end_of_a_day() -> None:
         ("26.11.26 12:00", "time_format"),
         ("2026-02-30T00:00:00Z", "does not exist"),
         ("2026-11-26T12:00:00 CET", "time_format"),
+        ("2026-11-26T12:00:00 (CET)", "time_format"),
+        ("2026-11-26+01:00", "time_format"),
+        ("2026-11-26-05:00", "time_format"),
         ("yesterday", "time_format"),
         ("12:00", "time_format"),
         ("", "time_format"),
@@ -88,6 +94,13 @@ def test_what_is_ambiguous_is_refused(text: str, said: str) -> None:
         read(text)
     assert refused.value.reason == "invalid_time"
     assert said in refused.value.detail
+
+
+@pytest.mark.parametrize("value", [True, [1], {"at": 1}, NoNumber("malformed_json", "nan")])
+def test_what_is_no_time_at_all(value: object) -> None:
+    """The error says that a route may name another field."""
+    with pytest.raises(Reject, match=r"neither a string nor a number; .* on its route"):
+        read(value)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +144,14 @@ def test_the_repeated_hour_as_it_arrives(minute: int, hour: int) -> None:
     arrived = datetime(2026, 10, 25, hour, minute % 60, 1, tzinfo=UTC)
     assert reader.read(said, arrived, "d") == datetime(2026, 10, 25, hour, minute % 60, tzinfo=UTC)
     assert reader.read(said, arrived, "d") == datetime(2026, 10, 25, hour, minute % 60, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("arrived", "found"), [(45, 5), (59, 5), (61, 65)])
+def test_a_message_of_the_repeated_hour_is_not_of_the_future(arrived: int, found: int) -> None:
+    """Half an hour late is likelier than half an hour ahead: 02:05 that comes at 02:45 was 40 minutes ago."""
+    begun = datetime(2026, 10, 25, tzinfo=UTC)
+    at = read("2026-10-25 02:05:00", timezone="Europe/Berlin", arrived=begun + timedelta(minutes=arrived))
+    assert at == begun + timedelta(minutes=found)
 
 
 def test_an_hour_that_does_not_exist() -> None:

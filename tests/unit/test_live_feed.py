@@ -22,7 +22,8 @@ SOON_S = 5.0
 def state(at_ms: int, **rows: int) -> State:
     """A state in which devices were last heard at some time."""
     made = {
-        id_: Row(id_, "ok", None, last_seen_ms, None, None, 0, None, {}) for id_, last_seen_ms in rows.items()
+        id_: Row(id_, "ok", None, {}, last_seen_ms, None, None, 0, None, {})
+        for id_, last_seen_ms in rows.items()
     }
     devices = Devices(total=len(rows), watched=len(rows), silent=0, ahead=0, order=list(rows))
     return State(
@@ -34,7 +35,7 @@ def state(at_ms: int, **rows: int) -> State:
         [],
         [],
         devices,
-        Letters([], 0, more=False, reasons={}),
+        Letters([], 0, more=False, reasons={}, constant_keys=[]),
         made,
         {},
     )

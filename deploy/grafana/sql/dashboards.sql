@@ -98,6 +98,78 @@ GROUP BY device_id
 ORDER BY average DESC
 LIMIT 20
 
+-- name: tags
+-- The names of tags. There is no index of tags: what the thousand devices heard last sent in the range tells. `devices`
+-- is read through for them, which is small beside everything else that grows.
+WITH heard AS (
+    SELECT device_id FROM devices ORDER BY last_seen DESC LIMIT 1000
+), newest AS (
+    SELECT m.* FROM heard CROSS JOIN LATERAL (
+        SELECT device_id, ts, metrics, tags FROM measurements
+        WHERE device_id = heard.device_id AND $__timeFilter(ts)
+        ORDER BY ts DESC
+        LIMIT 3
+    ) AS m
+)
+SELECT DISTINCT name FROM newest CROSS JOIN LATERAL jsonb_object_keys(tags) AS name ORDER BY name LIMIT 100
+
+-- name: tag_values
+-- The values of a tag, from where its name is.
+WITH heard AS (
+    SELECT device_id FROM devices ORDER BY last_seen DESC LIMIT 1000
+), newest AS (
+    SELECT m.* FROM heard CROSS JOIN LATERAL (
+        SELECT device_id, ts, metrics, tags FROM measurements
+        WHERE device_id = heard.device_id AND $__timeFilter(ts)
+        ORDER BY ts DESC
+        LIMIT 3
+    ) AS m
+)
+SELECT DISTINCT tags ->> ${tag:sqlstring} AS value FROM newest WHERE tags ? ${tag:sqlstring} ORDER BY value LIMIT 500
+
+-- name: tagged_devices
+-- Devices with the chosen tag, and what they sent with it last.
+WITH heard AS (
+    SELECT device_id FROM devices ORDER BY last_seen DESC LIMIT 1000
+), newest AS (
+    SELECT m.* FROM heard CROSS JOIN LATERAL (
+        SELECT device_id, ts, metrics, tags FROM measurements
+        WHERE device_id = heard.device_id AND $__timeFilter(ts)
+        ORDER BY ts DESC
+        LIMIT 3
+    ) AS m
+)
+SELECT DISTINCT ON (device_id) device_id, ts, metrics ->> ${metric:sqlstring} AS last, tags::text AS tags
+FROM newest
+WHERE tags ->> ${tag:sqlstring} = ${value:sqlstring}
+ORDER BY device_id, ts DESC
+LIMIT 200
+
+-- name: tagged_averages
+-- The average of a metric of each device with the chosen tag over time, of the first twenty.
+WITH heard AS (
+    SELECT device_id FROM devices ORDER BY last_seen DESC LIMIT 1000
+), newest AS (
+    SELECT m.* FROM heard CROSS JOIN LATERAL (
+        SELECT device_id, ts, metrics, tags FROM measurements
+        WHERE device_id = heard.device_id AND $__timeFilter(ts)
+        ORDER BY ts DESC
+        LIMIT 3
+    ) AS m
+), tagged AS (
+    SELECT DISTINCT device_id FROM newest WHERE tags ->> ${tag:sqlstring} = ${value:sqlstring} ORDER BY device_id LIMIT 20
+)
+SELECT $__timeGroupAlias(bucket, $__interval), device_id AS metric, sum(sum) / sum(count) AS average
+FROM (
+    SELECT bucket, device_id, sum, count FROM tagged JOIN measurements_1m USING (device_id)
+    WHERE $__unixEpochTo() - $__unixEpochFrom() <= 172800 AND metric = ${metric:sqlstring} AND $__timeFilter(bucket)
+    UNION ALL
+    SELECT bucket, device_id, sum, count FROM tagged JOIN measurements_1h USING (device_id)
+    WHERE $__unixEpochTo() - $__unixEpochFrom() > 172800 AND metric = ${metric:sqlstring} AND $__timeFilter(bucket)
+) AS b
+GROUP BY 1, 2
+ORDER BY 1
+
 -- name: devices
 -- Devices whose id begins with what is typed into the variable.
 SELECT device_id FROM devices WHERE device_id LIKE '$__searchFilter' ORDER BY device_id LIMIT 500
@@ -112,6 +184,28 @@ WITH RECURSIVE m AS (
     WHERE m.metric IS NOT NULL
 )
 SELECT metric FROM m WHERE metric IS NOT NULL
+
+-- name: device_tags
+-- The names of tags in a device's newest messages.
+SELECT DISTINCT name
+FROM (
+    SELECT tags FROM measurements WHERE device_id = ${device:sqlstring} AND $__timeFilter(ts) ORDER BY ts DESC LIMIT 1000
+) AS newest CROSS JOIN LATERAL jsonb_object_keys(tags) AS name
+ORDER BY name
+
+-- name: device_tag_values
+-- The values of a tag in a device's newest messages; before them what stands for all messages, with that tag or without.
+SELECT value
+FROM (
+    SELECT '(any)' AS value, 0 AS place
+    UNION
+    SELECT tags ->> ${tag:sqlstring}, 1
+    FROM (
+        SELECT tags FROM measurements WHERE device_id = ${device:sqlstring} AND $__timeFilter(ts) ORDER BY ts DESC LIMIT 1000
+    ) AS newest
+    WHERE tags ? ${tag:sqlstring}
+) AS v
+ORDER BY place, value
 
 -- name: device_band
 -- Lowest, average and highest value of a device's metric over time.
@@ -129,7 +223,7 @@ GROUP BY 1
 ORDER BY 1
 
 -- name: device_values
--- A device's newest values in the range, each as it was sent.
+-- A device's newest values in the range with the chosen tag, each as it was sent; among its newest ten thousand messages.
 SELECT time, value FROM (
     SELECT
         ts AS time,
@@ -137,8 +231,13 @@ SELECT time, value FROM (
             WHEN 'number' THEN (metrics ->> ${metric:sqlstring})::double precision
             WHEN 'boolean' THEN (metrics ->> ${metric:sqlstring})::boolean::integer
         END AS value
-    FROM measurements
-    WHERE device_id = ${device:sqlstring} AND $__timeFilter(ts)
+    FROM (
+        SELECT ts, metrics, tags FROM measurements
+        WHERE device_id = ${device:sqlstring} AND $__timeFilter(ts)
+        ORDER BY ts DESC
+        LIMIT 10000
+    ) AS latest
+    WHERE ${value:sqlstring} = '(any)' OR tags ->> ${tag:sqlstring} = ${value:sqlstring}
     ORDER BY ts DESC
     LIMIT 1000
 ) AS newest
@@ -156,10 +255,15 @@ SELECT time, delay FROM (
 ORDER BY time
 
 -- name: device_messages
--- A device's newest messages in the range.
+-- A device's newest messages in the range with the chosen tag; among its newest ten thousand.
 SELECT ts, received_at, message_key, region, metrics::text AS metrics, tags::text AS tags
-FROM measurements
-WHERE device_id = ${device:sqlstring} AND $__timeFilter(ts)
+FROM (
+    SELECT * FROM measurements
+    WHERE device_id = ${device:sqlstring} AND $__timeFilter(ts)
+    ORDER BY ts DESC
+    LIMIT 10000
+) AS latest
+WHERE ${value:sqlstring} = '(any)' OR tags ->> ${tag:sqlstring} = ${value:sqlstring}
 ORDER BY ts DESC
 LIMIT 100
 

@@ -89,14 +89,14 @@ def join(elements_: Sequence[bytes | memoryview]) -> bytes:
 
 
 def _soften(payload: bytes) -> bytes:
-    """The payload with a 0, and spaces to its length, for each number that msgspec cannot hold."""
+    """The payload with a zero of the same length for each number that msgspec cannot hold."""
     return _TOKENS.sub(_softened, payload)
 
 
 def _softened(found: re.Match[bytes]) -> bytes:
     token = found.group()
     if token[:1] != b'"' and (_NOT_FINITE.fullmatch(token) or _is_long(token)):
-        return b"0".ljust(len(token))
+        return b"0.".ljust(len(token), b"0")
     return token
 
 

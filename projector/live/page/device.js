@@ -120,10 +120,16 @@ export class DeviceView {
       Messages: count(stats.sample_count),
     };
     if (stats.clock_ahead_ms !== null) facts["Its clock"] = `${duration(stats.clock_ahead_ms / 1000)} ahead`;
-    for (const [name, value] of Object.entries(stats.tags)) facts[`Tag ${name}`] = value;
+    for (const [name, value] of Object.entries(stats.tags)) facts[`Tag ${name}`] = el("a", { href: `#/?${new URLSearchParams({ tag: `${name}:${value}` })}` }, value);
     if (row?.usual_ms) facts["Usually every"] = duration(row.usual_ms / 1000);
-    keyed(this.facts, Object.entries(facts), ([name]) => name, ([name]) => el("div", {}, el("dt", {}, name), el("dd")), (node, [, text]) => say(node.lastChild, text));
+    keyed(this.facts, Object.entries(facts), ([name]) => name, ([name]) => el("div", {}, el("dt", {}, name), el("dd")), (node, [, fact]) => drawFact(node.lastChild, fact));
   }
+}
+
+/** A text, or a link. */
+function drawFact(node, fact) {
+  if (typeof fact === "string") say(node, fact);
+  else if (node.textContent !== fact.textContent) node.replaceChildren(fact);
 }
 
 function makeMetric([name]) {

@@ -19,7 +19,7 @@ export class DeviceList {
     this.box = byId("list");
     this.canvas = byId("rows");
     this.nodes = new Map(); // index → element
-    this.filter = { q: "", region: null, ahead: false };
+    this.filter = { q: "", region: null, tag: null, ahead: false };
     this.forget();
     this.focused = 0;
     this.box.addEventListener("scroll", () => this.draw(), { passive: true });
@@ -35,12 +35,12 @@ export class DeviceList {
   }
 
   get filtered() {
-    return Boolean(this.filter.q || this.filter.region || this.filter.ahead);
+    return Boolean(this.filter.q || this.filter.region || this.filter.tag || this.filter.ahead);
   }
 
-  /** Show only devices whose id has `q` in it, of one region, null for all, and with `ahead` those whose clock is. */
+  /** Show only devices whose id has `q` in it, of one region, with one tag, null for all, and with `ahead` those whose clock is. */
   show(filter) {
-    if (filter.q === this.filter.q && filter.region === this.filter.region && filter.ahead === this.filter.ahead) return;
+    if (Object.entries(filter).every(([name, value]) => value === this.filter[name])) return;
     this.filter = filter;
     this.forget();
     this.focused = 0;
@@ -121,6 +121,7 @@ export class DeviceList {
     const query = new URLSearchParams({ start, count: PIECE });
     if (this.filter.q) query.set("q", this.filter.q);
     if (this.filter.region) query.set("region", this.filter.region);
+    if (this.filter.tag) query.set("tag", this.filter.tag);
     if (this.filter.ahead) query.set("ahead", "true");
     try {
       const answer = await fetch(`live/devices?${query}`, { signal: AbortSignal.any([asked.signal, AbortSignal.timeout(PATIENCE_MS)]) });
@@ -143,6 +144,7 @@ export class DeviceList {
     const parts = [];
     if (this.filter.q) parts.push(`with “${this.filter.q}”`);
     if (this.filter.region) parts.push(`in ${this.filter.region}`);
+    if (this.filter.tag) parts.push(`tagged ${this.filter.tag}`);
     if (this.filter.ahead) parts.push("whose clock is ahead");
     const ahead = byId("clocks-ahead");
     ahead.hidden = !state.devices.ahead || this.filter.ahead;
@@ -209,7 +211,7 @@ function fillRow(node, row, course, nowMs) {
   say(state.firstChild, row.standing === "silent" ? `Silent ${duration(Math.round((nowMs - row.last_seen_ms) / 1000))}` : SAID[row.standing]);
   say(state.lastChild, row.standing === "rejected" ? row.reason : "");
   say(name.firstChild, row.id);
-  say(name.lastChild, row.region ?? "");
+  say(name.lastChild, [row.region, ...Object.values(row.tags)].filter(Boolean).join(" · "));
   const texts = Object.entries(row.values).map(([metric, value]) => `${metric} ${number(value)}`);
   say(readings.firstChild, texts.slice(0, 2).join(" · "));
   say(readings.lastChild, row.reason ? `${count(row.rejected)} rejected: ${row.reason}` : texts.slice(2).join(" · "));

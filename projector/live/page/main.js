@@ -69,7 +69,7 @@ function route() {
   if (location.hash === "" || location.hash.startsWith("#/")) {
     const query = new URLSearchParams(location.hash.split("?")[1] ?? "");
     byId("query").value = query.get("q") ?? "";
-    list.show({ q: query.get("q") ?? "", region: query.get("region"), ahead: query.has("ahead") });
+    list.show({ q: query.get("q") ?? "", region: query.get("region"), tag: query.get("tag"), ahead: query.has("ahead") });
   }
   if (feed.state) draw(feed.state);
 }
@@ -86,6 +86,7 @@ function find(q) {
   const query = new URLSearchParams();
   if (q) query.set("q", q);
   if (list.filter.region) query.set("region", list.filter.region);
+  if (list.filter.tag) query.set("tag", list.filter.tag);
   if (list.filter.ahead) query.set("ahead", "1");
   const hash = query.size ? `#/?${query}` : "#/";
   if (byId("overview").hidden) location.hash = hash;

@@ -65,7 +65,23 @@ function drawLetters(letters, nowMs) {
   const reasons = Object.entries(letters.reasons).map(([reason, many]) => `${reason} ${many}`);
   const rest = reasons.length > REASONS ? `, ${plural(reasons.length - REASONS, "more reason", "more reasons")}` : "";
   say(byId("rejected-note"), reasons.slice(0, REASONS).join(", ") + rest);
+  keyed(byId("constant-keys"), letters.constant_keys, (each) => each.device, makeConstantKey, updateConstantKey);
   rows("letter-rows", letters.newest, (each) => each.id, makeLetter, (node, each) => updateLetter(node, each, nowMs));
+}
+
+function makeConstantKey(each) {
+  return el(
+    "li", {},
+    el("a", { href: `#/device/${encodeURIComponent(each.device)}` }, each.device), " names one key in all its messages, ", el("code"),
+    ". If it never changes it is none: put ", el("code", {}, 'key = ""'), " on the route of ", el("code"), ", then ",
+    el("code", {}, `gateway dead-letters replay --reason conflict --device ${each.device}`),
+  );
+}
+
+function updateConstantKey(node, each) {
+  const [key, , topic] = node.querySelectorAll("code");
+  say(key, each.key);
+  say(topic, each.topic);
 }
 
 /** A dead letter as an item of a list. */

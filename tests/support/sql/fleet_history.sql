@@ -13,7 +13,10 @@ SELECT count(*) FROM (
 -- name: devices
 -- A fleet of 100,000, of which a thousand send.
 INSERT INTO devices
-SELECT 'device-' || d, 'region-' || d % 4, $1::timestamptz - interval '31 days', $1 FROM generate_series(1, 100000) AS d;
+SELECT
+    'device-' || d, 'region-' || d % 4, $1::timestamptz - interval '31 days',
+    $1::timestamptz - CASE WHEN d > 1000 THEN interval '31 days' ELSE interval '0' END
+FROM generate_series(1, 100000) AS d;
 
 -- name: dead_letters
 -- As many as are kept by default.
@@ -24,9 +27,11 @@ SELECT
 FROM generate_series(1, 100000) AS n;
 
 -- name: measurements
--- So many messages ($2) of a thousand devices, evenly over the thirty days before the moment.
+-- So many messages ($2) of a thousand devices, evenly over the thirty days before the moment, on fifty lines.
 INSERT INTO measurements
-SELECT 'device-' || d, at, at + interval '50 ms', t || '-' || d, 'region-' || d % 4, '{"temperature": 21.5, "humidity": 40.25}'
+SELECT
+    'device-' || d, at, at + interval '50 ms', t || '-' || d, 'region-' || d % 4, '{"temperature": 21.5, "humidity": 40.25}',
+    jsonb_build_object('line', 'L' || d % 50)
 FROM generate_series(0, $2::bigint / 1000 - 1) AS t,
     LATERAL (SELECT $1::timestamptz - t * interval '30 days' / ($2::bigint / 1000) AS at) AS a,
     generate_series(1, 1000) AS d;
