@@ -154,10 +154,13 @@ class Relay:
         return []
 
     async def _read(self) -> list[_Row]:
+        rewinds = self._rewinds
         records = await keep_asking(
             lambda: self._pool.fetch(queries.read_outbox, self._lease.stream, self._next, _PAGE_ROWS),
             self._health,
         )
+        if rewinds != self._rewinds:
+            return []  # a page of the history before
         if not records or records[0]["n"] != self._next:
             oldest = records[0]["n"] if records else self._head + 1
             log.warning(

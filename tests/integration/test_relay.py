@@ -15,10 +15,11 @@ from gateway.ledger import Ledger
 from gateway.relay import Relay
 from runtime.http import Health
 from runtime.mqtt import MqttSession, Subscription, options_from
+from runtime.postgres import keep_asking
 from tests.support.write_side import decode, write_side
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     import pytest
 
@@ -183,6 +184,32 @@ async def test_a_stream_that_goes_back_while_its_rows_go_out(database: str, sett
         await relay.drained()
         assert relay.published == 2
         await topic.until(2)
+        task.cancel()
+
+
+async def test_a_stream_that_goes_back_while_its_rows_are_read(
+    database: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of the history before, read when the stream goes back, passes over nothing of what comes."""
+    async with write_side(database) as side, running(side, settings) as (relay, topic):
+        await append(side, *range(4))
+        relay.start_after(3, 4)
+
+        async def ask_meanwhile(ask: Callable[[], Awaitable[object]], health: Health) -> object:
+            records = await keep_asking(ask, health)
+            monkeypatch.undo()
+            await lose(side, after=2)
+            relay.go_back(2)
+            return records
+
+        monkeypatch.setattr(relay_module, "keep_asking", ask_meanwhile)
+        assert await relay._wait_or_read() == []
+        assert (relay.published, relay.behind) == (2, 0)
+        task = asyncio.create_task(relay.run())
+        for row in await append(side, 100, 101):
+            relay.offer(row)
+        await topic.until(4)
+        assert topic.seen == [3, 4]
         task.cancel()
 
 
