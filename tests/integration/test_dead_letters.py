@@ -349,6 +349,23 @@ async def test_two_replays_at_once(
     assert await connection.fetchval("SELECT sum(events) FROM outbox") == 201
 
 
+async def test_what_is_replayed_is_not_evicted_meanwhile(
+    database: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """A letter that a replay holds stays until the replay says what became of it; others make room."""
+    first, second = await bury(connection, b"1"), await bury(connection, b"2")
+    replaying = await asyncpg.connect(database)
+    async with replaying.transaction():
+        selection = ([], [], None, None, None, False)
+        held = await replaying.fetch(queries.lock_dead_letters, *selection, 0, first[0], 1, 1000)
+        assert [row["id"] for row in held] == first
+        await evict(connection, 0)
+        assert [id_ for id_, _ in await waiting(connection)] == first
+    await replaying.close()
+    assert second != first
+    assert await evict(connection, 0) == 1
+
+
 async def test_a_replay_whose_stream_was_taken_is_fenced(
     database: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
