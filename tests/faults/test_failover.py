@@ -41,7 +41,11 @@ def count(process: RunningCommand, event: str) -> int:
     return sum(line["event"] == event for line in process.events)
 
 
-@pytest.mark.parametrize("others_write", [True, False], ids=["others write first", "we write first"])
+@pytest.mark.parametrize(
+    "others_write",
+    [True, pytest.param(False, marks=pytest.mark.full)],
+    ids=["others write first", "we write first"],
+)
 async def test_commit_unanswered(protected: tuple[Site, Cluster], *, others_write: bool) -> None:
     """A COMMIT that the promoted standby never saw is not taken for done, whoever has its number there."""
     site, cluster = protected
@@ -134,6 +138,7 @@ def published(story: str) -> str:
     return str(state)
 
 
+@pytest.mark.full
 async def test_rows_lost_with_the_primary(open_site: OpenSite) -> None:
     """A standby that lacks rows is promoted: what the cluster lost is gone, and from then on all goes on.
 
