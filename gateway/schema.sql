@@ -265,6 +265,8 @@ $$;
 CREATE FUNCTION public.move_projection(name text, which integer, target bigint, history uuid, since bigint DEFAULT NULL::bigint) RETURNS boolean
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
     AS $$
 DECLARE
     known projections;
@@ -326,6 +328,8 @@ WITH (fillfactor='50');
 CREATE FUNCTION public.projection_at(name text, which integer) RETURNS SETOF public.projections
     LANGUAGE sql STABLE ROWS 1
     SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
     AS $$
     SELECT * FROM projections WHERE stream = which AND projection = name ORDER BY version DESC LIMIT 1
 $$;
@@ -333,6 +337,8 @@ $$;
 CREATE FUNCTION public.projections_on(which integer) RETURNS SETOF public.projections
     LANGUAGE sql STABLE ROWS 3
     SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
     AS $$
     WITH RECURSIVE found AS (
         (SELECT p AS newest FROM projections AS p WHERE p.stream = which ORDER BY p.projection DESC, p.version DESC LIMIT 1)

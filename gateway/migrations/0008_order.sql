@@ -99,14 +99,14 @@ ALTER TABLE projections
 -- Where one projection stands on a stream; no row where it has not begun.
 CREATE FUNCTION projection_at(name text, which integer) RETURNS SETOF projections
 LANGUAGE sql STABLE ROWS 1
-SET enable_seqscan = off AS $$
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
     SELECT * FROM projections WHERE stream = which AND projection = name ORDER BY version DESC LIMIT 1
 $$;
 
 -- Where every projection of a stream stands: from name to name backwards, a step into the index each.
 CREATE FUNCTION projections_on(which integer) RETURNS SETOF projections
 LANGUAGE sql STABLE ROWS 3
-SET enable_seqscan = off AS $$
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
     WITH RECURSIVE found AS (
         (SELECT p AS newest FROM projections AS p WHERE p.stream = which ORDER BY p.projection DESC, p.version DESC LIMIT 1)
         UNION ALL
@@ -125,7 +125,7 @@ $$;
 -- Moves a projection, or begins it; from `since`, or from wherever it is. False when it is not there, or was moved meanwhile.
 CREATE FUNCTION move_projection(name text, which integer, target bigint, history uuid, since bigint DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql
-SET enable_seqscan = off AS $$
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
 DECLARE
     known projections;
 BEGIN

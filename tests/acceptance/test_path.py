@@ -41,7 +41,7 @@ async def test_a_message_becomes_a_row_and_a_hash(
     connection = await asyncpg.connect(database)
     row = await connection.fetchrow("SELECT * FROM measurements")
     assert row is not None
-    assert list(row.keys()) == ["device_id", "ts", "received_at", "message_key", "region", "metrics"]
+    assert list(row.keys()) == ["device_id", "ts", "received_at", "message_key", "region", "metrics", "tags"]
     assert (row["device_id"], row["message_key"], row["region"]) == ("a1", "a1-000017", "north")
     assert await connection.fetchval("SELECT first_seen = last_seen FROM devices WHERE region = 'north'")
 

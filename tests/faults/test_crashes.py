@@ -24,6 +24,7 @@ def test_every_point_is_visited() -> None:
     assert {*GATEWAY_POINTS, *PROJECTOR_POINTS, *HISTORY_POINTS, "rebuild", "swap"} == POINTS
 
 
+@pytest.mark.timeout(180)
 async def test_kill_everywhere(site: Site) -> None:
     """Both processes killed once at every fault point under one load: nothing lost, doubled or miscounted."""
     await (await site.start("gateway")).terminate()

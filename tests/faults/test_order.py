@@ -53,7 +53,9 @@ async def newest(site: Site) -> str:
     return f"{len(wrong)} devices, such as {list(wrong.items())[:3]}" if wrong else ""
 
 
-@pytest.fixture(params=[True, False], ids=["one device time", "no device time"])
+@pytest.fixture(
+    params=[pytest.param(True, marks=pytest.mark.full), False], ids=["one device time", "no device time"]
+)
 async def waiting(site: Site, request: pytest.FixtureRequest) -> Site:
     """A site whose broker holds everything, and whose gateway is away."""
     assert await (await site.start("gateway")).terminate() == 0
@@ -62,7 +64,7 @@ async def waiting(site: Site, request: pytest.FixtureRequest) -> Site:
     return site
 
 
-@pytest.mark.parametrize("point", ["before_commit", "after_commit"])
+@pytest.mark.parametrize("point", [pytest.param("before_commit", marks=pytest.mark.full), "after_commit"])
 async def test_killed(waiting: Site, point: str) -> None:
     """Killed with batches under way, again and again: what comes again does not overtake what was stored."""
     for passing in (1, 2, 1):
@@ -73,6 +75,7 @@ async def test_killed(waiting: Site, point: str) -> None:
     await waiting.audit()
 
 
+@pytest.mark.full
 async def test_delivered_again(open_site: Callable[..., Awaitable[Site]]) -> None:
     """The connection is cut while batches are stored: what the broker delivers again changes nothing."""
     site = await open_site(through=("mosquitto", "postgres"))

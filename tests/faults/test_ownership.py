@@ -133,6 +133,7 @@ async def test_taken_over_in_the_database(site: Site) -> None:
     await site.audit()
 
 
+@pytest.mark.full
 async def test_replaces_itself_at_once(open_site: Callable[..., Awaitable[Site]]) -> None:
     """Killed so that its server does not notice, and started again: it takes its own stream over at once."""
     site = await open_site(through=("postgres",))

@@ -48,7 +48,9 @@ async def readiness(site: Site) -> int:
         return (await client.get(f"http://{site.settings()['EDGE_GATEWAY_HTTP']}/readyz")).status_code
 
 
-@pytest.mark.parametrize("mix", [STORED_ONLY, QOS0_ONLY], ids=["QoS 1", "QoS 0"])
+@pytest.mark.parametrize(
+    "mix", [STORED_ONLY, pytest.param(QOS0_ONLY, marks=pytest.mark.full)], ids=["QoS 1", "QoS 0"]
+)
 async def test_rows_of_devices_are_locked(site: Site, mix: Mix) -> None:
     """Somebody locks every row of `devices`: all that comes is stored and acknowledged meanwhile."""
     gateway = await site.start("gateway")
@@ -79,7 +81,9 @@ async def test_keys_are_being_dumped(site: Site) -> None:
     await site.audit()
 
 
-@pytest.mark.parametrize("days", [1, 3], ids=["of its day", "of three days"])
+@pytest.mark.parametrize(
+    "days", [pytest.param(1, marks=pytest.mark.full), 3], ids=["of its day", "of three days"]
+)
 async def test_a_partition_of_somebody_elses(site: Site, days: int) -> None:
     """A partition for tomorrow that is not ours: what needs it fails by itself, and intake goes on."""
     await migrate(site.postgres.dsn())
@@ -96,6 +100,7 @@ async def test_a_partition_of_somebody_elses(site: Site, days: int) -> None:
     assert await gateway.terminate() == 0
 
 
+@pytest.mark.full
 async def test_days_far_ahead(site: Site) -> None:
     """Rows of days to come, as far as the gateway takes them, get partitions of their own days."""
     ahead = {"EDGE_GATEWAY_MAX_AHEAD": "10d"}
@@ -117,7 +122,10 @@ async def test_days_far_ahead(site: Site) -> None:
     assert await gateway.terminate() == 0
 
 
-@pytest.mark.parametrize("table", ["outbox", "message_keys_0", "dead_letters"])
+@pytest.mark.parametrize(
+    "table",
+    ["outbox", *(pytest.param(name, marks=pytest.mark.full) for name in ("message_keys_0", "dead_letters"))],
+)
 async def test_a_table_that_takes_nothing(site: Site, table: str) -> None:
     """A table of ours refuses every row: nobody's message is to blame, so the process stops and says why.
 
