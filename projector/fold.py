@@ -2,7 +2,7 @@
 
 A delta says what a run of events adds to a view. Counts, sums, minima and maxima commute, so deltas may be
 applied in any order. Last values do not: each belongs to the newest message that carries it, in one total
-order over messages: event time, then time of receipt (`contract/order.py`). So every last value travels with
+order over messages: order time, then time of receipt (`contract/order.py`). So every last value travels with
 its *mark*, the place of its message in that order, and late data never replaces newer data
 (thingsboard#1769). A mark is a pair: order time in microseconds, and a `tie` that settles equal times when
 compared byte by byte (UTF-8 sorts as its code points do): time of receipt, key, and in a region the device.

@@ -92,11 +92,14 @@ class Store:
     async def begin(self, stream: int) -> bool:
         """Begin a stream at its first row; False when that is not there any more, or somebody was faster.
 
+        It takes a turn too: who is faster may have moved on from there, and would be put back.
+
         Raises:
+            Rebuilding: it is another's turn, and will be for long.
             Retry: PostgreSQL is away.
         """
-        with answering():
-            return bool(await self._pool.fetchval(queries.begin_history, stream))
+        async with self._locked() as connection:
+            return bool(await connection.fetchval(queries.begin_history, stream))
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[Connection]:
@@ -106,6 +109,13 @@ class Store:
             Rebuilding: it is another's turn, and will be for long.
             Retry: PostgreSQL is away. Nothing has changed, except when the answer was lost.
         """
+        async with self._locked() as connection:
+            yield connection
+            faults.point("before_history")
+        faults.point("after_history")
+
+    @asynccontextmanager
+    async def _locked(self) -> AsyncIterator[Connection]:
         with answering():
             async with lent(self._pool) as connection, connection.transaction():
                 try:
@@ -113,8 +123,6 @@ class Store:
                 except asyncpg.LockNotAvailableError:
                     raise Rebuilding from None
                 yield connection
-                faults.point("before_history")
-        faults.point("after_history")
 
 
 async def add(connection: Connection, span: Span, minutes: Minutes) -> list[Mean] | None:

@@ -18,6 +18,7 @@ from litestar.params import Parameter
 from projector.live.feed import VIEWERS, TooManyViewersError
 from projector.live.state import Device, Window  # noqa: TC001  # Litestar reads the handlers' signatures
 from projector.live.stream import stream
+from runtime.http import ESCAPED_SLASH
 
 if TYPE_CHECKING:
     from litestar.types import ControllerRouterHandler, Receive, Scope, Send
@@ -82,7 +83,7 @@ def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
 
     @get("/live/devices/{device_id:str}", include_in_schema=False)
     async def device(device_id: str) -> Device:
-        return await board.device(device_id)
+        return await board.device(device_id.replace(ESCAPED_SLASH, "/"))
 
     return [page, file, events, devices, device]
 

@@ -178,6 +178,7 @@ async def test_every_shape_comes_out_as_it_was_meant(
     async with httpx.AsyncClient(base_url=f"http://{settings.projector.http}") as client:
         answer = (await client.get("/devices/a%2Fb/stats")).json()
         assert (answer["device_id"], answer["tags"]) == ("a/b", {"claimed_ts": "12"})
+        assert (await client.get("/live/devices/a%2Fb")).json()["row"]["id"] == "a/b"
     assert await projector.terminate() == 0
     for command in ("verify", "rebuild", "verify"):
         asked = await run_command("projector", command, "--json")

@@ -39,6 +39,9 @@ NINE = datetime(2026, 11, 23, 9, tzinfo=UTC)
 NOW = datetime(2026, 11, 23, 10, tzinfo=UTC)
 METRICS: list[dict[str, Scalar]] = [{"t": 1}, {"t": 2.5, "u": 1e300}, {"t": True}, {"t": "x", "u": -3}, {}]
 TABLES = ("measurements_1m", "measurements_1h", "regions_1m", "regions_1h")
+BLOCKED = (
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+)
 
 
 class Reader:
@@ -456,3 +459,18 @@ async def test_two_that_hold_the_same_rows(plant: Plant) -> None:
     for added in outcomes:
         async with store.turn() as connection:
             assert await add(connection, span, Minutes()) == added
+
+
+async def test_a_beginning_takes_a_turn(plant: Plant) -> None:
+    """Another projector begins a stream and moves on meanwhile: it is not put back to the beginning."""
+    await plant.written.commit(event("a", 1, t=1))
+    store = Store(plant.pool)
+    epoch = (await store.look())[0].epoch
+    async with store.turn() as connection:
+        for n in (0, 1):
+            await connection.execute("SELECT move_projection('history', 0, $1, $2)", n, epoch)
+        late = asyncio.create_task(store.begin(0))
+        while not await plant.pool.fetchval(BLOCKED):  # noqa: ASYNC110  # PostgreSQL tells nobody
+            await asyncio.sleep(0.005)
+    assert not await late
+    assert [row["n"] for row in await plant.pool.fetch("SELECT n FROM projections")] == [1]
