@@ -356,8 +356,7 @@ async def test_what_is_replayed_is_not_evicted_meanwhile(
     first, second = await bury(connection, b"1"), await bury(connection, b"2")
     replaying = await asyncpg.connect(database)
     async with replaying.transaction():
-        selection = ([], [], None, None, None, False)
-        held = await replaying.fetch(queries.lock_dead_letters, *selection, 0, first[0], 1, 1000)
+        held = await replaying.fetch(queries.lock_dead_letters, *Selection(), 0, first[0], 1, 1000)
         assert [row["id"] for row in held] == first
         await evict(connection, 0)
         assert [id_ for id_, _ in await waiting(connection)] == first
