@@ -46,7 +46,7 @@ class Prometheus:
 
     async def until(self, expression: str) -> None:
         """Wait until an expression has a result."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(75):
             while not (await self._ready() and await self.ask(expression)):  # noqa: ASYNC110  # Prometheus tells nobody
                 await asyncio.sleep(0.1)
 
