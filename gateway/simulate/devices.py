@@ -216,9 +216,13 @@ class Fleet:
 
     def _spoil(self, index: int, now: float) -> Emission:
         device = self.devices[index]
-        way = int(self._rng.random() * (len(self._ways) + 1))
+        ways = len(self._ways) + (
+            device.last_sent is not None
+        )  # whoever has sent something can contradict it
+        way = int(self._rng.random() * ways)
         if way < len(self._ways):
             payload = self._ways[way](_encode(device.measure(now)))
         else:
-            payload = rubbish.conflict(device.last_sent or b"")
+            assert device.last_sent is not None
+            payload = rubbish.conflict(device.last_sent)
         return Emission(index, Kind.GARBAGE, device.topic, payload, 0)

@@ -119,16 +119,16 @@ def test_ends_by_itself_and_adds_up(demo: Callable[..., RunningDemo]) -> None:
     check_nothing_left(family)
 
 
-def test_a_signal_ends_it_as_its_seconds_do(demo: Callable[..., RunningDemo]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_as_its_seconds_do(demo: Callable[..., RunningDemo], number: signal.Signals) -> None:
     """Ctrl-C and SIGTERM end it early, with exit code 0 and the same accounting."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        running = demo()
-        family = running.family()
-        running.process.send_signal(number)
-        stdout, stderr = running.end()
-        assert (running.process.returncode, stderr) == (0, "")
-        check_accounting(stdout)
-        check_nothing_left(family)
+    running = demo()
+    family = running.family()
+    running.process.send_signal(number)
+    stdout, stderr = running.end()
+    assert (running.process.returncode, stderr) == (0, "")
+    check_accounting(stdout)
+    check_nothing_left(family)
 
 
 def test_nothing_is_left_when_it_is_killed(demo: Callable[..., RunningDemo]) -> None:

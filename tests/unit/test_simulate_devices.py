@@ -124,6 +124,12 @@ def test_garbage_is_never_stored() -> None:
                 stored[found.identity] = found.content
 
 
+def test_garbage_counts_one() -> None:
+    """The gateway settles something of every piece of garbage, so that the books of a demo can add up."""
+    garbage = emit(fleet(Shares(duplicates=0, garbage=1, late=0), devices=400), 400)
+    assert [emission for emission in garbage if len(decode(emission)) != 1] == []
+
+
 def test_values_follow_the_day() -> None:
     """It is warmer and drier in the afternoon than before dawn, and all values are plausible."""
 
