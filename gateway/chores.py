@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
 from runtime.errors import EdgeError, Retry, Stop
+from runtime.lifecycle import every
 from runtime.logs import one_line
 from runtime.postgres import ERRORS
 
@@ -87,9 +89,17 @@ class Chores:
 
     async def run(self) -> None:
         """Do each at its interval."""
+        stop = asyncio.Event()  # never set: whoever runs this cancels it
         async with asyncio.TaskGroup() as tasks:
             for chore in self._chores:
-                tasks.create_task(self._keep(chore), name=chore.name)
+                turns = every(
+                    chore.interval_s,
+                    partial(self.turn, chore),
+                    stop=stop,
+                    name=chore.name,
+                    at_once=chore.at_once,
+                )
+                tasks.create_task(turns, name=chore.name)
 
     async def turn(self, chore: Chore) -> None:
         """Do one once, however it ends.
@@ -110,14 +120,6 @@ class Chores:
             if record.failing_since is not None:
                 log.info("chore_works_again", chore=chore.name)
             record.failing_since, record.reason = None, ""
-
-    async def _keep(self, chore: Chore) -> None:
-        loop = asyncio.get_running_loop()
-        due = loop.time() + (0 if chore.at_once else chore.interval_s)
-        while True:
-            await asyncio.sleep(due - loop.time())
-            await self.turn(chore)
-            due = max(due + chore.interval_s, loop.time())
 
     def _failed(self, chore: Chore, record: Record, reason: str, error: Exception) -> None:
         if self._health.speaker("postgres") is not None:

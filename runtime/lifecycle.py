@@ -162,9 +162,14 @@ class Waiting:
 
 
 async def every(
-    interval_s: float, action: Callable[[], Awaitable[object]], *, stop: asyncio.Event, name: str
+    interval_s: float,
+    action: Callable[[], Awaitable[object]],
+    *,
+    stop: asyncio.Event,
+    name: str,
+    at_once: bool = False,
 ) -> None:
-    """Call `action` each `interval_s` seconds, the first time after one interval, until `stop` is set.
+    """Call `action` each `interval_s` seconds until `stop` is set.
 
     A `Retry` from it is logged and the next turn comes as usual; any other error leaves. A turn that takes
     longer than the interval delays the next and is not made up for.
@@ -174,9 +179,10 @@ async def every(
         action: one turn.
         stop: ends the series, at once when it waits.
         name: what it does, for the log.
+        at_once: whether the first turn is now, not after one interval.
     """
     loop = asyncio.get_running_loop()
-    due = loop.time() + interval_s
+    due = loop.time() + (0 if at_once else interval_s)
     while True:
         try:
             async with asyncio.timeout_at(due):
