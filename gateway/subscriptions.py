@@ -54,12 +54,7 @@ def plan(settings: Settings) -> Plan:
     refuse_own_events(routes, settings)
     asked: dict[str, Qos] = {}
     for route in routes:
-        if _is_misshared(route.topic_filter):
-            raise ConfigurationError(
-                f"route: {route.topic_filter}: a shared subscription is $share/<group>/<topic>, "
-                "without + and # in the group"
-            )
-        if not getattr(route.route, "ignore", False):
+        if not route.route.ignore:
             asked[route.topic_filter] = max(asked.get(route.topic_filter, 0), route.route.qos)
     chosen, covered = _covering(asked)
     marked = [replace(each, overlaps=_overlapped(each, chosen)) for each in _levelled(chosen)]
@@ -101,12 +96,6 @@ def unshared(topic_filter: str) -> tuple[str, str]:
         return "", topic_filter
     group, _, rest = topic_filter.removeprefix(_SHARED).partition("/")
     return group, rest
-
-
-def _is_misshared(topic_filter: str) -> bool:
-    group, rest = unshared(topic_filter)
-    shared = topic_filter.split("/", maxsplit=1)[0] == "$share"
-    return shared and (not group or not rest or bool({"+", "#"} & set(group)))
 
 
 def _covering(asked: dict[str, Qos]) -> tuple[list[Subscription], dict[str, str]]:
