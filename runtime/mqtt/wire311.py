@@ -107,7 +107,7 @@ class Reader:
                 if start == end:
                     break
                 remaining, start = remaining & 0x7F | data[start] << 7, start + 1
-                if data[start - 1] > 0x7F:  # noqa: PLR2004
+                if data[start - 1] > 0x7F:  # noqa: PLR2004  # the same bit
                     length = wire.packet_length(memoryview(data)[position : position + 5])
                     if length is None or position + length > end:
                         break

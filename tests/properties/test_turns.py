@@ -35,7 +35,7 @@ class Batch:
             await asyncio.sleep(0)
 
 
-class Broken(Exception):  # noqa: N818
+class Broken(Exception):  # noqa: N818  # what a scene does to an attempt
     """An attempt failed."""
 
 
@@ -50,7 +50,7 @@ class Keys:
         """Wait for each in order, as a sorted insert does."""
         for key in sorted(keys):
             async with self._free:
-                await self._free.wait_for(lambda key=key: self._held.get(key, holder) is holder)  # type: ignore[misc]
+                await self._free.wait_for(lambda key=key: self._held.get(key, holder) is holder)  # type: ignore[misc]  # mypy and defaults
                 self._held[key] = holder
             await asyncio.sleep(0)
 
