@@ -34,7 +34,8 @@ class BrokerWatch:
             between two attempts.
 
     Attributes:
-        dropped: since the broker started; None while it has not said, as mosquitto does before the first.
+        dropped: since the broker started; None while it has not said. mosquitto says it at its start and when
+            it changes, and keeps it for a minute.
         listens: whether the broker lets us hear it.
     """
 

@@ -54,7 +54,7 @@ def test_nothing_is_left_whatever_ends_the_launcher(
     folder = Path(next(process for process in family if process.name() == "redis-server").cwd()).parent
 
     launcher.send_signal(number)
-    _, alive = psutil.wait_procs(family, timeout=60)
+    _, alive = psutil.wait_procs(family, timeout=20)
 
     assert alive == []
     assert not folder.exists()
