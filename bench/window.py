@@ -30,6 +30,7 @@ from bench import meter
 from deploy.local.services import LocalServices
 from gateway.migrate import migrate
 from gateway.store import SESSION_SETTINGS
+from gateway.transaction import in_one
 from runtime import logs
 from runtime.postgres import load_queries
 
@@ -139,8 +140,11 @@ class _Bench:
     async def _claim(self, generation: int, keys: int) -> None:
         for identities, contents in _batches(self._last, keys):
             async with self._connection.transaction():
-                status = await self._connection.execute(self._claims[generation], identities, contents)
-            assert status == f"INSERT 0 {len(identities)}", status
+                statement, keys_of_batch = self._claims[generation], len(identities)
+                short = await self._connection.fetchval(
+                    statement, in_one(identities), in_one(contents), keys_of_batch
+                )
+            assert short is None, short
         self._last += keys
 
     async def _wal(self) -> int:

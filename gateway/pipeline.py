@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_DELIVERY_BYTES = 100  # of one that leaves nothing to store, too
 _CLOCK_BACK = timedelta(seconds=1)  # arrival goes on from where it was; this much of it is worth a word
 
 
@@ -116,12 +115,12 @@ class Pipeline:
         if not batch.chunks:
             batch.opened_at = time.monotonic()  # finer than the loop's clock
         for delivery in chunk.deliveries:
-            batch.size_bytes += len(delivery.payload) + len(delivery.topic) + _DELIVERY_BYTES
             for item in self.decoder.decode(delivery, received):
                 if isinstance(item, Rejection):
                     batch.rejections.append(item)
                 else:
                     batch.readings.append(item)
+        batch.size_bytes += chunk.size_bytes
         batch.chunks.append(chunk)
         for topic, name, reason in self.decoder.drops.news():
             log.warning("field_dropped", route=topic, field=name, reason=reason)

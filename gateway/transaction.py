@@ -8,8 +8,9 @@ wrong about that, after a failover or a COMMIT without an answer, and is refused
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import asyncpg
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 queries = load_queries("gateway")
 
+_SEPARATOR: Final = "\x1d"  # of texts that are one argument; in JSON no character of a string
 _COLUMNS = ("ts", "device_id", "message_key", "region", "metrics", "tags", "received_at")
 
 
@@ -129,9 +131,8 @@ async def claim(connection: Connection, generation: int, readings: Sequence[Read
     if not readings:
         return Claimed([], 0, [])
     statement = queries.claim_keys_1 if generation else queries.claim_keys_0
-    identities = [reading.identity for reading in readings]
-    contents = [reading.content for reading in readings]
-    claimed = await connection.fetchrow(statement, identities, contents)
+    identities, contents = in_one([reading.identity for reading in readings]), _contents(readings)
+    claimed = await connection.fetchrow(statement, identities, contents, len(readings))
     assert claimed is not None
     if claimed["h1"] is None:
         return Claimed(readings, 0, [], readings)
@@ -150,10 +151,34 @@ async def claim(connection: Connection, generation: int, readings: Sequence[Read
     return Claimed(new, len(repeats) - len(conflicts), conflicts, known)
 
 
+def _contents(readings: Sequence[Reading]) -> str:
+    """All of their contents in one text."""
+    try:
+        text = _SEPARATOR.encode().join([reading.raw for reading in readings]).decode()
+    except UnicodeDecodeError:
+        text = "\x00"
+    if "\x00" not in text and text.count(_SEPARATOR) < len(readings):
+        return text
+    return in_one([reading.content for reading in readings])
+
+
+def in_one(texts: list[str]) -> str:
+    """Texts as one argument: of an array asyncpg looks at each element, at five times the cost."""
+    joined = _SEPARATOR.join(texts)
+    return joined if joined.count(_SEPARATOR) < len(texts) else _SEPARATOR.join(map(_separable, texts))
+
+
+def _separable(text: str) -> str:
+    """The text, or a digest of it when it has the separator in it."""
+    if _SEPARATOR not in text:
+        return text
+    return f"\x1c{hashlib.blake2b(text.encode()).hexdigest()}"
+
+
 async def _look_into(connection: Connection, readings: Sequence[Reading]) -> list[asyncpg.Record]:
     return await connection.fetch(
         queries.look_into_conflicts,
-        [reading.identity for reading in readings],
+        [_separable(reading.identity) for reading in readings],
         [reading.former_content for reading in readings],
         [reading.event.device_id for reading in readings],
         [reading.event.ts for reading in readings],

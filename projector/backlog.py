@@ -1,6 +1,6 @@
 """Rows of one stream that the topic brought and that wait to be applied. Pure.
 
-The topic is a hint: whatever is thrown away here is read from PostgreSQL instead. So the backlog may lose
+The topic is a hint: whatever is not held here is read from PostgreSQL instead. So the backlog may lose
 everything, but it never grows beyond its bound and never gives rows out of order.
 """
 
@@ -21,29 +21,30 @@ class Backlog:
     """Rows by position.
 
     Args:
-        max_events: most events held; one more empties the backlog.
+        max_bytes: most bytes held, as the rows came; a row by itself is held whatever its size.
 
     Attributes:
-        events: events held now.
+        size_bytes: held now.
     """
 
-    def __init__(self, max_events: int) -> None:
-        self._max_events = max_events
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._rows: dict[int, EventBatch] = {}
+        self._sizes: dict[int, int] = {}
         self._arrived_at: dict[int, datetime] = {}
-        self.events = 0
+        self.size_bytes = 0
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def offer(self, row: EventBatch, now: datetime) -> bool:
-        """Hold a row until its turn; False when the backlog was full and was emptied, without the row too."""
-        if self.events + len(row.events) > self._max_events and self._rows:
-            self.clear()
+    def offer(self, row: EventBatch, size_bytes: int, now: datetime) -> bool:
+        """Hold a row until its turn; False when there is no room for it."""
+        grown = self.size_bytes + size_bytes - self._sizes.get(row.n, 0)
+        if grown > self._max_bytes and self._rows:
             return False
-        known = self._rows.get(row.n)
-        self.events += len(row.events) - (len(known.events) if known else 0)
+        self.size_bytes = grown
         self._rows[row.n] = row
+        self._sizes[row.n] = size_bytes
         self._arrived_at.setdefault(row.n, now)
         return True
 
@@ -67,8 +68,9 @@ class Backlog:
     def clear(self) -> None:
         """Forget everything."""
         self._rows.clear()
+        self._sizes.clear()
         self._arrived_at.clear()
-        self.events = 0
+        self.size_bytes = 0
 
     def _following(self, cursor: int) -> Iterator[EventBatch]:
         n = cursor + 1
@@ -78,5 +80,5 @@ class Backlog:
 
     def _forget(self, cursor: int) -> None:
         for n in [n for n in self._rows if n <= cursor]:
-            self.events -= len(self._rows.pop(n).events)
-            del self._arrived_at[n]
+            self.size_bytes -= self._sizes.pop(n)
+            del self._rows[n], self._arrived_at[n]

@@ -126,7 +126,7 @@ class Consumer:
             if follower is None:
                 self._meters.unknown.inc()  # PostgreSQL will tell whether there is such a stream
             else:
-                follower.offer(row)
+                follower.offer(row, len(delivery.payload))
         chunk.ack()
 
     async def _watch_views(self) -> NoReturn:

@@ -130,12 +130,15 @@ def fold(events: Iterable[Event]) -> Folded:
         ValueError: an event's times are none.
     """
     devices: dict[str, list[Event]] = {}
+    with_tags: set[str] = set()
     for event in events:
         known = devices.get(event.device_id)
         if known is None:
             devices[event.device_id] = [event]
         else:
             known.append(event)
+        if event.tags:
+            with_tags.add(event.device_id)
 
     regions: dict[str, _Group] = {}
     deltas = []
@@ -155,7 +158,7 @@ def fold(events: Iterable[Event]) -> Folded:
             else:
                 whole.absorb(group)
         assert whole is not None
-        tagged = whole.newest if whole.newest.tags or len(members) == 1 else _tagged(members)
+        tagged = _tagged(whole.newest, members) if device_id in with_tags else None
         deltas.append(_delta(device_id, whole, device_tie, home, tagged))
     return Folded(deltas, [_delta(region, group, region_tie) for region, group in regions.items()])
 
@@ -196,7 +199,7 @@ def finite(total: float) -> float:
 
 def _by_region(events: list[Event]) -> Iterable[tuple[str | None, list[Event]]]:
     region = events[0].region
-    if len(events) == 1 or all(event.region == region for event in events):
+    if len(events) == 1 or len({event.region for event in events}) == 1:
         return ((region, events),)
     groups: dict[str | None, list[Event]] = {}
     for event in events:
@@ -221,9 +224,9 @@ def _gather(events: list[Event]) -> _Group:
     return _Group(events, newest, at, columns)
 
 
-def _tagged(events: list[Event]) -> Event | None:
-    """The newest message with tags."""
-    return max([event for event in events if event.tags], key=place_of, default=None)
+def _tagged(newest: Event, events: list[Event]) -> Event:
+    """The newest message with tags, of which there is one."""
+    return newest if newest.tags else max([event for event in events if event.tags], key=place_of)
 
 
 def _delta(

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 PAGE_EVENTS: Final = 4000  # read from PostgreSQL at once
 SEEN_ROWS: Final = 10_000  # remembered until PostgreSQL has confirmed them: about 2 MB
-BACKLOG_EVENTS: Final = 20_000  # about 15 MB
+BACKLOG_BYTES: Final = 12_000_000  # of JSON, some 60,000 events; in memory four times that
 
 log = structlog.get_logger()
 
@@ -100,7 +100,7 @@ class Follower:
         self._meters = meters.of(stream)
         self._now = now
         self._applied = applied
-        self._backlog = Backlog(BACKLOG_EVENTS)
+        self._backlog = Backlog(BACKLOG_BYTES)
         self._position: Position | None = None
         self._due = 0
         self._may_read = False
@@ -112,11 +112,11 @@ class Follower:
         self.halt: Halt | None = None
         self._wake = asyncio.Event()
 
-    def offer(self, row: EventBatch) -> None:
-        """Take a row from the topic."""
+    def offer(self, row: EventBatch, size_bytes: int) -> None:
+        """Take a row from the topic, with the size of the message that it was."""
         if self.cursor is not None and row.n <= self.cursor:
             self._meters.duplicates.inc()
-        elif not self._backlog.offer(row, self._now()):
+        elif not self._backlog.offer(row, size_bytes, self._now()):
             self._meters.overflows.inc()
         self._wake.set()
 

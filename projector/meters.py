@@ -40,7 +40,7 @@ class Meters:
         self.caught_up = counter("rows_caught_up", "Outbox rows read from PostgreSQL instead of the topic.")
         self.duplicates = counter("rows_duplicate", "Outbox rows that the views had already.")
         self.gaps = counter("gaps", "Runs that did not follow the cursor in Redis.")
-        self.overflows = counter("backlog_overflows", "Times the backlog was full and was thrown away.")
+        self.overflows = counter("backlog_overflows", "Rows of the topic for which the backlog had no room.")
         self.cursor = gauge("cursor", "Last outbox row in the views.")
         self.head = gauge("head", "Last outbox row committed.")
         self.lag_rows = gauge("lag_rows", "Committed rows that the views do not have.")

@@ -80,7 +80,7 @@ class Assembler:
         Raises:
             Reject: it cannot be stored.
         """
-        stated_device, key, time, region, metrics = mapped
+        stated_device, key, time, region, metrics, integers = mapped
         device_id, plan = matched.device_id, matched.plan
         if stated_device is not None or device_id is None:
             device_id = _device_id(stated_device, device_id)
@@ -93,9 +93,10 @@ class Assembler:
         encoded = _encode(metrics)
         text = encoded.decode()
         suspicious = _HUGE in text or _NULL in text
-        for value in metrics.values():
-            if type(value) is int and not -INT64 <= value < INT64:
-                suspicious = True
+        if integers:
+            for value in metrics.values():
+                if type(value) is int and not -INT64 <= value < INT64:
+                    suspicious = True
         if suspicious or ("\\" in text and _NUL in text):
             metrics = self._sift(metrics, unfit)
             encoded = _encode(metrics)

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 _SPARE = 8  # fields that are no metrics: key, time, device, region
 
 
-Mapped = tuple[Any, Any, Any, Any, dict[str, Any]]
-"""Device, key, time and region, each as it was found and None where there is none, and the metrics."""
+Mapped = tuple[Any, Any, Any, Any, dict[str, Any], bool]
+"""Device, key, time and region, each as it was found and None where there is none; the metrics, and whether
+an integer may be among them."""
 
 
 class Mapper:
@@ -65,7 +66,9 @@ class Mapper:
             Reject: it is no object, or something about it cannot be stored.
         """
         if type(item) is not dict:
-            return None, None, None, None, {metric: _scalar(item, metric)} if metric else _no_object(item)
+            metrics = {metric: _scalar(item, metric)} if metric else _no_object(item)
+            return None, None, None, None, metrics, True
+        integers = True
         if self.plan.nested:
             device_id, key, time, region, item = self._read_nested(item)
         else:
@@ -77,11 +80,14 @@ class Mapper:
                 time = _first(time, item, plan.times)
                 region = _first(region, item, plan.regions)
                 device_id = _first(None, item, plan.devices)
-            if not set(map(type, item.values())) <= SCALARS:
+            kinds = set(map(type, item.values()))
+            if kinds <= SCALARS:
+                integers = int in kinds
+            else:
                 item = self._flattening.flatten(item)
-        return device_id, key, time, region, _named(item, metric) if metric else item
+        return device_id, key, time, region, _named(item, metric) if metric else item, integers
 
-    def _read_nested(self, item: dict[str, Any]) -> Mapped:
+    def _read_nested(self, item: dict[str, Any]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         plan, within = self.plan, self._inside
         inside: dict[str, Any] = {}
         found = self._flattening.flatten(item, inside)

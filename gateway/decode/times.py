@@ -29,8 +29,8 @@ _UNIT_NAMES: Final = {"s": 10**6, "ms": 10**3, "us": 1, "ns": 1e-3}
 
 _HALF: Final = timedelta(minutes=30)  # of the hour that comes twice
 _DEVICES_BYTES: Final = 16_000_000
-_ISO: Final = frozenset({"-", "-T", "-t", "- ", "-_"})
-"""What follows year and day; for the library anything may, the sign of an offset or a digit too."""
+_AFTER_DATE: Final = frozenset(["", "T", "t", " ", "_"])
+"""What follows a day; for the library anything may, the sign of an offset or a digit too."""
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,30}([.,][0-9]{1,30})?")
 _SAMPLES: Final = (datetime(2011, 2, 13, 4, 5, 6, tzinfo=UTC), datetime(2033, 11, 28, 15, 46, 57, tzinfo=UTC))
 
@@ -77,7 +77,7 @@ class TimeReader:
         kind = type(value)
         if kind is str:
             try:  # most are of this form
-                iso = self._iso and value[4:11:6] in _ISO
+                iso = self._iso and value[4:5] == "-" and value[10:11] in _AFTER_DATE
                 moment = datetime.fromisoformat(value) if iso else self._parse(value)
             except ValueError:
                 moment = self._written(value)

@@ -3,12 +3,13 @@
 
 -- name: claim_keys_0
 -- Claims the keys that nobody has, while message_keys_0 is the current generation. Sorted, so that overlapping writers queue
--- instead of deadlocking; `ord` last, so that the first of equal keys in a batch wins. Null when all of them were claimed, else
--- the hashes of those that were.
+-- instead of deadlocking; `ord` last, so that the first of equal keys in a batch wins. Null when all $3 of them were claimed, else
+-- the hashes of those that were. Identities and contents come as one text each (`transaction.py`).
 WITH claimed AS (
     INSERT INTO message_keys_0 (h1, h2, digest)
     SELECT hashtextextended(i.identity, 0) AS h1, hashtextextended(i.identity, 1) AS h2, hashtextextended(i.content, 2)
-    FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS i (identity, content, ord)
+    FROM unnest(string_to_array($1::text, E'\x1d'), string_to_array($2::text, E'\x1d'))
+        WITH ORDINALITY AS i (identity, content, ord)
     WHERE NOT EXISTS (
         SELECT FROM message_keys_1 AS older
         WHERE older.h1 = hashtextextended(i.identity, 0) AND older.h2 = hashtextextended(i.identity, 1)
@@ -18,7 +19,7 @@ WITH claimed AS (
     RETURNING h1, h2
 ),
 counted AS (
-    SELECT count(*) < cardinality($1) AS short FROM claimed
+    SELECT count(*) < $3::int AS short FROM claimed
 )
 SELECT
     CASE WHEN short THEN (SELECT coalesce(array_agg(h1), '{}') FROM claimed) END AS h1,
@@ -30,7 +31,8 @@ FROM counted;
 WITH claimed AS (
     INSERT INTO message_keys_1 (h1, h2, digest)
     SELECT hashtextextended(i.identity, 0) AS h1, hashtextextended(i.identity, 1) AS h2, hashtextextended(i.content, 2)
-    FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS i (identity, content, ord)
+    FROM unnest(string_to_array($1::text, E'\x1d'), string_to_array($2::text, E'\x1d'))
+        WITH ORDINALITY AS i (identity, content, ord)
     WHERE NOT EXISTS (
         SELECT FROM message_keys_0 AS older
         WHERE older.h1 = hashtextextended(i.identity, 0) AND older.h2 = hashtextextended(i.identity, 1)
@@ -40,7 +42,7 @@ WITH claimed AS (
     RETURNING h1, h2
 ),
 counted AS (
-    SELECT count(*) < cardinality($1) AS short FROM claimed
+    SELECT count(*) < $3::int AS short FROM claimed
 )
 SELECT
     CASE WHEN short THEN (SELECT coalesce(array_agg(h1), '{}') FROM claimed) END AS h1,
@@ -58,7 +60,8 @@ WITH incoming AS MATERIALIZED (
         hashtextextended(i.identity, 1) AS h2,
         hashtextextended(i.content, 2) AS digest,
         i.ord
-    FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS i (identity, content, ord)
+    FROM unnest(string_to_array($1::text, E'\x1d'), string_to_array($2::text, E'\x1d'))
+        WITH ORDINALITY AS i (identity, content, ord)
 ),
 marked AS (
     SELECT i.ord, i.h1, i.h2, i.digest <> k.digest AS conflict, false AS ours

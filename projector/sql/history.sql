@@ -126,8 +126,9 @@ CROSS JOIN LATERAL (
 ORDER BY m.device_id, m.metric, m.bucket;
 
 -- name: is_known
--- Whether a device has ever sent anything.
-SELECT EXISTS (SELECT FROM devices WHERE device_id = $1);
+-- Whether a device has ever sent anything. The list of devices is behind the measurements, and outlives them.
+SELECT
+    EXISTS (SELECT FROM devices WHERE device_id = $1) OR EXISTS (SELECT FROM measurements WHERE device_id = $1);
 
 -- name: read_minutes_of
 -- A metric of device $1 in [$3, $4), by steps of $5.

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from runtime.mqtt.port import Message, Subscription
     from runtime.mqtt.wire import Publish
 
+_DELIVERY_BYTES = 100  # of one, however short its topic and its payload are
+
 REFUSED = 0x80
 """Reason codes from here on are refusals (MQTT5 §2.4)."""
 
@@ -49,7 +51,7 @@ class ReceivedChunk:
             be no delivery.
 
     Attributes:
-        size_bytes: of the payloads.
+        size_bytes: of what they hold, about.
         copies: how many more messages the read brought, which are copies.
     """
 
@@ -63,7 +65,7 @@ class ReceivedChunk:
         acked: list[Publish] | None = None,
     ) -> None:
         self.deliveries = deliveries
-        self.size_bytes = sum([len(each.payload) for each in deliveries])
+        self.size_bytes = _size(deliveries)
         self.copies = len(acked) - len(deliveries) if acked else 0
         self._acks = [FIRST_ACK[each.qos] | each.packet_id for each in acked or deliveries if each.qos]
         self._write = write
@@ -102,10 +104,15 @@ class ReceivedChunk:
             if count and not delivery.qos:
                 count -= 1
                 self.qos0 -= 1
-                self.size_bytes -= len(delivery.payload)
+                self.size_bytes -= _size([delivery])
             else:
                 kept.append(delivery)
         self.deliveries = kept
+
+
+def _size(deliveries: Sequence[Publish]) -> int:
+    names_and_payloads = [len(each.topic) + len(each.payload) for each in deliveries]
+    return sum(names_and_payloads) + _DELIVERY_BYTES * len(deliveries)
 
 
 class Connection(Protocol):

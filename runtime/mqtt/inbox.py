@@ -28,7 +28,7 @@ class Inbox:
         status: where drops are counted.
 
     Attributes:
-        size_bytes: payloads held now.
+        size_bytes: of what is held now, topics and payloads.
     """
 
     def __init__(self, max_qos0: int, status: SessionStatus) -> None:

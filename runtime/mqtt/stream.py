@@ -94,7 +94,7 @@ class StreamConnection(asyncio.Protocol):
         reader: Reader,
         window: int,
     ) -> None:
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self.session_present = False
         self.open = False
         self.accepted: asyncio.Future[None] = loop.create_future()
@@ -109,6 +109,7 @@ class StreamConnection(asyncio.Protocol):
         self._answer: asyncio.Future[list[tuple[int, str]]] | None = None
         self._pulse = Pulse(options.keepalive_s, self._ping, self._dead)
         self._last_id = 0
+        self._acks: list[int] = []
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._outgoing = Outgoing(window, self._send, self._flush)
@@ -161,6 +162,7 @@ class StreamConnection(asyncio.Protocol):
         Closing here would drop our last acks: what the broker still sends would be answered with a reset, and
         a reset discards what it has not read yet.
         """
+        self._flush_acks()
         if self._transport is not None and self.open:
             self._transport.write(_DISCONNECT)
             if self._pulse.deaf:
@@ -269,8 +271,14 @@ class StreamConnection(asyncio.Protocol):
         return await self._answer
 
     def write_acks(self, acks: list[int]) -> None:
-        """Write acknowledgements, all in one."""
-        if self._transport is not None and not self.lost.done():
+        """Write acknowledgements; all of one turn of the loop in one, since each write is a system call."""
+        if not self._acks:
+            self._loop.call_soon(self._flush_acks)
+        self._acks += acks
+
+    def _flush_acks(self) -> None:
+        acks, self._acks = self._acks, []
+        if acks and self._transport is not None and not self.lost.done():
             self._transport.write(wire.encode_acks(acks))
 
     def break_off(self, reason: str, last_words: bytes = b"") -> None:

@@ -68,3 +68,19 @@ async def test_a_query_that_hangs(database: str, monkeypatch: pytest.MonkeyPatch
     assert found is not None
     assert found.points == []
     await history.aclose()
+
+
+async def test_a_device_is_known_from_its_first_row(database: str) -> None:
+    """Its measurements are there before the gateway has entered it into the list of devices."""
+    history = History(database, "test")
+    minute = timedelta(minutes=1)
+    connection = await asyncpg.connect(database)
+    await connection.execute(
+        "INSERT INTO measurements (device_id, ts, received_at, message_key, metrics)"
+        " VALUES ('a', $1, $1, 'k', '{}')",
+        NINE,
+    )
+    await connection.close()
+    assert await history.series("a", "t", NINE, NINE + minute, minute) is not None
+    assert await history.series("b", "t", NINE, NINE + minute, minute) is None
+    await history.aclose()

@@ -40,6 +40,7 @@ class Arrived:
     def __init__(self, key: str, acked: list[str], *, empty: bool = False) -> None:
         payload = json.dumps({"id": key, "ts": "2026-11-23T08:00:00Z", "x": 1}).encode()
         self.deliveries = [Delivered("devices/a1/telemetry", b"" if empty else payload)]
+        self.size_bytes = len(payload)
         self._key = key
         self._acked = acked
 

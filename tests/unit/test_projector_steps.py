@@ -31,12 +31,12 @@ def test_rows_leave_in_order() -> None:
     """Rows that come in any order, some twice, leave in order, and not again behind the cursor."""
     backlog = Backlog(100)
     for n in (3, 1, 2, 2, 5):
-        assert backlog.offer(row(n), NOON)
+        assert backlog.offer(row(n), 1, NOON)
     assert [each.n for each in backlog.next_run(0)] == [1, 2, 3]
     assert not backlog.has_gap(0)
     assert backlog.next_run(3) == []
     assert backlog.has_gap(3)
-    assert (len(backlog), backlog.events) == (1, 1)
+    assert (len(backlog), backlog.size_bytes) == (1, 1)
     assert (backlog.arrived_at(3), backlog.arrived_at(5)) == (None, NOON)
 
 
@@ -62,20 +62,24 @@ def test_busy_lingers() -> None:
 def test_run_has_one_epoch() -> None:
     """Rows of two histories are never folded together."""
     backlog = Backlog(100)
-    backlog.offer(row(1), NOON)
-    backlog.offer(row(2, epoch="other"), NOON)
+    backlog.offer(row(1), 1, NOON)
+    backlog.offer(row(2, epoch="other"), 1, NOON)
     assert [each.n for each in backlog.next_run(0)] == [1]
     assert [each.n for each in backlog.next_run(1)] == [2]
 
 
-def test_full_backlog_is_thrown_away() -> None:
-    """Memory is bounded: what does not fit empties the backlog; a single large row is still taken."""
+def test_a_full_backlog_takes_no_more() -> None:
+    """Memory is bounded: what does not fit is left to PostgreSQL, what is held leaves in its turn."""
     backlog = Backlog(25)
-    assert backlog.offer(row(1, events=40), NOON)
-    assert not backlog.offer(row(2, events=1), NOON)
-    assert (len(backlog), backlog.events) == (0, 0)
-    assert backlog.offer(row(3, events=20), NOON)
-    assert backlog.has_gap(0)
+    assert backlog.offer(row(1), 40, NOON), "a row by itself is taken, however large"
+    assert not backlog.offer(row(2), 1, NOON)
+    assert backlog.next_run(1) == []
+    assert (len(backlog), backlog.size_bytes) == (0, 0)
+    assert backlog.offer(row(3), 20, NOON)
+    assert backlog.offer(row(3), 25, NOON), "in place of itself"
+    assert not backlog.offer(row(2), 1, NOON)
+    assert backlog.has_gap(1)
+    assert [each.n for each in backlog.next_run(2)] == [3]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ class Received:
     """A chunk that notes when it was acknowledged."""
 
     deliveries = ()
+    size_bytes = 0
 
     def __init__(self, name: str, order: list[str]) -> None:
         self._name = name
