@@ -1,7 +1,9 @@
 """Rows of one stream that the topic brought and that wait to be applied. Pure.
 
 The topic is a hint: whatever is not held here is read from PostgreSQL instead. So the backlog may lose
-everything, but it never grows beyond its bound and never gives rows out of order.
+everything, but it never grows beyond its bound and never gives rows out of order. What it had no room
+for leaves a gap, so it takes nothing more until what it holds is gone: one gap is read at once, many one by
+one.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ class Backlog:
         self._rows: dict[int, EventBatch] = {}
         self._sizes: dict[int, int] = {}
         self._arrived_at: dict[int, datetime] = {}
+        self._newest = 0  # of those that came, held or not
+        self._closed = False
         self.size_bytes = 0
 
     def __len__(self) -> int:
@@ -40,7 +44,9 @@ class Backlog:
     def offer(self, row: EventBatch, size_bytes: int, now: datetime) -> bool:
         """Hold a row until its turn; False when there is no room for it."""
         grown = self.size_bytes + size_bytes - self._sizes.get(row.n, 0)
-        if grown > self._max_bytes and self._rows:
+        self._newest = max(self._newest, row.n)
+        self._closed = bool(self._rows) and (self._closed or grown > self._max_bytes)
+        if self._closed:
             return False
         self.size_bytes = grown
         self._rows[row.n] = row
@@ -61,16 +67,20 @@ class Backlog:
         return first_run(self._following(cursor))
 
     def has_gap(self, cursor: int) -> bool:
-        """Whether rows wait, but not the one that follows the cursor."""
+        """Whether rows after the cursor have come, and the one that follows it is not here."""
         self._forget(cursor)
-        return bool(self._rows) and cursor + 1 not in self._rows
+        return self.has_beyond(cursor) and cursor + 1 not in self._rows
+
+    def has_beyond(self, n: int) -> bool:
+        """Whether a row after that one has come."""
+        return self._newest > n
 
     def clear(self) -> None:
         """Forget everything."""
         self._rows.clear()
         self._sizes.clear()
         self._arrived_at.clear()
-        self.size_bytes = 0
+        self._newest = self.size_bytes = 0
 
     def _following(self, cursor: int) -> Iterator[EventBatch]:
         n = cursor + 1

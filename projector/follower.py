@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 PAGE_EVENTS: Final = 4000  # read from PostgreSQL at once
 SEEN_ROWS: Final = 10_000  # remembered until PostgreSQL has confirmed them: about 2 MB
-BACKLOG_BYTES: Final = 12_000_000  # of JSON, some 60,000 events; in memory four times that
+BACKLOG_BYTES: Final = 8_000_000  # of JSON, some 40,000 events; in memory four times that
 
 log = structlog.get_logger()
 
@@ -202,7 +202,7 @@ class Follower:
             return []
         self._trusted = False
         if self.halt is None and (run := self._backlog.next_run(self.cursor)):
-            self._hurry = self._backlog.arrived_at(run[-1].n + 1) is not None
+            self._hurry = self._due > run[-1].n or self._backlog.has_beyond(run[-1].n)
             return run
         self._hurry = True
         if self._read and self._read[0].n == self.cursor + 1:

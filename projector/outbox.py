@@ -28,6 +28,7 @@ _NOT_MIGRATED: Final = (
 )
 _DIGITS: Final = str.maketrans("123456789", "0" * 9)
 _SHAPE: Final = "0000-00-00T00:00:00.000000Z"
+_SECOND: Final = len("2026-11-23T09:00:00")
 
 queries = load_queries("projector")
 
@@ -190,8 +191,8 @@ def _check_times(events: Sequence[Event]) -> None:
     times = [time for event in events for time in (event.ts, event.received_at)]
     if "".join(times).translate(_DIGITS) != _SHAPE * len(times):
         raise ValueError("a time is not in the form 2026-11-23T09:00:00.250000Z")
-    for time in times:
-        datetime.fromisoformat(time)
+    for second in {time[:_SECOND] for time in times}:
+        datetime.fromisoformat(second)
 
 
 def _row(stream: int, record: asyncpg.Record) -> EventBatch:

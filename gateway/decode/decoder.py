@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gateway.decode.limits import Limits
     from runtime.mqtt.port import Delivery
 
-_TOPICS_BYTES: Final = 32_000_000
+_TOPICS_BYTES: Final = 128_000_000  # 130,000 topics in the half that is found at once
 _MAX_LETTERS: Final = 10
 _MANY: Final = "many_bad_elements"
 

@@ -11,7 +11,7 @@ from typing import Final, Generic, TypeVar
 
 Value = TypeVar("Value")
 
-_ENTRY_BYTES: Final = 600  # of a dictionary's entry and what hangs on it besides texts
+_ENTRY_BYTES: Final = 250  # of a dictionary's entry and what hangs on it besides texts
 
 
 class Memo(Generic[Value]):

@@ -76,10 +76,18 @@ def test_a_full_backlog_takes_no_more() -> None:
     assert backlog.next_run(1) == []
     assert (len(backlog), backlog.size_bytes) == (0, 0)
     assert backlog.offer(row(3), 20, NOON)
-    assert backlog.offer(row(3), 25, NOON), "in place of itself"
-    assert not backlog.offer(row(2), 1, NOON)
-    assert backlog.has_gap(1)
-    assert [each.n for each in backlog.next_run(2)] == [3]
+    assert backlog.offer(row(3), 24, NOON), "in place of itself"
+    assert backlog.offer(row(4), 1, NOON)
+    assert not backlog.offer(row(5), 1, NOON)
+    assert [each.n for each in backlog.next_run(2)] == [3, 4]
+    assert [each.n for each in backlog.next_run(3)] == [4]
+    assert not backlog.offer(row(6), 1, NOON), "after a gap there would be another"
+    assert not backlog.has_gap(3)
+    assert backlog.has_gap(4), "it came, and is to be read"
+    assert (backlog.has_beyond(5), backlog.has_beyond(6)) == (True, False)
+    assert backlog.next_run(4) == []
+    assert backlog.offer(row(7), 1, NOON)
+    assert backlog.has_gap(4)
 
 
 @pytest.mark.parametrize(
