@@ -19,8 +19,8 @@ import uvloop
 
 from contract.events import RawEvent, encode_events, format_time, unwrap, wrap
 from deploy.local.services import LocalServices
-from projector.fold import fold
 from projector.views import Keys, Run, Views
+from projector.views.fold import fold
 from runtime.redis import open_redis
 
 if TYPE_CHECKING:

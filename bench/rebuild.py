@@ -22,7 +22,7 @@ from bench.scenario import PlantError, Scenario, check, run_alone
 from bench.tables import Line
 from deploy.local.services import LocalServices
 from gateway.migrate import migrate
-from projector.rebuild import Rebuilt
+from projector.repair.rebuild import Rebuilt
 from runtime.postgres import load_queries
 
 if TYPE_CHECKING:

@@ -22,8 +22,7 @@ from contract.topics import all_streams
 from contract.views import PROJECTION
 from projector.api import OPENAPI, query_routes
 from projector.api.history import history_routes
-from projector.consumer import Consumer
-from projector.expiry import Expiry
+from projector.follow.consumer import Consumer
 from projector.history.audit import Auditor
 from projector.history.recorder import Recorder
 from projector.history.series import History
@@ -35,9 +34,10 @@ from projector.live.routes import live_routes
 from projector.meters import Meters
 from projector.outbox import Outbox
 from projector.query import Queries
-from projector.rebuild import Rebuilder
-from projector.verify import Verifier
+from projector.repair.rebuild import Rebuilder
+from projector.repair.verify import Verifier
 from projector.views import Keys, Views
+from projector.views.expiry import Expiry
 from runtime.errors import Retry
 from runtime.http import Health, create_app, health_routes, serve
 from runtime.lifecycle import keep_trying, unless
@@ -53,9 +53,9 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from projector.history.audit import Audit
-    from projector.rebuild import Rebuilt
-    from projector.replica import Progress
-    from projector.verify import Verification
+    from projector.repair.rebuild import Rebuilt
+    from projector.repair.replica import Progress
+    from projector.repair.verify import Verification
     from runtime.settings import Settings
 
 CHUNKS_UNDER_WAY: Final = 100

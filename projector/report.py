@@ -14,10 +14,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from projector.compare import Difference
     from projector.history.audit import Audit
-    from projector.rebuild import Rebuilt
-    from projector.verify import Verification
+    from projector.repair.compare import Difference
+    from projector.repair.rebuild import Rebuilt
+    from projector.repair.verify import Verification
 
     Bars = Callable[[str], Callable[[int, int], None]]
 

@@ -55,7 +55,7 @@ CREATE TABLE retired_statistics (
     PRIMARY KEY (device_id, region, metric)
 );
 
--- The sum of two doubles, kept finite as the projections keep theirs (projector/fold.py).
+-- The sum of two doubles, kept finite as the projections keep theirs (projector/views/fold.py).
 CREATE FUNCTION saturating_sum(a double precision, b double precision) RETURNS double precision
 LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE

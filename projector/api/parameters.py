@@ -11,8 +11,8 @@ from litestar import Request  # noqa: TC002  # Litestar reads the hook's signatu
 from litestar.exceptions import ValidationException
 from litestar.params import PathParameter, QueryParameter
 
-from projector.fold import RESERVED
 from projector.query import LOOK, Place, Selection
+from projector.views.fold import RESERVED
 from runtime.settings import duration_s
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import structlog
 
-from projector.compare import Difference, Findings
 from projector.outbox import Outbox, answering, queries
+from projector.repair.compare import Difference, Findings
 from runtime import faults
 from runtime.errors import Reject, Stop
 from runtime.postgres import lent

@@ -47,7 +47,7 @@ _BACKOFF_INITIAL_S: Final = 1.0
 _BACKOFF_MAX_S: Final = 60.0
 _LONGEST_S: Final = 120.0  # an hour of ten thousand devices is sorted in a few seconds
 
-_SCRIPT: Final = resources.files("projector").joinpath("sparklines.lua").read_text(encoding="utf-8")
+_SCRIPT: Final = resources.files("projector.history").joinpath("sparklines.lua").read_text(encoding="utf-8")
 _LINE: Final = struct.Struct(f"<I{MINUTES}f")
 _LARGEST: Final = 3.4e38  # of a 32-bit float
 

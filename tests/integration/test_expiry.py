@@ -10,9 +10,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-import projector.expiry as expiry_module
-from projector.expiry import Expiry
+import projector.views.expiry as expiry_module
 from projector.meters import Meters
+from projector.views.expiry import Expiry
 from runtime.errors import Retry
 from runtime.http import Health
 from tests.support.both_sides import KEYS, NOW, Side, event, quiet

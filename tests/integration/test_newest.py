@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 
 from contract.events import Event, Scalar, format_time
 from contract.views import FORMAT
-from projector.fold import fold
 from projector.views import Run
+from projector.views.fold import fold
 from tests.support.both_sides import KEYS, NOW, Side, event, quiet
 
 if TYPE_CHECKING:

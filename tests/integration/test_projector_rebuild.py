@@ -12,19 +12,19 @@ import pytest
 from redis.asyncio import Redis
 
 from contract.views import UNFINISHED
-from projector.fold import fold
-from projector.replica import AlreadyRunningError, open_replica
-from projector.swap import Swap
-from projector.verify import Verification, Verifier
+from projector.repair.replica import AlreadyRunningError, open_replica
+from projector.repair.swap import Swap
+from projector.repair.verify import Verification, Verifier
 from projector.views import Run
+from projector.views.fold import fold
 from runtime.errors import Retry, Stop
 from tests.support.both_sides import KEYS, NOW, Side, event, quiet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from projector.pages import Page
-    from projector.replica import Replica
+    from projector.repair.pages import Page
+    from projector.repair.replica import Replica
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ async def test_views_move_on_while_they_are_verified(side: Side, monkeypatch: py
 
 async def test_nothing_to_compare_with(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     """Views that stand still behind, or belong to another history, are not compared; the error says so."""
-    monkeypatch.setattr("projector.verify.STANDSTILL_S", 0.2)
+    monkeypatch.setattr("projector.repair.verify.STANDSTILL_S", 0.2)
     await side.commit(event("a", 7, t=1))
     with pytest.raises(Stop, match="stand still at row 2 of stream 0, with 3 committed"):
         await side.verify()
@@ -198,7 +198,7 @@ async def test_killed_while_it_is_put_in_place(
     swap = Swap(side.redis, KEYS)
     async with open_replica("rebuild", side.redis, side.pool, keys=KEYS, now=lambda: NOW) as replica:
         await replica.build(quiet)
-        monkeypatch.setattr("projector.swap.faults.point", die_after_it)
+        monkeypatch.setattr("projector.repair.swap.faults.point", die_after_it)
         with pytest.raises(Killed):
             await swap.put_in_place(replica)
     assert {key: await side.redis.hgetall(key) for key in await side.redis.keys(b"*:stats:?")} == before
@@ -222,10 +222,10 @@ async def test_many_views_are_put_in_place(side: Side, monkeypatch: pytest.Monke
 
     And what the new set has not is removed.
     """
-    monkeypatch.setattr("projector.truth.PAGE_BYTES", 5000)
-    monkeypatch.setattr("projector.truth.GATHERED_METRICS", 100)
-    monkeypatch.setattr("projector.truth.DEVICES_A_PART", 20)
-    monkeypatch.setattr("projector.swap.VIEWS_A_STEP", 7)
+    monkeypatch.setattr("projector.repair.truth.PAGE_BYTES", 5000)
+    monkeypatch.setattr("projector.repair.truth.GATHERED_METRICS", 100)
+    monkeypatch.setattr("projector.repair.truth.DEVICES_A_PART", 20)
+    monkeypatch.setattr("projector.repair.swap.VIEWS_A_STEP", 7)
     for row in range(3):
         await side.commit(*(event(f"many{n}", n % 60, region=f"r{n % 30}", t=row) for n in range(300)))
     for n in range(1500):

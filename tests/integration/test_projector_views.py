@@ -9,9 +9,9 @@ import pytest
 from redis.asyncio import Redis
 
 from contract.events import Event, Scalar
-from projector.fold import fold
 from projector.query import MetricStats, Queries
 from projector.views import Cursor, Keys, Run, Views
+from projector.views.fold import fold
 from runtime.errors import Retry
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry
 from contract.events import Event, Scalar, format_time
 from deploy.local.server import free_port
 from projector.api import OPENAPI, query_routes
-from projector.fold import fold
 from projector.meters import Meters
 from projector.query import LOOK, Queries
 from projector.views import Keys, Run, Views
+from projector.views.fold import fold
 from runtime.http import create_app
 from runtime.redis import open_redis
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from contract.events import Event, Scalar, format_time
-from projector.fold import fold
-from projector.rebuild import Rebuilder
-from projector.verify import Verifier
+from projector.repair.rebuild import Rebuilder
+from projector.repair.verify import Verifier
 from projector.views import Keys, Run, Views
+from projector.views.fold import fold
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable

@@ -6,17 +6,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 from contract.events import Event, Scalar, format_time
-from projector.fold import fold
-from projector.rebuild import Rebuilder
-from projector.verify import Verification, Verifier
+from projector.repair.rebuild import Rebuilder
+from projector.repair.verify import Verification, Verifier
 from projector.views import Keys, Run, Views
+from projector.views.fold import fold
 from tests.support.committed import Committed
 
 if TYPE_CHECKING:
     import asyncpg
     from redis.asyncio import Redis
 
-    from projector.replica import Progress
+    from projector.repair.replica import Progress
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 KEYS = Keys("p*:")  # a prefix that a pattern would take for something else

@@ -6,7 +6,7 @@ import pytest
 
 from contract.events import Event, Scalar
 from contract.order import microseconds
-from projector.fold import Delta, MetricDelta, fold, number_text
+from projector.views.fold import Delta, MetricDelta, fold, number_text
 
 NOON = "2026-11-23T12:00:00.000000Z"
 LATER = "2026-11-23T12:00:00.000001Z"

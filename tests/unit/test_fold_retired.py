@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from contract.events import Event, Scalar
-from projector.fold import fold
-from projector.retired import TAGS, Retired, fold_retired
+from projector.repair.retired import TAGS, Retired, fold_retired
+from projector.views.fold import fold
 
 if TYPE_CHECKING:
-    from projector.fold import Delta
+    from projector.views.fold import Delta
 
 RECEIVED = "2026-11-23T12:00:09.000000Z"
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from contract.events import Event, Scalar
-from projector.fold import fold
-from projector.gather import Gathered
-from projector.retired import by_devices, fold_retired
+from projector.repair.gather import Gathered
+from projector.repair.retired import by_devices, fold_retired
+from projector.views.fold import fold
 
 if TYPE_CHECKING:
-    from projector.fold import Delta, Folded
+    from projector.views.fold import Delta, Folded
 
 
 def event(

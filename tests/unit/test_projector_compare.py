@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from projector.compare import Difference, View, compare, compare_marks, compare_member
+from projector.repair.compare import Difference, View, compare, compare_marks, compare_member
 
 FIELDS = {"device_id": "d", "sum_t": "100", "avg_t": "10", "min_t": "9", "max_t": "11", "last_t": "10"}
 

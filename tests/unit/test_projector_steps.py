@@ -9,12 +9,12 @@ from prometheus_client import CollectorRegistry
 
 from contract.events import Event, EventBatch, Scalar, format_time
 from contract.views import OUTDATED, UNFINISHED
-from projector.backlog import Backlog
+from projector.follow.backlog import Backlog
+from projector.follow.pace import LINGER_S, first_run, linger_s
 from projector.halts import mismatch
 from projector.lag import Times
 from projector.meters import Meters
 from projector.outbox import Position
-from projector.pace import LINGER_S, first_run, linger_s
 from projector.views import Cursor, Keys
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -6,9 +6,9 @@ import base64
 
 import pytest
 
-from projector.fold import number_text
 from projector.query import Place
 from projector.query.stats import device_stats
+from projector.views.fold import number_text
 
 OWN = {
     b"device_id": b"d",

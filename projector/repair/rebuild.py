@@ -1,9 +1,10 @@
 """Makes the live views anew from PostgreSQL, while readers and projectors go on.
 
-A replica is folded from everything stored (`projector/replica.py`), brought up to the ends of the streams,
-and then put in the place of the live views (`projector/swap.py`). Readers see the old values until the new
-ones are in place, and go on reading all the time. Running projectors stand still while they are put there;
-then the cursors have moved, forwards or by a few rows backwards, and they go on from there with the outbox.
+A replica is folded from everything stored (`projector/repair/replica.py`), brought up to the ends of the
+streams, and then put in the place of the live views (`projector/repair/swap.py`). Readers see the old
+values until the new ones are in place, and go on reading all the time. Running projectors stand still while
+they are put there; then the cursors have moved, forwards or by a few rows backwards, and they go on from
+there with the outbox.
 
 A rebuild that dies before the swap leaves the live views as they were; one that dies in it leaves some of
 both, marked so that nobody applies anything to them and the next projector rebuilds. The next rebuild removes
@@ -28,8 +29,8 @@ import structlog
 from contract.views import PROJECTION
 from projector.halts import Halt, mismatch, missing_rows
 from projector.outbox import Outbox, Position
-from projector.replica import open_replica
-from projector.swap import Swap
+from projector.repair.replica import open_replica
+from projector.repair.swap import Swap
 from projector.views import Views
 from runtime import faults
 from runtime.errors import Reject
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     import asyncpg
     from redis.asyncio import Redis
 
-    from projector.replica import Progress, Replica
+    from projector.repair.replica import Progress, Replica
     from projector.views import Keys
 
 log = structlog.get_logger()

@@ -1,7 +1,7 @@
 """The views in Redis and the one script that changes them.
 
 `Keys` names everything that belongs to one set of views, so that a second set beside the first is another
-`Keys`. `Views.apply` changes a set atomically: `views.lua` says how, and what its guard refuses. Calling it
+`Keys`. `Views.apply` changes a set atomically: `apply.lua` says how, and what its guard refuses. Calling it
 again with the same run, after an answer that was lost, is harmless: the guard answers `duplicate`.
 """
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from projector.fold import Folded
+    from projector.views.fold import Folded
 
 Status = Literal["applied", "duplicate", "gap", "epoch"]
 
-_SCRIPT: Final = resources.files("projector").joinpath("views.lua").read_text(encoding="utf-8")
+_SCRIPT: Final = resources.files("projector.views").joinpath("apply.lua").read_text(encoding="utf-8")
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -143,9 +143,9 @@ def answering() -> Iterator[None]:
 class Marks(dict[int, Cursor]):
     """How far a set of views has come, by stream; what it has nothing of is at row 0.
 
-    While the set is being replaced (`projector/swap.py`), or was not to the end, or has been given up, every
-    epoch is `UNFINISHED`; `OUTDATED`, when the set was written by another version, whose marks mean something
-    else.
+    While the set is being replaced (`projector/repair/swap.py`), or was not to the end, or has been given
+    up, every epoch is `UNFINISHED`; `OUTDATED`, when the set was written by another version, whose marks
+    mean something else.
     """
 
     def __init__(self, cursors: Mapping[bytes, bytes], epochs: Mapping[bytes, bytes]) -> None:

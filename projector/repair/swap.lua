@@ -1,4 +1,4 @@
--- One step of putting a replica in the place of the live views; `projector/swap.py` says in which order, and why it is safe.
+-- One step of putting a replica in the place of the live views; `projector/repair/swap.py` says in which order, and why it is safe.
 --
 -- KEYS: the lock, then those of the step.
 -- ARGV: the token that the lock holds as long as the replica is ours; the step:

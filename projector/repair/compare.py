@@ -19,7 +19,7 @@ Kind = Literal["differs", "missing", "extra"]
 _TOLERANCE: Final = 1e-9
 _UNCOMPARED: Final = frozenset({"updated_at", "updated_ms"})
 _KEPT: Final = frozenset({"device_id", "region", "last_seen", "last_seen_ms"})  # when it comes back
-_MARK_SIZES: Final = (3, 5, 6, 7, 9)  # as `views.lua` packs them
+_MARK_SIZES: Final = (3, 5, 6, 7, 9)  # as `apply.lua` packs them
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -73,7 +73,7 @@ class View(msgspec.Struct, frozen=True):
     Attributes:
         fields: of its hash; None without one; the error's text when the key is something else.
         score: in `devices:last_seen`; None for a region.
-        marks: as `views.lua` packs them.
+        marks: as `apply.lua` packs them.
         ahead: in `devices:clock_ahead`; None for a region, and for a clock that is not ahead.
         expired: whether a device has left the views once; what it has had since is not all that it ever sent.
     """

@@ -1,8 +1,9 @@
 """A second set of views beside the live one, folded from PostgreSQL. Verifying and rebuilding both need one.
 
-It is made of a fold of everything stored in one snapshot (`projector/truth.py`), with the snapshot's heads
-as its cursors, and from there moves on as any views do: rows of the outbox, applied by the same script. So
-it can be brought to exactly the cursors that the live views have at some instant, while those move on.
+It is made of a fold of everything stored in one snapshot (`projector/repair/truth.py`), with the snapshot's
+heads as its cursors, and from there moves on as any views do: rows of the outbox, applied by the same
+script. So it can be brought to exactly the cursors that the live views have at some instant, while those
+move on.
 
 Only one replica for a purpose is worked on at a time; a lock in Redis sees to that. The lock runs out when
 its holder is gone, and may run out under a holder that was merely paused. So every replica has keys of its
@@ -22,10 +23,10 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 from uuid import uuid4
 
 from contract.views import FORMAT, VIEWS_FORMAT
-from projector.fold import Folded, fold
 from projector.outbox import Outbox
-from projector.truth import open_truth
+from projector.repair.truth import open_truth
 from projector.views import Cursor, Keys, Run, Views, answering
+from projector.views.fold import Folded, fold
 from runtime.errors import Reject, Retry, Stop
 
 if TYPE_CHECKING:

@@ -1,11 +1,12 @@
 """Compares the live views with what PostgreSQL says that they must hold, while both go on.
 
 The two never stand still together, so they are compared where they can be made to: at the cursors. A
-replica is folded from one snapshot of PostgreSQL (`projector/replica.py`). Then the live views are read a
-page at a time, each page in one transaction together with the cursors of that instant. The replica is moved
-forward to exactly those cursors, by the same rows and the same script, and its views of the same names must
-be equal. Nobody but us moves the replica, so nothing has to be caught in flight. Live views that are behind
-the replica are waited for; when they stand still there, they cannot be compared, and the error says so.
+replica is folded from one snapshot of PostgreSQL (`projector/repair/replica.py`). Then the live views are
+read a page at a time, each page in one transaction together with the cursors of that instant. The replica
+is moved forward to exactly those cursors, by the same rows and the same script, and its views of the same
+names must be equal. Nobody but us moves the replica, so nothing has to be caught in flight. Live views that
+are behind the replica are waited for; when they stand still there, they cannot be compared, and the error
+says so.
 
 What is compared: every device and region that the replica, or any of the live keys, know of when their turn
 comes. The statistics of a device that has expired are gone or have begun anew, so of it marks, region and
@@ -18,11 +19,11 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from contract.views import PROJECTION
-from projector.compare import Difference, Findings, compare, compare_marks, compare_member, of_expired
 from projector.halts import mismatch
 from projector.outbox import Outbox, Position
-from projector.pages import families, known_ids, read_page
-from projector.replica import lock_key, lost, open_replica
+from projector.repair.compare import Difference, Findings, compare, compare_marks, compare_member, of_expired
+from projector.repair.pages import families, known_ids, read_page
+from projector.repair.replica import lock_key, lost, open_replica
 from runtime.errors import Stop
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     import asyncpg
     from redis.asyncio import Redis
 
-    from projector.compare import View
-    from projector.pages import Family, Page
-    from projector.replica import Progress, Replica
+    from projector.repair.compare import View
+    from projector.repair.pages import Family, Page
+    from projector.repair.replica import Progress, Replica
     from projector.views import Keys, Marks
 
 PAGE_VIEWS: Final = 250

@@ -10,7 +10,7 @@ heads in PostgreSQL and reports our cursors there, which finds new streams and l
 side trim the outbox. A third looks for streams that cannot be followed, and makes the views anew.
 
 A cursor that was reported stays reported when Redis loses its views. That is right: rows up to it may be
-trimmed, since a rebuild does not need them (`projector/rebuild.py`), and those after it are kept.
+trimmed, since a rebuild does not need them (`projector/repair/rebuild.py`), and those after it are kept.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import structlog
 
 from contract.events import unwrap
 from contract.order import is_time
-from projector.follower import Follower
+from projector.follow.follower import Follower
 from projector.halts import MENDED_BY_REBUILD
 from projector.outbox import Position
-from projector.replica import AlreadyRunningError
+from projector.repair.replica import AlreadyRunningError
 from projector.views import Cursor
 from runtime.lifecycle import keep_trying
 from runtime.logs import RateLimit
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from contract.events import EventBatch
     from projector.meters import Meters
     from projector.outbox import Outbox
-    from projector.rebuild import Rebuilder
+    from projector.repair.rebuild import Rebuilder
     from projector.views import Marks, Seen, Views
     from runtime.http import Health
     from runtime.mqtt import Chunk, Session

@@ -25,7 +25,7 @@ from __future__ import annotations
 from importlib import resources
 from typing import TYPE_CHECKING, Final, cast
 
-from projector.replica import lock_key, lost, scan
+from projector.repair.replica import lock_key, lost, scan
 from projector.views import answering
 from runtime import faults
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from projector.replica import Replica
+    from projector.repair.replica import Replica
     from projector.views import Keys
 
 VIEWS_A_STEP: Final = 500  # two or three milliseconds of Redis
 
-_SCRIPT: Final = resources.files("projector").joinpath("swap.lua").read_text(encoding="utf-8")
+_SCRIPT: Final = resources.files("projector.repair").joinpath("swap.lua").read_text(encoding="utf-8")
 
 
 class Swap:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from projector.compare import View
-from projector.replica import scan
+from projector.repair.compare import View
+from projector.repair.replica import scan
 from projector.views import answering, as_marks
 
 if TYPE_CHECKING:

@@ -33,11 +33,11 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import structlog
 
 from contract.views import OUTDATED, UNFINISHED
-from projector.backlog import Backlog
-from projector.fold import fold
+from projector.follow.backlog import Backlog
+from projector.follow.pace import first_run, linger_s
 from projector.halts import MENDED_BY_REBUILD, mismatch, missing_rows
-from projector.pace import first_run, linger_s
 from projector.views import Cursor, Run, Seen
+from projector.views.fold import fold
 from runtime import faults
 from runtime.errors import Reject, Retry
 from runtime.lifecycle import Waiting

@@ -4,7 +4,7 @@
 -- type, a number that is none, a region that no key was passed for all end it there, with nothing written. Only then does
 -- it write, the cursor last. The cursor guards against repeats: rows up to it are in the views already.
 --
--- Last values follow the order of marks (projector/fold.py). Marks live in two hashes of our own, one packed entry per
+-- Last values follow the order of marks (projector/views/fold.py). Marks live in two hashes of our own, one packed entry per
 -- device or region, so that one HMGET reads and one HSET writes them all:
 --     us, tie, shape [, home_us, home_tie [, others [, tags [, tags_us, tags_tie]]]]
 -- us and tie mark the newest message and shape names the metrics it carried, which share its mark; others maps the

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from contract.events import Event
-from projector.gather import Gathered
 from projector.outbox import answering, as_position, queries
-from projector.retired import Retired, by_devices, fold_retired
+from projector.repair.gather import Gathered
+from projector.repair.retired import Retired, by_devices, fold_retired
 from runtime.errors import Retry
 from runtime.postgres import lent
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from projector.fold import Folded
     from projector.outbox import Position
+    from projector.views.fold import Folded
     from runtime.postgres import Connection
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ import msgspec
 
 from contract.events import Scalar  # noqa: TC001  # msgspec reads it from the struct
 from contract.order import ahead_ms, microseconds, order_time
-from projector.fold import (
+from projector.views.fold import (
     RESERVED,
     Delta,
     Folded,
