@@ -64,6 +64,20 @@ async def test_repeats_are_stored_once(side: WriteSide) -> None:
     assert await side.pool.fetchval("SELECT head FROM streams") == 1
 
 
+async def test_keys_with_what_separates_them(side: WriteSide) -> None:
+    """A key may hold any character: also the one by which the server tells the keys of a batch apart."""
+    keys = ["\x1d", "a\x1db", "a", "b", "a\x1d", "\x1c", "\x1e", "a\x1eb", "\ufffd"]
+    batch = [reading(key, n) for n, key in enumerate(keys)]
+    (first,) = await side.store.commit(*decode(*batch))
+    assert (first.committed, first.duplicates, first.dead_letters) == (len(keys), 0, [])
+    for again in (batch, *([each] for each in batch)):
+        (outcome,) = await side.store.commit(*decode(*again))
+        assert (outcome.committed, outcome.duplicates, outcome.dead_letters) == (0, len(again), [])
+    changed = reading("a\x1db", 99)
+    (outcome,) = await side.store.commit(*decode(*batch, changed))
+    assert [letter.rejection.payload for letter in outcome.dead_letters] == [changed]
+
+
 @pytest.mark.parametrize("changed", [reading("1", 2), reading("1", 1, "2026-11-23T08:00:01Z")])
 @pytest.mark.parametrize("together", [True, False])
 async def test_same_key_other_content_is_a_conflict(
