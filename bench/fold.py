@@ -1,8 +1,9 @@
 """The read side alone: rows of the outbox into the views of a real Redis, without broker and PostgreSQL.
 
 `python -m bench.fold --devices 1000 100000 --run 3500 10000` prints, for each number of devices and of events
-folded into one call, the CPU per event of each step and for how long a call keeps Redis from others. It is
-where a change to the fold or to the script is tried first.
+folded into one call, the CPU per event of each step and for how long a call keeps Redis from others; before
+that, what folding alone costs for a few shapes of events. It is where a change to the fold or to the script
+is tried first.
 """
 
 from __future__ import annotations
@@ -17,19 +18,32 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import uvloop
 
-from contract.events import RawEvent, encode_events, format_time, unwrap, wrap
+from bench.tables import table
+from contract.events import Event, RawEvent, encode_events, format_time, unwrap, wrap
 from deploy.local.services import LocalServices
 from projector.views import Keys, Run, Views
 from projector.views.fold import fold
 from runtime.redis import open_redis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from redis.asyncio import Redis
 
+    from contract.events import Scalar
+
 _ROW_EVENTS = 500
+_SHAPE_EVENTS = 5000
 _NOW = datetime(2026, 11, 23, tzinfo=UTC)
+_TS = format_time(_NOW)
+_SHAPES: dict[str, Callable[[int], tuple[str, dict[str, Scalar]]]] = {
+    "two metrics, 50 devices": lambda i: (f"d{i % 50}", {"temperature": i / 10, "humidity": 40.5}),
+    "two metrics, a device each": lambda i: (f"d{i}", {"temperature": i / 10, "humidity": 40.5}),
+    "thirty metrics": lambda i: (f"d{i % 50}", {f"m{n}": i / 10 for n in range(30)}),
+    "256 metrics, all of their own": lambda i: ("d", {f"m{i}-{n}": i / 10 for n in range(256)}),
+    "texts": lambda i: (f"d{i % 50}", {"state": f"s{i}", "mode": "auto"}),
+}
+"""Device and metrics of the i-th event."""
 
 
 class Cost(NamedTuple):
@@ -102,8 +116,26 @@ def _chunks(rows: list[bytes], size: int) -> Iterator[list[bytes]]:
         yield rows[i : i + size]
 
 
+def fold_shapes(events: int) -> list[list[str]]:
+    """A row a shape: µs an event and µs a value, folded `_ROW_EVENTS` at a time."""
+    rows = []
+    for shape, make in _SHAPES.items():
+        made = [
+            Event(device, f"r{i % 4}", _TS, _TS, f"{i}", metrics)
+            for i, (device, metrics) in enumerate(map(make, range(events)))
+        ]
+        begun = time.process_time()
+        for part in range(0, events, _ROW_EVENTS):
+            fold(made[part : part + _ROW_EVENTS])
+        spent = time.process_time() - begun
+        values = sum(len(event.metrics) for event in made)
+        rows.append([shape, f"{spent / events * 1e6:.1f}", f"{spent / values * 1e6:.1f}"])
+    return rows
+
+
 async def run(options: argparse.Namespace) -> None:
-    """Print a Markdown table."""
+    """Print two Markdown tables."""
+    print(table(["shape", "µs an event", "µs a value"], fold_shapes(_SHAPE_EVENTS), numbers=True), end="\n\n")
     print("| devices | events a call | decode | fold | pack, send | Redis | a call keeps Redis |")
     print("|---|---|---|---|---|---|---|")
     async with LocalServices(["redis"], environ={}) as services, open_redis(services.redis.url()) as redis:

@@ -28,17 +28,22 @@ def first_run(
     Args:
         rows: in order; no more of them are taken than are looked at.
         max_events: most events in a run, unless its first row has more.
-        max_metrics: most metrics of devices in it, likewise, however many events each device has.
+        max_metrics: most metrics of devices in it, likewise, each counted once however many events have it.
     """
     run: list[EventBatch] = []
     events = metrics = 0
-    devices: set[str] = set()
+    devices: dict[str, set[str]] = {}
     for row in rows:
         events += len(row.events)
         for event in row.events:
-            if event.device_id not in devices:
-                devices.add(event.device_id)
+            names = devices.get(event.device_id)
+            if names is None:
+                devices[event.device_id] = set(event.metrics)
                 metrics += len(event.metrics) or 1
+            elif not names.issuperset(event.metrics):
+                metrics -= len(names)
+                names.update(event.metrics)
+                metrics += len(names)
         if run and (events > max_events or metrics > max_metrics or row.epoch != run[0].epoch):
             break
         run.append(row)

@@ -238,11 +238,12 @@ def _delta(
 ) -> Delta:
     newest, at = group.newest, group.at
     carried = newest.metrics
+    older = _older_carriers(group)
     metrics = []
     for name, values in group.columns.items():
         carrier, us, its_tie = newest, 0, ""
         if name not in carried:
-            carrier = max((event for event in group.events if name in event.metrics), key=place_of)
+            carrier = older[name]
             us, its_tie = _mark(carrier, tie)
         value = carrier.metrics[name]
         last = value if isinstance(value, str) else number_text(value)
@@ -271,6 +272,17 @@ def _delta(
         tags_tie,
         metrics,
     )
+
+
+def _older_carriers(group: _Group) -> dict[str, Event]:
+    """For each metric that the newest message lacks the newest that has it; linear in all that they hold."""
+    lacking = group.columns.keys() - group.newest.metrics.keys()
+    carriers: dict[str, Event] = {}
+    if lacking:
+        for event in sorted(group.events, key=place_of):
+            for name in lacking.intersection(event.metrics):
+                carriers[name] = event
+    return carriers
 
 
 def _mark(event: Event, tie: Callable[[Place], str]) -> tuple[int, str]:

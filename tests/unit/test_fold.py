@@ -49,6 +49,30 @@ def test_late_event_does_not_win() -> None:
     assert delta.last_seen == LATER
 
 
+class Looked(dict[str, Scalar]):
+    """Metrics that note each look for a name in them."""
+
+    looks = 0
+
+    def __contains__(self, name: object) -> bool:
+        Looked.looks += 1
+        return super().__contains__(name)
+
+
+def test_work_grows_with_what_is_folded() -> None:
+    """A metric that only some messages have is not looked for in all of them."""
+    Looked.looks = 0
+    events = [
+        Event("d", "r", NOON, RECEIVED, str(n), Looked({f"m{n}-{i}": n for i in range(20)}))
+        for n in range(100)
+    ]
+    folded = fold(events)
+    sent = {name: str(value) for each in events for name, value in each.metrics.items()}
+    for delta in (*folded.devices, *folded.regions):
+        assert {each.name: each.last for each in delta.metrics} == sent
+    assert Looked.looks < 5 * len(sent)
+
+
 def test_arrival_settles_equal_times() -> None:
     """Of two messages at one device time the one that came later is newer: 10 after 9."""
     nine = event(key="9", state="ON", received_at="2026-11-23T12:00:05.000001Z")

@@ -49,6 +49,10 @@ def test_run_is_bounded() -> None:
     rows = [row(n, device=device, metrics={"t": 1, "u": 2}) for n, device in enumerate("xyz", 4)]
     assert [each.n for each in first_run(rows, max_metrics=5)] == [4, 5]
     assert [each.n for each in first_run(rows, max_metrics=1)] == [4]
+    rows = [row(n, metrics={f"t{n}": 1, "u": 2}) for n in range(1, 9)]
+    assert [each.n for each in first_run(rows, max_metrics=5)] == [1, 2, 3, 4], (
+        "names that only later events have"
+    )
     assert first_run([]) == []
 
 
