@@ -73,8 +73,8 @@ def _eviction(info: Mapping[str, object]) -> Finding:
         return Finding("redis eviction", "ok", policy)
     return Finding(
         "redis eviction",
-        "warn",
-        f"{policy}: statistics can vanish one by one, which nothing notices but `projector verify`",
+        "fail",
+        f"{policy}: statistics can vanish one by one; the projector is not ready while they can",
         "set maxmemory-policy noeviction",
     )
 

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 WATCH_S: Final = 1.0
 SUMMARY_S: Final = 10.0
 
+_MAY_EVICT: Final = "{} lets it drop statistics one by one: set maxmemory-policy noeviction"
+
 log = structlog.get_logger()
 
 
@@ -152,6 +154,8 @@ class Consumer:
         await self._views.confirm(news)
         self._told |= news
         self._meters.clocks_ahead.set(await self._views.clocks_ahead())
+        policy = await self._views.eviction()
+        self._health.set("redis eviction", policy and _MAY_EVICT.format(policy))
         return await self._views.marks()
 
     async def _watch_outbox(self) -> NoReturn:

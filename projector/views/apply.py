@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
 import msgspec
 from msgspec.structs import astuple
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from contract.events import format_time
 from contract.views import CURSORS, EPOCHS, EXPIRED, FORMAT, OUTDATED, UNFINISHED, VIEWS_FORMAT, device_key
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 Status = Literal["applied", "duplicate", "gap", "epoch"]
 
 _SCRIPT: Final = resources.files("projector.views").joinpath("apply.lua").read_text(encoding="utf-8")
+_KEEPS: Final = "noeviction"
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -242,6 +243,21 @@ class Views:
         """
         with answering():
             return int(await self._redis.zcard(self._keys.clock_ahead))
+
+    async def eviction(self) -> str | None:
+        """The server's policy by which it may drop views when its memory is full.
+
+        None when it drops nothing, or does not tell us.
+
+        Raises:
+            Retry: Redis is away.
+        """
+        with answering():
+            try:
+                policy = str((await self._redis.info("memory")).get("maxmemory_policy", _KEEPS))
+            except NoPermissionError:
+                return None
+        return None if policy == _KEEPS else policy
 
     async def confirm(self, rows: Mapping[int, Seen]) -> None:
         """Note the last row of each stream that PostgreSQL was known to have when asked.

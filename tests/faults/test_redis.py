@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 if TYPE_CHECKING:
@@ -76,6 +78,27 @@ async def test_out_of_memory(site: Site) -> None:
         await redis.config_set("maxmemory", "0")
     await site.audit(cursor_within_s=20)
     assert await projector.terminate() == 0
+
+
+async def test_a_policy_that_evicts(site: Site) -> None:
+    """A Redis that may drop statistics one by one is not what the views can rely on: not ready, and said."""
+    await site.start_both()
+    url = f"http://{site.settings()['EDGE_PROJECTOR_HTTP']}/readyz"
+    async with site.redis() as redis, httpx.AsyncClient() as client:
+
+        async def told(status: int) -> httpx.Response:
+            while (answer := await client.get(url)).status_code != status:  # noqa: ASYNC110  # it tells when asked
+                await asyncio.sleep(0.1)
+            return answer
+
+        async with asyncio.timeout(20):
+            await told(200)
+            await redis.config_set("maxmemory-policy", "allkeys-lru")
+            reason = (await told(503)).json()["reasons"]["redis eviction"]
+            assert "allkeys-lru" in reason
+            assert "set maxmemory-policy noeviction" in reason
+            await redis.config_set("maxmemory-policy", "noeviction")
+            await told(200)
 
 
 @pytest.mark.full
