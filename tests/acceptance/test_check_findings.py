@@ -147,7 +147,7 @@ async def test_commits_that_do_not_last_are_told(
 
 
 async def test_a_redis_that_forgets_is_told(settings: Settings) -> None:
-    """Eviction and a missing append-only file weaken the view: warnings with their settings."""
+    """Eviction is refused, a missing append-only file is a warning; each with its setting."""
     async with RedisClient.from_url(settings.redis.url) as client:
         await client.config_set("maxmemory-policy", "allkeys-lru")
         await client.config_set("appendonly", "no")
@@ -157,7 +157,7 @@ async def test_a_redis_that_forgets_is_told(settings: Settings) -> None:
         assert await client.keys("*") == []
     assert (findings["redis"].state, findings["redis writes"].state) == ("ok", "ok")
     assert (findings["redis eviction"].state, findings["redis eviction"].advice) == (
-        "warn",
+        "fail",
         "set maxmemory-policy noeviction",
     )
     assert (findings["redis persistence"].state, findings["redis persistence"].advice) == (
