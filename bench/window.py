@@ -140,9 +140,8 @@ class _Bench:
     async def _claim(self, generation: int, keys: int) -> None:
         for identities, contents in _batches(self._last, keys):
             async with self._connection.transaction():
-                statement, keys_of_batch = self._claims[generation], len(identities)
                 short = await self._connection.fetchval(
-                    statement, in_one(identities), in_one(contents), keys_of_batch
+                    self._claims[generation], in_one(identities), in_one(contents), len(identities)
                 )
             assert short is None, short
         self._last += keys

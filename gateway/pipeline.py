@@ -141,7 +141,7 @@ class Pipeline:
             for chunk in batch.chunks:
                 chunk.ack()
             turn.end()
-            faults.point("after_ack")
+            asyncio.get_running_loop().call_soon(faults.point, "after_ack")  # after they are written
 
     async def _take_batch(self) -> tuple[Batch, Turn] | None:
         """Wait until the open batch is due and take it; None when draining has left nothing."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 queries = load_queries("gateway")
 
-_SEPARATOR: Final = "\x1d"  # of texts that are one argument; in JSON no character of a string
+_SEPARATOR: Final = "\x1d"  # of texts that are one argument; no JSON holds it as it is
 _COLUMNS = ("ts", "device_id", "message_key", "region", "metrics", "tags", "received_at")
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gateway.decode.limits import Limits
     from runtime.mqtt.port import Delivery
 
-_TOPICS_BYTES: Final = 128_000_000  # 130,000 topics in the half that is found at once
+_TOPICS_BYTES: Final = 128_000_000  # over 100,000 topics in the half that is found at once
 _MAX_LETTERS: Final = 10
 _MANY: Final = "many_bad_elements"
 
@@ -47,7 +47,7 @@ class Decoder:
         self._router = Router(routes)
         self._max_payload_bytes = limits.max_payload_bytes
         self._assemble = Assembler(limits).assemble
-        self._topics: Memo[Matched] = Memo(_TOPICS_BYTES)
+        self._topics: Memo[Matched] = Memo(_TOPICS_BYTES, lambda matched: matched.size_bytes)
         self._mappers = [Mapper(route.plan, limits) for route in routes]
 
     def decode(self, delivery: Delivery, received: Received) -> list[Reading | Rejection]:

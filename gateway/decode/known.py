@@ -7,7 +7,10 @@ once, which costs one more look at each.
 from __future__ import annotations
 
 from sys import getsizeof
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Value = TypeVar("Value")
 
@@ -19,10 +22,12 @@ class Memo(Generic[Value]):
 
     Args:
         max_bytes: about so much is kept at most.
+        more_bytes: what a value takes beside parts of its text, about.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, more_bytes: Callable[[Value], int] = lambda _: 0) -> None:
         self._half_bytes = max_bytes // 2
+        self._more_bytes = more_bytes
         self._young: dict[str, Value] = {}
         self._old: dict[str, Value] = {}
         self._young_bytes = 0
@@ -37,10 +42,11 @@ class Memo(Generic[Value]):
 
     def keep(self, name: str, value: Value) -> None:
         """Remember a value."""
-        self._young_bytes += 3 * getsizeof(name) + _ENTRY_BYTES
+        size = 3 * getsizeof(name) + _ENTRY_BYTES + self._more_bytes(value)
+        self._young_bytes += size
         if self._young_bytes > self._half_bytes:
             self._old, self._young = self._young, {}
-            self._young_bytes = 3 * getsizeof(name) + _ENTRY_BYTES
+            self._young_bytes = size
             self.get = self._young.get
         self._young[name] = value
 

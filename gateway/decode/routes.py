@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from sys import getsizeof
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -53,6 +54,12 @@ class Matched(msgspec.Struct, frozen=True, gc=False):
     scope: str
     ignore: bool
     format: str
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes beside its topic and its device, about."""
+        tags = sum(getsizeof(tag) for tag in self.tags.values()) if self.tags else 0
+        return getsizeof(self.scope) + getsizeof(self.tags) + tags + getsizeof(self.tags_line)
 
     def with_tag(self, name: str, value: str) -> tuple[dict[str, str], str]:
         """The tags and one more, and all of them in COPY text form."""

@@ -45,8 +45,13 @@ class Backlog:
         """Hold a row until its turn; False when there is no room for it."""
         grown = self.size_bytes + size_bytes - self._sizes.get(row.n, 0)
         self._newest = max(self._newest, row.n)
-        self._closed = bool(self._rows) and (self._closed or grown > self._max_bytes)
-        if self._closed:
+        closed = bool(self._rows) and (self._closed or grown > self._max_bytes)
+        if closed and row.n in self._rows:
+            return True
+        if closed and not self._closed:
+            self._drop([n for n in self._rows if n > row.n])  # behind the gap: they would keep it closed
+        self._closed = closed
+        if closed:
             return False
         self.size_bytes = grown
         self._rows[row.n] = row
@@ -63,17 +68,21 @@ class Backlog:
 
         They stay here until the cursor has passed them.
         """
-        self._forget(cursor)
+        self.forget(cursor)
         return first_run(self._following(cursor))
 
     def has_gap(self, cursor: int) -> bool:
         """Whether rows after the cursor have come, and the one that follows it is not here."""
-        self._forget(cursor)
+        self.forget(cursor)
         return self.has_beyond(cursor) and cursor + 1 not in self._rows
 
     def has_beyond(self, n: int) -> bool:
         """Whether a row after that one has come."""
         return self._newest > n
+
+    def forget(self, cursor: int) -> None:
+        """Make room: rows up to the cursor have been applied."""
+        self._drop([n for n in self._rows if n <= cursor])
 
     def clear(self) -> None:
         """Forget everything."""
@@ -88,7 +97,7 @@ class Backlog:
             yield row
             n += 1
 
-    def _forget(self, cursor: int) -> None:
-        for n in [n for n in self._rows if n <= cursor]:
+    def _drop(self, rows: list[int]) -> None:
+        for n in rows:
             self.size_bytes -= self._sizes.pop(n)
             del self._rows[n], self._arrived_at[n]

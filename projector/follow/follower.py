@@ -279,6 +279,7 @@ class Follower:
             if self.halt is not None:
                 self._go_on()
             self._seen.extend(Seen(row.n, row.created_at) for row in rows)
+            self._backlog.forget(outcome.cursor)  # before rows gather for the next run
         elif outcome.status == "epoch":
             # Strays, another history, or views being replaced: which of them, the next looks tell.
             log.warning("epoch_differs", stream=self._stream, epoch=rows[0].epoch, n=rows[0].n)

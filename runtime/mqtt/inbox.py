@@ -28,7 +28,7 @@ class Inbox:
         status: where drops are counted.
 
     Attributes:
-        size_bytes: of what is held now, topics and payloads.
+        size_bytes: what is held now takes, about.
     """
 
     def __init__(self, max_qos0: int, status: SessionStatus) -> None:

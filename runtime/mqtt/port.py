@@ -109,8 +109,7 @@ class SessionOptions:
         receive_maximum: unacknowledged QoS 1 and 2 deliveries the broker may have under way to us (MQTT5
             §3.1.2.11.3).
         max_pending_messages: QoS 0 deliveries held for `receive` before the oldest is dropped.
-        max_pending_bytes: topics and payloads held for `receive` before reading stops until half of them are
-            taken.
+        max_pending_bytes: of deliveries held for `receive` before reading stops until half of them are taken.
         known: what this client id subscribed when it last ran. When the broker still has that session, what
             is no longer wanted is unsubscribed, and on MQTT 3.1.1 the rest is not subscribed again, because
             that would bring the retained messages again.

@@ -283,6 +283,7 @@ class StreamConnection(asyncio.Protocol):
 
     def break_off(self, reason: str, last_words: bytes = b"") -> None:
         """End the connection because of what the broker sent."""
+        self._flush_acks()
         if self._transport is not None and not self.lost.done():
             if self.open and last_words:
                 self._transport.write(last_words)

@@ -94,6 +94,20 @@ def test_a_full_backlog_takes_no_more() -> None:
     assert backlog.has_gap(4)
 
 
+def test_a_row_far_ahead_does_not_close_the_backlog() -> None:
+    """What is held behind the first gap makes room, or a stray would hold up all that follows."""
+    backlog = Backlog(10)
+    assert backlog.offer(row(1000), 1, NOON)
+    for n in range(1, 10):
+        assert backlog.offer(row(n), 1, NOON)
+    assert not backlog.offer(row(10), 1, NOON)
+    assert backlog.offer(row(9), 2, NOON), "it is here already"
+    backlog.forget(9)
+    assert (len(backlog), backlog.size_bytes) == (0, 0)
+    assert backlog.offer(row(11), 1, NOON)
+    assert backlog.has_gap(9)
+
+
 @pytest.mark.parametrize(
     ("mark", "position", "halt"),
     [
