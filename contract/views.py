@@ -17,6 +17,9 @@ UNFINISHED: Final = "unfinished"
 OUTDATED: Final = "outdated"
 """Instead of an epoch: another version of the projector wrote the views."""
 
+DAMAGED: Final = "damaged"
+"""Instead of an epoch: there are views, and what says how far they have come is gone, or a part of it."""
+
 FORMAT: Final = "format"
 VIEWS_FORMAT: Final = "2"
 """Among the epochs: what marks mean. 1, which was not written down, ordered equal times by key."""

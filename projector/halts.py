@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
-from contract.views import OUTDATED, UNFINISHED
+from contract.views import DAMAGED, OUTDATED, UNFINISHED
 
 if TYPE_CHECKING:
     from projector.outbox import Position
@@ -17,13 +17,14 @@ Halt = Literal[
     "cursor_too_old",
     "swap_unfinished",
     "views_outdated",
+    "views_damaged",
     "undecodable_row",
 ]
 
 MENDED_BY_REBUILD: Final[frozenset[Halt]] = frozenset(
     {
         *("epoch_changed", "cursor_beyond_head", "cursor_missing", "cursor_too_old"),
-        *("swap_unfinished", "views_outdated"),
+        *("swap_unfinished", "views_outdated", "views_damaged"),
     }
 )
 
@@ -39,6 +40,8 @@ def mismatch(mark: Cursor, position: Position) -> Halt | None:
         return "swap_unfinished"
     if mark.epoch == OUTDATED:
         return "views_outdated"
+    if mark.epoch == DAMAGED:
+        return "views_damaged"
     if mark.n > position.head:
         return "cursor_beyond_head"
     if mark.epoch is not None and mark.epoch != position.epoch:

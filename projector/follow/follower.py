@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 
-from contract.views import OUTDATED, UNFINISHED
+from contract.views import DAMAGED, OUTDATED, UNFINISHED
 from projector.follow.backlog import Backlog
 from projector.follow.pace import first_run, linger_s
 from projector.halts import MENDED_BY_REBUILD, mismatch, missing_rows
@@ -128,7 +128,7 @@ class Follower:
             known: `cursor` from before the read. Less than that, and Redis has lost what it had.
         """
         self.mark = mark
-        if mark.epoch in {UNFINISHED, OUTDATED}:
+        if mark.epoch in {UNFINISHED, OUTDATED, DAMAGED}:
             return
         if self.cursor is None and mark.confirmed and mark.confirmed.n < mark.n:
             self._seen.append(mark.confirmed)
@@ -187,7 +187,7 @@ class Follower:
         self._seen.clear()
         self._read = []
         self._confirmed = False
-        return self.halt not in {"swap_unfinished", "views_outdated"}
+        return self.halt not in {"swap_unfinished", "views_outdated", "views_damaged"}
 
     async def run(self) -> NoReturn:
         """Apply rows for ever."""

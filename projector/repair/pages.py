@@ -100,7 +100,7 @@ async def read_page(redis: Redis, keys: Keys, family: Family, ids: list[str], gu
         View(_fields(fields), score, mark, ahead, expired=gone is not None)
         for fields, score, ahead, mark, gone in zip(rest, *columns, strict=True)
     ]
-    return Page(as_marks(cursors, epochs), value, views)
+    return Page(as_marks(cursors, epochs, views=any(view.fields for view in views)), value, views)
 
 
 async def known_ids(redis: Redis, family: Family) -> AsyncIterator[list[bytes]]:

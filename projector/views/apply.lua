@@ -17,7 +17,7 @@
 -- first, last, when the last was written, updated_at, updated_ms, the format of the views, ids of devices, of regions, of former
 -- regions; a delta per device, then per region.
 -- Returns {status, cursor, ...}: applied; duplicate; gap (first is not cursor + 1); epoch (the views hold another history, were
--- written by another version, or are being replaced);
+-- written by another version, are being replaced, or have lost their cursor);
 -- moved (devices leave regions that no key was passed for; their names follow; call again with them as former regions).
 
 local unpack_limit, cmsgpack_pack, cmsgpack_unpack = cmsgpack.unpack_limit, cmsgpack.pack, cmsgpack.unpack
@@ -280,10 +280,13 @@ local stream, epoch, first, last, written_at, form, devices, regions, former_reg
 offset, stream, epoch, first, last, written_at, updated_at, updated_ms, form, devices, regions, former_regions =
     unpack_limit(RUN, 11, 0)
 
-local cursor = tonumber(checked(CURSOR, pcall('HGET', CURSOR, stream)) or 0)
+local known_cursor = checked(CURSOR, pcall('HGET', CURSOR, stream))
+local cursor = tonumber(known_cursor or 0)
 local known_epoch, unfinished, known_form = unpack(checked(EPOCH, pcall('HMGET', EPOCH, stream, 'unfinished', 'format')), 1, 3)
 local outdated = known_form ~= form and call('EXISTS', CURSOR) == 1
-if unfinished or outdated or (known_epoch and known_epoch ~= epoch) then
+local damaged = not known_cursor
+    and (known_epoch or (not known_form and call('EXISTS', CURSOR) == 0 and checked(LAST_SEEN, pcall('ZCARD', LAST_SEEN)) > 0))
+if unfinished or outdated or damaged or (known_epoch and known_epoch ~= epoch) then
     return { 'epoch', cursor }
 elseif last <= cursor then
     return { 'duplicate', cursor }

@@ -18,7 +18,17 @@ from msgspec.structs import astuple
 from redis.exceptions import NoPermissionError, RedisError
 
 from contract.events import format_time
-from contract.views import CURSORS, EPOCHS, EXPIRED, FORMAT, OUTDATED, UNFINISHED, VIEWS_FORMAT, device_key
+from contract.views import (
+    CURSORS,
+    DAMAGED,
+    EPOCHS,
+    EXPIRED,
+    FORMAT,
+    OUTDATED,
+    UNFINISHED,
+    VIEWS_FORMAT,
+    device_key,
+)
 from runtime.errors import Retry
 from runtime.redis import as_retry
 
@@ -146,15 +156,23 @@ class Marks(dict[int, Cursor]):
 
     While the set is being replaced (`projector/repair/swap.py`), or was not to the end, or has been given
     up, every epoch is `UNFINISHED`; `OUTDATED`, when the set was written by another version, whose marks
-    mean something else.
+    mean something else, and `DAMAGED`, when a stream has an epoch and no cursor, or there are views and
+    neither.
+
+    Args:
+        views: whether there are views.
     """
 
-    def __init__(self, cursors: Mapping[bytes, bytes], epochs: Mapping[bytes, bytes]) -> None:
+    def __init__(self, cursors: Mapping[bytes, bytes], epochs: Mapping[bytes, bytes], *, views: bool) -> None:
         unusable: str | None = None
         if UNFINISHED.encode() in epochs:
             unusable = UNFINISHED
         elif cursors and epochs.get(FORMAT.encode()) != VIEWS_FORMAT.encode():
             unusable = OUTDATED
+        elif any(stream.isdigit() and stream not in cursors for stream in epochs) or (
+            views and not cursors and FORMAT.encode() not in epochs
+        ):
+            unusable = DAMAGED
         self._missing = Cursor(0, unusable)
         for stream, n in cursors.items():
             epoch = epochs[stream].decode() if stream in epochs else None
@@ -182,14 +200,14 @@ def _time(text: bytes) -> str | None:
     return time
 
 
-def as_marks(cursors: Mapping[bytes, bytes], epochs: Mapping[bytes, bytes]) -> Marks:
-    """Read the hashes `projector:cursor` and `projector:epoch`.
+def as_marks(cursors: Mapping[bytes, bytes], epochs: Mapping[bytes, bytes], *, views: bool) -> Marks:
+    """Read the hashes `projector:cursor` and `projector:epoch`, beside which there are views, or not.
 
     Raises:
         Retry: they hold something else.
     """
     try:
-        return Marks(cursors, epochs)
+        return Marks(cursors, epochs, views=views)
     except ValueError as error:
         raise Retry(
             "redis", f"projector:cursor or projector:epoch holds what is none of ours: {error}"
@@ -232,8 +250,9 @@ class Views:
             async with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.hgetall(self._keys.cursor)
                 pipeline.hgetall(self._keys.epoch)
-                cursors, epochs = await pipeline.execute()
-        return as_marks(cursors, epochs)
+                pipeline.exists(self._keys.last_seen)
+                cursors, epochs, views = await pipeline.execute()
+        return as_marks(cursors, epochs, views=bool(views))
 
     async def clocks_ahead(self) -> int:
         """How many devices' clocks were ahead in their newest messages.

@@ -325,6 +325,43 @@ async def test_histories_crossed_between_two_looks(
     assert await total(redis) == (4, 301.0)
 
 
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize(
+    "gone",
+    [["projector:cursor"], ["projector:cursor", "projector:epoch"], ["projector:epoch"]],
+    ids=["cursor", "both", "epoch"],
+)
+async def test_a_cursor_that_is_gone(
+    run_command: RunCommand,
+    writer: WriteSide,
+    redis: Redis,
+    http: httpx.AsyncClient,
+    gone: list[str],
+    *,
+    running: bool,
+) -> None:
+    """Views without their cursor are made anew, not counted into again, though the outbox has every row."""
+    for n in (1, 2, 3):
+        await writer.append(n, n)
+    projector = await start(run_command)
+    await applied(projector, 3)
+    if not running:
+        assert await projector.terminate() == 0
+    await redis.delete(*gone)
+    if not running:
+        projector = await start(run_command)
+    await projector.event(
+        "projection_halted",
+        reason="views_outdated" if len(gone) == 1 and "epoch" in gone[0] else "views_damaged",
+    )
+    await projector.event("rebuild_finished", cursors={"0": 3})
+    await ready(http, None)
+    assert await total(redis) == (3, 6.0)
+    await writer.append(4, 4)
+    await applied(projector, 4)
+    assert await total(redis) == (4, 10.0)
+
+
 async def first(*waits: Coroutine[Any, Any, object]) -> None:
     """Wait for the first of several signals, and no longer for the others."""
     tasks = [asyncio.create_task(each) for each in waits]

@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from contract.events import Event, Scalar
+from contract.views import DAMAGED
 from projector.query import MetricStats, Queries
 from projector.views import Cursor, Keys, Run, Views
 from projector.views.fold import fold
@@ -116,6 +117,32 @@ async def test_guard(redis: Redis, views: Views) -> None:
     assert await views.apply(run(4, event("d", 1, t=1), epoch="other"), NOW) == ("epoch", 3)
     assert await everything(redis) == before
     assert await views.marks() == {0: Cursor(3, "e")}
+
+
+@pytest.mark.parametrize(
+    "gone", [[KEYS.cursor], [KEYS.cursor, KEYS.epoch]], ids=["the cursor", "the cursor and the epoch"]
+)
+async def test_views_without_their_cursor(redis: Redis, views: Views, gone: list[str]) -> None:
+    """Views that have lost what says how far they are take nothing, and marks say so; an empty set does."""
+    await views.apply(run(1, event("d", 1, t=1)), NOW)
+    await redis.delete(*gone)
+    before = await everything(redis)
+    assert await views.apply(run(1, event("d", 1, t=1)), NOW) == ("epoch", 0)
+    assert await everything(redis) == before
+    assert (await views.marks())[0] == Cursor(0, DAMAGED)
+    await redis.flushdb()
+    assert (await views.marks())[0] == Cursor(0, None)
+    assert await views.apply(run(1, event("d", 1, t=1)), NOW) == ("applied", 1)
+
+
+async def test_one_stream_without_its_cursor(redis: Redis, views: Views) -> None:
+    """Of several streams one has lost its cursor: the views are damaged, whichever is asked for."""
+    await views.apply(run(1, event("d", 1, t=1)), NOW)
+    other = run(1, event("e", 1, t=1))._replace(stream=1)
+    assert await views.apply(other, NOW) == ("applied", 1), "a stream that is new is none"
+    await redis.hdel(KEYS.cursor, "1")
+    assert await views.apply(other, NOW) == ("epoch", 0)
+    assert {(await views.marks())[stream].epoch for stream in (0, 1)} == {DAMAGED}
 
 
 @pytest.mark.parametrize(
