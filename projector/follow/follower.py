@@ -280,9 +280,12 @@ class Follower:
                 self._go_on()
             self._seen.extend(Seen(row.n, row.created_at) for row in rows)
             self._backlog.forget(outcome.cursor)  # before rows gather for the next run
-        elif outcome.status == "epoch":
+        elif outcome.status in {"epoch", "lost"}:
             # Strays, another history, or views being replaced: which of them, the next looks tell.
-            log.warning("epoch_differs", stream=self._stream, epoch=rows[0].epoch, n=rows[0].n)
+            if outcome.status == "lost":
+                log.warning("view_lost", key=outcome.key, stream=self._stream)
+            else:
+                log.warning("epoch_differs", stream=self._stream, epoch=rows[0].epoch, n=rows[0].n)
             self._backlog.clear()
             self._may_read = False
         elif outcome.status == "duplicate":

@@ -18,6 +18,7 @@
 -- regions; a delta per device, then per region.
 -- Returns {status, cursor, ...}: applied; duplicate; gap (first is not cursor + 1); epoch (the views hold another history, were
 -- written by another version, are being replaced, or have lost their cursor);
+-- lost (a view that was there is gone: its key follows, and the set is marked as one to be made anew);
 -- moved (devices leave regions that no key was passed for; their names follow; call again with them as former regions).
 
 local unpack_limit, cmsgpack_pack, cmsgpack_unpack = cmsgpack.unpack_limit, cmsgpack.pack, cmsgpack.unpack
@@ -298,12 +299,14 @@ end
 
 local device_marks, region_marks, seen, moves = {}, {}, {}, {}
 
+local lost -- the key of a view that was there: its marks say so
+
 local function each_view(ids, skip, id_field, extra, marks_key, marks, visit)
     local packed = #ids > 0 and read_fields(marks_key, ids, #ids) or NONE
     for i = 1, #ids do
         next_delta()
         local key = KEYS[FIXED_KEYS + skip + i]
-        visit(key, ids[i], merge(key, id_field, ids[i], extra, packed[i]))
+        visit(key, ids[i], packed[i], merge(key, id_field, ids[i], extra, packed[i]))
         marks[2 * i - 1], marks[2 * i] = ids[i], dump_marks()
         starts[#starts + 1] = o + 1
     end
@@ -339,8 +342,11 @@ end
 local some_ahead = checked(CLOCK_AHEAD, pcall('ZCARD', CLOCK_AHEAD)) > 0
 local some_expired = call('EXISTS', EXPIRED) == 1
 
-each_view(devices, 0, 'device_id', 'region', DEVICE_MARKS, device_marks, function(key, id, newer, home, is_new)
+each_view(devices, 0, 'device_id', 'region', DEVICE_MARKS, device_marks, function(key, id, known, newer, home, is_new)
     local expired = is_new and some_expired and checked(EXPIRED, pcall('HGET', EXPIRED, id))
+    if is_new and known and not expired then
+        lost = key
+    end
     if expired then
         expired = cjson.decode(expired)
         if type(expired.last_seen) ~= 'string' then
@@ -384,7 +390,10 @@ each_view(devices, 0, 'device_id', 'region', DEVICE_MARKS, device_marks, functio
     end
 end)
 
-each_view(regions, #devices, 'region', 'device_count', REGION_MARKS, region_marks, function(_, id, _, members)
+each_view(regions, #devices, 'region', 'device_count', REGION_MARKS, region_marks, function(key, id, known, _, members, is_new)
+    if is_new and known then
+        lost = key
+    end
     if moves[id] or not members then
         put('device_count', (members or 0) + (moves[id] or 0))
     end
@@ -394,12 +403,19 @@ end)
 
 for i = 1, #former_regions do
     local key = KEYS[FIXED_KEYS + #devices + #regions + i]
-    local members = checked(key, pcall('HGET', key, 'device_count')) or 0
+    local members = checked(key, pcall('HGET', key, 'device_count'))
+    if not members then
+        lost, members = key, 0
+    end
     put('updated_at', updated_at)
     put('updated_ms', updated_ms)
     put('device_count', members + (moves[former_regions[i]] or 0))
     moves[former_regions[i]] = nil
     starts[#starts + 1] = o + 1
+end
+if lost then
+    call('HSET', EPOCH, 'unfinished', 1)
+    return { 'lost', cursor, lost }
 end
 if next(moves) then
     local reply = { 'moved', cursor }

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from projector.views.fold import Folded
 
-Status = Literal["applied", "duplicate", "gap", "epoch"]
+Status = Literal["applied", "duplicate", "gap", "epoch", "lost"]
 
 _SCRIPT: Final = resources.files("projector.views").joinpath("apply.lua").read_text(encoding="utf-8")
 _KEEPS: Final = "noeviction"
@@ -128,12 +128,14 @@ class Outcome(NamedTuple):
     Attributes:
         status: only with `applied` has anything changed. `duplicate`: the views had all of it. `gap`: its
             first row does not follow the cursor. `epoch`: the views hold another history of the stream, or
-            are being replaced.
+            are being replaced. `lost`: a view was gone, and the set is marked as one to be made anew.
         cursor: the last row in the views now.
+        key: of the view that was gone.
     """
 
     status: Status
     cursor: int
+    key: str = ""
 
 
 @contextlib.contextmanager
@@ -235,10 +237,10 @@ class Views:
         """
         former: list[str] = []
         while True:
-            status, cursor, *regions = await self._call(run, now, former)
+            status, cursor, *names = await self._call(run, now, former)
             if status != b"moved":
-                return Outcome(cast("Status", status.decode()), cursor)
-            former = [region.decode() for region in regions]
+                return Outcome(cast("Status", status.decode()), cursor, b"".join(names).decode())
+            former = [region.decode() for region in names]
 
     async def marks(self) -> Marks:
         """Read how far every stream has come.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
@@ -163,9 +164,13 @@ async def test_the_projector_expires_when_told_to(
     await projector.event("connected")
     async with Redis.from_url(redis_url) as redis:
         long_ago = int((datetime.now(UTC) - 2 * HOUR).timestamp() * 1000)
+        await publish(broker_port, [(f"{topic_prefix}/new/telemetry", b'{"x": 1}')])
+        async with asyncio.timeout(20):
+            while not await redis.exists("projector:cursor"):  # noqa: ASYNC110  # Redis tells nobody
+                await asyncio.sleep(0.05)
         await redis.zadd("devices:last_seen", {"old": long_ago})
         await redis.hset("device:stats:old", mapping={"updated_ms": long_ago, "last_seen": "then"})
-        await publish(broker_port, [(f"{topic_prefix}/new/telemetry", b'{"x": 1}')])
+        await publish(broker_port, [(f"{topic_prefix}/new/telemetry", b'{"x": 2}')])
         await projector.event("devices_expired", devices=1, timeout_s=40)
         assert await redis.zrange("devices:last_seen", 0, -1) == [b"new"]
     assert await gateway.terminate() == 0

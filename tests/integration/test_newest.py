@@ -131,7 +131,7 @@ async def test_views_of_the_version_before(side: Side) -> None:
     await side.redis.hset(KEYS.device("lamp9"), mapping=fields)
     row = await side.commit(event("lamp9", 5, t=1))
     refused = await side.views.apply(Run(0, row.epoch, 3, 3, fold(row.events)), NOW)
-    assert refused == ("epoch", 2)
+    assert refused == ("epoch", 2, "")
     assert await side.rebuilder.mend(quiet)
     assert await side.rebuilder.mend(quiet) is None
     assert await side.redis.hget(KEYS.epoch, FORMAT) == b"2"

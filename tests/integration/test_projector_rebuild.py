@@ -166,7 +166,7 @@ async def test_what_happens_meanwhile_is_counted_once(side: Side) -> None:
     assert (await side.views.marks())[0][:2] == (2, side.rows[-1].epoch)
     assert await side.redis.exists(KEYS.device("new"), KEYS.region("east")) == 0
     again = await side.views.apply(Run(0, side.rows[-1].epoch, 3, 3, fold([row])), NOW)
-    assert again == ("applied", 3)
+    assert again == ("applied", 3, "")
     assert (await side.verify()).differences == []
 
 

@@ -362,6 +362,25 @@ async def test_a_cursor_that_is_gone(
     assert await total(redis) == (4, 10.0)
 
 
+async def test_a_view_that_is_gone(
+    run_command: RunCommand, writer: WriteSide, redis: Redis, http: httpx.AsyncClient
+) -> None:
+    """A device's view that somebody has deleted does not begin anew at one: it comes back whole."""
+    for n in (1, 2, 3):
+        await writer.append(n, n)
+    projector = await start(run_command)
+    await applied(projector, 3)
+    await redis.delete("device:stats:d")
+    await writer.append(4, 4)
+    await projector.event("view_lost", key="device:stats:d")
+    await projector.event("rebuild_finished", cursors={"0": 4})
+    await ready(http, None)
+    assert await total(redis) == (4, 10.0)
+    await writer.append(5, 5)
+    await applied(projector, 5)
+    assert await total(redis) == (5, 15.0)
+
+
 async def first(*waits: Coroutine[Any, Any, object]) -> None:
     """Wait for the first of several signals, and no longer for the others."""
     tasks = [asyncio.create_task(each) for each in waits]

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from contract.events import Event, Scalar
-from contract.views import DAMAGED
+from contract.views import DAMAGED, UNFINISHED
 from projector.query import MetricStats, Queries
 from projector.views import Cursor, Keys, Run, Views
 from projector.views.fold import fold
@@ -108,13 +108,13 @@ async def test_decimal_readings_add_up(redis: Redis, views: Views) -> None:
 
 async def test_guard(redis: Redis, views: Views) -> None:
     """A run is applied once, and only behind the cursor and in the same history; else nothing changes."""
-    assert await views.apply(run(1, event("d", 1, t=1), last=3), NOW) == ("applied", 3)
+    assert await views.apply(run(1, event("d", 1, t=1), last=3), NOW) == ("applied", 3, "")
     before = await everything(redis)
-    assert await views.apply(run(1, event("d", 1, t=1), last=3), NOW) == ("duplicate", 3)
-    assert await views.apply(run(2, event("d", 1, t=1)), NOW) == ("duplicate", 3)
-    assert await views.apply(run(5, event("d", 1, t=1)), NOW) == ("gap", 3)
-    assert await views.apply(run(2, event("d", 1, t=1), last=9), NOW) == ("gap", 3)
-    assert await views.apply(run(4, event("d", 1, t=1), epoch="other"), NOW) == ("epoch", 3)
+    assert await views.apply(run(1, event("d", 1, t=1), last=3), NOW) == ("duplicate", 3, "")
+    assert await views.apply(run(2, event("d", 1, t=1)), NOW) == ("duplicate", 3, "")
+    assert await views.apply(run(5, event("d", 1, t=1)), NOW) == ("gap", 3, "")
+    assert await views.apply(run(2, event("d", 1, t=1), last=9), NOW) == ("gap", 3, "")
+    assert await views.apply(run(4, event("d", 1, t=1), epoch="other"), NOW) == ("epoch", 3, "")
     assert await everything(redis) == before
     assert await views.marks() == {0: Cursor(3, "e")}
 
@@ -127,21 +127,36 @@ async def test_views_without_their_cursor(redis: Redis, views: Views, gone: list
     await views.apply(run(1, event("d", 1, t=1)), NOW)
     await redis.delete(*gone)
     before = await everything(redis)
-    assert await views.apply(run(1, event("d", 1, t=1)), NOW) == ("epoch", 0)
+    assert await views.apply(run(1, event("d", 1, t=1)), NOW) == ("epoch", 0, "")
     assert await everything(redis) == before
     assert (await views.marks())[0] == Cursor(0, DAMAGED)
     await redis.flushdb()
     assert (await views.marks())[0] == Cursor(0, None)
-    assert await views.apply(run(1, event("d", 1, t=1)), NOW) == ("applied", 1)
+    assert await views.apply(run(1, event("d", 1, t=1)), NOW) == ("applied", 1, "")
+
+
+@pytest.mark.parametrize("key", [KEYS.device("d"), KEYS.region("south"), KEYS.region("north")])
+async def test_a_view_that_is_gone(redis: Redis, views: Views, key: str) -> None:
+    """A view whose marks are there does not begin anew; also a region's that a device leaves."""
+    await views.apply(run(1, event("d", 1, region="south", t=1), event("e", 1, region="north", t=1)), NOW)
+    await redis.delete(key)
+    before = await everything(redis)
+    north = run(2, event("d", 2, region="north", t=2))
+    assert await views.apply(north, NOW) == ("lost", 1, key)
+    assert {k: v for k, v in (await everything(redis)).items() if k != KEYS.epoch.encode()} == {
+        k: v for k, v in before.items() if k != KEYS.epoch.encode()
+    }
+    assert await views.apply(north, NOW) == ("epoch", 1, "")
+    assert (await views.marks())[0].epoch == UNFINISHED
 
 
 async def test_one_stream_without_its_cursor(redis: Redis, views: Views) -> None:
     """Of several streams one has lost its cursor: the views are damaged, whichever is asked for."""
     await views.apply(run(1, event("d", 1, t=1)), NOW)
     other = run(1, event("e", 1, t=1))._replace(stream=1)
-    assert await views.apply(other, NOW) == ("applied", 1), "a stream that is new is none"
+    assert await views.apply(other, NOW) == ("applied", 1, ""), "a stream that is new is none"
     await redis.hdel(KEYS.cursor, "1")
-    assert await views.apply(other, NOW) == ("epoch", 0)
+    assert await views.apply(other, NOW) == ("epoch", 0, "")
     assert {(await views.marks())[stream].epoch for stream in (0, 1)} == {DAMAGED}
 
 
@@ -167,7 +182,7 @@ async def test_wrong_type_leaves_nothing_applied(redis: Redis, views: Views, key
         await views.apply(both, NOW)
     assert await everything(redis) == before
     await redis.delete(key)
-    assert await views.apply(both, NOW) == ("applied", 1)
+    assert await views.apply(both, NOW) == ("applied", 1, "")
 
 
 async def test_foreign_value_leaves_nothing_applied(redis: Redis, views: Views) -> None:
@@ -213,7 +228,7 @@ async def test_script_is_loaded_again(redis: Redis, views: Views) -> None:
     """A Redis that has forgotten the script, as after a restart, gets it again."""
     await views.apply(run(1, event("d", 1)), NOW)
     await redis.script_flush()
-    assert await views.apply(run(2, event("d", 2)), NOW) == ("applied", 2)
+    assert await views.apply(run(2, event("d", 2)), NOW) == ("applied", 2, "")
 
 
 async def test_many_devices_and_many_metrics(redis: Redis, views: Views) -> None:

@@ -83,13 +83,13 @@ async def test_views_equal_a_plain_fold(redis_url: str, events: list[Event], dat
             cursor = cursors[stream]
             outcome = await views.apply(run(stream, waiting[stream], first, last), NOW)
             if last <= cursor:
-                assert outcome == ("duplicate", cursor)
+                assert outcome == ("duplicate", cursor, "")
             elif first != cursor + 1:
-                assert outcome == ("gap", cursor)
+                assert outcome == ("gap", cursor, "")
                 # What the follower does: take up where the cursor is.
                 outcome = await views.apply(run(stream, waiting[stream], cursor + 1, last), NOW)
             if outcome.status != "duplicate":
-                assert outcome == ("applied", last)
+                assert outcome == ("applied", last, "")
                 cursors[stream] = last
         await check(redis, keys, events)
 
