@@ -18,7 +18,7 @@ from litestar.params import Parameter
 from projector.live.feed import VIEWERS, TooManyViewersError
 from projector.live.state import Device, Window  # noqa: TC001  # Litestar reads the handlers' signatures
 from projector.live.stream import stream
-from runtime.http import ESCAPED_SLASH
+from runtime.http import ESCAPED_SLASH, UNCOMPRESSED
 
 if TYPE_CHECKING:
     from litestar.types import ControllerRouterHandler, Receive, Scope, Send
@@ -60,7 +60,7 @@ def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
             raise NotFoundException(f"no file {name!r} belongs to the live page")
         return _answer(request, files[name])
 
-    @asgi("/live/events", copy_scope=True)
+    @asgi("/live/events", copy_scope=True, opt={UNCOMPRESSED: True})  # a frame is due when it is there
     async def events(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001  # ASGI's signature
         try:
             await stream(feed, receive, send)

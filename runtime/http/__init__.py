@@ -1,7 +1,7 @@
 """The small HTTP face of a process: health, readiness, metrics, and the way an application is served."""
 
-from runtime.http.application import ESCAPED_SLASH, create_app
+from runtime.http.application import ESCAPED_SLASH, UNCOMPRESSED, create_app
 from runtime.http.health import Health, health_routes
 from runtime.http.server import serve
 
-__all__ = ["ESCAPED_SLASH", "Health", "create_app", "health_routes", "serve"]
+__all__ = ["ESCAPED_SLASH", "UNCOMPRESSED", "Health", "create_app", "health_routes", "serve"]

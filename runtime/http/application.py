@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import structlog
 from litestar import Litestar
+from litestar.config.compression import CompressionConfig
 from litestar.enums import HttpMethod
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.plugins.problem_details import (
@@ -33,7 +34,11 @@ if TYPE_CHECKING:
     )
 
 ESCAPED_SLASH: Final = "\0"  # in a path parameter, where it came as `%2F`; no id has one
+UNCOMPRESSED: Final = "uncompressed"
 _RETRY_AFTER_S: Final = 5
+_COMPRESSION: Final = CompressionConfig(
+    backend="gzip", minimum_size=1000, gzip_compress_level=5, exclude_opt_key=UNCOMPRESSED
+)
 
 log = structlog.get_logger()
 
@@ -59,7 +64,8 @@ def create_app(
 ) -> Litestar:
     """Make an application whose errors are RFC 9457 problem documents.
 
-    A handler's `Retry` becomes a 503 with Retry-After.
+    A handler's `Retry` becomes a 503 with Retry-After. Answers of a thousand bytes and more are compressed
+    for whoever takes that, but for those of handlers with the option `UNCOMPRESSED`.
 
     Args:
         handlers: routes, `health_routes` among them.
@@ -72,6 +78,7 @@ def create_app(
         route_handlers=handlers,
         openapi_config=openapi,
         plugins=[ProblemDetailsPlugin(problems)],
+        compression_config=_COMPRESSION,
         logging_config=None,
     )
 

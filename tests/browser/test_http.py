@@ -13,6 +13,8 @@ from projector.live.feed import VIEWERS
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from playwright.async_api import Route
+
     from deploy.local.browser import Visit
 
 pytestmark = pytest.mark.usefixtures("projector")
@@ -31,6 +33,39 @@ async def test_files_are_asked_for_again_only_when_they_changed(base: str) -> No
         for path in ("/live/nothing.js", "/live/..%2f..%2fapp.py"):
             unknown = await http.get(path)
             assert (unknown.status_code, unknown.headers["content-type"]) == (404, "application/problem+json")
+
+
+async def test_answers_are_compressed(base: str) -> None:
+    """What is large is compressed for whoever takes that; what is small, and the events, are as they are."""
+    async with httpx.AsyncClient(base_url=base) as http:
+        plain = await http.get("/live/main.js", headers={"Accept-Encoding": "identity"})
+        packed = await http.get("/live/main.js", headers={"Accept-Encoding": "gzip"})
+        assert packed.headers["content-encoding"] == "gzip"
+        assert packed.content == plain.content
+        assert int(packed.headers["content-length"]) < int(plain.headers["content-length"]) / 2
+        small = await http.get("/healthz", headers={"Accept-Encoding": "gzip"})
+        assert "content-encoding" not in small.headers
+        async with http.stream("GET", "/live/events", headers={"Accept-Encoding": "gzip"}) as events:
+            assert "content-encoding" not in events.headers
+            assert (await anext(events.aiter_lines())).startswith(("data:", "event:"))
+
+
+async def test_pages_below_a_path(base: str, visits: Callable[..., Awaitable[Visit]]) -> None:
+    """Behind a proxy that puts us below a path of its own, page and description find what is theirs."""
+    page = (await visits()).page
+
+    async def forward(route: Route) -> None:
+        await route.continue_(url=route.request.url.replace("/edge/", "/", 1))
+
+    await page.route("**/edge/**", forward)
+    for path in ("/edge/docs", "/edge/docs/"):
+        await page.goto(f"{base}{path}")
+        await page.get_by_text("GET /lag").click()
+        await page.get_by_role("button", name="Send").locator("visible=true").click()
+        await expect(page.locator("pre").locator("visible=true")).to_contain_text("200 OK")
+        assert await page.locator("#description").get_attribute("href") == "/edge/docs/openapi.json"
+    await page.goto(f"{base}/edge/")
+    await expect(page.locator("#connection")).to_contain_text("Live", timeout=AGAIN_MS)
 
 
 async def test_the_page_may_ask_nobody_else(base: str) -> None:
