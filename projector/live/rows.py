@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from projector.live.state import Row
+from projector.query import last_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 VALUES: Final = 3
 TAG: Final = "tag_"
 _LAST: Final = "last_"
+_COUNT: Final = "count_"
 _LARGEST: Final = 2**63 - 1  # msgspec writes no larger integers
 _OWN: Final = frozenset({"last_seen", "last_seen_ms"})
 
@@ -35,7 +37,7 @@ def make_row(
         letters: its dead letters of the last moment, newest first.
     """
     fields = {text(name): text(value) for name, value in reply.items()}
-    metrics = [name for name in fields if name.startswith(_LAST) and name not in _OWN]
+    metrics = [name.removeprefix(_LAST) for name in fields if name.startswith(_LAST) and name not in _OWN]
     return Row(
         id=id_,
         standing=standing,
@@ -46,7 +48,10 @@ def make_row(
         ahead_ms=number(fields.get("clock_ahead_ms")) or None,
         rejected=len(letters),
         reason=letters[0].reason if letters else None,
-        values={name.removeprefix(_LAST): _value(fields[name]) for name in metrics[:VALUES]},
+        values={
+            metric: last_value(fields[f"{_LAST}{metric}"], counted=f"{_COUNT}{metric}" in fields)
+            for metric in metrics[:VALUES]
+        },
     )
 
 
@@ -62,10 +67,3 @@ def number(digits: bytes | str | None) -> int:
     except ValueError:
         return 0
     return found if abs(found) <= _LARGEST else 0
-
-
-def _value(raw: str) -> float | str:
-    try:
-        return float(raw)
-    except ValueError:
-        return raw

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from math import isfinite
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
+
+from projector.views.fold import number_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,8 +21,6 @@ _OWN_FIELDS: Final = frozenset(
     }
 )
 _TAG: Final = b"tag_"
-
-_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-][0-9]{2,3})?")
 
 
 class MetricStats(msgspec.Struct, frozen=True, gc=False):
@@ -161,7 +160,7 @@ def _metric(fields: Mapping[bytes, bytes], names: _Names) -> MetricStats:
     if names.values not in fields:
         return MetricStats(text)
     return MetricStats(
-        text if text is None else _number(text),
+        text if text is None else last_value(text, counted=True),
         float(fields[names.low]),
         float(fields[names.high]),
         float(fields[names.mean]),
@@ -170,9 +169,17 @@ def _metric(fields: Mapping[bytes, bytes], names: _Names) -> MetricStats:
     )
 
 
-def _number(text: str) -> float | str:
-    """The last value of a metric that has been a number; by now it may be a string, even one like `1_0`."""
-    if not _NUMBER.fullmatch(text):
+def last_value(text: str, *, counted: bool) -> float | str:
+    """A last value as it was sent: a string stays one, also `1.10`, `007` and `nan`.
+
+    Args:
+        text: as the view has it.
+        counted: whether the metric has ever been a number. By now it may be a string.
+    """
+    if not counted:
         return text
-    value = float(text)
-    return value if isfinite(value) else text
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return value if isfinite(value) and number_text(value) == text else text

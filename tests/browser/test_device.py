@@ -74,3 +74,15 @@ async def test_what_devices_send_is_text(devices: Devices, open_page: Open) -> N
     page = await open_page()
     await expect(page.locator("#region-rows")).to_contain_text("<img src=x")
     await expect(page.locator(".row")).to_contain_text("<script>alert(1)</script>")
+
+
+async def test_values_are_shown_as_they_were_sent(devices: Devices, open_page: Open) -> None:
+    """A version stays `1.10`, a serial number `007`, a position keeps its digits: in list and page."""
+    await devices.send("a1", firmware="1.10", lat=52.520008)
+    page = await open_page()
+    await expect(page.locator("#list")).to_contain_text("firmware 1.10 · lat 52.520008")
+    await devices.send("a1", serial="007", none="nan", total=1234567.25)
+    await page.goto(page.url + "#/device/a1")
+    for metric, shown in {"firmware": "1.10", "serial": "007", "none": "nan"}.items():
+        await expect(page.locator("#device tbody tr", has_text=metric)).to_have_text(f"{metric}{shown}")
+    await expect(page.locator("#device tbody tr", has_text="total")).to_contain_text("1,234,567.25")

@@ -33,4 +33,23 @@ def test_a_row_of_anything() -> None:
         b"last_\xff": b"\x00",
     }
     row = make_row("d", reply, "ok", None, [])
-    assert msgspec.json.decode(msgspec.json.encode(row))["values"] == {"a": None, "b": None, "\\xff": "\x00"}
+    assert msgspec.json.decode(msgspec.json.encode(row))["values"] == {
+        "a": "1e999",
+        "b": "nan",
+        "\\xff": "\x00",
+    }
+
+
+def test_values_are_what_was_sent() -> None:
+    """A version, a serial number and a missing value are texts; a number is one, to its last digit."""
+    reply = {
+        b"last_firmware": b"1.10",
+        b"last_lat": b"52.520008",
+        b"count_lat": b"7",
+        b"last_serial": b"007",
+    }
+    assert make_row("d", reply, "ok", None, []).values == {
+        "firmware": "1.10",
+        "lat": 52.520008,
+        "serial": "007",
+    }

@@ -30,7 +30,24 @@ def test_a_number_is_a_number(value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["nan", "inf", "-Infinity", "1_0", " 1", "007", "+1", "1e999", "0x10", "", "٣"]
+    "text",
+    [
+        "nan",
+        "inf",
+        "-Infinity",
+        "1_0",
+        " 1",
+        "007",
+        "+1",
+        "1e999",
+        "0x10",
+        "",
+        "٣",
+        "1.10",
+        "1.0",
+        "-0",
+        "1e5",
+    ],
 )
 def test_a_string_is_a_string(text: str) -> None:
     """A metric that was a number and is a string now keeps it, also where Python reads a number."""

@@ -143,7 +143,7 @@ export class Chart {
     const nearest = this.points.reduce((best, each) => (Math.abs(middle(each) - place) < Math.abs(middle(best) - place) ? each : best));
     for (const end of ["x1", "x2"]) this.cursor.setAttribute(end, middle(nearest));
     this.cursor.setAttribute("visibility", "visible");
-    say(this.readout, `${moment(nearest.at)}: mean ${number(nearest.avg)}, ${number(nearest.min)} to ${number(nearest.max)}, ${plural(nearest.count, "value", "values")}`);
+    say(this.readout, `${moment(nearest.at)}: mean ${number(nearest.avg, 6)}, ${number(nearest.min)} to ${number(nearest.max)}, ${plural(nearest.count, "value", "values")}`);
   }
 }
 
@@ -161,7 +161,7 @@ function ticksOf(low, high) {
 /** A value of the axis, with as many decimals as the steps between them need. */
 function tick(value, [first, second]) {
   const decimals = Math.max(0, -Math.floor(Math.log10(second - first)));
-  return decimals > 6 || Math.abs(value) >= 1e7 ? number(value) : value.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+  return decimals > 6 || Math.abs(value) >= 1e7 ? number(value, 4) : value.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
 }
 
 /** Points that follow each other without a gap. */

@@ -103,7 +103,7 @@ export class DeviceView {
     keyed(this.body, Object.entries(this.stats.metrics), ([name]) => name, makeMetric, (node, [, metric]) => {
       COLUMNS.forEach((column, i) => {
         const value = metric[column] ?? null;
-        say(node.children[i + 1], value === null || (column === "count" && !value) ? "" : column === "count" ? count(value) : number(value));
+        say(node.children[i + 1], value === null || (column === "count" && !value) ? "" : column === "count" ? count(value) : number(value, column === "avg" ? 6 : undefined));
       });
     });
   }

@@ -2,11 +2,13 @@
 
 const integer = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
-/** Up to four significant digits; integers with their thousands apart. */
-export function number(value) {
+/** A value as it was sent, but for the dust of binary fractions; one that was worked out to fewer digits. */
+export function number(value, digits = 12) {
   if (typeof value !== "number") return String(value);
-  if (Math.abs(value) >= 10000) return integer.format(value);
-  return String(Number(value.toPrecision(4)));
+  const rounded = Number(value.toPrecision(digits));
+  const size = Math.abs(rounded);
+  if (size >= 1e15 || (size && size < 1e-6)) return String(rounded);
+  return rounded.toLocaleString("en", { maximumSignificantDigits: digits, useGrouping: size >= 10000 });
 }
 
 export const count = (value) => integer.format(value);
