@@ -160,11 +160,14 @@ class Consumer:
 
     async def _watch_outbox(self) -> NoReturn:
         while True:
-            positions, seen, replaced = await keep_trying("postgres", self._look_at_outbox, self._health)
+            positions, marks, seen, replaced = await keep_trying(
+                "postgres", self._look_at_outbox, self._health
+            )
             for stream in positions:
                 self._follow(stream)
             for stream, follower in self._followers.items():
-                follower.on_position(positions.get(stream, Position("", 0)))
+                position = positions.get(stream, Position("", 0))
+                follower.on_position(position, marks.get(stream, Cursor(0, None)))
                 if stream not in replaced:
                     follower.confirm(seen.get(stream))
             given_up = [stream for stream in replaced if self._followers[stream].contradict()]
@@ -178,8 +181,11 @@ class Consumer:
                     await self._look.wait()
             self._look.clear()
 
-    async def _look_at_outbox(self) -> tuple[dict[int, Position], dict[int, list[Seen]], set[int]]:
-        """Where streams stand; the rows looked for, by stream; streams with others in their place."""
+    async def _look_at_outbox(
+        self,
+    ) -> tuple[dict[int, Position], dict[int, Cursor], dict[int, list[Seen]], set[int]]:
+        """By stream where it stands, what Redis held before, rows looked for; streams with others in place."""
+        marks = {stream: follower.mark for stream, follower in self._followers.items()}
         seen = {
             stream: follower.unconfirmed()
             for stream, follower in self._followers.items()
@@ -194,7 +200,7 @@ class Consumer:
         )
         replaced = await self._outbox.replaced(seen)
         await self.report()
-        return positions, seen, replaced
+        return positions, marks, seen, replaced
 
     async def _watch_halts(self) -> NoReturn:
         while True:

@@ -142,17 +142,22 @@ class Follower:
         self.unavailable = False
         self._wake.set()
 
-    def on_position(self, position: Position) -> None:
-        """Note where the stream stands in PostgreSQL, read after the last mark."""
+    def on_position(self, position: Position, mark: Cursor) -> None:
+        """Note where the stream stands in PostgreSQL.
+
+        Args:
+            position: where it does.
+            mark: what Redis was known to hold before that was asked. What came since is no mismatch.
+        """
         self._due = self._position.head if self._position else position.head
         self._position = position
         self._may_read = True
         # Rows that wait, and nothing says since when: the cursor was not known when the stream was looked at.
         if self.cursor is not None and (position.waiting_since or self.cursor >= position.head):
             self._meters.position(self.cursor, position.head, position.waiting_since, self._now())
-        if halt := mismatch(self.mark, position):
+        if halt := mismatch(mark, position):
             self._stand_still(halt)
-        elif self.halt is not None and self.mark.n == position.head:
+        elif self.halt is not None and mark.n == position.head:
             self._go_on()
         self._wake.set()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -10,12 +11,14 @@ from prometheus_client import CollectorRegistry
 from contract.events import Event, EventBatch, Scalar, format_time
 from contract.views import OUTDATED, UNFINISHED
 from projector.follow.backlog import Backlog
+from projector.follow.follower import Follower
 from projector.follow.pace import LINGER_S, first_run, linger_s
 from projector.halts import mismatch
 from projector.lag import Times
 from projector.meters import Meters
 from projector.outbox import Position
 from projector.views import Cursor, Keys
+from runtime.http import Health
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -70,6 +73,28 @@ def test_run_has_one_epoch() -> None:
     backlog.offer(row(2, epoch="other"), 1, NOON)
     assert [each.n for each in backlog.next_run(0)] == [1]
     assert [each.n for each in backlog.next_run(1)] == [2]
+
+
+def test_progress_during_a_look_is_no_mismatch() -> None:
+    """PostgreSQL is asked, then a row is committed and applied, then Redis is read: nobody is ahead."""
+    none: Any = None
+    follower = Follower(
+        0,
+        views=none,
+        outbox=none,
+        health=Health(),
+        meters=Meters(CollectorRegistry()),
+        now=lambda: NOON,
+        applied=lambda _: None,
+    )
+    follower.on_mark(Cursor(4, "e"), None)
+    asked_with = follower.mark
+    position = Position("e", 4)
+    follower.on_mark(Cursor(5, "e"), 4)
+    follower.on_position(position, asked_with)
+    assert follower.halt is None
+    follower.on_position(position, follower.mark)
+    assert follower.halt == "cursor_beyond_head"
 
 
 def test_a_full_backlog_takes_no_more() -> None:
