@@ -184,7 +184,7 @@ class Consumer:
     async def _look_at_outbox(
         self,
     ) -> tuple[dict[int, Position], dict[int, Cursor], dict[int, list[Seen]], set[int]]:
-        """By stream where it stands, what Redis held before, rows looked for; streams with others in place."""
+        """By stream where it is, what Redis held before, rows looked for; streams with others in place."""
         marks = {stream: follower.mark for stream, follower in self._followers.items()}
         seen = {
             stream: follower.unconfirmed()
