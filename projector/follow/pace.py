@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
 
     from contract.events import EventBatch
 
@@ -32,20 +33,24 @@ def first_run(
     """
     run: list[EventBatch] = []
     events = metrics = 0
-    devices: dict[str, set[str]] = {}
+    devices: dict[str, AbstractSet[str]] = {}
     for row in rows:
         events += len(row.events)
+        if run and (events > max_events or row.epoch != run[0].epoch):
+            return run
         for event in row.events:
-            names = devices.get(event.device_id)
-            if names is None:
-                devices[event.device_id] = set(event.metrics)
+            known = devices.get(event.device_id)
+            if known is None:
+                devices[event.device_id] = event.metrics.keys()
                 metrics += len(event.metrics) or 1
-            elif not names.issuperset(event.metrics):
+            elif not event.metrics.keys() <= known:
+                names = known if isinstance(known, set) else set(known)
                 metrics -= len(names)
                 names.update(event.metrics)
                 metrics += len(names)
-        if run and (events > max_events or metrics > max_metrics or row.epoch != run[0].epoch):
-            break
+                devices[event.device_id] = names
+            if run and metrics > max_metrics:
+                return run
         run.append(row)
     return run
 
