@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from projector.live.state import Row
-from projector.query import last_value
+from projector.query.stats import last_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

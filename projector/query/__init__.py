@@ -2,6 +2,6 @@
 
 from projector.query.devices import Place, Selection
 from projector.query.queries import LOOK, Queries
-from projector.query.stats import DeviceStats, MetricStats, RegionStats, last_value
+from projector.query.stats import DeviceStats, MetricStats, RegionStats
 
-__all__ = ["LOOK", "DeviceStats", "MetricStats", "Place", "Queries", "RegionStats", "Selection", "last_value"]
+__all__ = ["LOOK", "DeviceStats", "MetricStats", "Place", "Queries", "RegionStats", "Selection"]
