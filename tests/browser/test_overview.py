@@ -73,7 +73,7 @@ async def test_who_is_silent_longest_by_its_own_measure_comes_first(
     for minutes in (14, 13, 12, 11, 10):
         await devices.send("quick", ago=timedelta(minutes=minutes), level=1)
     page = await open_page()
-    await expect(page.locator("#sum-silent strong")).to_have_text("1")
+    await expect(page.locator("#sum-silent strong")).to_have_text("1", timeout=20_000)
     quick, slow = page.locator(".row").nth(0), page.locator(".row").nth(1)
     await expect(quick).to_contain_text("quick")
     await expect(quick).to_contain_text("usually 1 min")

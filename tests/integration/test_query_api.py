@@ -190,12 +190,12 @@ async def test_clocks_that_are_ahead(plant: Plant) -> None:
 
 async def test_a_page_is_bounded_work(plant: Plant) -> None:
     """A filter that few devices pass gives short or empty pages with a next, and finds them all the same."""
+    await plant.hear(event("needle", 1, region="south", t=1))
     async with plant.redis.pipeline(transaction=False) as pipeline:
         for i in range(2 * LOOK + 10):
             pipeline.zadd(KEYS.last_seen, {f"d{i:06d}": i // 100})
             pipeline.hset(KEYS.device(f"d{i:06d}"), "region", "north")
         await pipeline.execute()
-    await plant.hear(event("needle", 1, region="south", t=1))
     page = await plant.get("/devices", region="south")
     assert (page["devices"], page["next"] is None) == ([], False)
     page = await plant.get("/devices", region="south", after=page["next"])
