@@ -21,10 +21,17 @@ Halt = Literal[
     "undecodable_row",
 ]
 
+UNUSABLE: Final[dict[str | None, Halt]] = {
+    UNFINISHED: "swap_unfinished",
+    OUTDATED: "views_outdated",
+    DAMAGED: "views_damaged",
+}
+"""What stands in the place of the views' epoch when no stream leads on from them."""
+
 MENDED_BY_REBUILD: Final[frozenset[Halt]] = frozenset(
     {
         *("epoch_changed", "cursor_beyond_head", "cursor_missing", "cursor_too_old"),
-        *("swap_unfinished", "views_outdated", "views_damaged"),
+        *UNUSABLE.values(),
     }
 )
 
@@ -36,12 +43,8 @@ def mismatch(mark: Cursor, position: Position) -> Halt | None:
         mark: the views' cursor, read before `position`, so that progress between the two is no mismatch.
         position: the stream in PostgreSQL.
     """
-    if mark.epoch == UNFINISHED:
-        return "swap_unfinished"
-    if mark.epoch == OUTDATED:
-        return "views_outdated"
-    if mark.epoch == DAMAGED:
-        return "views_damaged"
+    if mark.epoch in UNUSABLE:
+        return UNUSABLE[mark.epoch]
     if mark.n > position.head:
         return "cursor_beyond_head"
     if mark.epoch is not None and mark.epoch != position.epoch:

@@ -8,7 +8,7 @@ one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from projector.follow.pace import first_run
 
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from contract.events import EventBatch
+
+
+class _Held(NamedTuple):
+    """A row with the size that it came with, and when it came first."""
+
+    row: EventBatch
+    size_bytes: int
+    arrived_at: datetime
 
 
 class Backlog:
@@ -31,9 +39,7 @@ class Backlog:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._rows: dict[int, EventBatch] = {}
-        self._sizes: dict[int, int] = {}
-        self._arrived_at: dict[int, datetime] = {}
+        self._rows: dict[int, _Held] = {}
         self._newest = 0  # of those that came, held or not
         self._closed = False
         self.size_bytes = 0
@@ -43,10 +49,11 @@ class Backlog:
 
     def offer(self, row: EventBatch, size_bytes: int, now: datetime) -> bool:
         """Hold a row until its turn; False when there is no room for it."""
-        grown = self.size_bytes + size_bytes - self._sizes.get(row.n, 0)
+        known = self._rows.get(row.n)
+        grown = self.size_bytes + size_bytes - (known.size_bytes if known else 0)
         self._newest = max(self._newest, row.n)
         closed = bool(self._rows) and (self._closed or grown > self._max_bytes)
-        if closed and row.n in self._rows:
+        if closed and known:
             return True
         if closed and not self._closed:
             self._drop([n for n in self._rows if n > row.n])  # behind the gap: they would keep it closed
@@ -54,14 +61,13 @@ class Backlog:
         if closed:
             return False
         self.size_bytes = grown
-        self._rows[row.n] = row
-        self._sizes[row.n] = size_bytes
-        self._arrived_at.setdefault(row.n, now)
+        self._rows[row.n] = _Held(row, size_bytes, known.arrived_at if known else now)
         return True
 
     def arrived_at(self, n: int) -> datetime | None:
         """When a row that is held came first; None for one that is not."""
-        return self._arrived_at.get(n)
+        held = self._rows.get(n)
+        return held.arrived_at if held else None
 
     def next_run(self, cursor: int) -> list[EventBatch]:
         """The rows that follow the cursor without a gap, as many as go into one call.
@@ -87,17 +93,14 @@ class Backlog:
     def clear(self) -> None:
         """Forget everything."""
         self._rows.clear()
-        self._sizes.clear()
-        self._arrived_at.clear()
         self._newest = self.size_bytes = 0
 
     def _following(self, cursor: int) -> Iterator[EventBatch]:
         n = cursor + 1
-        while row := self._rows.get(n):
-            yield row
+        while held := self._rows.get(n):
+            yield held.row
             n += 1
 
     def _drop(self, rows: list[int]) -> None:
         for n in rows:
-            self.size_bytes -= self._sizes.pop(n)
-            del self._rows[n], self._arrived_at[n]
+            self.size_bytes -= self._rows.pop(n).size_bytes

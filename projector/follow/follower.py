@@ -32,10 +32,9 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 
-from contract.views import DAMAGED, OUTDATED, UNFINISHED
 from projector.follow.backlog import Backlog
 from projector.follow.pace import first_run, linger_s
-from projector.halts import MENDED_BY_REBUILD, mismatch, missing_rows
+from projector.halts import MENDED_BY_REBUILD, UNUSABLE, mismatch, missing_rows
 from projector.views import Cursor, Run, Seen
 from projector.views.fold import fold
 from runtime import faults
@@ -128,7 +127,7 @@ class Follower:
             known: `cursor` from before the read. Less than that, and Redis has lost what it had.
         """
         self.mark = mark
-        if mark.epoch in {UNFINISHED, OUTDATED, DAMAGED}:
+        if mark.epoch in UNUSABLE:
             return
         if self.cursor is None and mark.confirmed and mark.confirmed.n < mark.n:
             self._seen.append(mark.confirmed)
@@ -192,7 +191,7 @@ class Follower:
         self._seen.clear()
         self._read = []
         self._confirmed = False
-        return self.halt not in {"swap_unfinished", "views_outdated", "views_damaged"}
+        return self.halt not in UNUSABLE.values()
 
     async def run(self) -> NoReturn:
         """Apply rows for ever."""

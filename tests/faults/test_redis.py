@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+
+from tests.faults.watch import until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -86,19 +88,21 @@ async def test_a_policy_that_evicts(site: Site) -> None:
     url = f"http://{site.settings()['EDGE_PROJECTOR_HTTP']}/readyz"
     async with site.redis() as redis, httpx.AsyncClient() as client:
 
-        async def told(status: int) -> httpx.Response:
-            while (answer := await client.get(url)).status_code != status:  # noqa: ASYNC110  # it tells when asked
-                await asyncio.sleep(0.1)
-            return answer
+        async def not_ready() -> str:
+            answer = await client.get(url)
+            return "" if answer.status_code == HTTPStatus.OK else answer.text
 
-        async with asyncio.timeout(20):
-            await told(200)
-            await redis.config_set("maxmemory-policy", "allkeys-lru")
-            reason = (await told(503)).json()["reasons"]["redis eviction"]
-            assert "allkeys-lru" in reason
-            assert "set maxmemory-policy noeviction" in reason
-            await redis.config_set("maxmemory-policy", "noeviction")
-            await told(200)
+        async def still_ready() -> str:
+            return "" if await not_ready() else "it is ready"
+
+        await until(not_ready, within_s=20)
+        await redis.config_set("maxmemory-policy", "allkeys-lru")
+        await until(still_ready, within_s=20)
+        reason = (await client.get(url)).json()["reasons"]["redis eviction"]
+        assert "allkeys-lru" in reason
+        assert "set maxmemory-policy noeviction" in reason
+        await redis.config_set("maxmemory-policy", "noeviction")
+        await until(not_ready, within_s=20)
 
 
 @pytest.mark.full
