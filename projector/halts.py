@@ -28,12 +28,10 @@ UNUSABLE: Final[dict[str | None, Halt]] = {
 }
 """What stands in the place of the views' epoch when no stream leads on from them."""
 
-MENDED_BY_REBUILD: Final[frozenset[Halt]] = frozenset(
-    {
-        *("epoch_changed", "cursor_beyond_head", "cursor_missing", "cursor_too_old"),
-        *UNUSABLE.values(),
-    }
-)
+TOLD_BY_MARK: Final[frozenset[Halt]] = frozenset({"epoch_changed", "cursor_beyond_head", *UNUSABLE.values()})
+"""What `mismatch` finds, so it is over when that finds nothing."""
+
+MENDED_BY_REBUILD: Final[frozenset[Halt]] = TOLD_BY_MARK | {"cursor_missing", "cursor_too_old"}
 
 
 def mismatch(mark: Cursor, position: Position) -> Halt | None:

@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis as RedisClient
 
-from deploy.local.server import free_port
+from deploy.local.server import reserve_port
 from deploy.local.services import LocalServices
 from runtime.settings import Settings, load
 from tests.support.commands import RunningCommand
@@ -105,8 +105,22 @@ def topic_prefix(unique: str) -> str:
 
 
 @pytest.fixture
+def http_ports() -> Iterator[tuple[int, int]]:
+    """Where `gateway` and `projector` listen: held, so that no other worker's test takes one of them."""
+    with reserve_port() as gateway, reserve_port() as projector:
+        yield gateway.getsockname()[1], projector.getsockname()[1]
+
+
+@pytest.fixture
 def config_file(
-    services: LocalServices, *, database: str, redis_url: str, unique: str, topic_prefix: str, tmp_path: Path
+    services: LocalServices,
+    *,
+    database: str,
+    redis_url: str,
+    http_ports: tuple[int, int],
+    unique: str,
+    topic_prefix: str,
+    tmp_path: Path,
 ) -> Path:
     """A configuration file for `gateway` and `projector` in this test's corner."""
     path = tmp_path / "edge.toml"
@@ -127,10 +141,10 @@ dsn = "{database}"
 url = "{redis_url}"
 
 [gateway]
-http = "127.0.0.1:{free_port()}"
+http = "127.0.0.1:{http_ports[0]}"
 
 [projector]
-http = "127.0.0.1:{free_port()}"
+http = "127.0.0.1:{http_ports[1]}"
 client_id = "{unique}-projector"
 
 [[route]]

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
@@ -174,7 +175,8 @@ class Consumer:
             given_up += [stream for stream, follower in self._followers.items() if follower.crossed]
             if given_up:
                 log.warning("history_replaced", streams=given_up)
-                await keep_trying("redis", self._views.give_up, self._health)
+                known = {stream: marks[stream].n for stream in given_up}
+                await keep_trying("redis", partial(self._views.give_up, known), self._health)
             self._health.set("projector", None)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_S):

@@ -34,7 +34,7 @@ import structlog
 
 from projector.follow.backlog import Backlog
 from projector.follow.pace import first_run, linger_s
-from projector.halts import MENDED_BY_REBUILD, UNUSABLE, mismatch, missing_rows
+from projector.halts import MENDED_BY_REBUILD, TOLD_BY_MARK, UNUSABLE, mismatch, missing_rows
 from projector.views import Cursor, Run, Seen
 from projector.views.fold import fold
 from runtime import faults
@@ -156,7 +156,7 @@ class Follower:
             self._meters.position(self.cursor, position.head, position.waiting_since, self._now())
         if halt := mismatch(mark, position):
             self._stand_still(halt)
-        elif self.halt is not None and mark.n == position.head:
+        elif self.halt in TOLD_BY_MARK or (self.halt is not None and mark.n == position.head):
             self._go_on()
         self._wake.set()
 

@@ -1,8 +1,9 @@
 """What is usual for a device, learned when it matters: its pace, and its region.
 
 Only a device that may be silent is asked about, at most `LOOKUPS` of them a look, who fell quiet last
-first; then not again for ten minutes, however often it is heard meanwhile. So a fleet that reports seldom,
-or is silent as a whole, costs little and soon nothing.
+first; then not again for ten minutes, however often it is heard meanwhile. Whose pace was not found is
+asked about again, for what is known of it may not have been written yet, each time after twice as long. So a
+fleet that reports seldom, or is silent as a whole, costs little and soon next to nothing.
 """
 
 from __future__ import annotations
@@ -26,15 +27,17 @@ if TYPE_CHECKING:
 
 LOOKUPS: Final = 250
 _GOOD_FOR_MS: Final = 600_000
+_AGAIN_MS: Final = 4000
 _PIECE: Final = 1000
 
 
 class _Habit(NamedTuple):
-    """What was found, when, and which reading was the newest then."""
+    """What was found, when, which reading was the newest then, and for how long it is not asked again."""
 
     usual_ms: int | None
     found_ms: int
     last_seen_ms: int
+    good_for_ms: int
 
 
 class Habits:
@@ -97,7 +100,7 @@ class Habits:
                 last_seen_ms=seen[id_],
                 samples=number(samples),
             )
-            self._habits[id_] = _Habit(usual, now_ms, seen[id_])
+            self._habits[id_] = _Habit(usual, now_ms, seen[id_], self._good_for_ms(id_, usual))
 
     async def learn_regions(self, ids: Iterable[str]) -> None:
         """Ask for the regions of all of these that are not known.
@@ -120,8 +123,15 @@ class Habits:
         habit = self._habits.get(id_)
         if habit is None:
             return True
-        heard = habit.last_seen_ms != last_seen_ms
-        return heard and (habit.usual_ms is None or now_ms - habit.found_ms > _GOOD_FOR_MS)
+        if habit.usual_ms is not None and habit.last_seen_ms == last_seen_ms:
+            return False
+        return now_ms - habit.found_ms > habit.good_for_ms
+
+    def _good_for_ms(self, id_: str, usual: int | None) -> int:
+        if usual is not None:
+            return _GOOD_FOR_MS
+        before = self._habits.get(id_)
+        return min(2 * before.good_for_ms, _GOOD_FOR_MS) if before and before.usual_ms is None else _AGAIN_MS
 
     async def _first_seen(self, ids: list[str]) -> dict[str, int]:
         try:

@@ -42,6 +42,13 @@ if TYPE_CHECKING:
 Status = Literal["applied", "duplicate", "gap", "epoch", "lost"]
 
 _SCRIPT: Final = resources.files("projector.views").joinpath("apply.lua").read_text(encoding="utf-8")
+_GIVE_UP: Final = """
+for i = 2, #ARGV, 2 do
+  if tonumber(redis.call('HGET', KEYS[1], ARGV[i]) or 0) >= tonumber(ARGV[i + 1]) then
+    return redis.call('HSET', KEYS[2], ARGV[1], '1')
+  end
+end
+"""
 _KEEPS: Final = "noeviction"
 _encoder = msgspec.msgpack.Encoder()
 
@@ -223,6 +230,7 @@ class Views:
         self._keys = keys
         self._redis = redis
         self._script = redis.register_script(_SCRIPT)
+        self._give_up = redis.register_script(_GIVE_UP)
 
     async def apply(self, run: Run, now: datetime) -> Outcome:
         """Apply a run, all of it or nothing.
@@ -293,14 +301,21 @@ class Views:
             with answering():
                 await self._redis.hset(self._keys.epoch, items=noted)
 
-    async def give_up(self) -> None:
+    async def give_up(self, known: Mapping[int, int]) -> None:
         """Mark the set as one that no stream leads on from: nothing is applied to it until it is made anew.
+
+        Args:
+            known: stream → where its cursor was when that was found. If all have gone back since, the set
+                has been made anew, and nothing is done.
 
         Raises:
             Retry: Redis is away.
         """
         with answering():
-            await self._redis.hset(self._keys.epoch, UNFINISHED, "1")
+            await cast(
+                "Awaitable[None]",
+                self._give_up([self._keys.cursor, self._keys.epoch], [UNFINISHED, *chain(*known.items())]),
+            )
 
     async def _call(
         self, run: Run, now: datetime, former: list[str]

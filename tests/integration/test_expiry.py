@@ -103,7 +103,7 @@ async def test_a_rebuild_brings_everything_back(side: Side) -> None:
 
 async def test_not_while_views_are_replaced(side: Side) -> None:
     """A set that is being replaced is left alone."""
-    await side.views.give_up()
+    await side.views.give_up({0: 0})
     assert await expiry(side).turn() == 0
 
 

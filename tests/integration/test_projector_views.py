@@ -150,6 +150,16 @@ async def test_a_view_that_is_gone(redis: Redis, views: Views, key: str) -> None
     assert (await views.marks())[0].epoch == UNFINISHED
 
 
+async def test_views_made_anew_are_not_given_up(views: Views) -> None:
+    """Who found a cursor where no row is finds views before it, made anew by another projector meanwhile."""
+    await views.apply(run(1, event("a", 1), last=4), NOW)
+    await views.give_up({0: 9, 1: 1})
+    assert (await views.marks())[0].epoch == "e"
+    await views.give_up({1: 1, 0: 4})
+    assert (await views.marks())[0].epoch == UNFINISHED
+    assert (await views.apply(run(5, event("a", 2)), NOW)).status == "epoch"
+
+
 async def test_one_stream_without_its_cursor(redis: Redis, views: Views) -> None:
     """Of several streams one has lost its cursor: the views are damaged, whichever is asked for."""
     await views.apply(run(1, event("d", 1, t=1)), NOW)

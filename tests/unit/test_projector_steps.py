@@ -75,10 +75,10 @@ def test_run_has_one_epoch() -> None:
     assert [each.n for each in backlog.next_run(1)] == [2]
 
 
-def test_progress_during_a_look_is_no_mismatch() -> None:
-    """PostgreSQL is asked, then a row is committed and applied, then Redis is read: nobody is ahead."""
+def new_follower() -> Follower:
+    """A follower of stream 0 that nothing is applied with."""
     none: Any = None
-    follower = Follower(
+    return Follower(
         0,
         views=none,
         outbox=none,
@@ -87,6 +87,11 @@ def test_progress_during_a_look_is_no_mismatch() -> None:
         now=lambda: NOON,
         applied=lambda _: None,
     )
+
+
+def test_progress_during_a_look_is_no_mismatch() -> None:
+    """PostgreSQL is asked, then a row is committed and applied, then Redis is read: nobody is ahead."""
+    follower = new_follower()
     follower.on_mark(Cursor(4, "e"), None)
     asked_with = follower.mark
     position = Position("e", 4)
@@ -95,6 +100,17 @@ def test_progress_during_a_look_is_no_mismatch() -> None:
     assert follower.halt is None
     follower.on_position(position, follower.mark)
     assert follower.halt == "cursor_beyond_head"
+
+
+def test_views_made_anew_in_front_of_the_head_are_followed() -> None:
+    """A cursor beyond the head, views made anew before it, and rows since: nothing is beyond any more."""
+    follower = new_follower()
+    follower.on_mark(Cursor(9, "e"), None)
+    follower.on_position(Position("e", 4), follower.mark)
+    assert follower.crossed
+    follower.on_mark(Cursor(4, "e"), 9)
+    follower.on_position(Position("e", 5), follower.mark)
+    assert (follower.halt, follower.crossed) == (None, False)
 
 
 def test_a_full_backlog_takes_no_more() -> None:
