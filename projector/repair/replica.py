@@ -22,7 +22,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Literal, cast
 from uuid import uuid4
 
-from contract.views import FORMAT, VIEWS_FORMAT
+from contract.views import FORMAT, VERSION, VIEWS_FORMAT
 from projector.outbox import Outbox
 from projector.repair.truth import open_truth
 from projector.views import Cursor, Keys, Run, Views, answering
@@ -105,6 +105,7 @@ class Replica:
             async with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.delete(self.keys.cursor, self.keys.epoch)
                 pipeline.hset(self.keys.epoch, FORMAT, VIEWS_FORMAT)
+                pipeline.hset(self.keys.epoch, VERSION, f"replica:{uuid4().hex}")
                 for stream, cursor in self.cursors.items():
                     pipeline.hset(self.keys.cursor, str(stream), str(cursor.n))
                     pipeline.hset(self.keys.epoch, str(stream), str(cursor.epoch))

@@ -19,6 +19,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from typing import TYPE_CHECKING, Final, NoReturn, cast
+from uuid import uuid4
 
 import structlog
 
@@ -144,4 +145,6 @@ class Expiry:
         keys = self._keys
         names: list[str | bytes] = [keys.epoch, keys.last_seen, keys.clock_ahead, keys.expired]
         names += [keys.devices.encode() + id_ for id_ in ids]
-        return int(await cast("Awaitable[int]", self._script(names, [str(before_ms), *ids])))
+        return int(
+            await cast("Awaitable[int]", self._script(names, [str(before_ms), f"expiry:{uuid4().hex}", *ids]))
+        )

@@ -38,7 +38,7 @@ RESERVED: Final = frozenset(
 
 
 class MetricDelta(msgspec.Struct, frozen=True, gc=False):
-    """What a run adds to one metric. The order of the fields is what `apply.lua` reads.
+    """What a run adds to one metric.
 
     Attributes:
         last: the newest value as text; None for a name that has no last value.
@@ -57,7 +57,7 @@ class MetricDelta(msgspec.Struct, frozen=True, gc=False):
 
 
 class Delta(msgspec.Struct, frozen=True, gc=False):
-    """What a run adds to one device or one region. The order of the fields is what `apply.lua` reads.
+    """What a run adds to one device or one region.
 
     Attributes:
         id: device id or region.

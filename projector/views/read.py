@@ -1,0 +1,98 @@
+"""Reads views that are not remembered, at one instant and with the version that they then had."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+
+import msgspec
+
+from projector.views.state import Metric, View, unpack_marks
+from runtime.errors import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from redis.commands.core import AsyncScript
+
+    from projector.views.position import Keys
+    from projector.views.state import Wanted
+
+    _Value = bytes | None
+    _Reply = tuple[_Value, list[_Value], list[_Value], list[_Value], list[list[_Value]]]
+
+_FIXED: Final = 4  # values of a view that are read whatever its metrics
+_STATISTICS: Final = 4  # values of a metric that are read
+
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+class Found(NamedTuple):
+    """What was read.
+
+    Attributes:
+        version: of the set of views; empty when it has none.
+        views: by key.
+        lost: the key of a view of which only the marks are left; empty when there is none.
+    """
+
+    version: str
+    views: dict[str, View]
+    lost: str
+
+
+class _Expired(msgspec.Struct):
+    last_seen: str
+    region: str | None = None
+
+
+async def read_views(script: AsyncScript, keys: Keys, devices: list[Wanted], regions: list[Wanted]) -> Found:
+    """Read devices and regions, each with the metrics that are wanted of it.
+
+    Raises:
+        RedisError: Redis is away, or a key of ours is something else.
+        Retry: a value under a key of ours is none of ours.
+    """
+    wanted = devices + regions
+    asked = ([each.id for each in devices], [each.id for each in regions], [each.names for each in wanted])
+    names = [keys.epoch, keys.device_marks, keys.region_marks, keys.expired, *(each.key for each in wanted)]
+    version, device_marks, region_marks, expired, values = await cast(
+        "Awaitable[_Reply]", script(names, [_encoder.encode(asked)])
+    )
+    expired += [None] * len(regions)
+    views, lost = {}, ""
+    for each, marks, gone, its in zip(wanted, device_marks + region_marks, expired, values, strict=True):
+        try:
+            views[each.key] = view = _view(each, marks, gone, its)
+        except ValueError as error:  # msgspec's errors are ValueErrors too
+            raise Retry(
+                "redis", f"{each.key} or what belongs to it holds what is none of ours: {error}"
+            ) from error
+        if marks is not None and not view.exists and not view.returns:
+            lost = each.key
+    return Found((version or b"").decode(), views, lost)
+
+
+def _view(wanted: Wanted, marks: _Value, gone: _Value, values: list[_Value]) -> View:
+    region, members, count, ahead = values[:_FIXED]
+    view = View(wanted.id, exists=count is not None, count=int(count or 0))
+    if marks is not None:
+        unpack_marks(marks, view)
+    view.region = region.decode() if region is not None else None
+    view.members = int(members) if members is not None else None
+    view.ahead = ahead is not None
+    if gone is not None and not view.exists:
+        expired = msgspec.json.decode(gone, type=_Expired)
+        view.returns, view.region, view.last_seen = True, expired.region, expired.last_seen
+    for at, name in enumerate(wanted.names):
+        first = _FIXED + at * _STATISTICS
+        view.metrics[name] = _metric(*values[first : first + _STATISTICS])
+    return view
+
+
+def _metric(low: _Value, high: _Value, total: _Value, count: _Value) -> Metric | None:
+    if total is None or count is None:
+        return None
+    return Metric(
+        int(count), float(total), inf if low is None else float(low), -inf if high is None else float(high)
+    )
