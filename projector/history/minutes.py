@@ -1,6 +1,6 @@
 """Events in, what they add to each minute out: per device and per region. Pure.
 
-Values follow the rules of the live views (`projector/views/fold.py`): numbers are doubles, true is 1 and
+Values follow the rules of the live views (`projector/views/change.py`): numbers are doubles, true is 1 and
 false is 0, a string is in no statistic, and a sum stays finite. All of it commutes, so events may be added
 in any order, late ones too; each lands in the minute of its own time.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from projector.views.fold import finite
+from projector.views.numbers import finite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

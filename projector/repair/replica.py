@@ -26,7 +26,6 @@ from contract.views import FORMAT, VERSION, VIEWS_FORMAT
 from projector.outbox import Outbox
 from projector.repair.truth import open_truth
 from projector.views import Cursor, Keys, Run, Views, answering
-from projector.views.fold import Folded, fold
 from runtime.errors import Reject, Retry, Stop
 
 if TYPE_CHECKING:
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     import asyncpg
     from redis.asyncio import Redis
     from redis.asyncio.lock import Lock
+
+    from projector.views.retired import Retired
 
     Progress = Callable[[int, int], None]  # done, and about how many there are; 0 when nobody knows
 
@@ -135,13 +136,13 @@ class Replica:
             if not rows or rows[0].n != cursor.n + 1 or rows[0].epoch != (cursor.epoch or rows[0].epoch):
                 raise Retry("postgres", f"row {cursor.n + 1} of stream {stream} is not there to be applied")
             events = [event for row in rows for event in row.events]
-            run = Run(stream, rows[0].epoch, rows[0].n, rows[-1].n, fold(events), rows[-1].created_at)
+            run = Run(stream, rows[0].epoch, rows[0].n, rows[-1].n, events, rows[-1].created_at)
             await self._apply(run)
             self.cursors[stream] = Cursor(run.last, run.epoch, run.written_at)
 
-    async def _add(self, folded: Folded) -> None:
+    async def _add(self, rows: list[Retired]) -> None:
         self._calls += 1
-        await self._apply(Run(-1, "", self._calls, self._calls, folded))
+        await self._apply(Run(-1, "", self._calls, self._calls, retired=rows))
 
     async def _apply(self, run: Run) -> None:
         outcome = await self._views.apply(run, self._now())

@@ -1,6 +1,6 @@
 """The views in Redis, and the one way in which they change.
 
-`Views.apply` merges a run into what it remembers of the views (`state.py`, `merge.py`), and sets them to what
+`Views.apply` adds a run to what it remembers of the views (`state.py`, `change.py`), and sets them to what
 they then hold by a script (`write.lua`) whose guard lets nothing through that does not follow. Calling it
 again with the same run, after an answer that was lost, is harmless: the guard answers `duplicate`.
 
@@ -22,20 +22,22 @@ from redis.exceptions import NoPermissionError
 
 from contract.events import format_time
 from contract.views import UNFINISHED, VIEWS_FORMAT
-from projector.views.merge import Writes
+from projector.views.change import Change, lacking
 from projector.views.position import answering, as_marks
 from projector.views.read import read_views
-from projector.views.state import REMEMBERED, State, Wanted
+from projector.views.state import REMEMBERED, Shelf, Wanted
 from runtime.errors import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable, Mapping, Sequence
     from datetime import datetime
 
     from redis.asyncio import Redis
 
-    from projector.views.fold import Delta, Folded
+    from contract.events import Event
+    from projector.views.change import Writes
     from projector.views.position import Keys, Marks, Seen
+    from projector.views.retired import Retired
 
 Status = Literal["applied", "duplicate", "gap", "epoch", "lost", "stale"]
 
@@ -55,18 +57,21 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 class Run(NamedTuple):
-    """Consecutive outbox rows of one stream and epoch, folded.
+    """Consecutive outbox rows of one stream and epoch.
 
     Attributes:
+        events: all that is in them.
         written_at: when the last of them was written, in the contract's form; empty when they are no rows.
+        retired: what other events amount to.
     """
 
     stream: int
     epoch: str
     first: int
     last: int
-    folded: Folded
+    events: Sequence[Event] = ()
     written_at: str = ""
+    retired: Sequence[Retired] = ()
 
 
 class Outcome(NamedTuple):
@@ -95,10 +100,11 @@ class Views:
     def __init__(self, redis: Redis, keys: Keys, *, remember: int = REMEMBERED) -> None:
         self._keys = keys
         self._redis = redis
-        self._state = State(remember)
+        self._devices = Shelf(remember)
+        self._regions = Shelf(remember)
         self._version = ""
         self._writer = uuid4().hex[:12]
-        self._writes = 0
+        self._runs = 0
         self._turn = asyncio.Lock()
         self._read = redis.register_script(_READ)
         self._write = redis.register_script(_WRITE)
@@ -114,17 +120,18 @@ class Views:
         Raises:
             Retry: Redis is away, out of memory, or a key of ours holds something that is not ours. Nothing
                 is applied, except when the answer was lost.
+            ValueError: times in the run are none.
         """
         async with self._turn:
             for _ in range(ATTEMPTS):
                 try:
                     outcome = await self._attempt(run, now)
                 except BaseException:  # whether Redis has it, nobody knows
-                    self._state.clear()
+                    self._forget()
                     raise
                 if outcome.status == "applied":
                     return outcome
-                self._state.clear()
+                self._forget()
                 if outcome.status != "stale":
                     return outcome
         raise Retry("redis", f"others change the views beside {self._keys.cursor} all the time")
@@ -196,36 +203,33 @@ class Views:
                 self._give_up([self._keys.cursor, self._keys.epoch], [UNFINISHED, *chain(*known.items())]),
             )
 
-    async def _attempt(self, run: Run, now: datetime) -> Outcome:
-        keys, state = self._keys, self._state
-        state.turn()
-        devices = [(keys.device(delta.id), delta) for delta in run.folded.devices]
-        regions = [(keys.region(delta.id), delta) for delta in run.folded.regions]
-        lost = await self._learn(self._lacking(devices), self._lacking(regions))
-        writes = Writes(["updated_at", format_time(now), "updated_ms", str(int(now.timestamp() * 1000))])
-        for key, delta in devices:
-            writes.device(key, state[key], delta)
-        for key, delta in regions:
-            writes.region(key, state[key], delta)
-        left = [(keys.region(name), name, moved) for name, moved in writes.moves.items() if moved]
-        unknown = [Wanted(key, name, []) for key, name, _ in left if key not in state]
-        lost = await self._learn([], unknown) or lost
-        for key, _, moved in left:
-            if not state[key].exists:
-                lost = key
-            writes.left(key, state[key], moved)
-        return await self._set(run, writes, lost)
+    def _forget(self) -> None:
+        self._devices.clear()
+        self._regions.clear()
 
-    def _lacking(self, deltas: list[tuple[str, Delta]]) -> list[Wanted]:
-        """What is to be read before these can be merged."""
-        lacking = []
-        for key, delta in deltas:
-            view = self._state.get(key)
-            known = () if view is None else view.metrics
-            names = [each.name for each in delta.metrics if each.count and each.name not in known]
-            if view is None or names:
-                lacking.append(Wanted(key, delta.id, names))
-        return lacking
+    async def _attempt(self, run: Run, now: datetime) -> Outcome:
+        keys, devices, regions = self._keys, self._devices, self._regions
+        devices.turn()
+        regions.turn()
+        self._runs += 1
+        change = Change(devices, regions, self._runs)
+        lost = await self._learn(*lacking(devices, regions, run.events, run.retired))
+        change.add(run.events)
+        change.merge(run.retired)
+        stamp = ["updated_at", format_time(now), "updated_ms", str(int(now.timestamp() * 1000))]
+        writes = change.writes(stamp)
+        names = [keys.device(view.id) for view in change.devices]
+        names += [keys.region(view.id) for view in change.regions]
+        left = [(region, moved) for region, moved in change.moves.items() if moved]
+        lost = (
+            await self._learn([], [Wanted(name, []) for name, _ in left if regions.get(name) is None]) or lost
+        )
+        for region, moved in left:
+            view = regions[region]
+            view.members = (view.members or 0) + moved
+            writes.add([*stamp, "device_count", str(view.members)], existed=True)
+            names.append(keys.region(region))
+        return await self._set(run, names, writes, lost)
 
     async def _learn(self, devices: list[Wanted], regions: list[Wanted]) -> str:
         """Read what is not remembered; the key of a view that should be there and is not, or nothing."""
@@ -233,25 +237,28 @@ class Views:
             return ""
         with answering():
             found = await read_views(self._read, self._keys, devices, regions)
-        if not self._state:
+        if not self._devices and not self._regions:
             self._version = found.version
         # Else, if it is another, the write will be refused.
-        self._state.learn(found.views)
+        for view in found.devices:
+            self._devices.learn(view)
+        for view in found.regions:
+            self._regions.learn(view)
         return found.lost if found.version == self._version else ""
 
-    async def _set(self, run: Run, writes: Writes, lost: str) -> Outcome:
-        self._writes += 1
-        version = f"{self._writer}:{self._writes}"
+    async def _set(self, run: Run, views: list[str], writes: Writes, lost: str) -> Outcome:
+        version = f"{self._writer}:{self._runs}"
+        gone = [(self._keys.device(id_), field) for id_, field in writes.gone]
         packed = _encoder.encode(
             (
                 *(run.stream, run.epoch, run.first, run.last, run.written_at, VIEWS_FORMAT),
-                *(self._version, version, writes.existed, writes.fields, writes.gone),
+                *(self._version, version, writes.existed, writes.fields, gone),
                 *(writes.device_marks, writes.region_marks),
                 *(writes.seen, writes.ahead, writes.caught_up, lost),
             )
         )
         with answering():
-            names = [*self._keys.fixed, *writes.keys]
+            names = [*self._keys.fixed, *views]
             arguments = [packed, b"".join(writes.marks)]
             reply = await cast("Awaitable[list[Any]]", self._write(names, arguments))
         status, cursor, *rest = reply

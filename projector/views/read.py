@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from sys import intern
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import msgspec
@@ -32,12 +33,13 @@ class Found(NamedTuple):
 
     Attributes:
         version: of the set of views; empty when it has none.
-        views: by key.
+        devices: as far as they are there; `regions` likewise.
         lost: the key of a view of which only the marks are left; empty when there is none.
     """
 
     version: str
-    views: dict[str, View]
+    devices: list[View]
+    regions: list[View]
     lost: str
 
 
@@ -54,23 +56,26 @@ async def read_views(script: AsyncScript, keys: Keys, devices: list[Wanted], reg
         Retry: a value under a key of ours is none of ours.
     """
     wanted = devices + regions
+    names = [keys.device(each.id) for each in devices] + [keys.region(each.id) for each in regions]
     asked = ([each.id for each in devices], [each.id for each in regions], [each.names for each in wanted])
-    names = [keys.epoch, keys.device_marks, keys.region_marks, keys.expired, *(each.key for each in wanted)]
     version, device_marks, region_marks, expired, values = await cast(
-        "Awaitable[_Reply]", script(names, [_encoder.encode(asked)])
+        "Awaitable[_Reply]",
+        script(
+            [keys.epoch, keys.device_marks, keys.region_marks, keys.expired, *names], [_encoder.encode(asked)]
+        ),
     )
+    marks = device_marks + region_marks
     expired += [None] * len(regions)
-    views, lost = {}, ""
-    for each, marks, gone, its in zip(wanted, device_marks + region_marks, expired, values, strict=True):
+    views, lost = [], ""
+    for key, each, mark, gone, its in zip(names, wanted, marks, expired, values, strict=True):
         try:
-            views[each.key] = view = _view(each, marks, gone, its)
+            views.append(view := _view(each, mark, gone, its))
         except ValueError as error:  # msgspec's errors are ValueErrors too
-            raise Retry(
-                "redis", f"{each.key} or what belongs to it holds what is none of ours: {error}"
-            ) from error
-        if marks is not None and not view.exists and not view.returns:
-            lost = each.key
-    return Found((version or b"").decode(), views, lost)
+            detail = f"{key}, or what belongs to it, holds what is none of ours: {error}"
+            raise Retry("redis", detail) from error
+        if mark is not None and not view.exists and view.returned is None:
+            lost = key
+    return Found((version or b"").decode(), views[: len(devices)], views[len(devices) :], lost)
 
 
 def _view(wanted: Wanted, marks: _Value, gone: _Value, values: list[_Value]) -> View:
@@ -83,16 +88,17 @@ def _view(wanted: Wanted, marks: _Value, gone: _Value, values: list[_Value]) -> 
     view.ahead = ahead is not None
     if gone is not None and not view.exists:
         expired = msgspec.json.decode(gone, type=_Expired)
-        view.returns, view.region, view.last_seen = True, expired.region, expired.last_seen
+        view.returned, view.region = expired.last_seen, expired.region
     for at, name in enumerate(wanted.names):
         first = _FIXED + at * _STATISTICS
-        view.metrics[name] = _metric(*values[first : first + _STATISTICS])
+        view.metrics[name := intern(name)] = _metric(name, *values[first : first + _STATISTICS])
     return view
 
 
-def _metric(low: _Value, high: _Value, total: _Value, count: _Value) -> Metric | None:
+def _metric(name: str, low: _Value, high: _Value, total: _Value, count: _Value) -> Metric:
     if total is None or count is None:
-        return None
+        return Metric(name)
     return Metric(
-        int(count), float(total), inf if low is None else float(low), -inf if high is None else float(high)
+        *(name, int(count), float(total)),
+        *(inf if low is None else float(low), -inf if high is None else float(high)),
     )

@@ -1,11 +1,13 @@
 """What a projector remembers of the views that it writes: enough to work out what they will hold.
 
-Redis is only written to. What a run of events adds (`fold.py`) is merged into the state, and from that come
-whole values of fields, ready to be set. A view, or a metric of one, that is not remembered is read once. The
-state is as Redis has it between two calls; whoever cannot say so any more forgets all of it (`apply.py`).
+Redis is only written to. What a run brings is added to the state (`change.py`), and from that come whole
+values of fields, ready to be set. A view, or a metric of one, that is not remembered is read once. The state
+is as Redis has it between two calls; whoever cannot say so any more forgets all of it (`apply.py`).
 
-Last values follow the order of marks (`fold.py`). They are kept in two hashes of our own, an entry for each
-device or region: MessagePack values one after the other,
+Last values follow the order of marks. A message's *mark* is its place in that order (`contract/order.py`):
+order time in microseconds, and a `tie` that settles equal times when compared byte by byte: time of receipt,
+key, and in a region the device. Marks are kept in two hashes of our own, an entry for each device or region:
+MessagePack values one after the other,
 
     us, tie, shape [, home_us, home_tie [, others [, tags [, tags_us, tags_tie]]]]
 
@@ -17,13 +19,15 @@ is so.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
+
+    from contract.events import Scalar
 
 REMEMBERED: Final = 400_000  # views and metrics
 NOWHERE: Final = (-1, "")
@@ -36,39 +40,60 @@ Mark = tuple[int, str]
 
 
 class Metric(msgspec.Struct, gc=False):
-    """Statistics of the numbers among a metric's values."""
+    """Statistics of the numbers among a metric's values, and what a run changes.
 
-    count: int
-    total: float
-    low: float
-    high: float
+    Attributes:
+        last: the newest value, where a run has brought a newer one.
+        bounds: whether a run has moved `low` or `high`.
+        run: the last that touched it.
+    """
+
+    name: str
+    count: int = 0
+    total: float = 0.0
+    low: float = inf
+    high: float = -inf
+    last: Scalar | None = None
+    bounds: bool = False
+    run: int = 0
+
+    def merge(self, count: int, total: float, low: float, high: float) -> None:
+        """Add what other numbers amount to."""
+        self.count += count
+        self.total += total
+        if low < self.low or high > self.high:
+            self.low, self.high, self.bounds = min(low, self.low), max(high, self.high), True
 
 
 class View(msgspec.Struct, gc=False):
-    """What is remembered of one device or region.
+    """What is remembered of one device or region, and what a run changes.
 
     Attributes:
         id: of the device, or the region's name.
         exists: whether Redis has its hash.
         count: its messages.
         mark: of its newest message.
-        shape: the metrics in that, as a sorted JSON array.
+        names: the metrics in that.
         home: devices only: mark of the message that named the region.
         others: metric → mark, of those that the newest message did not carry.
         tags: devices only: as a sorted JSON object.
         region: devices only: where it is.
         members: regions only: devices in it; None when that was never written.
-        ahead: devices only: whether the newest message's clock was.
-        returns: devices only: it had left the views, and what its return needs is to be written.
-        last_seen: devices only: what a device that returns was last seen at.
-        metrics: those that are known; None for one that has no statistics yet.
+        ahead: devices only: whether the newest message's clock was, for Redis.
+        returned: devices only: when one was last seen that had left the views, and is not there again yet.
+        metrics: those that are known.
+        run: the last that touched it.
+        at: order time of the newest message, where a run has brought it.
+        ahead_ms: by how much that message's clock was ahead.
+        changed: metrics that the run has touched.
+        old_region: where the device was before the run, for Redis; `old_tags` likewise.
     """
 
     id: str
     exists: bool = False
     count: int = 0
     mark: Mark = NOWHERE
-    shape: str = "[]"
+    names: set[str] = set()
     home: Mark = NOWHERE
     others: dict[str, Mark] = {}
     tags: str | None = None
@@ -76,21 +101,48 @@ class View(msgspec.Struct, gc=False):
     region: str | None = None
     members: int | None = None
     ahead: bool = False
-    returns: bool = False
-    last_seen: str = ""
-    metrics: dict[str, Metric | None] = {}
+    returned: str | None = None
+    metrics: dict[str, Metric] = {}
+    run: int = 0
+    at: str = ""
+    ahead_ms: int = 0
+    changed: list[Metric] = []
+    old_region: str | None = None
+    old_tags: str | None = None
+
+    def reshape(self, carried: Iterable[str]) -> None:
+        """Note that the newest message, whose mark is not yet `mark`, carries these metrics."""
+        names = set(carried)
+        for name in self.names - names:
+            self.others[name] = self.mark
+        if self.others:
+            for name in names:
+                self.others.pop(name, None)
+        self.names = names
+
+    def is_stale(self, name: str, mark: Mark) -> bool:
+        """Whether a value of a message that is not the newest is older than the one that is known.
+
+        If it is not, its mark is kept.
+        """
+        if name in self.names:
+            return True
+        known = self.others.get(name)
+        if known is not None and mark <= known:
+            return True
+        self.others[name] = mark
+        return False
 
 
 class Wanted(NamedTuple):
     """What is to be read of a view: all of it, or metrics alone of one that is remembered."""
 
-    key: str
     id: str
     names: list[str]
 
 
-class State:
-    """Views by key, at most about `most` of them and their metrics; what was not used for longest goes."""
+class Shelf:
+    """Views of one kind by id: so many of them and their metrics; what was not used for longest goes."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -101,31 +153,25 @@ class State:
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._young or key in self._old
-
-    def __getitem__(self, key: str) -> View:
+    def __getitem__(self, id_: str) -> View:
         """A view that is remembered."""
-        view = self.get(key)
-        assert view is not None
+        return self._young[id_]
+
+    def get(self, id_: str) -> View | None:
+        """A view; None when it is not remembered."""
+        view = self._young.get(id_)
+        if view is None and (view := self._old.pop(id_, None)) is not None:
+            self._put(view)
         return view
 
-    def get(self, key: str) -> View | None:
-        """The view under a key; None when it is not remembered."""
-        view = self._young.get(key)
-        if view is None and (view := self._old.pop(key, None)) is not None:
-            self._put(key, view)
-        return view
-
-    def learn(self, views: Mapping[str, View]) -> None:
-        """Remember views that were read, or metrics of views that are remembered."""
-        for key, view in views.items():
-            known = self.get(key)
-            if known is None:
-                self._put(key, view)
-            else:
-                known.metrics |= view.metrics
-                self._size += len(view.metrics)
+    def learn(self, view: View) -> None:
+        """Remember a view that was read, or its metrics when it is remembered."""
+        known = self.get(view.id)
+        if known is None:
+            self._put(view)
+        else:
+            known.metrics |= view.metrics
+            self._size += len(view.metrics)
 
     def turn(self) -> None:
         """Between two runs, put away what was not used lately when there is too much."""
@@ -136,22 +182,23 @@ class State:
         """Forget everything."""
         self._young, self._old, self._size = {}, {}, 0
 
-    def _put(self, key: str, view: View) -> None:
-        self._young[key] = view
+    def _put(self, view: View) -> None:
+        self._young[view.id] = view
         self._size += 1 + len(view.metrics)
 
 
 def pack_marks(view: View) -> bytes:
     """A view's marks as they are kept."""
     mark = view.mark
-    values: list[object] = [*mark, view.shape]
-    away = view.home != mark
+    shape = msgspec.json.encode(sorted(view.names)).decode()
+    values: list[object] = [*mark, shape]
+    away = view.region is not None and view.home != mark
     if view.tags is not None:
         values += [*(view.home if away else (None, None)), view.others or None, view.tags]
         if view.tags_mark != mark:
             values += view.tags_mark
     elif view.others:
-        values += [*view.home, view.others]
+        values += [*(view.home if away else mark), view.others]
     elif away:
         values += view.home
     return _encoder.encode(values)[1:]
@@ -166,8 +213,7 @@ def unpack_marks(packed: bytes, view: View) -> None:
     try:
         us, tie, shape, home_us, home_tie, others, tags, tags_us, tags_tie = values_of(packed)
         view.mark = (us + 0, tie + "")
-        view.shape = shape + ""
-        names_of(view.shape)
+        view.names = msgspec.json.decode(shape, type=set[str])
         view.home = view.mark if home_us is None else (home_us + 0, home_tie + "")
         view.others = {name: (at + 0, its + "") for name, (at, its) in (others or {}).items()}
         view.tags = tags
@@ -189,13 +235,3 @@ def values_of(packed: bytes) -> list[Any]:
             continue
         return values + [None] * (_MARK_SIZES[-1] - size)
     raise ValueError("no marks")
-
-
-@lru_cache(maxsize=1024)
-def names_of(shape: str) -> frozenset[str]:
-    """The metrics that a shape names.
-
-    Raises:
-        ValueError: it is none.
-    """
-    return frozenset(msgspec.json.decode(shape, type=list[str]))

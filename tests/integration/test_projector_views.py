@@ -12,7 +12,6 @@ from contract.events import Event, Scalar
 from contract.views import DAMAGED, UNFINISHED
 from projector.query import MetricStats, Queries
 from projector.views import Cursor, Keys, Run, Views
-from projector.views.fold import fold
 from runtime.errors import Retry
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def event(device: str, second: int, *, region: str | None = "north", **metrics: 
 
 def run(n: int, *events: Event, last: int | None = None, epoch: str = "e") -> Run:
     """A run that begins with row `n`."""
-    return Run(0, epoch, n, last or n, fold(events))
+    return Run(0, epoch, n, last or n, events)
 
 
 async def hash_of(redis: Redis, key: str) -> dict[str, str]:
@@ -136,9 +135,12 @@ async def test_views_without_their_cursor(redis: Redis, views: Views, gone: list
 
 
 @pytest.mark.parametrize("key", [KEYS.device("d"), KEYS.region("south"), KEYS.region("north")])
-async def test_a_view_that_is_gone(redis: Redis, views: Views, key: str) -> None:
+@pytest.mark.parametrize("restarted", [False, True], ids=["remembered", "restarted"])
+async def test_a_view_that_is_gone(redis: Redis, views: Views, key: str, *, restarted: bool) -> None:
     """A view whose marks are there does not begin anew; also a region's that a device leaves."""
     await views.apply(run(1, event("d", 1, region="south", t=1), event("e", 1, region="north", t=1)), NOW)
+    if restarted:
+        views = Views(redis, KEYS)
     await redis.delete(key)
     before = await everything(redis)
     north = run(2, event("d", 2, region="north", t=2))
@@ -193,6 +195,18 @@ async def test_wrong_type_leaves_nothing_applied(redis: Redis, views: Views, key
     assert await everything(redis) == before
     await redis.delete(key)
     assert await views.apply(both, NOW) == ("applied", 1, "")
+    assert {(await hash_of(redis, KEYS.device(id_)))["sample_count"] for id_ in ("a", "b")} == {"1"}
+
+
+async def test_two_projectors_by_turns(redis: Redis, views: Views) -> None:
+    """What another projector wrote meanwhile is read again, on whichever stream."""
+    other = Views(redis, KEYS)
+    for n in (1, 3, 5):
+        for stream, row, writer in ((0, n, views), (1, n, other), (1, n + 1, views), (0, n + 1, other)):
+            outcome = await writer.apply(run(row, event("d", row, t=1))._replace(stream=stream), NOW)
+            assert outcome == ("applied", row, "")
+    assert (await hash_of(redis, KEYS.device("d")))["sum_t"] == "12"
+    assert (await views.marks())[0].n == (await other.marks())[1].n == 6
 
 
 async def test_foreign_value_leaves_nothing_applied(redis: Redis, views: Views) -> None:

@@ -17,7 +17,6 @@ from contract.events import Event, Scalar, format_time
 from projector.repair.rebuild import Rebuilder
 from projector.repair.verify import Verifier
 from projector.views import Keys, Run, Views
-from projector.views.fold import fold
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
@@ -124,7 +123,7 @@ async def test_postgres_folds_to_the_same_views(
         )
         views = Views(redis, keys)
         for n, row in enumerate(rows, 1):
-            await views.apply(Run(0, epoch, n, n, fold(row)), NOW)
+            await views.apply(Run(0, epoch, n, n, row), NOW)
         result = await Verifier(redis, pool, keys, lambda: NOW, limit=9).verify(quiet, quiet)
         assert result.differences == []
         await redis.flushdb()
@@ -137,7 +136,7 @@ async def test_postgres_folds_to_the_same_views(
             msgspec.structs.replace(e, received_at=f"2026-11-23T09:00:02.{n:06d}Z")
             for n, e in enumerate(data.draw(st.lists(event(), max_size=5)))
         ]
-        await views.apply(Run(0, epoch, len(rows) + 1, len(rows) + 1, fold(more)), NOW)
+        await views.apply(Run(0, epoch, len(rows) + 1, len(rows) + 1, more), NOW)
         await check(redis, keys, [*events, *more])
 
 
@@ -202,7 +201,7 @@ def rows_of(events: list[Event], data: st.DataObject) -> list[list[Event]]:
 def run(stream: int, rows: list[list[Event]], first: int, last: int) -> Run:
     """Rows `first` to `last`, folded."""
     return Run(
-        stream, f"epoch {stream}", first, last, fold(event for row in rows[first - 1 : last] for event in row)
+        stream, f"epoch {stream}", first, last, [event for row in rows[first - 1 : last] for event in row]
     )
 
 
