@@ -66,7 +66,10 @@ class Meters:
             "Devices whose newest message was more than five minutes ahead of its arrival.",
             registry=registry,
         )
-        self.apply_seconds = histogram("apply_seconds", "Duration of one call of the script.")
+        self.apply_seconds = histogram(
+            "apply_seconds",
+            "Duration of bringing one run into the views.",
+        )
         self.delay_seconds = histogram("row_delay_seconds", "From a row's writing to its being in the views.")
         self.history_cursor = gauge("history_cursor", "Last outbox row in history.")
         self.history_lag_rows = gauge("history_lag_rows", "Committed rows that history does not have.")

@@ -46,6 +46,7 @@ LOCK_S: Final = 5.0  # so long after its holder died, another may begin
 RENEW_S: Final = 1.0
 REPORT_S: Final = 60.0
 RUN_EVENTS: Final = 4000
+REMEMBERED: Final = 50_000  # a device comes once or twice, and regions are few
 
 
 class AlreadyRunningError(Stop):
@@ -80,7 +81,7 @@ class Replica:
         self._outbox = outbox
         self._lock = lock
         self._now = now
-        self._views = Views(redis, keys)
+        self._views = Views(redis, keys, remember=REMEMBERED)
         self._calls = 0
 
     @property

@@ -1,8 +1,8 @@
 """Views: statistics of devices and regions in Redis, and all that writes them.
 
-`fold` makes of a run of events what it adds to each view, `merge` adds that to the `state` that is remembered
-of it, `apply` sets the views to the outcome by one script, and `expiry` takes out who has been silent for
-long. `read` reads what is not remembered, and `position` says how far a set of views has come.
+`change` adds a run of events to the `state` that is remembered, `writes` makes of that what is to be set, and
+`apply` sets it by one script. `read` reads what is not remembered, `expiry` takes out who has been silent for
+long, and `position` says how far a set of views has come.
 """
 
 from projector.views.apply import Outcome, Run, Views

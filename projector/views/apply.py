@@ -26,6 +26,7 @@ from projector.views.change import Change, lacking
 from projector.views.position import answering, as_marks
 from projector.views.read import read_views
 from projector.views.state import REMEMBERED, Shelf, Wanted
+from projector.views.writes import Writes, writes_of
 from runtime.errors import Retry
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from contract.events import Event
-    from projector.views.change import Writes
     from projector.views.position import Keys, Marks, Seen
     from projector.views.retired import Retired
 
@@ -53,6 +53,7 @@ for i = 2, #ARGV, 2 do
 end
 """
 _KEEPS: Final = "noeviction"
+_NOBODYS: Final = "?"  # a version that no set of views has
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -94,7 +95,7 @@ class Views:
     """One set of views in Redis, and what is remembered of it; several may write to one set.
 
     Args:
-        remember: views and metrics at most, about.
+        remember: how many metrics of devices at most, about, and of regions (`state.py`).
     """
 
     def __init__(self, redis: Redis, keys: Keys, *, remember: int = REMEMBERED) -> None:
@@ -209,61 +210,69 @@ class Views:
 
     async def _attempt(self, run: Run, now: datetime) -> Outcome:
         keys, devices, regions = self._keys, self._devices, self._regions
-        devices.turn()
-        regions.turn()
         self._runs += 1
+        devices.turn(self._runs)
+        regions.turn(self._runs)
+        lost = await self._learn(run, *lacking(devices, regions, run.events, run.retired))
+        if lost is None:
+            return await self._set(run, [], Writes([]), expected=_NOBODYS)
         change = Change(devices, regions, self._runs)
-        lost = await self._learn(*lacking(devices, regions, run.events, run.retired))
         change.add(run.events)
         change.merge(run.retired)
         stamp = ["updated_at", format_time(now), "updated_ms", str(int(now.timestamp() * 1000))]
-        writes = change.writes(stamp)
+        writes = writes_of(change, stamp)
         names = [keys.device(view.id) for view in change.devices]
         names += [keys.region(view.id) for view in change.regions]
-        left = [(region, moved) for region, moved in change.moves.items() if moved]
-        lost = (
-            await self._learn([], [Wanted(name, []) for name, _ in left if regions.get(name) is None]) or lost
-        )
-        for region, moved in left:
-            view = regions[region]
-            view.members = (view.members or 0) + moved
-            writes.add([*stamp, "device_count", str(view.members)], existed=True)
+        left = {region: moved for region, moved in change.moves.items() if moved}
+        unknown = [Wanted(region, []) for region in left if regions.get(region) is None]
+        lost_too = await self._learn(run, [], unknown)
+        if lost_too is None:
+            return await self._set(run, [], Writes([]), expected=_NOBODYS)
+        for region, moved in left.items():
+            writes.add_left(regions[region], moved)
             names.append(keys.region(region))
-        return await self._set(run, names, writes, lost)
+        return await self._set(run, names, writes, expected=self._version, lost=lost or lost_too)
 
-    async def _learn(self, devices: list[Wanted], regions: list[Wanted]) -> str:
-        """Read what is not remembered; the key of a view that should be there and is not, or nothing."""
+    async def _learn(self, run: Run, devices: list[Wanted], regions: list[Wanted]) -> str | None:
+        """Read what is not remembered.
+
+        Returns:
+            The key of a view that should be there and is not, or nothing; None when the views are not those
+            that are remembered, or the run does not follow: the guard says what of it.
+        """
         if not devices and not regions:
             return ""
         with answering():
-            found = await read_views(self._read, self._keys, devices, regions)
+            found = await read_views(self._read, self._keys, run, devices, regions)
         if not self._devices and not self._regions:
             self._version = found.version
-        # Else, if it is another, the write will be refused.
+        if found.version != self._version or not found.follows:
+            return None
         for view in found.devices:
             self._devices.learn(view)
         for view in found.regions:
             self._regions.learn(view)
-        return found.lost if found.version == self._version else ""
+        return found.lost
 
-    async def _set(self, run: Run, views: list[str], writes: Writes, lost: str) -> Outcome:
-        version = f"{self._writer}:{self._runs}"
+    async def _set(
+        self, run: Run, views: list[str], writes: Writes, *, expected: str, lost: str = ""
+    ) -> Outcome:
         gone = [(self._keys.device(id_), field) for id_, field in writes.gone]
         packed = _encoder.encode(
             (
                 *(run.stream, run.epoch, run.first, run.last, run.written_at, VIEWS_FORMAT),
-                *(self._version, version, writes.existed, writes.fields, gone),
+                *(expected, f"{self._writer}:{self._runs}", writes.existed, writes.fields, gone),
                 *(writes.device_marks, writes.region_marks),
                 *(writes.seen, writes.ahead, writes.caught_up, lost),
             )
         )
         with answering():
-            names = [*self._keys.fixed, *views]
-            arguments = [packed, b"".join(writes.marks)]
-            reply = await cast("Awaitable[list[Any]]", self._write(names, arguments))
+            reply = await cast(
+                "Awaitable[list[Any]]",
+                self._write([*self._keys.fixed, *views], [packed, b"".join(writes.marks)]),
+            )
         status, cursor, *rest = reply
-        text = b"".join(rest).decode()
+        text = b"".join(rest).decode(errors="replace")
         if status in {b"applied", b"stale"}:
-            self._version = version if status == b"applied" else text
-            text = ""
+            self._version, text = text, ""
         return Outcome(status.decode(), cursor, text)

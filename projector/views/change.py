@@ -1,4 +1,4 @@
-"""What a run changes in views: added to the state, and then the fields to set. Pure.
+"""Adds a run to the state of views. Pure; `writes.py` makes of it what is to be set.
 
 Counts, sums, minima and maxima commute, so runs may come in any order. Last values do not: each belongs to
 the newest message that carries it, in one total order over messages, and late data never replaces newer data
@@ -6,8 +6,7 @@ the newest message that carries it, in one total order over messages, and late d
 that has any.
 
 Numbers become IEEE doubles before anything else is done with them; true is 1 and false is 0. A string has a
-last value and nothing else. Negative zero becomes zero. Sums and averages are written with 15 digits, so
-decimal readings add up without the dust of binary fractions. A sum that would overflow stays at the largest
+last value and nothing else. Negative zero becomes zero. A sum that would overflow stays at the largest
 double, and that would depend on the order of its events; so the write side refuses numbers beyond ±1e300, of
 which it takes a hundred million.
 """
@@ -16,60 +15,20 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from contract.order import ahead_ms, microseconds, order_time
-from projector.views.numbers import finite, number_text
-from projector.views.state import Wanted, pack_marks
+from projector.views.state import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
 
     from contract.events import Event
     from projector.views.retired import Retired
     from projector.views.state import Mark, Shelf, View
-
-
-RESERVED: Final = frozenset({"seen", "seen_ms"})
-"""Metrics whose last values would land in `last_seen` and `last_seen_ms`: they have none."""
-
-
-class Writes(msgspec.Struct):
-    """What one call writes, as `write.lua` reads it: keys and fields, then members of the shared keys.
-
-    Attributes:
-        fields: of each view in turn: names and values to set.
-        existed: for each view whether it was there.
-        gone: key, then a field to remove from it, and so on.
-        device_marks: ids and how many bytes their marks have, in turn; `region_marks` likewise.
-        marks: those bytes, of devices and then of regions.
-        seen: of devices: when they were last seen in epoch milliseconds, and id, in turn.
-        ahead: how many milliseconds a clock is ahead, and the device's id, in turn.
-        caught_up: ids of devices whose clocks are not ahead any more.
-    """
-
-    fields: list[list[str]] = []
-    existed: list[bool] = []
-    gone: list[tuple[str, str]] = []
-    device_marks: list[str | int] = []
-    region_marks: list[str | int] = []
-    marks: list[bytes] = []
-    seen: list[str] = []
-    ahead: list[str] = []
-    caught_up: list[str] = []
-
-    def add(self, fields: list[str], *, existed: bool) -> None:
-        """Set fields of the next view."""
-        self.fields.append(fields)
-        self.existed.append(existed)
-
-    def mark(self, sizes: list[str | int], view: View) -> None:
-        """Keep a view's marks."""
-        marks = pack_marks(view)
-        self.marks.append(marks)
-        sizes += (view.id, len(marks))
 
 
 class Change:
@@ -148,7 +107,7 @@ class Change:
 
     def _count(self, view: View, event: Event, mark: Mark, at: str, ahead: int) -> None:
         """Count a message. This is where the time of a run goes."""
-        run, metrics, changed, carried = self._run, view.metrics, view.changed, event.metrics
+        run, metrics, carried = self._run, view.metrics, event.metrics
         view.count += 1
         late = mark <= view.mark
         if not late:
@@ -159,7 +118,7 @@ class Change:
             metric = metrics[name]
             if metric.run != run:
                 metric.run = run
-                changed.append(metric)
+                view.changed.append(metric)
             if not late or not view.is_stale(name, mark):
                 metric.last = value
             if value.__class__ is not str:
@@ -189,6 +148,8 @@ class Change:
             metric.last = row.last_value
             if mark == view.mark:
                 del view.others[row.metric]
+                if not isinstance(view.names, set):
+                    view.names = set(view.names)
                 view.names.add(row.metric)
 
     def _settle(self, device: View, region: str, mark: Mark) -> None:
@@ -204,54 +165,7 @@ class Change:
 
     def _tag(self, device: View, tags: dict[str, str], mark: Mark) -> None:
         if device.tags is None or mark > device.tags_mark:
-            device.tags, device.tags_mark = tags_of(tuple(tags.items())), mark
-
-    def writes(self, stamp: list[str]) -> Writes:
-        """The fields to set, for the devices touched and then the regions. To be asked for once.
-
-        Args:
-            stamp: names and values of fields that every view gets.
-        """
-        writes = Writes()
-        for view in self.devices:
-            self._write_device(view, _fields_of(view, stamp, "device_id"), writes)
-            view.exists = True
-        for view in self.regions:
-            fields = _fields_of(view, stamp, "region")
-            moved = self.moves.pop(view.id, 0)
-            if moved or view.members is None:
-                view.members = (view.members or 0) + moved
-                fields += ("device_count", str(view.members))
-            writes.add(fields, existed=view.exists)
-            writes.mark(writes.region_marks, view)
-            view.exists = True
-        return writes
-
-    def _write_device(self, view: View, fields: list[str], writes: Writes) -> None:
-        if view.returned is not None and not view.at:
-            last_seen_ms = str(view.mark[0] // 1000)
-            fields += ("last_seen", view.returned, "last_seen_ms", last_seen_ms)
-            writes.seen += (last_seen_ms, view.id)
-        view.returned = None
-        if view.region is not None and view.region != view.old_region:
-            fields += ("region", view.region)
-        if view.tags is not None and view.tags != view.old_tags:
-            now = _tags(view.tags)
-            for name, text in now.items():
-                fields += (f"tag_{name}", text)
-            if view.old_tags is not None:
-                writes.gone += [(view.id, f"tag_{name}") for name in _tags(view.old_tags) if name not in now]
-        if view.at:
-            writes.seen += (str(view.mark[0] // 1000), view.id)
-            if view.ahead_ms:
-                fields += ("clock_ahead_ms", str(view.ahead_ms))
-                writes.ahead += (str(view.ahead_ms), view.id)
-            elif view.ahead:
-                writes.gone.append((view.id, "clock_ahead_ms"))
-                writes.caught_up.append(view.id)
-            view.ahead = view.ahead_ms > 0
-        writes.add(fields, existed=view.exists)
-        writes.mark(writes.device_marks, view)
+            device.tags, device.tags_mark = _tags_of(tuple(tags.items())), mark
 
 
 def lacking(
@@ -261,7 +175,7 @@ def lacking(
     of_devices: dict[str, set[str]] = {}
     of_regions: dict[str, set[str]] = {}
     for event in events:
-        names = event.metrics.keys()
+        names: AbstractSet[str] = event.metrics.keys()
         view = devices.get(event.device_id)
         if view is None or not names <= view.metrics.keys():
             of_devices.setdefault(event.device_id, set()).update(names)
@@ -270,12 +184,11 @@ def lacking(
             if view is None or not names <= view.metrics.keys():
                 of_regions.setdefault(event.region, set()).update(names)
     for row in rows:
+        names = {row.metric} if row.metric and not isinstance(row.last_value, dict) else set()
         for shelf, id_, wanted in ((devices, row.device_id, of_devices), (regions, row.region, of_regions)):
             view = shelf.get(id_)
-            if id_ and (view is None or row.metric not in view.metrics):
-                known = wanted.setdefault(id_, set())
-                if row.metric and not isinstance(row.last_value, dict):
-                    known.add(row.metric)
+            if id_ and (view is None or not names <= view.metrics.keys()):
+                wanted.setdefault(id_, set()).update(names)
     return _wanted(devices, of_devices), _wanted(regions, of_regions)
 
 
@@ -287,55 +200,7 @@ def _wanted(shelf: Shelf, names: dict[str, set[str]]) -> list[Wanted]:
     return wanted
 
 
-def _fields_of(view: View, stamp: list[str], id_field: str) -> list[str]:
-    """What devices and regions have in common."""
-    fields = [*stamp, "sample_count", str(view.count)]
-    if not view.exists:
-        fields += (id_field, view.id)
-    if view.at:
-        fields += ("last_seen", view.at, "last_seen_ms", str(view.mark[0] // 1000))
-    for metric in view.changed:
-        low_field, high_field, sum_field, count_field, average_field, last_field = _field_names(metric.name)
-        last, count = metric.last, metric.count
-        if last is not None:
-            if metric.name not in RESERVED:
-                fields += (last_field, last if isinstance(last, str) else number_text(last))
-            metric.last = None
-        if not count:
-            continue
-        if metric.bounds:
-            fields += (low_field, _exact(metric.low), high_field, _exact(metric.high))
-            metric.bounds = False
-        total = finite(metric.total)
-        text = f"{total:.15g}"
-        metric.total = float(text)
-        fields += (sum_field, text, count_field, str(count), average_field, f"{total / count:.15g}")
-    return fields
-
-
-@lru_cache(maxsize=8192)
-def _field_names(metric: str) -> tuple[str, str, str, str, str, str]:
-    return (
-        *(f"min_{metric}", f"max_{metric}", f"sum_{metric}"),
-        *(f"count_{metric}", f"avg_{metric}", f"last_{metric}"),
-    )
-
-
 @lru_cache(maxsize=4096)
-def tags_of(tags: tuple[tuple[str, str], ...]) -> str:
+def _tags_of(tags: tuple[tuple[str, str], ...]) -> str:
     """Tags as a sorted JSON object."""
     return msgspec.json.encode(dict(sorted(tags))).decode()
-
-
-@lru_cache(maxsize=1024)
-def _tags(tags: str) -> dict[str, str]:
-    return msgspec.json.decode(tags, type=dict[str, str])
-
-
-def _exact(value: float) -> str:
-    """The shortest text that reads back as the same double."""
-    for digits in (15, 16):
-        text = f"{value:.{digits}g}"
-        if float(text) == value:
-            return text
-    return f"{value:.17g}"

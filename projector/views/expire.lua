@@ -24,7 +24,9 @@ for i = 3, #ARGV do
             call('ZREM', LAST_SEEN, id) -- first, as a Redis that is full refuses to begin with a command that may grow
             call('ZREM', CLOCK_AHEAD, id)
             call('UNLINK', key)
-            call('HSET', EPOCH, 'version', ARGV[2])
+            if gone == 0 then
+                call('HSET', EPOCH, 'version', ARGV[2])
+            end
             call('HSET', EXPIRED, id, cjson.encode({ region = region or nil, last_seen = last_seen }))
             gone = gone + 1
         end

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from runtime.http import Health
 
 DEVICES_A_CALL: Final = 500  # a few milliseconds of Redis
+PAUSE_S: Final = 0.05  # between two calls, each of which has the projector read again what it writes
 BEHIND_S: Final = 60.0  # the views are behind from here on
 
 _SHORTEST_S: Final = 10.0
@@ -103,6 +104,7 @@ class Expiry:
                     expired = await self._expire(before_ms, ids)
                     gone += expired
                     skipped += len(ids) - expired
+                    await asyncio.sleep(PAUSE_S)
         finally:
             if gone:
                 self._meters.expired.inc(gone)

@@ -1,16 +1,17 @@
 -- Reads views for a projector that does not remember them, at one instant.
 --
--- KEYS: epoch, marks of devices, marks of regions, expired; then one per view, devices first.
--- ARGV: MessagePack: ids of devices, ids of regions, and for each view the metrics whose statistics are wanted.
--- Returns the version of the views, marks of the devices and of the regions, what expired of the devices, and for each
+-- KEYS: cursor, epoch, marks of devices, marks of regions, expired; then one per view, devices first.
+-- ARGV: MessagePack: the stream and the first row of the run that asks, ids of devices, ids of regions, and for each view the
+-- metrics whose statistics are wanted.
+-- Returns the version of the views (write.lua) and nothing else when the run does not follow the cursor; then marks of the devices and of the regions, what expired of the devices, and for each
 -- view its values: region, device_count, sample_count, clock_ahead_ms; then min_, max_, sum_ and count_ of each metric.
 
-local EPOCH, DEVICE_MARKS, REGION_MARKS, EXPIRED = unpack(KEYS, 1, 4)
-local FIXED_KEYS = 4
+local CURSOR, EPOCH, DEVICE_MARKS, REGION_MARKS, EXPIRED = unpack(KEYS, 1, 5)
+local FIXED_KEYS = 5
 local CHUNK = 4000 -- unpack() to more than 8,000 values overflows Lua's C stack
 local min = math.min
 
-local devices, regions, metrics = unpack(cmsgpack.unpack(ARGV[1]), 1, 3)
+local stream, first, devices, regions, metrics = unpack(cmsgpack.unpack(ARGV[1]), 1, 5)
 
 local function read(key, fields)
     local values = {}
@@ -26,6 +27,19 @@ local function read(key, fields)
     return values
 end
 
+local applied = 0
+local cursors = redis.pcall('HVALS', CURSOR)
+if cursors.err then
+    error(CURSOR .. ': ' .. cursors.err, 0)
+end
+for _, cursor in ipairs(cursors) do
+    applied = applied + cursor
+end
+local version = (read(EPOCH, { 'version' })[1] or '') .. string.format(':%.0f', applied)
+if first ~= (redis.call('HGET', CURSOR, stream) or 0) + 1 then
+    return { version }
+end
+
 local views = {}
 for i = 1, #metrics do
     local fields = { 'region', 'device_count', 'sample_count', 'clock_ahead_ms' }
@@ -37,4 +51,4 @@ for i = 1, #metrics do
     end
     views[i] = read(KEYS[FIXED_KEYS + i], fields)
 end
-return { read(EPOCH, { 'version' })[1], read(DEVICE_MARKS, devices), read(REGION_MARKS, regions), read(EXPIRED, devices), views }
+return { version, read(DEVICE_MARKS, devices), read(REGION_MARKS, regions), read(EXPIRED, devices), views }

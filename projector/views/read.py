@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 from sys import intern
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import msgspec
 
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
     from redis.commands.core import AsyncScript
 
+    from projector.views.apply import Run
     from projector.views.position import Keys
     from projector.views.state import Wanted
 
     _Value = bytes | None
-    _Reply = tuple[_Value, list[_Value], list[_Value], list[_Value], list[list[_Value]]]
+    _Reply = tuple[list[_Value], list[_Value], list[_Value], list[list[_Value]]]
 
 _FIXED: Final = 4  # values of a view that are read whatever its metrics
 _STATISTICS: Final = 4  # values of a metric that are read
@@ -32,12 +33,14 @@ class Found(NamedTuple):
     """What was read.
 
     Attributes:
-        version: of the set of views; empty when it has none.
+        version: of the set of views.
+        follows: whether the run that asks follows the cursor; nothing was read if not.
         devices: as far as they are there; `regions` likewise.
         lost: the key of a view of which only the marks are left; empty when there is none.
     """
 
     version: str
+    follows: bool
     devices: list[View]
     regions: list[View]
     lost: str
@@ -48,8 +51,10 @@ class _Expired(msgspec.Struct):
     region: str | None = None
 
 
-async def read_views(script: AsyncScript, keys: Keys, devices: list[Wanted], regions: list[Wanted]) -> Found:
-    """Read devices and regions, each with the metrics that are wanted of it.
+async def read_views(
+    script: AsyncScript, keys: Keys, run: Run, devices: list[Wanted], regions: list[Wanted]
+) -> Found:
+    """Read devices and regions for a run, each with the metrics that are wanted of it.
 
     Raises:
         RedisError: Redis is away, or a key of ours is something else.
@@ -57,13 +62,16 @@ async def read_views(script: AsyncScript, keys: Keys, devices: list[Wanted], reg
     """
     wanted = devices + regions
     names = [keys.device(each.id) for each in devices] + [keys.region(each.id) for each in regions]
-    asked = ([each.id for each in devices], [each.id for each in regions], [each.names for each in wanted])
-    version, device_marks, region_marks, expired, values = await cast(
-        "Awaitable[_Reply]",
-        script(
-            [keys.epoch, keys.device_marks, keys.region_marks, keys.expired, *names], [_encoder.encode(asked)]
-        ),
+    asked = (
+        *(run.stream, run.first),
+        *([each.id for each in devices], [each.id for each in regions], [each.names for each in wanted]),
     )
+    fixed = [keys.cursor, keys.epoch, keys.device_marks, keys.region_marks, keys.expired]
+    reply = await cast("Awaitable[list[Any]]", script([*fixed, *names], [_encoder.encode(asked)]))
+    version = reply[0].decode(errors="replace")
+    if len(reply) == 1:
+        return Found(version, follows=False, devices=[], regions=[], lost="")
+    device_marks, region_marks, expired, values = cast("_Reply", tuple(reply[1:]))
     marks = device_marks + region_marks
     expired += [None] * len(regions)
     views, lost = [], ""
@@ -75,7 +83,9 @@ async def read_views(script: AsyncScript, keys: Keys, devices: list[Wanted], reg
             raise Retry("redis", detail) from error
         if mark is not None and not view.exists and view.returned is None:
             lost = key
-    return Found((version or b"").decode(), views[: len(devices)], views[len(devices) :], lost)
+    return Found(
+        version, follows=True, devices=views[: len(devices)], regions=views[len(devices) :], lost=lost
+    )
 
 
 def _view(wanted: Wanted, marks: _Value, gone: _Value, values: list[_Value]) -> View:

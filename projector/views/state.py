@@ -19,17 +19,20 @@ is so.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from contract.events import Scalar  # noqa: TC001  # msgspec reads it from the struct
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
 
-    from contract.events import Scalar
-
-REMEMBERED: Final = 400_000  # views and metrics
+REMEMBERED: Final = 1_000_000  # metrics, a view being as much as `VIEW` of them: some 200 MB
+VIEW: Final = 4
 NOWHERE: Final = (-1, "")
 
 _MARK_SIZES: Final = (3, 5, 6, 7, 9)
@@ -65,6 +68,9 @@ class Metric(msgspec.Struct, gc=False):
             self.low, self.high, self.bounds = min(low, self.low), max(high, self.high), True
 
 
+NOTHING: Final[list[Metric]] = []  # the same for all, which no run adds to
+
+
 class View(msgspec.Struct, gc=False):
     """What is remembered of one device or region, and what a run changes.
 
@@ -93,7 +99,7 @@ class View(msgspec.Struct, gc=False):
     exists: bool = False
     count: int = 0
     mark: Mark = NOWHERE
-    names: set[str] = set()
+    names: AbstractSet[str] = frozenset()
     home: Mark = NOWHERE
     others: dict[str, Mark] = {}
     tags: str | None = None
@@ -106,13 +112,13 @@ class View(msgspec.Struct, gc=False):
     run: int = 0
     at: str = ""
     ahead_ms: int = 0
-    changed: list[Metric] = []
+    changed: list[Metric] = NOTHING
     old_region: str | None = None
     old_tags: str | None = None
 
     def reshape(self, carried: Iterable[str]) -> None:
         """Note that the newest message, whose mark is not yet `mark`, carries these metrics."""
-        names = set(carried)
+        names = names_of(tuple(carried))
         for name in self.names - names:
             self.others[name] = self.mark
         if self.others:
@@ -142,25 +148,30 @@ class Wanted(NamedTuple):
 
 
 class Shelf:
-    """Views of one kind by id: so many of them and their metrics; what was not used for longest goes."""
+    """Views of one kind by id, as many as `most` allows; what was not used for longest goes.
+
+    That is so of single metrics too: of a view in constant use only those that are used stay.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._young: dict[str, View] = {}
         self._old: dict[str, View] = {}
         self._size = 0
+        self._since = self._last_turn = 0
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
     def __getitem__(self, id_: str) -> View:
-        """A view that is remembered."""
+        """A view that was asked for in this run, and was there or is now."""
         return self._young[id_]
 
     def get(self, id_: str) -> View | None:
         """A view; None when it is not remembered."""
         view = self._young.get(id_)
         if view is None and (view := self._old.pop(id_, None)) is not None:
+            view.metrics = {name: metric for name, metric in view.metrics.items() if metric.run > self._since}
             self._put(view)
         return view
 
@@ -173,10 +184,11 @@ class Shelf:
             known.metrics |= view.metrics
             self._size += len(view.metrics)
 
-    def turn(self) -> None:
-        """Between two runs, put away what was not used lately when there is too much."""
+    def turn(self, run: int) -> None:
+        """Before a run, put away what was not used lately when there is too much."""
         if self._size > self._most // 2:
             self._old, self._young, self._size = self._young, {}, 0
+            self._since, self._last_turn = self._last_turn, run - 1
 
     def clear(self) -> None:
         """Forget everything."""
@@ -184,7 +196,7 @@ class Shelf:
 
     def _put(self, view: View) -> None:
         self._young[view.id] = view
-        self._size += 1 + len(view.metrics)
+        self._size += VIEW + len(view.metrics)
 
 
 def pack_marks(view: View) -> bytes:
@@ -213,11 +225,13 @@ def unpack_marks(packed: bytes, view: View) -> None:
     try:
         us, tie, shape, home_us, home_tie, others, tags, tags_us, tags_tie = values_of(packed)
         view.mark = (us + 0, tie + "")
-        view.names = msgspec.json.decode(shape, type=set[str])
+        view.names = names_of(tuple(msgspec.json.decode(shape, type=list[str])))
         view.home = view.mark if home_us is None else (home_us + 0, home_tie + "")
         view.others = {name: (at + 0, its + "") for name, (at, its) in (others or {}).items()}
-        view.tags = tags
-        view.tags_mark = NOWHERE if tags is None else view.mark if tags_us is None else (tags_us, tags_tie)
+        if tags is not None:
+            tags_in(tags)
+            view.tags = tags
+            view.tags_mark = view.mark if tags_us is None else (tags_us + 0, tags_tie + "")
     except (TypeError, AttributeError) as error:
         raise ValueError("no marks") from error
 
@@ -235,3 +249,19 @@ def values_of(packed: bytes) -> list[Any]:
             continue
         return values + [None] * (_MARK_SIZES[-1] - size)
     raise ValueError("no marks")
+
+
+@lru_cache(maxsize=4096)
+def names_of(names: tuple[str, ...]) -> frozenset[str]:
+    """One set for all views whose newest messages carry the same."""
+    return frozenset(names)
+
+
+@lru_cache(maxsize=1024)
+def tags_in(tags: str) -> dict[str, str]:
+    """The tags of a JSON object.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return msgspec.json.decode(tags, type=dict[str, str])

@@ -2,7 +2,8 @@
 --
 -- Lua has no rollback. So whatever could fail is tried before anything is written: the type of every key, and whether the views
 -- that should be there are. The guard refuses a run that does not follow the cursor, and a projector that does not know what the
--- views hold: each write leaves a version behind, and whoever writes next must name it.
+-- views hold: each write leaves a word behind, and whoever writes next must name it, with the sum of all cursors, by which a
+-- projector that leaves no word is noticed too.
 --
 -- KEYS: cursor, epoch, marks of devices, marks of regions, last seen, clocks ahead, expired; then one per view.
 -- ARGV: the run as one MessagePack array: stream, epoch, first, last, when the last was written, the format of the views, the
@@ -49,8 +50,14 @@ elseif last <= cursor then
     return { 'duplicate', cursor }
 elseif first ~= cursor + 1 then
     return { 'gap', cursor }
-elseif (known_version or '') ~= expected then
-    return { 'stale', cursor, known_version or '' }
+end
+local applied = 0
+for _, each in ipairs(call('HVALS', CURSOR)) do
+    applied = applied + each
+end
+known_version = (known_version or '') .. string.format(':%.0f', applied)
+if known_version ~= expected then
+    return { 'stale', cursor, known_version }
 end
 
 checked(CLOCK_AHEAD, pcall('ZCARD', CLOCK_AHEAD))
@@ -88,4 +95,4 @@ write('ZADD', CLOCK_AHEAD, ahead)
 write('ZREM', CLOCK_AHEAD, caught_up)
 call('HSET', EPOCH, stream, epoch, stream .. ':written_at', written_at, 'format', form, 'version', version)
 call('HSET', CURSOR, stream, last)
-return { 'applied', last }
+return { 'applied', last, version .. string.format(':%.0f', applied + last - cursor) }

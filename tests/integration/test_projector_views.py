@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
@@ -207,6 +208,29 @@ async def test_two_projectors_by_turns(redis: Redis, views: Views) -> None:
             assert outcome == ("applied", row, "")
     assert (await hash_of(redis, KEYS.device("d")))["sum_t"] == "12"
     assert (await views.marks())[0].n == (await other.marks())[1].n == 6
+
+
+async def test_a_projector_that_leaves_no_word(redis: Redis, views: Views) -> None:
+    """One of the version before moves a cursor and nothing else that tells of it: it is noticed too."""
+    await views.apply(run(1, event("d", 1, t=1)), NOW)
+    for moved in ("0", "1"):
+        for field in ("sample_count", "sum_t", "count_t"):
+            await redis.hincrby(KEYS.device("d"), field, 1)
+        await redis.hset(KEYS.cursor, moved, str(int(await redis.hget(KEYS.cursor, moved) or 0) + 1))
+        n = (await views.marks())[0].n + 1
+        assert await views.apply(run(n, event("d", n, t=1)), NOW) == ("applied", n, "")
+    assert (await hash_of(redis, KEYS.device("d")))["sum_t"] == "5"
+
+
+@pytest.mark.parametrize("tags", [["no JSON"], ['{"a":"b"}', "x", 3]])
+async def test_marks_that_are_none_are_named(redis: Redis, views: Views, tags: list[object]) -> None:
+    """What cannot be a mark of ours is somebody else's, and no fault of the row."""
+    marks = (1, "k", "[]", None, None, None, *tags)
+    await views.apply(run(1, event("e", 1, t=1)), NOW)
+    await redis.hset(KEYS.device_marks, "d", b"".join(map(msgspec.msgpack.encode, marks)))
+    await redis.hset(KEYS.device("d"), "sample_count", "1")
+    with pytest.raises(Retry, match=KEYS.device("d")):
+        await views.apply(run(2, event("d", 1, t=1)), NOW)
 
 
 async def test_foreign_value_leaves_nothing_applied(redis: Redis, views: Views) -> None:

@@ -199,7 +199,7 @@ def rows_of(events: list[Event], data: st.DataObject) -> list[list[Event]]:
 
 
 def run(stream: int, rows: list[list[Event]], first: int, last: int) -> Run:
-    """Rows `first` to `last`, folded."""
+    """Rows `first` to `last`."""
     return Run(
         stream, f"epoch {stream}", first, last, [event for row in rows[first - 1 : last] for event in row]
     )

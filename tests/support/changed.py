@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from projector.views.change import Change, lacking
 from projector.views.state import Metric, Shelf, View, pack_marks, values_of
+from projector.views.writes import writes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,7 +42,7 @@ class Memory:
                 shelf.learn(View(each.id, metrics={name: Metric(name) for name in each.names}))
         change.add(events)
         change.merge(rows)
-        fields = change.writes([]).fields
+        fields = writes_of(change, []).fields
         return {
             view.id: Changed(view, dict(zip(its[::2], its[1::2], strict=True)), values_of(pack_marks(view)))
             for view, its in zip([*change.devices, *change.regions], fields, strict=True)
