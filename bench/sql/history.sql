@@ -5,3 +5,27 @@
 SELECT s.head - coalesce(p.n, 0)
 FROM streams AS s LEFT JOIN LATERAL projection_at('history', s.stream) AS p ON true
 WHERE s.stream = 0;
+
+-- name: make_stream
+-- A stream whose rows up to $1 are committed, wherever they are; its epoch.
+INSERT INTO stream_leases (stream, head) VALUES (0, $1) RETURNING epoch::text;
+
+-- name: begin_history_at_once
+-- Puts history to the beginning of every stream, rows or not.
+SELECT move_projection('history', stream, 0, epoch) FROM streams;
+
+-- name: log_position
+-- Where the write-ahead log ends.
+SELECT pg_current_wal_insert_lsn()::text;
+
+-- name: logged_since
+-- Bytes of it since then.
+SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), $1::text::pg_lsn)::bigint;
+
+-- name: size_of
+-- Of a table with its partitions, indexes and all.
+SELECT sum(pg_total_relation_size(relid))::bigint FROM pg_partition_tree($1::text::regclass);
+
+-- name: count_minutes
+-- How many there are of devices.
+SELECT count(*) FROM measurements_1m;

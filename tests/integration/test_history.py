@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from contract.events import Event, Scalar, encode_events, format_time
+from projector.history import memory as memory_module
 from projector.history import recorder as recorder_module
 from projector.history.audit import Auditor
 from projector.history.minutes import Minutes
@@ -218,6 +219,64 @@ async def test_what_comes_by_itself_is_not_read(plant: Plant, monkeypatch: pytes
     assert await plant.history() == expected(plant.written.events)
 
 
+async def test_a_minute_is_written_once_when_it_is_over(plant: Plant) -> None:
+    """Nothing is written before a row of the next minute has come, and then once, with all that was sent."""
+    await plant.written.commit(event("a", -60, t=1), at=NINE - timedelta(minutes=1))
+    await plant.reader.turn()
+    versions: defaultdict[tuple[str, datetime], set[int]] = defaultdict(set)
+    written_at = []
+    for second in range(0, 130, 10):
+        events = (
+            event("a", second, t=second),
+            event("ahead", second + 3600, t=1),
+            event("b", second - 0.5, t=1),
+        )
+        row = await plant.written.commit(*events, at=NINE + timedelta(seconds=second))
+        plant.reader.recorder.take([row])
+        before = await plant.history()
+        await plant.reader.turn(flush=False)
+        if before != await plant.history():
+            written_at.append(second)
+            assert await plant.history() == expected(plant.written.events[:-3])
+        for found in await plant.pool.fetch("SELECT device_id, bucket, xmin::text::int FROM measurements_1m"):
+            versions[found["device_id"], found["bucket"]].add(found["xmin"])
+    assert written_at == [60, 120], "not before the minute is over, and once"
+    twice = [key for key, each in versions.items() if len(each) > 1]
+    assert twice == [("b", NINE)], "it was under way when the minute ended"
+    await plant.reader.turn()
+    assert await plant.history() == expected(plant.written.events)
+
+
+async def test_a_quiet_minute_is_written_too(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nothing comes any more nobody waits for a next minute; nor when clocks were set back."""
+    for limit in ("QUIET_S", "LONGEST_S"):
+        await plant.written.commit(event("a", 1, t=1), at=NINE)
+        await plant.reader.turn()
+        await plant.written.commit(event("a", 2, t=1), at=NINE - timedelta(hours=1))
+        await plant.reader.turn(flush=False)
+        assert await plant.history() == expected(plant.written.events[:-1])
+        with monkeypatch.context() as patch:
+            patch.setattr(memory_module, limit, 0.0)
+            await plant.reader.turn(flush=False)
+        assert await plant.history() == expected(plant.written.events)
+
+
+async def test_killed_with_minutes_in_memory(plant: Plant) -> None:
+    """What a projector had in memory when it died is read again by the next, each event once."""
+    reader = plant.reader
+    for minute in range(5):
+        for second in (1, 20, 59):
+            at = NINE + timedelta(minutes=minute, seconds=second)
+            late = event("late", minute * 60 + second - 50, t=1)
+            row = await plant.written.commit(event("a", minute * 60 + second, t=1), late, at=at)
+            reader.recorder.take([row])
+            await reader.turn(flush=False)
+        reader = plant.another()
+        assert (await plant.auditor.verify(quiet, limit=3)).differences == []
+    await reader.turn()
+    assert await plant.history() == expected(plant.written.events)
+
+
 async def test_rows_of_a_lost_time_are_not_written(plant: Plant) -> None:
     """A database that is restored has a history that fits it; what was in memory of a lost time is not."""
     kept = await plant.written.commit(event("a", 1, t=1))
@@ -294,15 +353,16 @@ async def test_memory_is_bounded(plant: Plant, monkeypatch: pytest.MonkeyPatch) 
             super().add(events)
             held.append(self.cells)
 
-    monkeypatch.setattr(recorder_module, "Minutes", Watched)
-    monkeypatch.setattr(recorder_module, "FLUSH_CELLS", 4)
-    monkeypatch.setattr(recorder_module, "MOST_CELLS", 8)
+    monkeypatch.setattr(memory_module, "Minutes", Watched)
+    monkeypatch.setattr(memory_module, "FLUSH_CELLS", 4)
+    monkeypatch.setattr(memory_module, "MOST_CELLS", 8)
     monkeypatch.setattr(recorder_module, "PAGE_EVENTS", 1)
     await plant.written.commit(event("first", 0, t=1))
     await plant.reader.turn()
     held.clear()
     for i in range(12):
-        plant.reader.recorder.take([await plant.written.commit(event(f"d{i}", i, t=1))])
+        row = await plant.written.commit(event(f"d{i}", i, t=1), at=NINE)  # all in one minute
+        plant.reader.recorder.take([row])
         assert held[-1] == min(i + 1, 8)
     await plant.reader.turn(flush=False)
     await plant.reader.turn(flush=False)
