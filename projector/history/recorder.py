@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from runtime.http import Health
 
 TURN_S: Final = 1.0
+HOURS_S: Final = 30.0  # how often it is asked whether hours are to be made
 PAGE_EVENTS: Final = 4000
 
 log = structlog.get_logger()
@@ -72,6 +73,7 @@ class Recorder:
         self._now = now
         self._streams: dict[int, StreamMemory] = {}
         self._met: set[int] = set()
+        self._hours_at = 0.0
         self._waiting = Waiting("history", health)
         self._wake = asyncio.Event()
 
@@ -109,6 +111,7 @@ class Recorder:
                 await self._catch_up(stream)
                 if self._streams.get(number) is stream and (flush or stream.is_due):
                     await self._flush(stream, everything=flush)
+            await self._make_hours()
             self._waiting.over()
         except asyncpg.DataError as error:  # of a row that the topic brought; the outbox's are looked at
             self._waiting.failed(f"postgres refuses what is to be added: {error}")
@@ -163,6 +166,13 @@ class Recorder:
         stream.written(span.last)
         log.debug("history_written", stream=span.stream, last=span.last, cells=minutes.cells)
         await self._shown(means)
+
+    async def _make_hours(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._hours_at:
+            if await self._store.hours_due():
+                await self._store.make_hours()
+            self._hours_at = now_s + HOURS_S
 
     async def _mend(self, reason: str) -> None:
         self._streams.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import defaultdict
 from contextlib import asynccontextmanager
@@ -193,9 +194,12 @@ async def test_any_way_to_the_same_history(plant: Plant, seed: int) -> None:
                 each.recorder.take(rows)
             if rng.random() < 0.3:
                 await each.recorder.turn(flush=rng.random() < 0.5)
+        if not turn % 5:
+            await open_from(plant, NINE + timedelta(hours=rng.randrange(-2, 3)))
         if not turn % 8:
             assert (await plant.auditor.verify(quiet, limit=3)).differences == []
     await plant.reader.turn()
+    await Store(plant.pool).make_hours()
     assert await plant.history() == expected(plant.written.events)
     heads = await plant.pool.fetch("SELECT stream, head FROM streams")
     cursors = await plant.pool.fetch("SELECT stream, n FROM projections WHERE projection = 'history'")
@@ -244,6 +248,53 @@ async def test_a_minute_is_written_once_when_it_is_over(plant: Plant) -> None:
     twice = [key for key, each in versions.items() if len(each) > 1]
     assert twice == [("b", NINE)], "it was under way when the minute ended"
     await plant.reader.turn()
+    assert await plant.history() == expected(plant.written.events)
+
+
+async def open_from(plant: Plant, hour: datetime) -> None:
+    """Let two hours be open, as if it were that time; those that were are made first."""
+    plant.reader.recorder._hours_at = math.inf  # it would see that it is not
+    await Store(plant.pool).make_hours()
+    await plant.pool.execute("UPDATE rollups SET open_since = $1 WHERE rollup = '1h'", hour)
+
+
+async def test_an_hour_is_made_of_its_minutes(plant: Plant) -> None:
+    """An open hour is begun with its first minute, then left alone until it is made; late ones are added."""
+    store = Store(plant.pool)
+    await open_from(plant, NINE)
+    for minute in (0, 1, 61, 121, -1):
+        for device in "ab":
+            await plant.written.commit(event(device, minute * 60, t=minute), event(device, minute * 60, t=7))
+        await plant.reader.turn()
+    hour = "SELECT sum FROM measurements_1h WHERE device_id = 'a' AND bucket = $1"
+    assert await plant.pool.fetchval(hour, NINE) == 7
+    assert (await plant.auditor.verify(quiet, limit=9)).equal, "it goes by its minutes"
+    assert await plant.pool.fetchval(hour, NINE + timedelta(hours=2)) == 128, "not open"
+    await store.make_hours()
+    assert not await store.hours_due()
+    assert await plant.history() == expected(plant.written.events)
+    before = await plant.pool.fetch("SELECT xmin::text FROM measurements_1h ORDER BY device_id, bucket")
+    await open_from(plant, NINE)
+    await store.make_hours()
+    assert before == await plant.pool.fetch(
+        "SELECT xmin::text FROM measurements_1h ORDER BY device_id, bucket"
+    )
+    await plant.written.commit(event("a", 30, region="south", t=5))
+    await plant.reader.turn()
+    assert await plant.history() == expected(plant.written.events)
+
+
+async def test_open_hours_are_mended(plant: Plant) -> None:
+    """A rebuild makes the hours that are open anew, those that should not be there too."""
+    await open_from(plant, NINE)
+    for second in (1, 61):
+        await plant.written.commit(event("a", second, t=second))
+        await plant.reader.turn()
+    await plant.pool.execute(
+        "INSERT INTO measurements_1h SELECT 'ghost', metric, bucket, region, region_at, count, sum, min, max "
+        "FROM measurements_1h; UPDATE measurements_1m SET count = 9"
+    )
+    await plant.auditor.rebuild(quiet)
     assert await plant.history() == expected(plant.written.events)
 
 

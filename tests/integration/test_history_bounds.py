@@ -45,6 +45,7 @@ class Plant:
         minutes.add(row.events)
         async with self.store.turn() as connection:
             assert await add(connection, Span(0, row.epoch, row.n - 1, row.n, []), minutes) is not None
+        await self.store.make_hours()
 
     async def make(self, now: datetime = NOW) -> int:
         """Make partitions around now; returns how many."""
