@@ -198,4 +198,4 @@ class StreamMemory:
         behind_s = 0.0
         if head > self.cursor and self._waiting_since:
             behind_s = max(0.0, (self._looked_at - self._waiting_since).total_seconds())
-        self.meters.history(self.cursor, head, behind_s, self._looked_at)
+        self.meters.history(self.cursor, head, behind_s, self._looked_at, held=self._cells)

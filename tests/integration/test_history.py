@@ -251,6 +251,23 @@ async def test_a_minute_is_written_once_when_it_is_over(plant: Plant) -> None:
     assert await plant.history() == expected(plant.written.events)
 
 
+async def test_a_flood_of_yesterdays_data(plant: Plant) -> None:
+    """What devices had stored while they were away is merged at once into what is there."""
+    await plant.written.commit(
+        *(event("a", -86_400 + minute * 60, t=minute) for minute in range(200)), at=NINE
+    )
+    await plant.reader.turn()
+    for part in range(20):
+        rows = (event(f"d{i % 5}", -86_400 + i * 30 + part, t=i) for i in range(part * 20, part * 20 + 20))
+        late = (event("a", -86_400 + i * 60 + 1, t=i) for i in range(part * 10, part * 10 + 10))
+        row = await plant.written.commit(*rows, *late, at=NINE + timedelta(seconds=part))
+        plant.reader.recorder.take([row])
+    with capture_logs() as logs:
+        await plant.reader.turn()
+    assert [line["last"] for line in logs if line["event"] == "history_written"] == [21], "one transaction"
+    assert await plant.history() == expected(plant.written.events)
+
+
 async def open_from(plant: Plant, hour: datetime) -> None:
     """Let two hours be open, as if it were that time; those that were are made first."""
     plant.reader.recorder._hours_at = math.inf  # it would see that it is not
