@@ -160,7 +160,7 @@ class Recorder:
                 span, minutes = stream.hand_over(everything=everything)
                 means = await add(connection, span, minutes)
         if means is None:
-            log.warning("history_moved", stream=span.stream, cursor=span.after, last=span.last)
+            log.info("history_moved", stream=span.stream, cursor=span.after, last=span.last)
             self._streams.pop(span.stream, None)
             return
         stream.written(span.last)
