@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
 CHUNKS_UNDER_WAY: Final = 100
 MAX_PACKET_BYTES: Final = 32 * 1024 * 1024  # a larger row is not delivered, and read from PostgreSQL
-_LAST_WORDS_S = 2.0
+_LAST_WORDS_S = 5.0  # history's open minute of ten thousand devices
 
 log = structlog.get_logger()
 

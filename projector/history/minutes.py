@@ -53,6 +53,13 @@ class _Cell:
         self.low = self.high = value
         self.newest = newest
 
+    def add(self, other: _Cell) -> None:
+        self.count += other.count
+        self.total += other.total
+        self.low = min(self.low, other.low)
+        self.high = max(self.high, other.high)
+        self.newest = max(self.newest, other.newest)
+
 
 class _Sum:
     """What cells amount to."""
@@ -113,6 +120,20 @@ class Minutes:
                     cell.newest = ts
             if known is None and cells:  # without a number nothing is kept: `cells` is all there is to bound
                 groups[key] = cells
+
+    def absorb(self, other: Minutes) -> None:
+        """Add what another holds, which is of no use any more."""
+        groups = self._groups
+        self.cells += other.cells
+        for key, cells in other._groups.items():  # of our own kind
+            known = groups.setdefault(key, cells)
+            if known is not cells:
+                for name, cell in cells.items():
+                    if name in known:
+                        known[name].add(cell)
+                        self.cells -= 1
+                    else:
+                        known[name] = cell
 
     def devices(self) -> Iterator[Columns]:
         """What is added to devices, in pieces."""

@@ -1,7 +1,7 @@
 """The devices: which are watched, in what order they stand, and the rows that are on a screen.
 
 Every other look reads the newest readings of the `SCOPE` devices that have been silent for longest, in one
-command. The sparklines of the first rows are read again each ten seconds, which is about when they change.
+command. The sparklines of the first rows are read again each ten seconds; they change once a minute.
 """
 
 from __future__ import annotations
