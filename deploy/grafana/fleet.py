@@ -14,6 +14,7 @@ from deploy.grafana.panels import (
     column,
     moment,
     rollup_series,
+    series,
     stat,
     table,
     to_dashboard,
@@ -163,6 +164,14 @@ def dashboard() -> Dashboard:
             sql(queries.tagged_averages, "time_series"),
             unit=units.NoUnit,
             text="Averages of the first twenty devices of the table above.",
-        ).span(24)
+        )
+    )
+    made.with_panel(
+        series(
+            "Silent by region",
+            promql('max by (region) (projector_devices{state="silent"})', "{{region}}"),
+            unit=units.NoUnit,
+            text="Devices that have paused for longer than is usual for each.",
+        )
     )
     return made
