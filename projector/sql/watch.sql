@@ -4,6 +4,10 @@
 -- The $2 devices after $1, of those that were heard of since $3.
 SELECT device_id, region FROM devices WHERE device_id > $1 AND last_seen >= $3 ORDER BY device_id LIMIT $2;
 
+-- name: walk_backwards
+-- For this transaction: from the newest row on along the index, however few rows the planner expects.
+SELECT set_config(name, 'off', true) FROM unnest(ARRAY['enable_sort', 'enable_bitmapscan', 'enable_seqscan']) AS name;
+
 -- name: newest_arrivals
 -- When the newest five hundred messages of each of these devices came, within thirty days of its newest, epoch seconds ascending.
 SELECT w.device_id, a.arrivals

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 TURN_S: Final = 1.0
 PAGE: Final = 5000
-QUESTIONS: Final = 100
+QUESTIONS: Final = 50
 TELLS: Final = 500
 KEPT: Final = 10_000
 
@@ -157,7 +157,9 @@ class Watcher:
     async def _ask(self) -> None:
         asked = list(self._silence.unsure)[:QUESTIONS]
         with answering():
-            records = await self._pool.fetch(queries.newest_arrivals, asked)
+            async with self._pool.acquire() as connection, connection.transaction(readonly=True):
+                await connection.execute(queries.walk_backwards)
+                records = await connection.fetch(queries.newest_arrivals, asked)
         found = {record["device_id"]: record["arrivals"] or [] for record in records}
         self._silence.learn({id_: found.get(id_, []) for id_ in asked})
 

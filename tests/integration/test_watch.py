@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from redis.asyncio import Redis
 from contract.changes import DeviceChange, decode_change
 from contract.events import Event, format_time
 from contract.topics import devices_topic
+from projector.outbox import queries
 from runtime.mqtt import MqttSession, Subscription, options_from
 from tests.support.committed import Committed
 
@@ -141,3 +143,20 @@ async def test_what_another_projector_gave_the_views_is_heard(
         await site.minutes(60, 70, "b", stream=1)
         (change,) = await site.told(1)
         assert (change.device_id, change.state) == ("a", "silent")
+
+
+async def test_what_is_asked_of_a_device_is_bounded(site: Site) -> None:
+    """Its newest messages are read from the newest back along the index, not a month to be sorted."""
+    await site.minutes(0, 30, "a", "b")
+    async with site.pool.acquire() as connection:
+        await connection.execute("SELECT create_measurement_partitions('2026-11-20', '2026-11-25')")
+        await connection.execute("ANALYZE")
+        async with connection.transaction(readonly=True):
+            await connection.execute(queries.walk_backwards)
+            plan = "\n".join(
+                row[0] for row in await connection.fetch(f"EXPLAIN {queries.newest_arrivals}", ["a", "c"])
+            )
+            ((device, arrivals),) = await connection.fetch(queries.newest_arrivals, ["a", "c"])
+    assert "Index Scan Backward" in plan
+    assert not re.search(r"Sort  |Seq Scan on measurements|Bitmap", plan), plan
+    assert (device, len(arrivals), arrivals[1] - arrivals[0]) == ("a", 30, 60)
