@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
@@ -38,6 +39,8 @@ from projector.repair.rebuild import Rebuilder
 from projector.repair.verify import Verifier
 from projector.views import Keys, Views
 from projector.views.expiry import Expiry
+from projector.watch.gauges import Gauges
+from projector.watch.watcher import Watcher
 from runtime.errors import Retry
 from runtime.http import Health, create_app, health_routes, serve
 from runtime.lifecycle import keep_trying, unless
@@ -47,11 +50,12 @@ from runtime.redis import open_redis
 from runtime.settings import duration_s
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     import asyncpg
     from redis.asyncio import Redis
 
+    from contract.events import EventBatch
     from projector.history.audit import Audit
     from projector.repair.rebuild import Rebuilt
     from projector.repair.replica import Progress
@@ -95,7 +99,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             serve(app, settings.projector.http, http_stop, setting="projector.http"), name="http"
         )
         try:
-            await _project(settings, redis, keys, board=board, meters=meters, health=health, stop=stop)
+            await _project(
+                settings,
+                redis,
+                keys,
+                board=board,
+                meters=meters,
+                gauges=Gauges(registry),
+                health=health,
+                stop=stop,
+            )
         finally:
             http_stop.set()
     log.info("projector_stopped")
@@ -162,9 +175,11 @@ async def _project(
     *,
     board: Board,
     meters: Meters,
+    gauges: Gauges,
     health: Health,
     stop: asyncio.Event,
 ) -> None:
+    after_s = duration_s(after) if (after := settings.projector.expire_devices_after) else None
     name = settings.projector.client_id
     pool = await unless(
         stop, keep_trying("postgres", lambda: open_pool(settings.postgres.dsn, name=name, max_size=5), health)
@@ -183,6 +198,17 @@ async def _project(
             meters=meters,
             now=_now,
         )
+        watcher = Watcher(
+            redis,
+            pool,
+            session,
+            prefix=keys.prefix,
+            topic=settings.events.topic,
+            forget_after_s=after_s,
+            health=health,
+            gauges=gauges,
+            now=_now,
+        )
         consumer = Consumer(
             session,
             Views(redis, keys),
@@ -191,14 +217,19 @@ async def _project(
             health=health,
             meters=meters,
             now=_now,
-            applied=recorder.take,
+            applied=partial(_hand_on, (recorder.take, watcher.take)),
         )
-        parts = {"views": consumer.run(), "history": recorder.run(), "sparklines": sparklines.run()}
-        if after := settings.projector.expire_devices_after:
+        parts = {
+            "views": consumer.run(),
+            "history": recorder.run(),
+            "sparklines": sparklines.run(),
+            "watch": watcher.run(),
+        }
+        if after_s is not None:
             expiry = Expiry(
                 redis,
                 keys,
-                after_s=duration_s(after),
+                after_s=after_s,
                 health=health,
                 meters=meters,
                 now=_now,
@@ -209,6 +240,11 @@ async def _project(
             async with asyncio.timeout(_LAST_WORDS_S):
                 await consumer.report()
                 await recorder.turn(flush=True)
+
+
+def _hand_on(takers: Sequence[Callable[[list[EventBatch]], None]], rows: list[EventBatch]) -> None:
+    for take in takers:
+        take(rows)
 
 
 async def _together(parts: Mapping[str, Coroutine[None, None, None]]) -> None:
