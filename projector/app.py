@@ -81,7 +81,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         asyncio.TaskGroup() as tasks,
     ):
         board = Board(redis, keys, meters=meters, health=health, now=_now)
-        feed = Feed(board)
+        feed = Feed(board, meters)
         routes = [
             query_routes(Queries(redis, keys), meters),
             history_routes(history, meters),
