@@ -94,6 +94,7 @@ class Board:
             letters=summary(self._letters, self._letters_at_ms or now_ms),
             rows=self._rows,
             sparks=self._sparks,
+            regions_total=self._regions.total,
         )
 
     async def window(
@@ -105,13 +106,16 @@ class Board:
         *,
         tag: str | None = None,
         ahead: bool = False,
+        recent: bool = False,
     ) -> Window:
         """Part of the device list, as it was ranked at the last look.
 
         Raises:
             Retry: Redis is away.
         """
-        return await self._fleet.window(part, region, start, count, self._now_ms(), tag=tag, ahead=ahead)
+        return await self._fleet.window(
+            part, region, start, count, self._now_ms(), tag=tag, ahead=ahead, recent=recent
+        )
 
     async def device(self, id_: str) -> Device:
         """One device, for its own page.

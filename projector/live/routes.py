@@ -78,16 +78,21 @@ def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
         tag: Annotated[str | None, QueryParameter(max_length=600)] = None,
         *,
         ahead: FromQuery[bool] = False,
+        recent: FromQuery[bool] = False,
         start: Annotated[int, QueryParameter(ge=0)] = 0,
         count: Annotated[int, QueryParameter(ge=1, le=_ROWS)] = _ROWS,
     ) -> Window:
-        return await board.window(part, region, start, count, tag=tag, ahead=ahead)
+        return await board.window(part, region, start, count, tag=tag, ahead=ahead, recent=recent)
 
     @get("/live/devices/{device_id:str}", include_in_schema=False)
     async def device(device_id: FromPath[str]) -> Device:
         return await board.device(device_id.replace(ESCAPED_SLASH, "/"))
 
-    return [page, file, events, devices, device]
+    @get("/live/device", include_in_schema=False)
+    async def device_by_id(id_: Annotated[str, QueryParameter(name="id", min_length=1)]) -> Device:
+        return await board.device(id_)  # browsers take `..` out of a path, escaped or not
+
+    return [page, file, events, devices, device, device_by_id]
 
 
 def _files() -> dict[str, _File]:
