@@ -83,7 +83,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         board = Board(redis, keys, meters=meters, health=health, now=_now)
         feed = Feed(board, meters)
         routes = [
-            query_routes(Queries(redis, keys), meters),
+            query_routes(Queries(redis, keys, lag=meters.lag), meters),
             history_routes(history, meters),
             *live_routes(board, feed),
             *health_routes(health, registry),

@@ -53,8 +53,11 @@ class Application(Litestar):
                 scope, send = {**scope, "method": HttpMethod.GET}, _heads_of(send)
             elif scope["method"] != "GET":
                 send = _telling_of_head(send)
+            if b"%00" in scope["raw_path"]:
+                scope = {**scope, "path": scope["path"].replace("\0", "\N{REPLACEMENT CHARACTER}")}
             if b"%2F" in scope["raw_path"].upper():
-                segments = (unquote(segment) for segment in scope["raw_path"].decode("ascii").split("/"))
+                raw = scope["raw_path"].replace(b"%00", b"%EF%BF%BD").decode("ascii")
+                segments = (unquote(segment) for segment in raw.split("/"))
                 scope = {**scope, "path": "/".join(each.replace("/", ESCAPED_SLASH) for each in segments)}
         await super().__call__(scope, receive, send)
 
