@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         Send,
     )
 
+    from runtime.http.hosts import Hosts
+
 ESCAPED_SLASH: Final = "\0"  # in a path parameter, where it came as `%2F`; no id has one
 UNCOMPRESSED: Final = "uncompressed"
 _RETRY_AFTER_S: Final = 5
@@ -63,7 +65,10 @@ class Application(Litestar):
 
 
 def create_app(
-    handlers: Sequence[ControllerRouterHandler], *, openapi: OpenAPIConfig | None = None
+    handlers: Sequence[ControllerRouterHandler],
+    *,
+    openapi: OpenAPIConfig | None = None,
+    hosts: Hosts | None = None,
 ) -> Litestar:
     """Make an application whose errors are RFC 9457 problem documents.
 
@@ -73,6 +78,7 @@ def create_app(
     Args:
         handlers: routes, `health_routes` among them.
         openapi: None serves no schema and no documentation.
+        hosts: the names that it answers to; None is any.
     """
     problems = ProblemDetailsConfig(
         exception_to_problem_detail_map={HTTPException: _problem, Retry: _away, Exception: _crash}
@@ -82,6 +88,7 @@ def create_app(
         openapi_config=openapi,
         plugins=[ProblemDetailsPlugin(problems)],
         compression_config=_COMPRESSION,
+        middleware=[hosts.guard] if hosts else [],
         logging_config=None,
     )
 
