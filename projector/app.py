@@ -44,7 +44,7 @@ from runtime.lifecycle import keep_trying, unless
 from runtime.mqtt import MqttSession, SessionOptions, Subscription, options_from
 from runtime.postgres import open_pool
 from runtime.redis import open_redis
-from runtime.settings import duration_s
+from runtime.settings import duration_s, host_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Mapping
@@ -88,7 +88,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             *live_routes(board, feed),
             *health_routes(health, registry),
         ]
-        hosts = Hosts(settings.projector.hosts, setting="projector.hosts")
+        names = (host_port(settings.projector.http)[0], *settings.projector.hosts)
+        hosts = Hosts(names, setting="projector.hosts")
         app = create_app(routes, openapi=OPENAPI, hosts=hosts)
         http_stop = asyncio.Event()
         tasks.create_task(feed.run(http_stop), name="live")

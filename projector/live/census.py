@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PIECE: Final = 2000
 ASKED: Final = 1000
 FIRST_S: Final = 0.15  # somebody waits for the first frame
-WALK_S: Final = 0.4
+WALK_S: Final = 0.3
 AGAIN_S: Final = 0.1  # looking for those who have gone
 
 
