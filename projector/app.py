@@ -42,12 +42,12 @@ from projector.views.expiry import Expiry
 from projector.watch.gauges import Gauges
 from projector.watch.watcher import Watcher
 from runtime.errors import Retry
-from runtime.http import Health, create_app, health_routes, serve
+from runtime.http import Health, Hosts, create_app, health_routes, serve
 from runtime.lifecycle import keep_trying, unless
 from runtime.mqtt import MqttSession, SessionOptions, Subscription, options_from
 from runtime.postgres import open_pool
 from runtime.redis import open_redis
-from runtime.settings import duration_s
+from runtime.settings import duration_s, host_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -85,14 +85,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         asyncio.TaskGroup() as tasks,
     ):
         board = Board(redis, keys, meters=meters, health=health, now=_now)
-        feed = Feed(board)
+        feed = Feed(board, meters)
         routes = [
-            query_routes(Queries(redis, keys), meters),
+            query_routes(Queries(redis, keys, lag=meters.lag), meters),
             history_routes(history, meters),
             *live_routes(board, feed),
             *health_routes(health, registry),
         ]
-        app = create_app(routes, openapi=OPENAPI)
+        names = (host_port(settings.projector.http)[0], *settings.projector.hosts)
+        hosts = Hosts(names, setting="projector.hosts")
+        app = create_app(routes, openapi=OPENAPI, hosts=hosts)
         http_stop = asyncio.Event()
         tasks.create_task(feed.run(http_stop), name="live")
         tasks.create_task(

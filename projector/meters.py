@@ -66,10 +66,13 @@ class Meters:
             "Devices whose newest message was more than five minutes ahead of its arrival.",
             registry=registry,
         )
-        self.apply_seconds = histogram(
-            "apply_seconds",
-            "Duration of bringing one run into the views.",
+        self.viewers = Gauge("projector_live_viewers", "Who looks at the live page now.", registry=registry)
+        self.viewers_refused = Counter(
+            "projector_live_viewers_refused",
+            "Who wanted to look at the live page when all places were taken.",
+            registry=registry,
         )
+        self.apply_seconds = histogram("apply_seconds", "Duration of bringing one run into the views.")
         self.delay_seconds = histogram("row_delay_seconds", "From a row's writing to its being in the views.")
         self.history_cursor = gauge("history_cursor", "Last outbox row in history.")
         self.history_lag_rows = gauge("history_lag_rows", "Committed rows that history does not have.")

@@ -94,7 +94,7 @@ class Devices(msgspec.Struct, frozen=True):
 
     Attributes:
         total: devices that the views know.
-        watched: how many of them are ranked, those silent for longest.
+        watched: how many of them are known so far; all of them a second or two after somebody came.
         ahead: how many have a clock that is ahead.
         order: ids of the first rows, what needs attention first.
     """
@@ -161,6 +161,7 @@ class State(msgspec.Struct, frozen=True):
         problems: component → what keeps it from its work.
         rows: of `devices.order`.
         sparks: of those that were heard within the last hours.
+        regions_total: regions that there are; `regions` has the busiest.
     """
 
     at_ms: int
@@ -174,6 +175,7 @@ class State(msgspec.Struct, frozen=True):
     letters: Letters
     rows: dict[str, Row]
     sparks: dict[str, Spark]
+    regions_total: int = 0
 
 
 class Device(msgspec.Struct, frozen=True):

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         Send,
     )
 
+    from runtime.http.hosts import Hosts
+
 ESCAPED_SLASH: Final = "\0"  # in a path parameter, where it came as `%2F`; no id has one
 UNCOMPRESSED: Final = "uncompressed"
 _RETRY_AFTER_S: Final = 5
@@ -53,14 +55,20 @@ class Application(Litestar):
                 scope, send = {**scope, "method": HttpMethod.GET}, _heads_of(send)
             elif scope["method"] != "GET":
                 send = _telling_of_head(send)
+            if b"%00" in scope["raw_path"]:
+                scope = {**scope, "path": scope["path"].replace("\0", "\N{REPLACEMENT CHARACTER}")}
             if b"%2F" in scope["raw_path"].upper():
-                segments = (unquote(segment) for segment in scope["raw_path"].decode("ascii").split("/"))
+                raw = scope["raw_path"].replace(b"%00", b"%EF%BF%BD").decode("ascii")
+                segments = (unquote(segment) for segment in raw.split("/"))
                 scope = {**scope, "path": "/".join(each.replace("/", ESCAPED_SLASH) for each in segments)}
         await super().__call__(scope, receive, send)
 
 
 def create_app(
-    handlers: Sequence[ControllerRouterHandler], *, openapi: OpenAPIConfig | None = None
+    handlers: Sequence[ControllerRouterHandler],
+    *,
+    openapi: OpenAPIConfig | None = None,
+    hosts: Hosts | None = None,
 ) -> Litestar:
     """Make an application whose errors are RFC 9457 problem documents.
 
@@ -70,6 +78,7 @@ def create_app(
     Args:
         handlers: routes, `health_routes` among them.
         openapi: None serves no schema and no documentation.
+        hosts: the names that it answers to; None is any.
     """
     problems = ProblemDetailsConfig(
         exception_to_problem_detail_map={HTTPException: _problem, Retry: _away, Exception: _crash}
@@ -79,6 +88,7 @@ def create_app(
         openapi_config=openapi,
         plugins=[ProblemDetailsPlugin(problems)],
         compression_config=_COMPRESSION,
+        middleware=[hosts.guard] if hosts else [],
         logging_config=None,
     )
 

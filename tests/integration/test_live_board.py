@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from projector.live import fleet
+from projector.live import census
 from projector.live.board import Board
 from projector.live.frames import Frames
 from projector.meters import Meters
@@ -111,13 +111,28 @@ async def test_anything_under_our_keys(board: Board, redis: Redis, clock: Clock)
 async def test_all_clocks_that_are_ahead(
     board: Board, redis: Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are last in the order of silence: those are shown too that are beyond the devices watched."""
-    monkeypatch.setattr(fleet, "SCOPE", 3)
+    """All of them are shown, however many there are, and some only Redis knows of yet."""
+    monkeypatch.setattr(census, "PIECE", 2)
     for minutes, device in enumerate(("quiet", "slow", "fast", "faster")):
         await see(redis, device, clock.now + timedelta(minutes=minutes))
     await redis.zadd(KEYS.clock_ahead, {"slow": 400_000, "fast": 600_000, "faster": 700_000})
     await board.look()
     found = await board.window("", None, 0, 10, ahead=True)
-    assert (found.total, [row.id for row in found.rows]) == (3, ["fast", "slow", "faster"])
+    assert (found.total, [row.id for row in found.rows]) == (3, ["fast", "faster", "slow"])
     found = await board.window("fa", None, 1, 10, ahead=True)
     assert (found.total, [row.id for row in found.rows]) == (2, ["faster"])
+
+
+async def test_a_fleet_that_is_made_anew(
+    board: Board, redis: Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the views are lost nobody is known, and everybody with the look after they are back."""
+    monkeypatch.setattr(census, "PIECE", 2)
+    for fleet in ("a", "b"):
+        for number in range(9):
+            await see(redis, f"{fleet}{number}", clock.now)
+        state = await board.look()
+        assert (state.devices.total, state.devices.watched) == (9, 9)
+        await redis.delete(KEYS.last_seen)
+        assert (await board.look()).devices.watched == 0
+    assert (await board.window("a", None, 0, 1)).total == 0
