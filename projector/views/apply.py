@@ -215,23 +215,22 @@ class Views:
         regions.turn(self._runs)
         lost = await self._learn(run, *lacking(devices, regions, run.events, run.retired))
         if lost is None:
-            return await self._set(run, [], Writes([]), expected=_NOBODYS)
+            return await self._set(run, now, [], Writes(), expected=_NOBODYS)
         change = Change(devices, regions, self._runs)
         change.add(run.events)
         change.merge(run.retired)
-        stamp = ["updated_at", format_time(now), "updated_ms", str(int(now.timestamp() * 1000))]
-        writes = writes_of(change, stamp)
+        writes = writes_of(change)
         names = [keys.device(view.id) for view in change.devices]
         names += [keys.region(view.id) for view in change.regions]
         left = {region: moved for region, moved in change.moves.items() if moved}
         unknown = [Wanted(region, []) for region in left if regions.get(region) is None]
         lost_too = await self._learn(run, [], unknown)
         if lost_too is None:
-            return await self._set(run, [], Writes([]), expected=_NOBODYS)
+            return await self._set(run, now, [], Writes(), expected=_NOBODYS)
         for region, moved in left.items():
             writes.add_left(regions[region], moved)
             names.append(keys.region(region))
-        return await self._set(run, names, writes, expected=self._version, lost=lost or lost_too)
+        return await self._set(run, now, names, writes, expected=self._version, lost=lost or lost_too)
 
     async def _learn(self, run: Run, devices: list[Wanted], regions: list[Wanted]) -> str | None:
         """Read what is not remembered.
@@ -255,12 +254,13 @@ class Views:
         return found.lost
 
     async def _set(
-        self, run: Run, views: list[str], writes: Writes, *, expected: str, lost: str = ""
+        self, run: Run, now: datetime, views: list[str], writes: Writes, *, expected: str, lost: str = ""
     ) -> Outcome:
         gone = [(self._keys.device(id_), field) for id_, field in writes.gone]
         packed = _encoder.encode(
             (
                 *(run.stream, run.epoch, run.first, run.last, run.written_at, VIEWS_FORMAT),
+                *(format_time(now), str(int(now.timestamp() * 1000))),
                 *(expected, f"{self._writer}:{self._runs}", writes.existed, writes.fields, gone),
                 *(writes.device_marks, writes.region_marks),
                 *(writes.seen, writes.ahead, writes.caught_up, lost),

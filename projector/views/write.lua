@@ -6,8 +6,9 @@
 -- projector that leaves no word is noticed too.
 --
 -- KEYS: cursor, epoch, marks of devices, marks of regions, last seen, clocks ahead, expired; then one per view.
--- ARGV: the run as one MessagePack array: stream, epoch, first, last, when the last was written, the format of the views, the
--- version that is expected, the one that this write leaves; then for each view whether it is there, and the fields to set; then
+-- ARGV: the run as one MessagePack array: stream, epoch, first, last, when the last was written, the format of the views,
+-- updated_at, updated_ms, the version that is expected, the one that this write leaves; then for each view whether it is there, and
+-- its sample_count with names and values of other fields to set; then
 -- keys and fields to remove; ids of devices and how many bytes their marks have, the same of regions; times of devices, clocks
 -- ahead, clocks not ahead any more; and the key of a view that was found to be gone, or nothing. Then the bytes of all marks.
 -- Returns {status, cursor, ...}: applied; duplicate; gap (first is not cursor + 1); epoch (the views hold another history, were
@@ -20,8 +21,8 @@ local FIXED_KEYS = 7
 local CHUNK = 4000 -- unpack() to more than 8,000 values overflows Lua's C stack
 local call, pcall, min = redis.call, redis.pcall, math.min
 
-local stream, epoch, first, last, written_at, form, expected, version, existed, fields, gone, device_marks, region_marks, seen, ahead, caught_up, lost =
-    unpack(cmsgpack.unpack(ARGV[1]), 1, 17)
+local stream, epoch, first, last, written_at, form, updated_at, updated_ms, expected, version, existed, fields, gone, device_marks, region_marks, seen, ahead, caught_up, lost =
+    unpack(cmsgpack.unpack(ARGV[1]), 1, 19)
 
 -- Passes a reply on; an error ends the script, and says at which key.
 local function checked(key, reply)
@@ -31,8 +32,8 @@ local function checked(key, reply)
     return reply
 end
 
-local function write(command, key, arguments)
-    for i = 1, #arguments, CHUNK do
+local function write(command, key, arguments, from)
+    for i = from or 1, #arguments, CHUNK do
         call(command, key, unpack(arguments, i, min(i + CHUNK - 1, #arguments)))
     end
 end
@@ -75,7 +76,10 @@ if lost ~= '' then
 end
 
 for i = 1, #fields do
-    write('HSET', KEYS[FIXED_KEYS + i], fields[i])
+    local key, its = KEYS[FIXED_KEYS + i], fields[i]
+    local together = min(#its, CHUNK + 1)
+    call('HSET', key, 'updated_at', updated_at, 'updated_ms', updated_ms, 'sample_count', unpack(its, 1, together))
+    write('HSET', key, its, together + 1)
 end
 for i = 1, #gone do
     call('HDEL', gone[i][1], gone[i][2])

@@ -25,8 +25,7 @@ class Writes(msgspec.Struct):
     """What one call writes, as `write.lua` reads it: keys and fields, then members of the shared keys.
 
     Attributes:
-        stamp: names and values of fields that every view gets.
-        fields: of each view in turn: names and values to set.
+        fields: of each view in turn: how many messages, then names and values of other fields to set.
         existed: for each view whether it was there.
         gone: device and a field to remove from it.
         device_marks: ids and how many bytes their marks have, in turn; `region_marks` likewise.
@@ -36,7 +35,6 @@ class Writes(msgspec.Struct):
         caught_up: ids of devices whose clocks are not ahead any more.
     """
 
-    stamp: list[str]
     fields: list[list[str]] = []
     existed: list[bool] = []
     gone: list[tuple[str, str]] = []
@@ -57,7 +55,7 @@ class Writes(msgspec.Struct):
     def add_left(self, view: View, moved: int) -> None:
         """The same of a region that a run adds nothing to, but for devices that left it."""
         view.members = (view.members or 0) + moved
-        self.fields.append([*self.stamp, "device_count", str(view.members)])
+        self.fields.append([str(view.count), "device_count", str(view.members)])
         self.existed.append(True)
 
     def mark(self, sizes: list[str | int], view: View) -> None:
@@ -67,18 +65,13 @@ class Writes(msgspec.Struct):
         sizes += (view.id, len(marks))
 
 
-def writes_of(change: Change, stamp: list[str]) -> Writes:
-    """The fields to set, for the devices touched and then the regions. To be asked for once.
-
-    Args:
-        change: what a run has added to the state.
-        stamp: names and values of fields that every view gets.
-    """
-    writes = Writes(stamp)
+def writes_of(change: Change) -> Writes:
+    """What a run sets of the devices touched and then of the regions. To be asked for once."""
+    writes = Writes()
     for view in change.devices:
         _add_device(view, writes)
     for view in change.regions:
-        fields = _fields_of(view, stamp, "region")
+        fields = _fields_of(view, "region")
         moved = change.moves.pop(view.id, 0)
         if moved or view.members is None:
             view.members = (view.members or 0) + moved
@@ -89,7 +82,7 @@ def writes_of(change: Change, stamp: list[str]) -> Writes:
 
 
 def _add_device(view: View, writes: Writes) -> None:
-    fields = _fields_of(view, writes.stamp, "device_id")
+    fields = _fields_of(view, "device_id")
     if view.returned is not None and not view.at:
         last_seen_ms = str(view.mark[0] // 1000)
         fields += ("last_seen", view.returned, "last_seen_ms", last_seen_ms)
@@ -116,9 +109,9 @@ def _add_device(view: View, writes: Writes) -> None:
     writes.mark(writes.device_marks, view)
 
 
-def _fields_of(view: View, stamp: list[str], id_field: str) -> list[str]:
+def _fields_of(view: View, id_field: str) -> list[str]:
     """What devices and regions have in common."""
-    fields = [*stamp, "sample_count", str(view.count)]
+    fields = [str(view.count)]
     if not view.exists:
         fields += (id_field, view.id)
     if view.at:
@@ -133,7 +126,7 @@ def _fields_of(view: View, stamp: list[str], id_field: str) -> list[str]:
         if not count:
             continue
         if metric.bounds:
-            fields += (low_field, _exact(metric.low), high_field, _exact(metric.high))
+            fields += (low_field, number_text(metric.low), high_field, number_text(metric.high))
             metric.bounds = False
         total = finite(metric.total)
         text = f"{total:.15g}"
@@ -148,12 +141,3 @@ def _field_names(metric: str) -> tuple[str, str, str, str, str, str]:
         *(f"min_{metric}", f"max_{metric}", f"sum_{metric}"),
         *(f"count_{metric}", f"avg_{metric}", f"last_{metric}"),
     )
-
-
-def _exact(value: float) -> str:
-    """The shortest text that reads back as the same double."""
-    for digits in (15, 16):
-        text = f"{value:.{digits}g}"
-        if float(text) == value:
-            return text
-    return f"{value:.17g}"

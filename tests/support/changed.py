@@ -42,8 +42,13 @@ class Memory:
                 shelf.learn(View(each.id, metrics={name: Metric(name) for name in each.names}))
         change.add(events)
         change.merge(rows)
-        fields = writes_of(change, []).fields
+        fields = writes_of(change).fields
         return {
-            view.id: Changed(view, dict(zip(its[::2], its[1::2], strict=True)), values_of(pack_marks(view)))
+            view.id: Changed(view, _named("sample_count", *its), values_of(pack_marks(view)))
             for view, its in zip([*change.devices, *change.regions], fields, strict=True)
         }
+
+
+def _named(*flat: str) -> dict[str, str]:
+    """Names and values in turn."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
