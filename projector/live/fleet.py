@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Final, cast
 
 from projector.history.sparklines import read_sparklines
 from projector.live.attention import Ranking, rank
+from projector.live.fields import Fields
 from projector.live.habits import Habits
+from projector.live.names import Names
+from projector.live.orders import arranged
 from projector.live.rows import make_row, text
 from projector.live.sparks import spark
 from projector.live.state import Devices, Row, Window
@@ -21,16 +24,18 @@ from projector.live.tags import Tags
 from projector.views import answering
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from redis.asyncio import Redis
 
+    from projector.live.orders import Order
     from projector.live.state import Letter, Spark, Standing
     from projector.live.truth import Truth
     from projector.views import Keys
 
 SCOPE: Final = 20_000
 SHOWN: Final = 60
+COLUMNS: Final = 6
 _RANK_EVERY: Final = 2  # looks
 _SPARKS_EVERY: Final = 10
 _NOBODY: Final = Ranking([], 0, 0)
@@ -44,6 +49,8 @@ class Fleet:
         self._keys = keys
         self._habits = Habits(redis, keys, truth)
         self._tags = Tags(redis, keys)
+        self._sorted_by = Fields(redis, keys)
+        self._names = Names(redis, keys)
         self.forget()
 
     def forget(self) -> None:
@@ -54,6 +61,8 @@ class Fleet:
         self._sparks: dict[str, Spark] = {}
         self._habits.forget()
         self._tags.forget()
+        self._sorted_by.forget()
+        self._names.forget()
         self._letters: dict[str, list[Letter]] = {}
         self._ranking = _NOBODY
         self._standings: dict[str, Standing] = {}
@@ -78,6 +87,7 @@ class Fleet:
                 self._letters.setdefault(letter.device, []).append(letter)
         await self._read()
         await self._habits.learn(self._seen, now_ms)
+        await self._names.learn(list(self._seen), now_ms)
         rejected = {id_: len(letters) for id_, letters in self._letters.items()}
         self._ranking = ranking = rank(self._seen, self._habits.usual_ms, rejected, now_ms)
         words: Iterable[Standing] = chain(
@@ -90,14 +100,22 @@ class Fleet:
         ranking = self._ranking
         return Devices(self._total, len(self._seen), ranking.silent, self._ahead, order=ranking.ids[:SHOWN])
 
+    def metrics(self) -> list[str]:
+        """Metrics of the fleet, the most common first."""
+        return self._names.common
+
     def silent_by_region(self) -> Counter[str | None]:
         """Region → devices that are silent; as far as their regions are known."""
         silent = self._ranking.ids[: self._ranking.silent]
         regions = self._habits.regions
         return Counter(regions[id_] for id_ in silent if id_ in regions)
 
-    async def rows(self, ids: list[str]) -> list[Row]:
+    async def rows(self, ids: list[str], metrics: Sequence[str] = ()) -> list[Row]:
         """The rows of these devices; one that has gone meanwhile is left out.
+
+        Args:
+            ids: the devices.
+            metrics: to show; the most common ones when none are named.
 
         Raises:
             Retry: Redis is away.
@@ -107,11 +125,14 @@ class Fleet:
                 for id_ in ids:
                     pipeline.hgetall(self._keys.device(id_))
                 replies = await pipeline.execute()
+        wanted = metrics or self._names.common[:COLUMNS]
         rows = []
         for id_, reply in zip(ids, replies, strict=True):
             if reply:
                 standing, letters = self._standings.get(id_, "ok"), self._letters.get(id_, [])
-                rows.append(make_row(id_, reply, standing, self._habits.usual_ms(id_), letters))
+                rows.append(
+                    make_row(id_, reply, standing, self._habits.usual_ms(id_), letters, wanted=wanted)
+                )
                 self._habits.regions[id_] = rows[-1].region
         return rows
 
@@ -146,6 +167,8 @@ class Fleet:
         *,
         tag: str | None,
         ahead: bool,
+        order: Order | None = None,
+        metrics: Sequence[str] = (),
     ) -> Window:
         """Part of the list.
 
@@ -157,6 +180,8 @@ class Fleet:
             now_ms: the time.
             tag: `name:value`; None for all.
             ahead: only those whose clock is, be they in sight or not.
+            order: None is what needs attention first.
+            metrics: whose values to show.
 
         Raises:
             Retry: Redis is away.
@@ -175,8 +200,19 @@ class Fleet:
             ids = [id_ for id_ in ids if part.casefold() in id_.casefold()]
         if tag is not None:
             ids = await self._tags.having(ids, tag, now_ms)
-        rows = await self.rows(ids[start : start + count])
+        if order is not None:
+            values = await self._values(ids, order, now_ms)
+            ids = arranged(ids, values, descending=order.descending)
+        rows = await self.rows(ids[start : start + count], metrics)
         return Window(len(ids), rows, sparks=await self._read_sparks([row.id for row in rows], now_ms))
+
+    async def _values(self, ids: list[str], order: Order, now_ms: int) -> Mapping[str, str | float | None]:
+        if order.by == "metric":
+            return await self._sorted_by.of(ids, f"last_{order.metric}", now_ms)
+        if order.by == "region":
+            await self._habits.learn_regions(ids)
+            return self._habits.regions
+        return {id_: id_ for id_ in ids} if order.by == "device" else self._seen
 
     async def _read(self) -> None:
         with answering():

@@ -12,10 +12,11 @@ from importlib import resources
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from litestar import Request, Response, asgi, get
-from litestar.exceptions import NotFoundException, ServiceUnavailableException
+from litestar.exceptions import NotFoundException, ServiceUnavailableException, ValidationException
 from litestar.params import Parameter
 
 from projector.live.feed import VIEWERS, TooManyViewersError
+from projector.live.orders import Order
 from projector.live.state import Device, Window  # noqa: TC001  # Litestar reads the handlers' signatures
 from projector.live.stream import stream
 from runtime.http import ESCAPED_SLASH, UNCOMPRESSED
@@ -37,6 +38,7 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 _ROWS: Final = 100
+_METRICS: Final = 12
 _RETRY_AFTER: Final = {"Retry-After": "5"}
 
 
@@ -74,18 +76,29 @@ def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
         part: Annotated[str, Parameter(query="q", max_length=200)] = "",
         region: Annotated[str | None, Parameter(max_length=200)] = None,
         tag: Annotated[str | None, Parameter(max_length=600)] = None,
+        sort: Annotated[str, Parameter(max_length=600)] = "",
+        metrics: Annotated[list[str] | None, Parameter(query="metric", max_items=_METRICS)] = None,
         *,
         ahead: bool = False,
         start: Annotated[int, Parameter(ge=0)] = 0,
         count: Annotated[int, Parameter(ge=1, le=_ROWS)] = _ROWS,
     ) -> Window:
-        return await board.window(part, region, start, count, tag=tag, ahead=ahead)
+        return await board.window(
+            part, region, start, count, tag=tag, ahead=ahead, order=_order(sort), metrics=metrics or ()
+        )
 
     @get("/live/devices/{device_id:str}", include_in_schema=False)
     async def device(device_id: str) -> Device:
         return await board.device(device_id.replace(ESCAPED_SLASH, "/"))
 
     return [page, file, events, devices, device]
+
+
+def _order(sort: str) -> Order | None:
+    try:
+        return Order.parse(sort) if sort else None
+    except ValueError as error:
+        raise ValidationException(f"sort: {error}") from None
 
 
 def _files() -> dict[str, _File]:

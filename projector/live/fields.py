@@ -1,0 +1,62 @@
+"""One field of every device's hash, asked for while somebody narrows or sorts the list by it.
+
+Every device is asked, so what was found of the last field asked for is good for ten seconds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from projector.live.rows import text
+from projector.views import answering
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from redis.asyncio import Redis
+
+    from projector.views import Keys
+
+_GOOD_FOR_MS: Final = 10_000
+_PIECE: Final = 1000
+
+
+class Fields:
+    """Reads fields of one set of views."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self.forget()
+
+    def forget(self) -> None:
+        """Nobody looks any more."""
+        self._name = ""
+        self._since_ms = 0
+        self._values: dict[str, str | None] = {}
+
+    async def of(self, ids: Iterable[str], name: str, now_ms: int) -> Mapping[str, str | None]:
+        """Device → what its field holds, None without one: of these devices, and of others asked before.
+
+        Args:
+            ids: the devices.
+            name: the field.
+            now_ms: the time.
+
+        Raises:
+            Retry: Redis is away.
+        """
+        if name != self._name or now_ms - self._since_ms > _GOOD_FOR_MS:
+            self._name, self._since_ms, self._values = name, now_ms, {}
+        values = self._values
+        new = [id_ for id_ in ids if id_ not in values]
+        for start in range(0, len(new), _PIECE):
+            piece = new[start : start + _PIECE]
+            with answering():
+                async with self._redis.pipeline(transaction=False) as pipeline:
+                    for id_ in piece:
+                        pipeline.hget(self._keys.device(id_), name)
+                    replies = await pipeline.execute()
+            for id_, value in zip(piece, replies, strict=True):
+                values[id_] = None if value is None else text(value)
+        return values
