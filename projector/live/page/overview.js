@@ -29,7 +29,8 @@ function drawSummary({ devices, streams, letters, rates, problems, views_at_ms: 
   if (away || read === null) figure("rejected", "?", "not known now", "warn");
   else figure("rejected", `${count(letters.minute)}${letters.more ? "+" : ""}`, reasons.length ? reasons[0] : "nothing", letters.minute ? "warn" : "ok");
   const sum = byId("sum-rate");
-  figure("rate", rate(rates.per_s), null, rates.per_s === 0 ? "warn" : "ok");
+  figure("rate", rate(rates.per_s), null, rates.per_s ? "ok" : null); // a quiet plant is not a broken one
+  say(sum.querySelector(".label"), `Messages, last ${rates.series.length < 60 ? `${rates.series.length} s` : "minute"}`);
   const note = sum.querySelector(".note");
   if (!note.firstChild) note.append(emptySpark());
   spark(note.firstChild, rates.series);
@@ -49,7 +50,7 @@ function drawRegions(regions) {
     say(name, each.region);
     note.className = each.silent ? "silent" : "note";
     say(note, each.silent ? `${each.silent} of ${count(each.devices)} silent` : plural(each.devices, "device", "devices"));
-    say(speed, each.per_s === null ? "–" : `${rate(each.per_s)}/s`);
+    say(speed, rate(each.per_s));
   });
 }
 
@@ -109,7 +110,7 @@ export function updateLetter(node, letter, nowMs) {
 function drawStreams(streams) {
   rows("stream-rows", streams, (each) => each.stream, makeStream, (node, each) => {
     const [name, speed] = node.firstChild.children;
-    say(name, `Stream ${each.stream}, ${rate(each.per_s)}/s`);
+    say(name, `Stream ${each.stream}, ${rate(each.per_s)}`);
     say(speed, each.behind_rows ? `${plural(each.behind_rows, "batch", "batches")}, ${duration(each.behind_s)} behind` : "up to date");
     const worst = Math.max(...Object.values(each.lag_s ?? {}).map((seconds) => seconds ?? 0));
     for (const step of node.lastChild.children) {
