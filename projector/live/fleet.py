@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Final, cast
 
 from projector.history.sparklines import read_sparklines
 from projector.live.attention import Ranking, rank
-from projector.live.fields import Fields
+from projector.live.columns import SHOWN as COLUMNS
+from projector.live.columns import Columns
 from projector.live.habits import Habits
-from projector.live.names import Names
-from projector.live.orders import arranged
 from projector.live.rows import make_row, text
 from projector.live.sparks import spark
 from projector.live.state import Devices, Row, Window
@@ -24,7 +23,7 @@ from projector.live.tags import Tags
 from projector.views import answering
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from redis.asyncio import Redis
 
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
 SCOPE: Final = 20_000
 SHOWN: Final = 60
-COLUMNS: Final = 6
 _RANK_EVERY: Final = 2  # looks
 _SPARKS_EVERY: Final = 10
 _NOBODY: Final = Ranking([], 0, 0)
@@ -49,8 +47,7 @@ class Fleet:
         self._keys = keys
         self._habits = Habits(redis, keys, truth)
         self._tags = Tags(redis, keys)
-        self._sorted_by = Fields(redis, keys)
-        self._names = Names(redis, keys)
+        self._columns = Columns(redis, keys)
         self.forget()
 
     def forget(self) -> None:
@@ -61,8 +58,7 @@ class Fleet:
         self._sparks: dict[str, Spark] = {}
         self._habits.forget()
         self._tags.forget()
-        self._sorted_by.forget()
-        self._names.forget()
+        self._columns.forget()
         self._letters: dict[str, list[Letter]] = {}
         self._ranking = _NOBODY
         self._standings: dict[str, Standing] = {}
@@ -87,7 +83,7 @@ class Fleet:
                 self._letters.setdefault(letter.device, []).append(letter)
         await self._read()
         await self._habits.learn(self._seen, now_ms)
-        await self._names.learn(list(self._seen), now_ms)
+        await self._columns.learn(self._seen, now_ms)
         rejected = {id_: len(letters) for id_, letters in self._letters.items()}
         self._ranking = ranking = rank(self._seen, self._habits.usual_ms, rejected, now_ms)
         words: Iterable[Standing] = chain(
@@ -102,7 +98,7 @@ class Fleet:
 
     def metrics(self) -> list[str]:
         """Metrics of the fleet, the most common first."""
-        return self._names.common
+        return self._columns.common
 
     def silent_by_region(self) -> Counter[str | None]:
         """Region → devices that are silent; as far as their regions are known."""
@@ -125,7 +121,7 @@ class Fleet:
                 for id_ in ids:
                     pipeline.hgetall(self._keys.device(id_))
                 replies = await pipeline.execute()
-        wanted = metrics or self._names.common[:COLUMNS]
+        wanted = metrics or self._columns.common[:COLUMNS]
         rows = []
         for id_, reply in zip(ids, replies, strict=True):
             if reply:
@@ -201,18 +197,11 @@ class Fleet:
         if tag is not None:
             ids = await self._tags.having(ids, tag, now_ms)
         if order is not None:
-            values = await self._values(ids, order, now_ms)
-            ids = arranged(ids, values, descending=order.descending)
+            ids = await self._columns.arranged(
+                ids, order, seen=self._seen, habits=self._habits, now_ms=now_ms
+            )
         rows = await self.rows(ids[start : start + count], metrics)
         return Window(len(ids), rows, sparks=await self._read_sparks([row.id for row in rows], now_ms))
-
-    async def _values(self, ids: list[str], order: Order, now_ms: int) -> Mapping[str, str | float | None]:
-        if order.by == "metric":
-            return await self._sorted_by.of(ids, f"last_{order.metric}", now_ms)
-        if order.by == "region":
-            await self._habits.learn_regions(ids)
-            return self._habits.regions
-        return {id_: id_ for id_ in ids} if order.by == "device" else self._seen
 
     async def _read(self) -> None:
         with answering():

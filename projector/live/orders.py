@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 _METRIC: Final = "metric:"
 _BY: Final = ("device", "region", "seen")
@@ -38,22 +35,10 @@ class Order(NamedTuple):
         return cls(by, metric, column != asked)
 
 
-def arranged(ids: Sequence[str], values: Mapping[str, str | float | None], *, descending: bool) -> list[str]:
-    """Devices by a value: numbers, then texts; those without one are last either way.
-
-    Args:
-        ids: the devices.
-        values: device → its value; equal ones stand by id.
-        descending: the greatest first.
-    """
-    known = sorted(id_ for id_ in ids if values.get(id_) is not None)
-    known.sort(key=lambda id_: _place(values[id_]), reverse=descending)
-    return [*known, *sorted(id_ for id_ in ids if values.get(id_) is None)]
-
-
-def _place(value: str | float | None) -> tuple[bool, float, str]:
+def place(value: str | float) -> tuple[bool, float, str]:
+    """Where a value stands among others: numbers by size, then texts."""
     try:
-        number = float(value or 0)
+        number = float(value)
     except ValueError:
         return True, 0.0, str(value)
     return (False, number, "") if isfinite(number) else (True, 0.0, str(value))

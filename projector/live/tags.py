@@ -1,13 +1,37 @@
-"""Which devices have a tag, asked while somebody narrows the list by it."""
+"""Which devices have a tag, asked while somebody narrows the list by it.
+
+Every device is asked, so what was found of the last tag asked for is good for ten seconds.
+"""
 
 from __future__ import annotations
 
-from projector.live.fields import Fields
-from projector.live.rows import TAG
+from typing import TYPE_CHECKING, Final
+
+from projector.live.rows import TAG, text
+from projector.views import answering
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from projector.views import Keys
+
+_GOOD_FOR_MS: Final = 10_000
+_PIECE: Final = 1000
 
 
-class Tags(Fields):
+class Tags:
     """Reads tags of one set of views."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self.forget()
+
+    def forget(self) -> None:
+        """Nobody looks any more."""
+        self._name = ""
+        self._since_ms = 0
+        self._values: dict[str, str | None] = {}
 
     async def having(self, ids: list[str], tag: str, now_ms: int) -> list[str]:
         """Those of the devices that have a tag, in their order.
@@ -21,5 +45,17 @@ class Tags(Fields):
             Retry: Redis is away.
         """
         name, _, wanted = tag.partition(":")
-        values = await self.of(ids, f"{TAG}{name}", now_ms)
+        if name != self._name or now_ms - self._since_ms > _GOOD_FOR_MS:
+            self._name, self._since_ms, self._values = name, now_ms, {}
+        values = self._values
+        new = [id_ for id_ in ids if id_ not in values]
+        for start in range(0, len(new), _PIECE):
+            piece = new[start : start + _PIECE]
+            with answering():
+                async with self._redis.pipeline(transaction=False) as pipeline:
+                    for id_ in piece:
+                        pipeline.hget(self._keys.device(id_), f"{TAG}{name}")
+                    replies = await pipeline.execute()
+            for id_, value in zip(piece, replies, strict=True):
+                values[id_] = None if value is None else text(value)
         return [id_ for id_ in ids if values[id_] == wanted]

@@ -3,8 +3,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from projector.live.names import most_common
-from projector.live.orders import Order, arranged
+from projector.live.columns import arranged, most_common
+from projector.live.orders import Order
 from projector.live.rows import make_row, number
 
 
@@ -105,8 +105,14 @@ def test_no_order(asked: str) -> None:
         Order.parse(asked)
 
 
-def test_devices_by_a_value() -> None:
-    """Numbers by size, then texts; equal ones by id; without a value they are last whichever way."""
+async def test_devices_by_a_value() -> None:
+    """Numbers by size, then texts; equal ones as they stand; without a value they are last whichever way."""
     values = {"a": "9", "b": "10", "c": None, "d": "on", "e": "9", "f": "nan", "g": -1.5}
-    assert arranged("hgfedcba", values, descending=False) == list("gaebfdch")
-    assert arranged("hgfedcba", values, descending=True) == list("dfbaegch")
+    assert await arranged("abcdefgh", values, numbers=True, descending=False) == list("gaebfdch")
+    assert await arranged("hgfedcba", values, numbers=True, descending=True) == list("dfbeaghc")
+
+
+async def test_names_that_are_numbers() -> None:
+    """A region or a device called 10 or 9 is sorted as the text that it is."""
+    values = {"a": "9", "b": "10", "c": "x"}
+    assert await arranged("abc", values, numbers=False, descending=False) == list("bac")
