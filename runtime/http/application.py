@@ -1,7 +1,9 @@
 """The applications of every process: errors are RFC 9457 problem documents, HEAD is answered wherever GET is.
 
 An id in a path may hold a slash, sent as `%2F`; a server decodes a path before it is routed, so the
-application looks at the path as it came and keeps such a slash within its segment.
+application looks at the path as it came and keeps such a slash within its segment. An id `.` or `..` cannot
+be sent at all, escaped or not, as clients take it out of a path (WHATWG URL); so the segments `%252E` and
+`%252E%252E`, its dots escaped twice, stand for it.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     )
 
 ESCAPED_SLASH: Final = "\0"  # in a path parameter, where it came as `%2F`; no id has one
+_ESCAPED_DOTS: Final = frozenset({"%2E", "%2E%2E"})
 UNCOMPRESSED: Final = "uncompressed"
 _RETRY_AFTER_S: Final = 5
 _COMPRESSION: Final = CompressionConfig(
@@ -53,9 +56,12 @@ class Application(Litestar):
                 scope, send = {**scope, "method": HttpMethod.GET}, _heads_of(send)
             elif scope["method"] != "GET":
                 send = _telling_of_head(send)
-            if b"%2F" in scope["raw_path"].upper():
-                segments = (unquote(segment) for segment in scope["raw_path"].decode("ascii").split("/"))
-                scope = {**scope, "path": "/".join(each.replace("/", ESCAPED_SLASH) for each in segments)}
+            raw = scope["raw_path"].upper()
+            if b"%2F" in raw or b"/%252E" in raw:
+                scope = {
+                    **scope,
+                    "path": "/".join(map(_segment, scope["raw_path"].decode("ascii").split("/"))),
+                }
         await super().__call__(scope, receive, send)
 
 
@@ -81,6 +87,13 @@ def create_app(
         compression_config=_COMPRESSION,
         logging_config=None,
     )
+
+
+def _segment(raw: str) -> str:
+    segment = unquote(raw)
+    if segment.upper() in _ESCAPED_DOTS:
+        segment = unquote(segment)
+    return segment.replace("/", ESCAPED_SLASH)
 
 
 def _heads_of(send: Send) -> Send:

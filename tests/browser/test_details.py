@@ -56,7 +56,6 @@ async def test_extremes_of_the_range_beside_those_of_all_time(devices: Devices, 
 @pytest.mark.usefixtures("projector")
 async def test_the_chart_as_a_file(devices: Devices, open_page: Open, tmp_path: Path) -> None:
     """The file has the points of the chart with all their digits, and times in UTC."""
-    await devices.send("a/1", level=0.1)
     await devices.send("a1", ago=timedelta(minutes=3), level=0.1)
     await devices.send("a1", ago=timedelta(minutes=3), level=0.2)
     page = await open_page("#/device/a1")
@@ -94,6 +93,18 @@ async def test_the_newest_message_and_what_was_rejected(devices: Devices, open_p
             answer = await http.get(path)
             assert answer.status_code == HTTPStatus.NOT_FOUND
             assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.usefixtures("projector")
+@pytest.mark.parametrize("device", ["..", ".", "50%2F", "a?b c"])
+async def test_any_name_has_a_page(devices: Devices, open_page: Open, device: str) -> None:
+    """A device whose name means something in an address is found like any other, with its history."""
+    await devices.send(device, level=41)
+    page = await open_page()
+    await page.locator(".row", has_text="level 41").click()
+    await expect(page.get_by_role("heading", name=device, exact=True)).to_be_visible()
+    await expect(page.locator("#device tbody tr")).to_contain_text("level41")
+    await expect(page.locator("#chart-readout")).to_contain_text("41 to 41, 1 value,", timeout=HISTORY_MS)
 
 
 @pytest.mark.usefixtures("projector")

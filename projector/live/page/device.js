@@ -1,6 +1,6 @@
 // One device: what is known of it, its history, and what was rejected of it lately.
 
-import { Refusal, ask } from "./ask.js";
+import { Refusal, ask, segment } from "./ask.js";
 import { Chart } from "./chart.js";
 import { el, keyed, mark, say } from "./dom.js";
 import { age, count, duration, moment } from "./format.js";
@@ -76,7 +76,7 @@ export class DeviceView {
     if (document.hidden || this.asked) return;
     const asked = (this.asked = new AbortController());
     const signal = AbortSignal.any([asked.signal, AbortSignal.timeout(PATIENCE_MS)]);
-    const name = encodeURIComponent(this.id);
+    const name = segment(this.id);
     try {
       this.live = await ask(`live/devices/${name}`, signal);
       if (this.live.row) this.stats = await ask(`devices/${name}/stats`, signal);
