@@ -41,7 +41,7 @@ from projector.repair.verify import Verifier
 from projector.views import Keys, Views
 from projector.views.expiry import Expiry
 from runtime.errors import Retry
-from runtime.http import Health, create_app, health_routes, serve
+from runtime.http import Health, Hosts, create_app, health_routes, serve
 from runtime.lifecycle import keep_trying, unless
 from runtime.mqtt import MqttSession, SessionOptions, Subscription, options_from
 from runtime.postgres import open_pool
@@ -83,15 +83,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         asyncio.TaskGroup() as tasks,
     ):
         board = Board(redis, keys, meters=meters, health=health, now=_now)
-        feed = Feed(board)
+        feed = Feed(board, meters)
         routes = [
-            query_routes(Queries(redis, keys), meters),
+            query_routes(Queries(redis, keys, lag=meters.lag), meters),
             history_routes(history, meters),
             *live_routes(board, feed),
             *detail_routes(board, Site(settings.units, settings.projector.grafana_url)),
             *health_routes(health, registry),
         ]
-        app = create_app(routes, openapi=OPENAPI)
+        hosts = Hosts(settings.projector.hosts, setting="projector.hosts")
+        app = create_app(routes, openapi=OPENAPI, hosts=hosts)
         http_stop = asyncio.Event()
         tasks.create_task(feed.run(http_stop), name="live")
         tasks.create_task(

@@ -66,6 +66,12 @@ class Meters:
             "Devices whose newest message was more than five minutes ahead of its arrival.",
             registry=registry,
         )
+        self.viewers = Gauge("projector_live_viewers", "Who looks at the live page now.", registry=registry)
+        self.viewers_refused = Counter(
+            "projector_live_viewers_refused",
+            "Who wanted to look at the live page when all places were taken.",
+            registry=registry,
+        )
         self.apply_seconds = histogram("apply_seconds", "Duration of one call of the script.")
         self.delay_seconds = histogram("row_delay_seconds", "From a row's writing to its being in the views.")
         self.history_cursor = gauge("history_cursor", "Last outbox row in history.")

@@ -5,7 +5,7 @@ value is never quoted in a message unless its field allows only a list of words,
 through an error.
 
 - Environment over file: `EDGE_<SECTION>_<KEY>`; a list of tables, or a table whose keys are free, is
-  `EDGE_<KEY>`, in JSON.
+  `EDGE_<KEY>`, in JSON, a list of words has commas between them.
 - A section with the keys `x` and `x_file` takes `x` from that file, without the white space around it; it is
   read anew wherever it is used (`runtime.secret`).
 """
@@ -107,9 +107,13 @@ def _variables(schema: type[msgspec.Struct]) -> Iterator[tuple[str, _Variable]]:
 
 
 def _from_text(variable: str, where: str, text: str, kind: Any) -> Any:  # noqa: ANN401  # any field's value
+    if _element(kind) is not None:
+        value: Any = [part.strip() for part in text.split(",") if part.strip()]
+    else:
+        value = text
     for strict in (True, False):  # as it stands if it can be: "null" is a password, not the lack of one
         try:
-            return msgspec.convert(text, kind, strict=strict)
+            return msgspec.convert(value, kind, strict=strict)
         except msgspec.ValidationError as error:
             message = str(error)
     raise ConfigurationError(f"{variable} ({where}): {_expected(message, kind)}")
@@ -163,7 +167,7 @@ def _explain(error: msgspec.ValidationError, schema: type[msgspec.Struct]) -> st
         return f"{path + '.' if path else ''}{unknown[1]}: no such {what}; {_suggest(unknown[1], names)}"
     if _is_struct(kind) or typing.get_origin(kind) is dict:
         return f"{path}: expected a table"
-    if _element(kind) is not None:
+    if _is_struct(_element(kind)):
         return f"{path}: expected a list of tables, [[{path}]]"
     return f"{path}: {_expected(message, kind)}"
 

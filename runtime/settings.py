@@ -49,6 +49,14 @@ HostPort = Annotated[
         description='an address such as "127.0.0.1:9101" or "[::1]:9101"',
     ),
 ]
+HostName = Annotated[
+    str,
+    Meta(
+        pattern=r"^(\*|(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?)$",
+        max_length=253,
+        description='host names such as "edge.example" or "*.example", or "*" for any',
+    ),
+]
 Topic = Annotated[
     str,
     Meta(
@@ -190,6 +198,7 @@ class Projector(Section, frozen=True):
     """The read side."""
 
     http: HostPort = "127.0.0.1:9102"
+    hosts: tuple[HostName, ...] = ()
     client_id: ClientId = "projector-0"
     expire_devices_after: Age = ""
     grafana_url: Url = ""

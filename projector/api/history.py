@@ -11,7 +11,7 @@ from litestar.params import QueryParameter
 from msgspec.structs import astuple
 
 from projector.api.answers import SeriesAnswer, problem
-from projector.api.parameters import Name, refuse, refuse_unknown
+from projector.api.parameters import Id, Name, refuse, refuse_unknown
 from projector.history.series import MOST_POINTS
 from runtime.http import ESCAPED_SLASH
 from runtime.settings import duration_s
@@ -27,6 +27,11 @@ _A_DAY: Final = timedelta(days=1)
 _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 9000
 _LONGEST: Final = timedelta(days=3650)
+_RESPONSES: Final = {
+    400: problem("A parameter is unknown or has an impossible value."),
+    404: problem("Nothing has been heard of this id."),
+    503: problem("History cannot be read now; `Retry-After` says when to ask again."),
+}
 
 Metric = Annotated[
     str,
@@ -55,19 +60,27 @@ Step = Annotated[
 def history_routes(history: History, meters: Meters) -> ControllerRouterHandler:
     """The handler of history."""
 
-    @get(
-        "/devices/{device_id:str}/history",
-        summary="A metric of one device over time",
-        responses={
-            400: problem("A parameter is unknown or has an impossible value."),
-            404: problem("Nothing has been heard of this id."),
-            503: problem("History cannot be read now; `Retry-After` says when to ask again."),
-        },
-    )
+    @get("/devices/{device_id:str}/history", summary="A metric of one device over time", responses=_RESPONSES)
     async def device_history(
         device_id: Name, metric: Metric, from_: From = None, to: To = None, step: Step = None
     ) -> SeriesAnswer:
         """Count, mean and extremes by steps; one in which nothing was measured has no point."""
+        return await _series(device_id.replace(ESCAPED_SLASH, "/"), metric, from_, to, step)
+
+    @get(
+        "/device/history",
+        summary="A metric of one device over time, the device named beside the path",
+        responses=_RESPONSES,
+    )
+    async def device_history_by_id(
+        id_: Id, metric: Metric, from_: From = None, to: To = None, step: Step = None
+    ) -> SeriesAnswer:
+        """The same as `/devices/{device_id}/history`."""
+        return await _series(id_, metric, from_, to, step)
+
+    async def _series(
+        device_id: str, metric: str, from_: str | None, to: str | None, step: str | None
+    ) -> SeriesAnswer:
         until = datetime.now(UTC) if to is None else _time("to", to)
         since = until - _A_DAY if from_ is None else _time("from", from_)
         if not timedelta() < until - since <= _LONGEST:
@@ -75,7 +88,6 @@ def history_routes(history: History, meters: Meters) -> ControllerRouterHandler:
         width = timedelta(seconds=duration_s(step)) if step else _least_step(until - since)
         if (until - since) / width > MOST_POINTS:
             raise refuse("step", f"more than {MOST_POINTS} points; ask for less time or a greater step")
-        device_id = device_id.replace(ESCAPED_SLASH, "/")
         series = await history.series(device_id, metric, since, until, width)
         if series is None:
             raise NotFoundException(
@@ -83,7 +95,7 @@ def history_routes(history: History, meters: Meters) -> ControllerRouterHandler:
             )
         return SeriesAnswer(*astuple(series), history=meters.history_freshness())
 
-    return Router("/", route_handlers=[device_history], before_request=refuse_unknown)
+    return Router("/", route_handlers=[device_history, device_history_by_id], before_request=refuse_unknown)
 
 
 def _least_step(span: timedelta) -> timedelta:

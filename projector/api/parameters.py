@@ -25,6 +25,15 @@ _DURATION: Final = "[1-9][0-9]{0,8}(ms|s|m|h|d)"
 _LONGEST_TOKEN: Final = 1000  # a device id of 128 characters, four bytes each, in base 64
 
 Name = Annotated[str, PathParameter(min_length=1)]
+Id = Annotated[
+    str,
+    QueryParameter(
+        name="id",
+        min_length=1,
+        max_length=_MAX_NAME,
+        description="The same as in the path, for ids such as `..` that programs take out of a path unasked.",
+    ),
+]
 Limit = Annotated[
     int,
     QueryParameter(ge=1, le=500, description="How many on a page."),

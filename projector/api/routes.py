@@ -22,6 +22,7 @@ from projector.api.parameters import (
     After,
     Below,
     ClockAhead,
+    Id,
     Limit,
     Metric,
     Name,
@@ -49,12 +50,32 @@ _KNOWN: Final = {
     )
 }
 _UNKNOWN: Final = {404: problem("Nothing has been heard of this id.")}
-_AWAY: Final = {503: problem("The views cannot be read now; `Retry-After` says when to ask again.")}
+_AWAY: Final = {
+    503: problem(
+        "The views cannot be read now, or are being made anew; `Retry-After` says when to ask again."
+    )
+}
+_ONE_OF_MANY: Final = _KNOWN | _BAD | _UNKNOWN | _AWAY
 
 
 def query_routes(queries: Queries, meters: Meters) -> ControllerRouterHandler:
     """The query API as one router."""
 
+    @get(
+        "/lag",
+        summary="How far the views are behind, and how long each step takes",
+        responses=_BAD,
+        sync_to_thread=False,
+    )
+    def lag() -> Lag:
+        """Of each stream, with the way of its newest event; seconds are by the clocks of those it passed."""
+        return meters.lag()
+
+    handlers = [*_device_routes(queries, meters), *_region_routes(queries, meters), lag]
+    return Router("/", route_handlers=handlers, before_request=refuse_unknown)
+
+
+def _device_routes(queries: Queries, meters: Meters) -> list[ControllerRouterHandler]:
     @get("/devices", summary="Devices, the longest silent first", responses=_BAD | _AWAY)
     async def devices(
         *,
@@ -88,14 +109,21 @@ def query_routes(queries: Queries, meters: Meters) -> ControllerRouterHandler:
     @get(
         "/devices/{device_id:str}/stats",
         summary="Statistics of one device",
-        responses=_KNOWN | _BAD | _UNKNOWN | _AWAY,
+        responses=_ONE_OF_MANY,
     )
     async def device_stats(device_id: Name) -> StatsResponse[DeviceAnswer]:
         """Count, sum, mean, extremes and last value of each metric, over all messages ever stored.
 
         Of a device that has expired (`projector.expire_devices_after`) and come back, over those since then.
         """
-        device_id = device_id.replace(ESCAPED_SLASH, "/")
+        return await _device(device_id.replace(ESCAPED_SLASH, "/"))
+
+    @get("/device/stats", summary="Statistics of one device, named beside the path", responses=_ONE_OF_MANY)
+    async def device_stats_by_id(id_: Id) -> StatsResponse[DeviceAnswer]:
+        """The same as `/devices/{device_id}/stats`."""
+        return await _device(id_)
+
+    async def _device(device_id: str) -> StatsResponse[DeviceAnswer]:
         stats = await queries.device(device_id)
         if stats is None:
             raise NotFoundException(
@@ -104,6 +132,10 @@ def query_routes(queries: Queries, meters: Meters) -> ControllerRouterHandler:
         answer = DeviceAnswer(*astuple(stats), views=meters.freshness())
         return StatsResponse(answer, stats.updated_ms, stats.sample_count)
 
+    return [devices, device_stats, device_stats_by_id]
+
+
+def _region_routes(queries: Queries, meters: Meters) -> list[ControllerRouterHandler]:
     @get("/regions", summary="Regions by name", responses=_BAD | _AWAY)
     async def regions(limit: Limit = 100, after: After = None) -> RegionPage:
         """Every region that a message has ever named."""
@@ -113,11 +145,18 @@ def query_routes(queries: Queries, meters: Meters) -> ControllerRouterHandler:
     @get(
         "/regions/{region:str}/stats",
         summary="Statistics of one region",
-        responses=_KNOWN | _BAD | _UNKNOWN | _AWAY,
+        responses=_ONE_OF_MANY,
     )
     async def region_stats(region: Name) -> StatsResponse[RegionAnswer]:
         """The same over all messages that named the region, and how many devices call it theirs now."""
-        region = region.replace(ESCAPED_SLASH, "/")
+        return await _region(region.replace(ESCAPED_SLASH, "/"))
+
+    @get("/region/stats", summary="Statistics of one region, named beside the path", responses=_ONE_OF_MANY)
+    async def region_stats_by_id(id_: Id) -> StatsResponse[RegionAnswer]:
+        """The same as `/regions/{region}/stats`."""
+        return await _region(id_)
+
+    async def _region(region: str) -> StatsResponse[RegionAnswer]:
         stats = await queries.region(region)
         if stats is None:
             raise NotFoundException(
@@ -126,16 +165,4 @@ def query_routes(queries: Queries, meters: Meters) -> ControllerRouterHandler:
         answer = RegionAnswer(*astuple(stats), views=meters.freshness())
         return StatsResponse(answer, stats.updated_ms, stats.sample_count, stats.device_count)
 
-    @get(
-        "/lag",
-        summary="How far the views are behind, and how long each step takes",
-        responses=_BAD,
-        sync_to_thread=False,
-    )
-    def lag() -> Lag:
-        """Of each stream, with the way of its newest event; seconds are by the clocks of those it passed."""
-        return meters.lag()
-
-    return Router(
-        "/", route_handlers=[devices, device_stats, regions, region_stats, lag], before_request=refuse_unknown
-    )
+    return [regions, region_stats, region_stats_by_id]

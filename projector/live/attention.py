@@ -1,4 +1,4 @@
-"""Which devices need attention, most urgent first. Pure.
+"""When a device needs attention. Pure.
 
 A device is silent when its newest reading is older than it ever should be: several times its usual
 interval, and never less than a minute. The longer it has been silent *in its own measure* the more urgent
@@ -12,23 +12,15 @@ Times are the devices' own: one whose clock is slow looks silent, and `docs/oper
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
 FLOOR_MS: Final = 60_000
 UNKNOWN_MS: Final = 900_000  # silent after so long, as long as its usual interval is not known
 INTERVALS: Final = 4
 _MINUTE_MS: Final = 60_000
-
-
-class Ranking(NamedTuple):
-    """Devices in order of attention: `silent` silent ones, `rejected` rejected ones, then all others."""
-
-    ids: list[str]
-    silent: int
-    rejected: int
 
 
 def silent_after_ms(usual_ms: int | None) -> int:
@@ -56,35 +48,3 @@ def usual_ms(
     if first_seen_ms is None or samples < 2 or last_seen_ms <= first_seen_ms:  # noqa: PLR2004  # an interval has two ends
         return None
     return (last_seen_ms - first_seen_ms) // (samples - 1)
-
-
-def suspects(seen: Mapping[str, int], now_ms: int) -> list[str]:
-    """Devices that may be silent, the latest to fall silent first."""
-    late = [(at, id_) for id_, at in seen.items() if now_ms - at > FLOOR_MS]
-    return [id_ for _, id_ in sorted(late, reverse=True)]
-
-
-def rank(
-    seen: Mapping[str, int], usual: Callable[[str], int | None], rejected: Mapping[str, int], now_ms: int
-) -> Ranking:
-    """Rank devices.
-
-    Args:
-        seen: device → its newest reading, epoch milliseconds.
-        usual: gives a device's usual interval.
-        rejected: device → messages rejected a moment ago.
-        now_ms: the time.
-    """
-    silence = {
-        id_: (now_ms - seen[id_]) / limit
-        for id_ in suspects(seen, now_ms)
-        if now_ms - seen[id_] > (limit := silent_after_ms(usual(id_)))
-    }
-    silent = sorted(silence, key=lambda id_: (-silence[id_], id_))
-    # By powers of two, so that devices do not change places with every single message.
-    refused = sorted(
-        (id_ for id_ in rejected if id_ in seen and id_ not in silence),
-        key=lambda id_: (-rejected[id_].bit_length(), id_),
-    )
-    urgent = {*silence, *refused}
-    return Ranking([*silent, *refused, *sorted(seen.keys() - urgent)], len(silent), len(refused))

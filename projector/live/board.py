@@ -95,7 +95,8 @@ class Board:
             letters=summary(self._letters, self._letters_at_ms or now_ms),
             rows=self._rows,
             sparks=self._sparks,
-            metrics=self._fleet.metrics(),
+            regions_total=self._regions.total,
+            metrics=self._fleet.columns.common,
         )
 
     async def window(
@@ -107,6 +108,7 @@ class Board:
         *,
         tag: str | None = None,
         ahead: bool = False,
+        recent: bool = False,
         order: Order | None = None,
         metrics: Sequence[str] = (),
     ) -> Window:
@@ -116,7 +118,16 @@ class Board:
             Retry: Redis is away.
         """
         return await self._fleet.window(
-            part, region, start, count, self._now_ms(), tag=tag, ahead=ahead, order=order, metrics=metrics
+            part,
+            region,
+            start,
+            count,
+            self._now_ms(),
+            tag=tag,
+            ahead=ahead,
+            recent=recent,
+            order=order,
+            metrics=metrics,
         )
 
     async def device(self, id_: str) -> Device:

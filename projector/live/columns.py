@@ -1,7 +1,7 @@
 """The columns of the list: which metrics most devices have, and the devices in the order of a column.
 
-Nobody keeps count of metrics, so some devices are asked for theirs, evenly spread. To sort by a metric all
-devices are asked for their last value of it; what was found is good for ten seconds.
+Nobody keeps count of metrics, so some devices are asked for theirs, evenly spread. To sort by a metric, or by
+when they were last seen, all devices are asked for it; what was found is good for ten seconds.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import Counter
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
+from projector.live.fields import Fields
 from projector.live.orders import place
 from projector.live.rows import metrics_in, text
 from projector.views import answering
@@ -29,8 +30,7 @@ SAMPLE: Final = 200
 NAMES: Final = 100
 _SAMPLE_GOOD_FOR_MS: Final = 30_000
 _VALUES_GOOD_FOR_MS: Final = 10_000
-_READ: Final = 1000
-_SORTED: Final = 10_000  # at once: a few milliseconds
+_SORTED: Final = 5000  # at once: a few milliseconds
 _SHARES: Final = 10  # about as common is equally common, so that columns stand still
 _UPKEEP: Final = frozenset(
     {
@@ -60,15 +60,17 @@ class Columns:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        self.forget()
-
-    def forget(self) -> None:
-        """Nobody looks any more."""
+        self._fields = Fields(redis, keys, keys.devices)
         self.common: list[str] = []
         self._sampled_ms = 0
-        self._metric = ""
+        self._field = ""
         self._read_ms = 0
         self._values: dict[str, str | None] = {}
+
+    @property
+    def first(self) -> list[str]:
+        """Those that rows have when nobody asks for others."""
+        return self.common[:SHOWN]
 
     async def learn(self, ids: Collection[str], now_ms: int) -> None:
         """Find out which metrics these devices have, when it is time.
@@ -87,47 +89,39 @@ class Columns:
         self._sampled_ms = now_ms
         self.common = most_common([text(field) for field in reply] for reply in replies)
 
-    async def arranged(
-        self, ids: Sequence[str], order: Order, *, seen: Mapping[str, int], habits: Habits, now_ms: int
-    ) -> list[str]:
+    async def arranged(self, ids: Sequence[str], order: Order, habits: Habits, now_ms: int) -> list[str]:
         """Devices in the order of a column; those without a value are last, whichever way.
 
         Args:
             ids: the devices; equal ones stay as they stand.
             order: the column.
-            seen: device → its newest reading, epoch milliseconds.
             habits: knows regions.
             now_ms: the time.
 
         Raises:
             Retry: Redis is away.
         """
-        values: Mapping[str, str | float | None] = seen
-        if order.by == "metric":
-            values = await self._last_values(ids, order.metric, now_ms)
-        elif order.by == "region":
+        values: Mapping[str, str | None]
+        if order.by == "region":
             await habits.learn_regions(ids)
             values = habits.regions
         elif order.by == "device":
             values = dict(zip(ids, ids, strict=True))
+        else:
+            values = await self._read(
+                ids, "last_seen_ms" if order.by == "seen" else f"last_{order.metric}", now_ms
+            )
         return await arranged(
             ids, values, numbers=order.by in {"metric", "seen"}, descending=order.descending
         )
 
-    async def _last_values(self, ids: Iterable[str], metric: str, now_ms: int) -> Mapping[str, str | None]:
-        if metric != self._metric or now_ms - self._read_ms > _VALUES_GOOD_FOR_MS:
-            self._metric, self._read_ms, self._values = metric, now_ms, {}
+    async def _read(self, ids: Iterable[str], field: str, now_ms: int) -> Mapping[str, str | None]:
+        if field != self._field or now_ms - self._read_ms > _VALUES_GOOD_FOR_MS:
+            self._field, self._read_ms, self._values = field, now_ms, {}
         values = self._values
         new = [id_ for id_ in ids if id_ not in values]
-        for start in range(0, len(new), _READ):
-            piece = new[start : start + _READ]
-            with answering():
-                async with self._redis.pipeline(transaction=False) as pipeline:
-                    for id_ in piece:
-                        pipeline.hget(self._keys.device(id_), f"last_{metric}")
-                    replies = await pipeline.execute()
-            for id_, value in zip(piece, replies, strict=True):
-                values[id_] = None if value is None else text(value)
+        async for id_, (value,) in self._fields.read(new, (field,)):
+            values[id_] = None if value is None else text(value)
         return values
 
 

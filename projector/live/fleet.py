@@ -1,29 +1,30 @@
-"""The devices: which are watched, in what order they stand, and the rows that are on a screen.
+"""The devices: who is silent, in what order all of them stand, and the rows that are on a screen.
 
-Every other look reads the newest readings of the `SCOPE` devices that have been silent for longest, in one
-command. The sparklines of the first rows are read again each ten seconds, which is about when they change.
+However many there are, all of them are known; what a look costs is bounded (`roster`, `census`), and what
+has to go through all of them, to rank or to search, does so in pieces between which others have their turn.
+The sparklines of the first rows are read again each ten seconds, which is about when they change.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from itertools import chain, repeat
-from math import isfinite
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from projector.history.sparklines import read_sparklines
-from projector.live.attention import Ranking, rank
-from projector.live.columns import SHOWN as COLUMNS
+from projector.live.attention import FLOOR_MS
+from projector.live.census import ASKED, Census
 from projector.live.columns import Columns
 from projector.live.habits import Habits
-from projector.live.rows import make_row, text
+from projector.live.roster import Roster
+from projector.live.rows import make_row
 from projector.live.sparks import spark
 from projector.live.state import Devices, Row, Window
 from projector.live.tags import Tags
 from projector.views import answering
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from redis.asyncio import Redis
 
@@ -32,39 +33,46 @@ if TYPE_CHECKING:
     from projector.live.truth import Truth
     from projector.views import Keys
 
-SCOPE: Final = 20_000
 SHOWN: Final = 60
+JUDGED: Final = 20_000  # a look, of those that may have fallen silent
+ASKED_AGAIN: Final = 5000  # a look, of those that are silent
+PIECE: Final = 5000  # a few milliseconds
 _RANK_EVERY: Final = 2  # looks
 _SPARKS_EVERY: Final = 10
-_NOBODY: Final = Ranking([], 0, 0)
+
+
+class _Ranking(NamedTuple):
+    """Devices in order of attention: `silent` silent ones, those rejected a moment ago, then all others."""
+
+    ids: list[str]
+    silent: int
+    rejected: frozenset[str]
 
 
 class Fleet:
-    """The devices of one set of views."""
+    """The devices of one set of views, and in `columns` what they measure."""
 
     def __init__(self, redis: Redis, keys: Keys, truth: Truth) -> None:
         self._redis = redis
         self._keys = keys
-        self._habits = Habits(redis, keys, truth)
-        self._tags = Tags(redis, keys)
-        self._columns = Columns(redis, keys)
+        self._truth = truth
         self.forget()
 
     def forget(self) -> None:
         """Nobody looks any more."""
         self._looks = 0
-        self._total = self._ahead = 0
-        self._seen: dict[str, int] = {}
+        self._roster = Roster()
+        self._census = Census(self._redis, self._keys, self._roster)
+        self._habits = Habits(self._redis, self._keys, self._truth)
+        self._tags = Tags(self._redis, self._keys)
         self._sparks: dict[str, Spark] = {}
-        self._habits.forget()
-        self._tags.forget()
-        self._columns.forget()
+        self.columns = Columns(self._redis, self._keys)
         self._letters: dict[str, list[Letter]] = {}
-        self._ranking = _NOBODY
-        self._standings: dict[str, Standing] = {}
+        self._ranking = _Ranking([], 0, frozenset())
+        self._again: list[str] = []
 
     async def look(self, now_ms: int, letters: Iterable[Letter]) -> None:
-        """Rank the devices anew, when it is time.
+        """Look who is silent, and rank the devices anew when it is time.
 
         Args:
             now_ms: the time.
@@ -74,37 +82,32 @@ class Fleet:
             Retry: Redis is away; the ranking is as it was.
         """
         self._looks += 1
+        await self._habits.learn_regions(await self._census.look(), anew=True)
+        await self._judge_due(now_ms)
+        await self._judge_silent(now_ms)
+        for id_ in await self._habits.learn(self._roster.seen, now_ms):
+            self._judge(id_, now_ms)
         if self._looks % _RANK_EVERY == 0:
-            await self._habits.learn(self._seen, now_ms)
             return
         self._letters = {}
         for letter in letters:
             if letter.device is not None:
                 self._letters.setdefault(letter.device, []).append(letter)
-        await self._read()
-        await self._habits.learn(self._seen, now_ms)
-        await self._columns.learn(self._seen, now_ms)
-        rejected = {id_: len(letters) for id_, letters in self._letters.items()}
-        self._ranking = ranking = rank(self._seen, self._habits.usual_ms, rejected, now_ms)
-        words: Iterable[Standing] = chain(
-            repeat("silent", ranking.silent), repeat("rejected", ranking.rejected)
-        )
-        self._standings = dict(zip(ranking.ids, words, strict=False))
+        await self.columns.learn(self._roster.seen, now_ms)
+        await self._rank(now_ms)
 
     def devices(self) -> Devices:
         """The fleet, counted, and the ids of its first rows."""
-        ranking = self._ranking
-        return Devices(self._total, len(self._seen), ranking.silent, self._ahead, order=ranking.ids[:SHOWN])
-
-    def metrics(self) -> list[str]:
-        """Metrics of the fleet, the most common first."""
-        return self._columns.common
+        ids, silent, _ = self._ranking
+        return Devices(
+            self._census.total, len(self._roster.seen), silent, self._census.ahead, order=ids[:SHOWN]
+        )
 
     def silent_by_region(self) -> Counter[str | None]:
-        """Region → devices that are silent; as far as their regions are known."""
-        silent = self._ranking.ids[: self._ranking.silent]
+        """Region → devices that are silent."""
+        ids, silent, _ = self._ranking
         regions = self._habits.regions
-        return Counter(regions[id_] for id_ in silent if id_ in regions)
+        return Counter(regions[id_] for id_ in ids[:silent] if id_ in regions)
 
     async def rows(self, ids: list[str], metrics: Sequence[str] = ()) -> list[Row]:
         """The rows of these devices; one that has gone meanwhile is left out.
@@ -121,15 +124,14 @@ class Fleet:
                 for id_ in ids:
                     pipeline.hgetall(self._keys.device(id_))
                 replies = await pipeline.execute()
-        wanted = metrics or self._columns.common[:COLUMNS]
+        wanted = metrics or self.columns.first
         rows = []
         for id_, reply in zip(ids, replies, strict=True):
             if reply:
-                standing, letters = self._standings.get(id_, "ok"), self._letters.get(id_, [])
-                rows.append(
-                    make_row(id_, reply, standing, self._habits.usual_ms(id_), letters, wanted=wanted)
-                )
-                self._habits.regions[id_] = rows[-1].region
+                letters = self._letters.get(id_, [])
+                standing, usual = self._standing(id_), self._habits.usual_ms(id_)
+                rows.append(make_row(id_, reply, standing, usual, letters, wanted=wanted))
+                self._habits.place(id_, reply.get(b"region"))
         return rows
 
     async def first_sparks(self, rows: list[Row], now_ms: int) -> dict[str, Spark]:
@@ -163,6 +165,7 @@ class Fleet:
         *,
         tag: str | None,
         ahead: bool,
+        recent: bool,
         order: Order | None = None,
         metrics: Sequence[str] = (),
     ) -> Window:
@@ -175,7 +178,8 @@ class Fleet:
             count: how many rows.
             now_ms: the time.
             tag: `name:value`; None for all.
-            ahead: only those whose clock is, be they in sight or not.
+            ahead: only those whose clock is.
+            recent: only those that are silent, who fell silent last first.
             order: None is what needs attention first.
             metrics: whose values to show.
 
@@ -183,36 +187,112 @@ class Fleet:
             Retry: Redis is away.
         """
         ids = self._ranking.ids
+        if recent:
+            ids = await _sorted(ids[: self._ranking.silent], lambda id_: -self._roster.silent_at_ms(id_))
         if ahead:
-            with answering():
-                members = await self._redis.zrange(self._keys.clock_ahead, 0, SCOPE - 1, desc=True)
-            wanted = dict.fromkeys(map(text, cast("list[bytes]", members)))
-            # Their times are the newest there are: in a large fleet they are not among the watched.
-            ids = list(dict.fromkeys(chain((id_ for id_ in ids if id_ in wanted), wanted)))
+            wanted = dict.fromkeys(await self._census.clocks_ahead())
+            some = await _those(ids, wanted.__contains__)
+            ids = some if recent else list(dict.fromkeys([*some, *wanted]))
+        if part:
+            folded = part.casefold()
+            ids = await _those(ids, lambda id_: folded in id_.casefold())
+            if not recent and part not in self._roster.seen and await self._census.find(part):
+                ids = [part, *ids]  # so new that it has no place yet
         if region is not None:
             await self._habits.learn_regions(ids)
-            ids = [id_ for id_ in ids if self._habits.regions.get(id_) == region]
-        if part:
-            ids = [id_ for id_ in ids if part.casefold() in id_.casefold()]
+            regions = self._habits.regions
+            ids = await _those(ids, lambda id_: regions.get(id_) == region)
         if tag is not None:
             ids = await self._tags.having(ids, tag, now_ms)
         if order is not None:
-            ids = await self._columns.arranged(
-                ids, order, seen=self._seen, habits=self._habits, now_ms=now_ms
-            )
+            ids = await self.columns.arranged(ids, order, self._habits, now_ms)
         rows = await self.rows(ids[start : start + count], metrics)
         return Window(len(ids), rows, sparks=await self._read_sparks([row.id for row in rows], now_ms))
 
-    async def _read(self) -> None:
-        with answering():
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                pipeline.zcard(self._keys.last_seen)
-                pipeline.zrange(self._keys.last_seen, 0, SCOPE - 1, withscores=True)
-                pipeline.zcard(self._keys.clock_ahead)
-                self._total, found, self._ahead = await pipeline.execute()
-        self._seen = {text(raw): int(score) for raw, score in found if isfinite(score)}
-        self._habits.keep(self._seen)
+    async def _judge_due(self, now_ms: int) -> None:
+        """Who would be silent by now is, unless something has come from it since."""
+        late: list[str] = []
+        for _ in range(JUDGED // ASKED):
+            if not (due := self._roster.due(now_ms, ASKED)):
+                break
+            try:
+                await self._census.confirm(due)
+            except BaseException:
+                self._roster.put_back(due, now_ms)
+                raise
+            late += [id_ for id_ in due if self._judge(id_, now_ms)]
+        for piece in _pieces(late[::-1]):  # who fell silent last is asked about first
+            for id_ in piece:
+                self._habits.want(id_, self._roster.seen.get(id_, now_ms), now_ms)
+            await asyncio.sleep(0)
+
+    async def _judge_silent(self, now_ms: int) -> None:
+        """Who is silent may have been heard again; some of them are asked in each look."""
+        if not self._again:
+            self._again = list(self._roster.silent)
+        seen = self._roster.seen
+        ids = {id_: seen[id_] for id_ in self._again[-ASKED_AGAIN:] if id_ in seen}
+        await self._census.confirm(list(ids))
+        del self._again[-ASKED_AGAIN:]
+        for id_, last_seen_ms in ids.items():
+            if seen.get(id_, last_seen_ms) != last_seen_ms:
+                self._judge(id_, now_ms)
+
+    def _judge(self, id_: str, now_ms: int) -> bool:
+        """Say whether a device is silent, and whether its pace matters by now."""
+        last_seen_ms = self._roster.seen.get(id_)
+        if last_seen_ms is None:
+            return False
+        late = now_ms - last_seen_ms > FLOOR_MS
+        again_ms = self._habits.again_ms(id_, now_ms) if late else last_seen_ms + FLOOR_MS
+        self._roster.judge(id_, self._habits.limit_ms(id_), now_ms, again_ms=again_ms)
+        return late
+
+    async def _rank(self, now_ms: int) -> None:
+        roster = self._roster
+        ids = list(roster.silent)
+        await self._habits.learn_regions(ids[:JUDGED])
+        silent = await _sorted(ids, lambda id_: roster.urgency(id_, now_ms))
+        roster.silent = {id_: roster.silent[id_] for id_ in silent}  # nearly sorted the next time
+        refused = roster.refused({id_: len(letters) for id_, letters in self._letters.items()})
+        urgent = frozenset(refused)
+        others = await _those(await self._names(), lambda id_: id_ not in roster.silent and id_ not in urgent)
+        self._ranking = _Ranking([*silent, *refused, *others], len(silent), urgent)
+        self._habits.keep(roster.seen)
+
+    async def _names(self) -> list[str]:
+        for _ in self._roster.sort():
+            await asyncio.sleep(0)
+        return self._roster.names
+
+    def _standing(self, id_: str) -> Standing:
+        if id_ in self._roster.silent:
+            return "silent"
+        return "rejected" if id_ in self._ranking.rejected else "ok"
 
     async def _read_sparks(self, ids: list[str], now_ms: int) -> dict[str, Spark]:
         lines = await read_sparklines(self._redis, self._keys.prefix, ids)
         return {id_: found for id_, each in zip(ids, lines, strict=True) if (found := spark(each, now_ms))}
+
+
+def _pieces(ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (ids[start : start + PIECE] for start in range(0, len(ids), PIECE))
+
+
+async def _sorted(ids: Sequence[str], key: Callable[[str], float]) -> list[str]:
+    """By key, then by name; others have their turn in between."""
+    found: list[tuple[float, str]] = []
+    for piece in _pieces(ids):
+        found += sorted((key(id_), id_) for id_ in piece)
+        found.sort()  # two runs: merged, not sorted anew
+        await asyncio.sleep(0)
+    return [id_ for _, id_ in found]
+
+
+async def _those(ids: Sequence[str], fit: Callable[[str], bool]) -> list[str]:
+    """Those that fit; others have their turn in between."""
+    found: list[str] = []
+    for piece in _pieces(ids):
+        found += filter(fit, piece)
+        await asyncio.sleep(0)
+    return found

@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from projector.history.sparklines import read_sparklines
-from projector.live.attention import suspects, usual_ms
+from projector.live.attention import silent_after_ms, usual_ms
+from projector.live.fields import Fields
 from projector.live.rows import number, text
 from projector.live.sparks import minutes
 from projector.views import answering
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 LOOKUPS: Final = 250
 _GOOD_FOR_MS: Final = 600_000
 _AGAIN_MS: Final = 4000
-_PIECE: Final = 1000
 
 
 class _Habit(NamedTuple):
@@ -51,28 +51,36 @@ class Habits:
         self._redis = redis
         self._keys = keys
         self._truth = truth
+        self._fields = Fields(redis, keys, keys.devices)
         self._habits: dict[str, _Habit] = {}
+        self._wanted: dict[str, None] = {}  # the last one is asked about first
+        self._regions: dict[str, str] = {}
         self.regions: dict[str, str | None] = {}
-
-    def forget(self) -> None:
-        """Nobody looks any more."""
-        self._habits.clear()
-        self.regions.clear()
 
     def usual_ms(self, id_: str) -> int | None:
         """How long a device usually takes from one message to the next; None when that is not known."""
         habit = self._habits.get(id_)
         return habit.usual_ms if habit else None
 
-    def keep(self, seen: Mapping[str, int]) -> None:
-        """Forget devices that are not among these."""
-        for gone in self._habits.keys() - seen.keys():
-            del self._habits[gone]
-        for gone in self.regions.keys() - seen.keys():
-            del self.regions[gone]
+    def limit_ms(self, id_: str) -> int:
+        """How old its newest reading may be before it is called silent."""
+        return silent_after_ms(self.usual_ms(id_))
 
-    async def learn(self, seen: Mapping[str, int], now_ms: int) -> None:
-        """Ask about some of the devices that may be silent.
+    def again_ms(self, id_: str, now_ms: int) -> int:
+        """When to look again at a device that may be silent, for its pace may be another by then."""
+        habit = self._habits.get(id_)
+        if habit and habit.usual_ms is None and habit.found_ms + habit.good_for_ms > now_ms:
+            return habit.found_ms + habit.good_for_ms
+        return now_ms + _GOOD_FOR_MS
+
+    def want(self, id_: str, last_seen_ms: int, now_ms: int) -> None:
+        """A device may be silent: ask about it soon, if what is known of it is not enough."""
+        if self._unsure(id_, last_seen_ms, now_ms):
+            self._wanted.pop(id_, None)
+            self._wanted[id_] = None
+
+    async def learn(self, seen: Mapping[str, int], now_ms: int) -> list[str]:
+        """Ask about some of the devices that may be silent, and say about which.
 
         Args:
             seen: device → its newest reading, epoch milliseconds.
@@ -81,43 +89,64 @@ class Habits:
         Raises:
             Retry: Redis is away.
         """
-        new = [id_ for id_ in suspects(seen, now_ms) if self._unsure(id_, seen[id_], now_ms)][:LOOKUPS]
+        new: list[str] = []
+        while self._wanted and len(new) < LOOKUPS:
+            id_, _ = self._wanted.popitem()
+            if id_ in seen and self._unsure(id_, seen[id_], now_ms):
+                new.append(id_)
         if not new:
-            return
-        lines = await read_sparklines(self._redis, self._keys.prefix, new)
-        with answering():
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for id_ in new:
-                    pipeline.hmget(self._keys.device(id_), ("region", "sample_count"))
-                pipeline.hmget(self._keys.expired, new)
-                *replies, expired = await pipeline.execute()
-        first_seen = await self._first_seen(new)
-        for id_, line, (region, samples), once in zip(new, lines, replies, expired, strict=True):
-            self.regions[id_] = text(region) if region else None
-            usual = usual_ms(
-                minutes(line),
-                first_seen_ms=None if once else first_seen.get(id_),  # its samples are counted anew
-                last_seen_ms=seen[id_],
-                samples=number(samples),
-            )
-            self._habits[id_] = _Habit(usual, now_ms, seen[id_], self._good_for_ms(id_, usual))
+            return new
+        try:
+            await self._ask(new, seen, now_ms)
+        except BaseException:
+            self._wanted |= dict.fromkeys(reversed(new))
+            raise
+        return new
 
-    async def learn_regions(self, ids: Iterable[str]) -> None:
-        """Ask for the regions of all of these that are not known.
+    async def learn_regions(self, ids: Iterable[str], *, anew: bool = False) -> None:
+        """Ask for the regions of these, as far as they are not known.
+
+        Args:
+            ids: devices.
+            anew: of those also that are known.
 
         Raises:
             Retry: Redis is away.
         """
-        new = [id_ for id_ in ids if id_ not in self.regions]
-        for start in range(0, len(new), _PIECE):
-            piece = new[start : start + _PIECE]
-            with answering():
-                async with self._redis.pipeline(transaction=False) as pipeline:
-                    for id_ in piece:
-                        pipeline.hget(self._keys.device(id_), "region")
-                    replies = await pipeline.execute()
-            for id_, region in zip(piece, replies, strict=True):
-                self.regions[id_] = text(region) if region else None
+        new = [id_ for id_ in ids if anew or id_ not in self.regions]
+        async for id_, (region,) in self._fields.read(new, ("region",)):
+            self.place(id_, region)
+
+    def place(self, id_: str, region: bytes | None) -> None:
+        """Note a device's region as its hash has it."""
+        name = text(region) if region else None
+        self.regions[id_] = name and self._regions.setdefault(name, name)  # one text for all of a region
+
+    def keep(self, seen: Mapping[str, int]) -> None:
+        """Forget devices that are not among these."""
+        for known in (self._habits, self.regions):
+            if len(known) > len(seen):
+                for gone in known.keys() - seen.keys():
+                    del known[gone]
+
+    async def _ask(self, new: list[str], seen: Mapping[str, int], now_ms: int) -> None:
+        lines = await read_sparklines(self._redis, self._keys.prefix, new)
+        with answering():
+            expired = await self._redis.hmget(self._keys.expired, new)
+        first_seen = await self._first_seen(new)
+        counts: dict[str, int] = {}
+        async for id_, (region, samples) in self._fields.read(new, ("region", "sample_count")):
+            self.place(id_, region)
+            counts[id_] = number(samples)
+        for id_, line, once in zip(new, lines, expired, strict=True):
+            last_seen_ms = seen.get(id_, now_ms)
+            usual = usual_ms(
+                minutes(line),
+                first_seen_ms=None if once else first_seen.get(id_),  # its samples are counted anew
+                last_seen_ms=last_seen_ms,
+                samples=counts[id_],
+            )
+            self._habits[id_] = _Habit(usual, now_ms, last_seen_ms, self._good_for_ms(id_, usual))
 
     def _unsure(self, id_: str, last_seen_ms: int, now_ms: int) -> bool:
         habit = self._habits.get(id_)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from litestar import Request, Response, asgi, get
 from litestar.exceptions import NotFoundException, ServiceUnavailableException, ValidationException
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 
 from projector.live.feed import VIEWERS, TooManyViewersError
 from projector.live.orders import Order
@@ -57,7 +57,7 @@ def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
         return _answer(request, files["index.html"])
 
     @get("/live/{name:str}", sync_to_thread=False, include_in_schema=False)
-    def file(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
+    def file(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
         if name not in files:
             raise NotFoundException(f"no file {name!r} belongs to the live page")
         return _answer(request, files[name])
@@ -68,30 +68,45 @@ def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
             await stream(feed, receive, send)
         except TooManyViewersError as error:
             raise ServiceUnavailableException(
-                f"{VIEWERS} look at the live page already; close one or try again", headers=_RETRY_AFTER
+                f"{VIEWERS} look at the live page already; there is room again when one is closed, or "
+                "has read nothing for half a minute",
+                headers=_RETRY_AFTER,
             ) from error
 
     @get("/live/devices", include_in_schema=False)
     async def devices(
-        part: Annotated[str, Parameter(query="q", max_length=200)] = "",
-        region: Annotated[str | None, Parameter(max_length=200)] = None,
-        tag: Annotated[str | None, Parameter(max_length=600)] = None,
-        sort: Annotated[str, Parameter(max_length=600)] = "",
-        metrics: Annotated[list[str] | None, Parameter(query="metric", max_items=_METRICS)] = None,
+        part: Annotated[str, QueryParameter(name="q", max_length=200)] = "",
+        region: Annotated[str | None, QueryParameter(max_length=200)] = None,
+        tag: Annotated[str | None, QueryParameter(max_length=600)] = None,
+        sort: Annotated[str, QueryParameter(max_length=600)] = "",
+        metrics: Annotated[list[str] | None, QueryParameter(name="metric", max_items=_METRICS)] = None,
         *,
-        ahead: bool = False,
-        start: Annotated[int, Parameter(ge=0)] = 0,
-        count: Annotated[int, Parameter(ge=1, le=_ROWS)] = _ROWS,
+        ahead: FromQuery[bool] = False,
+        recent: FromQuery[bool] = False,
+        start: Annotated[int, QueryParameter(ge=0)] = 0,
+        count: Annotated[int, QueryParameter(ge=1, le=_ROWS)] = _ROWS,
     ) -> Window:
         return await board.window(
-            part, region, start, count, tag=tag, ahead=ahead, order=_order(sort), metrics=metrics or ()
+            part,
+            region,
+            start,
+            count,
+            tag=tag,
+            ahead=ahead,
+            recent=recent,
+            order=_order(sort),
+            metrics=metrics or (),
         )
 
     @get("/live/devices/{device_id:str}", include_in_schema=False)
-    async def device(device_id: str) -> Device:
+    async def device(device_id: FromPath[str]) -> Device:
         return await board.device(device_id.replace(ESCAPED_SLASH, "/"))
 
-    return [page, file, events, devices, device]
+    @get("/live/device", include_in_schema=False)
+    async def device_by_id(id_: Annotated[str, QueryParameter(name="id", min_length=1)]) -> Device:
+        return await board.device(id_)  # browsers take `..` out of a path, escaped or not
+
+    return [page, file, events, devices, device, device_by_id]
 
 
 def _order(sort: str) -> Order | None:

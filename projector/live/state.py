@@ -161,6 +161,7 @@ class State(msgspec.Struct, frozen=True):
         problems: component → what keeps it from its work.
         rows: of `devices.order`.
         sparks: of those that were heard within the last hours.
+        regions_total: regions that there are; `regions` has the busiest.
         metrics: that the fleet has, the most common first; rows hold the first few.
     """
 
@@ -175,6 +176,7 @@ class State(msgspec.Struct, frozen=True):
     letters: Letters
     rows: dict[str, Row]
     sparks: dict[str, Spark]
+    regions_total: int = 0
     metrics: list[str] = []
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from projector.live.fields import Fields
 from projector.live.rows import TAG, text
-from projector.views import answering
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -16,15 +16,13 @@ if TYPE_CHECKING:
     from projector.views import Keys
 
 _GOOD_FOR_MS: Final = 10_000
-_PIECE: Final = 1000
 
 
 class Tags:
     """Reads tags of one set of views."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
-        self._redis = redis
-        self._keys = keys
+        self._fields = Fields(redis, keys, keys.devices)
         self.forget()
 
     def forget(self) -> None:
@@ -49,13 +47,6 @@ class Tags:
             self._name, self._since_ms, self._values = name, now_ms, {}
         values = self._values
         new = [id_ for id_ in ids if id_ not in values]
-        for start in range(0, len(new), _PIECE):
-            piece = new[start : start + _PIECE]
-            with answering():
-                async with self._redis.pipeline(transaction=False) as pipeline:
-                    for id_ in piece:
-                        pipeline.hget(self._keys.device(id_), f"{TAG}{name}")
-                    replies = await pipeline.execute()
-            for id_, value in zip(piece, replies, strict=True):
-                values[id_] = None if value is None else text(value)
+        async for id_, (value,) in self._fields.read(new, (f"{TAG}{name}",)):
+            values[id_] = None if value is None else text(value)
         return [id_ for id_ in ids if values[id_] == wanted]

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from importlib import resources
+from inspect import isawaitable
 from itertools import chain
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 from projector.query.devices import Place
 from projector.query.stats import DeviceStats, RegionStats, device_stats, region_stats
-from projector.views import answering
+from projector.query.whole import why_not_whole
+from projector.views import answering, as_marks
 from runtime.errors import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from redis.asyncio import Redis
+    from redis.asyncio.client import Pipeline
 
+    from projector.lag import Lag
     from projector.query.devices import Selection
     from projector.views import Keys
 
@@ -49,11 +53,17 @@ class Regions(NamedTuple):
 
 
 class Queries:
-    """Questions to one set of views. Each raises `Retry` when Redis is away or holds what is not ours."""
+    """Questions to one set of views. Each raises `Retry` when Redis is away or holds what is not ours.
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    Args:
+        lag: where the streams stand. With it a question to views that are not whole raises `Retry` too;
+            the answer and whether they are belong to one instant.
+    """
+
+    def __init__(self, redis: Redis, keys: Keys, *, lag: Callable[[], Lag] | None = None) -> None:
         self._redis = redis
         self._keys = keys
+        self._lag = lag
         self._page = redis.register_script(_SCRIPT)
 
     async def device(self, device_id: str) -> DeviceStats | None:
@@ -87,11 +97,9 @@ class Queries:
             "" if selection.clock_ahead is None else int(selection.clock_ahead),
             *chain.from_iterable(selection.tags.items()),
         ]
-        with answering():
-            score, last, hashes = await cast(
-                "Awaitable[tuple[bytes, bytes, list[list[bytes]]]]",
-                self._page([self._keys.last_seen], arguments),
-            )
+        score, last, hashes = await self._one(
+            lambda pipeline: self._page([self._keys.last_seen], arguments, client=pipeline)
+        )
         return Devices(
             [_parse(device_stats, dict(zip(flat[::2], flat[1::2], strict=True))) for flat in hashes],
             Place(int(float(score)), last.decode()) if score else None,
@@ -108,19 +116,44 @@ class Queries:
             names = sorted(await cast("Awaitable[list[bytes]]", self._redis.hkeys(self._keys.region_marks)))
             if after is not None:
                 names = [name for name in names if name > after.encode()]
-            page = [name.decode() for name in names[:limit]]
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for name in page:
-                    pipeline.hgetall(self._keys.region(name))
-                hashes: list[dict[bytes, bytes]] = await pipeline.execute()
+        page = [name.decode() for name in names[:limit]]
+
+        def ask(pipeline: Pipeline) -> None:
+            for name in page:
+                pipeline.hgetall(self._keys.region(name))
+
+        hashes: list[dict[bytes, bytes]] = await self._all(ask)
         return Regions(
             [_parse(region_stats, fields) for fields in hashes if fields],
             page[-1] if len(names) > limit else None,
         )
 
     async def _hash(self, key: str) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = await self._one(lambda pipeline: pipeline.hgetall(key))
+        return found
+
+    async def _one(self, ask: Callable[[Pipeline], object]) -> Any:  # noqa: ANN401  # as was asked
+        """The answer to one question."""
+        (answer,) = await self._all(ask)
+        return answer
+
+    async def _all(self, ask: Callable[[Pipeline], object]) -> list[Any]:
+        """The answers to the questions that `ask` puts."""
         with answering():
-            return await cast("Awaitable[dict[bytes, bytes]]", self._redis.hgetall(key))
+            async with self._redis.pipeline(transaction=self._lag is not None) as pipeline:
+                if self._lag is not None:
+                    pipeline.hgetall(self._keys.cursor)
+                    pipeline.hgetall(self._keys.epoch)
+                    pipeline.exists(self._keys.last_seen)
+                maybe = ask(pipeline)
+                if isawaitable(maybe):
+                    await maybe  # a script is put into a pipeline by a coroutine
+                answers = await pipeline.execute()
+        if self._lag is not None:
+            cursors, epochs, views, *answers = answers
+            if why := why_not_whole(as_marks(cursors, epochs, views=bool(views)), self._lag()):
+                raise Retry("views", why)
+        return answers
 
 
 def _parse(parse: Callable[[dict[bytes, bytes]], S], fields: dict[bytes, bytes]) -> S:

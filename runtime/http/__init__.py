@@ -2,6 +2,7 @@
 
 from runtime.http.application import ESCAPED_SLASH, UNCOMPRESSED, create_app
 from runtime.http.health import Health, health_routes
+from runtime.http.hosts import Hosts
 from runtime.http.server import serve
 
-__all__ = ["ESCAPED_SLASH", "UNCOMPRESSED", "Health", "create_app", "health_routes", "serve"]
+__all__ = ["ESCAPED_SLASH", "UNCOMPRESSED", "Health", "Hosts", "create_app", "health_routes", "serve"]

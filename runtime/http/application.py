@@ -1,9 +1,7 @@
 """The applications of every process: errors are RFC 9457 problem documents, HEAD is answered wherever GET is.
 
 An id in a path may hold a slash, sent as `%2F`; a server decodes a path before it is routed, so the
-application looks at the path as it came and keeps such a slash within its segment. An id `.` or `..` cannot
-be sent at all, escaped or not, as clients take it out of a path (WHATWG URL); so the segments `%252E` and
-`%252E%252E`, its dots escaped twice, stand for it.
+application looks at the path as it came and keeps such a slash within its segment.
 """
 
 from __future__ import annotations
@@ -35,8 +33,9 @@ if TYPE_CHECKING:
         Send,
     )
 
+    from runtime.http.hosts import Hosts
+
 ESCAPED_SLASH: Final = "\0"  # in a path parameter, where it came as `%2F`; no id has one
-_ESCAPED_DOTS: Final = frozenset({"%2E", "%2E%2E"})
 UNCOMPRESSED: Final = "uncompressed"
 _RETRY_AFTER_S: Final = 5
 _COMPRESSION: Final = CompressionConfig(
@@ -56,17 +55,20 @@ class Application(Litestar):
                 scope, send = {**scope, "method": HttpMethod.GET}, _heads_of(send)
             elif scope["method"] != "GET":
                 send = _telling_of_head(send)
-            raw = scope["raw_path"].upper()
-            if b"%2F" in raw or b"/%252E" in raw:
-                scope = {
-                    **scope,
-                    "path": "/".join(map(_segment, scope["raw_path"].decode("ascii").split("/"))),
-                }
+            if b"%00" in scope["raw_path"]:
+                scope = {**scope, "path": scope["path"].replace("\0", "\N{REPLACEMENT CHARACTER}")}
+            if b"%2F" in scope["raw_path"].upper():
+                raw = scope["raw_path"].replace(b"%00", b"%EF%BF%BD").decode("ascii")
+                segments = (unquote(segment) for segment in raw.split("/"))
+                scope = {**scope, "path": "/".join(each.replace("/", ESCAPED_SLASH) for each in segments)}
         await super().__call__(scope, receive, send)
 
 
 def create_app(
-    handlers: Sequence[ControllerRouterHandler], *, openapi: OpenAPIConfig | None = None
+    handlers: Sequence[ControllerRouterHandler],
+    *,
+    openapi: OpenAPIConfig | None = None,
+    hosts: Hosts | None = None,
 ) -> Litestar:
     """Make an application whose errors are RFC 9457 problem documents.
 
@@ -76,6 +78,7 @@ def create_app(
     Args:
         handlers: routes, `health_routes` among them.
         openapi: None serves no schema and no documentation.
+        hosts: the names that it answers to; None is any.
     """
     problems = ProblemDetailsConfig(
         exception_to_problem_detail_map={HTTPException: _problem, Retry: _away, Exception: _crash}
@@ -85,15 +88,9 @@ def create_app(
         openapi_config=openapi,
         plugins=[ProblemDetailsPlugin(problems)],
         compression_config=_COMPRESSION,
+        middleware=[hosts.guard] if hosts else [],
         logging_config=None,
     )
-
-
-def _segment(raw: str) -> str:
-    segment = unquote(raw)
-    if segment.upper() in _ESCAPED_DOTS:
-        segment = unquote(segment)
-    return segment.replace("/", ESCAPED_SLASH)
 
 
 def _heads_of(send: Send) -> Send:

@@ -8,11 +8,13 @@ from it.
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from litestar import Request, Response, get
 from prometheus_client import ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
+
+from runtime.http.hosts import ANY_HOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a line more for each counter, which nobody reads
+
+
+_OPEN: Final = {ANY_HOST: True}  # probes and Prometheus come by any name, and nothing here is of devices
 
 
 class Health:
@@ -69,11 +74,11 @@ def health_routes(health: Health, registry: CollectorRegistry) -> list[Controlle
     """
     ProcessCollector(registry=registry)
 
-    @get("/healthz", sync_to_thread=False, include_in_schema=False)
+    @get("/healthz", sync_to_thread=False, include_in_schema=False, opt=_OPEN)
     def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @get("/readyz", sync_to_thread=False, include_in_schema=False)
+    @get("/readyz", sync_to_thread=False, include_in_schema=False, opt=_OPEN)
     def readyz() -> Response[dict[str, Any]]:
         if reasons := health.reasons():
             return Response(
@@ -81,7 +86,7 @@ def health_routes(health: Health, registry: CollectorRegistry) -> list[Controlle
             )
         return Response({"status": "ready"})
 
-    @get("/metrics", sync_to_thread=False, include_in_schema=False)
+    @get("/metrics", sync_to_thread=False, include_in_schema=False, opt=_OPEN)
     def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), media_type=content_type)

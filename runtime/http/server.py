@@ -12,6 +12,7 @@ import structlog
 import uvicorn
 
 from runtime.errors import Stop
+from runtime.http.connection import KERNEL_BYTES, Connection
 from runtime.settings import host_port
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from litestar import Litestar
 
 _GRACE_S = 2
+_BACKLOG = 1024  # as many pages as there are come back at once when a process has been away
 
 log = structlog.get_logger()
 
@@ -40,6 +42,7 @@ async def serve(app: Litestar, address: str, stop: asyncio.Event, *, setting: st
     server = _Server(
         uvicorn.Config(
             app,
+            http=Connection,
             log_config=None,
             log_level="warning",
             access_log=False,
@@ -93,8 +96,9 @@ def _listen(address: str, setting: str) -> socket.socket:
         raise Stop(f"{setting}: cannot listen on {address}: {error.strerror}") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)  # each connection's too
         listener.bind(where)
-        listener.listen()
+        listener.listen(_BACKLOG)
         listener.setblocking(False)  # noqa: FBT003  # the standard library's signature
     except OSError as error:
         listener.close()

@@ -103,7 +103,7 @@ async def test_one_viewer_too_many_is_told_so(base: str, visits: Callable[..., A
             refused = await http.get("/live/events")
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
             detail = refused.json()["detail"]
-            assert "50 look at the live page already" in detail
+            assert "500 look at the live page already" in detail
             await page.goto(base)
             await expect(page.get_by_role("alert")).to_contain_text(detail)
             await expect(page.locator("#connection")).to_have_text("Refused")

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from litestar import Litestar, get
+from litestar.params import FromPath  # noqa: TC002  # Litestar reads the annotation
 from litestar.response import Stream
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from deploy.local.server import free_port
 from runtime.errors import Stop
-from runtime.http import Health, create_app, health_routes, serve
+from runtime.http import Health, connection, create_app, health_routes, serve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -64,6 +65,47 @@ async def test_an_answer_that_never_ends_does_not_hold_up_the_end() -> None:
             stop.set()
             with pytest.raises(httpx.RemoteProtocolError):
                 await anext(chunks)
+        await serving
+
+
+async def test_who_takes_nothing_of_an_answer_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that is not taken ends after a while, one that is taken slowly does not."""
+    monkeypatch.setattr(connection, "PATIENCE_S", 0.3)
+    ended = asyncio.Queue[str]()
+
+    @get("/large/{name:str}", sync_to_thread=False)
+    def large(name: FromPath[str]) -> Stream:
+        async def pieces() -> AsyncIterator[bytes]:
+            try:
+                for _ in range(20):
+                    yield bytes(65536)
+            finally:
+                ended.put_nowait(name)
+
+        return Stream(pieces())
+
+    stop, address = asyncio.Event(), f"127.0.0.1:{free_port()}"
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(serve(create_app([large]), address, stop))
+        port = int(address.rpartition(":")[2])
+        async with httpx.AsyncClient() as client:
+            await client.get(f"http://{address}/")
+        with (
+            capture_logs() as logs,
+            socket.create_connection(("127.0.0.1", port)) as deaf,
+            socket.create_connection(("127.0.0.1", port)) as slow,
+        ):
+            for each, name in ((deaf, b"deaf"), (slow, b"slow")):
+                each.setblocking(False)  # noqa: FBT003  # the standard library's signature
+                each.sendall(b"GET /large/%b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % name)
+            taken = 0
+            while piece := await asyncio.get_running_loop().sock_recv(slow, 65536):
+                taken += len(piece)
+                await asyncio.sleep(0.05)
+        assert taken > 20 * 65536
+        assert [await ended.get(), await ended.get()] == ["deaf", "slow"]
+        assert [line["event"] for line in logs] == ["http_client_takes_nothing"]
+        stop.set()
         await serving
 
 

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from projector.live import fleet
+from projector.live import census
 from projector.live.board import Board
 from projector.live.frames import Frames
 from projector.meters import Meters
@@ -111,13 +111,13 @@ async def test_anything_under_our_keys(board: Board, redis: Redis, clock: Clock)
 async def test_all_clocks_that_are_ahead(
     board: Board, redis: Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are last in the order of silence: those are shown too that are beyond the devices watched."""
-    monkeypatch.setattr(fleet, "SCOPE", 3)
+    """All of them are shown, however many there are, and some only Redis knows of yet."""
+    monkeypatch.setattr(census, "PIECE", 2)
     for minutes, device in enumerate(("quiet", "slow", "fast", "faster")):
         await see(redis, device, clock.now + timedelta(minutes=minutes))
     await redis.zadd(KEYS.clock_ahead, {"slow": 400_000, "fast": 600_000, "faster": 700_000})
     await board.look()
     found = await board.window("", None, 0, 10, ahead=True)
-    assert (found.total, [row.id for row in found.rows]) == (3, ["fast", "slow", "faster"])
+    assert (found.total, [row.id for row in found.rows]) == (3, ["fast", "faster", "slow"])
     found = await board.window("fa", None, 1, 10, ahead=True)
     assert (found.total, [row.id for row in found.rows]) == (2, ["faster"])

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 KEYS = Keys("p:")
+PATHS = (
+    *("/devices", "/devices?region=x", "/devices/a/stats", "/devices/nobody/stats", "/device/stats?id=a"),
+    *("/regions", "/regions/north/stats", "/regions/nowhere/stats", "/region/stats?id=north"),
+)
 
 
 class Plant:
@@ -37,7 +41,9 @@ class Plant:
         self.meters = Meters(CollectorRegistry())
         self._views = Views(redis, KEYS)
         self._n = 0
-        app = create_app([query_routes(Queries(redis, KEYS), self.meters)], openapi=OPENAPI)
+        app = create_app(
+            [query_routes(Queries(redis, KEYS, lag=self.meters.lag), self.meters)], openapi=OPENAPI
+        )
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]  # narrower
         self.http = httpx.AsyncClient(transport=transport, base_url="http://test")
 
@@ -218,9 +224,8 @@ async def test_regions(plant: Plant) -> None:
             break
         after = {"after": page["next"]}
     assert found == names
-    for name in names:
-        path = "%252E%252E" if name == ".." else quote(name, safe="")  # a client takes `..` out of a path
-        stats = await plant.get(f"/regions/{path}/stats")
+    for name in set(names) - {".."}:  # which a client takes out of a path
+        stats = await plant.get(f"/regions/{quote(name, safe='')}/stats")
         assert stats["region"] == name
     north = await plant.get("/regions/north/stats")
     assert (north["device_count"], north["sample_count"]) == (1 + (names[-1] == "north"), 2)
@@ -308,6 +313,7 @@ async def test_bad_parameters(plant: Plant, path: str, detail: str) -> None:
 )
 async def test_what_is_not_there(plant: Plant, path: str) -> None:
     """Unknown ids and unknown paths are problem documents; a region's name is told as it was sent."""
+    await plant.hear(event("a", 1, region=None, t=1))
     answer = await plant.http.get(path)
     if path == "/regions/":
         assert answer.json()["regions"] == []  # a slash at the end changes nothing
@@ -315,6 +321,65 @@ async def test_what_is_not_there(plant: Plant, path: str) -> None:
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
     if path.startswith("/regions"):
         assert "'a/b'" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("marks", "why"),
+    [
+        ({"unfinished": "1"}, "they are being made anew"),
+        ({"format": "1"}, "another version wrote them"),
+        ({"7": "e"}, "a part of them is lost"),
+        (None, "PostgreSQL has not been asked yet"),
+    ],
+)
+async def test_views_that_are_not_whole(plant: Plant, marks: dict[str, str] | None, why: str) -> None:
+    """Each question is a 503 that says why and when to ask again: no list without devices, and no 404."""
+    await plant.hear(event("a", 1, t=1))
+    if marks is None:
+        await plant.redis.flushdb()
+    else:
+        await plant.redis.hset(KEYS.epoch, items=[each for pair in marks.items() for each in pair])
+    for path in PATHS:
+        answer = await plant.http.get(path)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5"), path
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["detail"].startswith("cannot be answered now, ask again: views: ")
+        assert why in answer.json()["detail"]
+
+
+async def test_empty_views(plant: Plant) -> None:
+    """They are the truth when nothing was ever stored, and are not whole when something was."""
+    stream = plant.meters.of(0)
+    stream.position(0, 0, None, NOW)
+    assert await plant.ids() == []
+    assert (await plant.http.get("/devices/a/stats")).status_code == 404
+    stream.position(0, 3, None, NOW)
+    for path in PATHS:
+        answer = await plant.http.get(path)
+        assert answer.status_code == 503, path
+        assert "they are empty, and will be made anew" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "a/b", "../a", "/", "%", "%2F", "a%00b", "a?b#c&d", " ", "{id}", "é€😀", "x\n"]
+)
+async def test_any_name_is_answered(plant: Plant, name: str) -> None:
+    """In the path, escaped, as far as the client leaves it there; and beside the path in any case."""
+    await plant.hear(event(name, 1, region=name, t=4))
+    for kind, key in (("device", "device_id"), ("region", "region")):
+        assert (await plant.get(f"/{kind}/stats", id=name))[key] == name
+        if name not in {"..", "."}:  # this client takes them out of a path, as browsers do
+            assert (await plant.get(f"/{kind}s/{quote(name, safe='')}/stats"))[key] == name
+        answer = await plant.http.get(f"/{kind}/stats", params={"id": f"{name}-"})
+        assert answer.status_code == 404
+        assert repr(f"{name}-") in answer.json()["detail"]
+
+
+async def test_a_character_that_no_name_has(plant: Plant) -> None:
+    """It is not taken for another."""
+    await plant.hear(event("a/b", 1, t=4))
+    assert (await plant.http.get("/devices/a%00b/stats")).status_code == 404
+    assert (await plant.http.get("/devices/a%2F%00/stats")).status_code == 404
 
 
 async def test_redis_away_or_not_ours(plant: Plant) -> None:
@@ -342,8 +407,10 @@ async def test_documentation_needs_no_internet(plant: Plant) -> None:
     assert description["paths"].keys() == {
         "/devices",
         "/devices/{device_id}/stats",
+        "/device/stats",
         "/regions",
         "/regions/{region}/stats",
+        "/region/stats",
         "/lag",
     }
     for path in description["paths"].values():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from projector.live.attention import FLOOR_MS, UNKNOWN_MS, rank, silent_after_ms, suspects, usual_ms
+from projector.live.attention import FLOOR_MS, UNKNOWN_MS, silent_after_ms, usual_ms
 
 NOW = 1_795_000_000_000
 MINUTE = 60_000
@@ -15,8 +15,6 @@ MINUTE = 60_000
 def test_when_a_device_counts_as_silent(usual: int | None, limit: int) -> None:
     """After four of its own intervals, never before a minute; after a quarter of an hour without any."""
     assert silent_after_ms(usual) == limit
-    assert rank({"a": NOW - limit}, lambda _: usual, {}, NOW).silent == 0
-    assert rank({"a": NOW - limit - 1}, lambda _: usual, {}, NOW).silent == 1
 
 
 def test_usual_interval_is_the_median_of_the_minutes() -> None:
@@ -31,24 +29,3 @@ def test_usual_interval_of_who_sends_seldom() -> None:
     assert usual_ms([7], first_seen_ms=NOW - 10 * day, last_seen_ms=NOW, samples=11) == day
     assert usual_ms([7], first_seen_ms=NOW, last_seen_ms=NOW, samples=1) is None
     assert usual_ms([], first_seen_ms=None, last_seen_ms=NOW, samples=100) is None
-
-
-def test_order_of_attention() -> None:
-    """First who is silent, longest by its own measure first, then who was rejected, then all by name."""
-    seen = {
-        "quick": NOW - 10 * MINUTE,
-        "slow": NOW - 100 * MINUTE,
-        "b": NOW,
-        "a": NOW,
-        "bad": NOW,
-        "worse": NOW,
-    }
-    usual = {"quick": 1000, "slow": 20 * MINUTE}.get
-    ranking = rank(seen, usual, {"bad": 1, "worse": 9, "slow": 3, "never heard": 2}, NOW)
-    assert ranking == (["quick", "slow", "worse", "bad", "a", "b"], 2, 2)
-
-
-def test_suspects_are_asked_about_latest_first() -> None:
-    """Only who is older than any limit is a suspect; who fell silent last is asked about first."""
-    seen = {"old": NOW - 9 * MINUTE, "fresh": NOW - FLOOR_MS, "late": NOW - 2 * MINUTE, "ahead": NOW + MINUTE}
-    assert suspects(seen, NOW) == ["late", "old"]

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
 
 from projector.live import feed as feed_module
 from projector.live.feed import VIEWERS, Feed, TooManyViewersError
 from projector.live.frames import Frames
 from projector.live.rates import Rate
 from projector.live.state import Devices, Letters, Rates, Row, State
+from projector.meters import Meters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -67,7 +69,7 @@ def board(monkeypatch: pytest.MonkeyPatch) -> CountingBoard:
 @pytest.fixture
 async def feed(board: CountingBoard) -> AsyncIterator[Feed]:
     """A feed that runs."""
-    running = Feed(board)
+    running = Feed(board, Meters(CollectorRegistry()))
     stop = asyncio.Event()
     task = asyncio.create_task(running.run(stop))
     yield running
@@ -147,7 +149,7 @@ async def test_viewers_are_so_many_and_no_more(feed: Feed) -> None:
 
 async def test_viewers_are_sent_away_at_the_end(board: CountingBoard) -> None:
     """When the process stops nobody is left waiting."""
-    feed, stop = Feed(board), asyncio.Event()
+    feed, stop = Feed(board, Meters(CollectorRegistry())), asyncio.Event()
     task = asyncio.create_task(feed.run(stop))
     with feed.viewer() as viewer:
         await viewer.next(SOON_S)

@@ -342,3 +342,14 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
     """Without an environment given, the process's own is read."""
     monkeypatch.setitem(os.environ, "EDGE_BROKER_PORT", "1999")
     assert load().broker.port == 1999
+
+
+def test_host_names() -> None:
+    """A list in the file, names with commas between them in the environment; what is no name is refused."""
+    assert load(environ={}).projector.hosts == ()
+    given = load(environ={"EDGE_PROJECTOR_HOSTS": "edge.example, *.plant.example,*"})
+    assert given.projector.hosts == ("edge.example", "*.plant.example", "*")
+    assert load(environ={"EDGE_PROJECTOR_HOSTS": ""}).projector.hosts == ()
+    for wrong in ("https://edge.example", "edge.example:80", "a*b"):
+        with pytest.raises(ConfigurationError, match=r"projector\.hosts.*expected host names such as"):
+            load(environ={"EDGE_PROJECTOR_HOSTS": wrong})

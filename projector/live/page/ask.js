@@ -26,6 +26,3 @@ export async function wordsOf(answer) {
   }
   return `The answer was ${answer.status} ${answer.statusText}`.trimEnd();
 }
-
-/** An id as a segment of a path. A browser takes `..` out of it, escaped or not, so such dots are escaped twice. */
-export const segment = (id) => (/^\.{1,2}$/.test(id) ? id.replaceAll(".", "%252E") : encodeURIComponent(id));

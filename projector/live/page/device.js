@@ -1,6 +1,6 @@
 // One device: what is known of it, its history, and what was rejected of it lately.
 
-import { Refusal, ask, segment } from "./ask.js";
+import { Refusal, ask } from "./ask.js";
 import { Chart } from "./chart.js";
 import { el, keyed, mark, say } from "./dom.js";
 import { age, count, duration, moment } from "./format.js";
@@ -76,10 +76,10 @@ export class DeviceView {
     if (document.hidden || this.asked) return;
     const asked = (this.asked = new AbortController());
     const signal = AbortSignal.any([asked.signal, AbortSignal.timeout(PATIENCE_MS)]);
-    const name = segment(this.id);
+    const query = new URLSearchParams({ id: this.id }); // not in the path, which cannot carry `..`
     try {
-      this.live = await ask(`live/devices/${name}`, signal);
-      if (this.live.row) this.stats = await ask(`devices/${name}/stats`, signal);
+      this.live = await ask(`live/device?${query}`, signal);
+      if (this.live.row) this.stats = await ask(`device/stats?${query}`, signal);
       else this.forget();
       say(this.message, this.live.row ? "" : UNKNOWN);
     } catch (error) {

@@ -1,6 +1,6 @@
 // A device's history: one metric over a range, and how low and high each of its metrics went in it.
 
-import { ask, segment } from "./ask.js";
+import { ask } from "./ask.js";
 
 /** Range → its seconds, and the step of its points. */
 export const RANGES = { "1 h": [3600, "1m"], "6 h": [6 * 3600, "2m"], "24 h": [86400, "5m"], "7 d": [7 * 86400, "30m"], "30 d": [30 * 86400, "2h"] };
@@ -13,8 +13,8 @@ export async function historyOf(device, metric, range, signal) {
   const to = Date.now();
   const [seconds, step] = RANGES[range];
   const from = to - seconds * 1000;
-  const query = new URLSearchParams({ metric, from: new Date(from).toISOString(), to: new Date(to).toISOString(), step });
-  const found = await ask(`devices/${segment(device)}/history?${query}`, signal);
+  const query = new URLSearchParams({ id: device, metric, from: new Date(from).toISOString(), to: new Date(to).toISOString(), step });
+  const found = await ask(`device/history?${query}`, signal);
   return { from, to, stepMs: found.step_seconds * 1000, points: found.points.map((each) => ({ ...each, at: Date.parse(each.at) })) };
 }
 
