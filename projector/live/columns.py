@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from projector.live.fields import Fields
-from projector.live.orders import place
+from projector.live.orders import number_in
 from projector.live.rows import metrics_in, text
 from projector.views import answering
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
     from redis.asyncio import Redis
 
@@ -30,7 +29,8 @@ SAMPLE: Final = 200
 NAMES: Final = 100
 _SAMPLE_GOOD_FOR_MS: Final = 30_000
 _VALUES_GOOD_FOR_MS: Final = 10_000
-_SORTED: Final = 5000  # at once: a few milliseconds
+_SORTED: Final = 20_000  # at once: about ten milliseconds
+_ORDERS: Final = 16  # kept at a time
 _SHARES: Final = 10  # about as common is equally common, so that columns stand still
 _UPKEEP: Final = frozenset(
     {
@@ -63,6 +63,9 @@ class Columns:
         self._fields = Fields(redis, keys, keys.devices)
         self.common: list[str] = []
         self._sampled_ms = 0
+        self._turn = asyncio.Lock()
+        self._orders: dict[tuple[Order, Hashable], list[str]] = {}
+        self._orders_ms = 0
         self._field = ""
         self._read_ms = 0
         self._values: dict[str, str | None] = {}
@@ -89,7 +92,9 @@ class Columns:
         self._sampled_ms = now_ms
         self.common = most_common([text(field) for field in reply] for reply in replies)
 
-    async def arranged(self, ids: Sequence[str], order: Order, habits: Habits, now_ms: int) -> list[str]:
+    async def arranged(
+        self, ids: Sequence[str], order: Order, habits: Habits, now_ms: int, *, asked: Hashable = None
+    ) -> list[str]:
         """Devices in the order of a column; those without a value are last, whichever way.
 
         Args:
@@ -97,10 +102,21 @@ class Columns:
             order: the column.
             habits: knows regions.
             now_ms: the time.
+            asked: what the ids were chosen by: for the same the same order is given for a while.
 
         Raises:
             Retry: Redis is away.
         """
+        async with self._turn:
+            if len(self._orders) >= _ORDERS or now_ms - self._orders_ms > _VALUES_GOOD_FOR_MS:
+                self._orders.clear()
+            if (order, asked) not in self._orders:
+                if not self._orders:
+                    self._orders_ms = now_ms
+                self._orders[order, asked] = await self._arrange(ids, order, habits, now_ms)
+            return self._orders[order, asked]
+
+    async def _arrange(self, ids: Sequence[str], order: Order, habits: Habits, now_ms: int) -> list[str]:
         values: Mapping[str, str | None]
         if order.by == "region":
             await habits.learn_regions(ids)
@@ -108,9 +124,8 @@ class Columns:
         elif order.by == "device":
             values = dict(zip(ids, ids, strict=True))
         else:
-            values = await self._read(
-                ids, "last_seen_ms" if order.by == "seen" else f"last_{order.metric}", now_ms
-            )
+            field = "last_seen_ms" if order.by == "seen" else f"last_{order.metric}"
+            values = await self._read(ids, field, now_ms)
         return await arranged(
             ids, values, numbers=order.by in {"metric", "seen"}, descending=order.descending
         )
@@ -155,15 +170,23 @@ async def arranged(
         numbers: whether a text of digits is a number; numbers come before texts.
         descending: the greatest first.
     """
-    known: list[tuple[tuple[bool, float, str], str]] = []
+    sizes: dict[str, float] = {}
+    texts: dict[str, str] = {}
+    measured: list[str] = []
+    named: list[str] = []
     unknown: list[str] = []
     for start in range(0, len(ids), _SORTED):
         for id_ in ids[start : start + _SORTED]:
             value = values.get(id_)
             if value is None:
                 unknown.append(id_)
+            elif numbers and (size := number_in(value)) is not None:
+                sizes[id_] = size
+                measured.append(id_)
             else:
-                known.append((place(value) if numbers else (True, 0.0, str(value)), id_))
-        known.sort(key=itemgetter(0), reverse=descending)  # two runs: merged, not sorted anew
+                texts[id_] = str(value)
+                named.append(id_)
+        measured.sort(key=sizes.__getitem__, reverse=descending)  # two runs: merged, not sorted anew
+        named.sort(key=texts.__getitem__, reverse=descending)
         await asyncio.sleep(0)
-    return [*(id_ for _, id_ in known), *unknown]
+    return [*named, *measured, *unknown] if descending else [*measured, *named, *unknown]

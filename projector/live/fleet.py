@@ -205,7 +205,8 @@ class Fleet:
         if tag is not None:
             ids = await self._tags.having(ids, tag, now_ms)
         if order is not None:
-            ids = await self.columns.arranged(ids, order, self._habits, now_ms)
+            asked = (part, region, tag, ahead, recent)
+            ids = await self.columns.arranged(ids, order, self._habits, now_ms, asked=asked)
         rows = await self.rows(ids[start : start + count], metrics)
         return Window(len(ids), rows, sparks=await self._read_sparks([row.id for row in rows], now_ms))
 

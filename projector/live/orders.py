@@ -35,10 +35,10 @@ class Order(NamedTuple):
         return cls(by, metric, column != asked)
 
 
-def place(value: str | float) -> tuple[bool, float, str]:
-    """Where a value stands among others: numbers by size, then texts."""
+def number_in(value: str | float) -> float | None:
+    """A value as a number; None for one that is none."""
     try:
         number = float(value)
     except ValueError:
-        return True, 0.0, str(value)
-    return (False, number, "") if isfinite(number) else (True, 0.0, str(value))
+        return None
+    return number if isfinite(number) else None
