@@ -138,6 +138,21 @@ async def test_sorting_by_a_column(devices: Devices, open_page: Open) -> None:
 
 
 @pytest.mark.usefixtures("projector")
+@pytest.mark.usefixtures("projector")
+async def test_who_fell_silent_last(devices: Devices, open_page: Open) -> None:
+    """Among many that are silent those of a moment ago are found at once."""
+    for device, minutes in (("dead", 600), ("old", 60), ("new", 20)):
+        await devices.send(device, ago=timedelta(minutes=minutes), level=1)
+    await devices.send("well", level=1)
+    page = await open_page()
+    await order(page, "dead", "old", "new", "well")
+    await page.get_by_role("link", name="who fell silent last").click()
+    await order(page, "new", "old", "dead")
+    await expect(page.locator("#devices-note")).to_have_text(
+        "3 that fell silent, the last first, of 4 devices"
+    )
+
+
 async def test_an_order_that_is_none(base: str) -> None:
     """An order that nobody knows is refused, with those that there are."""
     async with httpx.AsyncClient(base_url=base) as http:

@@ -21,7 +21,7 @@ export class DeviceList {
     this.box = byId("list");
     this.canvas = byId("rows");
     this.nodes = new Map(); // index → element
-    this.filter = { q: "", region: null, tag: null, ahead: false, sort: "" };
+    this.filter = { q: "", region: null, tag: null, ahead: false, recent: false, sort: "" };
     this.trouble = null;
     this.forget();
     this.focused = 0;
@@ -38,7 +38,7 @@ export class DeviceList {
   }
 
   get filtered() {
-    return Boolean(this.filter.q || this.filter.region || this.filter.tag || this.filter.ahead);
+    return Boolean(this.filter.q || this.filter.region || this.filter.tag || this.filter.ahead || this.filter.recent);
   }
 
   /** Whether rows are asked for, and not those that come with the feed. */
@@ -47,8 +47,8 @@ export class DeviceList {
   }
 
   /**
-   * Show only devices whose id has `q` in it, of one region, with one tag, null for all, and with `ahead` those whose
-   * clock is, by what `sort` says.
+   * Show only devices whose id has `q` in it, of one region, with one tag, null for all, with `ahead` those whose clock
+   * is, and with `recent` those that are silent, the last first; by what `sort` says.
    */
   show(filter) {
     const changed = Object.keys(filter).filter((name) => filter[name] !== this.filter[name]);
@@ -162,9 +162,9 @@ export class DeviceList {
 
   /** Some of the devices that match, in their order, with all the columns that were chosen. */
   read(start, many, signal) {
-    const { q, region, tag, ahead, sort } = this.filter;
+    const { q, region, tag, ahead, recent, sort } = this.filter;
     const query = new URLSearchParams({ start, count: many });
-    for (const [name, value] of Object.entries({ q, region, tag, sort, ahead: ahead && "true" })) if (value) query.set(name, value);
+    for (const [name, value] of Object.entries({ q, region, tag, sort, ahead: ahead && "true", recent: recent && "true" })) if (value) query.set(name, value);
     for (const metric of this.columns.chosen ?? this.columns.shown) query.append("metric", metric);
     return ask(`live/devices?${query}`, signal);
   }
@@ -177,6 +177,8 @@ export class DeviceList {
     if (this.filter.region) parts.push(`in ${this.filter.region}`);
     if (this.filter.tag) parts.push(`tagged ${this.filter.tag}`);
     if (this.filter.ahead) parts.push("whose clock is ahead");
+    if (this.filter.recent) parts.push("that fell silent, the last first");
+    byId("silent-last").hidden = !state.devices.silent || this.filter.recent;
     const ahead = byId("clocks-ahead");
     ahead.hidden = !state.devices.ahead || this.filter.ahead;
     say(ahead, plural(state.devices.ahead, "clock is ahead", "clocks are ahead"));

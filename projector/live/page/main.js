@@ -78,7 +78,7 @@ function route() {
   if (location.hash === "" || location.hash.startsWith("#/")) {
     const query = new URLSearchParams(location.hash.split("?")[1] ?? "");
     byId("query").value = query.get("q") ?? "";
-    list.show({ q: query.get("q") ?? "", region: query.get("region"), tag: query.get("tag"), ahead: query.has("ahead"), sort: query.get("sort") ?? "" });
+    list.show({ q: query.get("q") ?? "", region: query.get("region"), tag: query.get("tag"), ahead: query.has("ahead"), recent: query.has("recent"), sort: query.get("sort") ?? "" });
   }
   if (feed.state) draw(feed.state);
 }
@@ -92,9 +92,9 @@ function decoded(text) {
 }
 
 /** Show the list so, and say it in the address. */
-function go({ q, region, tag, ahead, sort }) {
+function go({ q, region, tag, ahead, recent, sort }) {
   const query = new URLSearchParams();
-  for (const [name, value] of Object.entries({ q, region, tag, ahead: ahead && "1", sort })) if (value) query.set(name, value);
+  for (const [name, value] of Object.entries({ q, region, tag, ahead: ahead && "1", recent: recent && "1", sort })) if (value) query.set(name, value);
   const hash = query.size ? `#/?${query}` : "#/";
   if (byId("overview").hidden) location.hash = hash;
   else history.replaceState(null, "", hash);

@@ -11,7 +11,7 @@ const STEPS = { received: "to gateway", committed: "to store", published: "to to
 
 export function drawOverview(state, nowMs) {
   drawSummary(state);
-  drawRegions(state.regions);
+  drawRegions(state.regions, state.regions_total);
   drawLetters(state.letters, nowMs);
   drawStreams(state.streams);
 }
@@ -43,7 +43,8 @@ function figure(name, text, note, level) {
   mark(box, "data-level", level);
 }
 
-function drawRegions(regions) {
+function drawRegions(regions, total) {
+  say(byId("regions-note"), total > regions.length ? `the ${regions.length} busiest of ${count(total)}` : "busiest first");
   rows("region-rows", regions, (each) => each.region, makeRegion, (node, each) => {
     const [bar, name, note, speed] = node.firstChild.children;
     bar.style.width = `${Math.round(each.share * 100)}%`;
