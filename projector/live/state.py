@@ -94,7 +94,7 @@ class Devices(msgspec.Struct, frozen=True):
 
     Attributes:
         total: devices that the views know.
-        watched: how many of them are ranked, those silent for longest.
+        watched: how many of them are known so far; all of them a second or two after somebody came.
         ahead: how many have a clock that is ahead.
         order: ids of the first rows, what needs attention first.
     """

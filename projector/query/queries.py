@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from importlib import resources
 from inspect import isawaitable
 from itertools import chain
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from projector.views import Keys
 
 LOOK: Final = 2000  # devices that a page looks at, at most: half a dozen milliseconds of Redis
+_WHOLE_FOR_S: Final = 0.5
 
 S = TypeVar("S", DeviceStats, RegionStats)
 
@@ -56,14 +58,14 @@ class Queries:
     """Questions to one set of views. Each raises `Retry` when Redis is away or holds what is not ours.
 
     Args:
-        lag: where the streams stand. With it a question to views that are not whole raises `Retry` too;
-            the answer and whether they are belong to one instant.
+        lag: where the streams stand. With it a question to views that are not whole raises `Retry` too.
     """
 
     def __init__(self, redis: Redis, keys: Keys, *, lag: Callable[[], Lag] | None = None) -> None:
         self._redis = redis
         self._keys = keys
         self._lag = lag
+        self._whole_until_s = 0.0
         self._page = redis.register_script(_SCRIPT)
 
     async def device(self, device_id: str) -> DeviceStats | None:
@@ -129,8 +131,17 @@ class Queries:
         )
 
     async def _hash(self, key: str) -> dict[bytes, bytes]:
-        found: dict[bytes, bytes] = await self._one(lambda pipeline: pipeline.hgetall(key))
-        return found
+        """A view. One that is there is the old or the new one, should the set be about to be replaced.
+
+        So for that, which is asked for most, it is enough that the set was whole a moment ago.
+        """
+        if self._lag is None or time.monotonic() < self._whole_until_s:
+            with answering():
+                found = await cast("Awaitable[dict[bytes, bytes]]", self._redis.hgetall(key))
+            if found or self._lag is None:
+                return found
+        certain: dict[bytes, bytes] = await self._one(lambda pipeline: pipeline.hgetall(key))
+        return certain
 
     async def _one(self, ask: Callable[[Pipeline], object]) -> Any:  # noqa: ANN401  # as was asked
         """The answer to one question."""
@@ -153,6 +164,7 @@ class Queries:
             cursors, epochs, views, *answers = answers
             if why := why_not_whole(as_marks(cursors, epochs, views=bool(views)), self._lag()):
                 raise Retry("views", why)
+            self._whole_until_s = time.monotonic() + _WHOLE_FOR_S
         return answers
 
 

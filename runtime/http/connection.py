@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import asyncio
 
 PATIENCE_S: Final = 10.0
+ASKS_WITHIN_S: Final = 30.0
 KERNEL_BYTES: Final = 32 * 1024  # Linux takes twice as much, and four megabytes if it is not told
 
 log = structlog.get_logger()
@@ -28,6 +29,11 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._timer: asyncio.TimerHandle | None = None
         self._kept = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the server has it
+        """Somebody has come."""
+        super().connection_made(transport)
+        self._asking = self.loop.call_later(ASKS_WITHIN_S, self._has_asked)
 
     def pause_writing(self) -> None:
         """More is kept than may be: the writer waits, and so do we, for a while."""
@@ -42,7 +48,12 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The other end has left, or was let go."""
         self._forget()
+        self._asking.cancel()
         super().connection_lost(exc)
+
+    def _has_asked(self) -> None:
+        if self.cycle is None:
+            self.transport.abort()  # type: ignore[unreachable]  # the server's type leaves out the beginning
 
     def _wait(self) -> None:
         self._kept = self.transport.get_write_buffer_size()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,16 @@ async def test_a_message_becomes_a_row_and_a_hash(
         missing = await client.get("/devices/b2/stats")
         assert missing.status_code == 404
         assert missing.headers["content-type"] == "application/problem+json"
-        assert (await client.get("/readyz")).status_code == 200
+        stranger = await client.get("/devices", headers={"host": "a-name-of-theirs.example"})
+        assert (stranger.status_code, "projector.hosts" in stranger.json()["detail"]) == (421, True)
+        async with Redis.from_url(redis_url) as redis:
+            await redis.hset("projector:epoch", "unfinished", 1)
+            anew = await client.get("/devices/b2/stats")
+        assert (anew.status_code, anew.headers["retry-after"]) == (503, "5")
+        async with asyncio.timeout(20):
+            for path in ("/devices", "/readyz"):
+                while (await client.get(path)).status_code != 200:  # noqa: ASYNC110  # until it is made anew
+                    await asyncio.sleep(0.2)
 
     assert await projector.terminate() == 0
     assert await gateway.terminate() == 0

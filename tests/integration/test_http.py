@@ -109,6 +109,22 @@ async def test_who_takes_nothing_of_an_answer_is_let_go(monkeypatch: pytest.Monk
         await serving
 
 
+async def test_who_asks_for_nothing_is_let_go(app: Litestar, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection over which no whole request comes ends."""
+    monkeypatch.setattr(connection, "ASKS_WITHIN_S", 0.3)
+    stop, port = asyncio.Event(), free_port()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(serve(app, f"127.0.0.1:{port}", stop))
+        async with httpx.AsyncClient() as client:
+            await client.get(f"http://127.0.0.1:{port}/healthz")
+        reader, idle = await asyncio.open_connection("127.0.0.1", port)
+        idle.write(b"GET /healthz HTTP/1.1\r\n")
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""
+        idle.close()
+        stop.set()
+
+
 async def test_cancelling_frees_the_address(app: Litestar) -> None:
     """A hard stop leaves no socket behind."""
     stop, address = asyncio.Event(), f"127.0.0.1:{free_port()}"
