@@ -153,6 +153,7 @@ async def test_who_fell_silent_last(devices: Devices, open_page: Open) -> None:
     )
 
 
+@pytest.mark.usefixtures("projector")
 async def test_an_order_that_is_none(base: str) -> None:
     """An order that nobody knows is refused, with those that there are."""
     async with httpx.AsyncClient(base_url=base) as http:
