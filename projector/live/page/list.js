@@ -171,7 +171,7 @@ export class DeviceList {
 
   tell(state, total) {
     const { watched, total: all } = state.devices;
-    const scope = watched < all && !this.filter.ahead ? `the ${count(watched)} longest silent of ${count(all)}` : plural(all, "device", "devices");
+    const scope = watched < all && !this.filter.ahead ? `${count(watched)} of ${count(all)} devices so far` : plural(all, "device", "devices");
     const parts = [];
     if (this.filter.q) parts.push(`with “${this.filter.q}”`);
     if (this.filter.region) parts.push(`in ${this.filter.region}`);
