@@ -14,17 +14,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final
 
 from contract.events import format_time
 
-if TYPE_CHECKING:
-    from contract.events import Event
-
 AHEAD: Final = timedelta(minutes=5)
-
-Place: TypeAlias = tuple[str, str, str, str]
-"""Order time, time of receipt, key, device: compares as the messages do."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MINUTE: Final = len("2026-11-23T09:00")
@@ -40,16 +34,6 @@ def order_time(ts: str, received_at: str) -> str:
     if ts <= received_at:
         return ts
     return min(ts, _latest(received_at[:_MINUTE]) + received_at[_MINUTE:])
-
-
-def place_of(event: Event) -> Place:
-    """A message's place in the order.
-
-    Raises:
-        ValueError: its times are none.
-    """
-    received_at = event.received_at
-    return order_time(event.ts, received_at), received_at, event.key, event.device_id
 
 
 def ahead_ms(ts: str, received_at: str) -> int:

@@ -1,6 +1,8 @@
-"""Names of the internal topic, `<prefix>/<stream>`."""
+"""Names of the internal topic, `<prefix>/<stream>`, and of what is told beside the streams."""
 
 from __future__ import annotations
+
+_DEVICES = "/devices"
 
 
 def stream_topic(prefix: str, stream: int) -> str:
@@ -9,5 +11,15 @@ def stream_topic(prefix: str, stream: int) -> str:
 
 
 def all_streams(prefix: str) -> str:
-    """The topic filter that covers every stream, such as `gateway/events/v1/+`."""
+    """The topic filter that covers every stream, such as `gateway/events/v1/+`; it covers devices too."""
     return f"{prefix}/+"
+
+
+def is_of_stream(topic: str) -> bool:
+    """Whether a topic that `all_streams` covers is a stream's, not that of devices."""
+    return not topic.endswith(_DEVICES)
+
+
+def devices_topic(prefix: str) -> str:
+    """The topic on which is told what becomes of devices, such as `gateway/events/v1/devices`."""
+    return prefix + _DEVICES

@@ -24,6 +24,9 @@ FORMAT: Final = "format"
 VIEWS_FORMAT: Final = "2"
 """Among the epochs: what marks mean. 1, which was not written down, ordered equal times by key."""
 
+VERSION: Final = "version"
+"""Among the epochs: which write was the last. Whoever remembers views knows by it whether others wrote."""
+
 EXPIRED: Final = "projector:expired"
 """A hash by device of those that were silent for too long; in front comes `redis.prefix`."""
 

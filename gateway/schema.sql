@@ -630,7 +630,7 @@ CREATE TABLE public.measurements_1m_default (
     min double precision NOT NULL,
     max double precision NOT NULL
 )
-WITH (fillfactor='50');
+WITH (fillfactor='90');
 
 CREATE TABLE public.measurements_default (
     device_id text NOT NULL COLLATE pg_catalog."C",
@@ -653,6 +653,20 @@ CREATE TABLE public.message_keys_1 (
     h2 bigint NOT NULL,
     digest bigint NOT NULL
 );
+
+CREATE TABLE public.rollups (
+    rollup text NOT NULL,
+    kept_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    open_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    made_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
+);
+
+CREATE VIEW public.open_hours AS
+ SELECT GREATEST(h.open_since, m.kept_since) AS since,
+    (h.open_since + '02:00:00'::interval) AS until
+   FROM public.rollups h,
+    public.rollups m
+  WHERE ((h.rollup = '1h'::text) AND (m.rollup = '1m'::text));
 
 CREATE TABLE public.outbox (
     stream integer NOT NULL,
@@ -719,11 +733,6 @@ CREATE TABLE public.retired_statistics (
     last_ts timestamp with time zone NOT NULL,
     last_key text NOT NULL COLLATE pg_catalog."C",
     last_received_at timestamp with time zone NOT NULL
-);
-
-CREATE TABLE public.rollups (
-    rollup text NOT NULL,
-    kept_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
 );
 
 CREATE TABLE public.schema_migrations (

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
@@ -40,20 +41,23 @@ from projector.repair.rebuild import Rebuilder
 from projector.repair.verify import Verifier
 from projector.views import Keys, Views
 from projector.views.expiry import Expiry
+from projector.watch.gauges import Gauges
+from projector.watch.watcher import Watcher
 from runtime.errors import Retry
 from runtime.http import Health, Hosts, create_app, health_routes, serve
 from runtime.lifecycle import keep_trying, unless
 from runtime.mqtt import MqttSession, SessionOptions, Subscription, options_from
 from runtime.postgres import open_pool
 from runtime.redis import open_redis
-from runtime.settings import duration_s
+from runtime.settings import duration_s, host_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     import asyncpg
     from redis.asyncio import Redis
 
+    from contract.events import EventBatch
     from projector.history.audit import Audit
     from projector.repair.rebuild import Rebuilt
     from projector.repair.replica import Progress
@@ -62,7 +66,7 @@ if TYPE_CHECKING:
 
 CHUNKS_UNDER_WAY: Final = 100
 MAX_PACKET_BYTES: Final = 32 * 1024 * 1024  # a larger row is not delivered, and read from PostgreSQL
-_LAST_WORDS_S = 2.0
+_LAST_WORDS_S = 5.0  # history's open minute of ten thousand devices
 
 log = structlog.get_logger()
 
@@ -91,7 +95,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             *detail_routes(board, Site(settings.units, settings.projector.grafana_url)),
             *health_routes(health, registry),
         ]
-        hosts = Hosts(settings.projector.hosts, setting="projector.hosts")
+        names = (host_port(settings.projector.http)[0], *settings.projector.hosts)
+        hosts = Hosts(names, setting="projector.hosts")
         app = create_app(routes, openapi=OPENAPI, hosts=hosts)
         http_stop = asyncio.Event()
         tasks.create_task(feed.run(http_stop), name="live")
@@ -99,7 +104,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             serve(app, settings.projector.http, http_stop, setting="projector.http"), name="http"
         )
         try:
-            await _project(settings, redis, keys, board=board, meters=meters, health=health, stop=stop)
+            await _project(
+                settings,
+                redis,
+                keys,
+                board=board,
+                meters=meters,
+                gauges=Gauges(registry),
+                health=health,
+                stop=stop,
+            )
         finally:
             http_stop.set()
     log.info("projector_stopped")
@@ -166,9 +180,11 @@ async def _project(
     *,
     board: Board,
     meters: Meters,
+    gauges: Gauges,
     health: Health,
     stop: asyncio.Event,
 ) -> None:
+    after_s = duration_s(after) if (after := settings.projector.expire_devices_after) else None
     name = settings.projector.client_id
     pool = await unless(
         stop, keep_trying("postgres", lambda: open_pool(settings.postgres.dsn, name=name, max_size=5), health)
@@ -187,6 +203,17 @@ async def _project(
             meters=meters,
             now=_now,
         )
+        watcher = Watcher(
+            redis,
+            pool,
+            session,
+            prefix=keys.prefix,
+            topic=settings.events.topic,
+            forget_after_s=after_s,
+            health=health,
+            gauges=gauges,
+            now=_now,
+        )
         consumer = Consumer(
             session,
             Views(redis, keys),
@@ -195,14 +222,19 @@ async def _project(
             health=health,
             meters=meters,
             now=_now,
-            applied=recorder.take,
+            applied=partial(_hand_on, (recorder.take, watcher.take)),
         )
-        parts = {"views": consumer.run(), "history": recorder.run(), "sparklines": sparklines.run()}
-        if after := settings.projector.expire_devices_after:
+        parts = {
+            "views": consumer.run(),
+            "history": recorder.run(),
+            "sparklines": sparklines.run(),
+            "watch": watcher.run(),
+        }
+        if after_s is not None:
             expiry = Expiry(
                 redis,
                 keys,
-                after_s=duration_s(after),
+                after_s=after_s,
                 health=health,
                 meters=meters,
                 now=_now,
@@ -213,6 +245,11 @@ async def _project(
             async with asyncio.timeout(_LAST_WORDS_S):
                 await consumer.report()
                 await recorder.turn(flush=True)
+
+
+def _hand_on(takers: Sequence[Callable[[list[EventBatch]], None]], rows: list[EventBatch]) -> None:
+    for take in takers:
+        take(rows)
 
 
 async def _together(parts: Mapping[str, Coroutine[None, None, None]]) -> None:

@@ -59,7 +59,7 @@ class HistoryLag(msgspec.Struct, frozen=True):
     Attributes:
         cursor: the last row in it.
         behind_rows: committed rows that it does not have.
-        behind_seconds: for how long it has lacked the oldest of them; a dozen is as it should be.
+        behind_seconds: for how long it has lacked the oldest of them; up to 75 is as it should be.
     """
 
     cursor: int

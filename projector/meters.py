@@ -72,12 +72,15 @@ class Meters:
             "Who wanted to look at the live page when all places were taken.",
             registry=registry,
         )
-        self.apply_seconds = histogram("apply_seconds", "Duration of one call of the script.")
+        self.apply_seconds = histogram("apply_seconds", "Duration of bringing one run into the views.")
         self.delay_seconds = histogram("row_delay_seconds", "From a row's writing to its being in the views.")
         self.history_cursor = gauge("history_cursor", "Last outbox row in history.")
         self.history_lag_rows = gauge("history_lag_rows", "Committed rows that history does not have.")
         self.history_behind_seconds = gauge(
             "history_behind_seconds", "For how long history has lacked the oldest row that it lacks, else 0."
+        )
+        self.history_held = gauge(
+            "history_held", "Statistics (device, metric and minute) in memory that history does not have."
         )
         self.history_write_seconds = histogram("history_write_seconds", "Duration of writing to history.")
         self.undecodable = Counter(
@@ -179,6 +182,7 @@ class StreamMeters:
         self._history_cursor = meters.history_cursor.labels(label)
         self._history_lag_rows = meters.history_lag_rows.labels(label)
         self._history_behind_seconds = meters.history_behind_seconds.labels(label)
+        self._history_held = meters.history_held.labels(label)
         self.history_look: tuple[HistoryLag, datetime] | None = None
 
     def applied(self, rows: Sequence[EventBatch], now: datetime, arrived_at: datetime | None) -> None:
@@ -226,8 +230,9 @@ class StreamMeters:
         self._lag_rows.set(self.behind_rows)
         self._behind_seconds.set(self.behind_s)
 
-    def history(self, cursor: int, head: int, behind_s: float, now: datetime) -> None:
-        """Note how far history is behind."""
+    def history(self, cursor: int, head: int, behind_s: float, now: datetime, *, held: int) -> None:
+        """Note how far history is behind, and how many statistics of it are in memory."""
+        self._history_held.set(held)
         self.history_look = HistoryLag(cursor, head - cursor, round(behind_s, 3)), now
         self._history_cursor.set(cursor)
         self._history_lag_rows.set(head - cursor)

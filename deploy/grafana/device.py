@@ -1,20 +1,18 @@
-"""One device: its state now from Redis, its series from the rollups, its messages from PostgreSQL."""
+"""One device: its state now, its series from the rollups, and its messages."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from grafana_foundation_sdk.builders.dashboard import Row
 from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 
-from deploy.grafana.panels import as_rows, base, moment, rollup_series, series, stat, table
-from deploy.grafana.sources import POSTGRES, field_of, hash_of, queries, sql, variable
+from deploy.grafana.panels import base, moment, rollup_series, series, stat, table, words
+from deploy.grafana.sources import POSTGRES, queries, sql, variable
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.builders.dashboard import Dashboard
-
-KEY: Final = "device:stats:$device"
 
 
 def dashboard() -> Dashboard:
@@ -28,26 +26,33 @@ def dashboard() -> Dashboard:
     made.with_variable(variable("value", "is", POSTGRES, queries.device_tag_values))
 
     made.with_row(Row("Now"))
-    made.with_panel(
-        stat(
-            "Last seen",
-            field_of(KEY, "last_seen_ms", "A"),
-            unit=units.DateTimeFromNow,
-            text="By the device's clock, at most five minutes after arrival.",
-        )
+    seen = stat(
+        "Last seen",
+        sql(queries.device_seen),
+        unit=units.DateTimeFromNow,
+        text="By the device's clock, at most five minutes after arrival; and when something came.",
     )
-    made.with_panel(
-        stat("Region", field_of(KEY, "region", "A"), unit=units.String, text="Named by its newest message.")
+    for name, title in (("last_seen", "Newest reading"), ("arrived", "Something came")):
+        seen.override_by_name(name, [DynamicConfigValue("displayName", title)])
+    made.with_panel(seen.span(8))
+    region = stat(
+        "Region", sql(queries.device_region), unit=units.String, text="Named by its newest message."
     )
-    made.with_panel(
-        stat(
-            "Messages", field_of(KEY, "sample_count", "A"), unit=units.NoUnit, text="Since it was first seen."
-        )
-    )
-    parts = [field_of(KEY, f"{part}_$metric", part) for part in ("last", "avg", "min", "max")]
-    now = stat("$metric", *parts, unit=units.NoUnit, text="Since the device was first seen.").decimals(2)
-    for part, title in (("last", "Last"), ("avg", "Average"), ("min", "Lowest"), ("max", "Highest")):
-        now.override_by_query(part, [DynamicConfigValue("displayName", title)])
+    made.with_panel(region.reduce_options(words("region")))
+    now = stat(
+        "$metric now",
+        sql(queries.device_now),
+        unit=units.NoUnit,
+        text="The newest value, whatever the range, and what the range amounts to.",
+    ).decimals(2)
+    for name, title in (
+        ("last", "Last"),
+        ("average", "Average"),
+        ("lowest", "Lowest"),
+        ("highest", "Highest"),
+        ("values", "Values"),
+    ):
+        now.override_by_name(name, [DynamicConfigValue("displayName", title)])
     made.with_panel(now.span(12))
 
     made.with_row(Row("Over time"))
@@ -86,7 +91,12 @@ def dashboard() -> Dashboard:
         "Rejected", sql(queries.device_dead_letters), text="Of this device, among the newest thousand."
     )
     moment(rejected, "received_at", "Received")
-    made.with_panel(rejected.span(14))
-    statistics = table("Statistics", hash_of(KEY), text="Every field that Redis has of it.")
-    made.with_panel(as_rows(statistics, "Field", "Value").span(10))
+    made.with_panel(rejected.span(24))
+    statistics = table(
+        "Statistics",
+        sql(queries.device_statistics),
+        text="Every metric: its last value among the newest thousand messages, and the hours of the range.",
+    )
+    moment(statistics, "ts", "At")
+    made.with_panel(statistics.decimals(2).span(24))
     return made

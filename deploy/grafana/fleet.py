@@ -10,16 +10,16 @@ from grafana_foundation_sdk.models import units
 from deploy.grafana.panels import (
     ORANGE,
     RED,
-    as_rows,
     base,
     column,
     moment,
     rollup_series,
+    series,
     stat,
     table,
     to_dashboard,
 )
-from deploy.grafana.sources import POSTGRES, highest_of, lowest_of, promql, queries, redis_line, sql, variable
+from deploy.grafana.sources import POSTGRES, promql, queries, sql, variable
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.builders.dashboard import Dashboard
@@ -35,13 +35,13 @@ def dashboard() -> Dashboard:
     for panel in (
         stat(
             "Devices",
-            redis_line("zcard devices:last_seen"),
+            sql(queries.devices_known),
             unit=units.NoUnit,
             text="Devices that were ever seen.",
         ),
         stat(
             "Silent",
-            redis_line("zcount devices:last_seen -inf ${__from}"),
+            sql(queries.devices_silent),
             unit=units.NoUnit,
             text="Devices of which nothing was heard in the whole range shown.",
             thresholds=((1, ORANGE),),
@@ -78,13 +78,23 @@ def dashboard() -> Dashboard:
 
     silent = table(
         "Silent longest",
-        lowest_of("devices:last_seen", 20),
+        sql(queries.silent_longest),
         text="Devices by when they were last heard of. Click one for its details.",
     )
-    as_rows(silent, "Device", "Last seen")
-    column(silent, "Device", link=to_dashboard("edge-device", "device"))
-    column(silent, "Last seen", unit=units.DateTimeFromNow)
-    made.with_panel(silent.span(7))
+    column(silent, "device_id", "Device", link=to_dashboard("edge-device", "device"))
+    column(silent, "region", "Region")
+    column(silent, "last_seen", "Last seen", unit=units.DateTimeFromNow)
+    made.with_panel(silent.span(8))
+    quiet = table(
+        "Silence by region",
+        sql(queries.silent_regions),
+        text="Devices of which nothing was heard in the whole range shown. Click a region for its details.",
+    )
+    column(quiet, "region", "Region", link=to_dashboard("edge-regions", "region", carry="var-metric=$metric"))
+    column(quiet, "silent", "Silent")
+    column(quiet, "devices", "Devices")
+    column(quiet, "last_seen", "Last seen", unit=units.DateTimeFromNow)
+    made.with_panel(quiet.span(8))
 
     hot = table(
         "Hot regions: $metric",
@@ -92,16 +102,7 @@ def dashboard() -> Dashboard:
         text="The last quarter of an hour of the range. Click one for its details.",
     )
     column(hot, "region", "Region", link=to_dashboard("edge-regions", "region", carry="var-metric=$metric"))
-    made.with_panel(hot.decimals(2).span(7))
-
-    rejected = table(
-        "Rejected lately",
-        sql(queries.dead_letters),
-        text="The newest dead letters; `gateway dead-letters show` has their bytes.",
-    )
-    moment(rejected, "received_at", "Received")
-    column(rejected, "device_id", "Device", link=to_dashboard("edge-device", "device"))
-    made.with_panel(rejected.span(10))
+    made.with_panel(hot.decimals(2).span(8))
 
     made.with_panel(
         stat(
@@ -114,13 +115,22 @@ def dashboard() -> Dashboard:
     )
     ahead = table(
         "Furthest ahead",
-        highest_of("devices:clock_ahead", 20),
-        text="Set these clocks; docs/operating.md says what comes of them. Click one for its details.",
+        sql(queries.clocks_ahead),
+        text="Of the thousand devices with the newest times. Set these clocks; docs/operating.md says what"
+        " comes of them. Click one for its details.",
     )
-    as_rows(ahead, "Device", "Ahead by")
-    column(ahead, "Device", link=to_dashboard("edge-device", "device"))
-    column(ahead, "Ahead by", unit=units.Milliseconds)
-    made.with_panel(ahead.span(6))
+    column(ahead, "device_id", "Device", link=to_dashboard("edge-device", "device"))
+    column(ahead, "ahead", "Ahead by", unit=units.Seconds)
+    made.with_panel(ahead.span(8))
+    rejected = table(
+        "Rejected lately",
+        sql(queries.dead_letters),
+        text="The newest dead letters; `gateway dead-letters show` has their bytes.",
+    )
+    moment(rejected, "received_at", "Received")
+    column(rejected, "device_id", "Device", link=to_dashboard("edge-device", "device"))
+    made.with_panel(rejected.span(12))
+
     tagged = table(
         "Devices with $tag = $value",
         sql(queries.tagged_devices),
@@ -129,7 +139,7 @@ def dashboard() -> Dashboard:
     column(tagged, "device_id", "Device", link=to_dashboard("edge-device", "device"))
     moment(tagged, "ts", "Device time")
     column(tagged, "last", "$metric")
-    made.with_panel(tagged.span(14))
+    made.with_panel(tagged.span(24))
 
     made.with_row(Row("Over time"))
     made.with_panel(
@@ -154,6 +164,14 @@ def dashboard() -> Dashboard:
             sql(queries.tagged_averages, "time_series"),
             unit=units.NoUnit,
             text="Averages of the first twenty devices of the table above.",
-        ).span(24)
+        )
+    )
+    made.with_panel(
+        series(
+            "Silent by region",
+            promql('max by (region) (projector_devices{state="silent"})', "{{region}}"),
+            unit=units.NoUnit,
+            text="Devices that have paused for longer than is usual for each.",
+        )
     )
     return made

@@ -70,6 +70,11 @@ def stat(title: str, *targets: Target, unit: str, text: str, thresholds: Limits 
     return panel
 
 
+def words(field: str) -> ReduceDataOptions:
+    """What a panel shows that is to show a text: it shows numbers unless told otherwise."""
+    return ReduceDataOptions().calcs(["lastNotNull"]).fields(f"/^{field}$/").values(values=False)
+
+
 def series(title: str, *targets: Target, unit: str, text: str) -> SeriesPanel:
     """Lines over time."""
     panel = (

@@ -1,16 +1,14 @@
-"""Regions: each one's state now from Redis, their series from the rollups, and their hottest devices."""
+"""Regions: each one's state now, their series from the rollups, and their hottest devices."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grafana_foundation_sdk.builders.common import ReduceDataOptions
 from grafana_foundation_sdk.builders.dashboard import Row
 from grafana_foundation_sdk.models import units
-from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 
-from deploy.grafana.panels import base, column, rollup_series, stat, table, to_dashboard
-from deploy.grafana.sources import POSTGRES, hash_of, queries, sql, variable
+from deploy.grafana.panels import base, column, rollup_series, table, to_dashboard
+from deploy.grafana.sources import POSTGRES, queries, sql, variable
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.builders.dashboard import Dashboard
@@ -27,31 +25,15 @@ def dashboard() -> Dashboard:
     )
 
     made.with_row(Row("Now"))
-    now = (
-        stat(
-            "$region",
-            hash_of("region:stats:$region"),
-            unit=units.NoUnit,
-            text="Since the region was first seen.",
-        )
-        .reduce_options(
-            ReduceDataOptions()
-            .calcs(["lastNotNull"])
-            .fields("/^(device_count|sample_count|last_seen_ms)$/")
-            .values(values=False)
-        )
-        .repeat("region")
-        .repeat_direction("h")
-        .max_per_row(4)
-        .span(24)
+    now = table(
+        "Regions: $metric",
+        sql(queries.regions_now),
+        text="Silent: not heard of in the whole range shown. Values: of the last quarter of an hour.",
     )
-    now.override_by_name("device_count", [DynamicConfigValue("displayName", "Devices")])
-    now.override_by_name("sample_count", [DynamicConfigValue("displayName", "Messages")])
-    now.override_by_name(
-        "last_seen_ms",
-        [DynamicConfigValue("displayName", "Last seen"), DynamicConfigValue("unit", units.DateTimeFromNow)],
-    )
-    made.with_panel(now)
+    for name, title in (("region", "Region"), ("devices", "Devices"), ("silent", "Silent")):
+        column(now, name, title)
+    column(now, "last_seen", "Last seen", unit=units.DateTimeFromNow)
+    made.with_panel(now.decimals(2).span(24))
 
     made.with_row(Row("Over time"))
     made.with_panel(

@@ -1,9 +1,4 @@
-"""How each data source is asked.
-
-The uids are those of `provisioning/datasources/edge.yaml`. The Redis data source (2.2) answers HGETALL with
-one row and a column per field, ZRANGE with one row and a column per member, HGET with one column `Value`, and
-a command line with a flat column `Value`; it reads numbers as numbers and leaves times as text.
-"""
+"""How each data source is asked. The uids are those of `provisioning/datasources/edge.yaml`."""
 
 from __future__ import annotations
 
@@ -21,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 POSTGRES: Final = DataSourceRef("grafana-postgresql-datasource", "edge-postgres")
-REDIS: Final = DataSourceRef("redis-datasource", "edge-redis")
 PROMETHEUS: Final = DataSourceRef("prometheus", "edge-prometheus")
 
 queries = load_queries("deploy.grafana")
@@ -47,36 +41,6 @@ def sql(query: str, form: Literal["table", "time_series"] = "table", ref: str = 
     """Ask PostgreSQL; as `time_series` a text column `metric` names the series."""
     fields = {"rawSql": query, "rawQuery": True, "editorMode": "code", "format": form}
     return Target(POSTGRES, ref, fields)
-
-
-def hash_of(key: str, ref: str = "A") -> Target:
-    """Ask Redis for a whole hash."""
-    return Target(REDIS, ref, {"type": "command", "command": "hgetall", "keyName": key})
-
-
-def field_of(key: str, field: str, ref: str) -> Target:
-    """Ask Redis for one field of a hash."""
-    return Target(REDIS, ref, {"type": "command", "command": "hget", "keyName": key, "field": field})
-
-
-def lowest_of(key: str, count: int) -> Target:
-    """Ask Redis for the members of a sorted set with the lowest scores, as columns."""
-    return _members(key, 0, count - 1)
-
-
-def highest_of(key: str, count: int) -> Target:
-    """The same with the highest, the very highest last."""
-    return _members(key, -count, -1)
-
-
-def _members(key: str, first: int, last: int) -> Target:
-    fields = {"type": "command", "command": "zrange", "keyName": key, "min": str(first), "max": str(last)}
-    return Target(REDIS, "A", {**fields, "zrangeQuery": ""})
-
-
-def redis_line(line: str) -> Target:
-    """Ask Redis by a command line."""
-    return Target(REDIS, "A", {"type": "cli", "query": line})
 
 
 def promql(expression: str, legend: str = "", ref: str = "A", *, instant: bool = False) -> Target:

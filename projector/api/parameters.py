@@ -12,7 +12,7 @@ from litestar.exceptions import ValidationException
 from litestar.params import PathParameter, QueryParameter
 
 from projector.query import LOOK, Place, Selection
-from projector.views.fold import RESERVED
+from projector.views.writes import RESERVED
 from runtime.settings import duration_s
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ import structlog
 
 from contract.events import unwrap
 from contract.order import is_time
+from contract.topics import is_of_stream
 from projector.follow.follower import Follower
 from projector.halts import MENDED_BY_REBUILD
 from projector.outbox import Position
@@ -119,6 +120,8 @@ class Consumer:
 
     def _take(self, chunk: Chunk) -> None:
         for delivery in chunk.deliveries:
+            if not is_of_stream(delivery.topic):
+                continue
             try:
                 row = _row(delivery.payload)
             except ValueError as error:  # msgspec's errors are ValueErrors too

@@ -36,7 +36,6 @@ from projector.follow.backlog import Backlog
 from projector.follow.pace import first_run, linger_s
 from projector.halts import MENDED_BY_REBUILD, TOLD_BY_MARK, UNUSABLE, mismatch, missing_rows
 from projector.views import Cursor, Run, Seen
-from projector.views.fold import fold
 from runtime import faults
 from runtime.errors import Reject, Retry
 from runtime.lifecycle import Waiting
@@ -242,17 +241,8 @@ class Follower:
         return run
 
     async def _apply(self, rows: list[EventBatch]) -> None:
-        try:
-            folded = fold(chain.from_iterable(row.events for row in rows))
-        except ValueError as error:
-            if self._trusted:
-                raise
-            # Not what PostgreSQL holds, or it is as bad there: whichever, reading the row from there tells.
-            log.warning("topic_row_unusable", stream=self._stream, first=rows[0].n, detail=str(error))
-            self._backlog.clear()
-            self._due = max(self._due, rows[-1].n)
-            return
-        run = Run(self._stream, rows[0].epoch, rows[0].n, rows[-1].n, folded, rows[-1].created_at)
+        events = list(chain.from_iterable(row.events for row in rows))
+        run = Run(self._stream, rows[0].epoch, rows[0].n, rows[-1].n, events, rows[-1].created_at)
         faults.point("before_apply")
         try:
             with self._meters.apply_seconds.time():
@@ -260,6 +250,14 @@ class Follower:
         except Retry as error:
             self._applying.failed(error.reason)
             self.unavailable = True
+            return
+        except ValueError as error:
+            if self._trusted:
+                raise
+            # Not what PostgreSQL holds, or it is as bad there: whichever, reading the row from there tells.
+            log.warning("topic_row_unusable", stream=self._stream, first=rows[0].n, detail=str(error))
+            self._backlog.clear()
+            self._due = max(self._due, rows[-1].n)
             return
         self._applying.over()
         faults.point("after_apply")

@@ -1,8 +1,8 @@
 """How much is applied to the views in one call, and how long rows may gather before the next. Pure.
 
-A message costs little and a device's view costs much, in Redis above all: reading and writing its hash takes
-some 20 µs, however many messages of a run are about it. So a call takes many rows when there are many, within
-what Redis may be busy with while everybody else waits.
+A message costs little and a device's view costs much, however many messages of a run are about it: working
+out its fields here, and writing them in Redis (`python -m bench.views`). So a call takes many rows when there
+are many, within what Redis may be busy with while everybody else waits.
 """
 
 from __future__ import annotations

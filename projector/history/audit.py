@@ -180,6 +180,9 @@ async def _audit(
             await connection.execute(queries.put_right, timeout=_LONGEST_S)
             faults.point("rebuild")
         progress(result.days, len(days))
+    if mend:
+        await connection.execute(queries.forget_open_hours)
+        await connection.execute(queries.make_hours, timeout=_LONGEST_S)
     result.seconds = round(loop.time() - started, 3)
     return result
 

@@ -1,6 +1,6 @@
 """Events in, what they add to each minute out: per device and per region. Pure.
 
-Values follow the rules of the live views (`projector/views/fold.py`): numbers are doubles, true is 1 and
+Values follow the rules of the live views (`projector/views/change.py`): numbers are doubles, true is 1 and
 false is 0, a string is in no statistic, and a sum stays finite. All of it commutes, so events may be added
 in any order, late ones too; each lands in the minute of its own time.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from projector.views.fold import finite
+from projector.views.numbers import finite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -52,6 +52,13 @@ class _Cell:
         self.total = value + 0.0
         self.low = self.high = value
         self.newest = newest
+
+    def add(self, other: _Cell) -> None:
+        self.count += other.count
+        self.total += other.total
+        self.low = min(self.low, other.low)
+        self.high = max(self.high, other.high)
+        self.newest = max(self.newest, other.newest)
 
 
 class _Sum:
@@ -113,6 +120,20 @@ class Minutes:
                     cell.newest = ts
             if known is None and cells:  # without a number nothing is kept: `cells` is all there is to bound
                 groups[key] = cells
+
+    def absorb(self, other: Minutes) -> None:
+        """Add what another holds, which is of no use any more."""
+        groups = self._groups
+        self.cells += other.cells
+        for key, cells in other._groups.items():  # of our own kind
+            known = groups.setdefault(key, cells)
+            if known is not cells:
+                for name, cell in cells.items():
+                    if name in known:
+                        known[name].add(cell)
+                        self.cells -= 1
+                    else:
+                        known[name] = cell
 
     def devices(self) -> Iterator[Columns]:
         """What is added to devices, in pieces."""

@@ -1,10 +1,10 @@
 """Keeps history up with the streams, lazily, within bounds.
 
 Rows come by themselves when the views have been given them (`take`); what does not come within a turn is read
-from the outbox. Both are folded into memory and written when the oldest of it is `FLUSH_S` old or it grows
-large. What is in memory is worth nothing: whenever anything goes wrong (PostgreSQL away, an answer lost, the
-cursor moved by another projector, a rebuild or a restored backup), it is forgotten, and the stream goes on
-from its cursor with the outbox, whose rows stay until history has them.
+from the outbox. Both are folded into memory and written when their minute is over (`memory.py`). What is in
+memory is worth nothing: whenever anything goes wrong (PostgreSQL away, an answer lost, the cursor moved by
+another projector, a rebuild or a restored backup), it is forgotten, and the stream goes on from its cursor
+with the outbox, whose rows stay until history has them.
 
 So history waits while PostgreSQL is away, and the views go on; while Redis is away, it is the other way
 round. While somebody makes history anew it waits too, and keeps what is in memory.
@@ -15,34 +15,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import datetime
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import asyncpg
 import structlog
 
-from projector.history.minutes import Minutes
-from projector.history.store import Rebuilding, Span, add
-from projector.views import Seen
+from projector.history.memory import StreamMemory
+from projector.history.store import Rebuilding, add
 from runtime.errors import Reject
 from runtime.lifecycle import Waiting, keep_trying
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from datetime import datetime
 
     from contract.events import EventBatch
     from projector.history.audit import Auditor
     from projector.history.store import Mean, Stand, Store
-    from projector.meters import Meters, StreamMeters
+    from projector.meters import Meters
     from projector.outbox import Outbox
     from runtime.http import Health
 
 TURN_S: Final = 1.0
-FLUSH_S: Final = 10.0
-FLUSH_CELLS: Final = 50_000  # ten thousand devices with two metrics fit
-FLUSH_ROWS: Final = 10_000  # about 2 MB: rows without numbers have no cells
-MOST_ROWS: Final = 15_000
-MOST_CELLS: Final = 60_000  # about 25 MB: beyond that rows are left to the outbox
+HOURS_S: Final = 30.0  # how often it is asked whether hours are to be made
 PAGE_EVENTS: Final = 4000
 
 log = structlog.get_logger()
@@ -76,7 +71,9 @@ class Recorder:
         self._health = health
         self._meters = meters
         self._now = now
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, StreamMemory] = {}
+        self._met: set[int] = set()
+        self._hours_at = 0.0
         self._waiting = Waiting("history", health)
         self._wake = asyncio.Event()
 
@@ -109,11 +106,12 @@ class Recorder:
                     await self._begin(number, stand)
                     continue
                 now = self._now()
-                stream = self._streams.setdefault(number, _Stream(number, self._meters.of(number), now))
+                stream = self._stream(number, now)
                 stream.stands(stand, stand.cursor, now)
                 await self._catch_up(stream)
-                if self._streams.get(number) is stream and (flush or stream.is_due()):
-                    await self._flush(stream)
+                if self._streams.get(number) is stream and (flush or stream.is_due):
+                    await self._flush(stream, everything=flush)
+            await self._make_hours()
             self._waiting.over()
         except asyncpg.DataError as error:  # of a row that the topic brought; the outbox's are looked at
             self._waiting.failed(f"postgres refuses what is to be added: {error}")
@@ -124,12 +122,19 @@ class Recorder:
             self._streams.clear()
             raise
 
+    def _stream(self, number: int, now: datetime) -> StreamMemory:
+        if number not in self._streams:
+            at_once = number not in self._met  # what an earlier projector left behind is not to wait for more
+            self._streams[number] = StreamMemory(number, self._meters.of(number), now, at_once=at_once)
+            self._met.add(number)
+        return self._streams[number]
+
     async def _begin(self, number: int, stand: Stand) -> None:
         self._streams.pop(number, None)
         if stand.cursor is not None or not await self._store.begin(number):
             await self._mend("cursor_beyond_head" if stand.cursor else "cursor_missing")
 
-    async def _catch_up(self, stream: _Stream) -> None:
+    async def _catch_up(self, stream: StreamMemory) -> None:
         while stream.end < stream.due:
             after = stream.end
             try:
@@ -147,20 +152,27 @@ class Recorder:
                 return  # another history, or history has been moved: the next turn looks again
         stream.go_on(self._health)
 
-    async def _flush(self, stream: _Stream) -> None:
+    async def _flush(self, stream: StreamMemory, *, everything: bool = False) -> None:
         if stream.end == stream.cursor:
             return
         with stream.meters.history_write_seconds.time():
             async with self._store.turn() as connection:
-                span, minutes = stream.hand_over()
+                span, minutes = stream.hand_over(everything=everything)
                 means = await add(connection, span, minutes)
         if means is None:
-            log.warning("history_moved", stream=span.stream, cursor=span.after, last=span.last)
+            log.info("history_moved", stream=span.stream, cursor=span.after, last=span.last)
             self._streams.pop(span.stream, None)
             return
         stream.written(span.last)
         log.debug("history_written", stream=span.stream, last=span.last, cells=minutes.cells)
         await self._shown(means)
+
+    async def _make_hours(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._hours_at:
+            if await self._store.hours_due():
+                await self._store.make_hours()
+            self._hours_at = now_s + HOURS_S
 
     async def _mend(self, reason: str) -> None:
         self._streams.clear()
@@ -169,107 +181,3 @@ class Recorder:
             await self._auditor.mend(reason)
         finally:
             self._health.set("history", None)
-
-
-class _Stream:
-    """One stream's cursor, and what of it is in memory.
-
-    Attributes:
-        cursor: the last row in PostgreSQL.
-        end: the last row in memory.
-        due: a row that had been committed a turn ago, so that waiting for it any longer is of no use.
-        minutes: what the rows between amount to.
-    """
-
-    def __init__(self, number: int, meters: StreamMeters, now: datetime) -> None:
-        self.number = number
-        self.meters = meters
-        self.minutes = Minutes()
-        self.epoch = ""
-        self.cursor = self.end = self.due = 0
-        self._head = 0
-        self._halted = False
-        self._at_once = True
-        self._since: float | None = None
-        self._looked_at = now
-        self._seen: list[Seen] = []
-        self._oldest: datetime | None = None  # when the first row in memory was written
-        self._waiting_since: datetime | None = None
-
-    def stands(self, stand: Stand, cursor: int, now: datetime) -> None:
-        """Note where the stream and history stand in PostgreSQL."""
-        if (stand.epoch, cursor) != (self.epoch, self.cursor):
-            self.epoch, self.cursor = stand.epoch, cursor
-            self._forget(cursor)
-            self._head = stand.head
-            self._at_once = True
-        self.due, self._head = min(self._head, stand.head), stand.head
-        self._looked_at = now
-        self._waiting_since = stand.waiting_since
-        self._note_lag()
-
-    def take(self, rows: Sequence[EventBatch]) -> None:
-        """Fold the rows that follow `end`, when they do."""
-        if rows[0].n > self.end + 1 or rows[0].epoch != self.epoch or self._is_over_full:
-            return
-        fresh = [row for row in rows if row.n > self.end]
-        if fresh:
-            self.minutes.add(event for row in fresh for event in row.events)
-            self.end = fresh[-1].n
-            self._seen += [Seen(row.n, row.created_at) for row in fresh]
-            self._since = self._since or asyncio.get_running_loop().time()
-            self._oldest = self._oldest or datetime.fromisoformat(fresh[0].created_at)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether it is time to write, however young it is."""
-        return self.minutes.cells >= FLUSH_CELLS or len(self._seen) >= FLUSH_ROWS
-
-    @property
-    def _is_over_full(self) -> bool:
-        return self.minutes.cells >= MOST_CELLS or len(self._seen) >= MOST_ROWS
-
-    def is_due(self) -> bool:
-        """Whether it is time to write; at once what had been missing when the stream was first looked at."""
-        return self._since is not None and (
-            self._at_once or self.is_full or asyncio.get_running_loop().time() >= self._since + FLUSH_S
-        )
-
-    def hand_over(self) -> tuple[Span, Minutes]:
-        """What is in memory; what comes from now on is for the next time."""
-        span, minutes = Span(self.number, self.epoch, self.cursor, self.end, self._seen), self.minutes
-        self._waiting_since = self._oldest or self._waiting_since
-        self._forget(self.end)
-        self._at_once = False
-        return span, minutes
-
-    def written(self, last: int) -> None:
-        """Note that history has come to a row."""
-        self.cursor = last
-        self._waiting_since = self._oldest or self._waiting_since  # or later: the next look tells
-        self._note_lag()
-
-    def halt(self, detail: str, health: Health) -> None:
-        """Stand still at a row that holds no events."""
-        if not self._halted:
-            log.error("history_halted", stream=self.number, cursor=self.end, detail=detail)
-        self._halted = True
-        health.set(f"history_{self.number}", "undecodable_row")
-
-    def go_on(self, health: Health) -> None:
-        """Note that nothing is in the way."""
-        if self._halted:
-            log.info("history_resumed", stream=self.number, cursor=self.end)
-            self._halted = False
-            health.set(f"history_{self.number}", None)
-
-    def _note_lag(self) -> None:
-        head = max(self._head, self.cursor)
-        behind_s = 0.0
-        if head > self.cursor and self._waiting_since:
-            behind_s = max(0.0, (self._looked_at - self._waiting_since).total_seconds())
-        self.meters.history(self.cursor, head, behind_s, self._looked_at)
-
-    def _forget(self, end: int) -> None:
-        self.minutes, self.end, self._since, self._oldest = Minutes(), end, None, None
-        self._seen = []

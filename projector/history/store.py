@@ -9,7 +9,7 @@ answer to COMMIT that was lost leaves the outcome open; the caller looks at the 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import asyncpg
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from projector.history.minutes import Minutes
     from projector.views import Seen
     from runtime.postgres import Connection
+
+
+LONGEST_S: Final = 600.0  # two hours of a hundred thousand devices take half a minute
 
 
 class Stand(NamedTuple):
@@ -113,6 +116,25 @@ class Store:
             yield connection
             faults.point("before_history")
         faults.point("after_history")
+
+    async def hours_due(self) -> bool:
+        """Whether it is time to make hours.
+
+        Raises:
+            Retry: PostgreSQL is away.
+        """
+        with answering():
+            return bool(await self._pool.fetchval(queries.hours_due))
+
+    async def make_hours(self) -> None:
+        """Make the hours that are open out of their minutes, for good those that are over.
+
+        Raises:
+            Rebuilding: it is another's turn, and will be for long.
+            Retry: PostgreSQL is away.
+        """
+        async with self._locked() as connection:
+            await connection.execute(queries.make_hours, timeout=LONGEST_S)
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[Connection]:

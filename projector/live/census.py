@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PIECE: Final = 2000
 ASKED: Final = 1000
 FIRST_S: Final = 0.15  # somebody waits for the first frame
-WALK_S: Final = 0.4
+WALK_S: Final = 0.3
 AGAIN_S: Final = 0.1  # looking for those who have gone
 
 
@@ -58,7 +58,10 @@ class Census:
                 pipeline.zcard(self._keys.last_seen)
                 pipeline.zcard(self._keys.clock_ahead)
                 self.total, self.ahead = await pipeline.execute()
-        if self._whole and self.total > len(self._roster.seen):
+        new = self.total - len(self._roster.seen)
+        if self._whole and new > PIECE:  # made anew, for instance
+            self._whole, self._place = False, 0
+        elif self._whole and new > 0:
             await self._read(-PIECE, -1)
         begun = not self._whole
         if not begun:

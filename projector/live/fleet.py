@@ -2,13 +2,14 @@
 
 However many there are, all of them are known; what a look costs is bounded (`roster`, `census`), and what
 has to go through all of them, to rank or to search, does so in pieces between which others have their turn.
-The sparklines of the first rows are read again each ten seconds, which is about when they change.
+The sparklines of the first rows are read again each ten seconds; they change once a minute.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from projector.history.sparklines import read_sparklines
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from projector.views import Keys
 
 SHOWN: Final = 60
-JUDGED: Final = 20_000  # a look, of those that may have fallen silent
+JUDGE_S: Final = 0.2  # a look, for those that may have fallen silent
+PLACED: Final = 5000  # a look, of silent ones whose region is not known
 ASKED_AGAIN: Final = 5000  # a look, of those that are silent
 PIECE: Final = 5000  # a few milliseconds
 _RANK_EVERY: Final = 2  # looks
@@ -213,9 +215,9 @@ class Fleet:
     async def _judge_due(self, now_ms: int) -> None:
         """Who would be silent by now is, unless something has come from it since."""
         late: list[str] = []
-        for _ in range(JUDGED // ASKED):
-            if not (due := self._roster.due(now_ms, ASKED)):
-                break
+        loop = asyncio.get_running_loop()
+        until = loop.time() + JUDGE_S
+        while loop.time() < until and (due := self._roster.due(now_ms, ASKED)):
             try:
                 await self._census.confirm(due)
             except BaseException:
@@ -251,8 +253,9 @@ class Fleet:
 
     async def _rank(self, now_ms: int) -> None:
         roster = self._roster
+        regions = self._habits.regions
         ids = list(roster.silent)
-        await self._habits.learn_regions(ids[:JUDGED])
+        await self._habits.learn_regions(islice((id_ for id_ in ids if id_ not in regions), PLACED))
         silent = await _sorted(ids, lambda id_: roster.urgency(id_, now_ms))
         roster.silent = {id_: roster.silent[id_] for id_ in silent}  # nearly sorted the next time
         refused = roster.refused({id_: len(letters) for id_, letters in self._letters.items()})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from projector.views.fold import number_text
+from projector.views.numbers import number_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

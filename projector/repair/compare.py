@@ -7,9 +7,11 @@ when a view was written, which is no part of what it says.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
+
+from projector.views.state import values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,7 +21,6 @@ Kind = Literal["differs", "missing", "extra"]
 _TOLERANCE: Final = 1e-9
 _UNCOMPARED: Final = frozenset({"updated_at", "updated_ms"})
 _KEPT: Final = frozenset({"device_id", "region", "last_seen", "last_seen_ms"})  # when it comes back
-_MARK_SIZES: Final = (3, 5, 6, 7, 9)  # as `apply.lua` packs them
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -73,7 +74,7 @@ class View(msgspec.Struct, frozen=True):
     Attributes:
         fields: of its hash; None without one; the error's text when the key is something else.
         score: in `devices:last_seen`; None for a region.
-        marks: as `apply.lua` packs them.
+        marks: as they are packed (`projector/views/state.py`).
         ahead: in `devices:clock_ahead`; None for a region, and for a clock that is not ahead.
         expired: whether a device has left the views once; what it has had since is not all that it ever sent.
     """
@@ -133,10 +134,7 @@ def _readable(packed: bytes | None, *, homed: bool) -> str | None:
     if packed is None:
         return None
     try:
-        values = _unpack(packed)
-        us, tie, shape, home_us, home_tie, others, tags, tags_us, tags_tie = values + [None] * (
-            9 - len(values)
-        )
+        us, tie, shape, home_us, home_tie, others, tags, tags_us, tags_tie = values_of(packed)
         newest = [us, tie]
         meaning = {
             "newest": newest,
@@ -175,14 +173,3 @@ def _close(field: str, right: str, wrong: str, view: Mapping[str, str]) -> bool:
 
 def _size(fields: Mapping[str, str] | None) -> str | None:
     return None if fields is None else f"a hash of {len(fields)} fields"
-
-
-def _unpack(packed: bytes) -> list[Any]:
-    """Values one after the other become a MessagePack array when the head of one is put before them."""
-    for size in _MARK_SIZES:
-        try:
-            values: list[Any] = msgspec.msgpack.decode(bytes([0x90 | size]) + packed, type=list)
-        except msgspec.DecodeError:
-            continue
-        return values
-    raise ValueError("no marks")

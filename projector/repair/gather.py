@@ -1,9 +1,9 @@
 """What very many events amount to, for each device and region that they name, in bounded memory. Pure.
 
-`projector/views/fold.py` folds a run of events, and a device costs it and Redis far more than a message
-does: a rebuild that folded page by page would pay for every device in every page. Here devices stay in
+A device costs the views far more than a message does: a rebuild that applied page by page would pay for
+every device in every page. Here devices stay in
 memory from page to page, and a message only adds to numbers that are there. What comes out has the form of
-retired statistics (`projector/repair/retired.py`), which say the same of events that are not kept any more.
+retired statistics (`projector/views/retired.py`), which say the same of events that are not kept any more.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, TypeAlias
 
 from contract.order import order_time
-from projector.repair.retired import TAGS, Retired
-from projector.views.fold import finite
+from projector.views.numbers import finite
+from projector.views.retired import TAGS, Retired
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

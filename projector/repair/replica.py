@@ -22,11 +22,10 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Literal, cast
 from uuid import uuid4
 
-from contract.views import FORMAT, VIEWS_FORMAT
+from contract.views import FORMAT, VERSION, VIEWS_FORMAT
 from projector.outbox import Outbox
 from projector.repair.truth import open_truth
 from projector.views import Cursor, Keys, Run, Views, answering
-from projector.views.fold import Folded, fold
 from runtime.errors import Reject, Retry, Stop
 
 if TYPE_CHECKING:
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.asyncio.lock import Lock
 
+    from projector.views.retired import Retired
+
     Progress = Callable[[int, int], None]  # done, and about how many there are; 0 when nobody knows
 
 Purpose = Literal["verify", "rebuild"]
@@ -45,6 +46,7 @@ LOCK_S: Final = 5.0  # so long after its holder died, another may begin
 RENEW_S: Final = 1.0
 REPORT_S: Final = 60.0
 RUN_EVENTS: Final = 4000
+REMEMBERED: Final = 50_000  # a device comes once or twice, and regions are few
 
 
 class AlreadyRunningError(Stop):
@@ -79,7 +81,7 @@ class Replica:
         self._outbox = outbox
         self._lock = lock
         self._now = now
-        self._views = Views(redis, keys)
+        self._views = Views(redis, keys, remember=REMEMBERED)
         self._calls = 0
 
     @property
@@ -105,6 +107,7 @@ class Replica:
             async with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.delete(self.keys.cursor, self.keys.epoch)
                 pipeline.hset(self.keys.epoch, FORMAT, VIEWS_FORMAT)
+                pipeline.hset(self.keys.epoch, VERSION, f"replica:{uuid4().hex}")
                 for stream, cursor in self.cursors.items():
                     pipeline.hset(self.keys.cursor, str(stream), str(cursor.n))
                     pipeline.hset(self.keys.epoch, str(stream), str(cursor.epoch))
@@ -134,13 +137,13 @@ class Replica:
             if not rows or rows[0].n != cursor.n + 1 or rows[0].epoch != (cursor.epoch or rows[0].epoch):
                 raise Retry("postgres", f"row {cursor.n + 1} of stream {stream} is not there to be applied")
             events = [event for row in rows for event in row.events]
-            run = Run(stream, rows[0].epoch, rows[0].n, rows[-1].n, fold(events), rows[-1].created_at)
+            run = Run(stream, rows[0].epoch, rows[0].n, rows[-1].n, events, rows[-1].created_at)
             await self._apply(run)
             self.cursors[stream] = Cursor(run.last, run.epoch, run.written_at)
 
-    async def _add(self, folded: Folded) -> None:
+    async def _add(self, rows: list[Retired]) -> None:
         self._calls += 1
-        await self._apply(Run(-1, "", self._calls, self._calls, folded))
+        await self._apply(Run(-1, "", self._calls, self._calls, retired=rows))
 
     async def _apply(self, run: Run) -> None:
         outcome = await self._views.apply(run, self._now())

@@ -20,7 +20,7 @@ import msgspec
 from contract.events import Event
 from projector.outbox import answering, as_position, queries
 from projector.repair.gather import Gathered
-from projector.repair.retired import Retired, by_devices, fold_retired
+from projector.views.retired import Retired, by_devices
 from runtime.errors import Retry
 from runtime.postgres import lent
 
@@ -30,14 +30,13 @@ if TYPE_CHECKING:
     import asyncpg
 
     from projector.outbox import Position
-    from projector.views.fold import Folded
     from runtime.postgres import Connection
 
 T = TypeVar("T")
 
 PAGE_BYTES: Final = 1_000_000  # of JSON: about 5,000 measurements
 GATHERED_METRICS: Final = 300_000  # of devices, held at once: some 75 MB
-DEVICES_A_PART: Final = 500  # applied in one call: about ten milliseconds of Redis
+DEVICES_A_PART: Final = 500  # applied in one call: a few milliseconds of Redis
 STALL_S: Final = 60.0  # a server that is silent for so long is taken for dead
 _NO_TIMEOUT_S: Final = 30 * 86_400.0  # of the whole COPY; what ends it is a stall
 
@@ -64,12 +63,12 @@ class Truth:
         self._connection = connection
 
     async def read(
-        self, take: Callable[[Folded], Awaitable[None]], progress: Callable[[int, int], None]
+        self, take: Callable[[list[Retired]], Awaitable[None]], progress: Callable[[int, int], None]
     ) -> int:
-        """Read all of it, folded to deltas that may be applied in any order.
+        """Read all of it, as statistics that may be applied in any order.
 
         Args:
-            take: called with deltas of no more than `DEVICES_A_PART` devices.
+            take: called with rows of no more than `DEVICES_A_PART` devices.
             progress: called with the number of measurements read and `estimate`.
 
         Returns:
@@ -82,7 +81,7 @@ class Truth:
 
         async def take_rows(rows: Iterable[Retired]) -> None:
             for part in by_devices(rows, DEVICES_A_PART):
-                await take(fold_retired(part))
+                await take(part)
 
         async def take_measurements(events: list[_Measurement]) -> None:
             gathered.add(events)

@@ -33,22 +33,37 @@ SELECT move_projection('history', s.stream, $3, s.epoch, $2) FROM streams AS s
 WHERE s.stream = $1 AND s.epoch = $4::text::uuid AND s.head >= $3;
 
 -- name: add_to_devices
--- Adds to minutes, and to hours what the minutes amount to. Returns the minutes of the last hour as they are now.
+-- Adds to minutes, and to hours that are not open what the minutes amount to; an open hour is begun with them, so that it can be
+-- seen that it is there. Returns the minutes of the last hour as they are now.
 WITH delta AS MATERIALIZED (
     SELECT
         d.device_id, d.metric, d.minute::timestamptz AS minute, d.named, d.count, d.sum, d.min, d.max
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::float8[], $7::float8[], $8::float8[])
         AS d (device_id, metric, minute, named, count, sum, min, max)
 ),
-hours AS (
-    INSERT INTO measurements_1h AS h (device_id, metric, bucket, region, region_at, count, sum, min, max)
+delta_hours AS MATERIALIZED (
     SELECT
-        device_id, metric, date_trunc('hour', minute, 'UTC'),
-        nullif(substr(max(named COLLATE "C"), 28), ''), nullif(left(max(named COLLATE "C"), 27), '')::timestamptz, sum(count),
-        least(1.79769313486231e308, greatest(-1.79769313486231e308, sum(sum::numeric)))::float8, min(min), max(max)
+        device_id, metric, date_trunc('hour', minute, 'UTC') AS hour,
+        nullif(substr(max(named COLLATE "C"), 28), '') AS region,
+        nullif(left(max(named COLLATE "C"), 27), '')::timestamptz AS region_at, sum(count) AS count,
+        least(1.79769313486231e308, greatest(-1.79769313486231e308, sum(sum::numeric)))::float8 AS sum,
+        min(min) AS min, max(max) AS max
     FROM delta
     WHERE date_trunc('hour', minute, 'UTC') >= (SELECT kept_since FROM rollups WHERE rollup = '1h')
     GROUP BY 1, 2, 3
+),
+begun AS (
+    INSERT INTO measurements_1h (device_id, metric, bucket, region, region_at, count, sum, min, max)
+    SELECT d.device_id, d.metric, d.hour, d.region, d.region_at, d.count, d.sum, d.min, d.max
+    FROM delta_hours AS d, open_hours AS o
+    WHERE d.hour >= o.since AND d.hour < o.until
+    ON CONFLICT DO NOTHING
+),
+hours AS (
+    INSERT INTO measurements_1h AS h (device_id, metric, bucket, region, region_at, count, sum, min, max)
+    SELECT d.device_id, d.metric, d.hour, d.region, d.region_at, d.count, d.sum, d.min, d.max
+    FROM delta_hours AS d, open_hours AS o
+    WHERE NOT (d.hour >= o.since AND d.hour < o.until)
     ON CONFLICT (device_id, metric, bucket) DO UPDATE SET
         region = CASE
             WHEN coalesce((excluded.region_at, excluded.region COLLATE "C") > (h.region_at, h.region COLLATE "C"), h.region IS NULL)
@@ -114,6 +129,37 @@ ON CONFLICT (metric, bucket, region) DO UPDATE SET
     sum = saturating_sum(m.sum, excluded.sum),
     min = least(m.min, excluded.min),
     max = greatest(m.max, excluded.max);
+
+-- name: hours_due
+-- Whether it is time to make the open hours out of their minutes. What comes late for an hour is given two minutes.
+SELECT now() >= made_at + interval '10 minutes' OR date_trunc('hour', now() - interval '2 minutes', 'UTC') <> open_since
+FROM rollups WHERE rollup = '1h';
+
+-- name: make_hours
+-- Makes the open hours out of their minutes, and says which are open from now on. Which metrics there are the few rows of regions
+-- say: each is one range of the index (metric, bucket). Rows that are right already are not written.
+INSERT INTO measurements_1h AS h (device_id, metric, bucket, region, region_at, count, sum, min, max)
+SELECT
+    m.device_id, m.metric, date_trunc('hour', m.bucket, 'UTC'),
+    (array_agg(m.region ORDER BY m.region_at DESC, m.region COLLATE "C" DESC) FILTER (WHERE m.region IS NOT NULL))[1],
+    max(m.region_at), sum(m.count),
+    least(1.79769313486231e308, greatest(-1.79769313486231e308, sum(m.sum::numeric)))::float8, min(m.min), max(m.max)
+FROM (
+    SELECT DISTINCT metric FROM regions_1m
+    WHERE bucket >= (SELECT since FROM open_hours) AND bucket < (SELECT until FROM open_hours)
+) AS r
+CROSS JOIN LATERAL (
+    SELECT * FROM measurements_1m
+    WHERE metric = r.metric AND bucket >= (SELECT since FROM open_hours) AND bucket < (SELECT until FROM open_hours)
+    OFFSET 0 -- a range for each metric
+) AS m
+GROUP BY 1, 2, 3
+ON CONFLICT (device_id, metric, bucket) DO UPDATE SET
+    region = excluded.region, region_at = excluded.region_at, count = excluded.count, sum = excluded.sum,
+    min = excluded.min, max = excluded.max
+WHERE (h.region, h.region_at, h.count, h.sum, h.min, h.max)
+    IS DISTINCT FROM (excluded.region, excluded.region_at, excluded.count, excluded.sum, excluded.min, excluded.max);
+UPDATE rollups SET made_at = now(), open_since = date_trunc('hour', now() - interval '2 minutes', 'UTC') WHERE rollup = '1h';
 
 -- name: read_minutes
 -- The minutes of the last hour, one device after another. Which metrics there are the few rows of regions say, so that each is one

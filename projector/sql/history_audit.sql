@@ -89,7 +89,9 @@ placed AS (
     FROM minutes WHERE minute >= (SELECT kept_since FROM rollups WHERE rollup = '1m')
     UNION ALL
     SELECT 'measurements_1h', device_id, metric, date_trunc('hour', minute, 'UTC'), region, newest, count, sum, min, max
-    FROM minutes WHERE date_trunc('hour', minute, 'UTC') >= (SELECT kept_since FROM rollups WHERE rollup = '1h')
+    FROM minutes
+    WHERE date_trunc('hour', minute, 'UTC') >= (SELECT kept_since FROM rollups WHERE rollup = '1h')
+        AND NOT EXISTS (SELECT FROM open_hours WHERE minute >= since AND minute < until)
     UNION ALL
     SELECT 'regions_1m', coalesce(region, ''), metric, minute, NULL, newest, count, sum, min, max
     FROM minutes WHERE minute >= (SELECT kept_since FROM rollups WHERE rollup = '1m')
@@ -108,13 +110,16 @@ GROUP BY place, id, metric, bucket;
 
 -- name: compare_history
 -- Notes what differs in [$1, $2). Means may differ by 1e-9 of the largest value, because sums depend on the order; everything
--- else is compared exactly. What is older than what is kept is not looked at.
+-- else is compared exactly. What is older than what is kept is not looked at, nor are hours by device that are open: these are
+-- made out of their minutes, and compared when they are over.
 WITH found AS (
     SELECT 'measurements_1m' AS place, device_id AS id, metric, bucket, region, region_at, count, sum, min, max
     FROM measurements_1m WHERE bucket >= $1 AND bucket < $2 AND bucket >= (SELECT kept_since FROM rollups WHERE rollup = '1m')
     UNION ALL
     SELECT 'measurements_1h', device_id, metric, bucket, region, region_at, count, sum, min, max
-    FROM measurements_1h WHERE bucket >= $1 AND bucket < $2 AND bucket >= (SELECT kept_since FROM rollups WHERE rollup = '1h')
+    FROM measurements_1h
+    WHERE bucket >= $1 AND bucket < $2 AND bucket >= (SELECT kept_since FROM rollups WHERE rollup = '1h')
+        AND NOT EXISTS (SELECT FROM open_hours WHERE bucket >= since AND bucket < until)
     UNION ALL
     SELECT 'regions_1m', region, metric, bucket, NULL, NULL, count, sum, min, max
     FROM regions_1m WHERE bucket >= $1 AND bucket < $2 AND bucket >= (SELECT kept_since FROM rollups WHERE rollup = '1m')
@@ -173,6 +178,10 @@ FROM expected_history AS e JOIN wrong_history AS w USING (place, id, metric, buc
 INSERT INTO regions_1h (region, metric, bucket, count, sum, min, max)
 SELECT id, metric, bucket, e.count, e.sum, e.min, e.max
 FROM expected_history AS e JOIN wrong_history AS w USING (place, id, metric, bucket) WHERE place = 'regions_1h';
+
+-- name: forget_open_hours
+-- Removes the hours that are open; they are made next.
+DELETE FROM measurements_1h AS h USING open_hours AS o WHERE h.bucket >= o.since AND h.bucket < o.until;
 
 -- name: set_history_cursors
 -- Puts the cursors at the heads of all streams.

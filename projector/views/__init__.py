@@ -1,19 +1,11 @@
 """Views: statistics of devices and regions in Redis, and all that writes them.
 
-`fold` makes of a run of events what it adds to each view, `apply` adds that by one script, and `expiry` takes
-out who has been silent for long.
+`change` adds a run of events to the `state` that is remembered, `writes` makes of that what is to be set, and
+`apply` sets it by one script. `read` reads what is not remembered, `expiry` takes out who has been silent for
+long, and `position` says how far a set of views has come.
 """
 
-from projector.views.apply import (
-    Cursor,
-    Keys,
-    Marks,
-    Outcome,
-    Run,
-    Seen,
-    Views,
-    answering,
-    as_marks,
-)
+from projector.views.apply import Outcome, Run, Views
+from projector.views.position import Cursor, Keys, Marks, Seen, answering, as_marks
 
 __all__ = ["Cursor", "Keys", "Marks", "Outcome", "Run", "Seen", "Views", "answering", "as_marks"]

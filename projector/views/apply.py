@@ -1,47 +1,50 @@
-"""The views in Redis and the one script that changes them.
+"""The views in Redis, and the one way in which they change.
 
-`Keys` names everything that belongs to one set of views, so that a second set beside the first is another
-`Keys`. `Views.apply` changes a set atomically: `apply.lua` says how, and what its guard refuses. Calling it
+`Views.apply` adds a run to what it remembers of the views (`state.py`, `change.py`), and sets them to what
+they then hold by a script (`write.lua`) whose guard lets nothing through that does not follow. Calling it
 again with the same run, after an answer that was lost, is harmless: the guard answers `duplicate`.
+
+What is remembered is as Redis has it, or is nothing: it is forgotten when a write was refused, or its outcome
+is not known, and each write leaves a version behind, by which the next is refused when somebody else has
+written since.
 """
 
 from __future__ import annotations
 
-import contextlib
-from datetime import datetime
+import asyncio
 from importlib import resources
 from itertools import chain
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
+from uuid import uuid4
 
 import msgspec
-from msgspec.structs import astuple
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import NoPermissionError
 
 from contract.events import format_time
-from contract.views import (
-    CURSORS,
-    DAMAGED,
-    EPOCHS,
-    EXPIRED,
-    FORMAT,
-    OUTDATED,
-    UNFINISHED,
-    VIEWS_FORMAT,
-    device_key,
-)
+from contract.views import UNFINISHED, VIEWS_FORMAT
+from projector.views.change import Change, lacking
+from projector.views.position import answering, as_marks
+from projector.views.read import read_views
+from projector.views.state import REMEMBERED, Shelf, Wanted
+from projector.views.writes import Writes, writes_of
 from runtime.errors import Retry
-from runtime.redis import as_retry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator, Mapping
+    from collections.abc import Awaitable, Mapping, Sequence
+    from datetime import datetime
 
     from redis.asyncio import Redis
 
-    from projector.views.fold import Folded
+    from contract.events import Event
+    from projector.views.position import Keys, Marks, Seen
+    from projector.views.retired import Retired
 
-Status = Literal["applied", "duplicate", "gap", "epoch", "lost"]
+Status = Literal["applied", "duplicate", "gap", "epoch", "lost", "stale"]
 
-_SCRIPT: Final = resources.files("projector.views").joinpath("apply.lua").read_text(encoding="utf-8")
+ATTEMPTS: Final = 5
+_FOLDER: Final = resources.files("projector.views")
+_READ: Final = _FOLDER.joinpath("read.lua").read_text(encoding="utf-8")
+_WRITE: Final = _FOLDER.joinpath("write.lua").read_text(encoding="utf-8")
 _GIVE_UP: Final = """
 for i = 2, #ARGV, 2 do
   if tonumber(redis.call('HGET', KEYS[1], ARGV[i]) or 0) >= tonumber(ARGV[i + 1]) then
@@ -50,83 +53,26 @@ for i = 2, #ARGV, 2 do
 end
 """
 _KEEPS: Final = "noeviction"
+_NOBODYS: Final = "?"  # a version that no set of views has
 _encoder = msgspec.msgpack.Encoder()
 
 
-class Keys:
-    """Names of the keys of one set of views.
-
-    Args:
-        prefix: goes before every key; a hash tag such as `{edge}:` keeps them in one slot of a Redis Cluster.
-    """
-
-    def __init__(self, prefix: str = "") -> None:
-        self.prefix = prefix
-        self.cursor = f"{prefix}{CURSORS}"
-        self.epoch = f"{prefix}{EPOCHS}"
-        self.device_marks = f"{prefix}projector:marks:devices"
-        self.region_marks = f"{prefix}projector:marks:regions"
-        self.last_seen = f"{prefix}devices:last_seen"
-        self.clock_ahead = f"{prefix}devices:clock_ahead"
-        self.expired = f"{prefix}{EXPIRED}"
-        self.devices = device_key(prefix, "")
-        self.regions = f"{prefix}region:stats:"
-
-    @property
-    def fixed(self) -> tuple[str, ...]:
-        """The keys that a set has once, in the order in which the scripts take them."""
-        return (
-            *(self.cursor, self.epoch, self.device_marks, self.region_marks),
-            *(self.last_seen, self.clock_ahead, self.expired),
-        )
-
-    def device(self, device_id: str) -> str:
-        """The hash with a device's statistics."""
-        return self.devices + device_id
-
-    def region(self, region: str) -> str:
-        """The hash with a region's statistics."""
-        return self.regions + region
-
-
-class Seen(NamedTuple):
-    """A row that was read: its position, and when it was written, in the contract's form.
-
-    No two histories of a stream have a row in common once they part, because they wrote it at different
-    times. So whoever finds one of its rows unchanged knows that all before it are.
-    """
-
-    n: int
-    created_at: str
-
-
-class Cursor(NamedTuple):
-    """How far the views have come on a stream; n is 0 and the epoch None when they know nothing of it.
-
-    Attributes:
-        written_at: when the row was written, in the contract's form; None when that is not known.
-        confirmed: the last row that PostgreSQL was known to have when asked; None when that is not known.
-    """
-
-    n: int
-    epoch: str | None
-    written_at: str | None = None
-    confirmed: Seen | None = None
-
-
 class Run(NamedTuple):
-    """Consecutive outbox rows of one stream and epoch, folded.
+    """Consecutive outbox rows of one stream and epoch.
 
     Attributes:
+        events: all that is in them.
         written_at: when the last of them was written, in the contract's form; empty when they are no rows.
+        retired: what other events amount to.
     """
 
     stream: int
     epoch: str
     first: int
     last: int
-    folded: Folded
+    events: Sequence[Event] = ()
     written_at: str = ""
+    retired: Sequence[Retired] = ()
 
 
 class Outcome(NamedTuple):
@@ -145,91 +91,24 @@ class Outcome(NamedTuple):
     key: str = ""
 
 
-@contextlib.contextmanager
-def answering() -> Iterator[None]:
-    """Turn errors of Redis inside the block into `Retry`.
-
-    All of them: what is not ours under our keys, an operator can remove.
-
-    Raises:
-        Retry: Redis is away, out of memory, or holds something else under our keys.
-    """
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise as_retry(error) or Retry("redis", " ".join(str(error).split())) from error
-
-
-class Marks(dict[int, Cursor]):
-    """How far a set of views has come, by stream; what it has nothing of is at row 0.
-
-    While the set is being replaced (`projector/repair/swap.py`), or was not to the end, or has been given
-    up, every epoch is `UNFINISHED`; `OUTDATED`, when the set was written by another version, whose marks
-    mean something else, and `DAMAGED`, when a stream has an epoch and no cursor, or there are views and
-    neither.
+class Views:
+    """One set of views in Redis, and what is remembered of it; several may write to one set.
 
     Args:
-        views: whether there are views.
+        remember: how many metrics of devices at most, about, and of regions (`state.py`).
     """
 
-    def __init__(self, cursors: Mapping[bytes, bytes], epochs: Mapping[bytes, bytes], *, views: bool) -> None:
-        unusable: str | None = None
-        if UNFINISHED.encode() in epochs:
-            unusable = UNFINISHED
-        elif cursors and epochs.get(FORMAT.encode()) != VIEWS_FORMAT.encode():
-            unusable = OUTDATED
-        elif any(stream.isdigit() and stream not in cursors for stream in epochs) or (
-            views and not cursors and FORMAT.encode() not in epochs
-        ):
-            unusable = DAMAGED
-        self._missing = Cursor(0, unusable)
-        for stream, n in cursors.items():
-            epoch = epochs[stream].decode() if stream in epochs else None
-            written_at = _time(epochs.get(b"%s:written_at" % stream, b""))
-            row, _, at = epochs.get(b"%s:confirmed" % stream, b"").partition(b" ")
-            confirmed = Seen(int(row), _time(at) or "") if at else None
-            self[int(stream)] = Cursor(int(n), self._missing.epoch or epoch, written_at, confirmed)
-
-    def __missing__(self, stream: int) -> Cursor:
-        """Nothing of the stream is in the views."""
-        return self._missing
-
-
-def _time(text: bytes) -> str | None:
-    """A time in the contract's form; None when there is none.
-
-    Raises:
-        ValueError: it is something else.
-    """
-    if not text:
-        return None
-    time = text.decode()
-    if time != format_time(datetime.fromisoformat(time)):
-        raise ValueError(f"{time!r} is no time of ours")
-    return time
-
-
-def as_marks(cursors: Mapping[bytes, bytes], epochs: Mapping[bytes, bytes], *, views: bool) -> Marks:
-    """Read the hashes `projector:cursor` and `projector:epoch`, beside which there are views, or not.
-
-    Raises:
-        Retry: they hold something else.
-    """
-    try:
-        return Marks(cursors, epochs, views=views)
-    except ValueError as error:
-        raise Retry(
-            "redis", f"projector:cursor or projector:epoch holds what is none of ours: {error}"
-        ) from error
-
-
-class Views:
-    """One set of views in Redis."""
-
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: Keys, *, remember: int = REMEMBERED) -> None:
         self._keys = keys
         self._redis = redis
-        self._script = redis.register_script(_SCRIPT)
+        self._devices = Shelf(remember)
+        self._regions = Shelf(remember)
+        self._version = ""
+        self._writer = uuid4().hex[:12]
+        self._runs = 0
+        self._turn = asyncio.Lock()
+        self._read = redis.register_script(_READ)
+        self._write = redis.register_script(_WRITE)
         self._give_up = redis.register_script(_GIVE_UP)
 
     async def apply(self, run: Run, now: datetime) -> Outcome:
@@ -242,13 +121,21 @@ class Views:
         Raises:
             Retry: Redis is away, out of memory, or a key of ours holds something that is not ours. Nothing
                 is applied, except when the answer was lost.
+            ValueError: times in the run are none.
         """
-        former: list[str] = []
-        while True:
-            status, cursor, *names = await self._call(run, now, former)
-            if status != b"moved":
-                return Outcome(cast("Status", status.decode()), cursor, b"".join(names).decode())
-            former = [region.decode() for region in names]
+        async with self._turn:
+            for _ in range(ATTEMPTS):
+                try:
+                    outcome = await self._attempt(run, now)
+                except BaseException:  # whether Redis has it, nobody knows
+                    self._forget()
+                    raise
+                if outcome.status == "applied":
+                    return outcome
+                self._forget()
+                if outcome.status != "stale":
+                    return outcome
+        raise Retry("redis", f"others change the views beside {self._keys.cursor} all the time")
 
     async def marks(self) -> Marks:
         """Read how far every stream has come.
@@ -317,40 +204,75 @@ class Views:
                 self._give_up([self._keys.cursor, self._keys.epoch], [UNFINISHED, *chain(*known.items())]),
             )
 
-    async def _call(
-        self, run: Run, now: datetime, former: list[str]
-    ) -> tuple[bytes, int, *tuple[bytes, ...]]:
-        keys = self._keys
-        devices, regions = run.folded.devices, run.folded.regions
-        names = list(keys.fixed)
-        names += [keys.device(delta.id) for delta in devices]
-        names += [keys.region(delta.id) for delta in regions]
-        names += [keys.region(region) for region in former]
-        blob = _pack(run, now, former)
+    def _forget(self) -> None:
+        self._devices.clear()
+        self._regions.clear()
+
+    async def _attempt(self, run: Run, now: datetime) -> Outcome:
+        keys, devices, regions = self._keys, self._devices, self._regions
+        self._runs += 1
+        devices.turn(self._runs)
+        regions.turn(self._runs)
+        lost = await self._learn(run, *lacking(devices, regions, run.events, run.retired))
+        if lost is None:
+            return await self._set(run, [], Writes([]), expected=_NOBODYS)
+        change = Change(devices, regions, self._runs)
+        change.add(run.events)
+        change.merge(run.retired)
+        stamp = ["updated_at", format_time(now), "updated_ms", str(int(now.timestamp() * 1000))]
+        writes = writes_of(change, stamp)
+        names = [keys.device(view.id) for view in change.devices]
+        names += [keys.region(view.id) for view in change.regions]
+        left = {region: moved for region, moved in change.moves.items() if moved}
+        unknown = [Wanted(region, []) for region in left if regions.get(region) is None]
+        lost_too = await self._learn(run, [], unknown)
+        if lost_too is None:
+            return await self._set(run, [], Writes([]), expected=_NOBODYS)
+        for region, moved in left.items():
+            writes.add_left(regions[region], moved)
+            names.append(keys.region(region))
+        return await self._set(run, names, writes, expected=self._version, lost=lost or lost_too)
+
+    async def _learn(self, run: Run, devices: list[Wanted], regions: list[Wanted]) -> str | None:
+        """Read what is not remembered.
+
+        Returns:
+            The key of a view that should be there and is not, or nothing; None when the views are not those
+            that are remembered, or the run does not follow: the guard says what of it.
+        """
+        if not devices and not regions:
+            return ""
         with answering():
-            reply = await cast("Awaitable[list[bytes | int]]", self._script(names, [blob]))
-        return cast("tuple[bytes, int, *tuple[bytes, ...]]", tuple(reply))
+            found = await read_views(self._read, self._keys, run, devices, regions)
+        if not self._devices and not self._regions:
+            self._version = found.version
+        if found.version != self._version or not found.follows:
+            return None
+        for view in found.devices:
+            self._devices.learn(view)
+        for view in found.regions:
+            self._regions.learn(view)
+        return found.lost
 
-
-def _pack(run: Run, now: datetime, former: list[str]) -> bytes:
-    devices, regions = run.folded.devices, run.folded.regions
-    values: list[object] = [
-        *(run.stream, run.epoch, run.first, run.last, run.written_at),
-        *(format_time(now), str(int(now.timestamp() * 1000)), VIEWS_FORMAT),
-        *([delta.id for delta in devices], [delta.id for delta in regions], former),
-    ]
-    for delta in chain(devices, regions):
-        values += (
-            *(delta.count, delta.last_seen, delta.ahead_ms, delta.us, delta.tie, delta.shape),
-            *(delta.region, delta.region_us, delta.region_tie),
-            *(delta.tags, delta.tags_us, delta.tags_tie, len(delta.metrics)),
+    async def _set(
+        self, run: Run, views: list[str], writes: Writes, *, expected: str, lost: str = ""
+    ) -> Outcome:
+        gone = [(self._keys.device(id_), field) for id_, field in writes.gone]
+        packed = _encoder.encode(
+            (
+                *(run.stream, run.epoch, run.first, run.last, run.written_at, VIEWS_FORMAT),
+                *(expected, f"{self._writer}:{self._runs}", writes.existed, writes.fields, gone),
+                *(writes.device_marks, writes.region_marks),
+                *(writes.seen, writes.ahead, writes.caught_up, lost),
+            )
         )
-        for name, last, us, tie, count, total, low, high in map(astuple, delta.metrics):
-            values += (name, last, us, tie, count, total, low, high)
-    packed = _encoder.encode(values)
-    return packed[_header_bytes(len(values)) :]
-
-
-def _header_bytes(size: int) -> int:
-    """Length of the head of a MessagePack array of so many values."""
-    return 1 if size < 16 else 3 if size < 65536 else 5  # noqa: PLR2004  # fixarray, array 16, array 32
+        with answering():
+            reply = await cast(
+                "Awaitable[list[Any]]",
+                self._write([*self._keys.fixed, *views], [packed, b"".join(writes.marks)]),
+            )
+        status, cursor, *rest = reply
+        text = b"".join(rest).decode(errors="replace")
+        if status in {b"applied", b"stale"}:
+            self._version, text = text, ""
+        return Outcome(status.decode(), cursor, text)

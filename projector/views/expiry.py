@@ -19,6 +19,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from typing import TYPE_CHECKING, Final, NoReturn, cast
+from uuid import uuid4
 
 import structlog
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from runtime.http import Health
 
 DEVICES_A_CALL: Final = 500  # a few milliseconds of Redis
+PAUSE_S: Final = 0.05  # between two calls, each of which has the projector read again what it writes
 BEHIND_S: Final = 60.0  # the views are behind from here on
 
 _SHORTEST_S: Final = 10.0
@@ -102,6 +104,7 @@ class Expiry:
                     expired = await self._expire(before_ms, ids)
                     gone += expired
                     skipped += len(ids) - expired
+                    await asyncio.sleep(PAUSE_S)
         finally:
             if gone:
                 self._meters.expired.inc(gone)
@@ -144,4 +147,6 @@ class Expiry:
         keys = self._keys
         names: list[str | bytes] = [keys.epoch, keys.last_seen, keys.clock_ahead, keys.expired]
         names += [keys.devices.encode() + id_ for id_ in ids]
-        return int(await cast("Awaitable[int]", self._script(names, [str(before_ms), *ids])))
+        return int(
+            await cast("Awaitable[int]", self._script(names, [str(before_ms), f"expiry:{uuid4().hex}", *ids]))
+        )

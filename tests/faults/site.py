@@ -140,7 +140,7 @@ class Site:
     async def crash(self, role: Role, faults: str, environment: Mapping[str, str] | None = None) -> None:
         """Start it with fault points and wait until one has killed it."""
         process = await self.start(role, environment, faults=faults)
-        code = await process.exit_code(timeout_s=40)
+        code = await process.exit_code(timeout_s=100)  # history is written once a minute
         assert code == -signal.SIGKILL, f"{faults} was not reached:\n" + "\n".join(process.output[-40:])
 
     def settings(self) -> dict[str, str]:

@@ -81,7 +81,9 @@ def end(role: Role, number: signal.Signals) -> Fault:
 
 def end_at_a_point(role: Role) -> Fault:
     async def fault(plant: Plant) -> None:
-        plant.next_points[role] = f"{plant.random.choice(POINTS[role])}:{plant.random.randint(1, 40)}"
+        point = plant.random.choice(POINTS[role])
+        most = 2 if "history" in point else 40  # which is written once a minute
+        plant.next_points[role] = f"{point}:{plant.random.randint(1, most)}"
         plant.signal(role, signal.SIGKILL)
 
     return fault

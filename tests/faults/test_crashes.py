@@ -67,6 +67,7 @@ async def test_projector_killed_in_a_loop(site: Site, point: str) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(400)  # a minute is written when it is over
 @pytest.mark.parametrize("point", HISTORY_POINTS)
 async def test_killed_while_history_is_written(site: Site, point: str) -> None:
     """Killed at each start as soon as it writes, then later: each event is in history once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
@@ -137,6 +137,63 @@ async def test_every_sql_query_returns_what_its_panel_needs(role: Connection) ->
 
 
 @pytest.mark.usefixtures("stored")
+async def test_now_is_what_was_stored(role: Connection, reader: Redis) -> None:
+    """What panels show as of now is what was sent, as in Redis; who is silent depends on the range."""
+    found = {query.name: query for query in find_queries("edge-postgres")}
+    now = datetime.now(UTC)
+
+    async def rows(name: str, since: timedelta = timedelta(hours=-6)) -> list[tuple[Any, ...]]:
+        shown = Range(now + since, now + max(since, timedelta()))
+        return [tuple(row) for row in await role.fetch(expand_sql(found[name], VARIABLES, shown))]
+
+    soon = timedelta(minutes=5)  # a range that begins then has heard of nobody but d4
+    assert await rows("edge-fleet: Devices A") == [(4,)]
+    assert (await rows("edge-fleet: Silent A"), await rows("edge-fleet: Silent A", soon)) == ([(0,)], [(3,)])
+    longest = await rows("edge-fleet: Silent longest A")
+    assert [(id_, region) for id_, region, _ in longest[-1:]] == [("d4", "south")]
+    by_region = "edge-fleet: Silence by region A"
+    assert [row[:3] for row in await rows(by_region)] == [("north", 0, 2), ("south", 0, 2)]
+    assert [row[:3] for row in await rows(by_region, soon)] == [("north", 2, 2), ("south", 1, 2)]
+    ((ahead, by),) = await rows("edge-fleet: Furthest ahead A")
+    assert (ahead, by) == ("d4", pytest.approx(600, abs=10))
+    ((region, devices, silent, _, *values),) = await rows("edge-regions: Regions: $metric A")
+    assert (region, devices, silent, values) == ("north", 2, 0, [21.5, 20.5, 22.5, 6])
+
+    assert await rows("edge-device: Region A") == [("north",)]
+    for since in (timedelta(hours=-6), timedelta(days=-30)):  # minutes, and hours
+        assert await rows("edge-device: $metric now A", since) == [(22.5, 21.5, 20.5, 22.5, 3)]
+    ((seen_ms, arrived_ms),) = await rows("edge-device: Last seen A")
+    is_open, temperature = await rows("edge-device: Statistics A")
+    assert is_open[:2] == ("open", "true")
+    assert is_open[3:] == (pytest.approx(2 / 3), 0, 1, 3)
+    assert temperature[:2] == ("temperature", "22.5")
+    assert temperature[3:] == (21.5, 20.5, 22.5, 3)
+    view = await reader.hgetall(f"device:stats:{VARIABLES['device']}")
+    assert int(view["last_seen_ms"]) == int(seen_ms) <= arrived_ms
+    names = ("last", "avg", "min", "max", "count")
+    assert [float(view[f"{name}_temperature"]) for name in names] == [22.5, 21.5, 20.5, 22.5, 3]
+
+
+@pytest.mark.usefixtures("stored")
+async def test_a_device_whose_days_were_dropped_is_still_known(role: Connection, database: str) -> None:
+    """Without a measurement there is no newest value; when it was last heard of and its region stay."""
+    found = {query.name: query for query in find_queries("edge-postgres")}
+    owner = await asyncpg.connect(database)
+    await owner.execute("DELETE FROM measurements")
+    await owner.close()
+
+    async def one(name: str) -> list[object]:
+        (row,) = await role.fetch(expand_sql(found[name], VARIABLES, Range.last(DAY_S)))
+        return list(row)
+
+    seen_ms, arrived_ms = await one("edge-device: Last seen A")
+    assert isinstance(seen_ms, float)
+    assert arrived_ms is None
+    assert await one("edge-device: Region A") == ["north"]
+    assert await one("edge-device: $metric now A") == [None, 21.5, 20.5, 22.5, 3]
+
+
+@pytest.mark.usefixtures("stored")
 async def test_a_tag_chooses_devices_and_messages(role: Connection) -> None:
     """Names and values of tags are offered; a value leaves its devices and messages, `(any)` leaves all."""
     found = {query.name: query for query in find_queries("edge-postgres")}
@@ -162,7 +219,7 @@ async def test_a_tag_chooses_devices_and_messages(role: Connection) -> None:
 async def test_every_redis_query_returns_what_its_panel_needs(reader: Redis) -> None:
     """Panels get the fields they name, numbers where a unit says so."""
     found = find_queries("edge-redis")
-    assert len(found) > 8
+    assert len(found) == 7
     for query in found:
         columns = await ask_redis(reader, query, VARIABLES, Range.last(query.since_s))
         assert columns, query.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import defaultdict
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from contract.events import Event, Scalar, encode_events, format_time
+from projector.history import memory as memory_module
 from projector.history import recorder as recorder_module
 from projector.history.audit import Auditor
 from projector.history.minutes import Minutes
@@ -192,9 +194,12 @@ async def test_any_way_to_the_same_history(plant: Plant, seed: int) -> None:
                 each.recorder.take(rows)
             if rng.random() < 0.3:
                 await each.recorder.turn(flush=rng.random() < 0.5)
+        if not turn % 5:
+            await open_from(plant, NINE + timedelta(hours=rng.randrange(-2, 3)))
         if not turn % 8:
             assert (await plant.auditor.verify(quiet, limit=3)).differences == []
     await plant.reader.turn()
+    await Store(plant.pool).make_hours()
     assert await plant.history() == expected(plant.written.events)
     heads = await plant.pool.fetch("SELECT stream, head FROM streams")
     cursors = await plant.pool.fetch("SELECT stream, n FROM projections WHERE projection = 'history'")
@@ -215,6 +220,128 @@ async def test_what_comes_by_itself_is_not_read(plant: Plant, monkeypatch: pytes
         await plant.reader.turn(flush=False)
     assert await plant.history() == expected(plant.written.events[:1]), "it is lazy"
     await plant.reader.turn()
+    assert await plant.history() == expected(plant.written.events)
+
+
+async def test_a_minute_is_written_once_when_it_is_over(plant: Plant) -> None:
+    """Nothing is written before a row of the next minute has come, and then once, with all that was sent."""
+    await plant.written.commit(event("a", -60, t=1), at=NINE - timedelta(minutes=1))
+    await plant.reader.turn()
+    versions: defaultdict[tuple[str, datetime], set[int]] = defaultdict(set)
+    written_at = []
+    for second in range(0, 130, 10):
+        events = (
+            event("a", second, t=second),
+            event("ahead", second + 3600, t=1),
+            event("b", second - 0.5, t=1),
+        )
+        row = await plant.written.commit(*events, at=NINE + timedelta(seconds=second))
+        plant.reader.recorder.take([row])
+        before = await plant.history()
+        await plant.reader.turn(flush=False)
+        if before != await plant.history():
+            written_at.append(second)
+            assert await plant.history() == expected(plant.written.events[:-3])
+        for found in await plant.pool.fetch("SELECT device_id, bucket, xmin::text::int FROM measurements_1m"):
+            versions[found["device_id"], found["bucket"]].add(found["xmin"])
+    assert written_at == [60, 120], "not before the minute is over, and once"
+    twice = [key for key, each in versions.items() if len(each) > 1]
+    assert twice == [("b", NINE)], "it was under way when the minute ended"
+    await plant.reader.turn()
+    assert await plant.history() == expected(plant.written.events)
+
+
+async def test_a_flood_of_yesterdays_data(plant: Plant) -> None:
+    """What devices had stored while they were away is merged at once into what is there."""
+    await plant.written.commit(
+        *(event("a", -86_400 + minute * 60, t=minute) for minute in range(200)), at=NINE
+    )
+    await plant.reader.turn()
+    for part in range(20):
+        rows = (event(f"d{i % 5}", -86_400 + i * 30 + part, t=i) for i in range(part * 20, part * 20 + 20))
+        late = (event("a", -86_400 + i * 60 + 1, t=i) for i in range(part * 10, part * 10 + 10))
+        row = await plant.written.commit(*rows, *late, at=NINE + timedelta(seconds=part))
+        plant.reader.recorder.take([row])
+    with capture_logs() as logs:
+        await plant.reader.turn()
+    assert [line["last"] for line in logs if line["event"] == "history_written"] == [21], "one transaction"
+    assert await plant.history() == expected(plant.written.events)
+
+
+async def open_from(plant: Plant, hour: datetime) -> None:
+    """Let two hours be open, as if it were that time; those that were are made first."""
+    plant.reader.recorder._hours_at = math.inf  # it would see that it is not
+    await Store(plant.pool).make_hours()
+    await plant.pool.execute("UPDATE rollups SET open_since = $1 WHERE rollup = '1h'", hour)
+
+
+async def test_an_hour_is_made_of_its_minutes(plant: Plant) -> None:
+    """An open hour is begun with its first minute, then left alone until it is made; late ones are added."""
+    store = Store(plant.pool)
+    await open_from(plant, NINE)
+    for minute in (0, 1, 61, 121, -1):
+        for device in "ab":
+            await plant.written.commit(event(device, minute * 60, t=minute), event(device, minute * 60, t=7))
+        await plant.reader.turn()
+    hour = "SELECT sum FROM measurements_1h WHERE device_id = 'a' AND bucket = $1"
+    assert await plant.pool.fetchval(hour, NINE) == 7
+    assert (await plant.auditor.verify(quiet, limit=9)).equal, "it goes by its minutes"
+    assert await plant.pool.fetchval(hour, NINE + timedelta(hours=2)) == 128, "not open"
+    await store.make_hours()
+    assert not await store.hours_due()
+    assert await plant.history() == expected(plant.written.events)
+    before = await plant.pool.fetch("SELECT xmin::text FROM measurements_1h ORDER BY device_id, bucket")
+    await open_from(plant, NINE)
+    await store.make_hours()
+    assert before == await plant.pool.fetch(
+        "SELECT xmin::text FROM measurements_1h ORDER BY device_id, bucket"
+    )
+    await plant.written.commit(event("a", 30, region="south", t=5))
+    await plant.reader.turn()
+    assert await plant.history() == expected(plant.written.events)
+
+
+async def test_open_hours_are_mended(plant: Plant) -> None:
+    """A rebuild makes the hours that are open anew, those that should not be there too."""
+    await open_from(plant, NINE)
+    for second in (1, 61):
+        await plant.written.commit(event("a", second, t=second))
+        await plant.reader.turn()
+    await plant.pool.execute(
+        "INSERT INTO measurements_1h SELECT 'ghost', metric, bucket, region, region_at, count, sum, min, max "
+        "FROM measurements_1h; UPDATE measurements_1m SET count = 9"
+    )
+    await plant.auditor.rebuild(quiet)
+    assert await plant.history() == expected(plant.written.events)
+
+
+async def test_a_quiet_minute_is_written_too(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nothing comes any more nobody waits for a next minute; nor when clocks were set back."""
+    for limit in ("QUIET_S", "LONGEST_S"):
+        await plant.written.commit(event("a", 1, t=1), at=NINE)
+        await plant.reader.turn()
+        await plant.written.commit(event("a", 2, t=1), at=NINE - timedelta(hours=1))
+        await plant.reader.turn(flush=False)
+        assert await plant.history() == expected(plant.written.events[:-1])
+        with monkeypatch.context() as patch:
+            patch.setattr(memory_module, limit, 0.0)
+            await plant.reader.turn(flush=False)
+        assert await plant.history() == expected(plant.written.events)
+
+
+async def test_killed_with_minutes_in_memory(plant: Plant) -> None:
+    """What a projector had in memory when it died is read again by the next, each event once."""
+    reader = plant.reader
+    for minute in range(5):
+        for second in (1, 20, 59):
+            at = NINE + timedelta(minutes=minute, seconds=second)
+            late = event("late", minute * 60 + second - 50, t=1)
+            row = await plant.written.commit(event("a", minute * 60 + second, t=1), late, at=at)
+            reader.recorder.take([row])
+            await reader.turn(flush=False)
+        reader = plant.another()
+        assert (await plant.auditor.verify(quiet, limit=3)).differences == []
+    await reader.turn()
     assert await plant.history() == expected(plant.written.events)
 
 
@@ -294,15 +421,16 @@ async def test_memory_is_bounded(plant: Plant, monkeypatch: pytest.MonkeyPatch) 
             super().add(events)
             held.append(self.cells)
 
-    monkeypatch.setattr(recorder_module, "Minutes", Watched)
-    monkeypatch.setattr(recorder_module, "FLUSH_CELLS", 4)
-    monkeypatch.setattr(recorder_module, "MOST_CELLS", 8)
+    monkeypatch.setattr(memory_module, "Minutes", Watched)
+    monkeypatch.setattr(memory_module, "FLUSH_CELLS", 4)
+    monkeypatch.setattr(memory_module, "MOST_CELLS", 8)
     monkeypatch.setattr(recorder_module, "PAGE_EVENTS", 1)
     await plant.written.commit(event("first", 0, t=1))
     await plant.reader.turn()
     held.clear()
     for i in range(12):
-        plant.reader.recorder.take([await plant.written.commit(event(f"d{i}", i, t=1))])
+        row = await plant.written.commit(event(f"d{i}", i, t=1), at=NINE)  # all in one minute
+        plant.reader.recorder.take([row])
         assert held[-1] == min(i + 1, 8)
     await plant.reader.turn(flush=False)
     await plant.reader.turn(flush=False)

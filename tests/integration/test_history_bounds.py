@@ -45,6 +45,7 @@ class Plant:
         minutes.add(row.events)
         async with self.store.turn() as connection:
             assert await add(connection, Span(0, row.epoch, row.n - 1, row.n, []), minutes) is not None
+        await self.store.make_hours()
 
     async def make(self, now: datetime = NOW) -> int:
         """Make partitions around now; returns how many."""
@@ -96,6 +97,20 @@ async def test_partitions_are_made_ahead_once(plant: Plant) -> None:
     assert await plant.counts() == [4, 4, 4, 4]
     assert await plant.strays() == [0, 0, 0, 0]
     assert await plant.make(NOW + timedelta(days=31)) > 0
+    fills = (
+        "SELECT DISTINCT reloptions FROM pg_class WHERE relname LIKE 'measurements_1m_p2%' AND relkind = 'r'"
+    )
+    assert [row["reloptions"] for row in await plant.pool.fetch(fills)] == [["fillfactor=90"]]
+
+
+async def test_hours_without_their_minutes(plant: Plant) -> None:
+    """Where minutes are not kept for as long as an hour is open it is added to, and nothing is missing."""
+    await plant.measure(timedelta())
+    await plant.pool.execute(
+        "UPDATE rollups SET kept_since = $1 WHERE rollup = '1m'", NOW + timedelta(days=1)
+    )
+    await plant.measure(timedelta())
+    assert await plant.counts() == [1, 2, 1, 2]
 
 
 async def test_what_is_old_is_dropped_and_stays_dropped(plant: Plant) -> None:

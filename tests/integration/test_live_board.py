@@ -121,3 +121,18 @@ async def test_all_clocks_that_are_ahead(
     assert (found.total, [row.id for row in found.rows]) == (3, ["fast", "faster", "slow"])
     found = await board.window("fa", None, 1, 10, ahead=True)
     assert (found.total, [row.id for row in found.rows]) == (2, ["faster"])
+
+
+async def test_a_fleet_that_is_made_anew(
+    board: Board, redis: Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the views are lost nobody is known, and everybody with the look after they are back."""
+    monkeypatch.setattr(census, "PIECE", 2)
+    for fleet in ("a", "b"):
+        for number in range(9):
+            await see(redis, f"{fleet}{number}", clock.now)
+        state = await board.look()
+        assert (state.devices.total, state.devices.watched) == (9, 9)
+        await redis.delete(KEYS.last_seen)
+        assert (await board.look()).devices.watched == 0
+    assert (await board.window("a", None, 0, 1)).total == 0

@@ -13,7 +13,6 @@ from redis.asyncio import Redis
 from contract.events import Event, Scalar, format_time
 from contract.views import FORMAT
 from projector.views import Run
-from projector.views.fold import fold
 from tests.support.both_sides import KEYS, NOW, Side, event, quiet
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ async def test_views_of_the_version_before(side: Side) -> None:
     }
     await side.redis.hset(KEYS.device("lamp9"), mapping=fields)
     row = await side.commit(event("lamp9", 5, t=1))
-    refused = await side.views.apply(Run(0, row.epoch, 3, 3, fold(row.events)), NOW)
+    refused = await side.views.apply(Run(0, row.epoch, 3, 3, row.events), NOW)
     assert refused == ("epoch", 2, "")
     assert await side.rebuilder.mend(quiet)
     assert await side.rebuilder.mend(quiet) is None

@@ -16,7 +16,6 @@ from projector.repair.replica import AlreadyRunningError, open_replica
 from projector.repair.swap import Swap
 from projector.repair.verify import Verification, Verifier
 from projector.views import Run
-from projector.views.fold import fold
 from runtime.errors import Retry, Stop
 from tests.support.both_sides import KEYS, NOW, Side, event, quiet
 
@@ -165,7 +164,7 @@ async def test_what_happens_meanwhile_is_counted_once(side: Side) -> None:
         assert await Swap(side.redis, KEYS).put_in_place(replica) == 5
     assert (await side.views.marks())[0][:2] == (2, side.rows[-1].epoch)
     assert await side.redis.exists(KEYS.device("new"), KEYS.region("east")) == 0
-    again = await side.views.apply(Run(0, side.rows[-1].epoch, 3, 3, fold([row])), NOW)
+    again = await side.views.apply(Run(0, side.rows[-1].epoch, 3, 3, [row]), NOW)
     assert again == ("applied", 3, "")
     assert (await side.verify()).differences == []
 
@@ -207,7 +206,7 @@ async def test_killed_while_it_is_put_in_place(
     assert (marks[0][:2], marks[7][:2]) == ((2, UNFINISHED), (0, UNFINISHED))
     row = event("new", 6, region="east", t=1)
     for stream, epoch, n in ((0, side.rows[-1].epoch, 3), (7, "of a new stream", 1)):
-        refused = await side.views.apply(Run(stream, epoch, n, n, fold([row])), NOW)
+        refused = await side.views.apply(Run(stream, epoch, n, n, [row]), NOW)
         assert refused.status == "epoch"
     with pytest.raises(Stop, match="stream 0: swap_unfinished"):
         await side.verify()

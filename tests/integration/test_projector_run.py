@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections import defaultdict
@@ -146,9 +147,11 @@ async def ready(http: httpx.AsyncClient, reason: str | None) -> None:
     """Wait until `/readyz` gives the reason, or is 200 when there is none."""
     async with asyncio.timeout(15):
         while True:
-            answer = await http.get("/readyz")
-            if answer.status_code == (503 if reason else 200) and (reason or "") in answer.text:
-                return
+            with contextlib.suppress(httpx.ConnectError):  # it may not listen yet, where it is one of two
+                answer = await http.get("/readyz")
+                if answer.status_code == (503 if reason else 200) and (reason or "") in answer.text:
+                    return
+            await asyncio.sleep(0.02)
 
 
 async def test_catches_up_and_answers(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
@@ -12,7 +13,6 @@ from contract.events import Event, Scalar
 from contract.views import DAMAGED, UNFINISHED
 from projector.query import MetricStats, Queries
 from projector.views import Cursor, Keys, Run, Views
-from projector.views.fold import fold
 from runtime.errors import Retry
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def event(device: str, second: int, *, region: str | None = "north", **metrics: 
 
 def run(n: int, *events: Event, last: int | None = None, epoch: str = "e") -> Run:
     """A run that begins with row `n`."""
-    return Run(0, epoch, n, last or n, fold(events))
+    return Run(0, epoch, n, last or n, events)
 
 
 async def hash_of(redis: Redis, key: str) -> dict[str, str]:
@@ -136,9 +136,12 @@ async def test_views_without_their_cursor(redis: Redis, views: Views, gone: list
 
 
 @pytest.mark.parametrize("key", [KEYS.device("d"), KEYS.region("south"), KEYS.region("north")])
-async def test_a_view_that_is_gone(redis: Redis, views: Views, key: str) -> None:
+@pytest.mark.parametrize("restarted", [False, True], ids=["remembered", "restarted"])
+async def test_a_view_that_is_gone(redis: Redis, views: Views, key: str, *, restarted: bool) -> None:
     """A view whose marks are there does not begin anew; also a region's that a device leaves."""
     await views.apply(run(1, event("d", 1, region="south", t=1), event("e", 1, region="north", t=1)), NOW)
+    if restarted:
+        views = Views(redis, KEYS)
     await redis.delete(key)
     before = await everything(redis)
     north = run(2, event("d", 2, region="north", t=2))
@@ -193,16 +196,54 @@ async def test_wrong_type_leaves_nothing_applied(redis: Redis, views: Views, key
     assert await everything(redis) == before
     await redis.delete(key)
     assert await views.apply(both, NOW) == ("applied", 1, "")
+    assert {(await hash_of(redis, KEYS.device(id_)))["sample_count"] for id_ in ("a", "b")} == {"1"}
+
+
+async def test_two_projectors_by_turns(redis: Redis, views: Views) -> None:
+    """What another projector wrote meanwhile is read again, on whichever stream."""
+    other = Views(redis, KEYS)
+    for n in (1, 3, 5):
+        for stream, row, writer in ((0, n, views), (1, n, other), (1, n + 1, views), (0, n + 1, other)):
+            outcome = await writer.apply(run(row, event("d", row, t=1))._replace(stream=stream), NOW)
+            assert outcome == ("applied", row, "")
+    assert (await hash_of(redis, KEYS.device("d")))["sum_t"] == "12"
+    assert (await views.marks())[0].n == (await other.marks())[1].n == 6
+
+
+async def test_a_projector_that_leaves_no_word(redis: Redis, views: Views) -> None:
+    """One of the version before moves a cursor and nothing else that tells of it: it is noticed too."""
+    await views.apply(run(1, event("d", 1, t=1)), NOW)
+    for moved in ("0", "1"):
+        for field in ("sample_count", "sum_t", "count_t"):
+            await redis.hincrby(KEYS.device("d"), field, 1)
+        await redis.hset(KEYS.cursor, moved, str(int(await redis.hget(KEYS.cursor, moved) or 0) + 1))
+        n = (await views.marks())[0].n + 1
+        assert await views.apply(run(n, event("d", n, t=1)), NOW) == ("applied", n, "")
+    assert (await hash_of(redis, KEYS.device("d")))["sum_t"] == "5"
+
+
+@pytest.mark.parametrize("tags", [["no JSON"], ['{"a":"b"}', "x", 3]])
+async def test_marks_that_are_none_are_named(redis: Redis, views: Views, tags: list[object]) -> None:
+    """What cannot be a mark of ours is somebody else's, and no fault of the row."""
+    marks = (1, "k", "[]", None, None, None, *tags)
+    await views.apply(run(1, event("e", 1, t=1)), NOW)
+    await redis.hset(KEYS.device_marks, "d", b"".join(map(msgspec.msgpack.encode, marks)))
+    await redis.hset(KEYS.device("d"), "sample_count", "1")
+    with pytest.raises(Retry, match=KEYS.device("d")):
+        await views.apply(run(2, event("d", 1, t=1)), NOW)
 
 
 async def test_foreign_value_leaves_nothing_applied(redis: Redis, views: Views) -> None:
-    """A sum that is no number: the same."""
+    """A sum that is no number, where it is read: the same. Who remembers it sets it right."""
     await views.apply(run(1, event("a", 1, t=1), event("b", 2, t=2)), NOW)
     await redis.hset(KEYS.device("b"), "sum_t", "much")
     before = await everything(redis)
-    with pytest.raises(Retry):
-        await views.apply(run(2, event("a", 3, t=1), event("b", 4, t=2)), NOW)
+    second = run(2, event("a", 3, t=1), event("b", 4, t=2))
+    with pytest.raises(Retry, match=KEYS.device("b")):
+        await Views(redis, KEYS).apply(second, NOW)
     assert await everything(redis) == before
+    assert await views.apply(second, NOW) == ("applied", 2, "")
+    assert await redis.hget(KEYS.device("b"), "sum_t") == b"4"
 
 
 async def test_out_of_memory_leaves_nothing_applied(redis: Redis, views: Views) -> None:

@@ -71,6 +71,31 @@ CASES = [
         "12m",
     ),
     Case(
+        "NothingArrives",
+        {f"projector_heard_timestamp_seconds{LABELS}": "0x5 360+60x10 960x40"},
+        "29m",
+        "35m",
+    ),
+    Case(
+        "RegionSilent",
+        {
+            'projector_devices{instance="site:9", region="north", state="ok"}': "5x40",
+            'projector_devices{instance="site:9", region="north", state="silent"}': "5x10 6x30",
+            'projector_devices{instance="site:9", region="south", state="ok"}': "1x40",
+            'projector_devices{instance="site:9", region="south", state="silent"}': "2x40",
+        },
+        "14m",
+        "18m",
+        {**SITE, "region": "north"},
+    ),
+    Case(
+        "DevicesFallSilent",
+        {'projector_device_changes_total{instance="site:9", state="silent"}': "0x10 1x40"},
+        "10m",
+        "12m",
+        {**SITE, "state": "silent"},
+    ),
+    Case(
         "DeadLettersRising",
         {
             f"gateway_received_total{LABELS}": "0+1000x60",
@@ -177,7 +202,7 @@ def test_an_alert_fires_when_it_should(promtool: Path, tmp_path: Path, case: Cas
     expected = {
         "exp_labels": case.labels | rule["labels"],
         "exp_annotations": {
-            name: text.replace("{{ $labels.instance }}", case.labels.get("instance", ""))
+            name: re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda label: case.labels.get(label[1], ""), text)
             for name, text in rule["annotations"].items()
         },
     }

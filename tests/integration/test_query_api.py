@@ -16,7 +16,6 @@ from projector.api import OPENAPI, query_routes
 from projector.meters import Meters
 from projector.query import LOOK, Queries
 from projector.views import Keys, Run, Views
-from projector.views.fold import fold
 from runtime.http import create_app
 from runtime.redis import open_redis
 
@@ -50,7 +49,7 @@ class Plant:
     async def hear(self, *events: Event) -> None:
         """Apply events to the views, as one run."""
         self._n += 1
-        await self._views.apply(Run(0, "e", self._n, self._n, fold(events)), NOW)
+        await self._views.apply(Run(0, "e", self._n, self._n, events), NOW)
 
     async def get(self, path: str, **parameters: object) -> dict[str, Any]:
         """Ask, and return the body of a 200."""

@@ -9,7 +9,6 @@ from contract.events import Event, Scalar, format_time
 from projector.repair.rebuild import Rebuilder
 from projector.repair.verify import Verification, Verifier
 from projector.views import Keys, Run, Views
-from projector.views.fold import fold
 from tests.support.committed import Committed
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class Side(Committed):
     async def apply(self, *events: Event) -> None:
         """Commit a row and apply it."""
         row = await self.commit(*events)
-        run = Run(row.stream, row.epoch, row.n, row.n, fold(events), format_time(self.now))
+        run = Run(row.stream, row.epoch, row.n, row.n, events, format_time(self.now))
         await self.views.apply(run, self.now)
 
     async def verify(self, folding: Progress | None = None, limit: int = 20) -> Verification:

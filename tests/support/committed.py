@@ -9,6 +9,8 @@ import msgspec
 from contract.events import VERSION, Event, EventBatch, RawEvent, encode_events, format_time
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import asyncpg
 
 
@@ -28,8 +30,14 @@ class Committed:
         """Every event committed."""
         return [event for row in self.rows for event in row.events]
 
-    async def commit(self, *events: Event, stream: int = 0) -> EventBatch:
-        """Commit a row; returns it as a reader would see it."""
+    async def commit(self, *events: Event, stream: int = 0, at: datetime | None = None) -> EventBatch:
+        """Commit a row; returns it as a reader would see it.
+
+        Args:
+            events: of the row.
+            stream: on which.
+            at: when it is written; now, unless said.
+        """
         async with self.pool.acquire() as connection, connection.transaction():
             await connection.executemany(
                 """INSERT INTO measurements (device_id, region, ts, received_at, message_key, metrics, tags)
@@ -39,17 +47,17 @@ class Committed:
                     for e in events
                 ],
             )
-            at = await connection.fetchrow(
+            place = await connection.fetchrow(
                 """INSERT INTO stream_leases AS l (stream, head) VALUES ($1, 1)
                 ON CONFLICT (stream) DO UPDATE SET head = l.head + 1 RETURNING epoch::text, head""",
                 stream,
             )
-            assert at is not None
+            assert place is not None
             written_at = await connection.fetchval(
-                "INSERT INTO outbox VALUES ($1, $2, $3, $4, now()) RETURNING created_at",
-                *(stream, at["head"], len(events), encode_events([raw(e) for e in events])),
+                "INSERT INTO outbox VALUES ($1, $2, $3, $4, coalesce($5, now())) RETURNING created_at",
+                *(stream, place["head"], len(events), encode_events([raw(e) for e in events]), at),
             )
-        row = EventBatch(VERSION, stream, at["head"], at["epoch"], format_time(written_at), [*events])
+        row = EventBatch(VERSION, stream, place["head"], place["epoch"], format_time(written_at), [*events])
         self.rows.append(row)
         return row
 

@@ -61,8 +61,8 @@ class Range(NamedTuple):
 
 
 def load_dashboards() -> list[dict[str, Any]]:
-    """The committed dashboards."""
-    paths = sorted(FOLDER.glob("dashboards/*.json"))
+    """The committed dashboards, the optional one included."""
+    paths = sorted(FOLDER.glob("**/dashboards/*.json"))
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 

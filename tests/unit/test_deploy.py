@@ -69,23 +69,46 @@ def test_mounted_files_are_there(compose: dict[str, Any]) -> None:
 
 
 def test_prometheus_scrapes_the_containers(compose: dict[str, Any]) -> None:
-    """Its targets are the services' `/metrics`; Grafana's sources and folder are those of the services."""
+    """Its targets are the services' `/metrics`."""
     scraped = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8"))
     for job in scraped["scrape_configs"]:
         (target,) = job["static_configs"][0]["targets"]
         name, _, port = target.partition(":")
         assert name == job["job_name"]
         assert compose["services"][name]["ports"] == [f"127.0.0.1:{port}:{port}"]
-    path = ROOT / "deploy/grafana/provisioning/datasources/edge.yaml"
-    for source in yaml.safe_load(path.read_text(encoding="utf-8"))["datasources"]:
+
+
+@pytest.mark.parametrize(
+    ("sources", "provider", "also"),
+    [
+        ("provisioning/datasources/edge.yaml", "provisioning/dashboards/edge.yaml", ""),
+        ("redis/datasource.yaml", "redis/provider.yaml", "deploy/compose.redis-panels.yaml"),
+    ],
+)
+def test_grafana_finds_sources_and_dashboards(
+    compose: dict[str, Any], sources: str, provider: str, also: str
+) -> None:
+    """Its sources are services, and what it reads is mounted where it looks; the optional part too."""
+    of = yaml.safe_load((ROOT / also).read_text(encoding="utf-8")) if also else compose
+    volumes = of["services"]["grafana"]["volumes"]
+    mounted = dict(volume.split(":")[:2] for volume in volumes if volume.startswith("."))
+    assert mounted[f"./grafana/{sources}"].startswith("/etc/grafana/provisioning/datasources/")
+    assert mounted[f"./grafana/{provider}"].startswith("/etc/grafana/provisioning/dashboards/")
+    read = {
+        name: yaml.safe_load((ROOT / "deploy/grafana" / name).read_text(encoding="utf-8"))
+        for name in (sources, provider)
+    }
+    for source in read[sources]["datasources"]:
         host = source["url"].partition("://")[2] or source["url"]
         assert host.partition(":")[0] in compose["services"]
-    (provider,) = yaml.safe_load(
-        (ROOT / "deploy/grafana/provisioning/dashboards/edge.yaml").read_text(encoding="utf-8")
-    )["providers"]
-    assert (
-        f"./grafana/dashboards:{provider['options']['path']}:ro" in compose["services"]["grafana"]["volumes"]
-    )
+    (folder,) = (each["options"]["path"] for each in read[provider]["providers"])
+    (here,) = (path for path, there in mounted.items() if there == folder)
+    assert list((ROOT / "deploy" / here).glob("*.json"))
+
+
+def test_grafana_installs_no_plugin_unless_asked(compose: dict[str, Any]) -> None:
+    """A plugin that is not to be had, or does not load, keeps nothing from starting."""
+    assert not [name for name in compose["services"]["grafana"]["environment"] if "PLUGINS" in name]
 
 
 def test_redis_gets_the_hash_of_grafanas_password(compose: dict[str, Any], tmp_path: Path) -> None:

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
-from typing import TYPE_CHECKING
-
-import msgspec
-
 from contract.events import Event, Scalar
 from projector.repair.gather import Gathered
-from projector.repair.retired import by_devices, fold_retired
-from projector.views.fold import fold
-
-if TYPE_CHECKING:
-    from projector.views.fold import Delta, Folded
+from projector.views.retired import by_devices
+from tests.support.changed import Changed, Memory
 
 
 def event(
@@ -44,21 +36,18 @@ EVENTS = [
 ]
 
 
-def by_id(folded: Folded) -> dict[str, Delta]:
-    """Every delta, its metrics in order."""
-    return {
-        each.id: msgspec.structs.replace(each, metrics=sorted(each.metrics, key=attrgetter("name")))
-        for each in (*folded.devices, *folded.regions)
-    }
+def told(changes: dict[str, Changed]) -> dict[str, tuple[dict[str, str], list[object]]]:
+    """The fields and marks of every view."""
+    return {id_: (changed.fields, changed.marks) for id_, changed in changes.items()}
 
 
 def test_gathered_page_by_page_is_folded_at_once() -> None:
-    """What events amount to does not depend on how they came, and is what a fold of all of them says."""
+    """What events amount to does not depend on how they came, and is what all of them at once make."""
     gathered = Gathered()
     for each in EVENTS:
         gathered.add([each])
     assert gathered.events == len(EVENTS)
-    assert by_id(fold_retired(gathered.take())) == by_id(fold(EVENTS))
+    assert told(Memory().run(rows=gathered.take())) == told(Memory().run(EVENTS))
 
 
 def test_what_was_taken_is_gone() -> None:
@@ -69,7 +58,7 @@ def test_what_was_taken_is_gone() -> None:
     list(gathered.take())
     assert (gathered.size, list(gathered.take())) == (0, [])
     gathered.add(EVENTS[:1])
-    assert by_id(fold_retired(gathered.take())) == by_id(fold(EVENTS[:1]))
+    assert told(Memory().run(rows=gathered.take())) == told(Memory().run(EVENTS[:1]))
 
 
 def test_parts_hold_whole_devices() -> None:

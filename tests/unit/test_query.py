@@ -8,7 +8,7 @@ import pytest
 
 from projector.query import Place
 from projector.query.stats import device_stats
-from projector.views.fold import number_text
+from projector.views.numbers import number_text
 
 OWN = {
     b"device_id": b"d",

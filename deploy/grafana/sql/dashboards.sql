@@ -58,6 +58,66 @@ GROUP BY region
 ORDER BY average DESC
 LIMIT 20
 
+-- name: devices_known
+-- How many devices were ever seen. `devices` is read through for this and what follows, which is small beside measurements.
+SELECT count(*) AS devices FROM devices
+
+-- name: devices_silent
+-- Devices of which nothing was heard in the whole range.
+SELECT count(*) FILTER (WHERE last_seen < $__timeFrom()::timestamptz) AS silent FROM devices
+
+-- name: silent_longest
+-- Devices by when they were last heard of, the longest ago first.
+SELECT device_id, coalesce(nullif(region, ''), '(none)') AS region, last_seen FROM devices ORDER BY last_seen LIMIT 20
+
+-- name: silent_regions
+-- Regions by how many of their devices were not heard of in the whole range, the most first. A device is in one region, that
+-- which it named last.
+SELECT
+    coalesce(nullif(region, ''), '(none)') AS region, count(*) FILTER (WHERE last_seen < $__timeFrom()::timestamptz) AS silent,
+    count(*) AS devices, max(least(last_seen, now())) AS last_seen
+FROM devices
+GROUP BY 1
+ORDER BY silent DESC, devices DESC, region
+LIMIT 100
+
+-- name: clocks_ahead
+-- Devices whose newest message was measured more than five minutes after it came, the furthest ahead first; of the thousand
+-- with the newest times, which such devices have.
+SELECT device_id, extract(epoch FROM ts - received_at)::double precision AS ahead
+FROM (
+    SELECT device_id, last_seen FROM devices ORDER BY last_seen DESC LIMIT 1000
+) AS heard CROSS JOIN LATERAL (
+    SELECT ts, received_at FROM measurements
+    WHERE device_id = heard.device_id AND ts >= heard.last_seen
+    ORDER BY ts DESC
+    LIMIT 1
+) AS m
+WHERE ts > received_at + interval '5 minutes'
+ORDER BY ahead DESC
+LIMIT 20
+
+-- name: regions_now
+-- The chosen regions: their devices, and a metric's values in the last quarter of an hour of the range.
+WITH every AS MATERIALIZED (
+    SELECT
+        region, count(*) AS devices, count(*) FILTER (WHERE last_seen < $__timeFrom()::timestamptz) AS silent,
+        max(least(last_seen, now())) AS last_seen
+    FROM devices
+    GROUP BY region
+), lately AS (
+    SELECT region, sum(sum) / sum(count) AS average, min(min) AS lowest, max(max) AS highest, sum(count) AS values
+    FROM regions_1m
+    WHERE metric = ${metric:sqlstring} AND region IN (${region:sqlstring})
+        AND bucket BETWEEN $__timeTo()::timestamptz - interval '15 minutes' AND $__timeTo()::timestamptz
+    GROUP BY region
+)
+SELECT region, devices, silent, last_seen, average, lowest, highest, values
+FROM every LEFT JOIN lately USING (region)
+WHERE region IN (${region:sqlstring})
+ORDER BY region
+LIMIT 200
+
 -- name: region_band
 -- Lowest, average and highest value of a metric in the chosen regions together.
 SELECT $__timeGroupAlias(bucket, $__interval), min(min) AS lowest, sum(sum) / sum(count) AS average, max(max) AS highest
@@ -206,6 +266,83 @@ FROM (
     WHERE tags ? ${tag:sqlstring}
 ) AS v
 ORDER BY place, value
+
+-- name: device_seen
+-- When a device was last heard of: by its clock, at most five minutes after arrival, and when something came; as epoch
+-- milliseconds. Without messages, their days dropped, what `devices` knows.
+SELECT
+    extract(epoch FROM coalesce(max(least(m.ts, m.received_at + interval '5 minutes')), d.last_seen))::double precision * 1000
+        AS last_seen,
+    extract(epoch FROM max(m.received_at))::double precision * 1000 AS arrived
+FROM devices AS d LEFT JOIN LATERAL (
+    SELECT ts, received_at FROM measurements
+    WHERE device_id = d.device_id AND ts >= d.last_seen - interval '1 day'
+    ORDER BY ts DESC
+    LIMIT 1000
+) AS m ON true
+WHERE d.device_id = ${device:sqlstring}
+GROUP BY d.last_seen
+
+-- name: device_region
+-- The region that a device's newest message named.
+SELECT coalesce(nullif(region, ''), '(none)') AS region FROM devices WHERE device_id = ${device:sqlstring}
+
+-- name: device_now
+-- The newest value of a metric among a device's newest thousand messages of its last day, whatever the range, and what the range
+-- amounts to.
+SELECT
+    (
+        SELECT
+            CASE jsonb_typeof(metrics -> ${metric:sqlstring})
+                WHEN 'number' THEN (metrics ->> ${metric:sqlstring})::double precision
+                WHEN 'boolean' THEN (metrics ->> ${metric:sqlstring})::boolean::integer
+            END
+        FROM (
+            SELECT ts, received_at, metrics FROM measurements
+            WHERE device_id = ${device:sqlstring}
+                AND ts >= (SELECT last_seen - interval '1 day' FROM devices WHERE device_id = ${device:sqlstring})
+            ORDER BY ts DESC
+            LIMIT 1000
+        ) AS newest
+        WHERE jsonb_typeof(metrics -> ${metric:sqlstring}) IN ('number', 'boolean')
+        ORDER BY least(ts, received_at + interval '5 minutes') DESC, received_at DESC
+        LIMIT 1
+    ) AS last,
+    sum(sum) / sum(count) AS average, min(min) AS lowest, max(max) AS highest, sum(count)::double precision AS values
+FROM (
+    SELECT min, max, sum, count FROM measurements_1m
+    WHERE $__unixEpochTo() - $__unixEpochFrom() <= 172800
+        AND device_id = ${device:sqlstring} AND metric = ${metric:sqlstring} AND $__timeFilter(bucket)
+    UNION ALL
+    SELECT min, max, sum, count FROM measurements_1h
+    WHERE $__unixEpochTo() - $__unixEpochFrom() > 172800
+        AND device_id = ${device:sqlstring} AND metric = ${metric:sqlstring} AND $__timeFilter(bucket)
+) AS b
+
+-- name: device_statistics
+-- Every metric of a device: its newest value among the newest thousand messages of its last day, whatever the range, and what it
+-- amounts to in the hours of the range. A text has no statistics.
+WITH last AS (
+    SELECT DISTINCT ON (each.metric) each.metric, each.value, newest.ts
+    FROM (
+        SELECT ts, received_at, metrics FROM measurements
+        WHERE device_id = ${device:sqlstring}
+            AND ts >= (SELECT last_seen - interval '1 day' FROM devices WHERE device_id = ${device:sqlstring})
+        ORDER BY ts DESC
+        LIMIT 1000
+    ) AS newest CROSS JOIN LATERAL jsonb_each_text(newest.metrics) AS each (metric, value)
+    ORDER BY each.metric, least(newest.ts, newest.received_at + interval '5 minutes') DESC, newest.received_at DESC
+), hours AS (
+    SELECT metric, sum(sum) / sum(count) AS average, min(min) AS lowest, max(max) AS highest, sum(count) AS values
+    FROM measurements_1h
+    WHERE device_id = ${device:sqlstring}
+        AND bucket BETWEEN $__timeFrom()::timestamptz - interval '1 hour' AND $__timeTo()::timestamptz
+    GROUP BY metric
+)
+SELECT metric, value AS last, ts, average, lowest, highest, values
+FROM last FULL JOIN hours USING (metric)
+ORDER BY metric
+LIMIT 500
 
 -- name: device_band
 -- Lowest, average and highest value of a device's metric over time.

@@ -27,10 +27,11 @@ SELECT
 FROM generate_series(1, 100000) AS n;
 
 -- name: measurements
--- So many messages ($2) of a thousand devices, evenly over the thirty days before the moment, on fifty lines.
+-- So many messages ($2) of a thousand devices, evenly over the thirty days before the moment, on fifty lines. The clock of a
+-- hundredth of them is ahead.
 INSERT INTO measurements
 SELECT
-    'device-' || d, at, at + interval '50 ms', t || '-' || d, 'region-' || d % 4, '{"temperature": 21.5, "humidity": 40.25}',
+    'device-' || d, at, at + CASE WHEN d % 100 = 0 THEN interval '-10 minutes' ELSE interval '50 ms' END, t || '-' || d, 'region-' || d % 4, '{"temperature": 21.5, "humidity": 40.25}',
     jsonb_build_object('line', 'L' || d % 50)
 FROM generate_series(0, $2::bigint / 1000 - 1) AS t,
     LATERAL (SELECT $1::timestamptz - t * interval '30 days' / ($2::bigint / 1000) AS at) AS a,

@@ -1,8 +1,8 @@
 """The read side alone: rows of the outbox into the views of a real Redis, without broker and PostgreSQL.
 
-`python -m bench.fold --devices 1000 100000 --run 3500 10000` prints, for each number of devices and of events
-folded into one call, the CPU per event of each step and for how long a call keeps Redis from others; before
-that, what folding alone costs for a few shapes of events. It is where a change to the fold or to the script
+`python -m bench.views --devices 1000 100000 --run 3500 10000` prints, for each number of devices and of
+events applied in one call, the CPU per event of each step and for how long a call keeps Redis from others;
+before that, what applying costs the projector for a few shapes of events. It is where a change to the views
 is tried first.
 """
 
@@ -22,7 +22,6 @@ from bench.tables import table
 from contract.events import Event, RawEvent, encode_events, format_time, unwrap, wrap
 from deploy.local.services import LocalServices
 from projector.views import Keys, Run, Views
-from projector.views.fold import fold
 from runtime.redis import open_redis
 
 if TYPE_CHECKING:
@@ -50,7 +49,6 @@ class Cost(NamedTuple):
     """CPU of one measurement, in seconds, but for `calls`."""
 
     decode: float
-    fold: float
     apply: float
     redis: float
     calls: int
@@ -63,24 +61,23 @@ async def measure(redis: Redis, devices: int, events: int, run_events: int) -> C
     for part in _chunks(list(_rows(devices, devices, start=0)), 4):
         n = await _apply(views, part, n)
     rows = list(_rows(devices, events, start=devices))
-    decode = folding = applying = 0.0
+    decode = applying = 0.0
     calls, redis_before = 0, await _redis_s(redis)
     for part in _chunks(rows, max(1, run_events // _ROW_EVENTS)):
         t0 = time.process_time()
         batches = [unwrap(row) for row in part]
         t1 = time.process_time()
-        folded = fold(chain.from_iterable(batch.events for batch in batches))
+        brought = list(chain.from_iterable(batch.events for batch in batches))
+        await views.apply(Run(0, "e", n + 1, n + len(part), brought), _NOW)
         t2 = time.process_time()
-        await views.apply(Run(0, "e", n + 1, n + len(part), folded), _NOW)
-        t3 = time.process_time()
         n += len(part)
-        decode, folding, applying, calls = decode + t1 - t0, folding + t2 - t1, applying + t3 - t2, calls + 1
-    return Cost(decode, folding, applying, await _redis_s(redis) - redis_before, calls)
+        decode, applying, calls = decode + t1 - t0, applying + t2 - t1, calls + 1
+    return Cost(decode, applying, await _redis_s(redis) - redis_before, calls)
 
 
 async def _apply(views: Views, rows: list[bytes], n: int) -> int:
-    folded = fold(chain.from_iterable(unwrap(row).events for row in rows))
-    await views.apply(Run(0, "e", n + 1, n + len(rows), folded), _NOW)
+    events = list(chain.from_iterable(unwrap(row).events for row in rows))
+    await views.apply(Run(0, "e", n + 1, n + len(rows), events), _NOW)
     return n + len(rows)
 
 
@@ -116,17 +113,18 @@ def _chunks(rows: list[bytes], size: int) -> Iterator[list[bytes]]:
         yield rows[i : i + size]
 
 
-def fold_shapes(events: int) -> list[list[str]]:
-    """A row a shape: µs an event and µs a value, folded `_ROW_EVENTS` at a time."""
+async def apply_shapes(redis: Redis, events: int) -> list[list[str]]:
+    """A row a shape: CPU here in µs an event and µs a value, `_ROW_EVENTS` applied at a time."""
     rows = []
     for shape, make in _SHAPES.items():
         made = [
             Event(device, f"r{i % 4}", _TS, _TS, f"{i}", metrics)
             for i, (device, metrics) in enumerate(map(make, range(events)))
         ]
+        views = Views(redis, Keys(f"{shape}:"))
         begun = time.process_time()
-        for part in range(0, events, _ROW_EVENTS):
-            fold(made[part : part + _ROW_EVENTS])
+        for n, part in enumerate(range(0, events, _ROW_EVENTS), 1):
+            await views.apply(Run(0, "e", n, n, made[part : part + _ROW_EVENTS]), _NOW)
         spent = time.process_time() - begun
         values = sum(len(event.metrics) for event in made)
         rows.append([shape, f"{spent / events * 1e6:.1f}", f"{spent / values * 1e6:.1f}"])
@@ -135,14 +133,16 @@ def fold_shapes(events: int) -> list[list[str]]:
 
 async def run(options: argparse.Namespace) -> None:
     """Print two Markdown tables."""
-    print(table(["shape", "µs an event", "µs a value"], fold_shapes(_SHAPE_EVENTS), numbers=True), end="\n\n")
-    print("| devices | events a call | decode | fold | pack, send | Redis | a call keeps Redis |")
-    print("|---|---|---|---|---|---|---|")
+    async with LocalServices(["redis"], environ={}) as services, open_redis(services.redis.url()) as redis:
+        shapes = await apply_shapes(redis, _SHAPE_EVENTS)
+    print(table(["shape", "µs an event", "µs a value"], shapes, numbers=True), end="\n\n")
+    print("| devices | events a call | decode | apply | Redis | a call keeps Redis |")
+    print("|---|---|---|---|---|---|")
     async with LocalServices(["redis"], environ={}) as services, open_redis(services.redis.url()) as redis:
         for devices in options.devices:
             for run_events in options.run:
                 cost = await measure(redis, devices, options.events, run_events)
-                steps = " | ".join(f"{each / options.events * 1e6:.1f} µs" for each in cost[:4])
+                steps = " | ".join(f"{each / options.events * 1e6:.1f} µs" for each in cost[:3])
                 print(f"| {devices:,} | {run_events:,} | {steps} | {cost.redis / cost.calls * 1e3:.1f} ms |")
                 await redis.flushall()
 

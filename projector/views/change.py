@@ -1,0 +1,206 @@
+"""Adds a run to the state of views. Pure; `writes.py` makes of it what is to be set.
+
+Counts, sums, minima and maxima commute, so runs may come in any order. Last values do not: each belongs to
+the newest message that carries it, in one total order over messages, and late data never replaces newer data
+(thingsboard#1769). Tags go the same way, all of a message's together: they are those of the newest message
+that has any.
+
+Numbers become IEEE doubles before anything else is done with them; true is 1 and false is 0. A string has a
+last value and nothing else. Negative zero becomes zero. A sum that would overflow stays at the largest
+double, and that would depend on the order of its events; so the write side refuses numbers beyond ±1e300, of
+which it takes a hundred million.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from contract.order import ahead_ms, microseconds, order_time
+from projector.views.state import Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
+
+    from contract.events import Event
+    from projector.views.retired import Retired
+    from projector.views.state import Mark, Shelf, View
+
+
+class Change:
+    """What one run changes.
+
+    Args:
+        devices: what is remembered of them; `regions` likewise.
+        run: a number that no run had before.
+
+    Attributes:
+        devices: those touched; `regions` likewise.
+        moves: region → by how many its devices become more.
+    """
+
+    def __init__(self, devices: Shelf, regions: Shelf, run: int) -> None:
+        self.devices: list[View] = []
+        self.regions: list[View] = []
+        self.moves: Counter[str] = Counter()
+        self._known_devices = devices
+        self._known_regions = regions
+        self._run = run
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Add events of which everything is remembered (`lacking`).
+
+        Raises:
+            ValueError: an event's times are none. The state is of no use then.
+        """
+        known_devices, known_regions = self._known_devices, self._known_regions
+        for event in events:
+            ts, received_at = event.ts, event.received_at
+            at = ts if ts <= received_at else order_time(ts, received_at)
+            ahead = 0 if at == ts else ahead_ms(ts, received_at)
+            us, tie = microseconds(at), received_at + event.key
+            device = known_devices[event.device_id]
+            mark = (us, tie)
+            if device.run != self._run:
+                self._touch(device, self.devices)
+            self._count(device, event, mark, at, ahead)
+            if event.tags:
+                self._tag(device, event.tags, mark)
+            if event.region is not None:
+                self._settle(device, event.region, mark)
+                region = known_regions[event.region]
+                if region.run != self._run:
+                    self._touch(region, self.regions)
+                self._count(region, event, (us, f"{tie}\0{event.device_id}"), at, ahead)
+
+    def merge(self, rows: Iterable[Retired]) -> None:
+        """Add what events amount to of which everything is remembered (`lacking`).
+
+        Raises:
+            ValueError: times in a row are none. The state is of no use then.
+        """
+        for row in rows:
+            at = order_time(row.last_ts, row.last_received_at)
+            us, tie = microseconds(at), row.last_received_at + row.last_key
+            device = self._known_devices[row.device_id]
+            mark = (us, tie)
+            if device.run != self._run:
+                self._touch(device, self.devices)
+            self._merge(device, row, mark, at)
+            if isinstance(row.last_value, dict):
+                self._tag(device, row.last_value, mark)
+            if row.region:
+                self._settle(device, row.region, mark)
+                region = self._known_regions[row.region]
+                if region.run != self._run:
+                    self._touch(region, self.regions)
+                self._merge(region, row, (us, f"{tie}\0{row.device_id}"), at)
+
+    def _touch(self, view: View, touched: list[View]) -> None:
+        view.run, view.at, view.changed = self._run, "", []
+        view.old_region, view.old_tags = (view.region, view.tags) if view.exists else (None, None)
+        touched.append(view)
+
+    def _count(self, view: View, event: Event, mark: Mark, at: str, ahead: int) -> None:
+        """Count a message. This is where the time of a run goes."""
+        run, metrics, carried = self._run, view.metrics, event.metrics
+        view.count += 1
+        late = mark <= view.mark
+        if not late:
+            if view.names != carried.keys():
+                view.reshape(carried)
+            view.mark, view.at, view.ahead_ms = mark, at, ahead
+        for name, value in carried.items():
+            metric = metrics[name]
+            if metric.run != run:
+                metric.run = run
+                view.changed.append(metric)
+            if not late or not view.is_stale(name, mark):
+                metric.last = value
+            if value.__class__ is not str:
+                number = value + 0.0  # type: ignore[operator]  # it is none of a text
+                metric.count += 1
+                metric.total += number
+                if number < metric.low:
+                    metric.low, metric.bounds = number, True
+                if number > metric.high:
+                    metric.high, metric.bounds = number, True
+
+    def _merge(self, view: View, row: Retired, mark: Mark, at: str) -> None:
+        if mark > view.mark:
+            view.reshape(())
+            view.mark, view.at, view.ahead_ms = mark, at, ahead_ms(row.last_ts, row.last_received_at)
+        if not row.metric:
+            view.count += row.count
+        if not row.metric or isinstance(row.last_value, dict):
+            return
+        metric = view.metrics[row.metric]
+        if metric.run != self._run:
+            metric.run = self._run
+            view.changed.append(metric)
+        if row.sum is not None and row.min is not None and row.max is not None:
+            metric.merge(row.count, row.sum, row.min + 0.0, row.max + 0.0)
+        if not view.is_stale(row.metric, mark):
+            metric.last = row.last_value
+            if mark == view.mark:
+                del view.others[row.metric]
+                if not isinstance(view.names, set):
+                    view.names = set(view.names)
+                view.names.add(row.metric)
+
+    def _settle(self, device: View, region: str, mark: Mark) -> None:
+        """A device is where the newest message says that names a region."""
+        if device.region is not None and mark <= device.home:
+            return
+        device.home = mark
+        if region != device.region:
+            self.moves[region] += 1
+            if device.region is not None:
+                self.moves[device.region] -= 1
+            device.region = region
+
+    def _tag(self, device: View, tags: dict[str, str], mark: Mark) -> None:
+        if device.tags is None or mark > device.tags_mark:
+            device.tags, device.tags_mark = _tags_of(tuple(tags.items())), mark
+
+
+def lacking(
+    devices: Shelf, regions: Shelf, events: Iterable[Event], rows: Iterable[Retired]
+) -> tuple[list[Wanted], list[Wanted]]:
+    """What is to be read of devices and of regions before these can be added."""
+    of_devices: dict[str, set[str]] = {}
+    of_regions: dict[str, set[str]] = {}
+    for event in events:
+        names: AbstractSet[str] = event.metrics.keys()
+        view = devices.get(event.device_id)
+        if view is None or not names <= view.metrics.keys():
+            of_devices.setdefault(event.device_id, set()).update(names)
+        if event.region is not None:
+            view = regions.get(event.region)
+            if view is None or not names <= view.metrics.keys():
+                of_regions.setdefault(event.region, set()).update(names)
+    for row in rows:
+        names = {row.metric} if row.metric and not isinstance(row.last_value, dict) else set()
+        for shelf, id_, wanted in ((devices, row.device_id, of_devices), (regions, row.region, of_regions)):
+            view = shelf.get(id_)
+            if id_ and (view is None or not names <= view.metrics.keys()):
+                wanted.setdefault(id_, set()).update(names)
+    return _wanted(devices, of_devices), _wanted(regions, of_regions)
+
+
+def _wanted(shelf: Shelf, names: dict[str, set[str]]) -> list[Wanted]:
+    wanted = []
+    for id_, its in names.items():
+        view = shelf.get(id_)
+        wanted.append(Wanted(id_, sorted(its if view is None else its - view.metrics.keys())))
+    return wanted
+
+
+@lru_cache(maxsize=4096)
+def _tags_of(tags: tuple[tuple[str, str], ...]) -> str:
+    """Tags as a sorted JSON object."""
+    return msgspec.json.encode(dict(sorted(tags))).decode()

@@ -1,0 +1,114 @@
+"""Reads views that are not remembered, at one instant and with the version that they then had."""
+
+from __future__ import annotations
+
+from math import inf
+from sys import intern
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+import msgspec
+
+from projector.views.state import Metric, View, unpack_marks
+from runtime.errors import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from redis.commands.core import AsyncScript
+
+    from projector.views.apply import Run
+    from projector.views.position import Keys
+    from projector.views.state import Wanted
+
+    _Value = bytes | None
+    _Reply = tuple[list[_Value], list[_Value], list[_Value], list[list[_Value]]]
+
+_FIXED: Final = 4  # values of a view that are read whatever its metrics
+_STATISTICS: Final = 4  # values of a metric that are read
+
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+class Found(NamedTuple):
+    """What was read.
+
+    Attributes:
+        version: of the set of views.
+        follows: whether the run that asks follows the cursor; nothing was read if not.
+        devices: as far as they are there; `regions` likewise.
+        lost: the key of a view of which only the marks are left; empty when there is none.
+    """
+
+    version: str
+    follows: bool
+    devices: list[View]
+    regions: list[View]
+    lost: str
+
+
+class _Expired(msgspec.Struct):
+    last_seen: str
+    region: str | None = None
+
+
+async def read_views(
+    script: AsyncScript, keys: Keys, run: Run, devices: list[Wanted], regions: list[Wanted]
+) -> Found:
+    """Read devices and regions for a run, each with the metrics that are wanted of it.
+
+    Raises:
+        RedisError: Redis is away, or a key of ours is something else.
+        Retry: a value under a key of ours is none of ours.
+    """
+    wanted = devices + regions
+    names = [keys.device(each.id) for each in devices] + [keys.region(each.id) for each in regions]
+    asked = (
+        *(run.stream, run.first),
+        *([each.id for each in devices], [each.id for each in regions], [each.names for each in wanted]),
+    )
+    fixed = [keys.cursor, keys.epoch, keys.device_marks, keys.region_marks, keys.expired]
+    reply = await cast("Awaitable[list[Any]]", script([*fixed, *names], [_encoder.encode(asked)]))
+    version = reply[0].decode(errors="replace")
+    if len(reply) == 1:
+        return Found(version, follows=False, devices=[], regions=[], lost="")
+    device_marks, region_marks, expired, values = cast("_Reply", tuple(reply[1:]))
+    marks = device_marks + region_marks
+    expired += [None] * len(regions)
+    views, lost = [], ""
+    for key, each, mark, gone, its in zip(names, wanted, marks, expired, values, strict=True):
+        try:
+            views.append(view := _view(each, mark, gone, its))
+        except ValueError as error:  # msgspec's errors are ValueErrors too
+            detail = f"{key}, or what belongs to it, holds what is none of ours: {error}"
+            raise Retry("redis", detail) from error
+        if mark is not None and not view.exists and view.returned is None:
+            lost = key
+    return Found(
+        version, follows=True, devices=views[: len(devices)], regions=views[len(devices) :], lost=lost
+    )
+
+
+def _view(wanted: Wanted, marks: _Value, gone: _Value, values: list[_Value]) -> View:
+    region, members, count, ahead = values[:_FIXED]
+    view = View(wanted.id, exists=count is not None, count=int(count or 0))
+    if marks is not None:
+        unpack_marks(marks, view)
+    view.region = region.decode() if region is not None else None
+    view.members = int(members) if members is not None else None
+    view.ahead = ahead is not None
+    if gone is not None and not view.exists:
+        expired = msgspec.json.decode(gone, type=_Expired)
+        view.returned, view.region = expired.last_seen, expired.region
+    for at, name in enumerate(wanted.names):
+        first = _FIXED + at * _STATISTICS
+        view.metrics[name := intern(name)] = _metric(name, *values[first : first + _STATISTICS])
+    return view
+
+
+def _metric(name: str, low: _Value, high: _Value, total: _Value, count: _Value) -> Metric:
+    if total is None or count is None:
+        return Metric(name)
+    return Metric(
+        *(name, int(count), float(total)),
+        *(inf if low is None else float(low), -inf if high is None else float(high)),
+    )

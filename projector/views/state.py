@@ -1,0 +1,267 @@
+"""What a projector remembers of the views that it writes: enough to work out what they will hold.
+
+Redis is only written to. What a run brings is added to the state (`change.py`), and from that come whole
+values of fields, ready to be set. A view, or a metric of one, that is not remembered is read once. The state
+is as Redis has it between two calls; whoever cannot say so any more forgets all of it (`apply.py`).
+
+Last values follow the order of marks. A message's *mark* is its place in that order (`contract/order.py`):
+order time in microseconds, and a `tie` that settles equal times when compared byte by byte: time of receipt,
+key, and in a region the device. Marks are kept in two hashes of our own, an entry for each device or region:
+MessagePack values one after the other,
+
+    us, tie, shape [, home_us, home_tie [, others [, tags [, tags_us, tags_tie]]]]
+
+us and tie mark the newest message, and shape names the metrics that it carried, which share its mark; others
+maps the remaining metrics to [us, tie]; home marks the message that named the device's region, and tags_us
+and tags_tie the one that brought its tags, a JSON object, unless those are the newest. What is nil or missing
+is so.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from contract.events import Scalar  # noqa: TC001  # msgspec reads it from the struct
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
+
+REMEMBERED: Final = 1_000_000  # metrics, a view being as much as `VIEW` of them: some 200 MB
+VIEW: Final = 4
+NOWHERE: Final = (-1, "")
+
+_MARK_SIZES: Final = (3, 5, 6, 7, 9)
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(list[Any])
+
+Mark = tuple[int, str]
+
+
+class Metric(msgspec.Struct, gc=False):
+    """Statistics of the numbers among a metric's values, and what a run changes.
+
+    Attributes:
+        last: the newest value, where a run has brought a newer one.
+        bounds: whether a run has moved `low` or `high`.
+        run: the last that touched it.
+    """
+
+    name: str
+    count: int = 0
+    total: float = 0.0
+    low: float = inf
+    high: float = -inf
+    last: Scalar | None = None
+    bounds: bool = False
+    run: int = 0
+
+    def merge(self, count: int, total: float, low: float, high: float) -> None:
+        """Add what other numbers amount to."""
+        self.count += count
+        self.total += total
+        if low < self.low or high > self.high:
+            self.low, self.high, self.bounds = min(low, self.low), max(high, self.high), True
+
+
+NOTHING: Final[list[Metric]] = []  # the same for all, which no run adds to
+
+
+class View(msgspec.Struct, gc=False):
+    """What is remembered of one device or region, and what a run changes.
+
+    Attributes:
+        id: of the device, or the region's name.
+        exists: whether Redis has its hash.
+        count: its messages.
+        mark: of its newest message.
+        names: the metrics in that.
+        home: devices only: mark of the message that named the region.
+        others: metric → mark, of those that the newest message did not carry.
+        tags: devices only: as a sorted JSON object.
+        region: devices only: where it is.
+        members: regions only: devices in it; None when that was never written.
+        ahead: devices only: whether the newest message's clock was, for Redis.
+        returned: devices only: when one was last seen that had left the views, and is not there again yet.
+        metrics: those that are known.
+        run: the last that touched it.
+        at: order time of the newest message, where a run has brought it.
+        ahead_ms: by how much that message's clock was ahead.
+        changed: metrics that the run has touched.
+        old_region: where the device was before the run, for Redis; `old_tags` likewise.
+    """
+
+    id: str
+    exists: bool = False
+    count: int = 0
+    mark: Mark = NOWHERE
+    names: AbstractSet[str] = frozenset()
+    home: Mark = NOWHERE
+    others: dict[str, Mark] = {}
+    tags: str | None = None
+    tags_mark: Mark = NOWHERE
+    region: str | None = None
+    members: int | None = None
+    ahead: bool = False
+    returned: str | None = None
+    metrics: dict[str, Metric] = {}
+    run: int = 0
+    at: str = ""
+    ahead_ms: int = 0
+    changed: list[Metric] = NOTHING
+    old_region: str | None = None
+    old_tags: str | None = None
+
+    def reshape(self, carried: Iterable[str]) -> None:
+        """Note that the newest message, whose mark is not yet `mark`, carries these metrics."""
+        names = names_of(tuple(carried))
+        for name in self.names - names:
+            self.others[name] = self.mark
+        if self.others:
+            for name in names:
+                self.others.pop(name, None)
+        self.names = names
+
+    def is_stale(self, name: str, mark: Mark) -> bool:
+        """Whether a value of a message that is not the newest is older than the one that is known.
+
+        If it is not, its mark is kept.
+        """
+        if name in self.names:
+            return True
+        known = self.others.get(name)
+        if known is not None and mark <= known:
+            return True
+        self.others[name] = mark
+        return False
+
+
+class Wanted(NamedTuple):
+    """What is to be read of a view: all of it, or metrics alone of one that is remembered."""
+
+    id: str
+    names: list[str]
+
+
+class Shelf:
+    """Views of one kind by id, as many as `most` allows; what was not used for longest goes.
+
+    That is so of single metrics too: of a view in constant use only those that are used stay.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._young: dict[str, View] = {}
+        self._old: dict[str, View] = {}
+        self._size = 0
+        self._since = self._last_turn = 0
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def __getitem__(self, id_: str) -> View:
+        """A view that was asked for in this run, and was there or is now."""
+        return self._young[id_]
+
+    def get(self, id_: str) -> View | None:
+        """A view; None when it is not remembered."""
+        view = self._young.get(id_)
+        if view is None and (view := self._old.pop(id_, None)) is not None:
+            view.metrics = {name: metric for name, metric in view.metrics.items() if metric.run > self._since}
+            self._put(view)
+        return view
+
+    def learn(self, view: View) -> None:
+        """Remember a view that was read, or its metrics when it is remembered."""
+        known = self.get(view.id)
+        if known is None:
+            self._put(view)
+        else:
+            known.metrics |= view.metrics
+            self._size += len(view.metrics)
+
+    def turn(self, run: int) -> None:
+        """Before a run, put away what was not used lately when there is too much."""
+        if self._size > self._most // 2:
+            self._old, self._young, self._size = self._young, {}, 0
+            self._since, self._last_turn = self._last_turn, run - 1
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._young, self._old, self._size = {}, {}, 0
+
+    def _put(self, view: View) -> None:
+        self._young[view.id] = view
+        self._size += VIEW + len(view.metrics)
+
+
+def pack_marks(view: View) -> bytes:
+    """A view's marks as they are kept."""
+    mark = view.mark
+    shape = msgspec.json.encode(sorted(view.names)).decode()
+    values: list[object] = [*mark, shape]
+    away = view.region is not None and view.home != mark
+    if view.tags is not None:
+        values += [*(view.home if away else (None, None)), view.others or None, view.tags]
+        if view.tags_mark != mark:
+            values += view.tags_mark
+    elif view.others:
+        values += [*(view.home if away else mark), view.others]
+    elif away:
+        values += view.home
+    return _encoder.encode(values)[1:]
+
+
+def unpack_marks(packed: bytes, view: View) -> None:
+    """Set a view's marks to what is kept.
+
+    Raises:
+        ValueError: they are none.
+    """
+    try:
+        us, tie, shape, home_us, home_tie, others, tags, tags_us, tags_tie = values_of(packed)
+        view.mark = (us + 0, tie + "")
+        view.names = names_of(tuple(msgspec.json.decode(shape, type=list[str])))
+        view.home = view.mark if home_us is None else (home_us + 0, home_tie + "")
+        view.others = {name: (at + 0, its + "") for name, (at, its) in (others or {}).items()}
+        if tags is not None:
+            tags_in(tags)
+            view.tags = tags
+            view.tags_mark = view.mark if tags_us is None else (tags_us + 0, tags_tie + "")
+    except (TypeError, AttributeError) as error:
+        raise ValueError("no marks") from error
+
+
+def values_of(packed: bytes) -> list[Any]:
+    """The nine values of which marks are made; None for what is missing.
+
+    Raises:
+        ValueError: they are none.
+    """
+    for size in _MARK_SIZES:
+        try:  # values one after the other become an array when the head of one is put before them
+            values = _decoder.decode(bytes([0x90 | size]) + packed)
+        except msgspec.DecodeError:
+            continue
+        return values + [None] * (_MARK_SIZES[-1] - size)
+    raise ValueError("no marks")
+
+
+@lru_cache(maxsize=4096)
+def names_of(names: tuple[str, ...]) -> frozenset[str]:
+    """One set for all views whose newest messages carry the same."""
+    return frozenset(names)
+
+
+@lru_cache(maxsize=1024)
+def tags_in(tags: str) -> dict[str, str]:
+    """The tags of a JSON object.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return msgspec.json.decode(tags, type=dict[str, str])

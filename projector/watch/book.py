@@ -1,0 +1,85 @@
+"""When to look at which device: a stream's clock and the devices that wait for it. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from projector.watch.clock import Clock
+
+OK, SILENT, RETURNING = range(3)
+
+_SLOT_S: Final = 10
+
+
+class Device:
+    """What is known of a device.
+
+    Attributes:
+        stream: that brought its last message; None once it is not watched any more.
+        at: when that came, epoch seconds; 0 when it is not known.
+        asked_at: when its pace was asked for.
+        excused_at: when its period began anew, because nothing had come of the whole stream; 0 for never.
+        excuses: how often, since its last message.
+        booked: the streams in whose book it stands, a bit each.
+        pauses: as `pace` counts them.
+        state: `OK`, `SILENT`, or `RETURNING`, which is silent still.
+    """
+
+    __slots__ = (
+        "asked_at",
+        "at",
+        "booked",
+        "excused_at",
+        "excuses",
+        "id",
+        "pauses",
+        "region",
+        "state",
+        "stream",
+    )
+
+    def __init__(self, id_: str, region: str | None, stream: Stream) -> None:
+        self.id = id_
+        self.region = region
+        self.stream: Stream | None = stream
+        self.at = 0
+        self.asked_at = 0
+        self.excused_at = 0
+        self.excuses = 0
+        self.booked = 0
+        self.pauses: bytearray | None = None
+        self.state = OK
+
+
+class Stream:
+    """A stream's clock, and a book of when to look at which device, which has each once.
+
+    Args:
+        bit: that no other has.
+    """
+
+    def __init__(self, bit: int) -> None:
+        self.bit = bit
+        self.clock = Clock()
+        self.book: dict[int, list[Device]] = {}
+
+    def enter(self, device: Device, at: int) -> None:
+        """Look at a device after that time, unless it stands in the book already."""
+        if not device.booked & self.bit:
+            device.booked |= self.bit
+            self.book.setdefault(at // _SLOT_S + 1, []).append(device)
+
+    def take(self, now: int, most: int) -> list[Device]:
+        """Take those out whose time has come, `most` at the most."""
+        taken: list[Device] = []
+        for slot in sorted(slot for slot in self.book if slot <= now // _SLOT_S):
+            devices = self.book[slot]
+            room = most - len(taken)
+            taken += devices[:room]
+            del devices[:room]
+            if devices:
+                break
+            del self.book[slot]
+        for device in taken:
+            device.booked &= ~self.bit
+        return taken

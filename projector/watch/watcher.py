@@ -1,0 +1,216 @@
+"""Hears every row, and tells who has fallen silent and who is back.
+
+It follows from the newest row at its start: a device that was not heard because nobody watched has its whole
+period from the next row on. Nothing here is waited for by anybody, and what is in memory can be lost: who is
+silent stands in Redis (`told.py`), all else is learned again. Of several projectors each watches.
+
+A change is claimed in Redis, then logged and published; a projector that dies in between leaves it untold,
+and what the broker did not take is kept for the next turn, up to a number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import structlog
+
+from contract.changes import VERSION, DeviceChange, encode_change
+from contract.events import format_time
+from contract.topics import devices_topic
+from projector.outbox import Outbox, answering, queries
+from projector.watch.rows import Rows
+from projector.watch.silence import Silence
+from projector.watch.told import Told
+from runtime.errors import Reject
+from runtime.lifecycle import keep_trying
+from runtime.logs import RateLimit
+from runtime.mqtt import Disconnected, Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import asyncpg
+    from redis.asyncio import Redis
+
+    from contract.events import Event, EventBatch
+    from projector.watch.gauges import Gauges
+    from projector.watch.silence import Change
+    from runtime.http import Health
+    from runtime.mqtt import Session
+
+TURN_S: Final = 1.0
+PAGE: Final = 5000
+QUESTIONS: Final = 50
+TELLS: Final = 500
+KEPT: Final = 10_000
+
+_FOR_EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+log = structlog.get_logger()
+
+
+class Watcher:
+    """Watches the devices of one site.
+
+    Args:
+        session: publishes what is told.
+        prefix: of the keys in Redis.
+        topic: the events topic, below which that of devices is.
+        forget_after_s: for how long a device is silent before it is not watched any more; None for ever.
+        now: the time, for what has to be known of it before the first row.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        pool: asyncpg.Pool[asyncpg.Record],
+        session: Session,
+        *,
+        prefix: str,
+        topic: str,
+        forget_after_s: float | None,
+        health: Health,
+        gauges: Gauges,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._told = Told(redis, prefix)
+        self._pool = pool
+        self._session = session
+        self._topic = devices_topic(topic)
+        self._forget_after_s = forget_after_s
+        self._health = health
+        self._gauges = gauges
+        self._now = now
+        self._silence = Silence({})
+        self._rows = Rows(Outbox(pool, "watch"), hear=self._hear, begin_anew=self._begin_anew)
+        self._loaded = ""
+        self._outgoing: deque[Message] = deque(maxlen=KEPT)
+        self._warn = RateLimit(log.warning)
+        self._say = RateLimit(log.info)
+
+    def take(self, rows: Sequence[EventBatch]) -> None:
+        """Take consecutive rows of one stream, which the views were given."""
+        self._rows.take(rows)
+
+    async def run(self) -> NoReturn:
+        """Watch until cancelled."""
+        await keep_trying("redis", self.begin, self._health)
+        await keep_trying("postgres", self._rows.catch_up, self._health)  # from here on
+        await keep_trying("postgres", self.load, self._health)
+        silent = sum(silent for _, silent in self._silence.counts.values())
+        log.info("watch_begins", devices=len(self._silence), silent=silent)
+        while True:
+            await self.turn()
+            await asyncio.sleep(TURN_S)
+
+    async def begin(self) -> None:
+        """Begin with who is known to be silent.
+
+        Raises:
+            Retry: Redis is away.
+        """
+        known = await self._told.read(int(self._now().timestamp()))
+        self._silence = Silence(known.silent, begins=known.begins, forget_after_s=self._forget_after_s)
+
+    async def load(self) -> None:
+        """Learn of the devices that were heard before; goes on where it stopped.
+
+        Raises:
+            Retry: PostgreSQL is away.
+        """
+        since = _FOR_EVER
+        if self._forget_after_s is not None:
+            since = self._now() - timedelta(seconds=self._forget_after_s)
+        while True:
+            with answering():
+                page = await self._pool.fetch(queries.watched_devices, self._loaded, PAGE, since)
+            if not page:
+                break
+            for device_id, region in page:
+                self._silence.know(device_id, region)
+            self._loaded = page[-1]["device_id"]
+
+    async def turn(self) -> None:
+        """Hear what did not come by itself, decide, ask about a few devices, and tell of some changes."""
+        await keep_trying("postgres", self._rows.catch_up, self._health)
+        self._silence.turn()
+        if self._silence.unsure:
+            await keep_trying("postgres", self._ask, self._health)
+        if self._silence.pending or self._silence.left:
+            await keep_trying("redis", self._tell, self._health)
+        await self._publish()
+        self._gauges.show(self._silence.counts, self._silence.crowded_out)
+        self._warn.flush()
+        self._say.flush()
+
+    def _hear(self, stream: int, at: int, events: Iterable[Event]) -> None:
+        self._silence.hear(stream, at, events)
+        self._gauges.heard(at)
+
+    def _begin_anew(self, stream: int) -> None:
+        log.warning("watch_begins_anew", stream=stream)
+        self._silence.begin_anew(stream)
+
+    async def _ask(self) -> None:
+        asked = list(self._silence.unsure)[:QUESTIONS]
+        with answering():
+            async with self._pool.acquire() as connection, connection.transaction(readonly=True):
+                await connection.execute(queries.walk_backwards)
+                records = await connection.fetch(queries.newest_arrivals, asked)
+        found = {record["device_id"]: record["arrivals"] or [] for record in records}
+        self._silence.learn({id_: found.get(id_, []) for id_ in asked})
+
+    async def _tell(self) -> None:
+        changes, left = self._silence.take_pending(TELLS), self._silence.left[:TELLS]
+        try:
+            claimed = await self._told.claim(changes, left)
+        except BaseException:
+            self._silence.give_back(changes)
+            raise
+        del self._silence.left[: len(left)]
+        for change in claimed:
+            if change.is_news:
+                self._note(change)
+
+    def _note(self, change: Change) -> None:
+        heard_at = _time(change.heard_at) if change.heard_at else None
+        tell, event = (self._warn, "device_silent") if change.silent else (self._say, "device_back")
+        tell(
+            event,
+            device=change.device_id,
+            region=change.region,
+            heard_at=heard_at,
+            usual_s=change.usual_s,
+        )
+        self._gauges.told(change)
+        told = DeviceChange(
+            VERSION,
+            change.device_id,
+            change.region,
+            "silent" if change.silent else "ok",
+            _time(change.at),
+            heard_at,
+            change.usual_s,
+        )
+        self._outgoing.append(Message(self._topic, encode_change(told)))
+
+    async def _publish(self) -> None:
+        messages = list(self._outgoing)[:TELLS]
+        if not messages:
+            return
+        sent = len(messages)
+        try:
+            await self._session.publish(messages)
+        except Disconnected as error:
+            sent = error.acknowledged
+        except Reject as error:  # the others were sent
+            self._warn("device_changes_refused", reason=error.reason, detail=error.detail)
+        for _ in range(sent):
+            self._outgoing.popleft()
+
+
+def _time(at: int) -> str:
+    return format_time(datetime.fromtimestamp(at, UTC))

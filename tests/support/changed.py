@@ -1,0 +1,49 @@
+"""What a run makes of views that nobody has written yet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from projector.views.change import Change, lacking
+from projector.views.state import Metric, Shelf, View, pack_marks, values_of
+from projector.views.writes import writes_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from contract.events import Event
+    from projector.views.retired import Retired
+
+
+class Changed(NamedTuple):
+    """A view after a run: what is remembered of it, the fields that are set, and the marks that are kept."""
+
+    view: View
+    fields: dict[str, str]
+    marks: list[object]
+
+
+class Memory:
+    """Views of devices and regions as a projector remembers them, of which Redis had none at first."""
+
+    def __init__(self) -> None:
+        self.devices = Shelf(1_000_000)
+        self.regions = Shelf(1_000_000)
+        self._runs = 0
+
+    def run(self, events: Iterable[Event] = (), rows: Iterable[Retired] = ()) -> dict[str, Changed]:
+        """Device or region → what a run made of it; no device has the name of a region."""
+        events, rows = list(events), list(rows)
+        self._runs += 1
+        change = Change(self.devices, self.regions, self._runs)
+        shelves = (self.devices, self.regions)
+        for shelf, wanted in zip(shelves, lacking(*shelves, events, rows), strict=True):
+            for each in wanted:
+                shelf.learn(View(each.id, metrics={name: Metric(name) for name in each.names}))
+        change.add(events)
+        change.merge(rows)
+        fields = writes_of(change, []).fields
+        return {
+            view.id: Changed(view, dict(zip(its[::2], its[1::2], strict=True)), values_of(pack_marks(view)))
+            for view, its in zip([*change.devices, *change.regions], fields, strict=True)
+        }

@@ -1,0 +1,40 @@
+"""What a projector remembers is bounded."""
+
+from __future__ import annotations
+
+from projector.views.state import Metric, Shelf, View
+
+
+def use(shelf: Shelf, run: int, id_: str, *names: str) -> View:
+    """A view, with metrics that a run touches and that are read when they are not remembered."""
+    view = shelf.get(id_)
+    known = view.metrics.keys() if view else ()
+    if view is None or not set(names) <= set(known):
+        shelf.learn(View(id_, metrics={name: Metric(name) for name in names if name not in known}))
+    view = shelf[id_]
+    for name in names:
+        view.metrics[name].run = run
+    return view
+
+
+def test_what_is_used_stays() -> None:
+    """Views that no run has touched for long go; one that is used by every run does not."""
+    shelf = Shelf(100)
+    for run in range(1, 200):
+        shelf.turn(run)
+        use(shelf, run, "constant", "t").count = run
+        use(shelf, run, f"d{run}", "t")
+    assert len(shelf) <= 20
+    constant = shelf.get("constant")
+    assert constant is not None
+    assert constant.count == 199
+
+
+def test_metrics_of_a_view_in_constant_use_go() -> None:
+    """A region with new names in every run keeps those that are used."""
+    shelf = Shelf(100)
+    for run in range(1, 500):
+        shelf.turn(run)
+        view = use(shelf, run, "region", "t", *(f"m{run}-{i}" for i in range(10)))
+    assert len(view.metrics) <= 100
+    assert "t" in view.metrics
