@@ -112,11 +112,7 @@ class Fleet:
         return Counter(regions[id_] for id_ in ids[:silent] if id_ in regions)
 
     async def rows(self, ids: list[str], metrics: Sequence[str] = ()) -> list[Row]:
-        """The rows of these devices; one that has gone meanwhile is left out.
-
-        Args:
-            ids: the devices.
-            metrics: to show; the most common ones when none are named.
+        """The rows of devices with these metrics, or the most common; one that has gone is left out.
 
         Raises:
             Retry: Redis is away.
