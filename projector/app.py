@@ -30,8 +30,10 @@ from projector.history.series import History
 from projector.history.sparklines import Sparklines
 from projector.history.store import Store
 from projector.live.board import Board
+from projector.live.details import detail_routes
 from projector.live.feed import Feed
 from projector.live.routes import live_routes
+from projector.live.state import Site
 from projector.meters import Meters
 from projector.outbox import Outbox
 from projector.query import Queries
@@ -90,6 +92,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             query_routes(Queries(redis, keys, lag=meters.lag), meters),
             history_routes(history, meters),
             *live_routes(board, feed),
+            *detail_routes(board, Site(settings.units, settings.projector.grafana_url)),
             *health_routes(health, registry),
         ]
         names = (host_port(settings.projector.http)[0], *settings.projector.hosts)

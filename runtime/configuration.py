@@ -4,8 +4,8 @@ Knows no key by name: what there is to configure stands in the struct given (`ru
 value is never quoted in a message unless its field allows only a list of words, so that no secret leaves
 through an error.
 
-- Environment over file: `EDGE_<SECTION>_<KEY>`; a list of tables is `EDGE_<KEY>`, in JSON, a list of words
-  has commas between them.
+- Environment over file: `EDGE_<SECTION>_<KEY>`; a list of tables, or a table whose keys are free, is
+  `EDGE_<KEY>`, in JSON, a list of words has commas between them.
 - A section with the keys `x` and `x_file` takes `x` from that file, without the white space around it; it is
   read anew wherever it is used (`runtime.secret`).
 """
@@ -38,7 +38,7 @@ def read(schema: type[S], path: str | Path | None, environ: Mapping[str, str]) -
     """Read the file if there is one, put the environment over it, fetch secrets from files, check types.
 
     Args:
-        schema: a struct whose fields are sections (structs) or lists of structs.
+        schema: a struct whose fields are sections (structs), lists of structs, or tables whose keys are free.
         path: the TOML file; None looks at `EDGE_CONFIG` and then does without one.
         environ: the environment; variables without the prefix `EDGE_` are not looked at.
 
@@ -67,7 +67,7 @@ def _read_file(path: Path) -> Raw:
 
 
 class _Variable(NamedTuple):
-    """Where an environment variable's value goes; `key` is None for a value in JSON that is a whole list."""
+    """Where an environment variable's value goes; `key` is None for a value in JSON that is all of it."""
 
     section: str
     key: str | None
@@ -84,7 +84,7 @@ def _merge_environment(raw: Raw, schema: type[msgspec.Struct], environ: Mapping[
             raise ConfigurationError(f"{name}: no such setting; {_suggest(name, list(known))}")
         section, key, kind = known[name]
         if key is None:
-            raw[section] = _from_json(name, text)
+            raw[section] = _from_json(name, text, kind)
             continue
         table = raw.setdefault(section, {})
         if not isinstance(table, dict):
@@ -119,12 +119,15 @@ def _from_text(variable: str, where: str, text: str, kind: Any) -> Any:  # noqa:
     raise ConfigurationError(f"{variable} ({where}): {_expected(message, kind)}")
 
 
-def _from_json(variable: str, text: str) -> Any:  # noqa: ANN401  # checked with the rest
+def _from_json(variable: str, text: str, kind: Any) -> Any:  # noqa: ANN401  # checked with the rest
     try:
         value = msgspec.json.decode(text)
     except msgspec.DecodeError as error:
         raise ConfigurationError(f"{variable}: not valid JSON: {error}") from None
-    if not isinstance(value, list):
+    if typing.get_origin(kind) is dict:
+        if not isinstance(value, dict):
+            raise ConfigurationError(f'{variable}: expected a JSON object, such as {{"key": "value"}}')
+    elif not isinstance(value, list):
         raise ConfigurationError(
             f'{variable}: expected a JSON array of objects, such as [{{"key": "value"}}]'
         )
@@ -162,7 +165,7 @@ def _explain(error: msgspec.ValidationError, schema: type[msgspec.Struct]) -> st
         names = list(kind.__struct_fields__) if _is_struct(kind) else []
         what = "key" if path else "section"
         return f"{path + '.' if path else ''}{unknown[1]}: no such {what}; {_suggest(unknown[1], names)}"
-    if _is_struct(kind):
+    if _is_struct(kind) or typing.get_origin(kind) is dict:
         return f"{path}: expected a table"
     if _is_struct(_element(kind)):
         return f"{path}: expected a list of tables, [[{path}]]"
@@ -201,6 +204,8 @@ def _type_at(schema: Any, path: str) -> Any:  # noqa: ANN401  # any annotation
 
 
 def _element(kind: Any) -> Any:  # noqa: ANN401  # any annotation
+    if typing.get_origin(kind) is dict:
+        return typing.get_args(kind)[1]
     return typing.get_args(kind)[0] if typing.get_origin(kind) in {tuple, list} else None
 
 

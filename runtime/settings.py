@@ -1,10 +1,10 @@
 """Configuration: one TOML file, every key also an environment variable, all checked before anything starts.
 
-Precedence, highest first: `EDGE_<SECTION>_<KEY>` (`EDGE_ROUTE` is a JSON array of what `[[route]]` holds),
-the file, the defaults below, which work against servers on localhost. A secret can be read from a file by
-naming it `<key>_file`. Unknown keys, wrong types and impossible values raise `ConfigurationError` with the
-key's path. `runtime.configuration` does the reading; here stands what there is to configure, and which
-combinations are impossible.
+Precedence, highest first: `EDGE_<SECTION>_<KEY>` (`EDGE_ROUTE` is a JSON array of what `[[route]]` holds,
+`EDGE_UNITS` an object like `[units]`), the file, the defaults below, which work against servers on
+localhost. A secret can be read from a file by naming it `<key>_file`. Unknown keys, wrong types and
+impossible values raise `ConfigurationError` with the key's path. `runtime.configuration` does the reading;
+here stands what there is to configure, and which combinations are impossible.
 """
 
 from __future__ import annotations
@@ -73,6 +73,16 @@ Paths = Annotated[
         description='names of fields such as "id" or "meta.id | id", or "" for none',
     ),
 ]
+
+Url = Annotated[
+    str,
+    Meta(
+        pattern=r"^(https?://[^\s?#]+)?$",
+        max_length=1000,
+        description='an address such as "https://grafana.example", or "" for none',
+    ),
+]
+Unit = Annotated[str, Meta(max_length=12, description='a unit of at most 12 characters such as "°C"')]
 
 _DURATION_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _SECRETS = frozenset({"password", "dsn", "url"})
@@ -191,6 +201,7 @@ class Projector(Section, frozen=True):
     hosts: tuple[HostName, ...] = ()
     client_id: ClientId = "projector-0"
     expire_devices_after: Age = ""
+    grafana_url: Url = ""
     shutdown_timeout: Duration = "10s"
 
 
@@ -220,7 +231,10 @@ class Route(Section, frozen=True):
 
 
 class Settings(Section, frozen=True):
-    """The whole configuration, checked."""
+    """The whole configuration, checked.
+
+    `units` are those of metrics whose names do not tell; "" is none.
+    """
 
     broker: Broker = Broker()
     events: Events = Events()
@@ -228,6 +242,7 @@ class Settings(Section, frozen=True):
     redis: Redis = Redis()
     gateway: Gateway = Gateway()
     projector: Projector = Projector()
+    units: dict[str, Unit] = msgspec.field(default_factory=dict)
     route: tuple[Route, ...] = (Route(),)
 
     def events_broker(self, client_id: str) -> Broker:

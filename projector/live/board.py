@@ -18,13 +18,14 @@ from projector.live.truth import Truth, summary
 from runtime.errors import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     import asyncpg
     from redis.asyncio import Redis
 
-    from projector.live.state import Letter, Region, Row, Spark, Window
+    from projector.live.orders import Order
+    from projector.live.state import Letter, Message, Payload, Region, Row, Spark, Window
     from projector.meters import Meters
     from projector.views import Keys
     from runtime.http import Health
@@ -99,6 +100,7 @@ class Board:
             rows=self._rows,
             sparks=self._sparks,
             regions_total=self._regions.total,
+            metrics=self._fleet.columns.common,
         )
 
     async def window(
@@ -111,6 +113,8 @@ class Board:
         tag: str | None = None,
         ahead: bool = False,
         recent: bool = False,
+        order: Order | None = None,
+        metrics: Sequence[str] = (),
     ) -> Window:
         """Part of the device list, as it was ranked at the last look.
 
@@ -118,7 +122,16 @@ class Board:
             Retry: Redis is away.
         """
         return await self._fleet.window(
-            part, region, start, count, self._now_ms(), tag=tag, ahead=ahead, recent=recent
+            part,
+            region,
+            start,
+            count,
+            self._now_ms(),
+            tag=tag,
+            ahead=ahead,
+            recent=recent,
+            order=order,
+            metrics=metrics,
         )
 
     async def device(self, id_: str) -> Device:
@@ -129,6 +142,22 @@ class Board:
         """
         row, spark = await self._fleet.device(id_, self._now_ms())
         return Device(row, spark, [letter for letter in self._letters if letter.device == id_])
+
+    async def message(self, id_: str) -> Message | None:
+        """The newest message of a device as it is stored.
+
+        Raises:
+            Retry: PostgreSQL is away.
+        """
+        return await self._truth.message(id_)
+
+    async def payload(self, letter: int) -> Payload | None:
+        """The bytes of a dead letter.
+
+        Raises:
+            Retry: PostgreSQL is away.
+        """
+        return await self._truth.payload(letter)
 
     def _now_ms(self) -> int:
         return int(self._now().timestamp() * 1000)

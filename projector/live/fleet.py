@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from projector.history.sparklines import read_sparklines
 from projector.live.attention import FLOOR_MS
 from projector.live.census import ASKED, Census
+from projector.live.columns import Columns
 from projector.live.habits import Habits
 from projector.live.roster import Roster
 from projector.live.rows import make_row
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from projector.live.orders import Order
     from projector.live.state import Letter, Spark, Standing
     from projector.live.truth import Truth
     from projector.views import Keys
@@ -50,7 +52,7 @@ class _Ranking(NamedTuple):
 
 
 class Fleet:
-    """The devices of one set of views."""
+    """The devices of one set of views, and in `columns` what they measure."""
 
     def __init__(self, redis: Redis, keys: Keys, truth: Truth) -> None:
         self._redis = redis
@@ -66,6 +68,7 @@ class Fleet:
         self._habits = Habits(self._redis, self._keys, self._truth)
         self._tags = Tags(self._redis, self._keys)
         self._sparks: dict[str, Spark] = {}
+        self.columns = Columns(self._redis, self._keys)
         self._letters: dict[str, list[Letter]] = {}
         self._ranking = _Ranking([], 0, frozenset())
         self._again: list[str] = []
@@ -92,6 +95,7 @@ class Fleet:
         for letter in letters:
             if letter.device is not None:
                 self._letters.setdefault(letter.device, []).append(letter)
+        await self.columns.learn(self._roster.seen, now_ms)
         await self._rank(now_ms)
 
     def devices(self) -> Devices:
@@ -107,8 +111,8 @@ class Fleet:
         regions = self._habits.regions
         return Counter(regions[id_] for id_ in ids[:silent] if id_ in regions)
 
-    async def rows(self, ids: list[str]) -> list[Row]:
-        """The rows of these devices; one that has gone meanwhile is left out.
+    async def rows(self, ids: list[str], metrics: Sequence[str] = ()) -> list[Row]:
+        """The rows of devices with these metrics, or the most common; one that has gone is left out.
 
         Raises:
             Retry: Redis is away.
@@ -118,11 +122,13 @@ class Fleet:
                 for id_ in ids:
                     pipeline.hgetall(self._keys.device(id_))
                 replies = await pipeline.execute()
+        wanted = metrics or self.columns.first
         rows = []
         for id_, reply in zip(ids, replies, strict=True):
             if reply:
                 letters = self._letters.get(id_, [])
-                rows.append(make_row(id_, reply, self._standing(id_), self._habits.usual_ms(id_), letters))
+                standing, usual = self._standing(id_), self._habits.usual_ms(id_)
+                rows.append(make_row(id_, reply, standing, usual, letters, wanted=wanted))
                 self._habits.place(id_, reply.get(b"region"))
         return rows
 
@@ -158,6 +164,8 @@ class Fleet:
         tag: str | None,
         ahead: bool,
         recent: bool,
+        order: Order | None = None,
+        metrics: Sequence[str] = (),
     ) -> Window:
         """Part of the list.
 
@@ -170,6 +178,8 @@ class Fleet:
             tag: `name:value`; None for all.
             ahead: only those whose clock is.
             recent: only those that are silent, who fell silent last first.
+            order: None is what needs attention first.
+            metrics: whose values to show.
 
         Raises:
             Retry: Redis is away.
@@ -192,7 +202,10 @@ class Fleet:
             ids = await _those(ids, lambda id_: regions.get(id_) == region)
         if tag is not None:
             ids = await self._tags.having(ids, tag, now_ms)
-        rows = await self.rows(ids[start : start + count])
+        if order is not None:
+            asked = (part, region, tag, ahead, recent)
+            ids = await self.columns.arranged(ids, order, self._habits, now_ms, asked=asked)
+        rows = await self.rows(ids[start : start + count], metrics)
         return Window(len(ids), rows, sparks=await self._read_sparks([row.id for row in rows], now_ms))
 
     async def _judge_due(self, now_ms: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-WINDOW_S: Final = 5.0
+WINDOW_S: Final = 60.0  # a plant whose devices report each few seconds has a rate too
 SERIES: Final = 60
 
 
@@ -41,8 +41,8 @@ class Rate:
 
     @property
     def per_s(self) -> float | None:
-        """Over the last few seconds; None before the second look."""
+        """Over a minute, or what there is of it; None before the second look."""
         if len(self._looks) < 2:  # noqa: PLR2004  # a rate has two ends
             return None
         (first_s, first), (last_s, last) = self._looks[0], self._looks[-1]
-        return round((last - first) / (last_s - first_s), 1)
+        return round((last - first) / (last_s - first_s), 3)

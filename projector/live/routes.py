@@ -12,10 +12,11 @@ from importlib import resources
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from litestar import Request, Response, asgi, get
-from litestar.exceptions import NotFoundException, ServiceUnavailableException
+from litestar.exceptions import NotFoundException, ServiceUnavailableException, ValidationException
 from litestar.params import FromPath, FromQuery, QueryParameter
 
 from projector.live.feed import VIEWERS, TooManyViewersError
+from projector.live.orders import Order
 from projector.live.state import Device, Window  # noqa: TC001  # Litestar reads the handlers' signatures
 from projector.live.stream import stream
 from runtime.http import ESCAPED_SLASH, UNCOMPRESSED
@@ -37,6 +38,7 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 _ROWS: Final = 100
+_METRICS: Final = 12
 _RETRY_AFTER: Final = {"Retry-After": "5"}
 
 
@@ -76,13 +78,25 @@ def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
         part: Annotated[str, QueryParameter(name="q", max_length=200)] = "",
         region: Annotated[str | None, QueryParameter(max_length=200)] = None,
         tag: Annotated[str | None, QueryParameter(max_length=600)] = None,
+        sort: Annotated[str, QueryParameter(max_length=600)] = "",
+        metrics: Annotated[list[str] | None, QueryParameter(name="metric", max_items=_METRICS)] = None,
         *,
         ahead: FromQuery[bool] = False,
         recent: FromQuery[bool] = False,
         start: Annotated[int, QueryParameter(ge=0)] = 0,
         count: Annotated[int, QueryParameter(ge=1, le=_ROWS)] = _ROWS,
     ) -> Window:
-        return await board.window(part, region, start, count, tag=tag, ahead=ahead, recent=recent)
+        return await board.window(
+            part,
+            region,
+            start,
+            count,
+            tag=tag,
+            ahead=ahead,
+            recent=recent,
+            order=_order(sort),
+            metrics=metrics or (),
+        )
 
     @get("/live/devices/{device_id:str}", include_in_schema=False)
     async def device(device_id: FromPath[str]) -> Device:
@@ -93,6 +107,13 @@ def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
         return await board.device(id_)  # browsers take `..` out of a path, escaped or not
 
     return [page, file, events, devices, device, device_by_id]
+
+
+def _order(sort: str) -> Order | None:
+    try:
+        return Order.parse(sort) if sort else None
+    except ValueError as error:
+        raise ValidationException(f"sort: {error}") from None
 
 
 def _files() -> dict[str, _File]:

@@ -8,7 +8,7 @@ from projector.live.state import Row
 from projector.query.stats import last_value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from projector.live.state import Letter, Standing
 
@@ -26,6 +26,8 @@ def make_row(
     standing: Standing,
     usual_ms: int | None,
     letters: Sequence[Letter],
+    *,
+    wanted: Sequence[str] = (),
 ) -> Row:
     """The row of a device.
 
@@ -35,9 +37,10 @@ def make_row(
         standing: as it was ranked.
         usual_ms: its usual interval; None when it is not known.
         letters: its dead letters of the last moment, newest first.
+        wanted: metrics to show; of a device that has none of them its first ones.
     """
     fields = {text(name): text(value) for name, value in reply.items()}
-    metrics = [name.removeprefix(_LAST) for name in fields if name.startswith(_LAST) and name not in _OWN]
+    metrics = metrics_in(fields)
     return Row(
         id=id_,
         standing=standing,
@@ -50,9 +53,14 @@ def make_row(
         reason=letters[0].reason if letters else None,
         values={
             metric: last_value(fields[f"{_LAST}{metric}"], counted=f"{_COUNT}{metric}" in fields)
-            for metric in metrics[:VALUES]
+            for metric in [name for name in wanted if f"{_LAST}{name}" in fields] or metrics[:VALUES]
         },
     )
+
+
+def metrics_in(fields: Iterable[str]) -> list[str]:
+    """The metrics whose last values are among the fields of a hash."""
+    return [name.removeprefix(_LAST) for name in fields if name.startswith(_LAST) and name not in _OWN]
 
 
 def text(raw: bytes) -> str:

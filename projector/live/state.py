@@ -30,7 +30,7 @@ class Rates(msgspec.Struct, frozen=True):
     """Events a second that reach the views, of all streams.
 
     Attributes:
-        per_s: over the last few seconds; None at the first look.
+        per_s: over a minute, or what there is of it; None at the first look.
         series: one a second, oldest first, for as long as somebody has looked, up to a minute.
     """
 
@@ -62,7 +62,7 @@ class Row(msgspec.Struct, frozen=True):
         ahead_ms: how far its clock is ahead; None up to five minutes.
         rejected: its dead letters among the last.
         reason: of the newest of these.
-        values: a few of its last readings, in the order in which it sends them as far as Redis keeps it.
+        values: its last readings of the metrics asked for; of one that has none of them a few others.
     """
 
     id: str
@@ -162,6 +162,7 @@ class State(msgspec.Struct, frozen=True):
         rows: of `devices.order`.
         sparks: of those that were heard within the last hours.
         regions_total: regions that there are; `regions` has the busiest.
+        metrics: that the fleet has, the most common first; rows hold the first few.
     """
 
     at_ms: int
@@ -176,6 +177,7 @@ class State(msgspec.Struct, frozen=True):
     rows: dict[str, Row]
     sparks: dict[str, Spark]
     regions_total: int = 0
+    metrics: list[str] = []
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -190,6 +192,49 @@ class Device(msgspec.Struct, frozen=True):
     row: Row | None
     spark: Spark | None
     letters: list[Letter]
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A message as it is stored.
+
+    Attributes:
+        ts_ms: when it was measured, epoch milliseconds.
+        received_ms: when it arrived.
+        metrics: as JSON, cut off where it is very long.
+        tags: the same; None without any.
+    """
+
+    ts_ms: int
+    received_ms: int
+    key: str
+    region: str | None
+    metrics: str
+    tags: str | None
+
+
+class Payload(msgspec.Struct, frozen=True):
+    """The bytes of a dead letter as text.
+
+    Attributes:
+        size: how many bytes it has; `text` is the first few thousand.
+    """
+
+    id: int
+    topic: str
+    size: int
+    text: str
+
+
+class Site(msgspec.Struct, frozen=True):
+    """What the page is told of the place it is at.
+
+    Attributes:
+        units: metric → unit.
+        grafana: where it is; empty when nobody said.
+    """
+
+    units: dict[str, str]
+    grafana: str
 
 
 class Window(msgspec.Struct, frozen=True):

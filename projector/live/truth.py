@@ -1,4 +1,4 @@
-"""What the page reads of PostgreSQL: the newest dead letters, and since when a device has been known."""
+"""What the page reads of PostgreSQL: dead letters, since when a device has been known, its newest message."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from projector.live.state import ConstantKey, Letter, Letters
+from projector.live.state import ConstantKey, Letter, Letters, Message, Payload
 from projector.outbox import answering, queries
 from runtime.errors import Retry
 
@@ -61,6 +61,26 @@ class Truth:
         """
         records = await self._fetch(queries.first_seen, ids)
         return {record["device_id"]: record["first_seen_ms"] for record in records}
+
+    async def message(self, id_: str) -> Message | None:
+        """The newest message of a device as it is stored; None when there is none of the last weeks.
+
+        Raises:
+            Retry: PostgreSQL is away, or too slow to wait for.
+        """
+        records = await self._fetch(queries.newest_message, id_)
+        return Message(*records[0]) if records else None
+
+    async def payload(self, letter: int) -> Payload | None:
+        """The bytes of a dead letter as text; None when it is gone.
+
+        Raises:
+            Retry: PostgreSQL is away, or too slow to wait for.
+        """
+        for record in await self._fetch(queries.dead_letter_payload, letter):
+            said = record["payload"].decode(errors="backslashreplace")
+            return Payload(letter, record["topic"], record["size"], said)
+        return None
 
     async def _fetch(self, query: str, argument: Any) -> list[asyncpg.Record]:  # noqa: ANN401  # as the query says
         if self._pool is None:

@@ -12,3 +12,19 @@ LIMIT $1;
 -- name: first_seen
 -- When these devices were first heard of.
 SELECT device_id, (extract(epoch FROM first_seen) * 1000)::bigint AS first_seen_ms FROM devices WHERE device_id = ANY($1::text[]);
+
+-- name: newest_message
+-- A device's newest message, when it was measured within about a month: as many days are looked at, one by one in its index.
+SELECT
+    (extract(epoch FROM ts) * 1000)::bigint AS ts_ms, (extract(epoch FROM received_at) * 1000)::bigint AS received_ms,
+    message_key, region, left(jsonb_pretty(metrics), 16000) AS metrics, left(jsonb_pretty(tags), 4000) AS tags
+FROM measurements
+WHERE device_id = $1 AND ts BETWEEN now() - interval '35 days' AND now() + interval '31 days'
+ORDER BY ts DESC
+LIMIT 1;
+
+-- name: dead_letter_payload
+-- The beginning of what could not be stored.
+SELECT left(topic, 1000) AS topic, octet_length(payload) AS size, substring(payload FOR 4000) AS payload
+FROM dead_letters
+WHERE id = $1;

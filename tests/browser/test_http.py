@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("projector")
 
 AGAIN_MS = 20_000
+PAGE = Path(__file__).parents[2] / "projector/live/page"
 
 
 async def test_files_are_asked_for_again_only_when_they_changed(base: str) -> None:
@@ -33,6 +36,15 @@ async def test_files_are_asked_for_again_only_when_they_changed(base: str) -> No
         for path in ("/live/nothing.js", "/live/..%2f..%2fapp.py"):
             unknown = await http.get(path)
             assert (unknown.status_code, unknown.headers["content-type"]) == (404, "application/problem+json")
+
+
+async def test_modules_are_fetched_at_once(base: str) -> None:
+    """The page names all of its modules, so that none waits for the one that asks for it."""
+    there = {file.name for file in PAGE.glob("*.js")} - {"shared.js"}  # which is a worker's
+    async with httpx.AsyncClient(base_url=base) as http:
+        page = (await http.get("/")).text
+    named = re.findall(r'(?:modulepreload" href|module" src)="live/([a-z]+\.js)"', page)
+    assert sorted(named) == sorted(there)
 
 
 async def test_answers_are_compressed(base: str) -> None:

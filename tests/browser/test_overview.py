@@ -153,7 +153,7 @@ async def test_keyboard_walk(devices: Devices, open_page: Open) -> None:
     assert outline == "solid"
     await page.keyboard.press("Shift+Tab")
     await page.keyboard.press("Shift+Tab")
-    await expect(page.get_by_role("button", name="Show all")).to_be_focused()
+    await expect(page.get_by_role("button", name="Last seen")).to_be_focused()
     await page.keyboard.press("Tab")
     await expect(focused).to_contain_text("a3")
     await page.keyboard.press("Enter")

@@ -178,14 +178,24 @@ def test_a_delta_leaves_out_what_is_as_it_was() -> None:
 
 
 def test_rates() -> None:
-    """A rate is that of the last seconds; the series has each second of the last minute."""
+    """A rate is that of the last minute; the series has each second of it."""
     rate = Rate()
     rate.add(0.0, 100)
-    for second in range(1, 11):
+    for second in range(1, 81):
         rate.add(float(second), 100 + 10 * second)
-    rate.add(11.0, 300)
-    assert rate.per_s == 28.0
-    assert list(rate.series) == [10.0] * 10 + [100.0]
+    rate.add(81.0, 1500)
+    assert rate.per_s == 19.833
+    assert list(rate.series) == [10.0] * 59 + [600.0]
+
+
+def test_the_rate_of_a_quiet_plant() -> None:
+    """A message each five seconds is twelve a minute, also in between."""
+    rate = Rate()
+    for second in range(100):
+        rate.add(float(second), second // 5)
+        if second >= 60:
+            assert rate.per_s is not None
+            assert round(rate.per_s * 60) == 12
 
 
 def test_no_rate_without_two_looks() -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from projector.live.columns import arranged, most_common
+from projector.live.orders import Order
 from projector.live.rows import make_row, number
 
 
@@ -53,3 +55,64 @@ def test_values_are_what_was_sent() -> None:
         "lat": 52.520008,
         "serial": "007",
     }
+
+
+def test_the_metrics_that_are_wanted() -> None:
+    """A row has the metrics asked for, in that order; one that has none of them shows what it has."""
+    reply = {b"last_humidity": b"40", b"last_level": b"1", b"last_temperature": b"21"}
+    wanted = ("temperature", "humidity", "power")
+    assert list(make_row("d", reply, "ok", None, [], wanted=wanted).values) == ["temperature", "humidity"]
+    assert list(make_row("d", reply, "ok", None, [], wanted=("power",)).values) == [
+        "humidity",
+        "level",
+        "temperature",
+    ]
+
+
+def test_the_most_common_metrics_come_first() -> None:
+    """What most devices have; of equally common ones numbers, then the order in which it is sent."""
+    devices = [
+        ["last_seen", "last_firmware", "last_temperature", "count_temperature", "last_level", "count_level"],
+        ["last_temperature", "count_temperature", "last_level", "count_level", "last_firmware"],
+        ["last_power", "count_power", "last_temperature", "count_temperature", "last_firmware"],
+        ["last_level", "count_level", "tag_last_line", "last_temperature", "last_firmware"],
+    ]
+    assert most_common(devices) == ["temperature", "firmware", "level", "power"]
+    assert most_common([]) == []
+    fields = [
+        f"{kind}_{metric}" for metric in ("battery_pct", "humidity", "status") for kind in ("last", "count")
+    ]
+    assert most_common([fields]) == ["humidity", "status", "battery_pct"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "order"),
+    [
+        ("device", ("device", "", False)),
+        ("-seen", ("seen", "", True)),
+        ("-metric:-a:b", ("metric", "-a:b", True)),
+    ],
+)
+def test_an_order_as_it_is_asked_for(asked: str, order: tuple[str, str, bool]) -> None:
+    """A column, or any metric, and which way."""
+    assert Order.parse(asked) == order
+
+
+@pytest.mark.parametrize("asked", ["", "-", "metric:", "name", "--seen"])
+def test_no_order(asked: str) -> None:
+    """What is no column is refused."""
+    with pytest.raises(ValueError, match="expected device, region, seen or metric:<name>"):
+        Order.parse(asked)
+
+
+async def test_devices_by_a_value() -> None:
+    """Numbers by size, then texts; equal ones as they stand; without a value they are last whichever way."""
+    values = {"a": "9", "b": "10", "c": None, "d": "on", "e": "9", "f": "nan", "g": -1.5}
+    assert await arranged("abcdefgh", values, numbers=True, descending=False) == list("gaebfdch")
+    assert await arranged("hgfedcba", values, numbers=True, descending=True) == list("dfbeaghc")
+
+
+async def test_names_that_are_numbers() -> None:
+    """A region or a device called 10 or 9 is sorted as the text that it is."""
+    values = {"a": "9", "b": "10", "c": "x"}
+    assert await arranged("abc", values, numbers=False, descending=False) == list("bac")

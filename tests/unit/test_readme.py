@@ -21,6 +21,9 @@ def test_the_configuration_table_is_complete_and_right() -> None:
     rows = {key: default.replace(r"\|", "|") for key, default in rows.items()}
     expected = {}
     for section in msgspec.structs.fields(Settings):
+        if section.name == "units":  # its keys are the metrics'
+            expected["units.temperature"] = ""
+            continue
         default = section.default[0] if section.name == "route" else section.default
         for key, value in msgspec.structs.asdict(default).items():
             if isinstance(default, Events) and key != "topic":

@@ -168,9 +168,25 @@ def test_routes_come_from_the_environment_as_json() -> None:
     ]
 
 
+def test_units_are_a_table_with_keys_of_its_own(write: Callable[[str], Path]) -> None:
+    """`[units]` names any metric, also one with dots; `EDGE_UNITS` is the same in JSON and replaces it."""
+    path = write("[units]\ntemperature = '°C'\n'meter.total' = 'kWh'\n")
+    assert load(path, {}).units == {"temperature": "°C", "meter.total": "kWh"}
+    assert load(path, {"EDGE_UNITS": '{"speed": "km/h"}'}).units == {"speed": "km/h"}
+    path = write("[units]\ntemperature = 3\n")
+    assert refusal(path, {}).startswith("units[...]: expected a unit of at most 12 characters")
+    assert refusal(write("units = 3\n"), {}) == "units: expected a table"
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
+        ("EDGE_UNITS", "[]", "EDGE_UNITS: expected a JSON object"),
+        (
+            "EDGE_PROJECTOR_GRAFANA_URL",
+            "javascript:alert(1)",
+            "EDGE_PROJECTOR_GRAFANA_URL (projector.grafana_url): expected an address such as",
+        ),
         ("EDGE_BROKR_PORT", "1", "EDGE_BROKR_PORT: no such setting; did you mean EDGE_BROKER_PORT?"),
         ("EDGE_BROKER_PORT", "x", "EDGE_BROKER_PORT (broker.port): expected a port from 1 to 65535"),
         ("EDGE_BROKER_TLS", "maybe", "EDGE_BROKER_TLS (broker.tls): expected true or false"),

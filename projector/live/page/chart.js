@@ -1,9 +1,12 @@
 // The course of one metric of a device: mean as a line, lowest to highest as a band, from the rollups.
 
+import { Refusal } from "./ask.js";
+import { save, stamp } from "./csv.js";
 import { el, mark, say, svg } from "./dom.js";
-import { duration, moment, number, plural } from "./format.js";
+import { duration, moment, number, plural, timeFormat } from "./format.js";
+import { Extremes, RANGES, extremesOf, historyOf } from "./history.js";
+import { unitOf, valued } from "./units.js";
 
-const RANGES = { "1 h": [3600, "1m"], "6 h": [6 * 3600, "2m"], "24 h": [86400, "5m"], "7 d": [7 * 86400, "30m"], "30 d": [30 * 86400, "2h"] };
 const REFRESH_MS = 15000;
 const HEIGHT = 272;
 const LEFT = 56;
@@ -17,14 +20,16 @@ export class Chart {
     this.range = "1 h";
     this.metric = null;
     this.at = -Infinity;
+    this.extremes = new Extremes(device);
     this.select = el("select", { "aria-label": "Metric", onchange: () => this.choose(this.select.value, this.range) });
     this.ranges = Object.keys(RANGES).map((name) =>
       el("button", { type: "button", onclick: () => this.choose(this.metric, name) }, name));
+    this.file = el("button", { type: "button", title: "Save the points of the chart as a file", onclick: () => this.save() }, "CSV");
     this.picture = svg("svg", { class: "chart", role: "img", onpointermove: (event) => this.point(event), onpointerleave: () => this.describe() });
     this.readout = el("p", { class: "note", id: "chart-readout" });
     this.box = el(
       "section", { "aria-label": "History", hidden: true },
-      el("div", { class: "head" }, el("h3", {}, "History"), this.select, el("div", { class: "choices", role: "group", "aria-label": "How far back" }, ...this.ranges)),
+      el("div", { class: "head" }, el("h3", {}, "History"), this.select, el("div", { class: "choices", role: "group", "aria-label": "How far back" }, ...this.ranges), this.file),
       this.picture, this.readout,
     );
     new ResizeObserver(() => this.draw()).observe(this.box);
@@ -41,6 +46,7 @@ export class Chart {
     }
     if (this.metric === null) this.choose(names.includes(preferred) ? preferred : names[0], this.range);
     else if (performance.now() - this.at > REFRESH_MS) this.fetch();
+    this.extremes.learn(names, this.range);
   }
 
   choose(metric, range) {
@@ -57,39 +63,41 @@ export class Chart {
     this.at = performance.now();
     this.asked?.abort();
     const asked = (this.asked = new AbortController());
-    const to = Date.now();
-    const [seconds, step] = RANGES[this.range];
-    const from = to - seconds * 1000;
-    const query = new URLSearchParams({ metric: this.metric, from: new Date(from).toISOString(), to: new Date(to).toISOString(), step });
+    const { metric, range } = this;
     try {
-      const answer = await fetch(`devices/${encodeURIComponent(this.device)}/history?${query}`, { signal: asked.signal });
+      const found = await historyOf(this.device, metric, range, asked.signal);
       if (asked.signal.aborted) return;
-      if (!answer.ok) {
-        say(this.readout, "The history cannot be read now; trying again.");
-        return;
-      }
-      const found = await answer.json();
-      this.from = from;
-      this.to = to;
-      this.stepMs = found.step_seconds * 1000;
-      this.points = found.points.map((each) => ({ ...each, at: Date.parse(each.at) }));
-    } catch {
+      Object.assign(this, found);
+      this.extremes.note(metric, range, found.points);
+    } catch (error) {
+      if (error instanceof Refusal) say(this.readout, error.message);
       return; // away: the connection says so
     }
     this.draw();
   }
 
+  /** Nobody looks any more. */
+  leave() {
+    this.asked?.abort();
+    this.extremes.leave();
+  }
+
+  save() {
+    const rows = this.points.map((each) => [stamp(each.at), each.count, each.min, each.avg, each.max]);
+    save(`${this.device}-${this.metric}-${this.range.replace(" ", "")}`, [["at", "count", "min", "avg", "max"], ...rows]);
+  }
+
   draw() {
     const width = this.box.clientWidth;
     if (!width) return;
+    this.file.disabled = !this.points?.length;
     this.picture.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     this.describe();
     if (!this.points?.length) {
       this.picture.replaceChildren();
       return;
     }
-    const low = Math.min(...this.points.map((each) => each.min));
-    const high = Math.max(...this.points.map((each) => each.max));
+    const { min: low, max: high } = extremesOf(this.points);
     const ticks = ticksOf(low, high);
     const bottom = Math.min(low, ticks[0]);
     const top = Math.max(high, ticks.at(-1));
@@ -99,7 +107,7 @@ export class Chart {
     const runs = runsOf(this.points, this.stepMs);
     this.picture.replaceChildren(
       ...ticks.map((value) => svg("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: this.y(value), y2: this.y(value) })),
-      ...ticks.map((value) => svg("text", { x: LEFT - 8, y: this.y(value) + 4, "text-anchor": "end" }, tick(value, ticks))),
+      ...ticks.map((value) => svg("text", { x: LEFT - 8, y: this.y(value) + 4, "text-anchor": "end" }, tick(value, ticks, value === ticks.at(-1) ? unitOf(this.metric) : ""))),
       ...this.times(width),
       ...runs.map((run) => svg("path", { class: "band", d: `M${this.line(run, "max")}L${this.line([...run].reverse(), "min")}Z` })),
       ...runs.map((run) => svg("path", { class: "line", d: `M${this.line(run, "avg")}${run.length === 1 ? "h1.5" : ""}` })),
@@ -113,7 +121,7 @@ export class Chart {
 
   times(width) {
     const many = Math.max(2, Math.min(7, Math.floor(width / 130)));
-    const format = new Intl.DateTimeFormat([], RANGES[this.range][0] > 86400 ? { day: "numeric", month: "short", hour: "2-digit", hourCycle: "h23" } : { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+    const format = timeFormat(RANGES[this.range][0] > 86400 ? { day: "numeric", month: "short", hour: "2-digit", hourCycle: "h23" } : { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
     return Array.from({ length: many }, (_, i) => {
       const ms = this.from + ((this.to - this.from) * i) / (many - 1);
       const anchor = i === 0 ? "start" : i === many - 1 ? "end" : "middle";
@@ -127,10 +135,9 @@ export class Chart {
     let text = "Reading the history …";
     if (this.points && !this.points.length) text = `No number of ${this.metric} in the last ${this.range}.`;
     else if (this.points) {
-      const low = Math.min(...this.points.map((each) => each.min));
-      const high = Math.max(...this.points.map((each) => each.max));
+      const { min, max } = extremesOf(this.points);
       const many = this.points.reduce((sum, each) => sum + each.count, 0);
-      text = `${this.metric}, last ${this.range}: ${number(low)} to ${number(high)}, ${plural(many, "value", "values")}, one point for ${duration(this.stepMs / 1000)}; the band is lowest to highest.`;
+      text = `${this.metric}, last ${this.range}: ${number(min)} to ${valued(this.metric, max)}, ${plural(many, "value", "values")}, one point for ${duration(this.stepMs / 1000)}; the band is lowest to highest.`;
     }
     say(this.readout, text);
     mark(this.picture, "aria-label", text);
@@ -143,7 +150,7 @@ export class Chart {
     const nearest = this.points.reduce((best, each) => (Math.abs(middle(each) - place) < Math.abs(middle(best) - place) ? each : best));
     for (const end of ["x1", "x2"]) this.cursor.setAttribute(end, middle(nearest));
     this.cursor.setAttribute("visibility", "visible");
-    say(this.readout, `${moment(nearest.at)}: mean ${number(nearest.avg, 6)}, ${number(nearest.min)} to ${number(nearest.max)}, ${plural(nearest.count, "value", "values")}`);
+    say(this.readout, `${moment(nearest.at)}: mean ${valued(this.metric, nearest.avg, 6)}, ${number(nearest.min)} to ${valued(this.metric, nearest.max)}, ${plural(nearest.count, "value", "values")}`);
   }
 }
 
@@ -158,10 +165,11 @@ function ticksOf(low, high) {
   return ticks;
 }
 
-/** A value of the axis, with as many decimals as the steps between them need. */
-function tick(value, [first, second]) {
+/** A value of the axis, with as many decimals as the steps between them need, and with a unit where there is room. */
+function tick(value, [first, second], unit) {
   const decimals = Math.max(0, -Math.floor(Math.log10(second - first)));
-  return decimals > 6 || Math.abs(value) >= 1e7 ? number(value, 4) : value.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+  const text = decimals > 6 || Math.abs(value) >= 1e7 ? number(value, 4) : value.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+  return unit && text.length + unit.length <= 6 ? `${text}\u202f${unit}` : text;
 }
 
 /** Points that follow each other without a gap. */

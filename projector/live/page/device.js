@@ -1,19 +1,26 @@
 // One device: what is known of it, its history, and what was rejected of it lately.
 
+import { Refusal, ask } from "./ask.js";
 import { Chart } from "./chart.js";
 import { el, keyed, mark, say } from "./dom.js";
-import { age, count, duration, moment, number } from "./format.js";
+import { age, count, duration, moment } from "./format.js";
+import { letterBytes, newestMessage } from "./message.js";
 import { makeLetter, updateLetter } from "./overview.js";
+import { valued } from "./units.js";
 
 const REFRESH_MS = 2000;
 const PATIENCE_MS = 10000;
-const COLUMNS = ["last", "min", "avg", "max", "count"];
+const OF_RANGE = ["min", "max"];
+const OF_ALL = ["min", "avg", "max", "count"];
+
+const UNKNOWN = "Nothing is known of a device of this name, or nothing has come from it for long. What was rejected of it, if anything, is below.";
 
 export class DeviceView {
   constructor(feed, box) {
     this.feed = feed;
     this.box = box;
     this.id = null;
+    this.grafana = "";
   }
 
   show(id) {
@@ -31,6 +38,7 @@ export class DeviceView {
     clearInterval(this.timer);
     this.asked?.abort();
     this.asked = null;
+    this.chart?.leave();
     this.id = null;
   }
 
@@ -42,16 +50,23 @@ export class DeviceView {
     this.body = el("tbody");
     this.letters = el("ol", { id: "device-letters" });
     this.chart = new Chart(this.id);
-    const head = COLUMNS.map((name) => el("th", { scope: "col" }, name));
+    this.span = el("th", { scope: "colgroup", colspan: OF_RANGE.length });
+    const head = (names) => names.map((name, i) => el("th", { scope: "col", class: i ? null : "first" }, name));
     this.known = el("div", { hidden: true, class: "known" },
       el("section", { "aria-label": "Facts" }, this.facts),
       this.chart.box,
-      el("section", { class: "wide" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Metric"), ...head)), this.body)),
+      el("section", { class: "wide", "aria-label": "Statistics" }, el("table", {},
+        el("thead", {},
+          el("tr", {}, el("td"), el("td"), this.span, el("th", { scope: "colgroup", colspan: OF_ALL.length, class: "first" }, "all time")),
+          el("tr", {}, el("th", { scope: "col" }, "Metric"), el("th", { scope: "col" }, "last"), ...head(OF_RANGE), ...head(OF_ALL))),
+        this.body)),
+      el("section", { "aria-label": "Newest message" }, newestMessage(this.id)),
     );
+    this.link = el("a", { class: "away", target: "_blank", rel: "noopener noreferrer", hidden: true }, "Open in Grafana");
     this.refused = el("section", { hidden: true }, el("div", { class: "head" }, el("h3", {}, "Rejected lately")), this.letters);
     this.box.replaceChildren(
       el("p", {}, el("a", { href: "#/" }, "← All devices")),
-      el("div", { class: "title" }, this.heading, this.standing),
+      el("div", { class: "title" }, this.heading, this.standing, this.link),
       this.message, this.known, this.refused,
     );
     this.heading.focus();
@@ -61,25 +76,29 @@ export class DeviceView {
     if (document.hidden || this.asked) return;
     const asked = (this.asked = new AbortController());
     const signal = AbortSignal.any([asked.signal, AbortSignal.timeout(PATIENCE_MS)]);
-    const name = encodeURIComponent(this.id);
+    const query = new URLSearchParams({ id: this.id }); // not in the path, which cannot carry `..`
     try {
-      const live = await fetch(`live/devices/${name}`, { signal });
-      if (live.ok) this.live = await live.json();
-      const stats = this.live?.row && (await fetch(`devices/${name}/stats`, { signal }));
-      if (stats?.ok) this.stats = await stats.json();
-      else this.refuse(live.ok && !this.live.row);
-      if (live.ok && !this.live.row) this.forget();
-    } catch {
-      return; // away: the connection says so; or another device was asked for
+      this.live = await ask(`live/device?${query}`, signal);
+      if (this.live.row) this.stats = await ask(`device/stats?${query}`, signal);
+      else this.forget();
+      say(this.message, this.live.row ? "" : UNKNOWN);
+    } catch (error) {
+      if (!(error instanceof Refusal)) return; // away: the connection says so; or another device was asked for
+      if (asked.signal.aborted) return;
+      say(this.message, error.message);
     } finally {
       if (this.asked === asked) this.asked = null;
     }
     if (asked.signal.aborted) return;
     this.known.hidden = !this.stats;
-    if (this.stats) {
-      say(this.message, "");
-      this.chart.offer(this.stats.metrics, this.live?.spark?.metric);
-    }
+    if (this.stats) this.chart.offer(this.stats.metrics, this.live?.spark?.metric);
+    this.draw();
+  }
+
+  /** Times are to be shown in another zone. */
+  redraw() {
+    if (this.id === null) return;
+    this.chart.draw();
     this.draw();
   }
 
@@ -89,23 +108,29 @@ export class DeviceView {
     say(this.standing, "");
   }
 
-  refuse(unknown) {
-    say(this.message, unknown ? "Nothing is known of a device of this name, or nothing has come from it for long. What was rejected of it, if anything, is below." : "Redis is away; trying again.");
-  }
-
   draw() {
     const letters = this.live?.letters ?? [];
     this.refused.hidden = !letters.length;
-    keyed(this.letters, letters, (each) => each.id, makeLetter, (node, each) => updateLetter(node, each, this.feed.now()));
+    keyed(this.letters, letters, (each) => each.id, makeOwnLetter, (node, each) => updateLetter(node, each, this.feed.now()));
+    this.link.hidden = !this.grafana || !this.stats;
+    mark(this.link, "href", `${this.grafana.replace(/\/+$/, "")}/d/edge-device?${new URLSearchParams({ "var-device": this.id })}`);
     if (!this.stats) return;
     const now = this.feed.now();
     this.drawFacts(this.live?.row, now);
-    keyed(this.body, Object.entries(this.stats.metrics), ([name]) => name, makeMetric, (node, [, metric]) => {
-      COLUMNS.forEach((column, i) => {
-        const value = metric[column] ?? null;
-        say(node.children[i + 1], value === null || (column === "count" && !value) ? "" : column === "count" ? count(value) : number(value, column === "avg" ? 6 : undefined));
-      });
+    say(this.span, `last ${this.chart.range}`);
+    keyed(this.body, Object.entries(this.stats.metrics), ([name, { count: many }]) => `${name} ${many > 0}`, ([name]) => this.makeMetric(name), (node, [name, metric]) => {
+      const within = this.chart.extremes.known.get(name);
+      const cells = [metric.last, ...OF_RANGE.map((column) => within?.[column]), ...OF_ALL.map((column) => metric[column])];
+      mark(node, "aria-current", name === this.chart.metric ? "true" : null);
+      cells.forEach((value, i) => say(node.children[i + 1], cellText(name, value, i === cells.length - 1, i === 4)));
     });
+  }
+
+  makeMetric(name) {
+    const counted = this.stats.metrics[name].count > 0;
+    const head = counted ? el("button", { type: "button", class: "plain", title: "Show its history", onclick: () => this.chart.choose(name, this.chart.range) }, name) : name;
+    const cells = ["", ...OF_RANGE, ...OF_ALL].map((column) => el("td", { class: column === "min" ? "first" : null }));
+    return el("tr", {}, el("th", { scope: "row" }, head), ...cells);
   }
 
   drawFacts(row, now) {
@@ -132,6 +157,14 @@ function drawFact(node, fact) {
   else if (node.textContent !== fact.textContent) node.replaceChildren(fact);
 }
 
-function makeMetric([name]) {
-  return el("tr", {}, el("th", { scope: "row" }, name), ...COLUMNS.map(() => el("td")));
+function cellText(metric, value, counts, mean) {
+  if (value === null || value === undefined || (counts && !value)) return "";
+  return counts ? count(value) : valued(metric, value, mean ? 6 : undefined);
+}
+
+/** A dead letter of this device, with its bytes. */
+function makeOwnLetter(letter) {
+  const node = makeLetter(letter);
+  node.append(letterBytes(letter.id));
+  return node;
 }

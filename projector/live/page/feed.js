@@ -1,13 +1,16 @@
 // The stream of events: keeps the newest state, and knows how old it is.
 //
-// Frames come about once a second; one with `full` replaces everything, any other only what it brings. Something is to
-// come every two seconds, if only a pulse, so a connection that has been quiet for longer is dead, whatever the browser
-// thinks of it. A page that is hidden for a while lets go, and comes back when it is looked at.
+// Frames come about once a second. Something is to come every two seconds, if only a pulse, so a connection that has been
+// quiet for longer is dead, whatever the browser thinks of it. A page that is hidden for a while, or left, lets go, and
+// comes back when it is looked at.
+
+import { wordsOf } from "./ask.js";
+import { merged } from "./merge.js";
+import { openSource } from "./source.js";
 
 const QUIET_MS = 6000;
 const HIDDEN_MS = 30000;
 const AGAIN_MS = [500, 1000, 2000, 3000];
-const BY_DEVICE = ["rows", "sparks"];
 
 /** Feeds `onState(state)` and `onConnection(status)`; status has `state` (connecting, live, lost), `since`, and `reason` when it was refused. */
 export class Feed {
@@ -22,6 +25,8 @@ export class Feed {
     this.failures = 0;
     document.addEventListener("visibilitychange", () => this.seen());
     window.addEventListener("online", () => this.open());
+    window.addEventListener("pagehide", () => this.close());
+    window.addEventListener("pageshow", () => this.seen());
     setInterval(() => this.watch(), 1000);
     this.open();
   }
@@ -35,7 +40,7 @@ export class Feed {
   open() {
     this.close();
     this.heardAt = performance.now();
-    this.source = new EventSource(this.url);
+    this.source = openSource(this.url);
     this.source.onopen = () => this.heard();
     this.source.onmessage = (event) => this.take(JSON.parse(event.data));
     this.source.addEventListener("pulse", () => this.heard());
@@ -55,14 +60,8 @@ export class Feed {
   }
 
   take(frame) {
-    const { full, ...news } = frame;
-    if (!full && !this.state) return;
-    const before = full ? { rows: {}, sparks: {} } : this.state;
-    const state = { ...before, ...news };
-    for (const name of BY_DEVICE) {
-      state[name] = { ...before[name], ...news[name] };
-      if (news.devices) state[name] = only(state[name], state.devices.order);
-    }
+    const state = merged(this.state, frame);
+    if (!state) return;
     this.state = state;
     this.stateAt = performance.now();
     this.heard();
@@ -83,10 +82,10 @@ export class Feed {
     const asking = new AbortController();
     try {
       const answer = await fetch(this.url, { signal: asking.signal });
-      const reason = answer.status === 503 ? (await answer.json()).detail : null;
+      const reason = answer.ok ? null : await wordsOf(answer);
       if (this.status.state === "lost") this.tell("lost", reason);
     } catch {
-      return; // away, or the words of a proxy
+      return; // nobody is there
     } finally {
       asking.abort(); // a stream after all: leave its place
     }
@@ -108,8 +107,4 @@ export class Feed {
     this.status = { state, since, reason };
     this.onConnection(this.status);
   }
-}
-
-function only(rows, ids) {
-  return Object.fromEntries(ids.filter((id) => id in rows).map((id) => [id, rows[id]]));
 }

@@ -17,10 +17,12 @@ export function plural(value, one, many) {
   return `${count(value)} ${value === 1 ? one : many}`;
 }
 
-/** A rate; `–` before it is known. */
+/** How fast, a second or, when it is less than one, a minute: `38/s`, `12/min`; `–` before it is known. */
 export function rate(perSecond) {
   if (perSecond === null) return "–";
-  return perSecond >= 10 || perSecond === 0 ? count(Math.round(perSecond)) : perSecond.toFixed(1);
+  if (perSecond >= 1) return `${perSecond >= 10 ? count(Math.round(perSecond)) : Number(perSecond.toFixed(1))}/s`;
+  const perMinute = Math.round(perSecond * 60);
+  return perSecond > 0 && !perMinute ? "< 1/min" : `${perMinute}/min`;
 }
 
 /** A duration in its one or two greatest units: `0.3 s`, `12 s`, `5 min`, `3 h 20 min`, `4 d`. */
@@ -48,11 +50,30 @@ export function age(ms, nowMs) {
   return seconds < 1 ? "now" : seconds < 10 ? `${seconds} s ago` : `${duration(seconds)} ago`;
 }
 
-const clockFormat = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
-const momentFormat = new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
+const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+const MOMENT = { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" };
 
-/** Time of day here. */
+/** The time zone of this browser. */
+export const HERE = new Intl.DateTimeFormat().resolvedOptions().timeZone;
+
+let zone = HERE;
+let clockFormat = timeFormat(CLOCK);
+let momentFormat = timeFormat(MOMENT);
+
+/** Show times in a zone from now on. */
+export function useZone(name) {
+  zone = name;
+  clockFormat = timeFormat(CLOCK);
+  momentFormat = timeFormat(MOMENT);
+}
+
+/** A format of times in the zone that is shown. */
+export function timeFormat(options) {
+  return new Intl.DateTimeFormat([], { ...options, timeZone: zone });
+}
+
+/** Time of day. */
 export const clock = (ms) => clockFormat.format(ms);
 
-/** Date and time of day here. */
+/** Date and time of day. */
 export const moment = (ms) => momentFormat.format(ms);

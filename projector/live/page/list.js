@@ -1,25 +1,28 @@
 // The devices: as many rows as fit on the screen, of however many there are.
 //
-// The first rows come with the feed. What lies further down, and what a search or a region leaves, is asked for piece by
-// piece as it comes into sight, and again every two seconds while it stays there.
+// The first rows come with the feed. What lies further down, what a search or a region leaves, another order and metrics
+// that the feed does not bring are asked for piece by piece as they come into sight, and again every two seconds.
 
-import { byId, el, mark, say } from "./dom.js";
-import { age, count, duration, number, plural } from "./format.js";
-import { emptySpark, spark } from "./spark.js";
+import { Refusal, ask } from "./ask.js";
+import { byId, mark, say } from "./dom.js";
+import { count, plural } from "./format.js";
+import { fillRow, makeRow } from "./row.js";
 
 const PIECE = 50;
+const BROUGHT = 6; // of the most common metrics come with the feed
 const OVERSCAN = 6;
 const REFRESH_MS = 2000;
 const PATIENCE_MS = 10000;
-const SAID = { silent: "Silent", rejected: "Rejected", ok: "Heard" };
 
 export class DeviceList {
-  constructor(feed) {
+  constructor(feed, columns) {
     this.feed = feed;
+    this.columns = columns;
     this.box = byId("list");
     this.canvas = byId("rows");
     this.nodes = new Map(); // index → element
-    this.filter = { q: "", region: null, tag: null, ahead: false };
+    this.filter = { q: "", region: null, tag: null, ahead: false, recent: false, sort: "" };
+    this.trouble = null;
     this.forget();
     this.focused = 0;
     this.box.addEventListener("scroll", () => this.draw(), { passive: true });
@@ -35,14 +38,25 @@ export class DeviceList {
   }
 
   get filtered() {
-    return Boolean(this.filter.q || this.filter.region || this.filter.tag || this.filter.ahead);
+    return Boolean(this.filter.q || this.filter.region || this.filter.tag || this.filter.ahead || this.filter.recent);
   }
 
-  /** Show only devices whose id has `q` in it, of one region, with one tag, null for all, and with `ahead` those whose clock is. */
+  /** Whether rows are asked for, and not those that come with the feed. */
+  get apart() {
+    return this.filtered || Boolean(this.filter.sort) || this.columns.wanted.some((metric) => !this.feed.state.metrics.slice(0, BROUGHT).includes(metric));
+  }
+
+  /**
+   * Show only devices whose id has `q` in it, of one region, with one tag, null for all, with `ahead` those whose clock
+   * is, and with `recent` those that are silent, the last first; by what `sort` says.
+   */
   show(filter) {
-    if (Object.entries(filter).every(([name, value]) => value === this.filter[name])) return;
+    const changed = Object.keys(filter).filter((name) => filter[name] !== this.filter[name]);
+    if (!changed.length) return;
     this.filter = filter;
-    this.forget();
+    this.columns.sort = filter.sort;
+    if (changed.every((name) => name === "sort")) this.renew();
+    else this.forget();
     this.focused = 0;
     this.box.scrollTop = 0;
     this.draw();
@@ -56,11 +70,20 @@ export class DeviceList {
     this.wanted = null;
   }
 
+  /** Ask again for all there is; until then it stays as it is. */
+  renew() {
+    this.asked?.abort();
+    this.asked = null;
+    for (const piece of this.pieces.values()) piece.at = -Infinity;
+  }
+
   /** Draw what is in sight now. */
   draw() {
     const state = this.feed.state;
     if (!state || this.box.offsetParent === null) return;
     const total = this.filtered ? this.matching : state.devices.watched;
+    if (this.columns.fit(state.metrics, this.box.clientWidth)) this.renew();
+    this.columns.draw();
     this.tell(state, total);
     const height = this.rowHeight();
     this.canvas.style.height = `${(total ?? 0) * height}px`;
@@ -75,7 +98,7 @@ export class DeviceList {
       node.style.transform = `translateY(${index * height}px)`;
       mark(node, "aria-setsize", total);
       mark(node, "aria-posinset", index + 1);
-      fillRow(node, found?.row, found?.spark, this.feed.now());
+      fillRow(node, found?.row, found?.spark, this.columns.shown, this.feed.now());
       if (!node.isConnected) this.canvas.append(node);
     }
     for (const [index, node] of this.nodes) if (drawn.get(index) !== node) node.remove();
@@ -93,21 +116,23 @@ export class DeviceList {
   }
 
   at(state, index) {
-    if (!this.filtered && index < state.devices.order.length) {
+    if (!this.apart && index < state.devices.order.length) {
       const id = state.devices.order[index];
       return { row: state.rows[id], spark: state.sparks[id] };
     }
     const piece = this.pieces.get(index - (index % PIECE));
     const row = piece?.rows[index % PIECE];
-    return row && { row, spark: piece.sparks[row.id] };
+    if (row || this.filtered || piece) return row && { row, spark: piece.sparks[row.id] };
+    const before = state.rows[state.devices.order[index]]; // until the first answer
+    return before && { row: before, spark: state.sparks[before.id] };
   }
 
   /** Ask for the oldest of the pieces in sight that are due. */
   ask(state, first, last) {
     const { order, watched } = state.devices;
-    if (this.asked || (!this.filtered && order.length >= watched)) return;
+    if (this.asked || (!this.apart && order.length >= watched)) return;
     const now = performance.now();
-    const known = this.filtered ? 0 : order.length;
+    const known = this.apart ? 0 : order.length;
     let oldest = null;
     for (let start = first - (first % PIECE); start <= Math.max(first, last); start += PIECE) {
       const at = this.pieces.get(start)?.at ?? -Infinity;
@@ -118,40 +143,52 @@ export class DeviceList {
 
   async fetch(start) {
     const asked = (this.asked = new AbortController());
-    const query = new URLSearchParams({ start, count: PIECE });
-    if (this.filter.q) query.set("q", this.filter.q);
-    if (this.filter.region) query.set("region", this.filter.region);
-    if (this.filter.tag) query.set("tag", this.filter.tag);
-    if (this.filter.ahead) query.set("ahead", "true");
     try {
-      const answer = await fetch(`live/devices?${query}`, { signal: AbortSignal.any([asked.signal, AbortSignal.timeout(PATIENCE_MS)]) });
-      const found = answer.ok ? await answer.json() : (this.pieces.get(start) ?? { rows: [], sparks: {} });
+      const found = await this.read(start, PIECE, AbortSignal.any([asked.signal, AbortSignal.timeout(PATIENCE_MS)]));
       if (asked.signal.aborted) return;
       this.pieces.set(start, { ...found, at: performance.now() });
-      if (answer.ok) this.matching = found.total;
+      this.matching = found.total;
+      this.trouble = null;
       for (const [other, piece] of this.pieces) if (performance.now() - piece.at > 30 * REFRESH_MS) this.pieces.delete(other);
-    } catch {
-      return; // away: the connection says so, and the next frame asks again
+    } catch (error) {
+      if (!(error instanceof Refusal)) return; // away: the connection says so, and the next frame asks again
+      this.trouble = error.message;
+      this.pieces.set(start, { ...(this.pieces.get(start) ?? { rows: [], sparks: {} }), at: performance.now() });
     } finally {
       if (this.asked === asked) this.asked = null;
     }
     this.draw();
   }
 
+  /** Some of the devices that match, in their order, with all the columns that were chosen. */
+  read(start, many, signal) {
+    const { q, region, tag, ahead, recent, sort } = this.filter;
+    const query = new URLSearchParams({ start, count: many });
+    for (const [name, value] of Object.entries({ q, region, tag, sort, ahead: ahead && "true", recent: recent && "true" })) if (value) query.set(name, value);
+    for (const metric of this.columns.chosen ?? this.columns.shown) query.append("metric", metric);
+    return ask(`live/devices?${query}`, signal);
+  }
+
   tell(state, total) {
     const { watched, total: all } = state.devices;
-    const scope = watched < all && !this.filter.ahead ? `the ${count(watched)} longest silent of ${count(all)}` : plural(all, "device", "devices");
+    const scope = watched < all && !this.filter.ahead ? `${count(watched)} of ${count(all)} devices so far` : plural(all, "device", "devices");
     const parts = [];
     if (this.filter.q) parts.push(`with “${this.filter.q}”`);
     if (this.filter.region) parts.push(`in ${this.filter.region}`);
     if (this.filter.tag) parts.push(`tagged ${this.filter.tag}`);
     if (this.filter.ahead) parts.push("whose clock is ahead");
+    if (this.filter.recent) parts.push("that fell silent, the last first");
+    byId("silent-last").hidden = !state.devices.silent || this.filter.recent;
     const ahead = byId("clocks-ahead");
     ahead.hidden = !state.devices.ahead || this.filter.ahead;
     say(ahead, plural(state.devices.ahead, "clock is ahead", "clocks are ahead"));
-    say(byId("devices-note"), this.filtered ? `${total === null ? "looking" : count(total)} ${parts.join(" ")}, of ${scope}` : `${scope}, what needs attention first`);
+    say(byId("devices-note"), this.filtered ? `${total === null ? "looking" : count(total)} ${parts.join(" ")}, of ${scope}` : `${scope}${this.filter.sort ? "" : ", what needs attention first"}`);
+    const trouble = byId("list-trouble");
+    trouble.hidden = !this.trouble || Boolean(Object.keys(state.problems).length); // which are above already
+    say(trouble, this.trouble ?? "");
     byId("filter-off").hidden = !this.filtered;
     const empty = byId("list-empty");
+    byId("columns").hidden = total === 0;
     empty.hidden = total !== 0;
     say(empty, this.filtered ? "No device matches." : "No device has been heard yet.");
   }
@@ -180,45 +217,4 @@ export class DeviceList {
     this.wanted = index;
     this.grant();
   }
-}
-
-function makeRow() {
-  return el(
-    "div", { class: "row", role: "listitem" },
-    el(
-      "a", { tabindex: "-1" },
-      el("span", { class: "state" }, el("span", { class: "standing" }), el("span", { class: "why note cut" })),
-      el("span", { class: "name two" }, el("span", { class: "id" }), el("span", { class: "region note" })),
-      el("span", { class: "values two note" }, el("span"), el("span")),
-      el("span", { class: "trend" }, emptySpark(), el("span", { class: "of note cut" })),
-      el("span", { class: "seen two" }, el("span", { class: "age" }), el("span", { class: "usual note" })),
-    ),
-  );
-}
-
-function fillRow(node, row, course, nowMs) {
-  const link = node.firstChild;
-  const [state, name, readings, trend, seen] = link.children;
-  mark(node, "data-standing", row?.standing ?? null);
-  if (!row) {
-    link.removeAttribute("href");
-    for (const each of [...state.children, ...name.children, ...readings.children, trend.lastChild, ...seen.children]) say(each, "");
-    say(name.firstChild, "…");
-    spark(trend.firstChild, []);
-    return;
-  }
-  mark(link, "href", `#/device/${encodeURIComponent(row.id)}`);
-  say(state.firstChild, row.standing === "silent" ? `Silent ${duration(Math.round((nowMs - row.last_seen_ms) / 1000))}` : SAID[row.standing]);
-  say(state.lastChild, row.standing === "rejected" ? row.reason : "");
-  say(name.firstChild, row.id);
-  say(name.lastChild, [row.region, ...Object.values(row.tags)].filter(Boolean).join(" · "));
-  const texts = Object.entries(row.values).map(([metric, value]) => `${metric} ${number(value)}`);
-  say(readings.firstChild, texts.slice(0, 2).join(" · "));
-  say(readings.lastChild, row.reason ? `${count(row.rejected)} rejected: ${row.reason}` : texts.slice(2).join(" · "));
-  spark(trend.firstChild, course?.means ?? []);
-  say(trend.lastChild, course ? `${course.metric}, last hour` : "");
-  say(seen.firstChild, age(row.last_seen_ms, nowMs));
-  mark(seen, "data-ahead", row.ahead_ms === null ? null : "");
-  if (row.ahead_ms !== null) say(seen.lastChild, `clock ${duration(row.ahead_ms / 1000)} ahead`);
-  else say(seen.lastChild, row.usual_ms === null ? "" : `usually ${duration(row.usual_ms / 1000)}`);
 }

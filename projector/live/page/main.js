@@ -1,11 +1,16 @@
 // Brings the parts together: the feed, what the address asks for, the keyboard, and how the connection stands.
 
+import { ask } from "./ask.js";
+import { Columns } from "./columns.js";
 import { byId, el, keyed, say } from "./dom.js";
 import { DeviceView } from "./device.js";
 import { Feed } from "./feed.js";
-import { clock, duration } from "./format.js";
+import { HERE, clock, duration, useZone } from "./format.js";
 import { DeviceList } from "./list.js";
+import { saveList } from "./listfile.js";
+import { recall, remember } from "./memory.js";
 import { drawOverview } from "./overview.js";
+import { useUnits } from "./units.js";
 
 const NAMES = {
   redis: "Redis is away, devices and regions are as they were",
@@ -18,7 +23,11 @@ const DEVICE = /^#\/device\/(.+)$/;
 const title = document.title;
 
 const feed = new Feed("live/events", draw, drawConnection);
-const list = new DeviceList(feed);
+const columns = new Columns((sort) => go({ ...list.filter, sort }), () => {
+  list.renew();
+  list.draw();
+});
+const list = new DeviceList(feed, columns);
 const view = new DeviceView(feed, byId("device"));
 
 function draw(state) {
@@ -69,7 +78,7 @@ function route() {
   if (location.hash === "" || location.hash.startsWith("#/")) {
     const query = new URLSearchParams(location.hash.split("?")[1] ?? "");
     byId("query").value = query.get("q") ?? "";
-    list.show({ q: query.get("q") ?? "", region: query.get("region"), tag: query.get("tag"), ahead: query.has("ahead") });
+    list.show({ q: query.get("q") ?? "", region: query.get("region"), tag: query.get("tag"), ahead: query.has("ahead"), recent: query.has("recent"), sort: query.get("sort") ?? "" });
   }
   if (feed.state) draw(feed.state);
 }
@@ -82,16 +91,30 @@ function decoded(text) {
   }
 }
 
-function find(q) {
+/** Show the list so, and say it in the address. */
+function go({ q, region, tag, ahead, recent, sort }) {
   const query = new URLSearchParams();
-  if (q) query.set("q", q);
-  if (list.filter.region) query.set("region", list.filter.region);
-  if (list.filter.tag) query.set("tag", list.filter.tag);
-  if (list.filter.ahead) query.set("ahead", "1");
+  for (const [name, value] of Object.entries({ q, region, tag, ahead: ahead && "1", recent: recent && "1", sort })) if (value) query.set(name, value);
   const hash = query.size ? `#/?${query}` : "#/";
   if (byId("overview").hidden) location.hash = hash;
   else history.replaceState(null, "", hash);
   route();
+}
+
+const find = (q) => go({ ...list.filter, q });
+
+function showZone(name) {
+  useZone(name === "UTC" ? "UTC" : HERE);
+  byId("zone").value = name === "UTC" ? "UTC" : "here";
+  view.redraw();
+  if (feed.state) draw(feed.state);
+}
+
+async function learnSite() {
+  const site = await ask("live/site");
+  useUnits(site.units);
+  view.grafana = site.grafana;
+  if (feed.state) draw(feed.state);
 }
 
 byId("query").addEventListener("input", (event) => find(event.target.value.trim()));
@@ -102,6 +125,11 @@ byId("search").addEventListener("submit", (event) => {
 byId("filter-off").addEventListener("click", () => {
   location.hash = "#/";
   byId("query").focus();
+});
+byId("list-csv").addEventListener("click", () => saveList(list, byId("list-csv")));
+byId("zone").addEventListener("change", (event) => {
+  remember("zone", event.target.value);
+  showZone(event.target.value);
 });
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey) return;
@@ -116,4 +144,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 window.addEventListener("hashchange", route);
+say(byId("zone").options[0], HERE === "UTC" ? "UTC, as here" : HERE.replaceAll("_", " "));
+showZone(recall("zone"));
 route();
+learnSite().catch(() => {}); // then without: the connection says that nobody is there

@@ -11,7 +11,7 @@ const STEPS = { received: "to gateway", committed: "to store", published: "to to
 
 export function drawOverview(state, nowMs) {
   drawSummary(state);
-  drawRegions(state.regions);
+  drawRegions(state.regions, state.regions_total);
   drawLetters(state.letters, nowMs);
   drawStreams(state.streams);
 }
@@ -29,7 +29,8 @@ function drawSummary({ devices, streams, letters, rates, problems, views_at_ms: 
   if (away || read === null) figure("rejected", "?", "not known now", "warn");
   else figure("rejected", `${count(letters.minute)}${letters.more ? "+" : ""}`, reasons.length ? reasons[0] : "nothing", letters.minute ? "warn" : "ok");
   const sum = byId("sum-rate");
-  figure("rate", rate(rates.per_s), null, rates.per_s === 0 ? "warn" : "ok");
+  figure("rate", rate(rates.per_s), null, rates.per_s ? "ok" : null); // a quiet plant is not a broken one
+  say(sum.querySelector(".label"), `Messages, last ${rates.series.length < 60 ? `${rates.series.length} s` : "minute"}`);
   const note = sum.querySelector(".note");
   if (!note.firstChild) note.append(emptySpark());
   spark(note.firstChild, rates.series);
@@ -42,14 +43,15 @@ function figure(name, text, note, level) {
   mark(box, "data-level", level);
 }
 
-function drawRegions(regions) {
+function drawRegions(regions, total) {
+  say(byId("regions-note"), total > regions.length ? `the ${regions.length} busiest of ${count(total)}` : "busiest first");
   rows("region-rows", regions, (each) => each.region, makeRegion, (node, each) => {
     const [bar, name, note, speed] = node.firstChild.children;
     bar.style.width = `${Math.round(each.share * 100)}%`;
     say(name, each.region);
     note.className = each.silent ? "silent" : "note";
     say(note, each.silent ? `${each.silent} of ${count(each.devices)} silent` : plural(each.devices, "device", "devices"));
-    say(speed, each.per_s === null ? "–" : `${rate(each.per_s)}/s`);
+    say(speed, rate(each.per_s));
   });
 }
 
@@ -109,7 +111,7 @@ export function updateLetter(node, letter, nowMs) {
 function drawStreams(streams) {
   rows("stream-rows", streams, (each) => each.stream, makeStream, (node, each) => {
     const [name, speed] = node.firstChild.children;
-    say(name, `Stream ${each.stream}, ${rate(each.per_s)}/s`);
+    say(name, `Stream ${each.stream}, ${rate(each.per_s)}`);
     say(speed, each.behind_rows ? `${plural(each.behind_rows, "batch", "batches")}, ${duration(each.behind_s)} behind` : "up to date");
     const worst = Math.max(...Object.values(each.lag_s ?? {}).map((seconds) => seconds ?? 0));
     for (const step of node.lastChild.children) {

@@ -1,0 +1,64 @@
+// One device in the list.
+
+import { el, mark, say } from "./dom.js";
+import { age, count, duration, moment } from "./format.js";
+import { emptySpark, spark } from "./spark.js";
+import { valued } from "./units.js";
+
+const SAID = { silent: "Silent", rejected: "Rejected", ok: "Heard" };
+
+export function makeRow() {
+  return el(
+    "div", { class: "row", role: "listitem" },
+    el(
+      "a", { tabindex: "-1" },
+      el("span", { class: "state two" }, el("span", { class: "standing" }), el("span", { class: "why note" })),
+      el("span", { class: "name two" }, el("span", { class: "id" }), el("span", { class: "region note" })),
+      el("span", { class: "values" }),
+      el("span", { class: "trend" }, emptySpark(), el("span", { class: "of note cut" })),
+      el("span", { class: "seen two" }, el("span", { class: "age" }), el("span", { class: "usual note" })),
+    ),
+  );
+}
+
+/** Show a device, or that it is still asked for. `columns` are the metrics that have one. */
+export function fillRow(node, row, course, columns, nowMs) {
+  const link = node.firstChild;
+  const [state, name, values, trend, seen] = link.children;
+  mark(node, "data-standing", row?.standing ?? null);
+  if (!row) {
+    link.removeAttribute("href");
+    for (const each of [...state.children, ...name.children, values, trend.lastChild, ...seen.children]) say(each, "");
+    say(name.firstChild, "…");
+    spark(trend.firstChild, []);
+    return;
+  }
+  mark(link, "href", `#/device/${encodeURIComponent(row.id)}`);
+  say(state.firstChild, SAID[row.standing]);
+  say(state.lastChild, row.standing === "silent" ? ` ${duration(Math.round((nowMs - row.last_seen_ms) / 1000))}` : row.reason ? ` ${count(row.rejected)} × ${row.reason}` : "");
+  say(name.firstChild, row.id);
+  say(name.lastChild, [row.region, ...Object.values(row.tags)].filter(Boolean).join(" · "));
+  fillValues(values, row.values, columns);
+  spark(trend.firstChild, course?.means ?? []);
+  say(trend.lastChild, course?.metric ?? "");
+  say(seen.firstChild, age(row.last_seen_ms, nowMs));
+  mark(seen, "title", moment(row.last_seen_ms));
+  mark(seen, "data-ahead", row.ahead_ms === null ? null : "");
+  if (row.ahead_ms !== null) say(seen.lastChild, `clock ${duration(row.ahead_ms / 1000)} ahead`);
+  else say(seen.lastChild, row.usual_ms === null ? "" : `usually ${duration(row.usual_ms / 1000)}`);
+}
+
+/** A value below each column; of a device that measures nothing of these what it has, with its names. */
+function fillValues(box, values, columns) {
+  const other = columns.every((metric) => !Object.hasOwn(values, metric));
+  const cells = other ? [["", Object.entries(values).map(([metric, value]) => `${metric} ${valued(metric, value)}`).join(" · ")]] : columns.map((metric) => [metric, Object.hasOwn(values, metric) ? valued(metric, values[metric]) : ""]);
+  mark(box, "data-other", other ? "" : null);
+  while (box.children.length < cells.length) box.append(el("span", {}, el("span", { class: "unseen" }), el("span", { class: "cut" })));
+  while (box.children.length > cells.length) box.lastChild.remove();
+  cells.forEach(([metric, text], i) => {
+    const [spoken, shown] = box.children[i].children;
+    say(spoken, metric && text ? `${metric} ` : "");
+    say(shown, text);
+    mark(box.children[i], "title", text ? `${metric} ${text}`.trim() : null);
+  });
+}
