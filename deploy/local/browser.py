@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import subprocess
+import tempfile
+import time
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -12,7 +16,7 @@ from playwright.async_api import async_playwright
 from deploy.local import install
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from playwright.async_api import Browser, ConsoleMessage, Page, Request
 
@@ -26,8 +30,15 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+WHOLE = (  # so that a page is as it is for somebody who looks at it, and to be compared
+    "--hide-scrollbars",
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
+)
 DESKTOP = (1280, 800)
 PHONE = (360, 740)
+_START_S = 30.0
 
 Scheme = Literal["light", "dark"]
 
@@ -73,6 +84,52 @@ async def chromium() -> AsyncIterator[Browser]:
         try:
             yield browser
         finally:
+            await browser.close()
+
+
+@contextmanager
+def chromium_process(process_group: int) -> Iterator[str]:
+    """Chromium as a process, and the address at which `attached` finds it: a start costs two seconds of CPU.
+
+    Args:
+        process_group: a warden's, so that it cannot outlive a killed test run.
+
+    Raises:
+        TimeoutError: it did not start.
+    """
+    path = install.ensure(["chromium"])["chromium"]
+    with tempfile.TemporaryDirectory(prefix="edge-chromium-", ignore_cleanup_errors=True) as profile:
+        port = Path(profile) / "DevToolsActivePort"
+        flags = (*FLAGS, *WHOLE, "--remote-debugging-port=0", f"--user-data-dir={profile}")
+        process = subprocess.Popen(
+            [path, *flags],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            process_group=process_group,
+        )
+        try:
+            deadline = time.monotonic() + _START_S
+            while not (port.exists() and port.read_text(encoding="ascii").count("\n")):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"Chromium did not start within {_START_S} s")
+                time.sleep(0.05)
+            yield f"http://127.0.0.1:{port.read_text(encoding='ascii').splitlines()[0]}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@asynccontextmanager
+async def attached(address: str) -> AsyncIterator[Browser]:
+    """A Chromium that runs already; what is opened in it is closed when the block ends."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.connect_over_cdp(address)
+        try:
+            yield browser
+        finally:
+            for context in browser.contexts[1:]:  # the first is its own
+                await context.close()
             await browser.close()
 
 

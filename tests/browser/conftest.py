@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from deploy.local.browser import DESKTOP, chromium, visiting
+from deploy.local.browser import DESKTOP, attached, chromium_process, visiting
 from tests.support.devices import publish
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from playwright.async_api import Browser, Page
 
     from deploy.local.browser import Scheme, Visit
+    from deploy.local.services import LocalServices
     from runtime.settings import Settings
     from tests.support.commands import RunningCommand
 
@@ -81,10 +82,17 @@ async def projector(run_command: Callable[..., Awaitable[RunningCommand]]) -> Ru
     return command
 
 
+@pytest.fixture(scope="session")
+def chromium(services: LocalServices) -> Iterator[str]:
+    """A browser's address; it is the worker's, and each test has profiles of its own in it."""
+    with chromium_process(services.place.group) as address:
+        yield address
+
+
 @pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
+async def browser(chromium: str) -> AsyncIterator[Browser]:
     """A browser."""
-    async with chromium() as running:
+    async with attached(chromium) as running:
         yield running
 
 
