@@ -104,12 +104,15 @@ class Rebuilder:
     async def mend(self, progress: Progress) -> Rebuilt | None:
         """Rebuild if the views cannot follow a stream, else do nothing.
 
-        That is looked at under the lock, so of several projectors that call for a rebuild one does it.
+        That is looked at under the lock, so of several projectors that call for a rebuild one does it; and
+        before, so that nobody who wants to rebuild is refused because others look.
 
         Raises:
             AlreadyRunningError: a rebuild is under way.
             Retry: a server is away, or the replica was lost; the views are as they were, or unfinished.
         """
+        if not await self._halts():
+            return None
         async with open_replica(
             "rebuild", self._redis, self._pool, keys=self._keys, now=self._now
         ) as replica:
