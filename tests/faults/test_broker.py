@@ -244,13 +244,14 @@ async def test_storm_of_qos0(open_site: OpenSite) -> None:
 
 
 async def freeze(site: Site, gateway: RunningCommand) -> None:
-    """Stop a process with SIGSTOP and wait until its broker has given it up."""
+    """Stop a gateway with SIGSTOP and wait until its broker has given up the session that brings messages."""
     log = site.services.mosquitto.log
-    before = log.read_text(encoding="utf-8").count("exceeded timeout")
+    said = "Client site-gateway has exceeded timeout"
+    before = log.read_text(encoding="utf-8").count(said)
     gateway.signal(signal.SIGSTOP)
 
     async def given_up() -> str:
-        found = log.read_text(encoding="utf-8").count("exceeded timeout")
+        found = log.read_text(encoding="utf-8").count(said)
         return "" if found > before else "the broker still waits"
 
     await until(given_up, within_s=40)
