@@ -215,7 +215,7 @@ class Views:
         regions.turn(self._runs)
         lost = await self._learn(run, *lacking(devices, regions, run.events, run.retired))
         if lost is None:
-            return await self._set(run, now, [], Writes(), expected=_NOBODYS)
+            return await self._refused(run, now)
         change = Change(devices, regions, self._runs)
         change.add(run.events)
         change.merge(run.retired)
@@ -226,7 +226,7 @@ class Views:
         unknown = [Wanted(region, []) for region in left if regions.get(region) is None]
         lost_too = await self._learn(run, [], unknown)
         if lost_too is None:
-            return await self._set(run, now, [], Writes(), expected=_NOBODYS)
+            return await self._refused(run, now)
         for region, moved in left.items():
             writes.add_left(regions[region], moved)
             names.append(keys.region(region))
@@ -252,6 +252,10 @@ class Views:
         for view in found.regions:
             self._regions.learn(view)
         return found.lost
+
+    async def _refused(self, run: Run, now: datetime) -> Outcome:
+        """What the guard says of a run for which nothing was worked out; it never is applied."""
+        return await self._set(run, now, [], Writes(), expected=_NOBODYS)
 
     async def _set(
         self, run: Run, now: datetime, views: list[str], writes: Writes, *, expected: str, lost: str = ""
