@@ -11,7 +11,7 @@ from gateway.check.site import check_site
 from gateway.migrate import migrations
 from runtime.errors import Retry
 from runtime.logs import one_line
-from runtime.postgres import address, load_queries, open_pool
+from runtime.postgres import ERRORS, address, load_queries, open_pool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,7 +44,7 @@ async def check_postgres(settings: Settings) -> AsyncIterator[Finding]:
         try:
             async for finding in _examine(pool, settings):
                 yield finding
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except ERRORS as error:
             yield Finding("postgres", "fail", one_line(error), "look into the server's log")
 
 
