@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import asyncpg
-
 from gateway.check.report import Finding
 from gateway.check.site import check_site
 from gateway.migrate import migrations
@@ -15,6 +13,8 @@ from runtime.postgres import ERRORS, address, load_queries, open_pool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    import asyncpg
 
     from runtime.settings import Gateway, Settings
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import sys
 from typing import TYPE_CHECKING, Any
+
+from tests.support import forks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-LINE_LIMIT = 1 << 20
 
 
 class RunningCommand:
@@ -24,7 +23,7 @@ class RunningCommand:
         name: the command line, for messages.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
+    def __init__(self, process: forks.Process, name: str) -> None:
         self.name = name
         self.events: list[dict[str, Any]] = []
         self.stdout: list[str] = []
@@ -46,17 +45,7 @@ class RunningCommand:
             env: the whole environment.
             process_group: a warden's, so that the process cannot outlive a killed test run.
         """
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            *arguments,
-            env=env,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=LINE_LIMIT,
-            process_group=process_group,
-        )
+        process = await forks.start(*arguments, env=env, process_group=process_group)
         return cls(process, " ".join(arguments))
 
     @property
@@ -142,8 +131,7 @@ class RunningCommand:
             self._process.kill()
         await self.exit_code()
 
-    async def _read(self, stream: asyncio.StreamReader | None, lines: list[str]) -> None:
-        assert stream is not None
+    async def _read(self, stream: asyncio.StreamReader, lines: list[str]) -> None:
         try:
             async for raw in stream:
                 line = raw.decode(errors="replace").rstrip("\n")
