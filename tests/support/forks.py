@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import functools
 import gc
 import io
@@ -24,6 +25,8 @@ import subprocess
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
+
+from runtime.faults import VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -166,7 +169,8 @@ def _serve(channel: socket.socket) -> _Request | None:
                     selector.unregister(key.fd)
                     os.close(key.fd)
                     _, how = os.waitpid(pid, 0)
-                    os.write(status, b"%d" % how)
+                    with contextlib.suppress(BrokenPipeError):  # nobody waits for it any more
+                        os.write(status, b"%d" % how)
                     os.close(status)
 
 
@@ -183,6 +187,8 @@ def _become(request: _Request) -> None:
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.environ.clear()
     os.environ.update(request.env)
+    if VARIABLE in request.env:  # which is read by an import
+        os.execve(sys.executable, [sys.executable, "-m", *request.arguments], request.env)  # noqa: S606  # a command of ours
     sys.stdout = _unbuffered(1, "surrogateescape")
     sys.stderr = _unbuffered(2, "backslashreplace")
     sys.argv = request.arguments
