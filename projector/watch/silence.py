@@ -162,11 +162,9 @@ class Silence:
             self._forget(min(stream.clock.now for stream in heard))
 
     def learn(self, found: Mapping[str, Sequence[int]], now: int = _FOR_EVER) -> None:
-        """Take what was asked.
+        """Take what was asked: device → when its newest messages came, epoch seconds ascending.
 
-        Args:
-            found: device → when its newest messages came, epoch seconds ascending.
-            now: the time. What came later came by a clock that was wrong.
+        What came after now came by a clock that was wrong.
         """
         for id_, every in found.items():
             self.unsure.pop(id_, None)
@@ -189,8 +187,8 @@ class Silence:
         return self._streams.setdefault(number, Stream(2 << len(self._streams)))
 
     def _set_back(self, stream: Stream, at: int) -> None:
-        for each in (stream, self._unheard):
-            each.begin_anew()
+        stream.begin_anew()
+        self._unheard.begin_anew()
         for device in self._devices.values():
             if device.stream is stream or device.stream is self._unheard:
                 device.at = min(device.at, at - 1)

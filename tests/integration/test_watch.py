@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from contract.changes import DeviceChange, decode_change
 from contract.events import Event, format_time
-from contract.topics import devices_topic
+from contract.topics import GATEWAY_STREAMS, devices_topic
 from projector.outbox import queries
 from projector.watch import watcher as watcher_module
 from projector.watch.book import Change
@@ -185,6 +185,28 @@ async def test_what_is_asked_of_a_device_is_bounded(site: Site, redis_url: str) 
     assert (device.pauses, device.at) == (pauses_between(minutes), minutes[-1])
 
 
+async def test_who_is_known_at_a_start(site: Site, redis_url: str) -> None:
+    """Who is told of as silent, whatever its clock says; who is gone is forgotten, a replay no gateway."""
+    await site.minutes(0, 2, "a", "new")
+    await site.minutes(0, 2, "late", stream=1)
+    await site.minutes(0, 2, "old", stream=GATEWAY_STREAMS)
+    await site.pool.execute("UPDATE devices SET last_seen = '1970-01-01' WHERE device_id IN ('a', 'old')")
+    async with Redis.from_url(redis_url) as redis:
+        at = int(START.timestamp())
+        await Told(redis, "").claim([change(at), change(at, device="gone")], [])
+        watcher = watcher_of(redis, site.pool, Broker(), forget_after_s=86_400.0)
+        await watcher.begin()
+        await watcher._rows.catch_up()
+        await watcher.load()
+        await watcher.turn()
+        assert set(await redis.hkeys("projector:silent")) == {b"", b"a"}
+    silence = watcher._silence
+    assert set(silence._devices) == {"a", "late", "new"}
+    assert set(silence._streams) == {0, 1}
+    written = [row.created_at for row in site.rows if row.stream == 1]
+    assert silence._streams[1].newest == int(datetime.fromisoformat(written[-1]).timestamp())
+
+
 def change(at: int, *, back: int = 0, device: str = "a") -> Change:
     """The silence after a message, or that it is over."""
     return Change(device, None, not back, at, back or at, at, 60, is_news=True)
@@ -247,6 +269,7 @@ def watcher_of(
     broker: Broker,
     registry: CollectorRegistry | None = None,
     now: datetime = START,
+    forget_after_s: float | None = None,
 ) -> Watcher:
     """A watcher that nobody runs."""
     return Watcher(
@@ -255,7 +278,7 @@ def watcher_of(
         cast("Session", broker),
         prefix="",
         topic="events",
-        forget_after_s=None,
+        forget_after_s=forget_after_s,
         health=Health(),
         gauges=Gauges(registry or CollectorRegistry()),
         now=lambda: now,
