@@ -241,10 +241,16 @@ async def _project(
             )
             parts["expiry"] = expiry.run()
         await unless(stop, _together(parts))
-        with contextlib.suppress(Retry, TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS_S):
-                await consumer.report()
-                await recorder.turn(flush=True)
+        await asyncio.gather(
+            _last_words(consumer.report, partial(recorder.turn, flush=True)), _last_words(watcher.last_words)
+        )
+
+
+async def _last_words(*words: Callable[[], Coroutine[None, None, None]]) -> None:
+    with contextlib.suppress(Retry, TimeoutError):
+        async with asyncio.timeout(_LAST_WORDS_S):
+            for say in words:
+                await say()
 
 
 def _hand_on(takers: Sequence[Callable[[list[EventBatch]], None]], rows: list[EventBatch]) -> None:

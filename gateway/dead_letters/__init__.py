@@ -8,5 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-REPLAY_STREAM: Final = 32_768
+from contract.topics import GATEWAY_STREAMS
+
+REPLAY_STREAM: Final = GATEWAY_STREAMS
 """The stream that replays append to: the first that no gateway can have (`gateway.stream`)."""

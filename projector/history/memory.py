@@ -116,13 +116,15 @@ class StreamMemory:
         self._note_lag()
 
     def take(self, rows: Sequence[EventBatch]) -> None:
-        """Fold the rows that follow `end`, when they do."""
-        if rows[0].n > self.end + 1 or rows[0].epoch != self.epoch or self._is_over_full:
+        """Fold the rows that follow `end`, when they do, as long as there is room."""
+        if rows[0].n > self.end + 1 or rows[0].epoch != self.epoch:
             return
         now_s = asyncio.get_running_loop().time()
         for row in rows:
             if row.n <= self.end:
                 continue
+            if self._is_over_full:
+                return
             if self._open.seen and row.created_at[:_MINUTE] > self._open.written:
                 self._close()
             self._open.add(row, now_s)
@@ -158,14 +160,14 @@ class StreamMemory:
     def halt(self, detail: str, health: Health) -> None:
         """Stand still at a row that holds no events."""
         if not self._halted:
-            log.error("history_halted", stream=self.number, cursor=self.end, detail=detail)
+            log.error("history_halted", stream=self.number, cursor=self.cursor, detail=detail)
         self._halted = True
         health.set(f"history_{self.number}", "undecodable_row")
 
     def go_on(self, health: Health) -> None:
         """Note that nothing is in the way."""
         if self._halted:
-            log.info("history_resumed", stream=self.number, cursor=self.end)
+            log.info("history_resumed", stream=self.number, cursor=self.cursor)
             self._halted = False
             health.set(f"history_{self.number}", None)
 

@@ -55,7 +55,7 @@ class _Cell:
 
     def add(self, other: _Cell) -> None:
         self.count += other.count
-        self.total += other.total
+        self.total = finite(self.total) + finite(other.total)  # of opposite overflows there is no sum
         self.low = min(self.low, other.low)
         self.high = max(self.high, other.high)
         self.newest = max(self.newest, other.newest)

@@ -7,7 +7,8 @@ another projector, a rebuild or a restored backup), it is forgotten, and the str
 with the outbox, whose rows stay until history has them.
 
 So history waits while PostgreSQL is away, and the views go on; while Redis is away, it is the other way
-round. While somebody makes history anew it waits too, and keeps what is in memory.
+round. While somebody else changes history it waits too, and keeps what is in memory; that is said
+when it takes longer than a minute, as when history is made anew.
 A history that cannot go on from its cursor is mended as a whole (`audit.py`).
 """
 
@@ -21,7 +22,7 @@ import asyncpg
 import structlog
 
 from projector.history.memory import StreamMemory
-from projector.history.store import Rebuilding, add
+from projector.history.store import Busy, add
 from runtime.errors import Reject
 from runtime.lifecycle import Waiting, keep_trying
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 TURN_S: Final = 1.0
 HOURS_S: Final = 30.0  # how often it is asked whether hours are to be made
+PATIENCE_S: Final = 60.0  # for another who changes history: two projectors at a large site take turns
 PAGE_EVENTS: Final = 4000
 
 log = structlog.get_logger()
@@ -74,6 +76,7 @@ class Recorder:
         self._streams: dict[int, StreamMemory] = {}
         self._met: set[int] = set()
         self._hours_at = 0.0
+        self._busy_since: float | None = None
         self._waiting = Waiting("history", health)
         self._wake = asyncio.Event()
 
@@ -112,12 +115,16 @@ class Recorder:
                 if self._streams.get(number) is stream and (flush or stream.is_due):
                     await self._flush(stream, everything=flush)
             await self._make_hours()
+            self._busy_since = None
             self._waiting.over()
         except asyncpg.DataError as error:  # of a row that the topic brought; the outbox's are looked at
             self._waiting.failed(f"postgres refuses what is to be added: {error}")
             self._streams.clear()
-        except Rebuilding as error:  # what is in memory stays there; what does not fit is left to the outbox
-            self._waiting.failed(error.reason)
+        except Busy as error:  # what is in memory stays there; what does not fit is left to the outbox
+            now_s = asyncio.get_running_loop().time()
+            self._busy_since = now_s if self._busy_since is None else self._busy_since
+            if now_s >= self._busy_since + PATIENCE_S:
+                self._waiting.failed(error.reason)
         except BaseException:  # cancelled or not: what was handed over may be written or not
             self._streams.clear()
             raise
@@ -171,7 +178,7 @@ class Recorder:
         now_s = asyncio.get_running_loop().time()
         if now_s >= self._hours_at:
             if await self._store.hours_due():
-                await self._store.make_hours()
+                await self._store.make_hours(if_due=True)
             self._hours_at = now_s + HOURS_S
 
     async def _mend(self, reason: str) -> None:

@@ -8,6 +8,7 @@ answer to COMMIT that was lost leaves the outcome open; the caller looks at the 
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -19,10 +20,10 @@ from runtime.errors import Retry
 from runtime.postgres import lent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from datetime import datetime
 
-    from projector.history.minutes import Minutes
+    from projector.history.minutes import Columns, Minutes
     from projector.views import Seen
     from runtime.postgres import Connection
 
@@ -67,11 +68,11 @@ class Mean(NamedTuple):
     mean: float
 
 
-class Rebuilding(Retry):
-    """History is being made anew; nobody else can change it until that is done."""
+class Busy(Retry):
+    """Somebody else is changing history, and has been for a while; nobody can until that is done."""
 
     def __init__(self) -> None:
-        super().__init__("history", "waiting for a rebuild")
+        super().__init__("history", "another is changing it")
 
 
 class Store:
@@ -98,7 +99,7 @@ class Store:
         It takes a turn too: who is faster may have moved on from there, and would be put back.
 
         Raises:
-            Rebuilding: it is another's turn, and will be for long.
+            Busy: it is another's turn, and has been for long.
             Retry: PostgreSQL is away.
         """
         async with self._locked() as connection:
@@ -109,7 +110,7 @@ class Store:
         """Take one's turn at changing history: what is done over the connection counts all or not at all.
 
         Raises:
-            Rebuilding: it is another's turn, and will be for long.
+            Busy: it is another's turn, and has been for long.
             Retry: PostgreSQL is away. Nothing has changed, except when the answer was lost.
         """
         async with self._locked() as connection:
@@ -126,15 +127,19 @@ class Store:
         with answering():
             return bool(await self._pool.fetchval(queries.hours_due))
 
-    async def make_hours(self) -> None:
+    async def make_hours(self, *, if_due: bool = False) -> None:
         """Make the hours that are open out of their minutes, for good those that are over.
 
+        Args:
+            if_due: unless another has meanwhile.
+
         Raises:
-            Rebuilding: it is another's turn, and will be for long.
+            Busy: it is another's turn, and has been for long.
             Retry: PostgreSQL is away.
         """
         async with self._locked() as connection:
-            await connection.execute(queries.make_hours, timeout=LONGEST_S)
+            if not if_due or await connection.fetchval(queries.hours_due):
+                await connection.execute(queries.make_hours, timeout=LONGEST_S)
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[Connection]:
@@ -143,7 +148,7 @@ class Store:
                 try:
                     await connection.execute(queries.lock_history_soon)
                 except asyncpg.LockNotAvailableError:
-                    raise Rebuilding from None
+                    raise Busy from None
                 yield connection
 
 
@@ -160,8 +165,14 @@ async def add(connection: Connection, span: Span, minutes: Minutes) -> list[Mean
     if not await connection.fetchval(queries.move_history, stream, after, last, epoch):
         return None
     means: list[Mean] = []
-    for piece in minutes.devices():
+    async for piece in _beside(minutes.devices()):
         means += [Mean(*row) for row in await connection.fetch(queries.add_to_devices, *piece)]
-    for piece in minutes.regions():
+    async for piece in _beside(minutes.regions()):
         await connection.execute(queries.add_to_regions, *piece)
     return means
+
+
+async def _beside(pieces: Iterator[Columns]) -> AsyncIterator[Columns]:
+    """Make pieces in a thread: what is added belongs to nobody else, and may take 200 ms to sum up."""
+    while piece := await asyncio.to_thread(next, pieces, None):
+        yield piece

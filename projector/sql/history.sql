@@ -136,19 +136,32 @@ SELECT now() >= made_at + interval '10 minutes' OR date_trunc('hour', now() - in
 FROM rollups WHERE rollup = '1h';
 
 -- name: make_hours
--- Makes the open hours out of their minutes, and says which are open from now on. Which metrics there are the few rows of regions
--- say: each is one range of the index (metric, bucket). Rows that are right already are not written.
+-- Makes the open hours out of their minutes, and says which are open from now on. Which metrics there are the rows of regions say, by
+-- one step into their index a metric, whichever minute of the days it is that comes first; each is one range of the index
+-- (metric, bucket). Rows that are right already are not written.
+WITH RECURSIVE metrics (metric) AS (
+    (
+        SELECT metric FROM regions_1m
+        WHERE bucket >= (SELECT date_trunc('day', since, 'UTC') FROM open_hours) AND bucket < (SELECT until FROM open_hours)
+        ORDER BY metric
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT next.metric FROM metrics AS m CROSS JOIN LATERAL (
+        SELECT metric FROM regions_1m
+        WHERE metric > m.metric
+            AND bucket >= (SELECT date_trunc('day', since, 'UTC') FROM open_hours) AND bucket < (SELECT until FROM open_hours)
+        ORDER BY metric
+        LIMIT 1
+    ) AS next
+)
 INSERT INTO measurements_1h AS h (device_id, metric, bucket, region, region_at, count, sum, min, max)
 SELECT
     m.device_id, m.metric, date_trunc('hour', m.bucket, 'UTC'),
     (array_agg(m.region ORDER BY m.region_at DESC, m.region COLLATE "C" DESC) FILTER (WHERE m.region IS NOT NULL))[1],
     max(m.region_at), sum(m.count),
     least(1.79769313486231e308, greatest(-1.79769313486231e308, sum(m.sum::numeric)))::float8, min(m.min), max(m.max)
-FROM (
-    SELECT DISTINCT metric FROM regions_1m
-    WHERE bucket >= (SELECT since FROM open_hours) AND bucket < (SELECT until FROM open_hours)
-) AS r
-CROSS JOIN LATERAL (
+FROM metrics AS r CROSS JOIN LATERAL (
     SELECT * FROM measurements_1m
     WHERE metric = r.metric AND bucket >= (SELECT since FROM open_hours) AND bucket < (SELECT until FROM open_hours)
     OFFSET 0 -- a range for each metric
@@ -162,10 +175,22 @@ WHERE (h.region, h.region_at, h.count, h.sum, h.min, h.max)
 UPDATE rollups SET made_at = now(), open_since = date_trunc('hour', now() - interval '2 minutes', 'UTC') WHERE rollup = '1h';
 
 -- name: read_minutes
--- The minutes of the last hour, one device after another. Which metrics there are the few rows of regions say, so that each is one
--- range of the index (metric, bucket), however much older history there is.
+-- The minutes of the last hour, one device after another. Which metrics there are the rows of regions say, as above, so that each is
+-- one range of the index (metric, bucket), however much older history there is.
+WITH RECURSIVE metrics (metric) AS (
+    (
+        SELECT metric FROM regions_1m WHERE bucket >= date_trunc('day', now() - interval '1 hour', 'UTC') ORDER BY metric LIMIT 1
+    )
+    UNION ALL
+    SELECT next.metric FROM metrics AS m CROSS JOIN LATERAL (
+        SELECT metric FROM regions_1m
+        WHERE metric > m.metric AND bucket >= date_trunc('day', now() - interval '1 hour', 'UTC')
+        ORDER BY metric
+        LIMIT 1
+    ) AS next
+)
 SELECT m.device_id, m.metric, extract(epoch FROM m.bucket)::bigint / 60 AS minute, m.sum / m.count AS mean
-FROM (SELECT DISTINCT metric FROM regions_1m WHERE bucket > now() - interval '1 hour') AS r
+FROM metrics AS r
 CROSS JOIN LATERAL (
     SELECT * FROM measurements_1m WHERE metric = r.metric AND bucket > now() - interval '1 hour' OFFSET 0 -- a range for each metric
 ) AS m

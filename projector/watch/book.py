@@ -1,14 +1,36 @@
-"""When to look at which device: a stream's clock and the devices that wait for it. Pure."""
+"""What is known of a device, and when to look at which: a stream's clock and who waits for it. Pure."""
 
 from __future__ import annotations
 
-from typing import Final
+from itertools import chain
+from typing import Final, NamedTuple
 
 from projector.watch.clock import Clock
 
 OK, SILENT, RETURNING = range(3)
 
 _SLOT_S: Final = 10
+
+
+class Change(NamedTuple):
+    """What is to be told of a device.
+
+    Attributes:
+        silent: or back.
+        at: when that was so, epoch seconds.
+        heard_at: when its last message came; 0 when that is not known.
+        silence: when the last message before it was silent came; names the silence that begins or ends.
+        is_news: False for a device that was silent before anybody watched.
+    """
+
+    device_id: str
+    region: str | None
+    silent: bool
+    at: int
+    heard_at: int
+    silence: int
+    usual_s: int | None
+    is_news: bool
 
 
 class Device:
@@ -22,6 +44,7 @@ class Device:
         excuses: how often, since its last message.
         booked: the streams in whose book it stands, a bit each.
         pauses: as `pace` counts them.
+        silence: when the last message before it was silent came, as others are told of it.
         state: `OK`, `SILENT`, or `RETURNING`, which is silent still.
     """
 
@@ -34,6 +57,7 @@ class Device:
         "id",
         "pauses",
         "region",
+        "silence",
         "state",
         "stream",
     )
@@ -46,6 +70,7 @@ class Device:
         self.asked_at = 0
         self.excused_at = 0
         self.excuses = 0
+        self.silence = 0
         self.booked = 0
         self.pauses: bytearray | None = None
         self.state = OK
@@ -56,12 +81,26 @@ class Stream:
 
     Args:
         bit: that no other has.
+
+    Attributes:
+        newest: when its newest row came, whether it was seen or not, epoch seconds.
     """
 
     def __init__(self, bit: int) -> None:
         self.bit = bit
+        self.newest = 0
         self.clock = Clock()
         self.book: dict[int, list[Device]] = {}
+
+    def advance(self, at: int) -> None:
+        """Note that a row came."""
+        self.clock.advance(at)
+        self.newest = self.clock.now
+
+    def begin_anew(self) -> None:
+        """Let time begin with the next row, and look at all who stand in the book then."""
+        self.clock = Clock()
+        self.book = {0: waiting} if (waiting := [*chain.from_iterable(self.book.values())]) else {}
 
     def enter(self, device: Device, at: int) -> None:
         """Look at a device after that time, unless it stands in the book already."""

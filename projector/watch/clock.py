@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 SHORTEST_S: Final = 90  # half of what any device may pause
+BACK_S: Final = 300  # a row that is older than the newest by more is of a clock that was set back
 
 _FOR_EVER: Final = 1 << 62
 _BITS: Final = 3

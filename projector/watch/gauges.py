@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from projector.watch.silence import Change
+    from projector.watch.book import Change
 
 
 class Gauges:
@@ -34,25 +34,39 @@ class Gauges:
             self._changes.labels(state)
         self._heard = Gauge(
             "projector_heard_timestamp_seconds",
-            "When the newest message in the views was received.",
+            "When the newest message in the views was received; before the first, when this process began.",
             registry=registry,
         )
-        self._crowded_out = Counter(
-            "projector_devices_unwatched", "Devices not watched for want of room.", registry=registry
+        self._heard.set_to_current_time()
+        self._heard_of: dict[int, int] = {}
+        self._unwatched = Counter(
+            "projector_unwatched_messages",
+            "Messages of devices that are not watched for want of room.",
+            registry=registry,
         )
-        self._crowded_before = 0
+        self._unwatched_before = 0
+        self._lost = Counter(
+            "projector_device_changes_lost",
+            "Changes that were told in the log only, because the broker was away for too long.",
+            registry=registry,
+        )
 
-    def show(self, counts: Mapping[str, Sequence[int]], crowded_out: int) -> None:
-        """Set how many devices are ok and silent in each region."""
+    def show(self, counts: Mapping[str, Sequence[int]], unwatched: int) -> None:
+        """Set how many devices are ok and silent in each region, and how many messages nobody watched."""
         for region, (ok, silent) in counts.items():
             self._devices.labels(region, "ok").set(ok)
             self._devices.labels(region, "silent").set(silent)
-        self._crowded_out.inc(crowded_out - self._crowded_before)
-        self._crowded_before = crowded_out
+        self._unwatched.inc(unwatched - self._unwatched_before)
+        self._unwatched_before = unwatched
 
-    def heard(self, at: int) -> None:
-        """Note when a row came."""
-        self._heard.set(at)
+    def heard(self, stream: int, at: int) -> None:
+        """Note when a stream's row came; one that is behind does not make others' news old."""
+        self._heard_of[stream] = at
+        self._heard.set(max(self._heard_of.values()))
+
+    def lost(self, changes: int) -> None:
+        """Count changes that were not published."""
+        self._lost.inc(changes)
 
     def told(self, change: Change) -> None:
         """Count a change."""

@@ -8,20 +8,24 @@ pauses are short, and the long ones are usual. Three messages at boot are no pau
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 FLOOR_S: Final = 180
 UNKNOWN_S: Final = 86_400  # silent after so long, as long as its usual pause is not known
 PAUSES: Final = 3
 WINDOW: Final = 128  # pauses; at so many each count is halved
 
+ARRIVALS: Final = 500  # so many are asked for to learn a pace
+
 _SIZES: Final = 16  # from a minute to three weeks
 _MINUTE_S: Final = 60
 _TWICE: Final = 2
+_BURST_S: Final = 600  # within which a burst goes on
 
 
 def add_pause(pauses: bytearray | None, seconds: int) -> bytearray:
@@ -41,6 +45,20 @@ def pauses_between(arrivals: Iterable[int]) -> bytearray | None:
         if before // _MINUTE_S != after // _MINUTE_S:
             pauses = add_pause(pauses, after - before)
     return pauses
+
+
+def pauses_shown(arrivals: Sequence[int]) -> bytearray | None:
+    """Count the pauses that a device's newest messages show, the last of each minute in which it measured.
+
+    Where most minutes of arrival brought more than one of these, the device stores and forwards, and they
+    may show two bursts, or one: then one long pause is usual, and nothing is known without one.
+    """
+    pauses = pauses_between(arrivals)
+    minutes = Counter(at // _MINUTE_S for at in arrivals)
+    if pauses is None or _TWICE * sum(each == 1 for each in minutes.values()) >= len(minutes):
+        return pauses
+    longest = max(after - before for before, after in pairwise(arrivals))
+    return add_pause(pauses, longest) if longest > _BURST_S else None
 
 
 def usual_s(pauses: bytearray | None) -> int | None:

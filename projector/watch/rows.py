@@ -1,4 +1,4 @@
-"""Follows every stream from where it was at the start, a new one from its first row.
+"""Follows every gateway's stream from where it was at the start, a new one from its first row.
 
 Rows come by themselves when this projector gave them to the views (`take`). What had been committed a turn
 ago and did not come, because another projector gave it or a rebuild was under way, is read, and all there is
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from contract.order import microseconds
+from contract.topics import GATEWAY_STREAMS
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Rows:
         outbox: for what does not come by itself.
         hear: told a stream, when its row was received in epoch seconds, and the row's events.
         begin_anew: told a stream of which rows were passed over.
+        expect: told a stream that was there at the start, and when its newest row was written, epoch seconds.
     """
 
     def __init__(
@@ -36,10 +38,12 @@ class Rows:
         *,
         hear: Callable[[int, int, Iterable[Event]], None],
         begin_anew: Callable[[int], None],
+        expect: Callable[[int, int], None],
     ) -> None:
         self._outbox = outbox
         self._hear = hear
         self._begin_anew = begin_anew
+        self._expect = expect
         self._streams: dict[int, _Stream] = {}
         self._has_looked = False
 
@@ -65,7 +69,8 @@ class Rows:
         for number, position in (await self._outbox.positions()).items():
             stream = self._streams.get(number)
             if stream is None:
-                self._streams[number] = _Stream(position.epoch, 0 if self._has_looked else position.head)
+                if number < GATEWAY_STREAMS:
+                    self._meet(number, position)
                 continue
             if stream.epoch != position.epoch or ends[number] > position.head:
                 self._pass_over(number, position)
@@ -74,6 +79,11 @@ class Rows:
             if is_behind and not await self._read(number, stream):
                 self._pass_over(number, position)
         self._has_looked = True
+
+    def _meet(self, number: int, position: Position) -> None:
+        self._streams[number] = _Stream(position.epoch, 0 if self._has_looked else position.head)
+        if not self._has_looked and position.head_at is not None:
+            self._expect(number, microseconds(position.head_at) // 1_000_000)
 
     async def _read(self, number: int, stream: _Stream) -> bool:
         """Take the rows up to the head; returns whether they were there."""

@@ -6,9 +6,11 @@ start, PostgreSQL is asked when its messages came. It is back at its next messag
 the time has to send in another minute too, so that a last gasp is none. A pause that ends like that counts
 towards its pace, so a device that sends less often from now on is called silent twice and then no more.
 
-A device belongs to the stream that brought its last message. One that has brought none since the start goes
-by whichever stream is furthest behind. What is decided waits in `pending` until it has been told; who is back
-meanwhile is not told of.
+A device belongs to the stream that brought its last message. One that has brought none since the start may
+belong to any: it goes by whichever is furthest behind, and by none while one that brought rows within a day
+before has brought none yet. A row that is far older than its stream's newest is of a clock that was set back:
+that stream's time begins anew. What is decided waits in `pending` until it is taken; who is back before that
+is not told of.
 
 Each device is looked at when its time may be up, and each quarter of an hour: what a turn costs depends on
 how many these are, not on how many devices there are. Pure.
@@ -17,49 +19,31 @@ how many these are, not on how many devices there are. Pure.
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from projector.watch.book import OK, RETURNING, SILENT, Device, Stream
-from projector.watch.clock import Clock
-from projector.watch.pace import add_pause, pauses_between, silent_after_s, usual_s
+from projector.watch.book import OK, RETURNING, SILENT, Change, Device, Stream
+from projector.watch.clock import BACK_S
+from projector.watch.pace import add_pause, pauses_shown, silent_after_s, usual_s
+from projector.watch.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from contract.events import Event
+    from projector.watch.clock import Clock
 
 MOST: Final = 200_000
 FIRST_S: Final = 300  # until then most devices have shown their pace
 EXCUSES: Final = 3  # a site with few devices pauses by itself
 AGAIN_S: Final = 3600  # from one question about a pace to the next
-REGIONS: Final = 100
-OTHERS: Final = "(other)"
-NOWHERE: Final = "(none)"
+GOING_ON_S: Final = 86_400  # who has brought nothing for so long is not waited for
 CHECKS: Final = 2000  # a turn and stream: some milliseconds
 
 _SELDOM_S: Final = 600  # who pauses for longer is back at its first message
 _LOOK_S: Final = 900
 _MINUTE_S: Final = 60
 _LEAVING: Final = 500
-
-
-class Change(NamedTuple):
-    """What is to be told of a device.
-
-    Attributes:
-        silent: or back.
-        at: when that was so, epoch seconds.
-        heard_at: when its last message came; 0 when that is not known.
-        is_news: False for a device that was silent before anybody watched.
-    """
-
-    device_id: str
-    region: str | None
-    silent: bool
-    at: int
-    heard_at: int
-    usual_s: int | None
-    is_news: bool
+_FOR_EVER: Final = 1 << 62
 
 
 class Silence:
@@ -67,33 +51,36 @@ class Silence:
 
     Args:
         told: device → when its last message came, of those that are known to be silent.
-        begins: whether nobody has watched before.
+        begun: since when there has been a watch, epoch seconds.
+        now: the time, epoch seconds. Who was heard later was heard by a clock that was wrong.
         most: how many devices to watch; then who has been silent for longest makes room.
         forget_after_s: for how long a device is silent before it is not watched any more; None for ever.
 
     Attributes:
-        counts: region, as far as there is room for its name → devices that are ok, and silent.
+        counts: devices that are ok, and silent, by region.
         pending: what is to be told, by device.
         unsure: devices whose pace is to be asked for.
         left: devices that are not watched any more, of which nobody needs to know that they are silent.
-        crowded_out: how many devices were not watched, or not any more, for want of room.
+        unwatched: how many messages came of devices that are not watched for want of room.
     """
 
     def __init__(
         self,
         told: Mapping[str, int],
         *,
-        begins: bool = False,
+        begun: int = 0,
+        now: int = _FOR_EVER,
         most: int = MOST,
         forget_after_s: float | None = None,
     ) -> None:
-        self.counts: dict[str, list[int]] = {}
+        self.counts = Tally()
         self.pending: dict[str, Change] = {}
         self.unsure: dict[str, None] = {}
         self.left: list[str] = []
-        self.crowded_out = 0
+        self.unwatched = 0
         self._told = dict(told)
-        self._begins = begins
+        self._begun = begun
+        self._now = now
         self._most = most
         self._forget_after_s = forget_after_s
         self._devices: dict[str, Device] = {}
@@ -109,37 +96,53 @@ class Silence:
         if device_id not in self._devices and (device := self._meet(device_id, region)):
             self._unheard.enter(device, 0)
 
-    def hear(self, number: int, at: int, events: Iterable[Event]) -> None:
+    def all_known(self) -> None:
+        """Note that all who were heard before are known: who was told of and is not among them is gone."""
+        self.left += self._told
+        self._told = {}
+        self._silent = dict.fromkeys(sorted(self._silent, key=lambda id_: self._devices[id_].silence))
+
+    def expect(self, number: int, at: int) -> None:
+        """Note a stream whose newest row came at `at`, before anybody listened."""
+        self._stream(number).newest = at
+
+    def hear(self, number: int, at: int, events: Iterable[Event]) -> bool:
         """Note that a row of a stream brought these events. Every event comes here.
 
         Args:
             number: of the stream.
             at: when the gateway received the last of them, epoch seconds.
             events: of one row.
+
+        Returns:
+            False when the stream's clock was set back, and its time begins anew.
         """
-        stream = self._streams.get(number)
-        if stream is None:
-            stream = self._streams[number] = Stream(2 << len(self._streams))
-        stream.clock.advance(at)
+        stream = self._streams.get(number) or self._stream(number)
+        goes_on = at >= stream.clock.now - BACK_S
+        if not goes_on:
+            self._set_back(stream, at)
+        stream.advance(at)
         minute = at // _MINUTE_S
         devices = self._devices
         for event in events:
             device = devices.get(event.device_id) or self._meet(event.device_id, event.region)
             if device is None:
+                self.unwatched += 1
                 continue
             if event.region != device.region and event.region is not None:
-                self._count(device, -1)
+                self.counts.remove(device)
                 device.region = event.region
-                self._count(device, +1)
+                self.counts.add(device)
             if device.at // _MINUTE_S != minute or device.state or device.stream is not stream:
                 self._note(device, stream, at)
             elif at > device.at:
                 device.at = at
+        return goes_on
 
     def begin_anew(self, number: int) -> None:
         """Note that rows of a stream were passed over: each device has its whole period from the next on."""
         if stream := self._streams.get(number):
-            stream.clock = Clock()
+            stream.begin_anew()
         for device in self._devices.values():
             device.excuses = 0
 
@@ -150,19 +153,26 @@ class Silence:
             for device in stream.take(stream.clock.now, CHECKS):
                 self._look(device, stream, stream.clock)
         if heard:
-            clock = min((stream.clock for stream in heard), key=lambda each: each.now)
-            for device in self._unheard.take(clock.now, CHECKS):
-                self._look(device, self._unheard, clock)
-            self._forget(clock.now)
+            newest = max(stream.newest for stream in heard)
+            going_on = [each for each in self._streams.values() if each.newest > newest - GOING_ON_S]
+            if all(stream.clock.begun is not None for stream in going_on):
+                clock = min((stream.clock for stream in going_on), key=lambda each: each.now)
+                for device in self._unheard.take(clock.now, CHECKS):
+                    self._look(device, self._unheard, clock)
+            self._forget(min(stream.clock.now for stream in heard))
 
-    def learn(self, found: Mapping[str, Sequence[int]]) -> None:
-        """Take what was asked: device → when its newest messages came, epoch seconds ascending."""
-        for id_, arrivals in found.items():
+    def learn(self, found: Mapping[str, Sequence[int]], now: int = _FOR_EVER) -> None:
+        """Take what was asked: device → when its newest messages came, epoch seconds ascending.
+
+        What came after now came by a clock that was wrong.
+        """
+        for id_, every in found.items():
             self.unsure.pop(id_, None)
             device = self._devices.get(id_)
             if device is None or device.stream is None:
                 continue
-            pauses = pauses_between(arrivals)
+            arrivals = [at for at in every if at <= now]
+            pauses = pauses_shown(arrivals)
             if usual_s(pauses) is not None:
                 device.pauses = pauses  # and what was heard since the start is among it
             if arrivals:
@@ -170,24 +180,32 @@ class Silence:
             device.stream.enter(device, 0)
 
     def take_pending(self, most: int) -> list[Change]:
-        """Take some of what is to be told; `give_back` what could not be."""
+        """Take some of what is to be told."""
         return [self.pending.pop(id_) for id_ in list(islice(self.pending, most))]
 
-    def give_back(self, changes: Iterable[Change]) -> None:
-        """Take back what could not be told, unless something newer is to be told of the device."""
-        for change in changes:
-            self.pending.setdefault(change.device_id, change)
+    def _stream(self, number: int) -> Stream:
+        return self._streams.setdefault(number, Stream(2 << len(self._streams)))
+
+    def _set_back(self, stream: Stream, at: int) -> None:
+        stream.begin_anew()
+        self._unheard.begin_anew()
+        for device in self._devices.values():
+            if device.stream is stream or device.stream is self._unheard:
+                device.at = min(device.at, at - 1)
+                device.asked_at = min(device.asked_at, at)
+                device.excused_at = min(device.excused_at, at)
+                device.excuses = 0
 
     def _meet(self, id_: str, region: str | None) -> Device | None:
         if len(self._devices) >= self._most and not self._make_room():
-            self.crowded_out += 1
             return None
         device = self._devices[id_] = Device(id_, region, self._unheard)
         if id_ in self._told:
-            device.at = self._told.pop(id_)
+            device.silence = self._told.pop(id_)
+            device.at = min(device.silence, self._now)
             device.state = SILENT
             self._silent[id_] = None
-        self._count(device, +1)
+        self.counts.add(device)
         return device
 
     def _note(self, device: Device, stream: Stream, at: int) -> None:
@@ -238,45 +256,43 @@ class Silence:
         return now >= device.asked_at + AGAIN_S if usual is None else is_over and not device.asked_at
 
     def _become(self, device: Device, state: int, at: int) -> None:
-        self._count(device, -1)
+        self.counts.remove(device)
         device.state = state
-        self._count(device, +1)
-        is_silent = state == SILENT
-        if is_silent:
+        self.counts.add(device)
+        if state == SILENT:
             self._silent[device.id] = None
+            device.silence = device.at
         else:
             self._silent.pop(device.id, None)
-        is_news = not (self._begins and device.stream is self._unheard)
         self.pending[device.id] = Change(
-            device.id, device.region, is_silent, at, device.at, usual_s(device.pauses), is_news
+            device.id,
+            device.region,
+            state == SILENT,
+            at,
+            heard_at=device.at,
+            silence=device.silence,
+            usual_s=usual_s(device.pauses),
+            is_news=device.stream is not self._unheard or device.at >= self._begun,
         )
-
-    def _count(self, device: Device, by: int) -> None:
-        region = device.region or NOWHERE
-        if region not in self.counts:
-            region = region if len(self.counts) < REGIONS else OTHERS
-            self.counts.setdefault(region, [0, 0])
-        self.counts[region][device.state != OK] += by
 
     def _forget(self, now: int) -> None:
         if self._forget_after_s is None:
             return
         for id_ in list(islice(self._silent, _LEAVING)):
-            if now - self._devices[id_].at > self._forget_after_s:
+            if now - max(self._devices[id_].at, self._devices[id_].silence) > self._forget_after_s:
                 self._leave(id_)
 
     def _make_room(self) -> bool:
         longest = next(iter(self._silent), None)
         if longest is None:
             return False
-        self.crowded_out += 1
         self._leave(longest)
         return True
 
     def _leave(self, id_: str) -> None:
         device = self._devices.pop(id_)
         device.stream = None
-        self._count(device, -1)
+        self.counts.remove(device)
         self._silent.pop(id_, None)
         self.pending.pop(id_, None)
         self.left.append(id_)

@@ -1,14 +1,18 @@
 """Who is known to be silent, in Redis: whoever writes a change there first tells of it, once.
 
 `projector:silent` is a hash, device → when its last message came, epoch seconds. Several projectors come to
-the same conclusions; each change is claimed by one command that only the first finds something to do for. So
-it is told at most once, a restart tells nothing again, and what happened meanwhile is told then. The field
-without a name says since when there has been a watch at all.
+the same conclusions; each change is claimed by a script that writes it for the first who comes with it, and
+for nobody who is behind (`claim.lua`). So it is told once, a restart tells nothing again, and what happened
+meanwhile is told then. The field without a name says since when there has been a watch at all.
+
+An answer that was lost is given once more to whoever asks again, as long as it is the same process.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from importlib import resources
+from typing import TYPE_CHECKING, Final, NamedTuple
+from uuid import uuid4
 
 from projector.views import answering
 
@@ -17,29 +21,34 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from projector.watch.silence import Change
+    from projector.watch.book import Change
 
 _BEGUN: Final = ""
 _PAGE: Final = 1000
+_SCRIPT: Final = resources.files("projector.watch").joinpath("claim.lua").read_text(encoding="utf-8")
 
 
 class Known(NamedTuple):
-    """Device → when its last message came, of the silent ones; and whether nobody has watched before."""
+    """Device → when its last message came, of the silent ones; and since when there has been a watch."""
 
     silent: dict[str, int]
-    begins: bool
+    begun: int
 
 
 class Told:
     """The changes that have been told of one site.
 
     Args:
-        prefix: goes before the key.
+        prefix: goes before the keys.
     """
 
     def __init__(self, redis: Redis, prefix: str) -> None:
         self._redis = redis
-        self.key = f"{prefix}projector:silent"
+        self._silent = f"{prefix}projector:silent"
+        answered = f"{prefix}projector:claimed:{uuid4().hex}"
+        self._keys = [self._silent, f"{prefix}projector:back", answered]
+        self._script = redis.register_script(_SCRIPT)
+        self._call = 1
 
     async def read(self, now: int) -> Known:
         """Who is known to be silent.
@@ -48,27 +57,29 @@ class Told:
             Retry: Redis is away.
         """
         silent: dict[str, int] = {}
+        begun = now
         with answering():
-            begins = bool(await self._redis.hsetnx(self.key, _BEGUN, str(now)))
-            async for field, value in self._redis.hscan_iter(self.key, count=_PAGE):
-                if field and value.isdigit():
+            await self._redis.hsetnx(self._silent, _BEGUN, str(now))
+            async for field, value in self._redis.hscan_iter(self._silent, count=_PAGE):
+                if not value.isdigit():
+                    continue
+                if field.decode(errors="replace") == _BEGUN:
+                    begun = int(value)
+                else:
                     silent[field.decode(errors="replace")] = int(value)
-        return Known(silent, begins)
+        return Known(silent, begun)
 
     async def claim(self, changes: Sequence[Change], left: Sequence[str]) -> list[Change]:
         """Write changes, and forget who is not watched any more; returns those that nobody has told of.
 
         Raises:
-            Retry: Redis is away; which were written is not known.
+            Retry: Redis is away; which were written is not known until the same is asked again.
         """
+        arguments: list[str | int] = [self._call, len(changes)]
+        for change in changes:
+            back_at = 0 if change.silent else change.heard_at
+            arguments += (change.device_id, change.silence, back_at)
         with answering():
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for change in changes:
-                    if change.silent:
-                        pipeline.hsetnx(self.key, change.device_id, str(change.heard_at))
-                    else:
-                        pipeline.hdel(self.key, change.device_id)
-                if left:
-                    pipeline.hdel(self.key, *left)
-                answers = cast("list[int]", await pipeline.execute())
-        return [change for change, first in zip(changes, answers, strict=False) if first]
+            claimed: bytes = await self._script(self._keys, [*arguments, *left])
+        self._call += 1
+        return [change for change, digit in zip(changes, claimed.decode(), strict=True) if digit == "1"]

@@ -4,8 +4,9 @@ It follows from the newest row at its start: a device that was not heard because
 period from the next row on. Nothing here is waited for by anybody, and what is in memory can be lost: who is
 silent stands in Redis (`told.py`), all else is learned again. Of several projectors each watches.
 
-A change is claimed in Redis, then logged and published; a projector that dies in between leaves it untold,
-and what the broker did not take is kept for the next turn, up to a number.
+A change is claimed in Redis, then logged and published; a projector that dies in between leaves it untold.
+What the broker did not take is kept for the next turn, up to a number, and told of as lost beyond it, or when
+the projector stops.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
@@ -21,13 +23,15 @@ from contract.changes import VERSION, DeviceChange, encode_change
 from contract.events import format_time
 from contract.topics import devices_topic
 from projector.outbox import Outbox, answering, queries
+from projector.watch.pace import ARRIVALS
 from projector.watch.rows import Rows
 from projector.watch.silence import Silence
 from projector.watch.told import Told
-from runtime.errors import Reject
+from runtime.errors import Reject, Retry
 from runtime.lifecycle import keep_trying
 from runtime.logs import RateLimit
 from runtime.mqtt import Disconnected, Message
+from runtime.postgres import lent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -36,14 +40,14 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from contract.events import Event, EventBatch
+    from projector.watch.book import Change
     from projector.watch.gauges import Gauges
-    from projector.watch.silence import Change
     from runtime.http import Health
     from runtime.mqtt import Session
 
 TURN_S: Final = 1.0
 PAGE: Final = 5000
-QUESTIONS: Final = 50
+QUESTIONS: Final = 50  # a turn; fewer as long as these take too long
 TELLS: Final = 500
 KEPT: Final = 10_000
 
@@ -85,9 +89,17 @@ class Watcher:
         self._gauges = gauges
         self._now = now
         self._silence = Silence({})
-        self._rows = Rows(Outbox(pool, "watch"), hear=self._hear, begin_anew=self._begin_anew)
+        self._rows = Rows(
+            Outbox(pool, "watch"),
+            hear=self._hear,
+            begin_anew=self._begin_anew,
+            expect=self._expect,
+        )
         self._loaded = ""
-        self._outgoing: deque[Message] = deque(maxlen=KEPT)
+        self._known: list[str] = []
+        self._questions = QUESTIONS
+        self._claiming: tuple[list[Change], list[str]] | None = None
+        self._outgoing: deque[Message] = deque()
         self._warn = RateLimit(log.warning)
         self._say = RateLimit(log.info)
 
@@ -112,8 +124,10 @@ class Watcher:
         Raises:
             Retry: Redis is away.
         """
-        known = await self._told.read(int(self._now().timestamp()))
-        self._silence = Silence(known.silent, begins=known.begins, forget_after_s=self._forget_after_s)
+        now = self._seconds()
+        known = await self._told.read(now)
+        self._known = list(known.silent)
+        self._silence = Silence(known.silent, begun=known.begun, now=now, forget_after_s=self._forget_after_s)
 
     async def load(self) -> None:
         """Learn of the devices that were heard before; goes on where it stopped.
@@ -126,12 +140,14 @@ class Watcher:
             since = self._now() - timedelta(seconds=self._forget_after_s)
         while True:
             with answering():
-                page = await self._pool.fetch(queries.watched_devices, self._loaded, PAGE, since)
+                page = await self._pool.fetch(queries.watched_devices, self._loaded, PAGE, since, self._known)
             if not page:
                 break
             for device_id, region in page:
                 self._silence.know(device_id, region)
             self._loaded = page[-1]["device_id"]
+        self._known = []
+        self._silence.all_known()
 
     async def turn(self) -> None:
         """Hear what did not come by itself, decide, ask about a few devices, and tell of some changes."""
@@ -139,38 +155,64 @@ class Watcher:
         self._silence.turn()
         if self._silence.unsure:
             await keep_trying("postgres", self._ask, self._health)
-        if self._silence.pending or self._silence.left:
+        if self._silence.pending or self._silence.left or self._claiming:
             await keep_trying("redis", self._tell, self._health)
         await self._publish()
-        self._gauges.show(self._silence.counts, self._silence.crowded_out)
+        self._gauges.show(self._silence.counts, self._silence.unwatched)
         self._warn.flush()
         self._say.flush()
 
+    async def last_words(self) -> None:
+        """Tell what has been claimed, once the watch is over; what the broker does not take is lost.
+
+        Raises:
+            Retry: Redis is away.
+        """
+        try:
+            if self._claiming:
+                await self._tell()
+            while self._outgoing and await self._publish():
+                pass
+        finally:
+            self._lose(len(self._outgoing), "stopped")
+            self._warn.close()
+            self._say.close()
+
     def _hear(self, stream: int, at: int, events: Iterable[Event]) -> None:
-        self._silence.hear(stream, at, events)
-        self._gauges.heard(at)
+        if not self._silence.hear(stream, at, events):
+            self._warn("watch_begins_anew", reason="clock_set_back", stream=stream, at=_time(at))
+        self._gauges.heard(stream, at)
+
+    def _expect(self, stream: int, at: int) -> None:
+        self._silence.expect(stream, at)
 
     def _begin_anew(self, stream: int) -> None:
-        log.warning("watch_begins_anew", stream=stream)
+        self._warn("watch_begins_anew", reason="rows_passed_over", stream=stream)
         self._silence.begin_anew(stream)
 
     async def _ask(self) -> None:
-        asked = list(self._silence.unsure)[:QUESTIONS]
-        with answering():
-            async with self._pool.acquire() as connection, connection.transaction(readonly=True):
-                await connection.execute(queries.walk_backwards)
-                records = await connection.fetch(queries.newest_arrivals, asked)
+        asked = list(self._silence.unsure)[: self._questions]
+        try:
+            with answering():
+                async with lent(self._pool) as connection, connection.transaction(readonly=True):
+                    await connection.execute(queries.walk_backwards)
+                    records = await connection.fetch(queries.newest_arrivals, asked, ARRIVALS)
+                    often = [each["device_id"] for each in records if _is_cut_short(each)]
+                    if often:
+                        records += await connection.fetch(queries.newest_minutes, often, ARRIVALS)
+        except Retry:
+            self._questions = max(1, self._questions // 2)
+            raise
+        self._questions = min(QUESTIONS, self._questions + 1)
         found = {record["device_id"]: record["arrivals"] or [] for record in records}
-        self._silence.learn({id_: found.get(id_, []) for id_ in asked})
+        self._silence.learn({id_: found.get(id_, []) for id_ in asked}, self._seconds())
 
     async def _tell(self) -> None:
-        changes, left = self._silence.take_pending(TELLS), self._silence.left[:TELLS]
-        try:
-            claimed = await self._told.claim(changes, left)
-        except BaseException:
-            self._silence.give_back(changes)
-            raise
-        del self._silence.left[: len(left)]
+        if self._claiming is None:
+            self._claiming = self._silence.take_pending(TELLS), self._silence.left[:TELLS]
+            del self._silence.left[:TELLS]
+        claimed = await self._told.claim(*self._claiming)
+        self._claiming = None
         for change in claimed:
             if change.is_news:
                 self._note(change)
@@ -195,12 +237,21 @@ class Watcher:
             heard_at,
             change.usual_s,
         )
+        if len(self._outgoing) == KEPT:
+            self._outgoing.popleft()
+            self._lose(1, "too_many")
         self._outgoing.append(Message(self._topic, encode_change(told)))
 
-    async def _publish(self) -> None:
-        messages = list(self._outgoing)[:TELLS]
+    def _lose(self, changes: int, reason: str) -> None:
+        if changes:
+            self._warn("device_changes_lost", reason=reason, changes=changes)
+            self._gauges.lost(changes)
+
+    async def _publish(self) -> bool:
+        """Publish some of what is to be told; returns whether the broker took all of that."""
+        messages = list(islice(self._outgoing, TELLS))
         if not messages:
-            return
+            return True
         sent = len(messages)
         try:
             await self._session.publish(messages)
@@ -210,6 +261,15 @@ class Watcher:
             self._warn("device_changes_refused", reason=error.reason, detail=error.detail)
         for _ in range(sent):
             self._outgoing.popleft()
+        return sent == len(messages)
+
+    def _seconds(self) -> int:
+        return int(self._now().timestamp())
+
+
+def _is_cut_short(record: asyncpg.Record) -> bool:
+    """Whether there are more messages than were asked for, and these are of few minutes."""
+    return record["messages"] == ARRIVALS and len(record["arrivals"]) < ARRIVALS // 2
 
 
 def _time(at: int) -> str:

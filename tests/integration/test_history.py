@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import threading
 from collections import defaultdict
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -26,14 +27,15 @@ from projector.history.recorder import Recorder
 from projector.history.store import Span, Store, add
 from projector.lag import Freshness
 from projector.meters import Meters
-from projector.outbox import Outbox
+from projector.outbox import Outbox, queries
 from runtime.errors import Stop
 from runtime.http import Health
 from tests.support.committed import Committed, raw
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
+    from projector.history.minutes import Columns
     from projector.history.store import Mean
     from runtime.postgres import Connection
 
@@ -301,6 +303,41 @@ async def test_an_hour_is_made_of_its_minutes(plant: Plant) -> None:
     assert await plant.history() == expected(plant.written.events)
 
 
+async def test_hours_are_made_once_by_two(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who had to wait for another that made them finds that they are not due any more."""
+    store = Store(plant.pool)
+    await open_from(plant, NINE)
+    monkeypatch.setattr(plant.reader.recorder, "_hours_at", 0.0)
+    made = "SELECT made_at, xmin::text FROM rollups WHERE rollup = '1h'"
+    async with store.turn() as connection:
+        turn = asyncio.create_task(plant.reader.recorder.turn())
+        while not await plant.pool.fetchval(BLOCKED):  # noqa: ASYNC110  # PostgreSQL tells nobody
+            await asyncio.sleep(0.01)
+        await connection.execute(queries.make_hours)
+        before = await connection.fetchrow(made)
+    await turn
+    assert await plant.pool.fetchrow(made) == before
+
+
+async def test_what_is_added_is_summed_up_beside_the_loop(plant: Plant) -> None:
+    """A large minute holds up nobody while it is written."""
+    row = await plant.written.commit(event("a", 1, t=1))
+    store, threads = Store(plant.pool), set()
+
+    class Watched(Minutes):
+        def devices(self) -> Iterator[Columns]:
+            threads.add(threading.current_thread())
+            yield from super().devices()
+
+    minutes = Watched()
+    minutes.add(row.events)
+    assert await store.begin(0)
+    async with store.turn() as connection:
+        assert await add(connection, Span(0, row.epoch, 0, 1, []), minutes) is not None
+    assert threads
+    assert threading.main_thread() not in threads
+
+
 async def test_open_hours_are_mended(plant: Plant) -> None:
     """A rebuild makes the hours that are open anew, those that should not be there too."""
     await open_from(plant, NINE)
@@ -549,8 +586,8 @@ async def test_a_rebuild_passes_an_unreadable_row(plant: Plant) -> None:
     assert await plant.history() == expected(plant.written.events)
 
 
-async def test_waits_for_a_rebuild(plant: Plant) -> None:
-    """While somebody makes history anew it is said so, and nothing in memory is lost or read again."""
+async def test_waits_for_a_rebuild(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who changes history for longer than usual is told of, and nothing in memory is lost or read again."""
     await plant.written.commit(event("a", 1, t=1))
     await plant.reader.turn()
     plant.reader.recorder.take([await plant.written.commit(event("a", 2, t=1))])
@@ -558,7 +595,10 @@ async def test_waits_for_a_rebuild(plant: Plant) -> None:
     async with plant.pool.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE rollups IN SHARE ROW EXCLUSIVE MODE")
         await plant.reader.recorder.turn(flush=True)
-        assert plant.reader.health.reasons() == {"history": "waiting for a rebuild"}
+        assert plant.reader.health.reasons() == {}
+        monkeypatch.setattr(recorder_module, "PATIENCE_S", 0.0)
+        await plant.reader.recorder.turn(flush=True)
+        assert plant.reader.health.reasons() == {"history": "another is changing it"}
     with capture_logs() as logs:
         await plant.reader.turn()
     assert [line["event"] for line in logs if line["log_level"] != "debug"] == ["available"]

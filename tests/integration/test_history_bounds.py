@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from unittest.mock import ANY
 from uuid import uuid4
 
 import asyncpg
@@ -17,6 +18,7 @@ from gateway.rollups import drop_history
 from projector.history.audit import Auditor
 from projector.history.minutes import Minutes
 from projector.history.store import Span, Store, add
+from projector.outbox import queries
 from runtime.postgres import lent
 from tests.support.committed import Committed
 
@@ -101,6 +103,22 @@ async def test_partitions_are_made_ahead_once(plant: Plant) -> None:
         "SELECT DISTINCT reloptions FROM pg_class WHERE relname LIKE 'measurements_1m_p2%' AND relkind = 'r'"
     )
     assert [row["reloptions"] for row in await plant.pool.fetch(fills)] == [["fillfactor=90"]]
+
+
+async def test_which_metrics_there_are_is_one_step_each(plant: Plant) -> None:
+    """A day of regions is not read to make an hour, nor to show one; and no metric is missed."""
+    await plant.pool.execute(
+        """INSERT INTO regions_1m
+        SELECT 'm' || m, date_trunc('day', now(), 'UTC') + n * interval '1 minute', r::text, 1, 1, 1, 1
+        FROM generate_series(1, 9) AS m, generate_series(1, 5) AS r, generate_series(0, 1439) AS n"""
+    )
+    await plant.measure(timedelta())
+    await plant.pool.execute("ANALYZE regions_1m")
+    assert await plant.counts() == [1, 1, ANY, ANY]
+    for query in (queries.make_hours.partition(";")[0], queries.read_minutes):
+        plan = "\n".join(row[0] for row in await plant.pool.fetch(f"EXPLAIN {query}"))
+        assert "Index Only Scan using regions_1m_p" in plan
+        assert "Seq Scan on regions_1m_p" not in plan, plan
 
 
 async def test_hours_without_their_minutes(plant: Plant) -> None:

@@ -76,6 +76,7 @@ CASES = [
         "29m",
         "35m",
     ),
+    Case("NothingArrives", {f"projector_heard_timestamp_seconds{LABELS}": "0x40"}, "15m", "17m"),
     Case(
         "RegionSilent",
         {

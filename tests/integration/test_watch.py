@@ -6,23 +6,34 @@ import asyncio
 import re
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import asyncpg
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from contract.changes import DeviceChange, decode_change
 from contract.events import Event, format_time
-from contract.topics import devices_topic
+from contract.topics import GATEWAY_STREAMS, devices_topic
 from projector.outbox import queries
-from runtime.mqtt import MqttSession, Subscription, options_from
+from projector.watch import watcher as watcher_module
+from projector.watch.book import Change
+from projector.watch.gauges import Gauges
+from projector.watch.pace import pauses_between
+from projector.watch.told import Told
+from projector.watch.watcher import Watcher
+from runtime.errors import Retry
+from runtime.http import Health
+from runtime.mqtt import Disconnected, MqttSession, Subscription, options_from
 from tests.support.committed import Committed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+    from runtime.mqtt import Message, Session
     from runtime.settings import Settings
     from tests.support.commands import RunningCommand
 
@@ -145,18 +156,175 @@ async def test_what_another_projector_gave_the_views_is_heard(
         assert (change.device_id, change.state) == ("a", "silent")
 
 
-async def test_what_is_asked_of_a_device_is_bounded(site: Site) -> None:
-    """Its newest messages are read from the newest back along the index, not a month to be sorted."""
+async def test_what_is_asked_of_a_device_is_bounded(site: Site, redis_url: str) -> None:
+    """The last of each minute is read from the newest back along the index, not a month to be sorted."""
     await site.minutes(0, 30, "a", "b")
+    bursts = [START + timedelta(minutes=10 + n // 60, seconds=n % 60) for n in range(1200)]
+    await site.commit(*(Event("a", "north", format_time(at), format_time(at), f"s{at}", {}) for at in bursts))
     async with site.pool.acquire() as connection:
         await connection.execute("SELECT create_measurement_partitions('2026-11-20', '2026-11-25')")
         await connection.execute("ANALYZE")
         async with connection.transaction(readonly=True):
             await connection.execute(queries.walk_backwards)
-            plan = "\n".join(
-                row[0] for row in await connection.fetch(f"EXPLAIN {queries.newest_arrivals}", ["a", "c"])
-            )
-            ((device, arrivals),) = await connection.fetch(queries.newest_arrivals, ["a", "c"])
-    assert "Index Scan Backward" in plan
-    assert not re.search(r"Sort  |Seq Scan on measurements|Bitmap", plan), plan
-    assert (device, len(arrivals), arrivals[1] - arrivals[0]) == ("a", 30, 60)
+            for query in (queries.newest_arrivals, queries.newest_minutes):
+                explained = await connection.fetch(f"EXPLAIN {query}", ["a", "c"], 500)
+                plan = "\n".join(row[0] for row in explained)
+                assert "Index Scan Backward" in plan
+                assert not re.search(r"Sort  |Seq Scan on measurements|Bitmap", plan), plan
+            ((_, arrivals, messages),) = await connection.fetch(queries.newest_arrivals, ["a", "c"], 500)
+            ((_, minutes),) = await connection.fetch(queries.newest_minutes, ["a", "c"], 500)
+    assert ([at - START.timestamp() for at in arrivals[-2:]], messages) == ([28 * 60 + 59, 29 * 60 + 59], 500)
+    assert len(arrivals) == 9
+    assert [at - START.timestamp() for at in minutes] == [*range(0, 600, 60), *range(659, 1800, 60)]
+    async with Redis.from_url(redis_url) as redis:
+        watcher = watcher_of(redis, site.pool, Broker(), now=START + timedelta(hours=1))
+        watcher._silence.know("a", "north")
+        watcher._silence.unsure["a"] = None
+        await watcher._ask()
+        device = watcher._silence._devices["a"]
+    assert (device.pauses, device.at) == (pauses_between(minutes), minutes[-1])
+
+
+async def test_who_is_known_at_a_start(site: Site, redis_url: str) -> None:
+    """Who is told of as silent, whatever its clock says; who is gone is forgotten, a replay no gateway."""
+    await site.minutes(0, 2, "a", "new")
+    await site.minutes(0, 2, "late", stream=1)
+    await site.minutes(0, 2, "old", stream=GATEWAY_STREAMS)
+    await site.pool.execute("UPDATE devices SET last_seen = '1970-01-01' WHERE device_id IN ('a', 'old')")
+    async with Redis.from_url(redis_url) as redis:
+        at = int(START.timestamp())
+        await Told(redis, "").claim([change(at), change(at, device="gone")], [])
+        watcher = watcher_of(redis, site.pool, Broker(), forget_after_s=86_400.0)
+        await watcher.begin()
+        await watcher._rows.catch_up()
+        await watcher.load()
+        await watcher.turn()
+        assert set(await redis.hkeys("projector:silent")) == {b"", b"a"}
+    silence = watcher._silence
+    assert set(silence._devices) == {"a", "late", "new"}
+    assert set(silence._streams) == {0, 1}
+    written = [row.created_at for row in site.rows if row.stream == 1]
+    assert silence._streams[1].newest == int(datetime.fromisoformat(written[-1]).timestamp())
+
+
+def change(at: int, *, back: int = 0, device: str = "a") -> Change:
+    """The silence after a message, or that it is over."""
+    return Change(device, None, not back, at, back or at, at, 60, is_news=True)
+
+
+async def test_a_claim_that_is_made_again_is_the_same(redis_url: str) -> None:
+    """Whose answer is lost asks again and has the same changes to tell, and nobody else has them."""
+    async with Redis.from_url(redis_url) as redis:
+        one, other = Told(redis, ""), Told(redis, "")
+        changes = [change(100), change(200, device="b")]
+        assert await one.claim(changes, []) == changes
+        one._call -= 1
+        assert await other.claim(changes, []) == []
+        assert await one.claim(changes, []) == changes
+        assert await one.claim(changes, []) == []
+        assert await other.claim([change(200, back=900, device="b")], ["a"]) == [
+            change(200, back=900, device="b")
+        ]
+        assert await redis.hgetall("projector:silent") == {}
+
+
+async def test_who_is_behind_claims_nothing(redis_url: str) -> None:
+    """A projector that wakes with what others have told since tells none of it; later changes are told."""
+    async with Redis.from_url(redis_url) as redis:
+        awake, frozen = Told(redis, ""), Told(redis, "")
+        for each in (change(100), change(100, back=500)):
+            assert await awake.claim([each], []) == [each]
+        assert await frozen.claim([change(100), change(100, back=500)], []) == []
+        assert await awake.claim([change(600)], []) == [change(600)]
+        assert await frozen.claim([change(100, back=500)], []) == []
+        assert await redis.hgetall("projector:silent") == {b"a": b"600"}
+        for each in (change(650, back=365 * 86_400), change(700)):
+            assert await frozen.claim([each], []) == [each], "a return of a year ahead holds up nothing"
+
+
+async def test_who_begins_while_there_is_a_watch_knows_since_when(redis_url: str) -> None:
+    """Also when it was killed at once, when it is the second, and when it asks again."""
+    async with Redis.from_url(redis_url) as redis:
+        assert await Told(redis, "").read(1000) == ({}, 1000)
+        assert await Told(redis, "").read(2000) == ({}, 1000)
+
+
+class Broker:
+    """Takes what is published while it is there."""
+
+    def __init__(self) -> None:
+        self.is_there = False
+        self.taken: list[DeviceChange] = []
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Take all, or nothing."""
+        if not self.is_there:
+            raise Disconnected("away")
+        self.taken += [decode_change(message.payload) for message in messages]
+
+
+def watcher_of(
+    redis: Redis,
+    pool: asyncpg.Pool[asyncpg.Record],
+    broker: Broker,
+    registry: CollectorRegistry | None = None,
+    now: datetime = START,
+    forget_after_s: float | None = None,
+) -> Watcher:
+    """A watcher that nobody runs."""
+    return Watcher(
+        redis,
+        pool,
+        cast("Session", broker),
+        prefix="",
+        topic="events",
+        forget_after_s=forget_after_s,
+        health=Health(),
+        gauges=Gauges(registry or CollectorRegistry()),
+        now=lambda: now,
+    )
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_the_last_words(
+    site: Site, redis_url: str, monkeypatch: pytest.MonkeyPatch, *, is_there: bool
+) -> None:
+    """What the broker has not taken is published at the stop, or counted and told of as lost."""
+    monkeypatch.setattr(watcher_module, "KEPT", 2)
+    broker, registry = Broker(), CollectorRegistry()
+    async with Redis.from_url(redis_url) as redis:
+        watcher = watcher_of(redis, site.pool, broker, registry)
+        watcher._silence.pending |= {device: change(100, device=device) for device in "abc"}
+        await watcher.turn()
+        broker.is_there = is_there
+        with capture_logs() as logs:
+            await watcher.last_words()
+    assert [told.device_id for told in broker.taken] == (["b", "c"] if is_there else [])
+    lost = registry.get_sample_value("projector_device_changes_lost_total")
+    assert lost == (1 if is_there else 3)
+    assert [line["changes"] for line in logs if line["event"] == "device_changes_lost"] == (
+        [] if is_there else [2]
+    )
+
+
+async def test_a_question_that_takes_too_long_is_asked_of_fewer(site: Site, redis_url: str) -> None:
+    """Half as many each time, and one more each time it is answered."""
+
+    class Slow:
+        """Takes too long."""
+
+        async def acquire(self) -> object:
+            raise TimeoutError
+
+    async with Redis.from_url(redis_url) as redis:
+        watcher = watcher_of(redis, site.pool, Broker())
+        watcher._silence.unsure |= dict.fromkeys("abc")
+        watcher._pool = cast("asyncpg.Pool[asyncpg.Record]", Slow())
+        for questions in (25, 12, 6, 3, 1, 1):
+            with pytest.raises(Retry):
+                await watcher._ask()
+            assert watcher._questions == questions
+        watcher._pool = site.pool
+        for left in (2, 0):
+            await watcher._ask()
+            assert len(watcher._silence.unsure) == left

@@ -56,6 +56,16 @@ def test_sums_stay_finite() -> None:
     assert (count, total, high) == (4, 1.79769313486231e308, 1.7e308)
 
 
+def test_opposite_overflows_cancel_out() -> None:
+    """What one portion has too much of and the other too little is worth as much as each can hold."""
+    minutes, other = Minutes(), Minutes()
+    minutes.add([event(1, t=1.7e308), event(2, t=1.7e308)])
+    other.add([event(3, t=-1.7e308), event(4, t=-1.7e308)])
+    minutes.absorb(other)
+    ((_, _, _, _, count, total, low, high),) = rows(minutes.devices())
+    assert (count, total, low, high) == (4, 0.0, -1.7e308, 1.7e308)
+
+
 def test_strings_alone_leave_nothing() -> None:
     """A metric that is only text is not in history, and takes no memory however many devices send it."""
     minutes, many = Minutes(), 10_000

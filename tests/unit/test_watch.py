@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import time
+
+from prometheus_client import CollectorRegistry
+
 from contract.events import Event
 from projector.watch import silence as silence_module
 from projector.watch.clock import Clock
-from projector.watch.pace import FLOOR_S, UNKNOWN_S, add_pause, pauses_between, silent_after_s, usual_s
-from projector.watch.silence import NOWHERE, OTHERS, REGIONS, Silence
+from projector.watch.gauges import Gauges
+from projector.watch.pace import (
+    ARRIVALS,
+    FLOOR_S,
+    UNKNOWN_S,
+    add_pause,
+    pauses_between,
+    pauses_shown,
+    silent_after_s,
+    usual_s,
+)
+from projector.watch.silence import Silence
+from projector.watch.tally import NOWHERE, OTHERS, REGIONS
 
 START = 1_795_945_200
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -30,9 +45,11 @@ class Site:
         self.news = 0
         self.asked: list[str] = []
         self._known = known or {}
+        self._latest = 0
 
     def hear(self, at: int, *devices: str, stream: int = 0) -> None:
         """Devices send a message each."""
+        self._latest = at
         self.silence.hear(stream, START + at, [event(device) for device in devices])
 
     def turn(self, times: int = 3) -> None:
@@ -41,7 +58,8 @@ class Site:
             self.silence.turn()
             asked = list(self.silence.unsure)
             self.asked += asked
-            self.silence.learn({id_: [START + at for at in self._known.get(id_, [])] for id_ in asked})
+            known = {id_: [START + at for at in self._known.get(id_, [])] for id_ in asked}
+            self.silence.learn(known, START + self._latest)
             for change in self.silence.take_pending(1000):
                 self.told.append((change.device_id, change.silent, change.at - START))
                 self.news += change.is_news
@@ -249,6 +267,82 @@ def test_after_a_start_a_pace_is_asked_for() -> None:
     assert site.news == 1
 
 
+def test_a_gateway_that_is_away_at_a_start_makes_nobody_silent() -> None:
+    """Whoever was not heard yet may be one of its devices; one that is gone for more than a day has none."""
+    known = {"dead": [at * MINUTE for at in range(-600, -500)]}
+    site = Site(known=known)
+    site.silence.know("dead", "north")
+    site.silence.expect(0, START - MINUTE)
+    site.silence.expect(1, START - HOUR)
+    site.silence.expect(2, START - 2 * DAY)
+    site.every(MINUTE, "b", since=0, until=6 * HOUR)
+    assert site.told == []
+    site.hear(6 * HOUR, "c", stream=1)
+    site.every(MINUTE, "b", since=6 * HOUR, until=7 * HOUR)
+    assert site.told == [], "it stands"
+    for at in range(7 * HOUR, 8 * HOUR, MINUTE):
+        site.hear(at, "c", stream=1)
+        site.every(MINUTE, "b", since=at, until=at + MINUTE)
+    assert site.silent == ["dead"]
+
+
+def test_a_gateway_that_never_comes_back_is_not_waited_for() -> None:
+    """A day after its last row others' time counts."""
+    site = Site(known={"dead": [at * MINUTE for at in range(-600, -500)]})
+    site.silence.know("dead", "north")
+    site.silence.expect(1, START - HOUR)
+    site.every(MINUTE, "b", since=0, until=DAY + HOUR)
+    assert site.silent == ["dead"]
+
+
+def test_a_clock_that_was_set_back_blinds_nobody() -> None:
+    """A row of a year ahead counts until the next: then who stops is silent, and who returns is back."""
+    site = Site()
+    site.every(MINUTE, "a", "b", "gone", since=0, until=HOUR)
+    site.every(MINUTE, "a", "b", since=HOUR, until=2 * HOUR)
+    assert site.silence.hear(0, START + 365 * DAY, [event("a"), event("b"), event("gone")])
+    site.turn()
+    assert not site.silence.hear(0, START + 2 * HOUR, [event("b")])
+    site.every(MINUTE, "a", "b", "gone", since=2 * HOUR + MINUTE, until=3 * HOUR)
+    site.every(MINUTE, "b", "gone", since=3 * HOUR, until=4 * HOUR)
+    assert [each[:2] for each in site.told] == [("gone", True), ("gone", False), ("a", True)]
+    assert site.silence.counts == {"north": [2, 1]}
+
+
+def test_a_clock_that_was_ahead_is_not_learned_from() -> None:
+    """What PostgreSQL and Redis hold of it counts as nothing, or as now."""
+    known = {"dead": [*range(-100 * MINUTE, -50 * MINUTE, MINUTE), 365 * DAY]}
+    site = Site(Silence({"back": START + 365 * DAY}, now=START), known)
+    for device in ("dead", "back"):
+        site.silence.know(device, "north")
+    site.every(MINUTE, "b", since=0, until=HOUR)
+    assert site.silent == ["dead"]
+    site.every(MINUTE, "back", "b", since=HOUR, until=2 * HOUR)
+    assert site.told[1:] == [("back", False, HOUR)]
+
+
+def test_a_burst_is_no_pace() -> None:
+    """Of who stores and forwards many messages come in a minute: usual is what lies between bursts."""
+    burst = [minute * MINUTE for minute in range(3) for _ in range(120)]
+    ahead = [6 * HOUR + at for at in burst]
+    assert usual_s(pauses_shown([*burst[-140:], *ahead])) == 512 * MINUTE
+    assert pauses_shown(ahead) is None
+    outage = [*range(0, 140 * MINUTE, MINUTE), *[9 * HOUR] * 360]
+    assert len(outage) == ARRIVALS
+    assert usual_s(pauses_shown(outage)) == MINUTE, "one outage is no habit"
+
+
+def test_who_is_told_of_and_is_gone_is_forgotten() -> None:
+    """When all are known, those that nobody knows leave; who has been silent for longest makes room."""
+    site = Site(Silence({"a": 3, "b": 1, "c": 2, "gone": 4}, most=3))
+    for device in "abc":
+        site.silence.know(device, None)
+    site.silence.all_known()
+    assert site.silence.left == ["gone"]
+    site.hear(0, "d", "e")
+    assert site.silence.left == ["gone", "b", "c"]
+
+
 def test_who_is_known_to_be_silent_is_not_told_of_again() -> None:
     """But of its return."""
     site = Site(Silence({"a": START - DAY, "gone": START - DAY}))
@@ -262,32 +356,33 @@ def test_who_is_known_to_be_silent_is_not_told_of_again() -> None:
 
 
 def test_who_was_silent_before_anybody_watched_is_no_news() -> None:
-    """At the very first start the dead are written down and not told of; who dies after that is."""
-    known = {"dead": [-at * MINUTE for at in range(600, 500, -1)]}
-    site = Site(Silence({}, begins=True), known)
-    site.silence.know("dead", "north")
-    site.silence.know("a", "north")
-    site.every(MINUTE, "a", "b", since=0, until=HOUR)
-    site.every(MINUTE, "b", since=HOUR, until=2 * HOUR)
-    assert site.silent == ["dead", "a"]
-    assert site.news == 1
+    """The dead are written down and not told of; who dies after that is, whoever finds it out."""
+    known = {
+        "dead": [at * MINUTE for at in range(-600, -500)],
+        "meanwhile": [at * MINUTE for at in range(-600, 0)],
+    }
+    for begun, silent, news in ((0, ["dead", "meanwhile", "a"], 1), (-HOUR, ["dead", "meanwhile", "a"], 2)):
+        site = Site(Silence({}, begun=START + begun), known)
+        for device in (*known, "a"):
+            site.silence.know(device, "north")
+        site.every(MINUTE, "a", "b", since=0, until=HOUR)
+        site.every(MINUTE, "b", since=HOUR, until=2 * HOUR)
+        assert (site.silent, site.news) == (silent, news)
 
 
-def test_what_could_not_be_told_is_given_back_unless_it_is_past() -> None:
-    """A change that waits is replaced by a newer one of the same device."""
+def test_what_waits_is_past_when_something_newer_comes() -> None:
+    """A change that waits is replaced by a newer one of the same device, which says which silence it ends."""
     site = Site()
     site.every(MINUTE, "a", "b", since=0, until=HOUR)
     for at in range(HOUR, 2 * HOUR, MINUTE):
         site.hear(at, "b")
         site.silence.turn()
         site.silence.learn({id_: [] for id_ in list(site.silence.unsure)})
-    (change,) = taken = site.silence.take_pending(10)
-    assert (change.silent, change.heard_at) == (True, START + HOUR - MINUTE)
-    site.silence.give_back(taken)
     site.hear(2 * HOUR, "a")
     site.hear(2 * HOUR + MINUTE, "a")
-    site.silence.give_back(taken)
-    assert [change.silent for change in site.silence.take_pending(10)] == [False]
+    (change,) = site.silence.take_pending(10)
+    assert (change.silent, change.heard_at) == (False, START + 2 * HOUR + MINUTE)
+    assert change.silence == START + HOUR - MINUTE
 
 
 def test_there_is_room_for_so_many() -> None:
@@ -298,7 +393,7 @@ def test_there_is_room_for_so_many() -> None:
     site.hear(0, "d", "e", "f", "f")
     assert len(site.silence) == 3
     assert site.silence.left == ["a", "b"]
-    assert site.silence.crowded_out == 4
+    assert site.silence.unwatched == 2
     assert site.silence.counts == {NOWHERE: [1, 0], "north": [2, 0]}
 
 
@@ -337,3 +432,17 @@ def test_a_turn_looks_at_a_bounded_number() -> None:
     silence.turn()
     silence.turn()
     assert len(silence.unsure) == 5001
+
+
+def test_when_the_newest_message_came() -> None:
+    """Of all streams: one that is behind changes nothing. Before the first counts when the process began."""
+
+    def heard() -> float:
+        return registry.get_sample_value("projector_heard_timestamp_seconds") or 0.0
+
+    before, registry = time.time(), CollectorRegistry()
+    gauges = Gauges(registry)
+    assert before <= heard() <= time.time()
+    for stream, at, newest in ((0, 500, 500), (1, 900, 900), (0, 510, 900), (1, 400, 510)):
+        gauges.heard(stream, at)
+        assert heard() == newest

@@ -1,0 +1,49 @@
+-- Claims changes of devices: whoever comes first with one writes it, and has it to tell.
+--
+-- KEYS: who is silent, device → when its last message came; who is back, device → when the message came that told so; what
+-- this projector was answered last.
+-- ARGV: the number of the call; how many changes; for each its device, the silence that it begins or ends, by when the last
+-- message before it came, and when the device was back, 0 when it is silent; then devices that are not watched any more.
+-- Returns a digit a change, 1 for those that are claimed. The same call is answered the same again: its answer may have been lost.
+--
+-- Who is behind comes late with what others have told: a silence before the last return is none, and a return ends no silence
+-- that is newer. A return more than a day later than a silence is of a clock that was wrong.
+
+local SILENT, BACK, ANSWERED = KEYS[1], KEYS[2], KEYS[3]
+local KEPT_S, DAY_S = 3600, 86400
+local call = redis.call
+
+local last = call('GET', ANSWERED)
+local number, answer = string.match(last or '', '^(%d+) (%d*)$')
+if number == ARGV[1] then
+    return answer
+end
+
+local claimed = {}
+for i = 3, 3 * ARGV[2], 3 do
+    local device, silence, back = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+    local is_new = false
+    if back == 0 then
+        local late_s = (tonumber(call('HGET', BACK, device) or nil) or silence) - silence
+        if (late_s <= 0 or late_s > DAY_S) and call('HSETNX', SILENT, device, ARGV[i + 1]) == 1 then
+            call('HDEL', BACK, device)
+            is_new = true
+        end
+    else
+        local since = call('HGET', SILENT, device)
+        if since and (tonumber(since) or 0) <= silence then
+            call('HDEL', SILENT, device)
+            call('HSET', BACK, device, ARGV[i + 2])
+            is_new = true
+        end
+    end
+    claimed[#claimed + 1] = is_new and '1' or '0'
+end
+for i = 3 + 3 * ARGV[2], #ARGV do
+    call('HDEL', SILENT, ARGV[i])
+    call('HDEL', BACK, ARGV[i])
+end
+
+answer = table.concat(claimed)
+call('SET', ANSWERED, ARGV[1] .. ' ' .. answer, 'EX', KEPT_S)
+return answer
