@@ -36,7 +36,7 @@ class Found(NamedTuple):
         version: of the set of views.
         follows: whether the run that asks follows the cursor; nothing was read if not.
         devices: as far as they are there; `regions` likewise.
-        lost: the key of a view of which only the marks are left; empty when there is none.
+        lost: the key of a view that is gone and has marks, or the other way round; empty when there is none.
     """
 
     version: str
@@ -81,7 +81,7 @@ async def read_views(
         except ValueError as error:  # msgspec's errors are ValueErrors too
             detail = f"{key}, or what belongs to it, holds what is none of ours: {error}"
             raise Retry("redis", detail) from error
-        if mark is not None and not view.exists and view.returned is None:
+        if (mark is not None) != (view.exists or view.returned is not None):
             lost = key
     return Found(
         version, follows=True, devices=views[: len(devices)], regions=views[len(devices) :], lost=lost
@@ -96,7 +96,7 @@ def _view(wanted: Wanted, marks: _Value, gone: _Value, values: list[_Value]) -> 
     view.region = region.decode() if region is not None else None
     view.members = int(members) if members is not None else None
     view.ahead = ahead is not None
-    if gone is not None and not view.exists:
+    if gone and not view.exists:  # empty when it came back
         expired = msgspec.json.decode(gone, type=_Expired)
         view.returned, view.region = expired.last_seen, expired.region
     for at, name in enumerate(wanted.names):
