@@ -47,6 +47,8 @@ CASES = [
         "9m",
         {**SITE, "job": "projector"},
     ),
+    Case("NotReady", {f"gateway_ready{LABELS}": "1x5 0x30"}, "10m", "12m"),
+    Case("NotReady", {f"projector_ready{LABELS}": "0x30"}, "4m", "6m"),
     Case("BrokerDisconnected", {f"gateway_connected{LABELS}": "1x5 0x30"}, "7m", "9m"),
     Case(
         "StoringLags",
