@@ -52,9 +52,22 @@ CASES = [
     Case("BrokerDisconnected", {f"gateway_connected{LABELS}": "1x5 0x30"}, "7m", "9m"),
     Case(
         "StoringLags",
-        {'gateway_lag_seconds{instance="site:9", step="committed"}': "29x5 31x30"},
+        {
+            'gateway_lag_seconds{instance="site:9", step="committed"}': "29x5 31x30",
+            f"gateway_in_flight{LABELS}": "5x40",
+        },
         "7m",
         "9m",
+        {**SITE, "step": "committed"},
+    ),
+    Case(  # the last batch took long, and all is stored; then others wait
+        "StoringLags",
+        {
+            'gateway_lag_seconds{instance="site:9", step="committed"}': "31x40",
+            f"gateway_in_flight{LABELS}": "0x20 5x20",
+        },
+        "20m",
+        "24m",
         {**SITE, "step": "committed"},
     ),
     Case(
