@@ -5,10 +5,8 @@ import pytest
 
 from projector.repair.compare import Difference, View, compare, compare_marks, compare_member
 
-FIELDS = {
-    "device_id": "d",
-    **{"sum_t": "100", "count_t": "10", "avg_t": "10", "min_t": "9", "max_t": "11", "last_t": "10"},
-}
+STATISTICS = {"sum_t": "100", "count_t": "10", "avg_t": "10", "min_t": "9", "max_t": "11", "last_t": "10"}
+FIELDS = {"device_id": "d", **STATISTICS}
 
 
 def view(**fields: str) -> View:
