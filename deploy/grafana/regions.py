@@ -28,9 +28,10 @@ def dashboard() -> Dashboard:
     now = table(
         "Regions: $metric",
         sql(queries.regions_now),
-        text="Silent: not heard of in the whole range shown. Values: of the last quarter of an hour.",
+        text="Nothing in the range: devices whose newest reading, by their clocks, is older."
+        " Values: of the last quarter of an hour.",
     )
-    for name, title in (("region", "Region"), ("devices", "Devices"), ("silent", "Silent")):
+    for name, title in (("region", "Region"), ("devices", "Devices"), ("silent", "Nothing in the range")):
         column(now, name, title)
     column(now, "last_seen", "Last seen", unit=units.DateTimeFromNow)
     made.with_panel(now.decimals(2).span(24))

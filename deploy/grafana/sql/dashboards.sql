@@ -62,16 +62,12 @@ LIMIT 20
 -- How many devices were ever seen. `devices` is read through for this and what follows, which is small beside measurements.
 SELECT count(*) AS devices FROM devices
 
--- name: devices_silent
--- Devices of which nothing was heard in the whole range.
-SELECT count(*) FILTER (WHERE last_seen < $__timeFrom()::timestamptz) AS silent FROM devices
-
 -- name: silent_longest
--- Devices by when they were last heard of, the longest ago first.
+-- Devices by their newest readings, the longest ago first. `last_seen` goes by the devices' clocks, so do those that follow.
 SELECT device_id, coalesce(nullif(region, ''), '(none)') AS region, last_seen FROM devices ORDER BY last_seen LIMIT 20
 
 -- name: silent_regions
--- Regions by how many of their devices were not heard of in the whole range, the most first. A device is in one region, that
+-- Regions by how many of their devices have no reading in the range or after it, the most first. A device is in one region, that
 -- which it named last.
 SELECT
     coalesce(nullif(region, ''), '(none)') AS region, count(*) FILTER (WHERE last_seen < $__timeFrom()::timestamptz) AS silent,
