@@ -19,7 +19,7 @@ def dashboard() -> Dashboard:
     made = base("edge-regions", "Edge: regions", "Regions side by side.", since="now-24h")
     made.with_variable(variable("metric", "Metric", POSTGRES, queries.metrics))
     made.with_variable(
-        variable("region", "Region", POSTGRES, queries.regions)
+        variable("region", "Region", POSTGRES, queries.regions_and_none)
         .multi(multi=True)
         .include_all(include_all=True)
     )

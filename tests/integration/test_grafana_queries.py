@@ -192,6 +192,60 @@ async def test_a_device_whose_days_were_dropped_is_still_known(role: Connection,
     assert await one("edge-device: $metric now A") == [None, 21.5, 20.5, 22.5, 3]
 
 
+async def test_no_region_is_one_to_choose(role: Connection, database: str) -> None:
+    """Devices that name no region are listed as `(none)`, which leads to what there is of them."""
+    owner = await asyncpg.connect(database)
+    await owner.execute("INSERT INTO devices VALUES ('a', NULL, now(), now()), ('b', 'north', now(), now())")
+    for rollup in ("1m", "1h"):
+        await owner.execute(
+            f"""INSERT INTO regions_{rollup} (metric, bucket, region, count, sum, min, max) VALUES
+                ('temperature', date_trunc('minute', now()), '', 2, 42, 20, 22),
+                ('temperature', date_trunc('minute', now()), 'north', 1, 1, 1, 1)"""  # noqa: S608  # names of ours
+        )
+    await owner.execute(
+        """INSERT INTO measurements_1m (device_id, metric, bucket, region, count, sum, min, max)
+        VALUES ('a', 'temperature', date_trunc('minute', now()), NULL, 2, 42, 20, 22)"""
+    )
+    await owner.close()
+    found = {query.name: query for query in find_queries("edge-postgres")}
+
+    async def rows(name: str) -> list[tuple[Any, ...]]:
+        text = expand_sql(found[name], VARIABLES | {"region": "(none)"}, Range.last(3600))
+        return [tuple(row) for row in await role.fetch(text)]
+
+    assert await rows("edge-regions: variable region") == [("north",), ("(none)",)]
+    ((region, devices, silent, _, *values),) = await rows("edge-regions: Regions: $metric A")
+    assert (region, devices, silent, values) == ("(none)", 1, 0, [21, 20, 22, 2])
+    assert [row[1:] for row in await rows("edge-regions: $metric by region A")] == [("(none)", 21)]
+    assert [row[1:] for row in await rows("edge-regions: $metric in all of them A")] == [(20, 21, 22)]
+    assert await rows("edge-regions: Hot devices: $metric A") == [("a", "(none)", 21, 22, 2)]
+
+
+async def test_a_clock_that_was_put_right_is_not_ahead(role: Connection, database: str) -> None:
+    """Whose clock is ahead is told from the message that is newest in the order of the views."""
+    owner = await asyncpg.connect(database)
+    await owner.execute("SELECT create_measurement_partitions(current_date - 1, current_date + 1)")
+    await owner.execute(
+        """WITH m (device_id, ahead, ago) AS (VALUES
+            ('right again', interval '1 year', interval '2 hours'), ('right again', '0', '1 minute'),
+            ('ahead', '0', '2 hours'), ('ahead', '1 year', '1 minute'),
+            ('ahead by less', '1 year', '2 hours'), ('ahead by less', '6 minutes', '3 minutes')
+        ), sent AS (
+            INSERT INTO measurements (device_id, ts, received_at, message_key, metrics)
+            SELECT device_id, now() - ago + ahead, now() - ago, 'k', '{}' FROM m
+        )
+        INSERT INTO devices
+        SELECT device_id, NULL, now(), max(now() - ago + ahead) FROM m GROUP BY device_id"""
+    )
+    await owner.close()
+    query = {query.name: query for query in find_queries("edge-postgres")}["edge-fleet: Furthest ahead A"]
+    found = await role.fetch(expand_sql(query, VARIABLES, Range.last(3600)))
+    assert [(row["device_id"], row["ahead"] > 86_400) for row in found] == [
+        ("ahead", True),
+        ("ahead by less", False),
+    ]
+
+
 @pytest.mark.usefixtures("stored")
 async def test_a_tag_chooses_devices_and_messages(role: Connection) -> None:
     """Names and values of tags are offered; a value leaves its devices and messages, `(any)` leaves all."""
