@@ -232,18 +232,31 @@ async def test_a_clock_that_was_put_right_is_not_ahead(role: Connection, databas
             ('ahead by less', '1 year', '2 hours'), ('ahead by less', '6 minutes', '3 minutes')
         ), sent AS (
             INSERT INTO measurements (device_id, ts, received_at, message_key, metrics)
-            SELECT device_id, now() - ago + ahead, now() - ago, 'k', '{}' FROM m
+            SELECT
+                device_id, now() - ago + ahead, now() - ago, 'k',
+                jsonb_build_object('temperature', extract(minute FROM ago))
+            FROM m
         )
         INSERT INTO devices
         SELECT device_id, NULL, now(), max(now() - ago + ahead) FROM m GROUP BY device_id"""
     )
     await owner.close()
-    query = {query.name: query for query in find_queries("edge-postgres")}["edge-fleet: Furthest ahead A"]
-    found = await role.fetch(expand_sql(query, VARIABLES, Range.last(3600)))
-    assert [(row["device_id"], row["ahead"] > 86_400) for row in found] == [
-        ("ahead", True),
-        ("ahead by less", False),
+    found = {query.name: query for query in find_queries("edge-postgres")}
+
+    async def rows(name: str, device: str) -> list[asyncpg.Record]:
+        text = expand_sql(found[name], VARIABLES | {"device": device}, Range.last(3600))
+        return await role.fetch(text)
+
+    ahead = [
+        (row["device_id"], row["ahead"] > 86_400) for row in await rows("edge-fleet: Furthest ahead A", "")
     ]
+    assert ahead == [("ahead", True), ("ahead by less", False)]
+    for device, minute in (("right again", 1), ("ahead", 1), ("ahead by less", 3)):
+        ((now, *_),) = await rows("edge-device: $metric now A", device)
+        ((seen_ms, arrived_ms),) = await rows("edge-device: Last seen A", device)
+        statistics = await rows("edge-device: Statistics A", device)
+        assert (now, [row["last"] for row in statistics]) == (minute, [str(minute)]), device
+        assert abs(seen_ms - arrived_ms) <= 300_000, device
 
 
 @pytest.mark.usefixtures("stored")

@@ -320,7 +320,7 @@ SELECT
     extract(epoch FROM max(m.received_at))::double precision * 1000 AS arrived
 FROM devices AS d LEFT JOIN LATERAL (
     SELECT ts, received_at FROM measurements
-    WHERE device_id = d.device_id AND ts >= d.last_seen - interval '1 day'
+    WHERE device_id = d.device_id AND ts >= least(d.last_seen, now()) - interval '1 day'
     ORDER BY ts DESC
     LIMIT 1000
 ) AS m ON true
@@ -344,7 +344,7 @@ SELECT
         FROM (
             SELECT ts, received_at, metrics FROM measurements
             WHERE device_id = ${device:sqlstring}
-                AND ts >= (SELECT last_seen - interval '1 day' FROM devices WHERE device_id = ${device:sqlstring})
+                AND ts >= (SELECT least(last_seen, now()) - interval '1 day' FROM devices WHERE device_id = ${device:sqlstring})
             ORDER BY ts DESC
             LIMIT 1000
         ) AS newest
@@ -371,7 +371,7 @@ WITH last AS (
     FROM (
         SELECT ts, received_at, metrics FROM measurements
         WHERE device_id = ${device:sqlstring}
-            AND ts >= (SELECT last_seen - interval '1 day' FROM devices WHERE device_id = ${device:sqlstring})
+            AND ts >= (SELECT least(last_seen, now()) - interval '1 day' FROM devices WHERE device_id = ${device:sqlstring})
         ORDER BY ts DESC
         LIMIT 1000
     ) AS newest CROSS JOIN LATERAL jsonb_each_text(newest.metrics) AS each (metric, value)
