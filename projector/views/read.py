@@ -47,7 +47,7 @@ class Found(NamedTuple):
 
 
 class _Expired(msgspec.Struct):
-    last_seen: str
+    last_seen: str | None = None  # it came back, and is to be there
     region: str | None = None
 
 
@@ -96,7 +96,7 @@ def _view(wanted: Wanted, marks: _Value, gone: _Value, values: list[_Value]) -> 
     view.region = region.decode() if region is not None else None
     view.members = int(members) if members is not None else None
     view.ahead = ahead is not None
-    if gone and not view.exists:  # empty when it came back
+    if gone is not None and not view.exists:
         expired = msgspec.json.decode(gone, type=_Expired)
         view.returned, view.region = expired.last_seen, expired.region
     for at, name in enumerate(wanted.names):

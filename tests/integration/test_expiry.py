@@ -95,6 +95,7 @@ async def test_who_is_lost_after_coming_back_is_missed(side: Side) -> None:
     """That it had expired once does not excuse it: its region would count it twice."""
     await expiry(side).turn()
     await side.apply(event("a", 5, t=9))
+    assert await side.redis.hmget(KEYS.expired, ["a", "b"]) == [b"{}", None], "that it had stays known"
     await side.redis.delete(KEYS.device("a"))
     row = await side.commit(event("a", 6, region="south", t=9))
     outcome = await Views(side.redis, KEYS).apply(Run(0, row.epoch, row.n, row.n, row.events), side.now)
