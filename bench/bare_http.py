@@ -34,7 +34,7 @@ async def answer(http: str, redis_url: str, stop: asyncio.Event) -> None:
             found = await cast("Awaitable[dict[bytes, bytes]]", redis.hgetall(key))
             return {name.decode(): value.decode() for name, value in found.items()}
 
-        app = create_app([device_stats, *health_routes(Health(), CollectorRegistry())])
+        app = create_app([device_stats, *health_routes(Health(), CollectorRegistry(), "bench")])
         await serve(app, http, stop)
 
 

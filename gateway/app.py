@@ -85,7 +85,7 @@ async def run(settings: Settings, stop: asyncio.Event, report: Callable[[Ledger]
     lease = Lease(settings.postgres.dsn, slot=slot, health=health)
     try:
         async with asyncio.TaskGroup() as tasks:
-            app = create_app(health_routes(health, registry))
+            app = create_app(health_routes(health, registry, "gateway"))
             tasks.create_task(
                 serve(app, settings.gateway.http, http_stop, setting="gateway.http"), name="http"
             )

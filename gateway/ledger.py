@@ -21,7 +21,7 @@ import time
 from collections import deque
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -32,6 +32,14 @@ if TYPE_CHECKING:
     from gateway.transaction import Outcome
 
 Step = Literal["event", "committed", "published"]
+
+REASONS: Final = (
+    *("conflict", "device_mismatch", "duplicate_key", "empty_message", "invalid_device_id", "invalid_key"),
+    *("invalid_metric", "invalid_region", "invalid_string", "invalid_tag", "invalid_time", "malformed_json"),
+    *("many_bad_elements", "no_metrics", "no_route", "not_utf8", "number_out_of_range", "payload_too_large"),
+    *("refused_by_database", "time_out_of_range", "too_deep", "undecodable", "wrong_root"),
+)
+"""Why readings become dead letters. Each is counted from 0: Prometheus sees no rise from nothing to 1."""
 
 _STEPS: tuple[Step, ...] = ("event", "committed", "published")
 _UNPROJECTED_LIMIT = 10_000
@@ -93,9 +101,8 @@ class Ledger:
         self._dead_lettered = Counter(
             "gateway_dead_lettered", "Readings kept as dead letters.", ["reason"], registry=registry
         )
-        self._dead_lettered.labels(
-            "conflict"
-        )  # at 0 from the start: Prometheus sees no rise from nothing to 1
+        for reason in REASONS:
+            self._dead_lettered.labels(reason)
         self._unkeyed = Counter(
             "gateway_unkeyed", "Stored readings whose device named no key.", registry=registry
         )

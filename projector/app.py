@@ -93,7 +93,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             history_routes(history, meters),
             *live_routes(board, feed),
             *detail_routes(board, Site(settings.units, settings.projector.grafana_url)),
-            *health_routes(health, registry),
+            *health_routes(health, registry, "projector"),
         ]
         names = (host_port(settings.projector.http)[0], *settings.projector.hosts)
         hosts = Hosts(names, setting="projector.hosts")

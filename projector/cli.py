@@ -57,8 +57,8 @@ _only = click.option(
 def verify(settings: Settings, *, limit: int, as_json: bool, only: str | None) -> int:
     """Compare views and history with the measurements, while everything runs; exit with 1 when they differ.
 
-    Sums may differ by 1e-9; everything else is compared exactly. Of devices that have expired it compares
-    order, region and last-seen time.
+    Sums may differ by 1e-9 of what was added up; everything else is compared exactly. Of devices that have
+    expired it compares order, region and last-seen time.
     """
     from projector import app, report
 

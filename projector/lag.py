@@ -108,7 +108,7 @@ class Freshness(msgspec.Struct, frozen=True):
 
 
 class Lag(msgspec.Struct, frozen=True):
-    """Every stream, in order."""
+    """Every stream of which it is known where the views stand, in order."""
 
     streams: list[StreamLag]
     views: Freshness

@@ -8,7 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from contract.events import format_time
 from contract.order import microseconds
-from projector.lag import STEPS, Freshness, HistoryLag, Lag, StreamLag, times_of
+from projector.lag import Freshness, HistoryLag, Lag, StreamLag, times_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,8 +110,9 @@ class Meters:
         return dict(self._streams)
 
     def lag(self) -> Lag:
-        """Where every stream stands, when last looked."""
-        return Lag([meters.lag() for _, meters in sorted(self._streams.items())], self.freshness())
+        """Where every stream stands, when last looked; those of which that is not known are left out."""
+        known = [meters.lag() for _, meters in sorted(self._streams.items()) if meters.is_known]
+        return Lag(known, self.freshness())
 
     def freshness(self) -> Freshness:
         """How current the views are, by the stream that is worst off."""
@@ -141,7 +142,7 @@ class Meters:
 
 
 class StreamMeters:
-    """One stream's share of the metrics.
+    """One stream's share of the metrics. A gauge is there from when its value is known.
 
     Attributes:
         events_total: events applied since the start.
@@ -169,20 +170,13 @@ class StreamMeters:
         self._stream = stream
         self._events = meters.events.labels(label)
         self._rows = meters.rows.labels(label)
-        self._cursor_gauge = meters.cursor.labels(label)
-        self._head_gauge = meters.head.labels(label)
-        self._lag_rows = meters.lag_rows.labels(label)
-        self._behind_seconds = meters.behind_seconds.labels(label)
         self._delay_seconds = meters.delay_seconds.labels(label)
-        self._lag_seconds = {step: meters.lag_seconds.labels(label, step) for step in STEPS}
+        self._label = label
+        self._gauges = meters
         self._cursor = 0
         self._head = 0
         self._times: Times | None = None
         self.history_write_seconds = meters.history_write_seconds.labels(label)
-        self._history_cursor = meters.history_cursor.labels(label)
-        self._history_lag_rows = meters.history_lag_rows.labels(label)
-        self._history_behind_seconds = meters.history_behind_seconds.labels(label)
-        self._history_held = meters.history_held.labels(label)
         self.history_look: tuple[HistoryLag, datetime] | None = None
 
     def applied(self, rows: Sequence[EventBatch], now: datetime, arrived_at: datetime | None) -> None:
@@ -199,7 +193,7 @@ class StreamMeters:
         self._events.inc(events)
         self._rows.inc(len(rows))
         self._cursor = rows[-1].n
-        self._cursor_gauge.set(self._cursor)
+        self._gauges.cursor.labels(self._label).set(self._cursor)
         now_us = _microseconds(now)
         for row in rows:
             self._delay_seconds.observe(max(0, now_us - microseconds(row.created_at)) / 1_000_000)
@@ -207,7 +201,7 @@ class StreamMeters:
             self._times = times
             for step, seconds in times.lags().items():
                 if seconds is not None:
-                    self._lag_seconds[step].set(seconds)
+                    self._gauges.lag_seconds.labels(self._label, step).set(seconds)
 
     def position(self, cursor: int, head: int, waiting_since: datetime | None, now: datetime) -> None:
         """Note how far the views are behind.
@@ -225,18 +219,25 @@ class StreamMeters:
         self.behind_s = 0.0
         if self.behind_rows and waiting_since:
             self.behind_s = max(0.0, (now - waiting_since).total_seconds())
-        self._cursor_gauge.set(cursor)
-        self._head_gauge.set(head)
-        self._lag_rows.set(self.behind_rows)
-        self._behind_seconds.set(self.behind_s)
+        gauges, label = self._gauges, self._label
+        gauges.cursor.labels(label).set(cursor)
+        gauges.head.labels(label).set(head)
+        gauges.lag_rows.labels(label).set(self.behind_rows)
+        gauges.behind_seconds.labels(label).set(self.behind_s)
 
     def history(self, cursor: int, head: int, behind_s: float, now: datetime, *, held: int) -> None:
         """Note how far history is behind, and how many statistics of it are in memory."""
-        self._history_held.set(held)
         self.history_look = HistoryLag(cursor, head - cursor, round(behind_s, 3)), now
-        self._history_cursor.set(cursor)
-        self._history_lag_rows.set(head - cursor)
-        self._history_behind_seconds.set(behind_s)
+        gauges, label = self._gauges, self._label
+        gauges.history_held.labels(label).set(held)
+        gauges.history_cursor.labels(label).set(cursor)
+        gauges.history_lag_rows.labels(label).set(head - cursor)
+        gauges.history_behind_seconds.labels(label).set(behind_s)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything has told where the views stand on it."""
+        return self.looked_at is not None or self.rows_total > 0
 
     def lag(self) -> StreamLag:
         """Where the stream stood when last looked."""

@@ -41,9 +41,9 @@ def dashboard() -> Dashboard:
         ),
         stat(
             "Silent",
-            sql(queries.devices_silent),
+            promql('sum(max by (region) (projector_devices{state="silent"}))', instant=True),
             unit=units.NoUnit,
-            text="Devices of which nothing was heard in the whole range shown.",
+            text="Devices that have paused for longer than is usual for each, by when their messages came.",
             thresholds=((1, ORANGE),),
         ),
         stat(
@@ -79,7 +79,7 @@ def dashboard() -> Dashboard:
     silent = table(
         "Silent longest",
         sql(queries.silent_longest),
-        text="Devices by when they were last heard of. Click one for its details.",
+        text="Devices by their newest readings, by their clocks. Click one for its details.",
     )
     column(silent, "device_id", "Device", link=to_dashboard("edge-device", "device"))
     column(silent, "region", "Region")
@@ -88,10 +88,11 @@ def dashboard() -> Dashboard:
     quiet = table(
         "Silence by region",
         sql(queries.silent_regions),
-        text="Devices of which nothing was heard in the whole range shown. Click a region for its details.",
+        text="Devices whose newest reading, by their clocks, is older than the range. Click a region for its"
+        " details.",
     )
     column(quiet, "region", "Region", link=to_dashboard("edge-regions", "region", carry="var-metric=$metric"))
-    column(quiet, "silent", "Silent")
+    column(quiet, "silent", "Nothing in the range")
     column(quiet, "devices", "Devices")
     column(quiet, "last_seen", "Last seen", unit=units.DateTimeFromNow)
     made.with_panel(quiet.span(8))
@@ -171,7 +172,7 @@ def dashboard() -> Dashboard:
             "Silent by region",
             promql('max by (region) (projector_devices{state="silent"})', "{{region}}"),
             unit=units.NoUnit,
-            text="Devices that have paused for longer than is usual for each.",
+            text="Devices that have paused for longer than is usual for each, by when their messages came.",
         )
     )
     return made

@@ -35,7 +35,9 @@ def dashboard() -> Dashboard:
         .datasource(PROMETHEUS)
         .enable(enable=True)
         .icon_color(ORANGE)
-        .expr("changes(projector_rebuilds_total[1m]) > 0")
+        .expr(
+            "changes(projector_rebuilds_total[$__rate_interval]) > 0"
+        )  # points lie further apart over a week
     )
     for title, panels in (
         ("Now", _now()),
@@ -74,9 +76,10 @@ def _now() -> Iterator[StatPanel]:
     )
     yield stat(
         "Unaccounted",
-        promql(f"sum(instance:gateway_unaccounted:sum{{{GATEWAY}}})", instant=True),
+        promql(f"sum(abs(instance:gateway_unaccounted:sum{{{GATEWAY}}}))", instant=True),
         unit=units.NoUnit,
-        text="Received, less committed, duplicate, dead-lettered and in flight. Anything but 0 is a defect.",
+        text="How far received is from committed, duplicate, dead-lettered and in flight, at each gateway."
+        " Anything but 0 is a defect.",
         thresholds=((1, RED),),
     )
     yield stat(
@@ -106,7 +109,7 @@ def _write_side() -> Iterator[SeriesPanel]:
     yield series(
         "Rejected a second, by reason",
         promql(
-            f"sum by (reason) (rate(gateway_dead_lettered_total{{{GATEWAY}}}[$__rate_interval]))",
+            f"sum by (reason) (rate(gateway_dead_lettered_total{{{GATEWAY}}}[$__rate_interval])) > 0",
             "{{reason}}",
         ),
         unit=units.NoUnit,
@@ -231,8 +234,8 @@ def _read_side() -> Iterator[SeriesPanel]:
         promql(
             "histogram_quantile(0.99, sum by (le) "
             f"(rate(projector_apply_seconds_bucket{{{PROJECTOR}}}[$__rate_interval])))",
-            "of that in Redis",
-            "redis",
+            "of that applying",
+            "apply",
         ),
         unit=units.Seconds,
         text="How old a row is when Redis shows it.",
@@ -250,20 +253,20 @@ def _read_side() -> Iterator[SeriesPanel]:
 
 
 def _lost() -> Iterator[SeriesPanel | StatPanel]:
-    losses = (
-        ("broker_dropped_messages", "dropped by the broker"),
-        ("dropped_qos0", "QoS 0 without room"),
-        ("sessions_lost", "sessions lost"),
-        ("dead_letters_evicted", "dead letters evicted"),
+    losses = (  # the broker's own count is the same at each of its gateways
+        ("max", "broker_dropped_messages", "dropped by the broker"),
+        ("sum", "dropped_qos0", "QoS 0 without room"),
+        ("sum", "sessions_lost", "sessions lost"),
+        ("sum", "dead_letters_evicted", "dead letters evicted"),
     )
     yield series(
         "Lost",
         *(
-            promql(f"sum(increase(gateway_{name}_total{{{GATEWAY}}}[$__rate_interval]))", legend, name)
-            for name, legend in losses
+            promql(f"{of}(increase(gateway_{name}_total{{{GATEWAY}}}[$__rate_interval]))", legend, name)
+            for of, name, legend in losses
         ),
         unit=units.NoUnit,
-        text="Each of these has a section in docs/operating.md.",
+        text="Each of these has a section in docs/operating.md. Of several brokers, what the worst dropped.",
     )
     yield series(
         "Dropped fields a second",

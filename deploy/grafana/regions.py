@@ -19,7 +19,7 @@ def dashboard() -> Dashboard:
     made = base("edge-regions", "Edge: regions", "Regions side by side.", since="now-24h")
     made.with_variable(variable("metric", "Metric", POSTGRES, queries.metrics))
     made.with_variable(
-        variable("region", "Region", POSTGRES, queries.regions)
+        variable("region", "Region", POSTGRES, queries.regions_and_none)
         .multi(multi=True)
         .include_all(include_all=True)
     )
@@ -28,9 +28,10 @@ def dashboard() -> Dashboard:
     now = table(
         "Regions: $metric",
         sql(queries.regions_now),
-        text="Silent: not heard of in the whole range shown. Values: of the last quarter of an hour.",
+        text="Nothing in the range: devices whose newest reading, by their clocks, is older."
+        " Values: of the last quarter of an hour.",
     )
-    for name, title in (("region", "Region"), ("devices", "Devices"), ("silent", "Silent")):
+    for name, title in (("region", "Region"), ("devices", "Devices"), ("silent", "Nothing in the range")):
         column(now, name, title)
     column(now, "last_seen", "Last seen", unit=units.DateTimeFromNow)
     made.with_panel(now.decimals(2).span(24))

@@ -45,10 +45,14 @@ def dashboard() -> Dashboard:
             "Silent",
             _line("zcount devices:last_seen -inf ${__from}"),
             unit=units.NoUnit,
-            text="Of these, those of which nothing was heard in the whole range shown.",
+            text="Of these, those whose newest reading, by their clocks, is older than the range shown.",
         ).height(9)
     )
-    silent = table("Silent longest", _members("devices:last_seen", 0, 19), text="Click one for its details.")
+    silent = table(
+        "Silent longest",
+        _members("devices:last_seen", 0, 19),
+        text="By their clocks. Click one for its details.",
+    )
     as_rows(silent, "Device", "Last seen")
     column(silent, "Device", link=to_dashboard("edge-device", "device"))
     column(silent, "Last seen", unit=units.DateTimeFromNow)

@@ -112,7 +112,7 @@ def read_figures(gateway_url: str, projector_url: str) -> Figures:
         dead_letters={
             labels["reason"]: int(value)
             for name, labels, value in gateway
-            if name == "gateway_dead_lettered_total"
+            if name == "gateway_dead_lettered_total" and value
         },
         lag_s={
             **{labels["step"]: value for name, labels, value in gateway if name == "gateway_lag_seconds"},

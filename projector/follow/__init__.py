@@ -1,5 +1,5 @@
 """Following: rows of the outbox, as the topic brings them or PostgreSQL keeps them, go into the views.
 
-`consumer` receives and looks after the streams, `follower` takes one stream's rows to the views, `backlog`
-holds those that wait, and `pace` says how many go in one call.
+`consumer` receives and looks after the streams, `follower` takes one stream's rows to the views, and
+`backlog` holds those that wait.
 """

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from projector.follow.pace import first_run
+from projector.views.pace import first_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -33,9 +33,9 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import structlog
 
 from projector.follow.backlog import Backlog
-from projector.follow.pace import first_run, linger_s
 from projector.halts import MENDED_BY_REBUILD, TOLD_BY_MARK, UNUSABLE, mismatch, missing_rows
 from projector.views import Cursor, Run, Seen
+from projector.views.pace import first_run, linger_s
 from runtime import faults
 from runtime.errors import Reject, Retry
 from runtime.lifecycle import Waiting

@@ -160,15 +160,16 @@ def _compare_fields(key: str, expected: Mapping[str, str], found: Mapping[str, s
 
 
 def _close(field: str, right: str, wrong: str, view: Mapping[str, str]) -> bool:
-    """Whether a sum or an average is near enough, measured by the largest of what was added up."""
+    """Whether a sum or an average is near enough, measured by what may have been added up on the way."""
     statistic, _, metric = field.partition("_")
     if statistic not in {"sum", "avg"}:
         return False
     try:
-        values = [float(right), float(wrong), float(view[f"min_{metric}"]), float(view[f"max_{metric}"])]
+        largest = max(abs(float(view[f"{extreme}_{metric}"])) for extreme in ("min", "max"))
+        values = float(view[f"count_{metric}"]) if statistic == "sum" else 1.0
+        return abs(float(right) - float(wrong)) <= _TOLERANCE * values * largest
     except (KeyError, ValueError):
         return False
-    return abs(values[0] - values[1]) <= _TOLERANCE * max(map(abs, values))
 
 
 def _size(fields: Mapping[str, str] | None) -> str | None:

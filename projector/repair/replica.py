@@ -26,6 +26,7 @@ from contract.views import FORMAT, VERSION, VIEWS_FORMAT
 from projector.outbox import Outbox
 from projector.repair.truth import open_truth
 from projector.views import Cursor, Keys, Run, Views, answering
+from projector.views.pace import first_run
 from runtime.errors import Reject, Retry, Stop
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ Purpose = Literal["verify", "rebuild"]
 LOCK_S: Final = 5.0  # so long after its holder died, another may begin
 RENEW_S: Final = 1.0
 REPORT_S: Final = 60.0
-RUN_EVENTS: Final = 4000
+PAGE_EVENTS: Final = 4000
 REMEMBERED: Final = 50_000  # a device comes once or twice, and regions are few
 
 
@@ -132,14 +133,16 @@ class Replica:
             Reject: one of them does not hold events.
         """
         while (cursor := self.cursors.get(stream, Cursor(0, None))).n < n:
-            page = await self._outbox.page(stream, cursor.n, RUN_EVENTS)
-            rows = [row for row in page.rows if row.n <= n]
-            if not rows or rows[0].n != cursor.n + 1 or rows[0].epoch != (cursor.epoch or rows[0].epoch):
+            page = await self._outbox.page(stream, cursor.n, PAGE_EVENTS)
+            rest = [row for row in page.rows if row.n <= n]
+            if not rest or rest[0].n != cursor.n + 1 or rest[0].epoch != (cursor.epoch or rest[0].epoch):
                 raise Retry("postgres", f"row {cursor.n + 1} of stream {stream} is not there to be applied")
-            events = [event for row in rows for event in row.events]
-            run = Run(stream, rows[0].epoch, rows[0].n, rows[-1].n, events, rows[-1].created_at)
-            await self._apply(run)
-            self.cursors[stream] = Cursor(run.last, run.epoch, run.written_at)
+            while rows := first_run(rest):
+                rest = rest[len(rows) :]
+                events = [event for row in rows for event in row.events]
+                run = Run(stream, rows[0].epoch, rows[0].n, rows[-1].n, events, rows[-1].created_at)
+                await self._apply(run)
+                self.cursors[stream] = Cursor(run.last, run.epoch, run.written_at)
 
     async def _add(self, rows: list[Retired]) -> None:
         self._calls += 1

@@ -2,7 +2,7 @@
 
 `change` adds a run of events to the `state` that is remembered, `writes` makes of that what is to be set, and
 `apply` sets it by one script. `read` reads what is not remembered, `expiry` takes out who has been silent for
-long, and `position` says how far a set of views has come.
+long, `pace` says how much goes in one call, and `position` how far a set of views has come.
 """
 
 from projector.views.apply import Outcome, Run, Views

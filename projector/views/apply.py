@@ -45,13 +45,7 @@ ATTEMPTS: Final = 5
 _FOLDER: Final = resources.files("projector.views")
 _READ: Final = _FOLDER.joinpath("read.lua").read_text(encoding="utf-8")
 _WRITE: Final = _FOLDER.joinpath("write.lua").read_text(encoding="utf-8")
-_GIVE_UP: Final = """
-for i = 2, #ARGV, 2 do
-  if tonumber(redis.call('HGET', KEYS[1], ARGV[i]) or 0) >= tonumber(ARGV[i + 1]) then
-    return redis.call('HSET', KEYS[2], ARGV[1], '1')
-  end
-end
-"""
+_GIVE_UP: Final = _FOLDER.joinpath("give_up.lua").read_text(encoding="utf-8")
 _KEEPS: Final = "noeviction"
 _NOBODYS: Final = "?"  # a version that no set of views has
 _encoder = msgspec.msgpack.Encoder()
@@ -81,9 +75,10 @@ class Outcome(NamedTuple):
     Attributes:
         status: only with `applied` has anything changed. `duplicate`: the views had all of it. `gap`: its
             first row does not follow the cursor. `epoch`: the views hold another history of the stream, or
-            are being replaced. `lost`: a view was gone, and the set is marked as one to be made anew.
+            are being replaced. `lost`: a view was gone, or a key that all have in common, and the set is
+            marked as one to be made anew.
         cursor: the last row in the views now.
-        key: of the view that was gone.
+        key: that was gone, or of the view whose marks were.
     """
 
     status: Status
@@ -267,7 +262,7 @@ class Views:
                 *(format_time(now), str(int(now.timestamp() * 1000))),
                 *(expected, f"{self._writer}:{self._runs}", writes.existed, writes.fields, gone),
                 *(writes.device_marks, writes.region_marks),
-                *(writes.seen, writes.ahead, writes.caught_up, lost),
+                *(writes.seen, writes.ahead, writes.caught_up, writes.back, lost),
             )
         )
         with answering():

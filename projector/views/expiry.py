@@ -3,8 +3,9 @@
 Their hash and their place among the last-seen times go; the regions keep what they contributed and go on
 counting them. What stays of a device is its entry in `projector:expired`, with its region and when it was
 last seen, and its marks: when it sends again it is where it was, its last values keep their order, and only
-its own statistics begin anew. PostgreSQL keeps everything, so a rebuild brings the whole statistics back,
-of all devices, until the silent ones expire again.
+its own statistics begin anew. The entry stays then, empty, as they do not say all that it ever sent.
+PostgreSQL keeps everything, so a rebuild brings the whole statistics back, of all devices, until the silent
+ones expire again.
 
 Silent means that no message came, not that the times in them are old: a device with a wrong clock that goes
 on sending stays. And it means that others did come: time is what the newest row in the views says, nobody

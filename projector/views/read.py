@@ -36,7 +36,7 @@ class Found(NamedTuple):
         version: of the set of views.
         follows: whether the run that asks follows the cursor; nothing was read if not.
         devices: as far as they are there; `regions` likewise.
-        lost: the key of a view of which only the marks are left; empty when there is none.
+        lost: the key of a view that is gone and has marks, or the other way round; empty when there is none.
     """
 
     version: str
@@ -47,7 +47,7 @@ class Found(NamedTuple):
 
 
 class _Expired(msgspec.Struct):
-    last_seen: str
+    last_seen: str | None = None  # it came back, and is to be there
     region: str | None = None
 
 
@@ -81,7 +81,7 @@ async def read_views(
         except ValueError as error:  # msgspec's errors are ValueErrors too
             detail = f"{key}, or what belongs to it, holds what is none of ours: {error}"
             raise Retry("redis", detail) from error
-        if mark is not None and not view.exists and view.returned is None:
+        if (mark is not None) != (view.exists or view.returned is not None):
             lost = key
     return Found(
         version, follows=True, devices=views[: len(devices)], regions=views[len(devices) :], lost=lost

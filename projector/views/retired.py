@@ -8,8 +8,7 @@ events, so such rows change views as the events themselves would.
 
 from __future__ import annotations
 
-from itertools import groupby, islice
-from operator import attrgetter
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -46,8 +45,8 @@ class Retired(msgspec.Struct, frozen=True, array_like=True, gc=False):
     last_received_at: str
 
 
-def by_devices(rows: Iterable[Retired], max_devices: int) -> Iterator[list[Retired]]:
-    """Cut rows, a device's together, into parts with no more than so many devices."""
-    devices = groupby(rows, key=attrgetter("device_id"))
-    while part := [row for _, each in islice(devices, max_devices) for row in each]:
+def parts(rows: Iterable[Retired], max_rows: int) -> Iterator[list[Retired]]:
+    """Cut rows, a device's one after the other, into parts of so many; a device may be in several."""
+    left = iter(rows)
+    while part := list(islice(left, max_rows)):
         yield part

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Set as AbstractSet
 
-REMEMBERED: Final = 1_000_000  # metrics, a view being as much as `VIEW` of them: some 200 MB
+REMEMBERED: Final = 1_000_000  # metrics and marks of them, a view being as much as `VIEW`: some 200 MB
 VIEW: Final = 4
 NOWHERE: Final = (-1, "")
 
@@ -150,7 +150,8 @@ class Wanted(NamedTuple):
 class Shelf:
     """Views of one kind by id, as many as `most` allows; what was not used for longest goes.
 
-    That is so of single metrics too: of a view in constant use only those that are used stay.
+    That is so of single metrics too: of a view in constant use only those that are used stay. But all of its
+    marks do (`others`), which are written as one.
     """
 
     def __init__(self, most: int) -> None:
@@ -196,7 +197,7 @@ class Shelf:
 
     def _put(self, view: View) -> None:
         self._young[view.id] = view
-        self._size += VIEW + len(view.metrics)
+        self._size += VIEW + len(view.metrics) + len(view.others)
 
 
 def pack_marks(view: View) -> bytes:

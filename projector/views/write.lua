@@ -10,19 +10,21 @@
 -- updated_at, updated_ms, the version that is expected, the one that this write leaves; then for each view whether it is there, and
 -- its sample_count with names and values of other fields to set; then
 -- keys and fields to remove; ids of devices and how many bytes their marks have, the same of regions; times of devices, clocks
--- ahead, clocks not ahead any more; and the key of a view that was found to be gone, or nothing. Then the bytes of all marks.
+-- ahead, clocks not ahead any more, devices that are back; and the key of a view that was found to be gone, or nothing. Then the
+-- bytes of all marks.
 -- Returns {status, cursor, ...}: applied; duplicate; gap (first is not cursor + 1); epoch (the views hold another history, were
 -- written by another version, are being replaced, or have lost their cursor); stale (the version is another, which
 -- follows: the views are to be read again);
--- lost (a view that was there is gone: its key follows, and the set is marked as one to be made anew).
+-- lost (a view that was there is gone, or a key that all have in common: the key follows, and the set is marked as one to be made
+-- anew).
 
-local CURSOR, EPOCH, DEVICE_MARKS, REGION_MARKS, LAST_SEEN, CLOCK_AHEAD = unpack(KEYS, 1, 6)
+local CURSOR, EPOCH, DEVICE_MARKS, REGION_MARKS, LAST_SEEN, CLOCK_AHEAD, EXPIRED = unpack(KEYS, 1, 7)
 local FIXED_KEYS = 7
 local CHUNK = 4000 -- unpack() to more than 8,000 values overflows Lua's C stack
 local call, pcall, min = redis.call, redis.pcall, math.min
 
-local stream, epoch, first, last, written_at, form, updated_at, updated_ms, expected, version, existed, fields, gone, device_marks, region_marks, seen, ahead, caught_up, lost =
-    unpack(cmsgpack.unpack(ARGV[1]), 1, 19)
+local stream, epoch, first, last, written_at, form, updated_at, updated_ms, expected, version, existed, fields, gone, device_marks, region_marks, seen, ahead, caught_up, back, lost =
+    unpack(cmsgpack.unpack(ARGV[1]), 1, 20)
 
 -- Passes a reply on; an error ends the script, and says at which key.
 local function checked(key, reply)
@@ -62,13 +64,23 @@ if known_version ~= expected then
 end
 
 checked(CLOCK_AHEAD, pcall('ZCARD', CLOCK_AHEAD))
-checked(DEVICE_MARKS, pcall('HLEN', DEVICE_MARKS))
-checked(REGION_MARKS, pcall('HLEN', REGION_MARKS))
+local marked, expired = checked(DEVICE_MARKS, pcall('HLEN', DEVICE_MARKS)), checked(EXPIRED, pcall('HLEN', EXPIRED))
+local marked_regions = checked(REGION_MARKS, pcall('HLEN', REGION_MARKS))
+local devices, known_device, known_region = #device_marks / 2, false, false
 for i = 1, #fields do
     local key = KEYS[FIXED_KEYS + i]
     if checked(key, pcall('HLEN', key)) == 0 and existed[i] and lost == '' then
         lost = key
     end
+    known_device = known_device or (existed[i] and i <= devices)
+    known_region = known_region or (existed[i] and i > devices)
+end
+if views > 0 and marked == 0 then
+    lost = DEVICE_MARKS
+elseif views == 0 and (known_device or marked > expired) then -- who never expired is in both
+    lost = LAST_SEEN
+elseif known_region and marked_regions == 0 then
+    lost = REGION_MARKS
 end
 if lost ~= '' then
     call('HSET', EPOCH, 'unfinished', 1)
@@ -97,6 +109,7 @@ end
 write('ZADD', LAST_SEEN, seen)
 write('ZADD', CLOCK_AHEAD, ahead)
 write('ZREM', CLOCK_AHEAD, caught_up)
+write('HSET', EXPIRED, back)
 call('HSET', EPOCH, stream, epoch, stream .. ':written_at', written_at, 'format', form, 'version', version)
 call('HSET', CURSOR, stream, last)
 return { 'applied', last, version .. string.format(':%.0f', applied + last - cursor) }

@@ -33,6 +33,7 @@ class Writes(msgspec.Struct):
         seen: of devices: when they were last seen in epoch milliseconds, and id, in turn.
         ahead: how many milliseconds a clock is ahead, and the device's id, in turn.
         caught_up: ids of devices whose clocks are not ahead any more.
+        back: ids of devices that had expired, each with what is kept of it from now on: nothing.
     """
 
     fields: list[list[str]] = []
@@ -44,6 +45,7 @@ class Writes(msgspec.Struct):
     seen: list[str] = []
     ahead: list[str] = []
     caught_up: list[str] = []
+    back: list[str] = []
 
     def add(self, view: View, fields: list[str]) -> None:
         """Set fields of the next view."""
@@ -83,11 +85,13 @@ def writes_of(change: Change) -> Writes:
 
 def _add_device(view: View, writes: Writes) -> None:
     fields = _fields_of(view, "device_id")
-    if view.returned is not None and not view.at:
-        last_seen_ms = str(view.mark[0] // 1000)
-        fields += ("last_seen", view.returned, "last_seen_ms", last_seen_ms)
-        writes.seen += (last_seen_ms, view.id)
-    view.returned = None
+    if view.returned is not None:
+        writes.back += (view.id, "{}")
+        if not view.at:
+            last_seen_ms = str(view.mark[0] // 1000)
+            fields += ("last_seen", view.returned, "last_seen_ms", last_seen_ms)
+            writes.seen += (last_seen_ms, view.id)
+        view.returned = None
     if view.region is not None and view.region != view.old_region:
         fields += ("region", view.region)
     if view.tags is not None and view.tags != view.old_tags:

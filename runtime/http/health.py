@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from litestar import Request, Response, get
-from prometheus_client import ProcessCollector, disable_created_metrics
+from prometheus_client import Gauge, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
 from runtime.http.hosts import ANY_HOST
@@ -64,15 +64,20 @@ class Health:
         return told | {component: reason for component, reason in asked.items() if reason}
 
 
-def health_routes(health: Health, registry: CollectorRegistry) -> list[ControllerRouterHandler]:
+def health_routes(health: Health, registry: CollectorRegistry, process: str) -> list[ControllerRouterHandler]:
     """Handlers of `/healthz`, `/readyz` and `/metrics`.
 
     Args:
         health: read at each request.
         registry: the process's own metrics; CPU, memory and file descriptors of the process are added to it
-            here.
+            here, and whether it is ready.
+        process: what it is, with which the names of its metrics begin.
     """
     ProcessCollector(registry=registry)
+    ready = Gauge(
+        f"{process}_ready", "Whether nothing keeps it from its work, as /readyz says.", registry=registry
+    )
+    ready.set_function(lambda: float(not health.reasons()))
 
     @get("/healthz", sync_to_thread=False, include_in_schema=False, opt=_OPEN)
     def healthz() -> dict[str, str]:

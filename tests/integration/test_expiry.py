@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 import projector.views.expiry as expiry_module
 from projector.meters import Meters
+from projector.views import Run, Views
 from projector.views.expiry import Expiry
 from runtime.errors import Retry
 from runtime.http import Health
@@ -88,6 +89,32 @@ async def test_who_comes_back_begins_anew(side: Side) -> None:
     assert (await view(side, KEYS.region("north")))["device_count"] == "2"
     result = await side.verify()
     assert (result.equal, result.differences, result.expired) == (True, [], 2)
+
+
+async def test_who_is_lost_after_coming_back_is_missed(side: Side) -> None:
+    """That it had expired once does not excuse it: its region would count it twice."""
+    await expiry(side).turn()
+    await side.apply(event("a", 5, t=9))
+    assert await side.redis.hmget(KEYS.expired, ["a", "b"]) == [b"{}", None], "that it had stays known"
+    await side.redis.delete(KEYS.device("a"))
+    row = await side.commit(event("a", 6, region="south", t=9))
+    outcome = await Views(side.redis, KEYS).apply(Run(0, row.epoch, row.n, row.n, row.events), side.now)
+    assert (outcome.status, outcome.key) == ("lost", KEYS.device("a"))
+
+
+async def test_all_expire_and_come_back(side: Side) -> None:
+    """Nobody is left in the list of last-seen times then, and nothing was lost."""
+    side.now += 2 * HOUR
+    await side.apply(event("d", 9, t=1))
+    side.now += 2 * HOUR
+    await side.redis.hset(KEYS.device("d"), "updated_ms", 0)
+    await expiry(side).turn()
+    assert not await side.redis.exists(KEYS.last_seen)
+    for n, device in enumerate("eabcd"):
+        await side.apply(event(device, 10 + n, t=1))
+        assert await side.redis.zcard(KEYS.last_seen) == n + 1
+    result = await side.verify()
+    assert (result.equal, result.differences, result.expired) == (True, [], 4)
 
 
 async def test_a_rebuild_brings_everything_back(side: Side) -> None:

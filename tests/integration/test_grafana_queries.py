@@ -138,7 +138,7 @@ async def test_every_sql_query_returns_what_its_panel_needs(role: Connection) ->
 
 @pytest.mark.usefixtures("stored")
 async def test_now_is_what_was_stored(role: Connection, reader: Redis) -> None:
-    """What panels show as of now is what was sent, as in Redis; who is silent depends on the range."""
+    """What panels show as of now is what was sent, as in Redis; who has sent nothing depends on the range."""
     found = {query.name: query for query in find_queries("edge-postgres")}
     now = datetime.now(UTC)
 
@@ -148,7 +148,6 @@ async def test_now_is_what_was_stored(role: Connection, reader: Redis) -> None:
 
     soon = timedelta(minutes=5)  # a range that begins then has heard of nobody but d4
     assert await rows("edge-fleet: Devices A") == [(4,)]
-    assert (await rows("edge-fleet: Silent A"), await rows("edge-fleet: Silent A", soon)) == ([(0,)], [(3,)])
     longest = await rows("edge-fleet: Silent longest A")
     assert [(id_, region) for id_, region, _ in longest[-1:]] == [("d4", "south")]
     by_region = "edge-fleet: Silence by region A"
@@ -191,6 +190,73 @@ async def test_a_device_whose_days_were_dropped_is_still_known(role: Connection,
     assert arrived_ms is None
     assert await one("edge-device: Region A") == ["north"]
     assert await one("edge-device: $metric now A") == [None, 21.5, 20.5, 22.5, 3]
+
+
+async def test_no_region_is_one_to_choose(role: Connection, database: str) -> None:
+    """Devices that name no region are listed as `(none)`, which leads to what there is of them."""
+    owner = await asyncpg.connect(database)
+    await owner.execute("INSERT INTO devices VALUES ('a', NULL, now(), now()), ('b', 'north', now(), now())")
+    for rollup in ("1m", "1h"):
+        await owner.execute(
+            f"""INSERT INTO regions_{rollup} (metric, bucket, region, count, sum, min, max) VALUES
+                ('temperature', date_trunc('minute', now()), '', 2, 42, 20, 22),
+                ('temperature', date_trunc('minute', now()), 'north', 1, 1, 1, 1)"""  # noqa: S608  # names of ours
+        )
+    await owner.execute(
+        """INSERT INTO measurements_1m (device_id, metric, bucket, region, count, sum, min, max)
+        VALUES ('a', 'temperature', date_trunc('minute', now()), NULL, 2, 42, 20, 22)"""
+    )
+    await owner.close()
+    found = {query.name: query for query in find_queries("edge-postgres")}
+
+    async def rows(name: str) -> list[tuple[Any, ...]]:
+        text = expand_sql(found[name], VARIABLES | {"region": "(none)"}, Range.last(3600))
+        return [tuple(row) for row in await role.fetch(text)]
+
+    assert await rows("edge-regions: variable region") == [("north",), ("(none)",)]
+    ((region, devices, silent, _, *values),) = await rows("edge-regions: Regions: $metric A")
+    assert (region, devices, silent, values) == ("(none)", 1, 0, [21, 20, 22, 2])
+    assert [row[1:] for row in await rows("edge-regions: $metric by region A")] == [("(none)", 21)]
+    assert [row[1:] for row in await rows("edge-regions: $metric in all of them A")] == [(20, 21, 22)]
+    assert await rows("edge-regions: Hot devices: $metric A") == [("a", "(none)", 21, 22, 2)]
+
+
+async def test_a_clock_that_was_put_right_is_not_ahead(role: Connection, database: str) -> None:
+    """Whose clock is ahead is told from the message that is newest in the order of the views."""
+    owner = await asyncpg.connect(database)
+    await owner.execute("SELECT create_measurement_partitions(current_date - 1, current_date + 1)")
+    await owner.execute(
+        """WITH m (device_id, ahead, ago) AS (VALUES
+            ('right again', interval '1 year', interval '2 hours'), ('right again', '0', '1 minute'),
+            ('ahead', '0', '2 hours'), ('ahead', '1 year', '1 minute'),
+            ('ahead by less', '1 year', '2 hours'), ('ahead by less', '6 minutes', '3 minutes')
+        ), sent AS (
+            INSERT INTO measurements (device_id, ts, received_at, message_key, metrics)
+            SELECT
+                device_id, now() - ago + ahead, now() - ago, 'k',
+                jsonb_build_object('temperature', extract(minute FROM ago))
+            FROM m
+        )
+        INSERT INTO devices
+        SELECT device_id, NULL, now(), max(now() - ago + ahead) FROM m GROUP BY device_id"""
+    )
+    await owner.close()
+    found = {query.name: query for query in find_queries("edge-postgres")}
+
+    async def rows(name: str, device: str) -> list[asyncpg.Record]:
+        text = expand_sql(found[name], VARIABLES | {"device": device}, Range.last(3600))
+        return await role.fetch(text)
+
+    ahead = [
+        (row["device_id"], row["ahead"] > 86_400) for row in await rows("edge-fleet: Furthest ahead A", "")
+    ]
+    assert ahead == [("ahead", True), ("ahead by less", False)]
+    for device, minute in (("right again", 1), ("ahead", 1), ("ahead by less", 3)):
+        ((now, *_),) = await rows("edge-device: $metric now A", device)
+        ((seen_ms, arrived_ms),) = await rows("edge-device: Last seen A", device)
+        statistics = await rows("edge-device: Statistics A", device)
+        assert (now, [row["last"] for row in statistics]) == (minute, [str(minute)]), device
+        assert abs(seen_ms - arrived_ms) <= 300_000, device
 
 
 @pytest.mark.usefixtures("stored")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def app() -> Litestar:
     """An application with nothing but the health routes."""
-    return create_app(health_routes(Health(), CollectorRegistry()))
+    return create_app(health_routes(Health(), CollectorRegistry(), "test"))
 
 
 async def test_serves_until_told_to_stop(app: Litestar) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -15,12 +16,14 @@ from contract.views import UNFINISHED
 from projector.repair.replica import AlreadyRunningError, open_replica
 from projector.repair.swap import Swap
 from projector.repair.verify import Verification, Verifier
-from projector.views import Run
+from projector.views import Outcome, Run, Views
+from projector.views.pace import first_run
 from runtime.errors import Retry, Stop
 from tests.support.both_sides import KEYS, NOW, Side, event, quiet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from datetime import datetime
 
     from projector.repair.pages import Page
     from projector.repair.replica import Replica
@@ -216,6 +219,27 @@ async def test_killed_while_it_is_put_in_place(
     assert (await side.verify()).equal
 
 
+async def test_a_replica_moves_on_in_bounded_runs(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call does not keep Redis from others for longer because it is a replica's."""
+    monkeypatch.setattr("projector.repair.replica.first_run", partial(first_run, max_metrics=3))
+    runs: list[tuple[int, int]] = []
+    apply = Views.apply
+
+    async def noted(views: Views, run: Run, now: datetime) -> Outcome:
+        runs.append((run.first, run.last))
+        return await apply(views, run, now)
+
+    monkeypatch.setattr(Views, "apply", noted)
+    async with open_replica("verify", side.redis, side.pool, keys=KEYS, now=lambda: NOW) as replica:
+        await replica.build(quiet)
+        for device in "defg":
+            await side.commit(event(device, 9, t=1, u=2, v=3) if device == "f" else event(device, 9, t=1))
+        runs.clear()
+        await replica.advance(0, 6)
+        assert runs == [(3, 4), (5, 5), (6, 6)]
+        assert replica.cursors[0].n == 6
+
+
 async def test_many_views_are_put_in_place(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     """More devices than are held at once, applied at once, put in place at once: all of them arrive whole.
 
@@ -223,14 +247,18 @@ async def test_many_views_are_put_in_place(side: Side, monkeypatch: pytest.Monke
     """
     monkeypatch.setattr("projector.repair.truth.PAGE_BYTES", 5000)
     monkeypatch.setattr("projector.repair.truth.GATHERED_METRICS", 100)
-    monkeypatch.setattr("projector.repair.truth.DEVICES_A_PART", 20)
+    monkeypatch.setattr("projector.repair.truth.ROWS_A_PART", 21)  # not at a device's end
     monkeypatch.setattr("projector.repair.swap.VIEWS_A_STEP", 7)
     for row in range(3):
-        await side.commit(*(event(f"many{n}", n % 60, region=f"r{n % 30}", t=row) for n in range(300)))
+        await side.commit(
+            *(event(f"many{n}", n % 60, region=f"r{(n + row) % 30}", t=row) for n in range(300))
+        )
     for n in range(1500):
         await side.redis.hset(KEYS.device(f"alien{n}"), "sample_count", "1")
     rebuilt = await side.rebuilder.rebuild(quiet)
     assert rebuilt.views == 3 + 2 + 300 + 30
+    counts = [await side.redis.hget(KEYS.region(f"r{n}"), "device_count") for n in range(30)]
+    assert sum(int(count or 0) for count in counts) == 300
     assert (await side.verify()).differences == []
 
 

@@ -216,13 +216,13 @@ async def test_says_how_old_the_backlog_is(
     views = history = None
     async with asyncio.timeout(15):
         while not (views and history):
-            (lag,) = (await http.get("/lag")).json()["streams"]
-            history = lag["history"]
-            for behind in (lag, history):
-                if behind and behind["behind_rows"]:
-                    assert (behind["cursor"], behind["behind_rows"]) == (1, 2)
-                    assert 10_800 <= behind["behind_seconds"] < 10_900
-            views = lag["behind_rows"]
+            for lag in (await http.get("/lag")).json()["streams"]:
+                history = lag["history"]
+                for behind in (lag, history):
+                    if behind and behind["behind_rows"]:
+                        assert (behind["cursor"], behind["behind_rows"]) == (1, 2)
+                        assert 10_800 <= behind["behind_seconds"] < 10_900
+                views = lag["behind_rows"]
     metrics = (await http.get("/metrics")).text
     for name in ("projector_behind_seconds", "projector_history_behind_seconds"):
         assert re.search(rf'^{name}{{stream="0"}} 108\d\d\.', metrics, re.MULTILINE), name

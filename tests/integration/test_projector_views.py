@@ -153,6 +153,36 @@ async def test_a_view_that_is_gone(redis: Redis, views: Views, key: str, *, rest
     assert (await views.marks())[0].epoch == UNFINISHED
 
 
+@pytest.mark.parametrize("key", [KEYS.device_marks, KEYS.region_marks, KEYS.last_seen])
+@pytest.mark.parametrize("device", ["a", "new"])
+async def test_a_key_of_all_views_is_gone(redis: Redis, views: Views, key: str, device: str) -> None:
+    """Who comes next, known or not, does not begin it anew, with the others missing from it."""
+    await views.apply(run(1, event("a", 1, t=1), event("b", 1, t=1)), NOW)
+    await redis.delete(key)
+    assert await views.apply(run(2, event(device, 2, t=2)), NOW) == ("lost", 1, key)
+    assert not await redis.exists(key)
+    assert (await views.marks())[0].epoch == UNFINISHED
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["remembered", "restarted"])
+async def test_the_marks_of_one_view_are_gone(redis: Redis, views: Views, *, restarted: bool) -> None:
+    """Nothing takes a late message for the newest because nobody knows any more what was."""
+    await views.apply(run(1, event("a", 5, t=1), event("b", 5, t=1)), NOW)
+    await redis.hdel(KEYS.device_marks, "b")
+    late = run(2, event("b", 2, t=2))
+    if restarted:
+        assert await Views(redis, KEYS).apply(late, NOW) == ("lost", 1, KEYS.device("b"))
+    else:
+        assert await views.apply(late, NOW) == ("applied", 2, "")
+    assert (await hash_of(redis, KEYS.device("b")))["last_t"] == "1"
+
+
+async def test_without_regions_no_marks_of_theirs_are_missed(views: Views) -> None:
+    """Devices that name no region have none to lose."""
+    for n in (1, 2):
+        assert await views.apply(run(n, event("a", n, region=None, t=1)), NOW) == ("applied", n, "")
+
+
 async def test_views_made_anew_are_not_given_up(views: Views) -> None:
     """Who found a cursor where no row is finds views before it, made anew by another projector meanwhile."""
     await views.apply(run(1, event("a", 1), last=4), NOW)
@@ -180,6 +210,7 @@ async def test_one_stream_without_its_cursor(redis: Redis, views: Views) -> None
         KEYS.region("south"),
         KEYS.last_seen,
         KEYS.clock_ahead,
+        KEYS.expired,
         KEYS.device_marks,
         KEYS.region_marks,
         KEYS.cursor,

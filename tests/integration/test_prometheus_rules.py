@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from deploy.local.install import ensure
+from tests.support.grafana import Range, expand_promql, find_queries
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/prometheus"
@@ -47,12 +48,27 @@ CASES = [
         "9m",
         {**SITE, "job": "projector"},
     ),
+    Case("NotReady", {f"gateway_ready{LABELS}": "1x5 0x30"}, "10m", "12m"),
+    Case("NotReady", {f"projector_ready{LABELS}": "0x30"}, "4m", "6m"),
     Case("BrokerDisconnected", {f"gateway_connected{LABELS}": "1x5 0x30"}, "7m", "9m"),
     Case(
         "StoringLags",
-        {'gateway_lag_seconds{instance="site:9", step="committed"}': "29x5 31x30"},
+        {
+            'gateway_lag_seconds{instance="site:9", step="committed"}': "29x5 31x30",
+            f"gateway_in_flight{LABELS}": "5x40",
+        },
         "7m",
         "9m",
+        {**SITE, "step": "committed"},
+    ),
+    Case(  # the last batch took long, and all is stored; then others wait
+        "StoringLags",
+        {
+            'gateway_lag_seconds{instance="site:9", step="committed"}': "31x40",
+            f"gateway_in_flight{LABELS}": "0x20 5x20",
+        },
+        "20m",
+        "24m",
         {**SITE, "step": "committed"},
     ),
     Case(
@@ -168,6 +184,58 @@ CASES = [
 ]
 
 
+class Shown(NamedTuple):
+    """Series sampled once a minute, and what an expression of a dashboard then shows after ten minutes."""
+
+    query: str
+    series: dict[str, str]
+    value: float
+
+
+SHOWN = [
+    Shown(  # one has two too many and the other two too few, and both are wrong
+        "edge-health: Unaccounted A",
+        {
+            'gateway_received_total{instance="a:1"}': "12x10",
+            'gateway_received_total{instance="b:1"}': "8x10",
+            **{f'gateway_committed_total{{instance="{gateway}"}}': "10x10" for gateway in ("a:1", "b:1")},
+            **{
+                f'gateway_{name}{{instance="{gateway}"{reason}}}': "0x10"
+                for gateway in ("a:1", "b:1")
+                for name, reason in (
+                    ("duplicate_total", ""),
+                    ("dead_lettered_total", ', reason="conflict"'),
+                    ("in_flight", ""),
+                )
+            },
+        },
+        4,
+    ),
+    Shown(  # two gateways at one broker
+        "edge-health: Lost broker_dropped_messages",
+        {
+            f'gateway_broker_dropped_messages_total{{instance="{gateway}"}}': "0+60x10"
+            for gateway in ("a:1", "b:1")
+        },
+        240,
+    ),
+    Shown(  # two projectors at one database
+        "edge-fleet: Silent A",
+        {
+            f'projector_devices{{instance="{projector}", region="{region}", state="silent"}}': "2x10"
+            for projector in ("a:1", "b:1")
+            for region in ("north", "south")
+        },
+        4,
+    ),
+    Shown(  # over a week the points lie hours apart
+        "edge-health: annotation Rebuilds",
+        {'projector_rebuilds_total{instance="a:1"}': "0x7 1x3"},
+        1,
+    ),
+]
+
+
 @pytest.fixture(scope="session")
 def promtool() -> Path:
     """Prometheus's checker; Debian's package brings it."""
@@ -220,6 +288,27 @@ def test_an_alert_fires_when_it_should(promtool: Path, tmp_path: Path, case: Cas
                 ],
             }
         ],
+    }
+    path = tmp_path / "test.yml"
+    path.write_text(yaml.safe_dump(test), encoding="utf-8")
+    run(promtool, "test", "rules", path)
+
+
+@pytest.mark.parametrize("shown", SHOWN, ids=[shown.query for shown in SHOWN])
+def test_a_panel_shows_what_is_so(promtool: Path, tmp_path: Path, shown: Shown) -> None:
+    """Several processes that see the same thing see it once; what is wrong at two does not cancel out."""
+    (query,) = (each for each in find_queries("edge-prometheus") if each.name == shown.query)
+    text = expand_promql(query, {"gateway": ".*", "projector": ".*"}, Range.last(3600), scrape_s=60)
+    series = [{"series": name, "values": values} for name, values in shown.series.items()]
+    case = {
+        "expr": f"sum({text})",
+        "eval_time": "10m",
+        "exp_samples": [{"labels": "{}", "value": shown.value}],
+    }
+    test = {
+        "rule_files": [str(FOLDER / "recording.yml")],
+        "evaluation_interval": "1m",
+        "tests": [{"interval": "1m", "input_series": series, "promql_expr_test": [case]}],
     }
     path = tmp_path / "test.yml"
     path.write_text(yaml.safe_dump(test), encoding="utf-8")

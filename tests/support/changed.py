@@ -42,10 +42,14 @@ class Memory:
                 shelf.learn(View(each.id, metrics={name: Metric(name) for name in each.names}))
         change.add(events)
         change.merge(rows)
-        fields = writes_of(change).fields
+        writes = writes_of(change)
+        left = {region: moved for region, moved in change.moves.items() if moved}
+        views = [*change.devices, *change.regions, *(self.regions[region] for region in left)]
+        for region, moved in left.items():
+            writes.add_left(self.regions[region], moved)
         return {
             view.id: Changed(view, _named("sample_count", *its), values_of(pack_marks(view)))
-            for view, its in zip([*change.devices, *change.regions], fields, strict=True)
+            for view, its in zip(views, writes.fields, strict=True)
         }
 
 

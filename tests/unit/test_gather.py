@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from contract.events import Event, Scalar
 from projector.repair.gather import Gathered
-from projector.views.retired import by_devices
+from projector.views.retired import parts
 from tests.support.changed import Changed, Memory
 
 
@@ -61,9 +63,15 @@ def test_what_was_taken_is_gone() -> None:
     assert told(Memory().run(rows=gathered.take())) == told(Memory().run(EVENTS[:1]))
 
 
-def test_parts_hold_whole_devices() -> None:
-    """However many rows a device has, they are in one part, and no part has more devices than asked for."""
+@pytest.mark.parametrize("max_rows", [1, 2, 3, 5])
+def test_parts_of_any_size_come_to_the_same(max_rows: int) -> None:
+    """However many rows a device has, no part has more than asked for, and a device may be cut anywhere."""
     gathered = Gathered()
     gathered.add(EVENTS)
-    parts = [{row.device_id for row in part} for part in by_devices(gathered.take(), 2)]
-    assert parts == [{"a", "b"}, {"c", "d"}]
+    memory = Memory()
+    found: dict[str, tuple[dict[str, str], list[object]]] = {}
+    for part in parts(gathered.take(), max_rows):
+        assert len(part) <= max_rows
+        for id_, (fields, marks) in told(memory.run(rows=part)).items():
+            found[id_] = (found[id_][0] if id_ in found else {}) | fields, marks
+    assert found == told(Memory().run(EVENTS))

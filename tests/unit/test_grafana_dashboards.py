@@ -87,6 +87,13 @@ def test_every_variable_is_used(dashboard: dict[str, Any]) -> None:
         assert re.search(rf"\${{?{variable['name']}\b", text), variable["name"]
 
 
+def test_what_a_variable_offers_is_bounded(dashboard: dict[str, Any]) -> None:
+    """Nobody chooses among ten thousand; of names that strangers make up there may be more."""
+    for variable in dashboard["templating"]["list"]:
+        if variable["datasource"]["uid"] == "edge-postgres":
+            assert re.search(r"\bLIMIT \d+$", variable["query"]), variable["name"]
+
+
 def test_panels_do_not_overlap(dashboard: dict[str, Any]) -> None:
     """Each has its number and its own place within the grid's 24 columns."""
     panels = dashboard["panels"]

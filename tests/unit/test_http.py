@@ -58,7 +58,7 @@ async def client(health: Health) -> AsyncIterator[httpx.AsyncClient]:
     """Asks an application without a network."""
     registry = CollectorRegistry()
     Counter("messages", "Seen.", registry=registry).inc(3)
-    app = create_app([*health_routes(health, registry), lost, broken, number, away, books])
+    app = create_app([*health_routes(health, registry, "shelves"), lost, broken, number, away, books])
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]  # narrower
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as asking:
         yield asking
@@ -83,10 +83,12 @@ async def test_readyz_names_what_is_waited_for(client: httpx.AsyncClient, health
         "status": "waiting",
         "reasons": {"postgres": "connection refused", "broker": "not started"},
     }
+    assert "shelves_ready 0.0" in (await client.get("/metrics")).text
     health.set("postgres", None)
     broker = ""
     answer = await client.get("/readyz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
+    assert "shelves_ready 1.0" in (await client.get("/metrics")).text
 
 
 async def test_metrics_are_prometheus_text(client: httpx.AsyncClient) -> None:

@@ -26,7 +26,7 @@ def devices() -> str:
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     """Asks an application that answers to a few names."""
-    app = create_app([devices, *health_routes(Health(), CollectorRegistry())], hosts=HOSTS)
+    app = create_app([devices, *health_routes(Health(), CollectorRegistry(), "test")], hosts=HOSTS)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]  # narrower
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as asking:
         yield asking

@@ -5,7 +5,8 @@ import pytest
 
 from projector.repair.compare import Difference, View, compare, compare_marks, compare_member
 
-FIELDS = {"device_id": "d", "sum_t": "100", "avg_t": "10", "min_t": "9", "max_t": "11", "last_t": "10"}
+STATISTICS = {"sum_t": "100", "count_t": "10", "avg_t": "10", "min_t": "9", "max_t": "11", "last_t": "10"}
+FIELDS = {"device_id": "d", **STATISTICS}
 
 
 def view(**fields: str) -> View:
@@ -41,9 +42,11 @@ def test_only_sums_may_differ(field: str, found: str, *, equal: bool) -> None:
 
 
 def test_sums_that_cancel_out() -> None:
-    """What is left of large readings that cancel each other out is measured by the readings."""
-    extremes = {"min_t": "-1000000", "max_t": "1000000"}
-    assert not list(compare("k", view(sum_t="0", **extremes), view(sum_t="1e-10", **extremes)))
+    """What is left of readings that cancel each other out is measured by all of them: a sine of two days."""
+    waves = {"min_t": "-100", "max_t": "100", "count_t": "172800"}
+    assert not list(compare("k", view(sum_t="0", **waves), view(sum_t="1.2e-06", **waves)))
+    assert list(compare("k", view(sum_t="0", **waves), view(sum_t="0.02", **waves)))
+    assert list(compare("k", view(avg_t="0", **waves), view(avg_t="1.2e-06", **waves)))
 
 
 def test_time_of_writing_is_not_compared() -> None:

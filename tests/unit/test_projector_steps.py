@@ -12,12 +12,12 @@ from contract.events import Event, EventBatch, Scalar, format_time
 from contract.views import OUTDATED, UNFINISHED
 from projector.follow.backlog import Backlog
 from projector.follow.follower import Follower
-from projector.follow.pace import LINGER_S, first_run, linger_s
 from projector.halts import mismatch
 from projector.lag import Times
 from projector.meters import Meters
 from projector.outbox import Position
 from projector.views import Cursor, Keys
+from projector.views.pace import LINGER_S, first_run, linger_s
 from runtime.http import Health
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

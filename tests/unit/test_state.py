@@ -38,3 +38,12 @@ def test_metrics_of_a_view_in_constant_use_go() -> None:
         view = use(shelf, run, "region", "t", *(f"m{run}-{i}" for i in range(10)))
     assert len(view.metrics) <= 100
     assert "t" in view.metrics
+
+
+def test_marks_of_metrics_count_too() -> None:
+    """Views whose newest messages lack most of what they ever sent are as large as their marks."""
+    shelf = Shelf(1000)
+    for run in range(1, 200):
+        shelf.turn(run)
+        shelf.learn(View(f"d{run}", others={f"m{i}": (1, "k") for i in range(46)}))
+    assert len(shelf) <= 1000 / 50 + 2

@@ -10,6 +10,7 @@ WITH RECURSIVE m AS (
     SELECT (SELECT min(r.metric) FROM regions_1h AS r WHERE r.metric > m.metric) FROM m WHERE m.metric IS NOT NULL
 )
 SELECT metric FROM m WHERE metric IS NOT NULL
+LIMIT 1000
 
 -- name: regions
 -- The regions that sent a metric in the range.
@@ -17,6 +18,16 @@ SELECT DISTINCT region FROM regions_1h
 WHERE metric = ${metric:sqlstring} AND region <> ''
     AND bucket BETWEEN $__timeFrom()::timestamptz - interval '1 hour' AND $__timeTo()::timestamptz
 ORDER BY region
+LIMIT 1000
+
+-- name: regions_and_none
+-- The same, and last what stands for the devices that name no region.
+SELECT coalesce(nullif(r.region, ''), '(none)') AS region FROM regions_1h AS r
+WHERE metric = ${metric:sqlstring}
+    AND bucket BETWEEN $__timeFrom()::timestamptz - interval '1 hour' AND $__timeTo()::timestamptz
+GROUP BY r.region
+ORDER BY r.region = '', r.region
+LIMIT 1000
 
 -- name: fleet_average
 -- The average of a metric in each region over time.
@@ -62,16 +73,12 @@ LIMIT 20
 -- How many devices were ever seen. `devices` is read through for this and what follows, which is small beside measurements.
 SELECT count(*) AS devices FROM devices
 
--- name: devices_silent
--- Devices of which nothing was heard in the whole range.
-SELECT count(*) FILTER (WHERE last_seen < $__timeFrom()::timestamptz) AS silent FROM devices
-
 -- name: silent_longest
--- Devices by when they were last heard of, the longest ago first.
+-- Devices by their newest readings, the longest ago first. `last_seen` goes by the devices' clocks, so do those that follow.
 SELECT device_id, coalesce(nullif(region, ''), '(none)') AS region, last_seen FROM devices ORDER BY last_seen LIMIT 20
 
 -- name: silent_regions
--- Regions by how many of their devices were not heard of in the whole range, the most first. A device is in one region, that
+-- Regions by how many of their devices have no reading in the range or after it, the most first. A device is in one region, that
 -- which it named last.
 SELECT
     coalesce(nullif(region, ''), '(none)') AS region, count(*) FILTER (WHERE last_seen < $__timeFrom()::timestamptz) AS silent,
@@ -83,17 +90,43 @@ LIMIT 100
 
 -- name: clocks_ahead
 -- Devices whose newest message was measured more than five minutes after it came, the furthest ahead first; of the thousand
--- with the newest times, which such devices have.
-SELECT device_id, extract(epoch FROM ts - received_at)::double precision AS ahead
-FROM (
-    SELECT device_id, last_seen FROM devices ORDER BY last_seen DESC LIMIT 1000
-) AS heard CROSS JOIN LATERAL (
-    SELECT ts, received_at FROM measurements
-    WHERE device_id = heard.device_id AND ts >= heard.last_seen
-    ORDER BY ts DESC
+-- with the newest times, which such devices have. Such a time is not to be believed: the newest in the order of the views decides,
+-- among the messages with the newest times and those with usual ones. So a clock that was put right is not ahead any more.
+WITH claimed AS (
+    SELECT device_id, ts
+    FROM (
+        SELECT device_id, last_seen FROM devices ORDER BY last_seen DESC LIMIT 1000
+    ) AS heard CROSS JOIN LATERAL (
+        SELECT ts, received_at FROM measurements
+        WHERE device_id = heard.device_id AND ts >= heard.last_seen
+        ORDER BY ts DESC
+        LIMIT 1
+    ) AS m
+    WHERE ts > received_at + interval '5 minutes'
+    ORDER BY ts - received_at DESC
+    LIMIT 300
+)
+SELECT device_id, extract(epoch FROM m.ts - received_at)::double precision AS ahead
+FROM claimed CROSS JOIN LATERAL (
+    SELECT ts, received_at FROM (
+        (
+            SELECT ts, received_at FROM measurements
+            WHERE device_id = claimed.device_id AND ts >= claimed.ts - interval '1 hour'
+            ORDER BY ts DESC
+            LIMIT 10
+        )
+        UNION ALL
+        (
+            SELECT ts, received_at FROM measurements
+            WHERE device_id = claimed.device_id AND ts BETWEEN now() - interval '1 day' AND now() + interval '5 minutes'
+            ORDER BY ts DESC
+            LIMIT 10
+        )
+    ) AS either
+    ORDER BY least(ts, received_at + interval '5 minutes') DESC, received_at DESC
     LIMIT 1
 ) AS m
-WHERE ts > received_at + interval '5 minutes'
+WHERE m.ts > received_at + interval '5 minutes'
 ORDER BY ahead DESC
 LIMIT 20
 
@@ -101,16 +134,18 @@ LIMIT 20
 -- The chosen regions: their devices, and a metric's values in the last quarter of an hour of the range.
 WITH every AS MATERIALIZED (
     SELECT
-        region, count(*) AS devices, count(*) FILTER (WHERE last_seen < $__timeFrom()::timestamptz) AS silent,
-        max(least(last_seen, now())) AS last_seen
+        coalesce(nullif(region, ''), '(none)') AS region, count(*) AS devices,
+        count(*) FILTER (WHERE last_seen < $__timeFrom()::timestamptz) AS silent, max(least(last_seen, now())) AS last_seen
     FROM devices
-    GROUP BY region
+    GROUP BY 1
 ), lately AS (
-    SELECT region, sum(sum) / sum(count) AS average, min(min) AS lowest, max(max) AS highest, sum(count) AS values
+    SELECT
+        coalesce(nullif(region, ''), '(none)') AS region, sum(sum) / sum(count) AS average, min(min) AS lowest, max(max) AS highest,
+        sum(count) AS values
     FROM regions_1m
-    WHERE metric = ${metric:sqlstring} AND region IN (${region:sqlstring})
+    WHERE metric = ${metric:sqlstring} AND coalesce(nullif(region, ''), '(none)') IN (${region:sqlstring})
         AND bucket BETWEEN $__timeTo()::timestamptz - interval '15 minutes' AND $__timeTo()::timestamptz
-    GROUP BY region
+    GROUP BY 1
 )
 SELECT region, devices, silent, last_seen, average, lowest, highest, values
 FROM every LEFT JOIN lately USING (region)
@@ -124,35 +159,41 @@ SELECT $__timeGroupAlias(bucket, $__interval), min(min) AS lowest, sum(sum) / su
 FROM (
     SELECT bucket, min, max, sum, count FROM regions_1m
     WHERE $__unixEpochTo() - $__unixEpochFrom() <= 172800
-        AND metric = ${metric:sqlstring} AND region IN (${region:sqlstring}) AND $__timeFilter(bucket)
+        AND metric = ${metric:sqlstring} AND coalesce(nullif(region, ''), '(none)') IN (${region:sqlstring})
+        AND $__timeFilter(bucket)
     UNION ALL
     SELECT bucket, min, max, sum, count FROM regions_1h
     WHERE $__unixEpochTo() - $__unixEpochFrom() > 172800
-        AND metric = ${metric:sqlstring} AND region IN (${region:sqlstring}) AND $__timeFilter(bucket)
+        AND metric = ${metric:sqlstring} AND coalesce(nullif(region, ''), '(none)') IN (${region:sqlstring})
+        AND $__timeFilter(bucket)
 ) AS b
 GROUP BY 1
 ORDER BY 1
 
 -- name: region_averages
 -- The average of a metric in each chosen region over time.
-SELECT $__timeGroupAlias(bucket, $__interval), region AS metric, sum(sum) / sum(count) AS average
+SELECT $__timeGroupAlias(bucket, $__interval), coalesce(nullif(region, ''), '(none)') AS metric, sum(sum) / sum(count) AS average
 FROM (
     SELECT bucket, region, sum, count FROM regions_1m
     WHERE $__unixEpochTo() - $__unixEpochFrom() <= 172800
-        AND metric = ${metric:sqlstring} AND region IN (${region:sqlstring}) AND $__timeFilter(bucket)
+        AND metric = ${metric:sqlstring} AND coalesce(nullif(region, ''), '(none)') IN (${region:sqlstring})
+        AND $__timeFilter(bucket)
     UNION ALL
     SELECT bucket, region, sum, count FROM regions_1h
     WHERE $__unixEpochTo() - $__unixEpochFrom() > 172800
-        AND metric = ${metric:sqlstring} AND region IN (${region:sqlstring}) AND $__timeFilter(bucket)
+        AND metric = ${metric:sqlstring} AND coalesce(nullif(region, ''), '(none)') IN (${region:sqlstring})
+        AND $__timeFilter(bucket)
 ) AS b
 GROUP BY 1, 2
 ORDER BY 1
 
 -- name: hot_devices
 -- Devices of the chosen regions by their average in the last five minutes of the range, the highest first.
-SELECT device_id, min(region) AS region, sum(sum) / sum(count) AS average, max(max) AS highest, sum(count) AS values
+SELECT
+    device_id, coalesce(nullif(min(region), ''), '(none)') AS region, sum(sum) / sum(count) AS average, max(max) AS highest,
+    sum(count) AS values
 FROM measurements_1m
-WHERE metric = ${metric:sqlstring} AND region IN (${region:sqlstring})
+WHERE metric = ${metric:sqlstring} AND coalesce(nullif(region, ''), '(none)') IN (${region:sqlstring})
     AND bucket BETWEEN $__timeTo()::timestamptz - interval '5 minutes' AND $__timeTo()::timestamptz
 GROUP BY device_id
 ORDER BY average DESC
@@ -244,6 +285,7 @@ WITH RECURSIVE m AS (
     WHERE m.metric IS NOT NULL
 )
 SELECT metric FROM m WHERE metric IS NOT NULL
+LIMIT 1000
 
 -- name: device_tags
 -- The names of tags in a device's newest messages.
@@ -252,6 +294,7 @@ FROM (
     SELECT tags FROM measurements WHERE device_id = ${device:sqlstring} AND $__timeFilter(ts) ORDER BY ts DESC LIMIT 1000
 ) AS newest CROSS JOIN LATERAL jsonb_object_keys(tags) AS name
 ORDER BY name
+LIMIT 100
 
 -- name: device_tag_values
 -- The values of a tag in a device's newest messages; before them what stands for all messages, with that tag or without.
@@ -266,6 +309,7 @@ FROM (
     WHERE tags ? ${tag:sqlstring}
 ) AS v
 ORDER BY place, value
+LIMIT 500
 
 -- name: device_seen
 -- When a device was last heard of: by its clock, at most five minutes after arrival, and when something came; as epoch
@@ -276,7 +320,7 @@ SELECT
     extract(epoch FROM max(m.received_at))::double precision * 1000 AS arrived
 FROM devices AS d LEFT JOIN LATERAL (
     SELECT ts, received_at FROM measurements
-    WHERE device_id = d.device_id AND ts >= d.last_seen - interval '1 day'
+    WHERE device_id = d.device_id AND ts >= least(d.last_seen, now()) - interval '1 day'
     ORDER BY ts DESC
     LIMIT 1000
 ) AS m ON true
@@ -300,7 +344,7 @@ SELECT
         FROM (
             SELECT ts, received_at, metrics FROM measurements
             WHERE device_id = ${device:sqlstring}
-                AND ts >= (SELECT last_seen - interval '1 day' FROM devices WHERE device_id = ${device:sqlstring})
+                AND ts >= (SELECT least(last_seen, now()) - interval '1 day' FROM devices WHERE device_id = ${device:sqlstring})
             ORDER BY ts DESC
             LIMIT 1000
         ) AS newest
@@ -327,7 +371,7 @@ WITH last AS (
     FROM (
         SELECT ts, received_at, metrics FROM measurements
         WHERE device_id = ${device:sqlstring}
-            AND ts >= (SELECT last_seen - interval '1 day' FROM devices WHERE device_id = ${device:sqlstring})
+            AND ts >= (SELECT least(last_seen, now()) - interval '1 day' FROM devices WHERE device_id = ${device:sqlstring})
         ORDER BY ts DESC
         LIMIT 1000
     ) AS newest CROSS JOIN LATERAL jsonb_each_text(newest.metrics) AS each (metric, value)
