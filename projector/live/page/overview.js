@@ -76,9 +76,12 @@ function makeConstantKey(each) {
     "li", {},
     el("a", { href: `#/device/${encodeURIComponent(each.device)}` }, each.device), " names one key in all its messages, ", el("code"),
     ". If it never changes it is none: put ", el("code", {}, 'key = ""'), " on the route of ", el("code"), ", then ",
-    el("code", {}, `gateway dead-letters replay --reason conflict --device ${each.device}`),
+    el("code", {}, `gateway dead-letters replay --reason conflict --device ${quoted(each.device)}`),
   );
 }
+
+/** As a shell takes it for one word, whatever a device calls itself. */
+const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`);
 
 function updateConstantKey(node, each) {
   const [key, , topic] = node.querySelectorAll("code");
