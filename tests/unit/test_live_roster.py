@@ -68,7 +68,7 @@ def test_order_of_attention() -> None:
 
 
 def test_who_comes_back_is_there_once() -> None:
-    """A device that goes and comes back between one order and the next has one place, however often it does."""
+    """A device that goes and comes back between one order and the next has one place."""
     roster = known(a=0, b=0)
     assert names(roster) == ["a", "b"]
     for _ in range(3):
