@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from msgspec.structs import replace
 
@@ -22,7 +22,7 @@ STATE: Final = State(
     views_at_ms=AT_MS,
     letters_at_ms=AT_MS,
     problems={},
-    rates=Rates(None, []),
+    rates=Rates(None, 0, []),
     streams=[],
     regions=[],
     devices=Devices(0, 0, 0, 0, []),
@@ -43,6 +43,11 @@ globalThis.EventSource = class {
   addEventListener() {}
   close() { this.closed = true; }
 };
+AbortSignal.timeout = (ms) => { // by the test's clock
+  const giving = new AbortController();
+  setTimeout(() => giving.abort(new DOMException("", "TimeoutError")), ms);
+  return giving.signal;
+};
 globalThis.looking = (seen) => {
   Object.defineProperty(document, "hidden", { value: !seen, configurable: true });
   document.dispatchEvent(new Event("visibilitychange"));
@@ -58,7 +63,8 @@ class Stage:
     """One page, and what stands where its site would be.
 
     Attributes:
-        answers: path → what is answered: an object, a status alone, or nothing for as long as it is None.
+        answers: path → what is answered: an object, a status alone, nothing when it is None, or what a
+            function says of the query.
         asked: path and query of what was asked for.
     """
 
@@ -100,6 +106,8 @@ class Stage:
             return
         self.asked.append(f"{path}?{url.query}")
         answer = self.answers.get(path, 404)
+        if callable(answer):
+            answer = await answer(dict(parse_qsl(url.query)))
         if isinstance(answer, int):
             await route.fulfill(status=answer)
         elif answer is not None:

@@ -10,11 +10,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
+from contract.views import FORMAT, UNFINISHED, VIEWS_FORMAT
 from projector.live import census
 from projector.live.board import Board
 from projector.live.frames import Frames
 from projector.meters import Meters
+from projector.query import Queries
 from projector.views import Keys
+from runtime.errors import Retry
 from runtime.http import Health
 
 if TYPE_CHECKING:
@@ -56,7 +59,14 @@ async def pool(database: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
 @pytest.fixture
 def board(redis: Redis, pool: asyncpg.Pool[asyncpg.Record], clock: Clock) -> Board:
     """A board that has both servers."""
-    made = Board(redis, KEYS, meters=Meters(CollectorRegistry()), health=Health(), now=clock)
+    made = Board(
+        redis,
+        KEYS,
+        queries=Queries(redis, KEYS),
+        meters=Meters(CollectorRegistry()),
+        health=Health(),
+        now=clock,
+    )
     made.use(pool)
     return made
 
@@ -136,3 +146,32 @@ async def test_a_fleet_that_is_made_anew(
         await redis.delete(KEYS.last_seen)
         assert (await board.look()).devices.watched == 0
     assert (await board.window("a", None, 0, 1)).total == 0
+
+
+async def test_views_that_are_not_whole(redis: Redis, clock: Clock) -> None:
+    """While they are made anew what was seen stays, with its time, and nothing is said not to be."""
+    meters = Meters(CollectorRegistry())
+    queries = Queries(redis, KEYS, lag=meters.lag)
+    board = Board(redis, KEYS, queries=queries, meters=meters, health=Health(), now=clock)
+    why = "they are empty, and PostgreSQL has not been asked yet"
+    state = await board.look()
+    assert (state.problems["views"], state.views_at_ms) == (why, None)
+    await see(redis, "a", clock.now)
+    await redis.hset(KEYS.cursor, "0", "1")
+    await redis.hset(KEYS.epoch, mapping={"0": "e", FORMAT: VIEWS_FORMAT})
+    state = await board.look()
+    assert ("views" in state.problems, state.devices.total) == (False, 1)
+    assert (await board.device("b")).row is None
+    for lost in (False, True):
+        if lost:
+            await redis.flushdb()
+        else:
+            await redis.hset(KEYS.epoch, UNFINISHED, "1")
+        clock.now += timedelta(seconds=1)
+        again = await board.look()
+        assert "views" in again.problems
+        assert (again.devices, again.views_at_ms) == (state.devices, state.views_at_ms)
+        with pytest.raises(Retry, match="views: "):
+            await board.window("b", None, 0, 1)
+        with pytest.raises(Retry, match="views: "):
+            await board.device("b")
