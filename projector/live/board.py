@@ -10,6 +10,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
+from projector.live.choices import Choice
 from projector.live.fleet import Fleet
 from projector.live.rates import Rate
 from projector.live.regions import Regions
@@ -132,14 +133,10 @@ class Board:
             Retry: Redis is away, or the views are not whole.
         """
         found = await self._fleet.window(
-            part,
-            region,
+            Choice(part, region, tag, ahead, recent),
             start,
             count,
             self._now_ms(),
-            tag=tag,
-            ahead=ahead,
-            recent=recent,
             order=order,
             metrics=metrics,
         )

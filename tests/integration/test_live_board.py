@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from unittest.mock import AsyncMock
 
 import asyncpg
 import pytest
@@ -11,9 +12,10 @@ from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
 from contract.views import FORMAT, UNFINISHED, VIEWS_FORMAT
-from projector.live import census
+from projector.live import census, choices, columns, pieces
 from projector.live.board import Board
 from projector.live.frames import Frames
+from projector.live.orders import Order
 from projector.meters import Meters
 from projector.query import Queries
 from projector.views import Keys
@@ -175,3 +177,34 @@ async def test_views_that_are_not_whole(redis: Redis, clock: Clock) -> None:
             await board.window("b", None, 0, 1)
         with pytest.raises(Retry, match="views: "):
             await board.device("b")
+
+
+async def test_what_many_ask_for_is_looked_for_once(
+    board: Board, redis: Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All devices are gone through once for each choice until they are ranked anew, and for each order."""
+    looking = AsyncMock(side_effect=pieces.those)
+    sorting = AsyncMock(side_effect=columns.arranged)
+    monkeypatch.setattr("projector.live.choices.those", looking)
+    monkeypatch.setattr(columns, "arranged", sorting)
+    for device in ("a1", "a2", "b1"):
+        await see(redis, device, clock.now)
+    await board.look()
+    for _ in range(9):
+        assert (await board.window("a", None, 0, 9)).total == 2
+        assert (await board.window("b", None, 0, 9)).total == 1
+    assert looking.await_count == 2
+    await see(redis, "a3", clock.now)
+    for _ in range(2):  # devices are ranked every other look
+        await board.look()
+    assert (await board.window("a", None, 0, 9)).total == 3
+    clock.now += timedelta(seconds=3)
+    await board.window("a", None, 0, 9)
+    assert looking.await_count == 4
+    monkeypatch.setattr(choices, "KEPT_IDS", 4)
+    for part in ("a", "b", "a", "1", "b"):
+        await board.window(part, None, 0, 9)
+    assert looking.await_count == 4 + 2
+    for number in [*range(17), *range(1, 17)]:
+        await board.window("", None, 0, 9, order=Order("metric", str(number), descending=False))
+    assert sorting.await_count == 17
