@@ -150,7 +150,9 @@ async def test_a_fleet_that_is_made_anew(
     assert (await board.window("a", None, 0, 1)).total == 0
 
 
-async def test_views_that_are_not_whole(redis: Redis, clock: Clock) -> None:
+async def test_views_that_are_not_whole(
+    redis: Redis, pool: asyncpg.Pool[asyncpg.Record], clock: Clock
+) -> None:
     """While they are made anew what was seen stays, with its time, and nothing is said not to be."""
     meters = Meters(CollectorRegistry())
     queries = Queries(redis, KEYS, lag=meters.lag)
@@ -158,6 +160,10 @@ async def test_views_that_are_not_whole(redis: Redis, clock: Clock) -> None:
     why = "they are empty, and PostgreSQL has not been asked yet"
     state = await board.look()
     assert (state.problems["views"], state.views_at_ms) == (why, None)
+    board.use(pool)
+    state = await board.look()
+    assert (state.problems, state.views_at_ms) == ({}, state.at_ms), "a site without a gateway so far"
+    meters.of(0)
     await see(redis, "a", clock.now)
     await redis.hset(KEYS.cursor, "0", "1")
     await redis.hset(KEYS.epoch, mapping={"0": "e", FORMAT: VIEWS_FORMAT})

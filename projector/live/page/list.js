@@ -94,7 +94,7 @@ export class DeviceList {
       const found = this.at(state, index);
       shown.set(found?.row && !shown.has(found.row.id) ? found.row.id : index, { index, ...found });
     }
-    const held = document.activeElement.closest("#rows .row");
+    const held = document.activeElement?.closest("#rows .row");
     this.place(shown);
     for (const [key, { index, row, spark }] of shown) {
       const node = this.nodes.get(key);
