@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from projector.live.index import Index
 from projector.live.pieces import by, those
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Choices:
         self._habits = habits
         self._tags = tags
         self._ranking: Ranking | None = None
+        self._index = Index(())
         self._since_ms = 0
         self._kept: dict[Choice, list[str]] = {}
 
@@ -69,6 +71,7 @@ class Choices:
             return ranking.ids
         if ranking is not self._ranking or now_ms - self._since_ms > _GOOD_FOR_MS:
             self._ranking, self._since_ms, self._kept = ranking, now_ms, {}
+            self._index = Index(ranking.ids)
         kept = self._kept
         if choice not in kept:
             found = kept[choice] = await self._find(choice, ranking, now_ms)
@@ -79,7 +82,7 @@ class Choices:
 
     async def _find(self, choice: Choice, ranking: Ranking, now_ms: int) -> list[str]:
         part, region, tag, ahead, recent = choice
-        ids = ranking.ids
+        ids, index = ranking.ids, self._index
         if recent:
             ids = await by(ids[: ranking.silent], lambda id_: -self._roster.silent_at_ms(id_))
         if ahead:
@@ -87,12 +90,18 @@ class Choices:
             some = await those(ids, wanted.__contains__)
             ids = some if recent else list(dict.fromkeys([*some, *wanted]))
         if part:
-            folded = part.casefold()
-            ids = await those(ids, lambda id_: folded in id_.casefold())
+            if ids is ranking.ids:
+                ids = await index.having(part)
+            else:
+                folded = part.casefold()
+                ids = await those(ids, lambda id_: folded in id_.casefold())
             if not recent and part not in self._roster.seen and await self._census.find(part):
                 ids = [part, *ids]  # so new that it has no place yet
         if region is not None:
             await self._habits.learn_regions(ids)
             regions = self._habits.regions
-            ids = await those(ids, lambda id_: regions.get(id_) == region)
+            if ids is ranking.ids:
+                ids = await index.within(region, regions)
+            else:
+                ids = await those(ids, lambda id_: regions.get(id_) == region)
         return ids if tag is None else await self._tags.having(ids, tag, now_ms)
