@@ -86,10 +86,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         contextlib.aclosing(History(settings.postgres.dsn, settings.projector.client_id)) as history,
         asyncio.TaskGroup() as tasks,
     ):
-        board = Board(redis, keys, meters=meters, health=health, now=_now)
+        queries = Queries(redis, keys, lag=meters.lag)
+        board = Board(redis, keys, queries=queries, meters=meters, health=health, now=_now)
         feed = Feed(board, meters)
         routes = [
-            query_routes(Queries(redis, keys, lag=meters.lag), meters),
+            query_routes(queries, meters),
             history_routes(history, meters),
             *live_routes(board, feed),
             *detail_routes(board, Site(settings.units, settings.projector.grafana_url)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from gateway.check.report import Finding
@@ -86,7 +87,7 @@ async def _examine(pool: asyncpg.Pool[asyncpg.Record], settings: Settings) -> As
                 f"{row['letters']} conflicts of device {row['device_id']}, all with key {row['key']}"
                 + (f" or {row['keys'] - 1} more" if row["keys"] > 1 else ""),
                 f'if it never changes it is none: put key = "" on the route of {row["topic"]}, then '
-                f"gateway dead-letters replay --reason conflict --device {row['device_id']}",
+                f"gateway dead-letters replay --reason conflict --device {shlex.quote(row['device_id'])}",
             )
 
 

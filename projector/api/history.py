@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -13,7 +14,7 @@ from msgspec.structs import astuple
 from projector.api.answers import SeriesAnswer, problem
 from projector.api.parameters import Id, Name, refuse, refuse_unknown
 from projector.history.series import MOST_POINTS
-from runtime.http import ESCAPED_SLASH
+from runtime.http import ESCAPED_SLASH, STORABLE
 from runtime.settings import duration_s
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _MINUTE: Final = timedelta(minutes=1)
 _A_DAY: Final = timedelta(days=1)
 _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 9000
+_STEP: Final = "[1-9][0-9]{0,4}(m|h|d)"
 _LONGEST: Final = timedelta(days=3650)
 _RESPONSES: Final = {
     400: problem("A parameter is unknown or has an impossible value."),
@@ -38,7 +40,7 @@ Metric = Annotated[
     QueryParameter(
         min_length=1,
         max_length=128,
-        pattern=r"^[^\x00]*$",  # PostgreSQL has no such character
+        pattern=STORABLE,
         description="Which of its metrics.",
     ),
 ]
@@ -50,7 +52,7 @@ To = Annotated[str | None, QueryParameter(description="The same. Now.")]
 Step = Annotated[
     str | None,
     QueryParameter(
-        pattern=r"^[1-9][0-9]{0,4}(m|h|d)$",
+        schema_extra={"pattern": f"^{_STEP}$"},  # a check by it would let a line's end through
         description="Whole minutes, hours or days, such as `5m`. Whole hours are read out of hours, which "
         f"are kept for longer than minutes. The least that keeps to {MOST_POINTS} points.",
     ),
@@ -85,6 +87,8 @@ def history_routes(history: History, meters: Meters) -> ControllerRouterHandler:
         since = until - _A_DAY if from_ is None else _time("from", from_)
         if not timedelta() < until - since <= _LONGEST:
             raise refuse("from", f"expected a time before `to`, and at most {_LONGEST.days} days")
+        if step is not None and not re.fullmatch(_STEP, step):
+            raise refuse("step", "expected whole minutes, hours or days, such as `5m`")
         width = timedelta(seconds=duration_s(step)) if step else _least_step(until - since)
         if (until - since) / width > MOST_POINTS:
             raise refuse("step", f"more than {MOST_POINTS} points; ask for less time or a greater step")

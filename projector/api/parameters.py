@@ -13,6 +13,7 @@ from litestar.params import PathParameter, QueryParameter
 
 from projector.query import LOOK, Place, Selection
 from projector.views.writes import RESERVED
+from runtime.http import STORABLE
 from runtime.settings import duration_s
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ Id = Annotated[
         name="id",
         min_length=1,
         max_length=_MAX_NAME,
+        pattern=STORABLE,
         description="The same as in the path, for ids such as `..` that programs take out of a path unasked.",
     ),
 ]

@@ -10,6 +10,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
+from projector.live.choices import Choice
 from projector.live.fleet import Fleet
 from projector.live.rates import Rate
 from projector.live.regions import Regions
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from projector.live.orders import Order
     from projector.live.state import Letter, Message, Payload, Region, Row, Spark, Window
     from projector.meters import Meters
+    from projector.query import Queries
     from projector.views import Keys
     from runtime.http import Health
 
@@ -39,13 +41,22 @@ class Board:
     """Looks at one set of views, at the meters of this process and at the dead letters.
 
     Args:
+        queries: know whether the views are whole: a part of them is shown as little as none.
         health: names what is away.
         now: the time.
     """
 
     def __init__(
-        self, redis: Redis, keys: Keys, *, meters: Meters, health: Health, now: Callable[[], datetime]
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        queries: Queries,
+        meters: Meters,
+        health: Health,
+        now: Callable[[], datetime],
     ) -> None:
+        self._queries = queries
         self._meters = meters
         self._health = health
         self._now = now
@@ -84,7 +95,7 @@ class Board:
                 async with asyncio.timeout(within_s):
                     await look(now_ms, at_s)
             except Retry as error:
-                problems.setdefault(component, error.reason)
+                problems.setdefault(error.what, error.reason)
             except TimeoutError:
                 problems.setdefault(component, f"no answer within {within_s:g} s")
         return State(
@@ -92,7 +103,7 @@ class Board:
             views_at_ms=self._views_at_ms,
             letters_at_ms=self._letters_at_ms,
             problems=problems,
-            rates=Rates(self._rate.per_s, list(self._rate.series)),
+            rates=Rates(self._rate.per_s, self._rate.span_s, list(self._rate.series)),
             streams=streams,
             regions=self._hot,
             devices=self._fleet.devices(),
@@ -119,28 +130,28 @@ class Board:
         """Part of the device list, as it was ranked at the last look.
 
         Raises:
-            Retry: Redis is away.
+            Retry: Redis is away, or the views are not whole.
         """
-        return await self._fleet.window(
-            part,
-            region,
+        found = await self._fleet.window(
+            Choice(part, region, tag, ahead, recent),
             start,
             count,
             self._now_ms(),
-            tag=tag,
-            ahead=ahead,
-            recent=recent,
             order=order,
             metrics=metrics,
         )
+        await self._whole()
+        return found
 
     async def device(self, id_: str) -> Device:
         """One device, for its own page.
 
         Raises:
-            Retry: Redis is away.
+            Retry: Redis is away, or the views are not whole.
         """
         row, spark = await self._fleet.device(id_, self._now_ms())
+        if row is None:
+            await self._whole()
         return Device(row, spark, [letter for letter in self._letters if letter.device == id_])
 
     async def message(self, id_: str) -> Message | None:
@@ -158,6 +169,10 @@ class Board:
             Retry: PostgreSQL is away.
         """
         return await self._truth.payload(letter)
+
+    async def _whole(self) -> None:
+        if self._meters.streams or self._letters_at_ms is None:  # else no gateway has ever been there
+            await self._queries.whole()
 
     def _now_ms(self) -> int:
         return int(self._now().timestamp() * 1000)
@@ -179,6 +194,7 @@ class Board:
         self._letters_at_ms = now_ms
 
     async def _look_at_views(self, now_ms: int, at_s: float) -> None:
+        await self._whole()
         read_ms = self._letters_at_ms or now_ms
         recent = (letter for letter in self._letters if read_ms - letter.at_ms < _RECENT_MS)
         await self._fleet.look(now_ms, recent)

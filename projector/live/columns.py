@@ -108,9 +108,11 @@ class Columns:
             Retry: Redis is away.
         """
         async with self._turn:
-            if len(self._orders) >= _ORDERS or now_ms - self._orders_ms > _VALUES_GOOD_FOR_MS:
+            if now_ms - self._orders_ms > _VALUES_GOOD_FOR_MS:
                 self._orders.clear()
             if (order, asked) not in self._orders:
+                if len(self._orders) >= _ORDERS:
+                    del self._orders[next(iter(self._orders))]
                 if not self._orders:
                     self._orders_ms = now_ms
                 self._orders[order, asked] = await self._arrange(ids, order, habits, now_ms)

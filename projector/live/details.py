@@ -9,6 +9,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import Parameter
 
 from projector.live.state import Message, Payload, Site  # noqa: TC001  # Litestar reads the handlers' signatures
+from runtime.http import STORABLE
 
 if TYPE_CHECKING:
     from litestar.types import ControllerRouterHandler
@@ -26,7 +27,9 @@ def detail_routes(board: Board, site: Site) -> list[ControllerRouterHandler]:
         return site
 
     @get("/live/message", include_in_schema=False)
-    async def message(device: Annotated[str, Parameter(min_length=1, max_length=1000)]) -> Message:
+    async def message(
+        device: Annotated[str, Parameter(min_length=1, max_length=1000, pattern=STORABLE)],
+    ) -> Message:
         found = await board.message(device)
         if found is None:
             raise NotFoundException(f"no message of {device!r} from the last five weeks is stored")

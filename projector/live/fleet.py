@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from projector.history.sparklines import read_sparklines
 from projector.live.attention import FLOOR_MS
 from projector.live.census import ASKED, Census
+from projector.live.choices import Choice, Choices, Ranking
 from projector.live.columns import Columns
 from projector.live.habits import Habits
+from projector.live.pieces import by, pieces, those
 from projector.live.roster import Roster
 from projector.live.rows import make_row
 from projector.live.sparks import spark
@@ -25,7 +27,7 @@ from projector.live.tags import Tags
 from projector.views import answering
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from redis.asyncio import Redis
 
@@ -38,17 +40,8 @@ SHOWN: Final = 60
 JUDGE_S: Final = 0.2  # a look, for those that may have fallen silent
 PLACED: Final = 5000  # a look, of silent ones whose region is not known
 ASKED_AGAIN: Final = 5000  # a look, of those that are silent
-PIECE: Final = 5000  # a few milliseconds
 _RANK_EVERY: Final = 2  # looks
 _SPARKS_EVERY: Final = 10
-
-
-class _Ranking(NamedTuple):
-    """Devices in order of attention: `silent` silent ones, those rejected a moment ago, then all others."""
-
-    ids: list[str]
-    silent: int
-    rejected: frozenset[str]
 
 
 class Fleet:
@@ -66,11 +59,12 @@ class Fleet:
         self._roster = Roster()
         self._census = Census(self._redis, self._keys, self._roster)
         self._habits = Habits(self._redis, self._keys, self._truth)
-        self._tags = Tags(self._redis, self._keys)
+        tags = Tags(self._redis, self._keys)
+        self._choices = Choices(self._roster, self._census, self._habits, tags)
         self._sparks: dict[str, Spark] = {}
         self.columns = Columns(self._redis, self._keys)
         self._letters: dict[str, list[Letter]] = {}
-        self._ranking = _Ranking([], 0, frozenset())
+        self._ranking = Ranking([], 0, frozenset())
         self._again: list[str] = []
 
     async def look(self, now_ms: int, letters: Iterable[Letter]) -> None:
@@ -155,56 +149,30 @@ class Fleet:
 
     async def window(
         self,
-        part: str,
-        region: str | None,
+        choice: Choice,
         start: int,
         count: int,
         now_ms: int,
         *,
-        tag: str | None,
-        ahead: bool,
-        recent: bool,
         order: Order | None = None,
         metrics: Sequence[str] = (),
     ) -> Window:
         """Part of the list.
 
         Args:
-            part: of the ids, whatever their case; empty for all.
-            region: None for all.
+            choice: what it is narrowed by.
             start: index of the first row among those that match.
             count: how many rows.
             now_ms: the time.
-            tag: `name:value`; None for all.
-            ahead: only those whose clock is.
-            recent: only those that are silent, who fell silent last first.
             order: None is what needs attention first.
             metrics: whose values to show.
 
         Raises:
             Retry: Redis is away.
         """
-        ids = self._ranking.ids
-        if recent:
-            ids = await _sorted(ids[: self._ranking.silent], lambda id_: -self._roster.silent_at_ms(id_))
-        if ahead:
-            wanted = dict.fromkeys(await self._census.clocks_ahead())
-            some = await _those(ids, wanted.__contains__)
-            ids = some if recent else list(dict.fromkeys([*some, *wanted]))
-        if part:
-            folded = part.casefold()
-            ids = await _those(ids, lambda id_: folded in id_.casefold())
-            if not recent and part not in self._roster.seen and await self._census.find(part):
-                ids = [part, *ids]  # so new that it has no place yet
-        if region is not None:
-            await self._habits.learn_regions(ids)
-            regions = self._habits.regions
-            ids = await _those(ids, lambda id_: regions.get(id_) == region)
-        if tag is not None:
-            ids = await self._tags.having(ids, tag, now_ms)
+        ids = await self._choices.find(choice, self._ranking, now_ms)
         if order is not None:
-            asked = (part, region, tag, ahead, recent)
-            ids = await self.columns.arranged(ids, order, self._habits, now_ms, asked=asked)
+            ids = await self.columns.arranged(ids, order, self._habits, now_ms, asked=choice)
         rows = await self.rows(ids[start : start + count], metrics)
         return Window(len(ids), rows, sparks=await self._read_sparks([row.id for row in rows], now_ms))
 
@@ -220,7 +188,7 @@ class Fleet:
                 self._roster.put_back(due, now_ms)
                 raise
             late += [id_ for id_ in due if self._judge(id_, now_ms)]
-        for piece in _pieces(late[::-1]):  # who fell silent last is asked about first
+        for piece in pieces(late[::-1]):  # who fell silent last is asked about first
             for id_ in piece:
                 self._habits.want(id_, self._roster.seen.get(id_, now_ms), now_ms)
             await asyncio.sleep(0)
@@ -252,12 +220,12 @@ class Fleet:
         regions = self._habits.regions
         ids = list(roster.silent)
         await self._habits.learn_regions(islice((id_ for id_ in ids if id_ not in regions), PLACED))
-        silent = await _sorted(ids, lambda id_: roster.urgency(id_, now_ms))
+        silent = await by(ids, lambda id_: roster.urgency(id_, now_ms))
         roster.silent = {id_: roster.silent[id_] for id_ in silent}  # nearly sorted the next time
         refused = roster.refused({id_: len(letters) for id_, letters in self._letters.items()})
         urgent = frozenset(refused)
-        others = await _those(await self._names(), lambda id_: id_ not in roster.silent and id_ not in urgent)
-        self._ranking = _Ranking([*silent, *refused, *others], len(silent), urgent)
+        others = await those(await self._names(), lambda id_: id_ not in roster.silent and id_ not in urgent)
+        self._ranking = Ranking([*silent, *refused, *others], len(silent), urgent)
         self._habits.keep(roster.seen)
 
     async def _names(self) -> list[str]:
@@ -273,26 +241,3 @@ class Fleet:
     async def _read_sparks(self, ids: list[str], now_ms: int) -> dict[str, Spark]:
         lines = await read_sparklines(self._redis, self._keys.prefix, ids)
         return {id_: found for id_, each in zip(ids, lines, strict=True) if (found := spark(each, now_ms))}
-
-
-def _pieces(ids: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (ids[start : start + PIECE] for start in range(0, len(ids), PIECE))
-
-
-async def _sorted(ids: Sequence[str], key: Callable[[str], float]) -> list[str]:
-    """By key, then by name; others have their turn in between."""
-    found: list[tuple[float, str]] = []
-    for piece in _pieces(ids):
-        found += sorted((key(id_), id_) for id_ in piece)
-        found.sort()  # two runs: merged, not sorted anew
-        await asyncio.sleep(0)
-    return [id_ for _, id_ in found]
-
-
-async def _those(ids: Sequence[str], fit: Callable[[str], bool]) -> list[str]:
-    """Those that fit; others have their turn in between."""
-    found: list[str] = []
-    for piece in _pieces(ids):
-        found += filter(fit, piece)
-        await asyncio.sleep(0)
-    return found

@@ -40,6 +40,11 @@ class Rate:
             self._looks.popleft()
 
     @property
+    def span_s(self) -> float:
+        """Over how many seconds `per_s` is."""
+        return round(self._looks[-1][0] - self._looks[0][0], 1) if self._looks else 0.0
+
+    @property
     def per_s(self) -> float | None:
         """Over a minute, or what there is of it; None before the second look."""
         if len(self._looks) < 2:  # noqa: PLR2004  # a rate has two ends

@@ -95,11 +95,14 @@ class Roster:
 
     def sort(self) -> Iterator[None]:
         """Bring `names` up to date, in steps of a few milliseconds."""
-        if self._gone:
-            self._gone = False
-            self.names = [id_ for id_ in self.names if id_ in self.seen]
-            yield
-        while self._new:
+        while self._gone or self._new:
+            if self._gone:  # and some have come back: they are new, once
+                self._gone = False
+                new = dict.fromkeys(self._new)
+                self._new = list(new)
+                self.names = [id_ for id_ in self.names if id_ in self.seen and id_ not in new]
+                yield
+                continue
             piece = {id_ for id_ in self._new[-_PIECE:] if id_ in self.seen}
             del self._new[-_PIECE:]
             self.names = self.names + sorted(piece)

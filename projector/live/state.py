@@ -31,10 +31,13 @@ class Rates(msgspec.Struct, frozen=True):
 
     Attributes:
         per_s: over a minute, or what there is of it; None at the first look.
-        series: one a second, oldest first, for as long as somebody has looked, up to a minute.
+        span_s: over how many seconds that is.
+        series: one a look, about a second apart, oldest first, for as long as somebody has looked, up to
+            sixty.
     """
 
     per_s: float | None
+    span_s: float
     series: list[float]
 
 

@@ -68,6 +68,11 @@ class Queries:
         self._whole_until_s = 0.0
         self._page = redis.register_script(_SCRIPT)
 
+    async def whole(self) -> None:
+        """Raise `Retry` unless what is not in the views does not exist."""
+        if self._lag is not None:
+            await self._all(lambda _: None)
+
     async def device(self, device_id: str) -> DeviceStats | None:
         """A device's statistics; None when there is no such device."""
         fields = await self._hash(self._keys.device(device_id))

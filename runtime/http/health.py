@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a line more for each counter, which nobody reads
 
 
-_OPEN: Final = {ANY_HOST: True}  # probes and Prometheus come by any name, and nothing here is of devices
+_OPEN: Final = {
+    ANY_HOST: True
+}  # probes and Prometheus come by any name; of devices there are counts by region
 
 
 class Health:

@@ -300,19 +300,20 @@ async def test_a_constant_key_is_shown(
     assert "constant key" not in await found(settings)
     await connection.execute(
         "INSERT INTO dead_letters (received_at, topic, device_id, reason, error, payload)"
-        " SELECT now(), 'devices/ble/telemetry', 'ble', 'conflict',"
+        " SELECT now(), 'devices/a;b/telemetry', 'a;b', 'conflict',"
         " 'key ''C4:7C'' is stored with other content and time: …', '' FROM generate_series(1, 2)"
     )
     finding = (await found(settings))["constant key"]
     assert finding.state == "warn"
     assert finding.found.endswith("all with key 'C4:7C'")
     assert 'key = ""' in finding.advice
+    assert finding.advice.endswith("--device 'a;b'")
     await connection.execute(
         "INSERT INTO dead_letters (received_at, topic, device_id, reason, error, payload)"
-        " SELECT now(), 'devices/ble/telemetry', 'ble', 'conflict',"
+        " SELECT now(), 'devices/a;b/telemetry', 'a;b', 'conflict',"
         " format('key %L is stored with other content and time: …', 'C4:7D'), '' FROM generate_series(1, 4)"
     )
-    assert "6 conflicts of device ble, all with key 'C4:7C' or 1 more" in (
+    assert "6 conflicts of device a;b, all with key 'C4:7C' or 1 more" in (
         (await found(settings))["constant key"].found
     )
 

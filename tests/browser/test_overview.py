@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -98,14 +99,15 @@ async def test_clocks_that_are_ahead(devices: Devices, open_page: Open) -> None:
 async def test_a_key_that_never_changes(devices: Devices, open_page: Open) -> None:
     """A device whose key is the same in all messages is named, with the line that mends it and the replay."""
     for level in range(4):
-        await devices.send_raw("ble-1", json.dumps({"id": "A4:C1", "level": level}).encode())
+        await devices.send_raw("ble;it's", json.dumps({"id": "A4:C1", "level": level}).encode())
     for level in range(2):
         await devices.send_raw("counter", json.dumps({"id": "1", "level": level}).encode())
     page = await open_page()
     told = page.locator("#constant-keys li")
-    await expect(told).to_contain_text("ble-1 names one key in all its messages, 'A4:C1'.")
+    await expect(told).to_contain_text("ble;it's names one key in all its messages, 'A4:C1'.")
     await expect(told).to_contain_text('put key = "" on the route of ')
-    await expect(told).to_contain_text("/ble-1/telemetry, then gateway dead-letters replay")
+    await expect(told).to_contain_text("/ble;it's/telemetry, then gateway dead-letters replay")
+    await expect(told).to_contain_text(shlex.join(("--device", "ble;it's")))
     await expect(told).to_have_count(1)
     await page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
     overflow = "node => node.scrollHeight - node.clientHeight"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 from typing import TYPE_CHECKING
@@ -20,11 +21,25 @@ from runtime.http import Health, connection, create_app, health_routes, serve
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+REQUEST = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+CHUNKED = b"POST /healthz HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+
 
 @pytest.fixture
 def app() -> Litestar:
     """An application with nothing but the health routes."""
     return create_app(health_routes(Health(), CollectorRegistry(), "test"))
+
+
+@contextlib.asynccontextmanager
+async def _served(app: Litestar) -> AsyncIterator[int]:
+    """The port where an application answers."""
+    stop, port = asyncio.Event(), free_port()
+    async with asyncio.TaskGroup() as tasks, httpx.AsyncClient() as client:
+        tasks.create_task(serve(app, f"127.0.0.1:{port}", stop))
+        await client.get(f"http://127.0.0.1:{port}/healthz")
+        yield port
+        stop.set()
 
 
 async def test_serves_until_told_to_stop(app: Litestar) -> None:
@@ -109,20 +124,45 @@ async def test_who_takes_nothing_of_an_answer_is_let_go(monkeypatch: pytest.Monk
         await serving
 
 
-async def test_who_asks_for_nothing_is_let_go(app: Litestar, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection over which no whole request comes ends."""
+@pytest.mark.parametrize(
+    ("asked", "begun"),
+    [
+        (b"", b"GET /healthz HTTP/1.1\r\n"),
+        (REQUEST, b"GET /healthz HTTP/1.1\r\n"),
+        (REQUEST, b"\r\n"),
+        (b"", b"POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"),
+    ],
+)
+async def test_who_asks_for_nothing_is_let_go(
+    app: Litestar, monkeypatch: pytest.MonkeyPatch, asked: bytes, begun: bytes
+) -> None:
+    """A connection over which no whole request comes, be it the first or the next, ends."""
     monkeypatch.setattr(connection, "ASKS_WITHIN_S", 0.3)
-    stop, port = asyncio.Event(), free_port()
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(serve(app, f"127.0.0.1:{port}", stop))
-        async with httpx.AsyncClient() as client:
-            await client.get(f"http://127.0.0.1:{port}/healthz")
+    async with _served(app) as port:
         reader, idle = await asyncio.open_connection("127.0.0.1", port)
-        idle.write(b"GET /healthz HTTP/1.1\r\n")
+        if asked:
+            idle.write(asked)
+            await reader.readuntil(b"}")
+        idle.write(begun)
         async with asyncio.timeout(10):
-            assert await reader.read() == b""
+            await reader.read()
         idle.close()
-        stop.set()
+
+
+@pytest.mark.parametrize("begun", [b"GET /", b"GET /healthz HTTP/1.1\r\nX: ", CHUNKED + b"X: "])
+async def test_a_line_without_end_is_let_go(app: Litestar, begun: bytes) -> None:
+    """A request that goes on for ever ends before it costs anything; one that is only long is answered."""
+    async with _served(app) as port, httpx.AsyncClient() as client:
+        long = await client.get(f"http://127.0.0.1:{port}/healthz", headers={"x": "x" * 60_000})
+        assert long.status_code == 200
+        reader, endless = await asyncio.open_connection("127.0.0.1", port)
+        endless.write(begun)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(400):
+                endless.write(b"x" * 16_384)
+                await endless.drain()
+        assert reader.at_eof() or reader.exception()
+        endless.close()
 
 
 async def test_cancelling_frees_the_address(app: Litestar) -> None:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from unittest.mock import AsyncMock
 
 import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from projector.live import census
+from contract.views import FORMAT, UNFINISHED, VIEWS_FORMAT
+from projector.live import census, choices, columns
 from projector.live.board import Board
 from projector.live.frames import Frames
+from projector.live.index import Index
+from projector.live.orders import Order
 from projector.meters import Meters
+from projector.query import Queries
 from projector.views import Keys
+from runtime.errors import Retry
 from runtime.http import Health
 
 if TYPE_CHECKING:
@@ -56,7 +62,14 @@ async def pool(database: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
 @pytest.fixture
 def board(redis: Redis, pool: asyncpg.Pool[asyncpg.Record], clock: Clock) -> Board:
     """A board that has both servers."""
-    made = Board(redis, KEYS, meters=Meters(CollectorRegistry()), health=Health(), now=clock)
+    made = Board(
+        redis,
+        KEYS,
+        queries=Queries(redis, KEYS),
+        meters=Meters(CollectorRegistry()),
+        health=Health(),
+        now=clock,
+    )
     made.use(pool)
     return made
 
@@ -136,3 +149,75 @@ async def test_a_fleet_that_is_made_anew(
         await redis.delete(KEYS.last_seen)
         assert (await board.look()).devices.watched == 0
     assert (await board.window("a", None, 0, 1)).total == 0
+
+
+async def test_views_that_are_not_whole(
+    redis: Redis, pool: asyncpg.Pool[asyncpg.Record], clock: Clock
+) -> None:
+    """While they are made anew what was seen stays, with its time, and nothing is said not to be."""
+    meters = Meters(CollectorRegistry())
+    queries = Queries(redis, KEYS, lag=meters.lag)
+    board = Board(redis, KEYS, queries=queries, meters=meters, health=Health(), now=clock)
+    why = "they are empty, and PostgreSQL has not been asked yet"
+    state = await board.look()
+    assert (state.problems["views"], state.views_at_ms) == (why, None)
+    board.use(pool)
+    state = await board.look()
+    assert (state.problems, state.views_at_ms) == ({}, state.at_ms), "a site without a gateway so far"
+    meters.of(0)
+    await see(redis, "a", clock.now)
+    await redis.hset(KEYS.cursor, "0", "1")
+    await redis.hset(KEYS.epoch, mapping={"0": "e", FORMAT: VIEWS_FORMAT})
+    state = await board.look()
+    assert ("views" in state.problems, state.devices.total) == (False, 1)
+    assert (await board.device("b")).row is None
+    for lost in (False, True):
+        if lost:
+            await redis.flushdb()
+        else:
+            await redis.hset(KEYS.epoch, UNFINISHED, "1")
+        clock.now += timedelta(seconds=1)
+        again = await board.look()
+        assert "views" in again.problems
+        assert (again.devices, again.views_at_ms) == (state.devices, state.views_at_ms)
+        with pytest.raises(Retry, match="views: "):
+            await board.window("b", None, 0, 1)
+        with pytest.raises(Retry, match="views: "):
+            await board.device("b")
+
+
+async def test_what_many_ask_for_is_looked_for_once(
+    board: Board, redis: Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All devices are gone through once for each choice until they are ranked anew, and for each order."""
+    looked: list[str] = []
+    having = Index.having
+
+    async def look(index: Index, part: str) -> list[str]:
+        looked.append(part)
+        return await having(index, part)
+
+    sorting = AsyncMock(side_effect=columns.arranged)
+    monkeypatch.setattr(Index, "having", look)
+    monkeypatch.setattr(columns, "arranged", sorting)
+    for device in ("a1", "a2", "b1"):
+        await see(redis, device, clock.now)
+    await board.look()
+    for _ in range(9):
+        assert (await board.window("a", None, 0, 9)).total == 2
+        assert (await board.window("b", None, 0, 9)).total == 1
+    assert looked == ["a", "b"]
+    await see(redis, "a3", clock.now)
+    for _ in range(2):  # devices are ranked every other look
+        await board.look()
+    assert (await board.window("a", None, 0, 9)).total == 3
+    clock.now += timedelta(seconds=3)
+    await board.window("a", None, 0, 9)
+    assert looked[2:] == ["a", "a"]
+    monkeypatch.setattr(choices, "KEPT_IDS", 4)
+    for part in ("a", "b", "a", "1", "b"):
+        await board.window(part, None, 0, 9)
+    assert looked[4:] == ["b", "1"]
+    for number in [*range(17), *range(1, 17)]:
+        await board.window("", None, 0, 9, order=Order("metric", str(number), descending=False))
+    assert sorting.await_count == 17

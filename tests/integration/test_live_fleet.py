@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from projector.live.board import Board
 from projector.meters import Meters
+from projector.query import Queries
 from projector.views import Keys
 from runtime.http import Health
 from runtime.redis import open_redis
@@ -84,7 +85,14 @@ def clock() -> Clock:
 @pytest.fixture
 async def board(redis: Redis, clock: Clock) -> Board:
     """A board that nobody has looked at."""
-    return Board(redis, KEYS, meters=Meters(CollectorRegistry()), health=Health(), now=clock)
+    return Board(
+        redis,
+        KEYS,
+        queries=Queries(redis, KEYS),
+        meters=Meters(CollectorRegistry()),
+        health=Health(),
+        now=clock,
+    )
 
 
 async def whole(board: Board) -> None:

@@ -16,6 +16,7 @@ from projector.live.board import Board
 from projector.live.feed import VIEWERS, Feed
 from projector.live.routes import live_routes
 from projector.meters import Meters
+from projector.query import Queries
 from projector.views import Keys
 from runtime.http import Health, create_app, serve
 from runtime.redis import open_redis
@@ -38,7 +39,14 @@ async def port(redis_url: str, registry: CollectorRegistry) -> AsyncIterator[int
     """Where a live page is served; its fleet is empty, so that next to nothing is sent."""
     stop, port, meters = asyncio.Event(), free_port(), Meters(registry)
     async with open_redis(redis_url) as redis, asyncio.TaskGroup() as tasks:
-        board = Board(redis, Keys(), meters=meters, health=Health(), now=lambda: datetime.now(UTC))
+        board = Board(
+            redis,
+            Keys(),
+            queries=Queries(redis, Keys()),
+            meters=meters,
+            health=Health(),
+            now=lambda: datetime.now(UTC),
+        )
         feed = Feed(board, meters)
         tasks.create_task(feed.run(stop))
         tasks.create_task(serve(create_app(live_routes(board, feed)), f"127.0.0.1:{port}", stop))

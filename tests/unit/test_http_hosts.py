@@ -79,7 +79,7 @@ async def test_names_that_are_not(client: httpx.AsyncClient, host: str) -> None:
 
 
 async def test_probes_and_prometheus_come_by_any_name(client: httpx.AsyncClient) -> None:
-    """Health and metrics say nothing of devices, and are asked by service names."""
+    """Health and metrics name no device, and are asked by service names."""
     for path in ("/healthz", "/readyz", "/metrics"):
         assert (await client.get(path, headers={"host": "projector.edge.svc:9102"})).status_code == 200
 

@@ -33,7 +33,7 @@ def state(at_ms: int, **rows: int) -> State:
         at_ms,
         at_ms,
         {},
-        Rates(None, []),
+        Rates(None, 0, []),
         [],
         [],
         devices,
@@ -184,7 +184,7 @@ def test_rates() -> None:
     for second in range(1, 81):
         rate.add(float(second), 100 + 10 * second)
     rate.add(81.0, 1500)
-    assert rate.per_s == 19.833
+    assert (rate.per_s, rate.span_s) == (19.833, 60.0)
     assert list(rate.series) == [10.0] * 59 + [600.0]
 
 
@@ -196,6 +196,15 @@ def test_the_rate_of_a_quiet_plant() -> None:
         if second >= 60:
             assert rate.per_s is not None
             assert round(rate.per_s * 60) == 12
+
+
+def test_looks_that_take_long() -> None:
+    """A rate tells over how long it is, however many looks there were."""
+    rate = Rate()
+    assert rate.span_s == 0
+    for second in (0.0, 3.0, 7.5):
+        rate.add(second, int(second))
+    assert (rate.span_s, len(rate.series)) == (7.5, 2)
 
 
 def test_no_rate_without_two_looks() -> None:

@@ -65,3 +65,25 @@ def test_order_of_attention() -> None:
     roster.note("aa", NOW)
     roster.drop("b")
     assert names(roster) == ["a", "aa", "bad", "quick", "slow", "worse"]
+
+
+def test_who_comes_back_is_there_once() -> None:
+    """A device that goes and comes back between one order and the next has one place."""
+    roster = known(a=0, b=0)
+    assert names(roster) == ["a", "b"]
+    for _ in range(3):
+        roster.drop("a")
+        roster.note("a", NOW)
+    assert names(roster) == ["a", "b"]
+    roster.drop("b")
+    roster.note("b", NOW)
+    roster.drop("b")
+    assert names(roster) == ["a"]
+    steps = roster.sort()
+    for _ in range(2):
+        roster.drop("a")
+        roster.note("a", NOW)
+        next(steps)
+    roster.note("c", NOW)
+    assert list(steps)
+    assert names(roster) == ["a", "c"]

@@ -1,6 +1,6 @@
 // The course of one metric of a device: mean as a line, lowest to highest as a band, from the rollups.
 
-import { Refusal } from "./ask.js";
+import { patient, troubleOf } from "./ask.js";
 import { save, stamp } from "./csv.js";
 import { el, mark, say, svg } from "./dom.js";
 import { duration, moment, number, plural, timeFormat } from "./format.js";
@@ -15,18 +15,26 @@ const TOP = 10;
 const RIGHT = 12;
 
 export class Chart {
-  constructor(device) {
+  constructor(feed, device) {
+    this.feed = feed;
     this.device = device;
     this.range = "1 h";
     this.metric = null;
     this.at = -Infinity;
-    this.extremes = new Extremes(device);
+    this.trouble = null;
+    this.pointed = null; // time of the point that is read
+    this.extremes = new Extremes(feed, device);
     this.select = el("select", { "aria-label": "Metric", onchange: () => this.choose(this.select.value, this.range) });
     this.ranges = Object.keys(RANGES).map((name) =>
       el("button", { type: "button", onclick: () => this.choose(this.metric, name) }, name));
     this.file = el("button", { type: "button", title: "Save the points of the chart as a file", onclick: () => this.save() }, "CSV");
-    this.picture = svg("svg", { class: "chart", role: "img", onpointermove: (event) => this.point(event), onpointerleave: () => this.describe() });
-    this.readout = el("p", { class: "note", id: "chart-readout" });
+    const point = (event) => this.point(event);
+    this.picture = svg("svg", {
+      class: "chart", role: "img", tabindex: "0", onpointermove: point, onpointerdown: point,
+      onpointerleave: ({ pointerType }) => pointerType === "touch" || this.show(null), // a finger leaves when it is lifted
+      onkeydown: (event) => this.walk(event), onblur: () => this.show(null),
+    });
+    this.readout = el("p", { class: "note", id: "chart-readout", "aria-live": "polite" });
     this.box = el(
       "section", { "aria-label": "History", hidden: true },
       el("div", { class: "head" }, el("h3", {}, "History"), this.select, el("div", { class: "choices", role: "group", "aria-label": "How far back" }, ...this.ranges), this.file),
@@ -45,7 +53,7 @@ export class Chart {
       if (this.metric) this.select.value = this.metric;
     }
     if (this.metric === null) this.choose(names.includes(preferred) ? preferred : names[0], this.range);
-    else if (performance.now() - this.at > REFRESH_MS) this.fetch();
+    else if (performance.now() - this.at > REFRESH_MS || this.timed !== Boolean(this.feed.state)) this.fetch();
     this.extremes.learn(names, this.range);
   }
 
@@ -54,24 +62,25 @@ export class Chart {
     this.range = range;
     this.select.value = metric;
     for (const button of this.ranges) mark(button, "aria-pressed", button.textContent === range);
-    this.points = null;
+    this.points = this.pointed = this.trouble = null;
     this.draw();
     this.fetch();
   }
 
   async fetch() {
     this.at = performance.now();
+    this.timed = Boolean(this.feed.state); // before the first frame the clock is this browser's
     this.asked?.abort();
     const asked = (this.asked = new AbortController());
     const { metric, range } = this;
     try {
-      const found = await historyOf(this.device, metric, range, asked.signal);
+      const found = await historyOf(this.device, metric, range, this.feed.now(), patient(asked.signal));
       if (asked.signal.aborted) return;
-      Object.assign(this, found);
+      Object.assign(this, found, { trouble: null });
       this.extremes.note(metric, range, found.points);
     } catch (error) {
-      if (error instanceof Refusal) say(this.readout, error.message);
-      return; // away: the connection says so
+      if (asked.signal.aborted) return;
+      this.trouble = troubleOf(error);
     }
     this.draw();
   }
@@ -92,9 +101,9 @@ export class Chart {
     if (!width) return;
     this.file.disabled = !this.points?.length;
     this.picture.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
-    this.describe();
     if (!this.points?.length) {
       this.picture.replaceChildren();
+      this.describe();
       return;
     }
     const { min: low, max: high } = extremesOf(this.points);
@@ -113,6 +122,7 @@ export class Chart {
       ...runs.map((run) => svg("path", { class: "line", d: `M${this.line(run, "avg")}${run.length === 1 ? "h1.5" : ""}` })),
       this.cursor,
     );
+    this.show(this.points.find((each) => each.at === this.pointed));
   }
 
   line(run, name) {
@@ -133,7 +143,8 @@ export class Chart {
   describe() {
     this.cursor?.setAttribute("visibility", "hidden");
     let text = "Reading the history …";
-    if (this.points && !this.points.length) text = `No number of ${this.metric} in the last ${this.range}.`;
+    if (this.trouble) text = this.trouble;
+    else if (this.points && !this.points.length) text = `No number of ${this.metric} in the last ${this.range}.`;
     else if (this.points) {
       const { min, max } = extremesOf(this.points);
       const many = this.points.reduce((sum, each) => sum + each.count, 0);
@@ -147,10 +158,27 @@ export class Chart {
     if (!this.points?.length || !this.cursor) return;
     const place = event.clientX - this.picture.getBoundingClientRect().left;
     const middle = (each) => this.x(each.at + this.stepMs / 2);
-    const nearest = this.points.reduce((best, each) => (Math.abs(middle(each) - place) < Math.abs(middle(best) - place) ? each : best));
-    for (const end of ["x1", "x2"]) this.cursor.setAttribute(end, middle(nearest));
+    this.show(this.points.reduce((best, each) => (Math.abs(middle(each) - place) < Math.abs(middle(best) - place) ? each : best)));
+  }
+
+  walk(event) {
+    if (!this.points?.length || event.ctrlKey || event.altKey || event.metaKey) return;
+    const last = this.points.length - 1;
+    const here = this.points.findIndex((each) => each.at === this.pointed);
+    const to = { ArrowLeft: here < 0 ? last : here - 1, ArrowRight: here + 1, Home: 0, End: last }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    this.show(this.points[Math.max(0, Math.min(last, to))]);
+  }
+
+  /** Read one point, or with none the whole. */
+  show(point) {
+    this.pointed = point?.at ?? null;
+    this.describe();
+    if (!point || this.trouble) return;
+    for (const end of ["x1", "x2"]) this.cursor.setAttribute(end, this.x(point.at + this.stepMs / 2));
     this.cursor.setAttribute("visibility", "visible");
-    say(this.readout, `${moment(nearest.at)}: mean ${valued(this.metric, nearest.avg, 6)}, ${number(nearest.min)} to ${valued(this.metric, nearest.max)}, ${plural(nearest.count, "value", "values")}`);
+    say(this.readout, `${moment(point.at)}: mean ${valued(this.metric, point.avg, 6)}, ${number(point.min)} to ${valued(this.metric, point.max)}, ${plural(point.count, "value", "values")}`);
   }
 }
 

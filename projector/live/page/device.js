@@ -1,6 +1,6 @@
 // One device: what is known of it, its history, and what was rejected of it lately.
 
-import { Refusal, ask } from "./ask.js";
+import { ask, patient, troubleOf } from "./ask.js";
 import { Chart } from "./chart.js";
 import { el, keyed, mark, say } from "./dom.js";
 import { age, count, duration, moment } from "./format.js";
@@ -9,7 +9,6 @@ import { makeLetter, updateLetter } from "./overview.js";
 import { valued } from "./units.js";
 
 const REFRESH_MS = 2000;
-const PATIENCE_MS = 10000;
 const OF_RANGE = ["min", "max"];
 const OF_ALL = ["min", "avg", "max", "count"];
 
@@ -49,7 +48,7 @@ export class DeviceView {
     this.facts = el("dl", { class: "facts" });
     this.body = el("tbody");
     this.letters = el("ol", { id: "device-letters" });
-    this.chart = new Chart(this.id);
+    this.chart = new Chart(this.feed, this.id);
     this.span = el("th", { scope: "colgroup", colspan: OF_RANGE.length });
     const head = (names) => names.map((name, i) => el("th", { scope: "col", class: i ? null : "first" }, name));
     this.known = el("div", { hidden: true, class: "known" },
@@ -75,7 +74,7 @@ export class DeviceView {
   async refresh() {
     if (document.hidden || this.asked) return;
     const asked = (this.asked = new AbortController());
-    const signal = AbortSignal.any([asked.signal, AbortSignal.timeout(PATIENCE_MS)]);
+    const signal = patient(asked.signal);
     const query = new URLSearchParams({ id: this.id }); // not in the path, which cannot carry `..`
     try {
       this.live = await ask(`live/device?${query}`, signal);
@@ -83,9 +82,9 @@ export class DeviceView {
       else this.forget();
       say(this.message, this.live.row ? "" : UNKNOWN);
     } catch (error) {
-      if (!(error instanceof Refusal)) return; // away: the connection says so; or another device was asked for
-      if (asked.signal.aborted) return;
-      say(this.message, error.message);
+      const trouble = troubleOf(error);
+      if (asked.signal.aborted || !trouble) return; // another device was asked for, or nobody is there
+      say(this.message, trouble);
     } finally {
       if (this.asked === asked) this.asked = null;
     }
@@ -115,7 +114,7 @@ export class DeviceView {
     this.link.hidden = !this.grafana || !this.stats;
     mark(this.link, "href", `${this.grafana.replace(/\/+$/, "")}/d/edge-device?${new URLSearchParams({ "var-device": this.id })}`);
     if (!this.stats) return;
-    const now = this.feed.now();
+    const now = this.feed.viewsNow();
     this.drawFacts(this.live?.row, now);
     say(this.span, `last ${this.chart.range}`);
     keyed(this.body, Object.entries(this.stats.metrics), ([name, { count: many }]) => `${name} ${many > 0}`, ([name]) => this.makeMetric(name), (node, [name, metric]) => {

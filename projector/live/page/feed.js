@@ -24,11 +24,12 @@ export class Feed {
     this.stateAt = null;
     this.failures = 0;
     document.addEventListener("visibilitychange", () => this.seen());
-    window.addEventListener("online", () => this.open());
+    window.addEventListener("online", () => document.hidden || this.open());
     window.addEventListener("pagehide", () => this.close());
     window.addEventListener("pageshow", () => this.seen());
     setInterval(() => this.watch(), 1000);
     this.open();
+    this.seen(); // it may be in the background from the beginning
   }
 
   /** The server's clock now, as far as we know it. */
@@ -37,9 +38,16 @@ export class Feed {
     return this.state.at_ms + (performance.now() - this.stateAt);
   }
 
+  /** The time at which devices are as they are shown: it stands still while the views cannot be read. */
+  viewsNow() {
+    const { views_at_ms: seen, at_ms: at } = this.state ?? {};
+    return seen && seen < at ? seen : this.now();
+  }
+
   open() {
     this.close();
     this.heardAt = performance.now();
+    if (this.status.state === "live") this.tell("connecting"); // what is shown is of before
     this.source = openSource(this.url);
     this.source.onopen = () => this.heard();
     this.source.onmessage = (event) => this.take(JSON.parse(event.data));

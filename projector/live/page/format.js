@@ -2,13 +2,16 @@
 
 const integer = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
-/** A value as it was sent, but for the dust of binary fractions; one that was worked out to fewer digits. */
-export function number(value, digits = 12) {
+const DIGITS = 15; // as many as any decimal number keeps
+
+/** A value as it was sent, but for the dust of binary fractions; one that was worked out to fewer digits after the point. */
+export function number(value, digits = DIGITS) {
   if (typeof value !== "number") return String(value);
-  const rounded = Number(value.toPrecision(digits));
+  const before = value ? Math.floor(Math.log10(Math.abs(value))) + 1 : 1;
+  const rounded = Number.isInteger(value) ? value : Number(value.toPrecision(Math.min(DIGITS, Math.max(digits, before))));
   const size = Math.abs(rounded);
   if (size >= 1e15 || (size && size < 1e-6)) return String(rounded);
-  return rounded.toLocaleString("en", { maximumSignificantDigits: digits, useGrouping: size >= 10000 });
+  return rounded.toLocaleString("en", { maximumSignificantDigits: DIGITS, useGrouping: size >= 10000 });
 }
 
 export const count = (value) => integer.format(value);

@@ -8,9 +8,9 @@ export const RANGES = { "1 h": [3600, "1m"], "6 h": [6 * 3600, "2m"], "24 h": [8
 const MOST = 12; // metrics; of further ones only that of the chart is known
 const REFRESH_MS = 30000;
 
-/** Points of one metric up to now, with the ends of the range and the length of a step. */
-export async function historyOf(device, metric, range, signal) {
-  const to = Date.now();
+/** Points of one metric up to `now`, epoch milliseconds by the server's clock, with the ends of the range and the length of a step. */
+export async function historyOf(device, metric, range, now, signal) {
+  const to = Math.round(now);
   const [seconds, step] = RANGES[range];
   const from = to - seconds * 1000;
   const query = new URLSearchParams({ id: device, metric, from: new Date(from).toISOString(), to: new Date(to).toISOString(), step });
@@ -26,7 +26,8 @@ export function extremesOf(points) {
 
 /** The extremes of a device's metrics in the range that its chart shows. */
 export class Extremes {
-  constructor(device) {
+  constructor(feed, device) {
+    this.feed = feed;
     this.device = device;
     this.range = null;
     this.known = new Map(); // metric → extremes, null without a value in the range
@@ -34,14 +35,16 @@ export class Extremes {
 
   /** Ask for them, one metric after the other, when the range is another or it is time. */
   async learn(metrics, range) {
-    if (range === this.range && performance.now() - this.at < REFRESH_MS) return;
+    const timed = Boolean(this.feed.state); // before the first frame the clock is this browser's
+    if (range === this.range && timed === this.timed && performance.now() - this.at < REFRESH_MS) return;
     if (range !== this.range) this.known.clear();
     this.range = range;
+    this.timed = timed;
     this.at = performance.now();
     this.leave();
     const { signal } = (this.asked = new AbortController());
     try {
-      for (const metric of metrics.slice(0, MOST)) this.note(metric, range, (await historyOf(this.device, metric, range, signal)).points);
+      for (const metric of metrics.slice(0, MOST)) this.note(metric, range, (await historyOf(this.device, metric, range, this.feed.now(), signal)).points);
     } catch {
       return; // the chart says why
     }

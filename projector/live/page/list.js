@@ -3,7 +3,7 @@
 // The first rows come with the feed. What lies further down, what a search or a region leaves, another order and metrics
 // that the feed does not bring are asked for piece by piece as they come into sight, and again every two seconds.
 
-import { Refusal, ask } from "./ask.js";
+import { ask, patient, troubleOf } from "./ask.js";
 import { byId, mark, say } from "./dom.js";
 import { count, plural } from "./format.js";
 import { fillRow, makeRow } from "./row.js";
@@ -12,7 +12,6 @@ const PIECE = 50;
 const BROUGHT = 6; // of the most common metrics come with the feed
 const OVERSCAN = 6;
 const REFRESH_MS = 2000;
-const PATIENCE_MS = 10000;
 
 export class DeviceList {
   constructor(feed, columns) {
@@ -20,9 +19,10 @@ export class DeviceList {
     this.columns = columns;
     this.box = byId("list");
     this.canvas = byId("rows");
-    this.nodes = new Map(); // index → element
+    this.nodes = new Map(); // device, or index of one that is not known yet → element
     this.filter = { q: "", region: null, tag: null, ahead: false, recent: false, sort: "" };
     this.trouble = null;
+    this.unsaved = null; // what is wrong with the file
     this.forget();
     this.focused = 0;
     this.box.addEventListener("scroll", () => this.draw(), { passive: true });
@@ -81,7 +81,7 @@ export class DeviceList {
   draw() {
     const state = this.feed.state;
     if (!state || this.box.offsetParent === null) return;
-    const total = this.filtered ? this.matching : state.devices.watched;
+    const total = this.totalOf(state);
     if (this.columns.fit(state.metrics, this.box.clientWidth)) this.renew();
     this.columns.draw();
     this.tell(state, total);
@@ -89,27 +89,59 @@ export class DeviceList {
     this.canvas.style.height = `${(total ?? 0) * height}px`;
     const first = Math.max(0, Math.floor(this.box.scrollTop / height) - OVERSCAN);
     const last = Math.min((total ?? PIECE) - 1, Math.ceil((this.box.scrollTop + this.box.clientHeight) / height) + OVERSCAN);
-    const drawn = new Map();
+    const shown = new Map();
     for (let index = first; index <= last && total !== null; index += 1) {
       const found = this.at(state, index);
-      const node = this.nodes.get(index) ?? makeRow();
-      drawn.set(index, node);
+      shown.set(found?.row && !shown.has(found.row.id) ? found.row.id : index, { index, ...found });
+    }
+    const held = document.activeElement?.closest("#rows .row");
+    this.place(shown);
+    for (const [key, { index, row, spark }] of shown) {
+      const node = this.nodes.get(key);
       node.dataset.index = index;
       node.style.transform = `translateY(${index * height}px)`;
       mark(node, "aria-setsize", total);
       mark(node, "aria-posinset", index + 1);
-      fillRow(node, found?.row, found?.spark, this.columns.shown, this.feed.now());
-      if (!node.isConnected) this.canvas.append(node);
+      fillRow(node, row, spark, this.columns.shown, this.feed.viewsNow());
     }
-    for (const [index, node] of this.nodes) if (drawn.get(index) !== node) node.remove();
-    this.nodes = drawn;
+    this.hold(held);
     this.grant();
     this.ask(state, first, last);
   }
 
+  /** How many rows there are; null while nobody knows. */
+  totalOf(state) {
+    return this.filtered ? this.matching : state.views_at_ms === null ? null : state.devices.watched;
+  }
+
+  /** A device keeps its element wherever it goes, so that whoever is about to follow it does not get to another. */
+  place(shown) {
+    for (const [key, node] of this.nodes) if (!shown.has(key)) node.remove();
+    let place = this.canvas.firstElementChild;
+    const nodes = new Map();
+    for (const key of shown.keys()) {
+      const node = this.nodes.get(key) ?? makeRow();
+      nodes.set(key, node);
+      if (node === place) place = place.nextElementSibling;
+      else this.canvas.insertBefore(node, place);
+    }
+    this.nodes = nodes;
+  }
+
+  /** The focus stays with its device; when that is out of sight, with its place. */
+  hold(row) {
+    if (!row) return;
+    if (row.isConnected) this.focused = Number(row.dataset.index);
+    if (!row.contains(document.activeElement)) this.linkAt(this.focused)?.focus({ preventScroll: true });
+  }
+
+  linkAt(index) {
+    return this.canvas.querySelector(`[data-index="${index}"] a[href]`);
+  }
+
   /** Focus the row that was wanted, as soon as it is there. */
   grant() {
-    const link = this.nodes.get(this.wanted)?.querySelector("a[href]");
+    const link = this.linkAt(this.wanted);
     if (!link) return;
     this.wanted = null;
     link.focus({ preventScroll: true });
@@ -144,15 +176,16 @@ export class DeviceList {
   async fetch(start) {
     const asked = (this.asked = new AbortController());
     try {
-      const found = await this.read(start, PIECE, AbortSignal.any([asked.signal, AbortSignal.timeout(PATIENCE_MS)]));
+      const found = await this.read(this.choice(), start, PIECE, patient(asked.signal));
       if (asked.signal.aborted) return;
       this.pieces.set(start, { ...found, at: performance.now() });
       this.matching = found.total;
       this.trouble = null;
       for (const [other, piece] of this.pieces) if (performance.now() - piece.at > 30 * REFRESH_MS) this.pieces.delete(other);
     } catch (error) {
-      if (!(error instanceof Refusal)) return; // away: the connection says so, and the next frame asks again
-      this.trouble = error.message;
+      const trouble = troubleOf(error);
+      if (asked.signal.aborted || !trouble) return; // nobody is there: the next frame asks again
+      this.trouble = trouble;
       this.pieces.set(start, { ...(this.pieces.get(start) ?? { rows: [], sparks: {} }), at: performance.now() });
     } finally {
       if (this.asked === asked) this.asked = null;
@@ -160,12 +193,16 @@ export class DeviceList {
     this.draw();
   }
 
-  /** Some of the devices that match, in their order, with all the columns that were chosen. */
-  read(start, many, signal) {
-    const { q, region, tag, ahead, recent, sort } = this.filter;
+  /** Which devices are listed now, in what order and with which metrics: all the columns that were chosen. */
+  choice() {
+    return { ...this.filter, metrics: this.columns.chosen ?? this.columns.shown };
+  }
+
+  /** Some of the devices of a choice. */
+  read({ q, region, tag, ahead, recent, sort, metrics }, start, many, signal) {
     const query = new URLSearchParams({ start, count: many });
     for (const [name, value] of Object.entries({ q, region, tag, sort, ahead: ahead && "true", recent: recent && "true" })) if (value) query.set(name, value);
-    for (const metric of this.columns.chosen ?? this.columns.shown) query.append("metric", metric);
+    for (const metric of metrics) query.append("metric", metric);
     return ask(`live/devices?${query}`, signal);
   }
 
@@ -182,10 +219,11 @@ export class DeviceList {
     const ahead = byId("clocks-ahead");
     ahead.hidden = !state.devices.ahead || this.filter.ahead;
     say(ahead, plural(state.devices.ahead, "clock is ahead", "clocks are ahead"));
-    say(byId("devices-note"), this.filtered ? `${total === null ? "looking" : count(total)} ${parts.join(" ")}, of ${scope}` : `${scope}${this.filter.sort ? "" : ", what needs attention first"}`);
-    const trouble = byId("list-trouble");
-    trouble.hidden = !this.trouble || Boolean(Object.keys(state.problems).length); // which are above already
-    say(trouble, this.trouble ?? "");
+    if (total === null && !this.filtered) say(byId("devices-note"), "");
+    else say(byId("devices-note"), this.filtered ? `${total === null ? "looking" : count(total)} ${parts.join(" ")}, of ${scope}` : `${scope}${this.filter.sort ? "" : ", what needs attention first"}`);
+    const trouble = this.unsaved ?? (Object.keys(state.problems).length ? null : this.trouble); // problems are above already
+    byId("list-trouble").hidden = !trouble;
+    say(byId("list-trouble"), trouble ?? "");
     byId("filter-off").hidden = !this.filtered;
     const empty = byId("list-empty");
     byId("columns").hidden = total === 0;
@@ -200,7 +238,7 @@ export class DeviceList {
 
   walk(event) {
     const page = Math.max(1, Math.floor(this.box.clientHeight / this.rowHeight()) - 1);
-    const total = this.filtered ? this.matching : this.feed.state?.devices.watched;
+    const total = this.feed.state && this.totalOf(this.feed.state);
     const to = { ArrowDown: this.focused + 1, ArrowUp: this.focused - 1, PageDown: this.focused + page, PageUp: this.focused - page, Home: 0, End: total - 1 }[event.key];
     if (to === undefined || !total || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();

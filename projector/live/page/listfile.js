@@ -1,8 +1,9 @@
 // The list as a file: every device that matches, in the order in which it is shown, with the columns that are shown.
 
-import { Refusal } from "./ask.js";
+import { patient, troubleOf } from "./ask.js";
 import { save, stamp } from "./csv.js";
-import { byId, say } from "./dom.js";
+import { say } from "./dom.js";
+import { count } from "./format.js";
 
 const PIECE = 100;
 const HEAD = ["device", "state", "region", "tags", "last_seen", "usual_s", "clock_ahead_s", "rejected", "reason"];
@@ -11,22 +12,25 @@ const seconds = (ms) => (ms === null ? null : ms / 1000);
 /** Ask for the devices piece by piece and save them; `button` says how far it has come. */
 export async function saveList(list, button) {
   button.disabled = true;
-  const metrics = list.columns.chosen ?? list.columns.shown;
+  list.unsaved = null;
+  const choice = list.choice(); // whatever is chosen while the file is made
   const rows = new Map(); // a device may have moved from one piece to another meanwhile
   try {
-    for (let start = 0, total = 1; start < total; start += PIECE) {
-      const found = await list.read(start, PIECE);
+    let total = 1;
+    for (let start = 0; start < total; start += PIECE) {
+      const found = await list.read(choice, start, PIECE, patient());
       total = found.total;
-      for (const row of found.rows) if (!rows.has(row.id)) rows.set(row.id, cells(row, metrics));
+      for (const row of found.rows) if (!rows.has(row.id)) rows.set(row.id, cells(row, choice.metrics));
       if (total > PIECE) say(button, `${Math.round((100 * Math.min(start + PIECE, total)) / total)} %`);
     }
-    save(`devices-${stamp(Date.now()).slice(0, 16).replace(":", "")}`, [[...HEAD, ...metrics], ...rows.values()]);
+    save(`devices-${stamp(Date.now()).slice(0, 16).replace(":", "")}`, [[...HEAD, ...choice.metrics], ...rows.values()]);
+    if (rows.size < total) list.unsaved = `The file has ${count(rows.size)} of ${count(total)} devices: the others changed places while it was made. Sorted by device they keep them.`;
   } catch (error) {
-    byId("list-trouble").hidden = false;
-    say(byId("list-trouble"), `The list was not saved. ${error instanceof Refusal ? error.message : "Nobody answers."}`);
+    list.unsaved = `The list was not saved. ${troubleOf(error) ?? "Nobody answers."}`;
   } finally {
     button.disabled = false;
     say(button, "CSV");
+    list.draw();
   }
 }
 

@@ -43,7 +43,7 @@ function drawConnection({ state, since, reason }) {
   document.body.dataset.connection = state;
   byId("connection").dataset.state = state;
   const seen = feed.state ? clock(feed.state.at_ms) : null;
-  say(byId("connection-text"), { connecting: "Connecting", live: `Live, ${seen ?? "…"}`, lost: reason ? "Refused" : "Connection lost" }[state]);
+  say(byId("connection-text"), { connecting: seen ? `Connecting; as of ${seen}` : "Connecting", live: `Live, ${seen ?? "…"}`, lost: reason ? "Refused" : "Connection lost" }[state]);
   drawProblems();
   if (state !== "lost") return;
   const waited = `for ${duration(Math.round((performance.now() - since) / 1000))}`;
@@ -62,7 +62,7 @@ function makeAlert() {
 }
 
 function since(component) {
-  const at = { redis: feed.state.views_at_ms, postgres: feed.state.letters_at_ms }[component];
+  const at = { redis: feed.state.views_at_ms, views: feed.state.views_at_ms, postgres: feed.state.letters_at_ms }[component];
   return at ? ` (as of ${clock(at)})` : "";
 }
 
@@ -77,8 +77,9 @@ function route() {
   view.leave();
   if (location.hash === "" || location.hash.startsWith("#/")) {
     const query = new URLSearchParams(location.hash.split("?")[1] ?? "");
-    byId("query").value = query.get("q") ?? "";
-    list.show({ q: query.get("q") ?? "", region: query.get("region"), tag: query.get("tag"), ahead: query.has("ahead"), recent: query.has("recent"), sort: query.get("sort") ?? "" });
+    const q = query.get("q") ?? "";
+    if (byId("query").value.trim() !== q) byId("query").value = q; // else a space could not be typed
+    list.show({ q, region: query.get("region"), tag: query.get("tag"), ahead: query.has("ahead"), recent: query.has("recent"), sort: query.get("sort") ?? "" });
   }
   if (feed.state) draw(feed.state);
 }

@@ -11,9 +11,9 @@ const STEPS = { received: "to gateway", committed: "to store", published: "to to
 
 export function drawOverview(state, nowMs) {
   drawSummary(state);
-  drawRegions(state.regions, state.regions_total);
-  drawLetters(state.letters, nowMs);
-  drawStreams(state.streams);
+  drawRegions(state.regions, state.regions_total, state.views_at_ms !== null);
+  drawLetters(state.letters, nowMs, state.letters_at_ms !== null);
+  drawStreams(state.streams, !("postgres" in state.problems));
 }
 
 function drawSummary({ devices, streams, letters, rates, problems, views_at_ms: seen, letters_at_ms: read }) {
@@ -30,7 +30,7 @@ function drawSummary({ devices, streams, letters, rates, problems, views_at_ms: 
   else figure("rejected", `${count(letters.minute)}${letters.more ? "+" : ""}`, reasons.length ? reasons[0] : "nothing", letters.minute ? "warn" : "ok");
   const sum = byId("sum-rate");
   figure("rate", rate(rates.per_s), null, rates.per_s ? "ok" : null); // a quiet plant is not a broken one
-  say(sum.querySelector(".label"), `Messages, last ${rates.series.length < 60 ? `${rates.series.length} s` : "minute"}`);
+  say(sum.querySelector(".label"), `Messages, last ${rates.per_s === null || rates.span_s > 59 ? "minute" : `${Math.round(rates.span_s)} s`}`);
   const note = sum.querySelector(".note");
   if (!note.firstChild) note.append(emptySpark());
   spark(note.firstChild, rates.series);
@@ -43,9 +43,9 @@ function figure(name, text, note, level) {
   mark(box, "data-level", level);
 }
 
-function drawRegions(regions, total) {
+function drawRegions(regions, total, known) {
   say(byId("regions-note"), total > regions.length ? `the ${regions.length} busiest of ${count(total)}` : "busiest first");
-  rows("region-rows", regions, (each) => each.region, makeRegion, (node, each) => {
+  rows("region-rows", known, regions, (each) => each.region, makeRegion, (node, each) => {
     const [bar, name, note, speed] = node.firstChild.children;
     bar.style.width = `${Math.round(each.share * 100)}%`;
     say(name, each.region);
@@ -63,12 +63,12 @@ function makeRegion(each) {
   );
 }
 
-function drawLetters(letters, nowMs) {
+function drawLetters(letters, nowMs, known) {
   const reasons = Object.entries(letters.reasons).map(([reason, many]) => `${reason} ${many}`);
   const rest = reasons.length > REASONS ? `, ${plural(reasons.length - REASONS, "more reason", "more reasons")}` : "";
   say(byId("rejected-note"), reasons.slice(0, REASONS).join(", ") + rest);
   keyed(byId("constant-keys"), letters.constant_keys, (each) => each.device, makeConstantKey, updateConstantKey);
-  rows("letter-rows", letters.newest, (each) => each.id, makeLetter, (node, each) => updateLetter(node, each, nowMs));
+  rows("letter-rows", known, letters.newest, (each) => each.id, makeLetter, (node, each) => updateLetter(node, each, nowMs));
 }
 
 function makeConstantKey(each) {
@@ -76,9 +76,12 @@ function makeConstantKey(each) {
     "li", {},
     el("a", { href: `#/device/${encodeURIComponent(each.device)}` }, each.device), " names one key in all its messages, ", el("code"),
     ". If it never changes it is none: put ", el("code", {}, 'key = ""'), " on the route of ", el("code"), ", then ",
-    el("code", {}, `gateway dead-letters replay --reason conflict --device ${each.device}`),
+    el("code", {}, `gateway dead-letters replay --reason conflict --device ${quoted(each.device)}`),
   );
 }
+
+/** As a shell takes it for one word, whatever a device calls itself. */
+const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`);
 
 function updateConstantKey(node, each) {
   const [key, , topic] = node.querySelectorAll("code");
@@ -99,7 +102,7 @@ export function makeLetter(letter) {
       source,
       el("time", { datetime: new Date(letter.at_ms).toISOString(), title: `dead letter ${letter.id}` }),
     ),
-    el("div", { class: "letter-error", title: letter.topic }, letter.error),
+    el("div", { class: "letter-error", title: `${letter.topic}: ${letter.error}` }, letter.error),
   );
 }
 
@@ -108,8 +111,8 @@ export function updateLetter(node, letter, nowMs) {
   say(node.querySelector("time"), `${letter.replayed ? "replayed, " : ""}${age(letter.at_ms, nowMs)}`);
 }
 
-function drawStreams(streams) {
-  rows("stream-rows", streams, (each) => each.stream, makeStream, (node, each) => {
+function drawStreams(streams, known) {
+  rows("stream-rows", known, streams, (each) => each.stream, makeStream, (node, each) => {
     const [name, speed] = node.firstChild.children;
     say(name, `Stream ${each.stream}, ${rate(each.per_s)}`);
     say(speed, each.behind_rows ? `${plural(each.behind_rows, "batch", "batches")}, ${duration(each.behind_s)} behind` : "up to date");
@@ -127,8 +130,9 @@ function makeStream() {
   return el("li", {}, el("div", { class: "stream-top" }, el("span"), el("span", { class: "note" })), el("dl", { class: "steps" }, ...steps));
 }
 
-function rows(id, items, key, make, update) {
+/** Items of a list; that there are none is said only when that is known. */
+function rows(id, known, items, key, make, update) {
   const list = byId(id);
   keyed(list, items, key, make, update);
-  list.parentElement.querySelector(".empty").hidden = items.length > 0;
+  list.parentElement.querySelector(".empty").hidden = items.length > 0 || !known;
 }

@@ -1,0 +1,107 @@
+"""Which devices a viewer chose, in the order in which all of them were ranked.
+
+Each viewer asks again every two seconds, and who is meant is looked for among all devices: so what was found
+is kept until they are ranked anew.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from projector.live.index import Index
+from projector.live.pieces import by, those
+
+if TYPE_CHECKING:
+    from projector.live.census import Census
+    from projector.live.habits import Habits
+    from projector.live.roster import Roster
+    from projector.live.tags import Tags
+
+KEPT_IDS: Final = 2_000_000  # of all choices: sixteen megabytes
+_KEPT: Final = 500
+_GOOD_FOR_MS: Final = 2500  # should nobody rank them
+
+
+class Ranking(NamedTuple):
+    """Devices in order of attention: `silent` silent ones, those rejected a moment ago, then all others."""
+
+    ids: list[str]
+    silent: int
+    rejected: frozenset[str]
+
+
+class Choice(NamedTuple):
+    """What the list is narrowed by.
+
+    Attributes:
+        part: of the ids, whatever their case; empty for all.
+        region: None for all.
+        tag: `name:value`; None for all.
+        ahead: only those whose clock is.
+        recent: only those that are silent, who fell silent last first.
+    """
+
+    part: str = ""
+    region: str | None = None
+    tag: str | None = None
+    ahead: bool = False
+    recent: bool = False
+
+
+class Choices:
+    """Finds those that were chosen among the devices of a roster."""
+
+    def __init__(self, roster: Roster, census: Census, habits: Habits, tags: Tags) -> None:
+        self._roster = roster
+        self._census = census
+        self._habits = habits
+        self._tags = tags
+        self._ranking: Ranking | None = None
+        self._index = Index(())
+        self._since_ms = 0
+        self._kept: dict[Choice, list[str]] = {}
+
+    async def find(self, choice: Choice, ranking: Ranking, now_ms: int) -> list[str]:
+        """The devices of a choice.
+
+        Raises:
+            Retry: Redis is away.
+        """
+        if choice == Choice():
+            return ranking.ids
+        if ranking is not self._ranking or now_ms - self._since_ms > _GOOD_FOR_MS:
+            self._ranking, self._since_ms, self._kept = ranking, now_ms, {}
+            self._index = Index(ranking.ids)
+        kept = self._kept
+        if choice not in kept:
+            found = kept[choice] = await self._find(choice, ranking, now_ms)
+            while len(kept) > _KEPT or sum(map(len, kept.values())) > KEPT_IDS:
+                del kept[next(iter(kept))]
+            return found
+        return kept[choice]
+
+    async def _find(self, choice: Choice, ranking: Ranking, now_ms: int) -> list[str]:
+        part, region, tag, ahead, recent = choice
+        ids, index = ranking.ids, self._index
+        if recent:
+            ids = await by(ids[: ranking.silent], lambda id_: -self._roster.silent_at_ms(id_))
+        if ahead:
+            wanted = dict.fromkeys(await self._census.clocks_ahead())
+            some = await those(ids, wanted.__contains__)
+            ids = some if recent else list(dict.fromkeys([*some, *wanted]))
+        if part:
+            if ids is ranking.ids:
+                ids = await index.having(part)
+            else:
+                folded = part.casefold()
+                ids = await those(ids, lambda id_: folded in id_.casefold())
+            if not recent and part not in self._roster.seen and await self._census.find(part):
+                ids = [part, *ids]  # so new that it has no place yet
+        if region is not None:
+            await self._habits.learn_regions(ids)
+            regions = self._habits.regions
+            if ids is ranking.ids:
+                ids = await index.within(region, regions)
+            else:
+                ids = await those(ids, lambda id_: regions.get(id_) == region)
+        return ids if tag is None else await self._tags.having(ids, tag, now_ms)

@@ -1,0 +1,66 @@
+"""What makes it cheap to look through all devices for one word after the other, or for one region.
+
+Made when somebody looks, and of one ranking: most of its parts are passed by at a glance, as their names, put
+together, do not have the word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from projector.live.pieces import pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_TOGETHER: Final = 500  # names: about as long to look through as to find that there is nothing
+_AT_ONCE: Final = 10
+_BETWEEN: Final = "\0"  # in no name; should it be in the word, names are looked at one by one
+
+
+class Index:
+    """Finds devices of a list, in its order; others have their turn in between."""
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self._ids = ids
+        self._parts: list[tuple[Sequence[str], str]] = []
+        self._regions: dict[str | None, list[str]] = {}
+
+    async def having(self, part: str) -> list[str]:
+        """Those with this in their name, whatever the case."""
+        folded = part.casefold()
+        found: list[str] = []
+        if not self._parts:
+            self._parts = await self._read()
+        for start in range(0, len(self._parts), _AT_ONCE):
+            for names, text in self._parts[start : start + _AT_ONCE]:
+                if folded in text:
+                    found += [name for name in names if folded in name.casefold()]
+            await asyncio.sleep(0)
+        return found
+
+    async def within(self, region: str, regions: Mapping[str, str | None]) -> list[str]:
+        """Those of a region.
+
+        Args:
+            region: its name.
+            regions: device → its region, as it is known when somebody first asks.
+        """
+        if not self._regions:
+            known: dict[str | None, list[str]] = {}
+            for piece in pieces(self._ids):
+                for id_ in piece:
+                    known.setdefault(regions.get(id_), []).append(id_)
+                await asyncio.sleep(0)
+            self._regions = known
+        return self._regions.get(region, [])
+
+    async def _read(self) -> list[tuple[Sequence[str], str]]:
+        parts: list[tuple[Sequence[str], str]] = []
+        for start in range(0, len(self._ids), _TOGETHER):
+            names = self._ids[start : start + _TOGETHER]
+            parts.append((names, _BETWEEN.join(names).casefold()))
+            if len(parts) % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return parts
