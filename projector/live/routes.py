@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 _HEADERS: Final = {
+    "Cache-Control": "no-cache",
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -36,9 +37,6 @@ _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-_ASK_FIRST: Final = "no-cache"
-# A page that a browser keeps for the way back may keep its shared worker, frozen, and with it the stream.
-_KEEP_NOTHING: Final = "no-store"
 _ROWS: Final = 100
 _METRICS: Final = 12
 _RETRY_AFTER: Final = {"Retry-After": "5"}
@@ -56,7 +54,7 @@ def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
 
     @get("/", sync_to_thread=False, include_in_schema=False)
     def page(request: Request[Any, Any, Any]) -> Response[bytes]:
-        return _answer(request, files["index.html"], kept=_KEEP_NOTHING)
+        return _answer(request, files["index.html"])
 
     @get("/live/{name:str}", sync_to_thread=False, include_in_schema=False)
     def file(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
@@ -129,8 +127,8 @@ def _files() -> dict[str, _File]:
     return files
 
 
-def _answer(request: Request[Any, Any, Any], file: _File, *, kept: str = _ASK_FIRST) -> Response[bytes]:
-    headers = {**_HEADERS, "Cache-Control": kept, "ETag": file.etag}
+def _answer(request: Request[Any, Any, Any], file: _File) -> Response[bytes]:
+    headers = {**_HEADERS, "ETag": file.etag}
     known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}
     if file.etag in known:
         return Response(b"", status_code=HTTPStatus.NOT_MODIFIED, headers=headers, media_type=file.media_type)

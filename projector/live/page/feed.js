@@ -10,6 +10,7 @@ import { openSource } from "./source.js";
 
 const QUIET_MS = 6000;
 const HIDDEN_MS = 30000;
+const STAYS_MS = 3000;
 const AGAIN_MS = [500, 1000, 2000, 3000];
 
 /** Feeds `onState(state)` and `onConnection(status)`; status has `state` (connecting, live, lost), `since`, and `reason` when it was refused. */
@@ -25,6 +26,7 @@ export class Feed {
     this.failures = 0;
     document.addEventListener("visibilitychange", () => this.seen());
     window.addEventListener("online", () => document.hidden || this.open());
+    window.addEventListener("beforeunload", () => this.leave());
     window.addEventListener("pagehide", () => this.close());
     window.addEventListener("pageshow", () => this.seen());
     setInterval(() => this.watch(), 1000);
@@ -59,6 +61,15 @@ export class Feed {
     clearTimeout(this.again);
     this.source?.close();
     this.source = null;
+  }
+
+  /**
+   * Let go before the page is left, and come back should it stay, as when a link was a download. At `pagehide` it may be
+   * too late: a browser that keeps the page for the way back freezes the shared worker, sometimes before it has heard us.
+   */
+  leave() {
+    this.close();
+    this.again = setTimeout(() => this.seen(), STAYS_MS);
   }
 
   heard() {
