@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -12,7 +13,6 @@ from projector.lag import Freshness, HistoryLag, Lag, StreamLag, times_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from prometheus_client import CollectorRegistry
 
@@ -94,6 +94,7 @@ class Meters:
             registry=registry,
         )
         self._streams: dict[int, StreamMeters] = {}
+        self._asked_at: datetime | None = None
         self._looks = 0
         self._freshness = self._look()
 
@@ -114,8 +115,14 @@ class Meters:
         known = [meters.lag() for _, meters in sorted(self._streams.items()) if meters.is_known]
         return Lag(known, self.freshness())
 
+    def asked(self) -> None:
+        """PostgreSQL has told which streams there are: perhaps none."""
+        self._asked_at = datetime.now(UTC)
+
     def freshness(self) -> Freshness:
         """How current the views are, by the stream that is worst off."""
+        if not self._streams and self._asked_at is not None:
+            return Freshness(format_time(self._asked_at), 0, 0.0)
         looks = sum(meters.looks for meters in self._streams.values())
         if looks != self._looks:
             self._looks, self._freshness = looks, self._look()

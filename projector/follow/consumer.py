@@ -167,6 +167,7 @@ class Consumer:
             positions, marks, seen, replaced = await keep_trying(
                 "postgres", self._look_at_outbox, self._health
             )
+            self._meters.asked()
             for stream in positions:
                 self._follow(stream)
             for stream, follower in self._followers.items():

@@ -140,7 +140,7 @@ class Board:
             order=order,
             metrics=metrics,
         )
-        await self._whole()
+        await self._queries.whole()
         return found
 
     async def device(self, id_: str) -> Device:
@@ -151,7 +151,7 @@ class Board:
         """
         row, spark = await self._fleet.device(id_, self._now_ms())
         if row is None:
-            await self._whole()
+            await self._queries.whole()
         return Device(row, spark, [letter for letter in self._letters if letter.device == id_])
 
     async def message(self, id_: str) -> Message | None:
@@ -169,10 +169,6 @@ class Board:
             Retry: PostgreSQL is away.
         """
         return await self._truth.payload(letter)
-
-    async def _whole(self) -> None:
-        if self._meters.streams or self._letters_at_ms is None:  # else no gateway has ever been there
-            await self._queries.whole()
 
     def _now_ms(self) -> int:
         return int(self._now().timestamp() * 1000)
@@ -194,7 +190,7 @@ class Board:
         self._letters_at_ms = now_ms
 
     async def _look_at_views(self, now_ms: int, at_s: float) -> None:
-        await self._whole()
+        await self._queries.whole()
         read_ms = self._letters_at_ms or now_ms
         recent = (letter for letter in self._letters if read_ms - letter.at_ms < _RECENT_MS)
         await self._fleet.look(now_ms, recent)

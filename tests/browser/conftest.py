@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
+import httpx
 import pytest
 
 from deploy.local.browser import DESKTOP, attached, chromium_process, visiting
@@ -107,6 +109,13 @@ async def visits(browser: Browser) -> AsyncIterator[Callable[..., Awaitable[Visi
         yield visit
 
 
+async def _answers(base: str) -> None:
+    """Wait until the projector knows whether the views are whole; it refuses before, and a page complains."""
+    async with asyncio.timeout(20), httpx.AsyncClient(base_url=base) as http:
+        while (await http.get("/devices?limit=1")).is_server_error:  # noqa: ASYNC110  # it tells nobody
+            await asyncio.sleep(0.02)
+
+
 @pytest.fixture
 async def open_page(visits: Callable[..., Awaitable[Visit]], base: str) -> AsyncIterator[Open]:
     """Opens the live page; in the end nothing may have complained, and nobody else have been asked."""
@@ -116,6 +125,7 @@ async def open_page(visits: Callable[..., Awaitable[Visit]], base: str) -> Async
         hash_: str = "", *, size: tuple[int, int] = DESKTOP, scheme: Scheme = "light"
     ) -> Page:
         visit = await visits(size, scheme)
+        await _answers(base)
         seen.append(visit)
         await visit.page.goto(f"{base}/{hash_}")
         return visit.page

@@ -95,6 +95,16 @@ async def test_back_from_another_tab(stage: Stage) -> None:
     await expect(main).to_have_css("filter", "none")
 
 
+async def test_a_page_that_stays_after_all(stage: Stage) -> None:
+    """Before it is left it lets go; when nothing came of that it looks on."""
+    closed = "opened.map((each) => Boolean(each.closed))"
+    await stage.open()
+    await stage.page.evaluate("() => { dispatchEvent(new Event('beforeunload')) }")
+    assert await stage.page.evaluate(closed) == [True]
+    await stage.pass_s(4)
+    assert await stage.page.evaluate(closed) == [True, False]
+
+
 async def test_a_question_that_nobody_answers(stage: Stage) -> None:
     """It is given up, and said, in the list as on a device's page; what was there stays."""
     stage.answers["live/devices"] = None

@@ -162,6 +162,7 @@ async def test_views_that_are_not_whole(
     state = await board.look()
     assert (state.problems["views"], state.views_at_ms) == (why, None)
     board.use(pool)
+    meters.asked()
     state = await board.look()
     assert (state.problems, state.views_at_ms) == ({}, state.at_ms), "a site without a gateway so far"
     meters.of(0)

@@ -196,6 +196,17 @@ async def test_catches_up_and_answers(
     assert await writer.database.fetchval("SELECT count FROM measurements_1h") == 6
 
 
+async def test_a_site_without_a_gateway(run_command: RunCommand, http: httpx.AsyncClient) -> None:
+    """Where nothing has ever been stored there are no devices, and that is the answer."""
+    projector = await start(run_command)
+    await projector.event("connected")
+    async with asyncio.timeout(15):
+        while (answer := await http.get("/devices")).status_code == 503:
+            assert "not been asked" in answer.text
+    assert answer.json()["devices"] == []
+    assert (await http.get("/devices/nobody/stats")).status_code == 404
+
+
 async def test_says_how_old_the_backlog_is(
     run_command: RunCommand, writer: WriteSide, http: httpx.AsyncClient
 ) -> None:
