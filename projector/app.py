@@ -128,7 +128,14 @@ async def verify(settings: Settings, *, limit: int, folding: Progress, comparing
         Retry: a server is away.
     """
     async with _servers(settings) as (redis, pool):
-        verifier = Verifier(redis, pool, Keys(settings.redis.prefix), _now, limit=limit)
+        verifier = Verifier(
+            redis,
+            pool,
+            Keys(settings.redis.prefix),
+            _now,
+            limit=limit,
+            most_metrics=settings.projector.max_metrics,
+        )
         return await verifier.verify(folding, comparing)
 
 
@@ -161,7 +168,9 @@ async def rebuild(settings: Settings, *, progress: Progress) -> Rebuilt:
         Retry: a server is away; nothing has changed.
     """
     async with _servers(settings) as (redis, pool):
-        return await Rebuilder(redis, pool, Keys(settings.redis.prefix), _now).rebuild(progress)
+        return await Rebuilder(
+            redis, pool, Keys(settings.redis.prefix), _now, most_metrics=settings.projector.max_metrics
+        ).rebuild(progress)
 
 
 @asynccontextmanager
@@ -217,9 +226,11 @@ async def _project(
         )
         consumer = Consumer(
             session,
-            Views(redis, keys),
+            Views(
+                redis, keys, most_metrics=settings.projector.max_metrics, dropped=meters.metrics_dropped.inc
+            ),
             Outbox(pool, PROJECTION),
-            rebuilder=Rebuilder(redis, pool, keys, _now),
+            rebuilder=Rebuilder(redis, pool, keys, _now, most_metrics=settings.projector.max_metrics),
             health=health,
             meters=meters,
             now=_now,

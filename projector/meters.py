@@ -39,6 +39,11 @@ class Meters:
         self.rows = counter("rows_applied", "Outbox rows that changed the views.")
         self.caught_up = counter("rows_caught_up", "Outbox rows read from PostgreSQL instead of the topic.")
         self.duplicates = counter("rows_duplicate", "Outbox rows that the views had already.")
+        self.metrics_dropped = Counter(
+            "projector_metrics_dropped",
+            "Metrics that made room for others in views that had projector.max_metrics.",
+            registry=registry,
+        )
         self.gaps = counter("gaps", "Runs that did not follow the cursor in Redis.")
         self.overflows = counter("backlog_overflows", "Rows of the topic for which the backlog had no room.")
         self.cursor = gauge("cursor", "Last outbox row in the views.")

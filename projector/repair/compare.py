@@ -7,9 +7,10 @@ when a view was written, which is no part of what it says.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from projector.views.state import values_of
 
@@ -20,6 +21,7 @@ Kind = Literal["differs", "missing", "extra"]
 
 _TOLERANCE: Final = 1e-9
 _UNCOMPARED: Final = frozenset({"updated_at", "updated_ms"})
+_OF_METRICS: Final = ("min_", "max_", "sum_", "count_", "avg_", "last_", "metrics_dropped")
 _KEPT: Final = frozenset({"device_id", "region", "last_seen", "last_seen_ms"})  # when it comes back
 
 
@@ -110,6 +112,22 @@ def of_expired(expected: View, found: View) -> tuple[View, View]:
     )
 
 
+def with_dropped(expected: View, found: View) -> bool:
+    """Whether metrics of either have made room for others: what they hold depends on when that was."""
+    return any(
+        "metrics_dropped" in view.fields for view in (expected, found) if isinstance(view.fields, dict)
+    )
+
+
+def without_metrics(view: View) -> View:
+    """All of a view but what is of its metrics."""
+    if not isinstance(view.fields, dict):
+        return view
+    fields = {name: text for name, text in view.fields.items() if not name.startswith(_OF_METRICS)}
+    fields |= {name: text for name, text in view.fields.items() if name in _KEPT}
+    return replace(view, fields=fields)
+
+
 def _kept(fields: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in fields.items() if name in _KEPT or name.startswith("tag_")}
 
@@ -121,26 +139,28 @@ def compare_member(key: str, member: str, expected: str | None, found: str | Non
         yield Difference(kind, key, member, expected, found)
 
 
-def compare_marks(key: str, id_: str, expected: View, found: View) -> Iterator[Difference]:
+def compare_marks(
+    key: str, id_: str, expected: View, found: View, *, metrics: bool = True
+) -> Iterator[Difference]:
     """Yield how a view's marks under `key` differ in what they mean, however they came to be packed so."""
     homed = isinstance(expected.fields, dict) and {"device_id", "region"} <= expected.fields.keys()
-    yield from compare_member(
-        key, id_, _readable(expected.marks, homed=homed), _readable(found.marks, homed=homed)
-    )
+    right, wrong = (_readable(view.marks, homed=homed, metrics=metrics) for view in (expected, found))
+    yield from compare_member(key, id_, right, wrong)
 
 
-def _readable(packed: bytes | None, *, homed: bool) -> str | None:
+def _readable(packed: bytes | None, *, homed: bool, metrics: bool) -> str | None:
     """Marks as text that is equal for equal marks; the mark of a device's region only where there is one."""
     if packed is None:
         return None
     try:
         us, tie, shape, home_us, home_tie, others, tags, tags_us, tags_tie = values_of(packed)
         newest = [us, tie]
-        meaning = {
+        meaning: dict[str, Any] = {
             "newest": newest,
             "home": (newest if home_us is None else [home_us, home_tie]) if homed else None,
-            "metrics": dict.fromkeys(msgspec.json.decode(shape), newest) | (others or {}),
         }
+        if metrics:
+            meaning["metrics"] = dict.fromkeys(msgspec.json.decode(shape), newest) | (others or {})
         if tags is not None:
             mark = newest if tags_us is None else [tags_us, tags_tie]
             meaning["tags"] = [mark, msgspec.json.decode(tags)]

@@ -32,6 +32,7 @@ from projector.outbox import Outbox, Position
 from projector.repair.replica import open_replica
 from projector.repair.swap import Swap
 from projector.views import Views
+from projector.views.state import MOST_METRICS
 from runtime import faults
 from runtime.errors import Reject
 
@@ -72,6 +73,7 @@ class Rebuilder:
         pool: connections; two at once are enough.
         keys: of the live views.
         now: the time, for `updated_at`.
+        most_metrics: of a view.
     """
 
     def __init__(
@@ -80,11 +82,14 @@ class Rebuilder:
         pool: asyncpg.Pool[asyncpg.Record],
         keys: Keys,
         now: Callable[[], datetime],
+        *,
+        most_metrics: int = MOST_METRICS,
     ) -> None:
         self._redis = redis
         self._pool = pool
         self._keys = keys
         self._now = now
+        self._most_metrics = most_metrics
         self._views = Views(redis, keys)
         self._outbox = Outbox(pool, PROJECTION)
         self._swap = Swap(redis, keys)
@@ -97,7 +102,12 @@ class Rebuilder:
             Retry: a server is away, or the replica was lost; the views are as they were, or unfinished.
         """
         async with open_replica(
-            "rebuild", self._redis, self._pool, keys=self._keys, now=self._now
+            "rebuild",
+            self._redis,
+            self._pool,
+            keys=self._keys,
+            now=self._now,
+            most_metrics=self._most_metrics,
         ) as replica:
             return await self._rebuild(replica, progress)
 
@@ -114,7 +124,12 @@ class Rebuilder:
         if not await self._halts():
             return None
         async with open_replica(
-            "rebuild", self._redis, self._pool, keys=self._keys, now=self._now
+            "rebuild",
+            self._redis,
+            self._pool,
+            keys=self._keys,
+            now=self._now,
+            most_metrics=self._most_metrics,
         ) as replica:
             halts = await self._halts()
             return await self._rebuild(replica, progress, halts) if halts else None

@@ -27,6 +27,7 @@ from projector.outbox import Outbox
 from projector.repair.truth import open_truth
 from projector.views import Cursor, Keys, Run, Views, answering
 from projector.views.pace import first_run
+from projector.views.state import MOST_METRICS
 from runtime.errors import Reject, Retry, Stop
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Replica:
         outbox: Outbox,
         lock: Lock,
         now: Callable[[], datetime],
+        most_metrics: int,
     ) -> None:
         self.keys = keys
         self.cursors: dict[int, Cursor] = {}
@@ -82,7 +84,7 @@ class Replica:
         self._outbox = outbox
         self._lock = lock
         self._now = now
-        self._views = Views(redis, keys, remember=REMEMBERED)
+        self._views = Views(redis, keys, remember=REMEMBERED, most_metrics=most_metrics)
         self._calls = 0
 
     @property
@@ -162,6 +164,7 @@ async def open_replica(
     *,
     keys: Keys,
     now: Callable[[], datetime],
+    most_metrics: int = MOST_METRICS,
 ) -> AsyncIterator[Replica]:
     """Hold an empty replica beside the views under `keys`; whatever becomes of it is removed in the end.
 
@@ -185,7 +188,7 @@ async def open_replica(
         # Before the snapshot: what is trimmed until then, it does not need.
         positions = await outbox.positions()
         await outbox.report({stream: Cursor(at.head, at.epoch) for stream, at in positions.items()})
-        yield Replica(redis, pool, keys=mine, outbox=outbox, lock=lock, now=now)
+        yield Replica(redis, pool, keys=mine, outbox=outbox, lock=lock, now=now, most_metrics=most_metrics)
     finally:
         for task in renewing:
             task.cancel()

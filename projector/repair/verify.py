@@ -21,9 +21,19 @@ from typing import TYPE_CHECKING, Final
 from contract.views import PROJECTION
 from projector.halts import mismatch
 from projector.outbox import Outbox, Position
-from projector.repair.compare import Difference, Findings, compare, compare_marks, compare_member, of_expired
+from projector.repair.compare import (
+    Difference,
+    Findings,
+    compare,
+    compare_marks,
+    compare_member,
+    of_expired,
+    with_dropped,
+    without_metrics,
+)
 from projector.repair.pages import families, known_ids, read_page
 from projector.repair.replica import lock_key, lost, open_replica
+from projector.views.state import MOST_METRICS
 from runtime.errors import Stop
 
 if TYPE_CHECKING:
@@ -65,6 +75,7 @@ class Verifier:
         pool: connections; two at once are enough.
         keys: of the live views.
         limit: how many differences to keep.
+        most_metrics: of a view.
     """
 
     def __init__(
@@ -75,12 +86,14 @@ class Verifier:
         now: Callable[[], datetime],
         *,
         limit: int,
+        most_metrics: int = MOST_METRICS,
     ) -> None:
         self._redis = redis
         self._pool = pool
         self._keys = keys
         self._now = now
         self._limit = limit
+        self._most_metrics = most_metrics
         self._outbox = Outbox(pool, PROJECTION)
 
     async def verify(self, folding: Progress, comparing: Progress) -> Verification:
@@ -94,7 +107,9 @@ class Verifier:
         loop = asyncio.get_running_loop()
         started = loop.time()
         result = Verification()
-        async with open_replica("verify", self._redis, self._pool, keys=self._keys, now=self._now) as replica:
+        async with open_replica(
+            "verify", self._redis, self._pool, keys=self._keys, now=self._now, most_metrics=self._most_metrics
+        ) as replica:
             await replica.build(folding)
             result.events = replica.events
             devices, regions = zip(families(self._keys), families(replica.keys), strict=True)
@@ -176,9 +191,12 @@ class Verifier:
 
 
 def _differences(family: Family, id_: str, expected: View, found: View) -> Iterator[Difference]:
-    yield from compare_marks(family.marks, id_, expected, found)
+    dropped = with_dropped(expected, found)
+    yield from compare_marks(family.marks, id_, expected, found, metrics=not dropped)
     if found.expired:
         expected, found = of_expired(expected, found)
+    elif dropped:
+        expected, found = without_metrics(expected), without_metrics(found)
     yield from compare(family.prefix + id_, expected, found)
     if family.scores:
         yield from compare_member(family.scores, id_, _text(expected.score), _text(found.score))

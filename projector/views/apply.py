@@ -25,12 +25,12 @@ from contract.views import UNFINISHED, VIEWS_FORMAT
 from projector.views.change import Change, lacking
 from projector.views.position import answering, as_marks
 from projector.views.read import read_views
-from projector.views.state import REMEMBERED, Shelf, Wanted
+from projector.views.state import MOST_METRICS, REMEMBERED, Shelf, Wanted
 from projector.views.writes import Writes, writes_of
 from runtime.errors import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
 
     from redis.asyncio import Redis
@@ -91,13 +91,25 @@ class Views:
 
     Args:
         remember: how many metrics of devices at most, about, and of regions (`state.py`).
+        most_metrics: of a view: beyond, those that came last the longest ago make room.
+        dropped: called with how many have.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, *, remember: int = REMEMBERED) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        remember: int = REMEMBERED,
+        most_metrics: int = MOST_METRICS,
+        dropped: Callable[[int], object] = bool,
+    ) -> None:
         self._keys = keys
         self._redis = redis
         self._devices = Shelf(remember)
         self._regions = Shelf(remember)
+        self._most_metrics = most_metrics
+        self._dropped = dropped
         self._version = ""
         self._writer = uuid4().hex[:12]
         self._runs = 0
@@ -214,7 +226,7 @@ class Views:
         change = Change(devices, regions, self._runs)
         change.add(run.events)
         change.merge(run.retired)
-        writes = writes_of(change)
+        writes = writes_of(change, self._most_metrics)
         names = [keys.device(view.id) for view in change.devices]
         names += [keys.region(view.id) for view in change.regions]
         left = {region: moved for region, moved in change.moves.items() if moved}
@@ -255,12 +267,11 @@ class Views:
     async def _set(
         self, run: Run, now: datetime, views: list[str], writes: Writes, *, expected: str, lost: str = ""
     ) -> Outcome:
-        gone = [(self._keys.device(id_), field) for id_, field in writes.gone]
         packed = _encoder.encode(
             (
                 *(run.stream, run.epoch, run.first, run.last, run.written_at, VIEWS_FORMAT),
                 *(format_time(now), str(int(now.timestamp() * 1000))),
-                *(expected, f"{self._writer}:{self._runs}", writes.existed, writes.fields, gone),
+                *(expected, f"{self._writer}:{self._runs}", writes.existed, writes.fields, writes.gone),
                 *(writes.device_marks, writes.region_marks),
                 *(writes.seen, writes.ahead, writes.caught_up, writes.back, lost),
             )
@@ -274,4 +285,6 @@ class Views:
         text = b"".join(rest).decode(errors="replace")
         if status in {b"applied", b"stale"}:
             self._version, text = text, ""
+        if status == b"applied" and writes.dropped:
+            self._dropped(writes.dropped)
         return Outcome(status.decode(), cursor, text)

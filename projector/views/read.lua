@@ -4,7 +4,7 @@
 -- ARGV: MessagePack: the stream and the first row of the run that asks, ids of devices, ids of regions, and for each view the
 -- metrics whose statistics are wanted.
 -- Returns the version of the views (write.lua) and nothing else when the run does not follow the cursor; then marks of the devices and of the regions, what expired of the devices, and for each
--- view its values: region, device_count, sample_count, clock_ahead_ms; then min_, max_, sum_ and count_ of each metric.
+-- view its values: region, device_count, sample_count, clock_ahead_ms, metrics_dropped; then min_, max_, sum_ and count_ of each metric.
 
 local CURSOR, EPOCH, DEVICE_MARKS, REGION_MARKS, EXPIRED = unpack(KEYS, 1, 5)
 local FIXED_KEYS = 5
@@ -42,8 +42,8 @@ end
 
 local views = {}
 for i = 1, #metrics do
-    local fields = { 'region', 'device_count', 'sample_count', 'clock_ahead_ms' }
-    local f = 4
+    local fields = { 'region', 'device_count', 'sample_count', 'clock_ahead_ms', 'metrics_dropped' }
+    local f = 5
     for _, name in ipairs(metrics[i]) do
         fields[f + 1], fields[f + 2], fields[f + 3], fields[f + 4] =
             'min_' .. name, 'max_' .. name, 'sum_' .. name, 'count_' .. name

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     _Value = bytes | None
     _Reply = tuple[list[_Value], list[_Value], list[_Value], list[list[_Value]]]
 
-_FIXED: Final = 4  # values of a view that are read whatever its metrics
+_FIXED: Final = 5  # values of a view that are read whatever its metrics
 _STATISTICS: Final = 4  # values of a metric that are read
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -89,19 +89,21 @@ async def read_views(
 
 
 def _view(wanted: Wanted, marks: _Value, gone: _Value, values: list[_Value]) -> View:
-    region, members, count, ahead = values[:_FIXED]
+    region, members, count, ahead, dropped = values[:_FIXED]
     view = View(wanted.id, exists=count is not None, count=int(count or 0))
     if marks is not None:
         unpack_marks(marks, view)
     view.region = region.decode() if region is not None else None
     view.members = int(members) if members is not None else None
     view.ahead = ahead is not None
+    view.dropped = int(dropped or 0)
     if gone is not None and not view.exists:
         expired = msgspec.json.decode(gone, type=_Expired)
         view.returned, view.region = expired.last_seen, expired.region
     for at, name in enumerate(wanted.names):
         first = _FIXED + at * _STATISTICS
-        view.metrics[name := intern(name)] = _metric(name, *values[first : first + _STATISTICS])
+        view.metrics[name := intern(name)] = metric = _metric(name, *values[first : first + _STATISTICS])
+        metric.fresh = name not in view.names and name not in view.others
     return view
 
 

@@ -20,6 +20,7 @@ is so.
 from __future__ import annotations
 
 from functools import lru_cache
+from heapq import nsmallest
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 REMEMBERED: Final = 1_000_000  # metrics and marks of them, a view being as much as `VIEW`: some 200 MB
 VIEW: Final = 4
+MOST_METRICS: Final = 1000  # of a view, unless the configuration says otherwise
+ROOM_AT_ONCE: Final = 4000  # metrics that leave a view in one call: a few milliseconds of Redis
 NOWHERE: Final = (-1, "")
 
 _MARK_SIZES: Final = (3, 5, 6, 7, 9)
@@ -48,6 +51,7 @@ class Metric(msgspec.Struct, gc=False):
     Attributes:
         last: the newest value, where a run has brought a newer one.
         bounds: whether a run has moved `low` or `high`.
+        fresh: whether Redis has nothing of it.
         run: the last that touched it.
     """
 
@@ -58,6 +62,7 @@ class Metric(msgspec.Struct, gc=False):
     high: float = -inf
     last: Scalar | None = None
     bounds: bool = False
+    fresh: bool = False
     run: int = 0
 
     def merge(self, count: int, total: float, low: float, high: float) -> None:
@@ -88,6 +93,7 @@ class View(msgspec.Struct, gc=False):
         ahead: devices only: whether the newest message's clock was, for Redis.
         returned: devices only: when one was last seen that had left the views, and is not there again yet.
         metrics: those that are known.
+        dropped: how many have made room for others.
         run: the last that touched it.
         at: order time of the newest message, where a run has brought it.
         ahead_ms: by how much that message's clock was ahead.
@@ -109,6 +115,7 @@ class View(msgspec.Struct, gc=False):
     ahead: bool = False
     returned: str | None = None
     metrics: dict[str, Metric] = {}
+    dropped: int = 0
     run: int = 0
     at: str = ""
     ahead_ms: int = 0
@@ -138,6 +145,27 @@ class View(msgspec.Struct, gc=False):
             return True
         self.others[name] = mark
         return False
+
+    def make_room(self, most: int) -> list[str]:
+        """Drop metrics beyond so many, those that came last the longest ago first.
+
+        Those of the newest message stay, and no more go than `ROOM_AT_ONCE`, or than the run has touched.
+
+        Returns:
+            Those of them that Redis has.
+        """
+        beyond = len(self.names) + len(self.others) - most
+        beyond = min(beyond, max(ROOM_AT_ONCE, len(self.changed)))
+        gone = nsmallest(beyond, self.others, key=lambda name: (self.others[name], name))
+        stored = []
+        for name in gone:
+            del self.others[name]
+            metric = self.metrics.pop(name, None)
+            if metric is None or not metric.fresh:
+                stored.append(name)
+        self.changed = [metric for metric in self.changed if metric.name in self.metrics]
+        self.dropped += len(gone)
+        return stored
 
 
 class Wanted(NamedTuple):

@@ -9,7 +9,7 @@
 -- ARGV: the run as one MessagePack array: stream, epoch, first, last, when the last was written, the format of the views,
 -- updated_at, updated_ms, the version that is expected, the one that this write leaves; then for each view whether it is there, and
 -- its sample_count with names and values of other fields to set; then
--- keys and fields to remove; ids of devices and how many bytes their marks have, the same of regions; times of devices, clocks
+-- views, by their number, and fields to remove; ids of devices and how many bytes their marks have, the same of regions; times of devices, clocks
 -- ahead, clocks not ahead any more, devices that are back; and the key of a view that was found to be gone, or nothing. Then the
 -- bytes of all marks.
 -- Returns {status, cursor, ...}: applied; duplicate; gap (first is not cursor + 1); epoch (the views hold another history, were
@@ -94,7 +94,7 @@ for i = 1, #fields do
     write('HSET', key, its, together + 1)
 end
 for i = 1, #gone do
-    call('HDEL', gone[i][1], gone[i][2])
+    write('HDEL', KEYS[FIXED_KEYS + gone[i][1]], gone[i][2])
 end
 local at = 1
 for _, marks in ipairs({ { DEVICE_MARKS, device_marks }, { REGION_MARKS, region_marks } }) do

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from projector.views.numbers import finite, number_text
-from projector.views.state import NOTHING, pack_marks, tags_in
+from projector.views.state import MOST_METRICS, NOTHING, pack_marks, tags_in
 
 if TYPE_CHECKING:
     from projector.views.change import Change
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 RESERVED: Final = frozenset({"seen", "seen_ms"})
 """Metrics whose last values would land in `last_seen` and `last_seen_ms`: they have none."""
 
+_NOT_OF_METRICS: Final = frozenset(f"last_{name}" for name in RESERVED)
+
 
 class Writes(msgspec.Struct):
     """What one call writes, as `write.lua` reads it: keys and fields, then members of the shared keys.
@@ -27,7 +29,8 @@ class Writes(msgspec.Struct):
     Attributes:
         fields: of each view in turn: how many messages, then names and values of other fields to set.
         existed: for each view whether it was there.
-        gone: device and a field to remove from it.
+        gone: the number of a view, from 1, and fields to remove from it.
+        dropped: how many metrics those were of.
         device_marks: ids and how many bytes their marks have, in turn; `region_marks` likewise.
         marks: those bytes, of devices and then of regions.
         seen: of devices: when they were last seen in epoch milliseconds, and id, in turn.
@@ -38,7 +41,8 @@ class Writes(msgspec.Struct):
 
     fields: list[list[str]] = []
     existed: list[bool] = []
-    gone: list[tuple[str, str]] = []
+    gone: list[tuple[int, list[str]]] = []
+    dropped: int = 0
     device_marks: list[str | int] = []
     region_marks: list[str | int] = []
     marks: list[bytes] = []
@@ -54,6 +58,10 @@ class Writes(msgspec.Struct):
         view.exists = True
         view.changed = NOTHING
 
+    def remove(self, fields: list[str]) -> None:
+        """Remove fields of the next view."""
+        self.gone.append((len(self.fields) + 1, fields))
+
     def add_left(self, view: View, moved: int) -> None:
         """The same of a region that a run adds nothing to, but for devices that left it."""
         view.members = (view.members or 0) + moved
@@ -67,12 +75,19 @@ class Writes(msgspec.Struct):
         sizes += (view.id, len(marks))
 
 
-def writes_of(change: Change) -> Writes:
-    """What a run sets of the devices touched and then of the regions. To be asked for once."""
+def writes_of(change: Change, most_metrics: int = MOST_METRICS) -> Writes:
+    """What a run sets of the devices touched and then of the regions. To be asked for once.
+
+    Args:
+        change: the run's.
+        most_metrics: of a view.
+    """
     writes = Writes()
     for view in change.devices:
+        _make_room(view, most_metrics, writes)
         _add_device(view, writes)
     for view in change.regions:
+        _make_room(view, most_metrics, writes)
         fields = _fields_of(view, "region")
         moved = change.moves.pop(view.id, 0)
         if moved or view.members is None:
@@ -81,6 +96,14 @@ def writes_of(change: Change) -> Writes:
         writes.add(view, fields)
         writes.mark(writes.region_marks, view)
     return writes
+
+
+def _make_room(view: View, most_metrics: int, writes: Writes) -> None:
+    if len(view.names) + len(view.others) > most_metrics:
+        before = view.dropped
+        fields = [field for name in view.make_room(most_metrics) for field in _field_names(name)]
+        writes.remove([field for field in fields if field not in _NOT_OF_METRICS])
+        writes.dropped += view.dropped - before
 
 
 def _add_device(view: View, writes: Writes) -> None:
@@ -95,22 +118,26 @@ def _add_device(view: View, writes: Writes) -> None:
     if view.region is not None and view.region != view.old_region:
         fields += ("region", view.region)
     if view.tags is not None and view.tags != view.old_tags:
-        now = tags_in(view.tags)
-        for name, text in now.items():
-            fields += (f"tag_{name}", text)
-        if view.old_tags is not None:
-            writes.gone += [(view.id, f"tag_{name}") for name in tags_in(view.old_tags) if name not in now]
+        _retag(view.tags, view.old_tags, fields, writes)
     if view.at:
         writes.seen += (str(view.mark[0] // 1000), view.id)
         if view.ahead_ms:
             fields += ("clock_ahead_ms", str(view.ahead_ms))
             writes.ahead += (str(view.ahead_ms), view.id)
         elif view.ahead:
-            writes.gone.append((view.id, "clock_ahead_ms"))
+            writes.remove(["clock_ahead_ms"])
             writes.caught_up.append(view.id)
         view.ahead = view.ahead_ms > 0
     writes.add(view, fields)
     writes.mark(writes.device_marks, view)
+
+
+def _retag(now: str, before: str | None, fields: list[str], writes: Writes) -> None:
+    tags = tags_in(now)
+    for name, text in tags.items():
+        fields += (f"tag_{name}", text)
+    if before is not None and (gone := [f"tag_{name}" for name in tags_in(before) if name not in tags]):
+        writes.remove(gone)
 
 
 def _fields_of(view: View, id_field: str) -> list[str]:
@@ -118,10 +145,13 @@ def _fields_of(view: View, id_field: str) -> list[str]:
     fields = [str(view.count)]
     if not view.exists:
         fields += (id_field, view.id)
+    if view.dropped:
+        fields += ("metrics_dropped", str(view.dropped))
     if view.at:
         fields += ("last_seen", view.at, "last_seen_ms", str(view.mark[0] // 1000))
     for metric in view.changed:
         low_field, high_field, sum_field, count_field, average_field, last_field = _field_names(metric.name)
+        metric.fresh = False
         last, count = metric.last, metric.count
         if last is not None:
             if metric.name not in RESERVED:

@@ -60,6 +60,21 @@ async def test_equal(side: Side) -> None:
     assert await side.pool.fetchval("SELECT count(*) FROM projections") == 0
 
 
+async def test_what_has_dropped_metrics(side: Side) -> None:
+    """Which metrics have made room, and when, is nobody's fault; all else of such views is compared."""
+    for n in range(5):
+        metrics: Any = {f"m{n}_{i}": i for i in range(250)}
+        await side.apply(event("a", 10 + n, t=n, **metrics))
+    key = KEYS.device("a")
+    assert await side.redis.hget(key, "metrics_dropped") == b"252"
+    assert said(await side.verify()) == set()
+    await side.rebuilder.rebuild(quiet)
+    assert said(await side.verify()) == set()
+    assert await side.redis.hget(key, "count_m4_7") == b"1"
+    await side.redis.hset(key, "sample_count", "1")
+    assert said(await side.verify()) == {("differs", "device:stats:a", "sample_count", "7", "1")}
+
+
 async def test_every_damage_is_told_exactly(side: Side) -> None:
     """Whatever is changed, removed or added by hand is reported, and nothing else; a rebuild mends it."""
     redis = side.redis

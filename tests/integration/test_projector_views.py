@@ -336,3 +336,42 @@ async def test_statistics_of_a_device(redis: Redis, views: Views) -> None:
         "t": MetricStats(last=2.5, min=1.5, max=2.5, avg=2.0, sum=4.0, count=2),
     }
     assert await queries.device("nobody") is None
+
+
+async def test_names_without_end(redis: Redis) -> None:
+    """A view has at most so many metrics: who came last the longest ago makes room, and is counted."""
+    dropped: list[int] = []
+    views = Views(redis, KEYS, most_metrics=20, dropped=dropped.append)
+    for n in range(1, 31):
+        beacons: Any = {f"b{n}_{i}": i for i in range(5)}
+        outcome = await views.apply(run(n, event("s", n, seen=1, rssi=-n, **{f"t{n}": "x"}, **beacons)), NOW)
+        assert outcome.status == "applied"
+        if n == 15:
+            views = Views(redis, KEYS, most_metrics=20, dropped=dropped.append)
+    numbers = {"seen", "rssi"} | {f"b{n}_{i}" for n in (28, 29, 30) for i in range(5)}
+    gone = 30 * 6 + 2 - 20
+    for key in (KEYS.device("s"), KEYS.region("north")):
+        hash_ = await hash_of(redis, key)
+        for statistic in ("count", "sum", "min", "max", "avg"):
+            assert {name for name in hash_ if name.startswith(f"{statistic}_")} == {
+                f"{statistic}_{name}" for name in numbers
+            }
+        assert {name for name in hash_ if name.startswith("last_t")} == {"last_t28", "last_t29", "last_t30"}
+        assert (hash_["sample_count"], hash_["count_rssi"], hash_["sum_rssi"]) == ("30", "30", "-465")
+        assert (hash_["last_seen"][:19], hash_["metrics_dropped"]) == ("2026-11-23T09:00:30", str(gone))
+    assert sum(dropped) == 2 * gone
+    await Views(redis, KEYS, most_metrics=20).apply(run(31, event("s", 31, b1_0=7)), NOW)
+    hash_ = await hash_of(redis, KEYS.device("s"))
+    assert (hash_["count_b1_0"], hash_["sum_b1_0"]) == ("1", "7")
+    assert hash_["metrics_dropped"] == str(gone + 1)
+
+
+async def test_the_time_that_is_no_metric_stays(redis: Redis) -> None:
+    """A metric `seen` has no last value of its own, and takes none with it."""
+    views = Views(redis, KEYS, most_metrics=1)
+    await views.apply(run(1, event("d", 1, seen=1, seen_ms=2)), NOW)
+    await views.apply(run(2, event("d", 2, x=1)), NOW)
+    hash_ = await hash_of(redis, KEYS.device("d"))
+    assert "count_seen" not in hash_
+    assert hash_["last_seen"].startswith("2026-11-23T09:00:02")
+    assert int(hash_["last_seen_ms"]) > 0

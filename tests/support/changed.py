@@ -42,7 +42,7 @@ class Memory:
                 shelf.learn(View(each.id, metrics={name: Metric(name) for name in each.names}))
         change.add(events)
         change.merge(rows)
-        writes = writes_of(change)
+        writes = writes_of(change, most_metrics=1_000_000)
         left = {region: moved for region, moved in change.moves.items() if moved}
         views = [*change.devices, *change.regions, *(self.regions[region] for region in left)]
         for region, moved in left.items():
