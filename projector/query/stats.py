@@ -17,7 +17,7 @@ _OWN_FIELDS: Final = frozenset(
     {
         *(b"device_id", b"region", b"device_count"),
         *(b"last_seen", b"last_seen_ms", b"updated_at", b"updated_ms", b"sample_count"),
-        b"clock_ahead_ms",
+        *(b"clock_ahead_ms", b"metrics_dropped"),
     }
 )
 _TAG: Final = b"tag_"
@@ -45,6 +45,7 @@ class DeviceStats(msgspec.Struct, frozen=True):
         sample_count: messages.
         tags: of its newest message that has any.
         clock_ahead_ms: how far the device's clock was ahead in its newest message; null up to five minutes.
+        metrics_dropped: metrics that have made room for others (`projector.max_metrics`).
     """
 
     device_id: str
@@ -57,6 +58,7 @@ class DeviceStats(msgspec.Struct, frozen=True):
     metrics: dict[str, MetricStats]
     tags: dict[str, str] = {}
     clock_ahead_ms: int | None = None
+    metrics_dropped: int = 0
 
 
 class RegionStats(msgspec.Struct, frozen=True):
@@ -66,6 +68,7 @@ class RegionStats(msgspec.Struct, frozen=True):
         device_count: devices whose newest message with a region names this one, those that have expired too.
         last_seen: device time of the newest message that names it, as for a device.
         sample_count: messages that name it.
+        metrics_dropped: as for a device.
     """
 
     region: str
@@ -76,6 +79,7 @@ class RegionStats(msgspec.Struct, frozen=True):
     updated_ms: int
     sample_count: int
     metrics: dict[str, MetricStats]
+    metrics_dropped: int = 0
 
 
 def device_stats(fields: Mapping[bytes, bytes]) -> DeviceStats:
@@ -97,6 +101,7 @@ def device_stats(fields: Mapping[bytes, bytes]) -> DeviceStats:
         _metrics(fields),
         {name[len(_TAG) :].decode(): fields[name].decode() for name in _tags(tuple(fields))},
         None if ahead is None else int(ahead),
+        int(fields.get(b"metrics_dropped", 0)),
     )
 
 
@@ -116,6 +121,7 @@ def region_stats(fields: Mapping[bytes, bytes]) -> RegionStats:
         int(fields[b"updated_ms"]),
         int(fields[b"sample_count"]),
         _metrics(fields),
+        int(fields.get(b"metrics_dropped", 0)),
     )
 
 

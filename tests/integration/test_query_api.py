@@ -104,10 +104,21 @@ async def test_lists_the_longest_silent_first(plant: Plant) -> None:
         "metrics": {"state": {"last": "on", "min": None, "max": None, "avg": None, "sum": None, "count": 0}},
         "tags": {},
         "clock_ahead_ms": None,
+        "metrics_dropped": 0,
     }
     assert page["devices"][1] == {
         key: value for key, value in (await plant.get("/devices/a/stats")).items() if key != "views"
     }
+
+
+async def test_tells_how_many_metrics_made_room(plant: Plant) -> None:
+    """Whoever reads statistics of few metrics is told that there have been more."""
+    many: Any = {f"m{i}": i for i in range(1007)}
+    await plant.hear(event("a", 1, **many))
+    await plant.hear(event("a", 2, t=1))
+    for path in ("/devices/a/stats", "/regions/north/stats"):
+        stats = await plant.get(path)
+        assert (len(stats["metrics"]), stats["metrics_dropped"]) == (1000, 8)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 100])

@@ -144,6 +144,7 @@ export class DeviceView {
       Messages: count(stats.sample_count),
     };
     if (stats.clock_ahead_ms !== null) facts["Its clock"] = `${duration(stats.clock_ahead_ms / 1000)} ahead`;
+    if (stats.metrics_dropped) facts["Metrics left out"] = `${count(stats.metrics_dropped)}, too many names`;
     for (const [name, value] of Object.entries(stats.tags)) facts[`Tag ${name}`] = el("a", { href: `#/?${new URLSearchParams({ tag: `${name}:${value}` })}` }, value);
     if (row?.usual_ms) facts["Usually every"] = duration(row.usual_ms / 1000);
     keyed(this.facts, Object.entries(facts), ([name]) => name, ([name]) => el("div", {}, el("dt", {}, name), el("dd")), (node, [, fact]) => drawFact(node.lastChild, fact));
