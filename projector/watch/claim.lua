@@ -10,7 +10,7 @@
 -- that is newer. A return more than a day later than a silence is of a clock that was wrong.
 
 local SILENT, BACK, ANSWERED = KEYS[1], KEYS[2], KEYS[3]
-local KEPT_S, DAY_S = 3600, 86400
+local DAY_S = 86400
 local call = redis.call
 
 local last = call('GET', ANSWERED)
@@ -45,5 +45,5 @@ for i = 3 + 3 * ARGV[2], #ARGV do
 end
 
 answer = table.concat(claimed)
-call('SET', ANSWERED, ARGV[1] .. ' ' .. answer, 'EX', KEPT_S)
+call('SET', ANSWERED, ARGV[1] .. ' ' .. answer, 'EX', DAY_S)
 return answer

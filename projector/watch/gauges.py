@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge
@@ -60,8 +61,8 @@ class Gauges:
         self._unwatched_before = unwatched
 
     def heard(self, stream: int, at: int) -> None:
-        """Note when a stream's row came; one that is behind does not make others' news old."""
-        self._heard_of[stream] = at
+        """Note when a stream's row came, now at the latest; one that is behind makes no others' news old."""
+        self._heard_of[stream] = min(at, int(time.time()))
         self._heard.set(max(self._heard_of.values()))
 
     def lost(self, changes: int) -> None:

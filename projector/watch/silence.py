@@ -9,8 +9,7 @@ towards its pace, so a device that sends less often from now on is called silent
 A device belongs to the stream that brought its last message. One that has brought none since the start may
 belong to any: it goes by whichever is furthest behind, and by none while one that brought rows within a day
 before has brought none yet. A row that is far older than its stream's newest is of a clock that was set back:
-that stream's time begins anew. What is decided waits in `pending` until it is taken; who is back before that
-is not told of.
+that stream's time begins anew. What is decided waits in `pending`; who is back meanwhile is not told of.
 
 Each device is looked at when its time may be up, and each quarter of an hour: what a turn costs depends on
 how many these are, not on how many devices there are. Pure.
@@ -146,20 +145,20 @@ class Silence:
         for device in self._devices.values():
             device.excuses = 0
 
-    def turn(self) -> None:
-        """Decide about the devices whose time may be up."""
+    def turn(self, now: int = _FOR_EVER) -> None:
+        """Decide about the devices whose time may be up; a stream ahead of now is at now for others."""
         heard = [stream for stream in self._streams.values() if stream.clock.begun is not None]
         for stream in heard:
             for device in stream.take(stream.clock.now, CHECKS):
                 self._look(device, stream, stream.clock)
         if heard:
-            newest = max(stream.newest for stream in heard)
+            newest = min(now, max(stream.newest for stream in heard))
             going_on = [each for each in self._streams.values() if each.newest > newest - GOING_ON_S]
             if all(stream.clock.begun is not None for stream in going_on):
                 clock = min((stream.clock for stream in going_on), key=lambda each: each.now)
                 for device in self._unheard.take(clock.now, CHECKS):
                     self._look(device, self._unheard, clock)
-            self._forget(min(stream.clock.now for stream in heard))
+            self._forget(min(now, *(stream.clock.now for stream in heard)))
 
     def learn(self, found: Mapping[str, Sequence[int]], now: int = _FOR_EVER) -> None:
         """Take what was asked: device → when its newest messages came, epoch seconds ascending.
@@ -195,6 +194,9 @@ class Silence:
                 device.asked_at = min(device.asked_at, at)
                 device.excused_at = min(device.excused_at, at)
                 device.excuses = 0
+                if (told := self.pending.get(device.id)) and not told.silent:
+                    back_at = min(told.at, device.at)
+                    self.pending[device.id] = told._replace(at=back_at, heard_at=back_at)
 
     def _meet(self, id_: str, region: str | None) -> Device | None:
         if len(self._devices) >= self._most and not self._make_room():
@@ -283,10 +285,9 @@ class Silence:
                 self._leave(id_)
 
     def _make_room(self) -> bool:
-        longest = next(iter(self._silent), None)
-        if longest is None:
+        if not self._silent:
             return False
-        self._leave(longest)
+        self._leave(next(iter(self._silent)))
         return True
 
     def _leave(self, id_: str) -> None:

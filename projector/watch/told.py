@@ -5,7 +5,9 @@ the same conclusions; each change is claimed by a script that writes it for the 
 for nobody who is behind (`claim.lua`). So it is told once, a restart tells nothing again, and what happened
 meanwhile is told then. The field without a name says since when there has been a watch at all.
 
-An answer that was lost is given once more to whoever asks again, as long as it is the same process.
+A return by a clock that was ahead would hold up silences until then: once it was set back it counts no more
+(`forgive.lua`). An answer that was lost is given once more to whoever asks again, as long as it is the same
+process, for a day; after that what was claimed is told by nobody.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 
 _BEGUN: Final = ""
 _PAGE: Final = 1000
-_SCRIPT: Final = resources.files("projector.watch").joinpath("claim.lua").read_text(encoding="utf-8")
+_FOLDER: Final = resources.files("projector.watch")
+_CLAIM: Final = _FOLDER.joinpath("claim.lua").read_text(encoding="utf-8")
+_FORGIVE: Final = _FOLDER.joinpath("forgive.lua").read_text(encoding="utf-8")
 
 
 class Known(NamedTuple):
@@ -46,8 +50,10 @@ class Told:
         self._redis = redis
         self._silent = f"{prefix}projector:silent"
         answered = f"{prefix}projector:claimed:{uuid4().hex}"
-        self._keys = [self._silent, f"{prefix}projector:back", answered]
-        self._script = redis.register_script(_SCRIPT)
+        self._back = f"{prefix}projector:back"
+        self._keys = [self._silent, self._back, answered]
+        self._claim = redis.register_script(_CLAIM)
+        self._forgive = redis.register_script(_FORGIVE)
         self._call = 1
 
     async def read(self, now: int) -> Known:
@@ -69,6 +75,17 @@ class Told:
                     silent[field.decode(errors="replace")] = int(value)
         return Known(silent, begun)
 
+    async def forgive(self, later_than: int) -> None:
+        """Let returns count no more that are later, epoch seconds.
+
+        Raises:
+            Retry: Redis is away; then it can be asked again.
+        """
+        cursor: bytes | None = None
+        with answering():
+            while cursor != b"0":
+                cursor = await self._forgive([self._back], [later_than, cursor or 0])
+
     async def claim(self, changes: Sequence[Change], left: Sequence[str]) -> list[Change]:
         """Write changes, and forget who is not watched any more; returns those that nobody has told of.
 
@@ -80,6 +97,6 @@ class Told:
             back_at = 0 if change.silent else change.heard_at
             arguments += (change.device_id, change.silence, back_at)
         with answering():
-            claimed: bytes = await self._script(self._keys, [*arguments, *left])
+            claimed: bytes = await self._claim(self._keys, [*arguments, *left])
         self._call += 1
         return [change for change, digit in zip(changes, claimed.decode(), strict=True) if digit == "1"]

@@ -98,6 +98,7 @@ class Watcher:
         self._loaded = ""
         self._known: list[str] = []
         self._questions = QUESTIONS
+        self._set_back: list[int] = []
         self._claiming: tuple[list[Change], list[str]] | None = None
         self._outgoing: deque[Message] = deque()
         self._warn = RateLimit(log.warning)
@@ -125,6 +126,7 @@ class Watcher:
             Retry: Redis is away.
         """
         now = self._seconds()
+        await self._told.forgive(now)
         known = await self._told.read(now)
         self._known = list(known.silent)
         self._silence = Silence(known.silent, begun=known.begun, now=now, forget_after_s=self._forget_after_s)
@@ -152,10 +154,10 @@ class Watcher:
     async def turn(self) -> None:
         """Hear what did not come by itself, decide, ask about a few devices, and tell of some changes."""
         await keep_trying("postgres", self._rows.catch_up, self._health)
-        self._silence.turn()
+        self._silence.turn(self._seconds())
         if self._silence.unsure:
             await keep_trying("postgres", self._ask, self._health)
-        if self._silence.pending or self._silence.left or self._claiming:
+        if self._silence.pending or self._silence.left or self._claiming or self._set_back:
             await keep_trying("redis", self._tell, self._health)
         await self._publish()
         self._gauges.show(self._silence.counts, self._silence.unwatched)
@@ -181,6 +183,7 @@ class Watcher:
     def _hear(self, stream: int, at: int, events: Iterable[Event]) -> None:
         if not self._silence.hear(stream, at, events):
             self._warn("watch_begins_anew", reason="clock_set_back", stream=stream, at=_time(at))
+            self._set_back.append(at)
         self._gauges.heard(stream, at)
 
     def _expect(self, stream: int, at: int) -> None:
@@ -209,6 +212,9 @@ class Watcher:
 
     async def _tell(self) -> None:
         if self._claiming is None:
+            while self._set_back:
+                await self._told.forgive(self._set_back[0])
+                del self._set_back[0]
             self._claiming = self._silence.take_pending(TELLS), self._silence.left[:TELLS]
             del self._silence.left[:TELLS]
         claimed = await self._told.claim(*self._claiming)

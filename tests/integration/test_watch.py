@@ -242,6 +242,45 @@ async def test_who_is_behind_claims_nothing(redis_url: str) -> None:
             assert await frozen.claim([each], []) == [each], "a return of a year ahead holds up nothing"
 
 
+async def test_a_return_by_a_clock_that_was_set_back_holds_up_nothing(site: Site, redis_url: str) -> None:
+    """Silences are told again at once, whether the clock was set back under the watch or before it began."""
+    start = int(START.timestamp())
+    async with Redis.from_url(redis_url) as redis:
+        for is_seen in (True, False):
+            ahead = ["a", *(f"d{n}" for n in range(1500))]
+            back = {**dict.fromkeys(ahead, start + 7200), "earlier": start - 60}
+            await redis.hset("projector:back", items=[each for pair in back.items() for each in pair])
+            broker = Broker()
+            broker.is_there = True
+            watcher = watcher_of(redis, site.pool, broker)
+            if is_seen:
+                silence = watcher._silence
+                watcher._hear(0, start + 7200, [])
+                silence.hear(0, start + 7200, [Event("e", None, "", "", "", {})])
+                silence.pending["e"] = change(start - 900, back=start + 7200, device="e")
+                await Told(redis, "").claim([change(start - 900, device="e")], [])
+                watcher._hear(0, start + 1800, [])
+            else:
+                await watcher.begin()
+            await watcher.turn()
+            watcher._silence.pending |= {each: change(start + 2340, device=each) for each in "ae"}
+            await watcher.turn()
+            assert [(told.device_id, told.state) for told in broker.taken][-2:] == [
+                ("a", "silent"),
+                ("e", "silent"),
+            ]
+            assert await redis.hgetall("projector:back") == {b"earlier": b"%d" % (start - 60)}
+            await redis.flushdb()
+
+
+async def test_an_answer_is_kept_for_a_day(redis_url: str) -> None:
+    """Redis may be away for as long, between a claim and the same again."""
+    async with Redis.from_url(redis_url) as redis:
+        await Told(redis, "").claim([change(100)], [])
+        (answered,) = await redis.keys("projector:claimed:*")
+        assert await redis.ttl(answered) > 86_000
+
+
 async def test_who_begins_while_there_is_a_watch_knows_since_when(redis_url: str) -> None:
     """Also when it was killed at once, when it is the second, and when it asks again."""
     async with Redis.from_url(redis_url) as redis:

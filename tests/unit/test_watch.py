@@ -47,15 +47,15 @@ class Site:
         self._known = known or {}
         self._latest = 0
 
-    def hear(self, at: int, *devices: str, stream: int = 0) -> None:
-        """Devices send a message each."""
+    def hear(self, at: int, *devices: str, stream: int = 0, ahead: int = 0) -> None:
+        """Devices send a message each, by a gateway whose clock may be ahead."""
         self._latest = at
-        self.silence.hear(stream, START + at, [event(device) for device in devices])
+        self.silence.hear(stream, START + at + ahead, [event(device) for device in devices])
 
     def turn(self, times: int = 3) -> None:
         """What the watcher does in some turns; changes are told with the seconds since the start."""
         for _ in range(times):
-            self.silence.turn()
+            self.silence.turn(START + self._latest)
             asked = list(self.silence.unsure)
             self.asked += asked
             known = {id_: [START + at for at in self._known.get(id_, [])] for id_ in asked}
@@ -295,6 +295,21 @@ def test_a_gateway_that_never_comes_back_is_not_waited_for() -> None:
     assert site.silent == ["dead"]
 
 
+def test_a_gateway_whose_clock_is_ahead_stands_for_nobody() -> None:
+    """Others that are away at a start are waited for, and who is silent is kept for as long as it should."""
+    site = Site(
+        Silence({"b": START - HOUR}, forget_after_s=DAY),
+        {"dead": [-at * MINUTE for at in range(600, 500, -1)]},
+    )
+    for device in ("dead", "b"):
+        site.silence.know(device, "north")
+    site.silence.expect(0, START - MINUTE)
+    for at in range(0, HOUR, MINUTE):
+        site.hear(at, "x", stream=1, ahead=2 * DAY)
+        site.turn(1)
+    assert (site.told, site.silence.left) == ([], [])
+
+
 def test_a_clock_that_was_set_back_blinds_nobody() -> None:
     """A row of a year ahead counts until the next: then who stops is silent, and who returns is back."""
     site = Site()
@@ -446,3 +461,11 @@ def test_when_the_newest_message_came() -> None:
     for stream, at, newest in ((0, 500, 500), (1, 900, 900), (0, 510, 900), (1, 400, 510)):
         gauges.heard(stream, at)
         assert heard() == newest
+
+
+def test_a_message_of_a_clock_that_is_ahead_is_heard_now() -> None:
+    """So a single one does not hold off the alert for as long as the clock was ahead."""
+    registry = CollectorRegistry()
+    gauges = Gauges(registry)
+    gauges.heard(0, int(time.time()) + 365 * DAY)
+    assert (registry.get_sample_value("projector_heard_timestamp_seconds") or 0.0) <= time.time()
