@@ -252,7 +252,11 @@ async def _project(
                 now=_now,
             )
             parts["expiry"] = expiry.run()
-        await unless(stop, _together(parts))
+        try:
+            await unless(stop, _together(parts))
+        except Exception:
+            await _last_words(watcher.last_words)
+            raise
         await asyncio.gather(
             _last_words(consumer.report, partial(recorder.turn, flush=True)), _last_words(watcher.last_words)
         )

@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from contract.changes import DeviceChange, decode_change
 from contract.events import Event, format_time
 from contract.topics import GATEWAY_STREAMS, devices_topic
+from projector import app
 from projector.outbox import queries
 from projector.watch import watcher as watcher_module
 from projector.watch.book import Change
@@ -344,6 +345,25 @@ async def test_the_last_words(
     assert [line["changes"] for line in logs if line["event"] == "device_changes_lost"] == (
         [] if is_there else [2]
     )
+
+
+async def test_the_last_words_are_said_after_an_error_too(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is claimed and not published is counted, however the projector ends."""
+    said = asyncio.Event()
+
+    async def fail(_: Watcher) -> None:
+        raise ZeroDivisionError
+
+    async def last_words(_: Watcher) -> None:
+        said.set()
+
+    monkeypatch.setattr(Watcher, "run", fail)
+    monkeypatch.setattr(Watcher, "last_words", last_words)
+    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+        await app.run(settings, asyncio.Event())
+    assert said.is_set()
 
 
 async def test_a_question_that_takes_too_long_is_asked_of_fewer(site: Site, redis_url: str) -> None:
