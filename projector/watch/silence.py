@@ -195,7 +195,7 @@ class Silence:
                 device.excused_at = min(device.excused_at, at)
                 device.excuses = 0
                 if (told := self.pending.get(device.id)) and not told.silent:
-                    back_at = min(told.at, device.at)
+                    back_at = min(told.heard_at, device.at)
                     self.pending[device.id] = told._replace(at=back_at, heard_at=back_at)
 
     def _meet(self, id_: str, region: str | None) -> Device | None:
