@@ -12,7 +12,7 @@ readers cannot take is a new version and a new topic.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 VERSION = 1
+
+GATEWAY_STREAMS: Final = 32_768
+"""A gateway's stream has a number below this. The others are of commands, and no device is behind them."""
 
 Scalar = bool | int | float | str
 

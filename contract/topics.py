@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-GATEWAY_STREAMS: Final = 32_768
-"""A gateway's stream has a number below this. The others are of commands, and no device is behind them."""
-
 _DEVICES = "/devices"
 
 

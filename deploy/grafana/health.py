@@ -35,9 +35,8 @@ def dashboard() -> Dashboard:
         .datasource(PROMETHEUS)
         .enable(enable=True)
         .icon_color(ORANGE)
-        .expr(
-            "changes(projector_rebuilds_total[$__rate_interval]) > 0"
-        )  # points lie further apart over a week
+        # Points lie further apart over a week.
+        .expr("changes(projector_rebuilds_total[$__rate_interval]) > 0")
     )
     for title, panels in (
         ("Now", _now()),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from contract.topics import GATEWAY_STREAMS
+from contract.events import GATEWAY_STREAMS
 
 REPLAY_STREAM: Final = GATEWAY_STREAMS
 """The stream that replays append to: the first that no gateway can have (`gateway.stream`)."""

@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 MINUTES: Final = 60
 DEVICES_A_CALL: Final = 250  # a few milliseconds of Redis
 PAGE_ROWS: Final = 10_000
-MOST_DUE: Final = 20_000  # minutes, about 5 MB
+# Minutes, about 5 MB. Beyond that nothing is added, but what is added comes as a whole, at most about
+# `memory.MOST_CELLS`: 140,000 minutes, 35 MB, may be due, and as many more are being written meanwhile.
+MOST_DUE: Final = 20_000
 
 _BACKOFF_INITIAL_S: Final = 1.0
 _BACKOFF_MAX_S: Final = 60.0

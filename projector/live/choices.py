@@ -1,17 +1,21 @@
 """Which devices a viewer chose, in the order in which all of them were ranked.
 
 Each viewer asks again every two seconds, and who is meant is looked for among all devices: so what was found
-is kept until they are ranked anew.
+is kept until they are ranked anew. Pages ask right after that, all at once: who asks for what is being looked
+for waits for that, and whoever leaves leaves it to the others.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from projector.live.index import Index
 from projector.live.pieces import by, those
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from projector.live.census import Census
     from projector.live.habits import Habits
     from projector.live.roster import Roster
@@ -60,6 +64,8 @@ class Choices:
         self._index = Index(())
         self._since_ms = 0
         self._kept: dict[Choice, list[str]] = {}
+        self._sought: dict[Choice, asyncio.Task[list[str]]] = {}
+        self._learning = asyncio.Lock()
 
     async def find(self, choice: Choice, ranking: Ranking, now_ms: int) -> list[str]:
         """The devices of a choice.
@@ -70,19 +76,33 @@ class Choices:
         if choice == Choice():
             return ranking.ids
         if ranking is not self._ranking or now_ms - self._since_ms > _GOOD_FOR_MS:
-            self._ranking, self._since_ms, self._kept = ranking, now_ms, {}
-            self._index = Index(ranking.ids)
-        kept = self._kept
-        if choice not in kept:
-            found = kept[choice] = await self._find(choice, ranking, now_ms)
+            self._ranking, self._since_ms = ranking, now_ms
+            self._kept, self._sought, self._index = {}, {}, Index(ranking.ids)
+        if choice in self._kept:
+            return self._kept[choice]
+        if choice not in self._sought:
+            seeking = self._seek(choice, ranking, now_ms)
+            self._sought[choice] = asyncio.create_task(seeking, name="live-seek")
+        return await asyncio.shield(self._sought[choice])
+
+    def _seek(self, choice: Choice, ranking: Ranking, now_ms: int) -> Coroutine[None, None, list[str]]:
+        """Find and keep, with what there is of this ranking; another may come meanwhile."""
+        index, kept, sought = self._index, self._kept, self._sought
+
+        async def seek() -> list[str]:
+            try:
+                found = kept[choice] = await self._find(choice, ranking, index, now_ms)
+            finally:
+                del sought[choice]
             while len(kept) > _KEPT or sum(map(len, kept.values())) > KEPT_IDS:
                 del kept[next(iter(kept))]
             return found
-        return kept[choice]
 
-    async def _find(self, choice: Choice, ranking: Ranking, now_ms: int) -> list[str]:
+        return seek()
+
+    async def _find(self, choice: Choice, ranking: Ranking, index: Index, now_ms: int) -> list[str]:
         part, region, tag, ahead, recent = choice
-        ids, index = ranking.ids, self._index
+        ids = ranking.ids
         if recent:
             ids = await by(ids[: ranking.silent], lambda id_: -self._roster.silent_at_ms(id_))
         if ahead:
@@ -98,7 +118,8 @@ class Choices:
             if not recent and part not in self._roster.seen and await self._census.find(part):
                 ids = [part, *ids]  # so new that it has no place yet
         if region is not None:
-            await self._habits.learn_regions(ids)
+            async with self._learning:
+                await self._habits.learn_regions(ids)
             regions = self._habits.regions
             if ids is ranking.ids:
                 ids = await index.within(region, regions)

@@ -1,7 +1,7 @@
 """What makes it cheap to look through all devices for one word after the other, or for one region.
 
-Made when somebody looks, and of one ranking: most of its parts are passed by at a glance, as their names, put
-together, do not have the word.
+Made once, when somebody looks, and of one ranking: most of its parts are passed by at a glance, as their
+names, put together, do not have the word.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class Index:
 
     def __init__(self, ids: Sequence[str]) -> None:
         self._ids = ids
+        self._making = asyncio.Lock()
         self._parts: list[tuple[Sequence[str], str]] = []
         self._regions: dict[str | None, list[str]] = {}
 
@@ -31,8 +32,9 @@ class Index:
         """Those with this in their name, whatever the case."""
         folded = part.casefold()
         found: list[str] = []
-        if not self._parts:
-            self._parts = await self._read()
+        async with self._making:
+            if not self._parts:
+                self._parts = await self._read()
         for start in range(0, len(self._parts), _AT_ONCE):
             for names, text in self._parts[start : start + _AT_ONCE]:
                 if folded in text:
@@ -47,13 +49,9 @@ class Index:
             region: its name.
             regions: device → its region, as it is known when somebody first asks.
         """
-        if not self._regions:
-            known: dict[str | None, list[str]] = {}
-            for piece in pieces(self._ids):
-                for id_ in piece:
-                    known.setdefault(regions.get(id_), []).append(id_)
-                await asyncio.sleep(0)
-            self._regions = known
+        async with self._making:
+            if not self._regions:
+                self._regions = await self._place(regions)
         return self._regions.get(region, [])
 
     async def _read(self) -> list[tuple[Sequence[str], str]]:
@@ -64,3 +62,11 @@ class Index:
             if len(parts) % _AT_ONCE == 0:
                 await asyncio.sleep(0)
         return parts
+
+    async def _place(self, regions: Mapping[str, str | None]) -> dict[str | None, list[str]]:
+        known: dict[str | None, list[str]] = {}
+        for piece in pieces(self._ids):
+            for id_ in piece:
+                known.setdefault(regions.get(id_), []).append(id_)
+            await asyncio.sleep(0)
+        return known

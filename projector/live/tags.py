@@ -5,6 +5,7 @@ Every device is asked, so what was found of the last tag asked for is good for t
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from projector.live.fields import Fields
@@ -23,6 +24,7 @@ class Tags:
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._fields = Fields(redis, keys, keys.devices)
+        self._asking = asyncio.Lock()
         self.forget()
 
     def forget(self) -> None:
@@ -43,10 +45,11 @@ class Tags:
             Retry: Redis is away.
         """
         name, _, wanted = tag.partition(":")
-        if name != self._name or now_ms - self._since_ms > _GOOD_FOR_MS:
-            self._name, self._since_ms, self._values = name, now_ms, {}
-        values = self._values
-        new = [id_ for id_ in ids if id_ not in values]
-        async for id_, (value,) in self._fields.read(new, (f"{TAG}{name}",)):
-            values[id_] = None if value is None else text(value)
+        async with self._asking:
+            if name != self._name or now_ms - self._since_ms > _GOOD_FOR_MS:
+                self._name, self._since_ms, self._values = name, now_ms, {}
+            values = self._values
+            new = [id_ for id_ in ids if id_ not in values]
+            async for id_, (value,) in self._fields.read(new, (f"{TAG}{name}",)):
+                values[id_] = None if value is None else text(value)
         return [id_ for id_ in ids if values[id_] == wanted]

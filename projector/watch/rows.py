@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from contract.events import GATEWAY_STREAMS
 from contract.order import microseconds
-from contract.topics import GATEWAY_STREAMS
 from runtime.errors import Reject
 
 if TYPE_CHECKING:

@@ -36,9 +36,8 @@ if TYPE_CHECKING:
     from runtime.http.hosts import Hosts
 
 ESCAPED_SLASH: Final = "\0"  # in a path parameter, where it came as `%2F`; no id has one
-STORABLE: Final = (
-    r"^[^\x00]*$"  # the pattern of a parameter that PostgreSQL is to look for: it has no such text
-)
+# The pattern of a parameter that PostgreSQL is to look for: it has no such text.
+STORABLE: Final = r"^[^\x00]*$"
 UNCOMPRESSED: Final = "uncompressed"
 _RETRY_AFTER_S: Final = 5
 _COMPRESSION: Final = CompressionConfig(

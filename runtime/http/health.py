@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a line more for each counter, which nobody reads
 
-
-_OPEN: Final = {
-    ANY_HOST: True
-}  # probes and Prometheus come by any name; of devices there are counts by region
+# Probes and Prometheus come by any name; of devices there are counts by region.
+_OPEN: Final = {ANY_HOST: True}
 
 
 class Health:

@@ -236,6 +236,12 @@ async def test_a_clock_that_was_put_right_is_not_ahead(role: Connection, databas
                 device_id, now() - ago + ahead, now() - ago, 'k',
                 jsonb_build_object('temperature', extract(minute FROM ago))
             FROM m
+        ), more AS (
+            INSERT INTO measurements (device_id, ts, received_at, message_key, metrics)
+            SELECT
+                'right again', now() + interval '300 days' + n * interval '1 second',
+                now() - interval '1 day', n::text, '{"temperature": 0}'
+            FROM generate_series(1, 1000) AS n
         )
         INSERT INTO devices
         SELECT device_id, NULL, now(), max(now() - ago + ahead) FROM m GROUP BY device_id"""

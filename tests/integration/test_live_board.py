@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest.mock import AsyncMock
 
 import asyncpg
@@ -14,6 +15,7 @@ from redis.asyncio import Redis
 from contract.views import FORMAT, UNFINISHED, VIEWS_FORMAT
 from projector.live import census, choices, columns
 from projector.live.board import Board
+from projector.live.fields import Fields
 from projector.live.frames import Frames
 from projector.live.index import Index
 from projector.live.orders import Order
@@ -24,7 +26,7 @@ from runtime.errors import Retry
 from runtime.http import Health
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
 KEYS = Keys("p:")
 
@@ -204,9 +206,9 @@ async def test_what_many_ask_for_is_looked_for_once(
     for device in ("a1", "a2", "b1"):
         await see(redis, device, clock.now)
     await board.look()
-    for _ in range(9):
-        assert (await board.window("a", None, 0, 9)).total == 2
-        assert (await board.window("b", None, 0, 9)).total == 1
+    for _ in range(2):
+        asked = (board.window(part, None, 0, 9) for part in "ab" * 9)
+        assert [found.total for found in await asyncio.gather(*asked)] == [2, 1] * 9
     assert looked == ["a", "b"]
     await see(redis, "a3", clock.now)
     for _ in range(2):  # devices are ranked every other look
@@ -222,3 +224,65 @@ async def test_what_many_ask_for_is_looked_for_once(
     for number in [*range(17), *range(1, 17)]:
         await board.window("", None, 0, 9, order=Order("metric", str(number), descending=False))
     assert sorting.await_count == 17
+
+
+async def test_who_leaves_leaves_the_search_to_the_others(
+    board: Board, redis: Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search that many wait for does not end with one of them, and one that failed is done again."""
+    answers: list[asyncio.Future[list[str]]] = []
+    asked = asyncio.Event()
+
+    async def look(_index: Index, _part: str) -> list[str]:
+        answers.append(asyncio.get_running_loop().create_future())
+        asked.set()
+        return await answers[-1]
+
+    async def ask() -> tuple[asyncio.Future[int], asyncio.Future[int]]:
+        asked.clear()
+        tasks = tuple(asyncio.ensure_future(total()) for _ in range(2))
+        await asked.wait()
+        return tasks[0], tasks[1]
+
+    async def total() -> int:
+        return (await board.window("a", None, 0, 9)).total
+
+    monkeypatch.setattr(Index, "having", look)
+    await see(redis, "a", clock.now)
+    await board.look()
+    failing = await ask()
+    answers[0].set_exception(Retry("redis", "away"))
+    for task in failing:
+        with pytest.raises(Retry, match="away"):
+            await task
+    leaving, staying = await ask()
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    answers[1].set_result(["a"])
+    assert (await staying, await total(), len(answers)) == (1, 1, 2)
+
+
+async def test_what_many_choices_need_is_asked_for_once(
+    board: Board, redis: Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of Redis regions and tags are asked once, however many of them are chosen at the same moment."""
+    asked: list[tuple[str, ...]] = []
+    read = Fields.read
+
+    def look(fields: Fields, ids: Sequence[str], names: Sequence[str]) -> AsyncIterator[Any]:
+        asked.extend([tuple(names)] * bool(ids))
+        return read(fields, ids, names)
+
+    for place in ("north", "south"):
+        await see(redis, place, clock.now)
+        await redis.hset(KEYS.device(place), mapping={"region": place, "tag_line": place})
+    monkeypatch.setattr("projector.live.fleet.SHOWN", 0)  # of whose rows the regions are known
+    await board.look()
+    monkeypatch.setattr(Fields, "read", look)
+    found = await asyncio.gather(
+        *(board.window("", place, 0, 9) for place in ("north", "south") * 5),
+        *(board.window("", None, 0, 9, tag=f"line:{place}") for place in ("north", "south") * 5),
+    )
+    assert [window.total for window in found] == [1] * 20
+    assert sorted(asked) == [("region",), ("tag_line",)]

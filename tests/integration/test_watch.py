@@ -16,8 +16,8 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from contract.changes import DeviceChange, decode_change
-from contract.events import Event, format_time
-from contract.topics import GATEWAY_STREAMS, devices_topic
+from contract.events import GATEWAY_STREAMS, Event, format_time
+from contract.topics import devices_topic
 from projector import app
 from projector.outbox import queries
 from projector.watch import watcher as watcher_module

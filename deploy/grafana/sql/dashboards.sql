@@ -313,16 +313,27 @@ LIMIT 500
 
 -- name: device_seen
 -- When a device was last heard of: by its clock, at most five minutes after arrival, and when something came; as epoch
--- milliseconds. Without messages, their days dropped, what `devices` knows.
+-- milliseconds. Without messages, their days dropped, what `devices` knows. Here and in what follows times that are ahead are
+-- read apart, so that however many a wrong clock left they do not hide what came since it was put right.
 SELECT
     extract(epoch FROM coalesce(max(least(m.ts, m.received_at + interval '5 minutes')), d.last_seen))::double precision * 1000
         AS last_seen,
     extract(epoch FROM max(m.received_at))::double precision * 1000 AS arrived
 FROM devices AS d LEFT JOIN LATERAL (
-    SELECT ts, received_at FROM measurements
-    WHERE device_id = d.device_id AND ts >= least(d.last_seen, now()) - interval '1 day'
-    ORDER BY ts DESC
-    LIMIT 1000
+    (
+        SELECT ts, received_at FROM measurements
+        WHERE device_id = d.device_id
+            AND ts BETWEEN least(d.last_seen, now()) - interval '1 day' AND now() + interval '5 minutes'
+        ORDER BY ts DESC
+        LIMIT 1000
+    )
+    UNION ALL
+    (
+        SELECT ts, received_at FROM measurements
+        WHERE device_id = d.device_id AND ts > now() + interval '5 minutes'
+        ORDER BY ts DESC
+        LIMIT 1000
+    )
 ) AS m ON true
 WHERE d.device_id = ${device:sqlstring}
 GROUP BY d.last_seen
@@ -332,8 +343,8 @@ GROUP BY d.last_seen
 SELECT coalesce(nullif(region, ''), '(none)') AS region FROM devices WHERE device_id = ${device:sqlstring}
 
 -- name: device_now
--- The newest value of a metric among a device's newest thousand messages of its last day, whatever the range, and what the range
--- amounts to.
+-- The newest value of a metric among a device's newest thousand messages of its last day and the thousand that are furthest
+-- ahead, whatever the range, and what the range amounts to.
 SELECT
     (
         SELECT
@@ -342,11 +353,21 @@ SELECT
                 WHEN 'boolean' THEN (metrics ->> ${metric:sqlstring})::boolean::integer
             END
         FROM (
-            SELECT ts, received_at, metrics FROM measurements
-            WHERE device_id = ${device:sqlstring}
-                AND ts >= (SELECT least(last_seen, now()) - interval '1 day' FROM devices WHERE device_id = ${device:sqlstring})
-            ORDER BY ts DESC
-            LIMIT 1000
+            (
+                SELECT ts, received_at, metrics FROM measurements
+                WHERE device_id = ${device:sqlstring} AND ts <= now() + interval '5 minutes' AND ts >= (
+                    SELECT least(last_seen, now()) - interval '1 day' FROM devices WHERE device_id = ${device:sqlstring}
+                )
+                ORDER BY ts DESC
+                LIMIT 1000
+            )
+            UNION ALL
+            (
+                SELECT ts, received_at, metrics FROM measurements
+                WHERE device_id = ${device:sqlstring} AND ts > now() + interval '5 minutes'
+                ORDER BY ts DESC
+                LIMIT 1000
+            )
         ) AS newest
         WHERE jsonb_typeof(metrics -> ${metric:sqlstring}) IN ('number', 'boolean')
         ORDER BY least(ts, received_at + interval '5 minutes') DESC, received_at DESC
@@ -364,16 +385,26 @@ FROM (
 ) AS b
 
 -- name: device_statistics
--- Every metric of a device: its newest value among the newest thousand messages of its last day, whatever the range, and what it
--- amounts to in the hours of the range. A text has no statistics.
+-- Every metric of a device: its newest value among the newest thousand messages of its last day and the thousand that are
+-- furthest ahead, whatever the range, and what it amounts to in the hours of the range. A text has no statistics.
 WITH last AS (
     SELECT DISTINCT ON (each.metric) each.metric, each.value, newest.ts
     FROM (
-        SELECT ts, received_at, metrics FROM measurements
-        WHERE device_id = ${device:sqlstring}
-            AND ts >= (SELECT least(last_seen, now()) - interval '1 day' FROM devices WHERE device_id = ${device:sqlstring})
-        ORDER BY ts DESC
-        LIMIT 1000
+        (
+            SELECT ts, received_at, metrics FROM measurements
+            WHERE device_id = ${device:sqlstring} AND ts <= now() + interval '5 minutes' AND ts >= (
+                SELECT least(last_seen, now()) - interval '1 day' FROM devices WHERE device_id = ${device:sqlstring}
+            )
+            ORDER BY ts DESC
+            LIMIT 1000
+        )
+        UNION ALL
+        (
+            SELECT ts, received_at, metrics FROM measurements
+            WHERE device_id = ${device:sqlstring} AND ts > now() + interval '5 minutes'
+            ORDER BY ts DESC
+            LIMIT 1000
+        )
     ) AS newest CROSS JOIN LATERAL jsonb_each_text(newest.metrics) AS each (metric, value)
     ORDER BY each.metric, least(newest.ts, newest.received_at + interval '5 minutes') DESC, newest.received_at DESC
 ), hours AS (
