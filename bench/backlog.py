@@ -55,6 +55,8 @@ class Figures(msgspec.Struct, frozen=True):
         messages: sent; as many rows with distinct keys were stored.
         backlog: messages that waited when PostgreSQL was back.
         drained_s: from then until they were in Redis, and all that had come meanwhile.
+        waited_s: of that, until the gateway had tried again, which it does each 15 s at least, and stored some.
+        worked_s: the rest.
         away_s: for how long PostgreSQL did not answer.
         back_at_s: when it answered again, in seconds since the start.
         peak_mb: most resident memory (RSS), by process.
@@ -64,6 +66,8 @@ class Figures(msgspec.Struct, frozen=True):
     messages: int
     backlog: int
     drained_s: float
+    waited_s: float
+    worked_s: float
     away_s: float
     back_at_s: float
     peak_mb: dict[str, float]
@@ -86,7 +90,7 @@ async def measure(number: int, options: Options) -> Figures:
         await plant.services.postgres.start()
         back_at = time.monotonic() - watch.started
         backlog = await watch.lacking()
-        drained_at = await watch.until_drained()
+        stored_at, drained_at = await watch.until_drained()
         sent = await _finish(watch, sending)
         check("rows", await plant.fetch_count(queries.count_measurements), sent.messages)
         peak_mb = plant.peak_mb()
@@ -94,6 +98,8 @@ async def measure(number: int, options: Options) -> Figures:
         messages=sent.messages,
         backlog=backlog,
         drained_s=drained_at - back_at,
+        waited_s=stored_at - back_at,
+        worked_s=drained_at - stored_at,
         away_s=back_at - gone_at,
         back_at_s=back_at,
         peak_mb=peak_mb,
@@ -145,13 +151,22 @@ class _Watch:
         elapsed = min(counters.at - self.started, self._load.seconds)
         return int(elapsed * self._load.rate) - counters.applied
 
-    async def until_drained(self) -> float:
-        """Look until Redis has what was due; returns when that was, in seconds since the start."""
+    async def until_drained(self) -> tuple[float, float]:
+        """Look until Redis has what was due.
+
+        Returns:
+            When the first of it was stored, and when Redis had all, in seconds since the start.
+        """
         deadline = time.monotonic() + _GIVE_UP_S
+        before = (await self.look()).settled
+        while (await self.look()).settled == before:
+            if time.monotonic() > deadline:
+                raise PlantError(f"nothing was stored within {_GIVE_UP_S:g} s")
+        stored_at = time.monotonic() - self.started
         while await self.lacking() > self._load.rate * _DRAINED_S:
             if time.monotonic() > deadline:
                 raise PlantError(f"the backlog was not drained within {_GIVE_UP_S:g} s")
-        return time.monotonic() - self.started
+        return stored_at, time.monotonic() - self.started
 
 
 def lines(median: Figures) -> Sequence[Line]:
