@@ -55,7 +55,7 @@ class Figures(msgspec.Struct, frozen=True):
         messages: sent; as many rows with distinct keys were stored.
         backlog: messages that waited when PostgreSQL was back.
         drained_s: from then until they were in Redis, and all that had come meanwhile.
-        waited_s: of that, until the gateway had tried again, which it does each 15 s at least, and stored some.
+        waited_s: of that, until the gateway had tried again, each 15 s at least, and stored some.
         worked_s: the rest.
         away_s: for how long PostgreSQL did not answer.
         back_at_s: when it answered again, in seconds since the start.
