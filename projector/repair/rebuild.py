@@ -38,6 +38,7 @@ from runtime.errors import Reject
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
     import asyncpg
@@ -101,14 +102,7 @@ class Rebuilder:
             AlreadyRunningError: a rebuild is under way.
             Retry: a server is away, or the replica was lost; the views are as they were, or unfinished.
         """
-        async with open_replica(
-            "rebuild",
-            self._redis,
-            self._pool,
-            keys=self._keys,
-            now=self._now,
-            most_metrics=self._most_metrics,
-        ) as replica:
+        async with self._replica() as replica:
             return await self._rebuild(replica, progress)
 
     async def mend(self, progress: Progress) -> Rebuilt | None:
@@ -123,16 +117,19 @@ class Rebuilder:
         """
         if not await self._halts():
             return None
-        async with open_replica(
+        async with self._replica() as replica:
+            halts = await self._halts()
+            return await self._rebuild(replica, progress, halts) if halts else None
+
+    def _replica(self) -> AbstractAsyncContextManager[Replica]:
+        return open_replica(
             "rebuild",
             self._redis,
             self._pool,
             keys=self._keys,
             now=self._now,
             most_metrics=self._most_metrics,
-        ) as replica:
-            halts = await self._halts()
-            return await self._rebuild(replica, progress, halts) if halts else None
+        )
 
     async def _rebuild(
         self, replica: Replica, progress: Progress, halts: dict[int, Halt] | None = None
