@@ -234,7 +234,7 @@ async def _project(
             health=health,
             meters=meters,
             now=_now,
-            applied=partial(_hand_on, (recorder.take, watcher.take)),
+            heard=partial(_hand_on, (recorder.take, watcher.take)),
         )
         parts = {
             "views": consumer.run(),

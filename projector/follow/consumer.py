@@ -60,7 +60,7 @@ class Consumer:
         session: subscribed to the topics of all streams.
         rebuilder: of the same views.
         now: the time, for `updated_at` and for lag.
-        applied: told the rows of every run that the views have been given, a stream's in order.
+        heard: told of rows as they come from the topic or are read, before the views are given them.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Consumer:
         health: Health,
         meters: Meters,
         now: Callable[[], datetime],
-        applied: Callable[[list[EventBatch]], None],
+        heard: Callable[[list[EventBatch]], None],
     ) -> None:
         self._session = session
         self._views = views
@@ -82,7 +82,7 @@ class Consumer:
         self._health = health
         self._meters = meters
         self._now = now
-        self._applied = applied
+        self._heard = heard
         self._followers: dict[int, Follower] = {}
         self._told: dict[int, Seen] = {}
         self._warn = RateLimit(log.warning)
@@ -236,7 +236,7 @@ class Consumer:
             health=self._health,
             meters=self._meters,
             now=self._now,
-            applied=self._applied,
+            heard=self._heard,
         )
         self._followers[stream] = follower
         self._tasks.create_task(follower.run(), name=f"follow-{stream}")

@@ -63,7 +63,7 @@ class Follower:
 
     Args:
         now: the time, for `updated_at` and for lag.
-        applied: told of every run that the views have been given, for whoever else wants its rows.
+        heard: told of rows as they come from the topic or are read, for whoever else wants them.
 
     Attributes:
         mark: what Redis was last seen to hold.
@@ -83,7 +83,7 @@ class Follower:
         health: Health,
         meters: Meters,
         now: Callable[[], datetime],
-        applied: Callable[[list[EventBatch]], None],
+        heard: Callable[[list[EventBatch]], None],
     ) -> None:
         self.mark = Cursor(0, None)
         self.cursor: int | None = None
@@ -97,7 +97,7 @@ class Follower:
         self._applying = Waiting("redis", health)
         self._meters = meters.of(stream)
         self._now = now
-        self._applied = applied
+        self._heard = heard
         self._backlog = Backlog(BACKLOG_BYTES)
         self._position: Position | None = None
         self._due = 0
@@ -112,6 +112,7 @@ class Follower:
 
     def offer(self, row: EventBatch, size_bytes: int) -> None:
         """Take a row from the topic, with the size of the message that it was."""
+        self._heard([row])
         if self.cursor is not None and row.n <= self.cursor:
             self._meters.duplicates.inc()
         elif not self._backlog.offer(row, size_bytes, self._now()):
@@ -225,6 +226,7 @@ class Follower:
             return []
         if rows and rows[0].n == cursor + 1:
             self._meters.caught_up.inc(len(rows))
+            self._heard(rows)
             self._read = rows
             return self._read_run()
         if position and position.head > cursor:
@@ -277,7 +279,6 @@ class Follower:
                 last=rows[-1].n,
                 events=sum(len(row.events) for row in rows),
             )
-            self._applied(rows)
             if self.halt is not None:
                 self._go_on()
             self._seen.extend(Seen(row.n, row.created_at) for row in rows)

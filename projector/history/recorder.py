@@ -1,7 +1,7 @@
 """Keeps history up with the streams, lazily, within bounds.
 
-Rows come by themselves when the views have been given them (`take`); what does not come within a turn is read
-from the outbox. Both are folded into memory and written when their minute is over (`memory.py`). What is in
+Rows come by themselves as the topic brings them (`take`); what does not come within a turn is read from the
+outbox. Both are folded into memory and written when their minute is over (`memory.py`). What is in
 memory is worth nothing: whenever anything goes wrong (PostgreSQL away, an answer lost, the cursor moved by
 another projector, a rebuild or a restored backup), it is forgotten, and the stream goes on from its cursor
 with the outbox, whose rows stay until history has them.

@@ -1,8 +1,8 @@
 """Follows every gateway's stream from where it was at the start, a new one from its first row.
 
-Rows come by themselves when this projector gave them to the views (`take`). What had been committed a turn
-ago and did not come, because another projector gave it or a rebuild was under way, is read, and all there is
-after it, so that what comes then follows. Where rows are gone, or are of another history, time begins anew.
+Rows come by themselves as the topic brings them (`take`). What had been committed a turn ago and did not
+come, because the broker was away or lost it, is read, and all there is after it, so that what comes then
+follows. Where rows are gone, or are of another history, time begins anew.
 """
 
 from __future__ import annotations

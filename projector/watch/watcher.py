@@ -105,7 +105,7 @@ class Watcher:
         self._say = RateLimit(log.info)
 
     def take(self, rows: Sequence[EventBatch]) -> None:
-        """Take consecutive rows of one stream, which the views were given."""
+        """Take consecutive rows of one stream."""
         self._rows.take(rows)
 
     async def run(self) -> NoReturn:

@@ -85,7 +85,7 @@ def new_follower() -> Follower:
         health=Health(),
         meters=Meters(CollectorRegistry()),
         now=lambda: NOON,
-        applied=lambda _: None,
+        heard=lambda _: None,
     )
 
 
