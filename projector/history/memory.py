@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from projector.ahead import Ahead
 from projector.history.minutes import Minutes
 from projector.history.store import Span
 from projector.views import Seen
@@ -87,19 +88,20 @@ class StreamMemory:
         cursor: the last row in PostgreSQL.
         end: the last row in memory.
         due: a row that had been committed a turn ago, so that waiting for it any longer is of no use.
+        head: the last row committed, when last looked.
     """
 
     def __init__(self, number: int, meters: StreamMeters, now: datetime, *, at_once: bool) -> None:
         self.number = number
         self.meters = meters
         self.epoch = ""
-        self.cursor = self.end = self.due = 0
-        self._head = 0
+        self.cursor = self.end = self.due = self.head = 0
         self._halted = False
         self._at_once = at_once
         self._looked_at = now
         self._over = _Portion()
         self._open = _Portion()
+        self._ahead = Ahead()
         self._news_s = 0.0
         self._waiting_since: datetime | None = None
 
@@ -109,26 +111,22 @@ class StreamMemory:
             self.epoch, self.cursor = stand.epoch, cursor
             self.end = cursor
             self._over, self._open = _Portion(), _Portion()
-            self._head = stand.head
-        self.due, self._head = min(self._head, stand.head), stand.head
+            self._ahead.clear()
+            self.head = stand.head
+        self.due, self.head = min(self.head, stand.head), stand.head
         self._looked_at = now
         self._waiting_since = stand.waiting_since
         self._note_lag()
 
     def take(self, rows: Sequence[EventBatch]) -> None:
-        """Fold the rows that follow `end`, when they do, as long as there is room."""
-        if rows[0].n > self.end + 1 or rows[0].epoch != self.epoch:
+        """Fold the rows that follow `end`, as long as there is room; some that do not are kept for later."""
+        if rows[0].epoch != self.epoch:
             return
-        now_s = asyncio.get_running_loop().time()
-        for row in rows:
-            if row.n <= self.end:
-                continue
-            if self._is_over_full:
-                return
-            if self._open.seen and row.created_at[:_MINUTE] > self._open.written:
-                self._close()
-            self._open.add(row, now_s)
-            self.end, self._news_s = row.n, now_s
+        if rows[0].n > self.end + 1:
+            self._ahead.hold(rows)
+            return
+        self._fold(rows)
+        self._fold(self._ahead.after(self.end))
 
     @property
     def is_full(self) -> bool:
@@ -171,6 +169,18 @@ class StreamMemory:
             self._halted = False
             health.set(f"history_{self.number}", None)
 
+    def _fold(self, rows: Sequence[EventBatch]) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for row in rows:
+            if row.n <= self.end:
+                continue
+            if self._is_over_full:
+                return
+            if self._open.seen and row.created_at[:_MINUTE] > self._open.written:
+                self._close()
+            self._open.add(row, now_s)
+            self.end, self._news_s = row.n, now_s
+
     @property
     def _leaves_whole(self) -> bool:
         if self._open.since is None:
@@ -196,7 +206,7 @@ class StreamMemory:
         return self._cells >= MOST_CELLS or self._rows >= MOST_ROWS
 
     def _note_lag(self) -> None:
-        head = max(self._head, self.cursor)
+        head = max(self.head, self.cursor)
         behind_s = 0.0
         if head > self.cursor and self._waiting_since:
             behind_s = max(0.0, (self._looked_at - self._waiting_since).total_seconds())

@@ -142,7 +142,8 @@ class Recorder:
             await self._mend("cursor_beyond_head" if stand.cursor else "cursor_missing")
 
     async def _catch_up(self, stream: StreamMemory) -> None:
-        while stream.end < stream.due:
+        up_to = stream.head if stream.end < stream.due else 0  # so that what comes then follows
+        while stream.end < up_to:
             after = stream.end
             try:
                 page = await self._outbox.page(stream.number, after, PAGE_EVENTS)

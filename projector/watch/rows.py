@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from contract.events import GATEWAY_STREAMS
 from contract.order import microseconds
+from projector.ahead import Ahead
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -50,14 +51,13 @@ class Rows:
     def take(self, rows: Sequence[EventBatch]) -> None:
         """Take consecutive rows of one stream; what does not follow what was taken is left to the outbox."""
         stream = self._streams.get(rows[0].stream)
-        if stream is None or rows[0].epoch != stream.epoch or rows[0].n > stream.end + 1:
+        if stream is None or rows[0].epoch != stream.epoch:
             return
-        for row in rows:
-            if row.n == stream.end + 1:
-                stream.end = row.n
-                received_at = _received_at(row)
-                if received_at is not None:
-                    self._hear(row.stream, received_at, row.events)
+        if rows[0].n > stream.end + 1:
+            stream.ahead.hold(rows)
+            return
+        self._follow(stream, rows)
+        self._follow(stream, stream.ahead.after(stream.end))
 
     async def catch_up(self) -> None:
         """Read what had been committed at the last call and has not come since.
@@ -100,6 +100,14 @@ class Rows:
                 self.take(page.rows)
         return True
 
+    def _follow(self, stream: _Stream, rows: Sequence[EventBatch]) -> None:
+        for row in rows:
+            if row.n == stream.end + 1:
+                stream.end = row.n
+                received_at = _received_at(row)
+                if received_at is not None:
+                    self._hear(row.stream, received_at, row.events)
+
     def _pass_over(self, number: int, position: Position) -> None:
         self._streams[number] = _Stream(position.epoch, position.head)
         self._begin_anew(number)
@@ -111,6 +119,7 @@ class _Stream:
     def __init__(self, epoch: str, head: int) -> None:
         self.epoch = epoch
         self.end = self.head = head
+        self.ahead = Ahead()
 
 
 def _received_at(row: EventBatch) -> int | None:
