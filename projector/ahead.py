@@ -20,6 +20,10 @@ class Ahead:
         self._rows: deque[EventBatch] = deque()
         self._events = 0
 
+    def __bool__(self) -> bool:
+        """Whether there is a gap: rows are held, and those before them have not come."""
+        return bool(self._rows)
+
     def hold(self, rows: Iterable[EventBatch]) -> None:
         """Hold rows that do not follow; those before another gap make room, and the oldest."""
         for row in rows:

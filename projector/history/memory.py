@@ -113,6 +113,8 @@ class StreamMemory:
             self._over, self._open = _Portion(), _Portion()
             self._ahead.clear()
             self.head = stand.head
+        if stand.head <= self.end:
+            self._ahead.clear()  # rows that PostgreSQL does not know are none of ours
         self.due, self.head = min(self.head, stand.head), stand.head
         self._looked_at = now
         self._waiting_since = stand.waiting_since
@@ -138,6 +140,10 @@ class StreamMemory:
         """Whether it is time to write anything."""
         return bool(self._over.seen) or self._leaves_whole
 
+    @property
+    def has_gap(self) -> bool:
+        """Whether rows have come that do not follow: those before them will not come by themselves."""
+        return bool(self._ahead)
     def hand_over(self, *, everything: bool) -> tuple[Span, Minutes]:
         """What is to be written: minutes that are over, or all if there are none or it has waited enough."""
         if everything or not self._over.seen or self._leaves_whole:

@@ -142,7 +142,7 @@ class Recorder:
             await self._mend("cursor_beyond_head" if stand.cursor else "cursor_missing")
 
     async def _catch_up(self, stream: StreamMemory) -> None:
-        up_to = stream.head if stream.end < stream.due else 0  # so that what comes then follows
+        up_to = stream.head if stream.end < stream.due or stream.has_gap else 0
         while stream.end < up_to:
             after = stream.end
             try:
@@ -159,6 +159,8 @@ class Recorder:
             if stream.end <= after or self._streams.get(stream.number) is not stream:
                 return  # another history, or history has been moved: the next turn looks again
         stream.go_on(self._health)
+        if stream.has_gap:  # more has come meanwhile than is held
+            self._wake.set()
 
     async def _flush(self, stream: StreamMemory, *, everything: bool = False) -> None:
         if stream.end == stream.cursor:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from projector.outbox import Outbox, Position
 
 PAGE_EVENTS: Final = 4000
+LOOKS: Final = 5  # a turn, while more has come than is held
 
 
 class Rows:
@@ -60,11 +61,17 @@ class Rows:
         self._follow(stream, stream.ahead.after(stream.end))
 
     async def catch_up(self) -> None:
-        """Read what had been committed at the last call and has not come since.
+        """Read what had been committed at the last call and has not come since, and what is known to be missing.
 
         Raises:
             Retry: PostgreSQL is away; what was read stays taken.
         """
+        for _ in range(LOOKS):
+            await self._look()
+            if not any(stream.ahead for stream in self._streams.values()):
+                break
+
+    async def _look(self) -> None:
         ends = {number: stream.end for number, stream in self._streams.items()}
         for number, position in (await self._outbox.positions()).items():
             stream = self._streams.get(number)
@@ -75,7 +82,10 @@ class Rows:
             if stream.epoch != position.epoch or ends[number] > position.head:
                 self._pass_over(number, position)
                 continue
-            is_behind, stream.head = stream.end < stream.head, position.head
+            if position.head <= stream.end:
+                stream.ahead.clear()  # rows that PostgreSQL does not know are none of ours
+            is_behind = stream.end < stream.head or stream.ahead
+            stream.head = position.head
             if is_behind and not await self._read(number, stream):
                 self._pass_over(number, position)
         self._has_looked = True
