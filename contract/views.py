@@ -27,6 +27,9 @@ VIEWS_FORMAT: Final = "2"
 VERSION: Final = "version"
 """Among the epochs: which write was the last. Whoever remembers views knows by it whether others wrote."""
 
+STAGED: Final = "staged"
+"""Among the epochs: how many pieces of the last run applied are to be set."""
+
 EXPIRED: Final = "projector:expired"
 """A hash by device of those that were silent for too long; in front comes `redis.prefix`."""
 

@@ -224,11 +224,12 @@ async def _project(
             gauges=gauges,
             now=_now,
         )
+        views = Views(
+            redis, keys, most_metrics=settings.projector.max_metrics, dropped=meters.metrics_dropped.inc
+        )
         consumer = Consumer(
             session,
-            Views(
-                redis, keys, most_metrics=settings.projector.max_metrics, dropped=meters.metrics_dropped.inc
-            ),
+            views,
             Outbox(pool, PROJECTION),
             rebuilder=Rebuilder(redis, pool, keys, _now, most_metrics=settings.projector.max_metrics),
             health=health,
@@ -258,7 +259,9 @@ async def _project(
             await _last_words(watcher.last_words)
             raise
         await asyncio.gather(
-            _last_words(consumer.report, partial(recorder.turn, flush=True)), _last_words(watcher.last_words)
+            _last_words(views.settle),
+            _last_words(consumer.report, partial(recorder.turn, flush=True)),
+            _last_words(watcher.last_words),
         )
 
 

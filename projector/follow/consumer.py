@@ -155,6 +155,7 @@ class Consumer:
             for stream, follower in self._followers.items()
             if follower.confirmed and follower.confirmed != self._told.get(stream)
         }
+        await self._views.settle()
         await self._views.confirm(news)
         self._told |= news
         self._meters.clocks_ahead.set(await self._views.clocks_ahead())

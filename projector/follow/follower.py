@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from projector.views import Outcome, Views
     from runtime.http import Health
 
-PAGE_EVENTS: Final = 4000  # read from PostgreSQL at once
+PAGE_EVENTS: Final = 20_000  # read from PostgreSQL at once
 SEEN_ROWS: Final = 10_000  # remembered until PostgreSQL has confirmed them: about 2 MB
 BACKLOG_BYTES: Final = 8_000_000  # of JSON, some 40,000 events; in memory four times that
 

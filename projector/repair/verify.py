@@ -168,15 +168,18 @@ class Verifier:
             await self._check(page.cursors)
             at = {stream: page.cursors[stream].n for stream in replica.cursors}
             behind = [stream for stream, cursor in replica.cursors.items() if at[stream] < cursor.n]
-            if not behind:
+            if not behind and not page.staged:
                 return page
             if page.cursors != seen:
                 seen, since = page.cursors, loop.time()
             elif loop.time() > since + STANDSTILL_S:
-                stream = behind[0]
+                where = "a run that is set in part"
+                if behind:
+                    stream = behind[0]
+                    head = replica.cursors[stream].n
+                    where = f"row {at[stream]} of stream {stream}, with {head} committed"
                 raise Stop(
-                    f"the views stand still at row {at[stream]} of stream {stream}, with "
-                    f"{replica.cursors[stream].n} committed: see that `projector run` runs and is ready, or "
+                    f"the views stand still at {where}: see that `projector run` runs and is ready, or "
                     f"make them anew with `projector rebuild`"
                 )
             await asyncio.sleep(_LOOK_S)

@@ -1,8 +1,8 @@
 """The views in Redis, and the one way in which they change.
 
 `Views.apply` adds a run to what it remembers of the views (`state.py`, `change.py`), and sets them to what
-they then hold by a script (`write.lua`) whose guard lets nothing through that does not follow. Calling it
-again with the same run, after an answer that was lost, is harmless: the guard answers `duplicate`.
+they then hold (`writes.py`, `setting.py`) by a script whose guard lets nothing through that does not follow.
+Calling it again with the same run, after an answer that was lost, is harmless: the guard answers `duplicate`.
 
 What is remembered is as Redis has it, or is nothing: it is forgotten when a write was refused, or its outcome
 is not known, and each write leaves a version behind, by which the next is refused when somebody else has
@@ -14,23 +14,23 @@ from __future__ import annotations
 import asyncio
 from importlib import resources
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 from uuid import uuid4
 
-import msgspec
 from redis.exceptions import NoPermissionError
 
 from contract.events import format_time
-from contract.views import UNFINISHED, VIEWS_FORMAT
+from contract.views import UNFINISHED
 from projector.views.change import Change, lacking
 from projector.views.position import answering, as_marks
 from projector.views.read import read_views
-from projector.views.state import MOST_METRICS, REMEMBERED, Shelf, Wanted
-from projector.views.writes import Writes, writes_of
+from projector.views.setting import Setting
+from projector.views.state import MOST_METRICS, REMEMBERED, Shelf
+from projector.views.writes import Piece, pieces_of
 from runtime.errors import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from redis.asyncio import Redis
@@ -38,17 +38,17 @@ if TYPE_CHECKING:
     from contract.events import Event
     from projector.views.position import Keys, Marks, Seen
     from projector.views.retired import Retired
+    from projector.views.state import Wanted
 
 Status = Literal["applied", "duplicate", "gap", "epoch", "lost", "stale"]
 
 ATTEMPTS: Final = 5
+AT_ONCE: Final = 4000  # metrics of events, and events, that are added before others have their turn: 20 ms
 _FOLDER: Final = resources.files("projector.views")
 _READ: Final = _FOLDER.joinpath("read.lua").read_text(encoding="utf-8")
-_WRITE: Final = _FOLDER.joinpath("write.lua").read_text(encoding="utf-8")
 _GIVE_UP: Final = _FOLDER.joinpath("give_up.lua").read_text(encoding="utf-8")
 _KEEPS: Final = "noeviction"
 _NOBODYS: Final = "?"  # a version that no set of views has
-_encoder = msgspec.msgpack.Encoder()
 
 
 class Run(NamedTuple):
@@ -115,7 +115,8 @@ class Views:
         self._runs = 0
         self._turn = asyncio.Lock()
         self._read = redis.register_script(_READ)
-        self._write = redis.register_script(_WRITE)
+        self._setting = Setting(redis, keys)
+        self._settled = False
         self._give_up = redis.register_script(_GIVE_UP)
 
     async def apply(self, run: Run, now: datetime) -> Outcome:
@@ -143,6 +144,15 @@ class Views:
                 if outcome.status != "stale":
                     return outcome
         raise Retry("redis", f"others change the views beside {self._keys.cursor} all the time")
+
+    async def settle(self) -> None:
+        """Set what was staged of a run (`setting.py`) and has not been set, whoever applied it.
+
+        Raises:
+            Retry: Redis is away, or a key of ours is something else.
+        """
+        async with self._turn:
+            await self._setting.settle()
 
     async def marks(self) -> Marks:
         """Read how far every stream has come.
@@ -212,11 +222,15 @@ class Views:
             )
 
     def _forget(self) -> None:
+        self._settled = False
         self._devices.clear()
         self._regions.clear()
 
     async def _attempt(self, run: Run, now: datetime) -> Outcome:
-        keys, devices, regions = self._keys, self._devices, self._regions
+        if not self._settled:
+            await self._setting.settle()
+            self._settled = True
+        devices, regions = self._devices, self._regions
         self._runs += 1
         devices.turn(self._runs)
         regions.turn(self._runs)
@@ -224,20 +238,23 @@ class Views:
         if lost is None:
             return await self._refused(run, now)
         change = Change(devices, regions, self._runs)
-        change.add(run.events)
+        for events in _portions(run.events):
+            change.add(events)
+            await asyncio.sleep(0)
         change.merge(run.retired)
-        writes = writes_of(change, self._most_metrics)
-        names = [keys.device(view.id) for view in change.devices]
-        names += [keys.region(view.id) for view in change.regions]
-        left = {region: moved for region, moved in change.moves.items() if moved}
-        unknown = [Wanted(region, []) for region in left if regions.get(region) is None]
-        lost_too = await self._learn(run, [], unknown)
+        lost_too = await self._learn(run, [], change.left_unknown())
         if lost_too is None:
             return await self._refused(run, now)
-        for region, moved in left.items():
-            writes.add_left(regions[region], moved)
-            names.append(keys.region(region))
-        return await self._set(run, now, names, writes, expected=self._version, lost=lost or lost_too)
+        pieces, dropped = [], 0
+        times = format_time(now), str(int(now.timestamp() * 1000))
+        for piece in pieces_of(change, self._keys, self._most_metrics):
+            pieces.append(piece.packed(*times))
+            dropped += piece.dropped
+            await asyncio.sleep(0)
+        outcome = await self._set(run, pieces, expected=self._version, lost=lost or lost_too)
+        if outcome.status == "applied" and dropped:
+            self._dropped(dropped)
+        return outcome
 
     async def _learn(self, run: Run, devices: list[Wanted], regions: list[Wanted]) -> str | None:
         """Read what is not remembered.
@@ -262,29 +279,28 @@ class Views:
 
     async def _refused(self, run: Run, now: datetime) -> Outcome:
         """What the guard says of a run for which nothing was worked out; it never is applied."""
-        return await self._set(run, now, [], Writes(), expected=_NOBODYS)
+        return await self._set(run, [Piece().packed(format_time(now), "")], expected=_NOBODYS)
 
     async def _set(
-        self, run: Run, now: datetime, views: list[str], writes: Writes, *, expected: str, lost: str = ""
+        self, run: Run, pieces: Sequence[tuple[bytes, bytes]], *, expected: str, lost: str = ""
     ) -> Outcome:
-        packed = _encoder.encode(
-            (
-                *(run.stream, run.epoch, run.first, run.last, run.written_at, VIEWS_FORMAT),
-                *(format_time(now), str(int(now.timestamp() * 1000))),
-                *(expected, f"{self._writer}:{self._runs}", writes.existed, writes.fields, writes.gone),
-                *(writes.device_marks, writes.region_marks),
-                *(writes.seen, writes.ahead, writes.caught_up, writes.back, lost),
-            )
+        version = f"{self._writer}:{self._runs}"
+        status, cursor, text = await self._setting.write(
+            run, pieces, expected=expected, version=version, lost=lost
         )
-        with answering():
-            reply = await cast(
-                "Awaitable[list[Any]]",
-                self._write([*self._keys.fixed, *views], [packed, b"".join(writes.marks)]),
-            )
-        status, cursor, *rest = reply
-        text = b"".join(rest).decode(errors="replace")
-        if status in {b"applied", b"stale"}:
+        if status in {"applied", "stale"}:
             self._version, text = text, ""
-        if status == b"applied" and writes.dropped:
-            self._dropped(writes.dropped)
-        return Outcome(status.decode(), cursor, text)
+        if status == "applied" and len(pieces) > 1 and (gone := await self._setting.settle()):
+            status, text = "lost", gone
+        return Outcome(cast("Status", status), cursor, text)
+
+
+def _portions(events: Sequence[Event]) -> Iterator[Iterable[Event]]:
+    """Events in turn, as many at once as take a moment."""
+    first = size = 0
+    for at, event in enumerate(events):
+        size += 1 + len(event.metrics)
+        if size >= AT_ONCE:
+            yield events[first : at + 1]
+            first, size = at + 1, 0
+    yield events[first:]

@@ -100,6 +100,23 @@ class Change:
                     self._touch(region, self.regions)
                 self._merge(region, row, (us, f"{tie}\0{row.device_id}"), at)
 
+    @property
+    def left(self) -> list[View]:
+        """Regions that devices left, and to which the run adds nothing else.
+
+        Raises:
+            KeyError: one of them is not remembered (`left_unknown`).
+        """
+        return [self._known_regions[region] for region in self._left()]
+
+    def left_unknown(self) -> list[Wanted]:
+        """What is to be read of those."""
+        return [Wanted(region, []) for region in self._left() if self._known_regions.get(region) is None]
+
+    def _left(self) -> list[str]:
+        touched = {view.id for view in self.regions}
+        return [region for region, moved in self.moves.items() if moved and region not in touched]
+
     def _touch(self, view: View, touched: list[View]) -> None:
         view.run, view.at, view.changed = self._run, "", []
         view.old_region, view.old_tags = (view.region, view.tags) if view.exists else (None, None)

@@ -3,7 +3,7 @@
 -- KEYS: epoch, last seen, clocks ahead, expired, then one hash per device.
 -- ARGV: a time in epoch milliseconds; the version of the views that this leaves, when any device goes; the devices' ids.
 -- Goes: a device whose newest message and whose view's last change are both before that time. Its region counts it as before.
--- What is no view of ours stays. Returns how many have gone; none while the views are being replaced.
+-- What is no view of ours stays. Returns how many have gone; none while the views are being replaced, or set in pieces.
 
 local EPOCH, LAST_SEEN, CLOCK_AHEAD, EXPIRED = unpack(KEYS, 1, 4)
 local FIXED_KEYS = 4
@@ -11,7 +11,7 @@ local call = redis.call
 local before = tonumber(ARGV[1])
 local gone = 0
 
-if call('HEXISTS', EPOCH, 'unfinished') == 1 then
+if call('HEXISTS', EPOCH, 'unfinished') == 1 or call('HEXISTS', EPOCH, 'staged') == 1 then
     return 0
 end
 call('HLEN', EXPIRED) -- fails here, before anything is written, when it is something else

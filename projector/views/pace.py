@@ -1,10 +1,10 @@
 """How much is applied to the views in one call, and how long rows may gather before the next. Pure.
 
 A message costs little and a device's view costs much, however many messages of a run are about it: working
-out its fields here, and writing them in Redis (`python -m bench.views`). So a call takes many rows when there
-are many, within what Redis may be busy with while everybody else waits. A row is never split, because the
-cursor counts rows: one of a megabyte, which is the most that a gateway makes, may have a hundred thousand
-metrics when hardly two messages in it have one in common, and then Redis is busy with it for a second or two.
+out its fields here, and writing them in Redis (`python -m bench.views`). So a run takes many rows when there
+are many, within what memory it may cost; Redis is given what comes of it in pieces (`setting.py`). A row is
+never split, because the cursor counts rows, and one of a megabyte, which is the most that a gateway makes,
+may have a hundred thousand metrics.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from contract.events import EventBatch
 
-RUN_EVENTS: Final = 15_000
-RUN_METRICS: Final = 3000  # of devices: a few dozen milliseconds of Redis
+RUN_EVENTS: Final = 30_000
+RUN_METRICS: Final = 60_000  # of devices: some 30 MB while they are set
 LINGER_S: Final = 0.25
 BUSY_EVENTS: Final = 3000  # in a run: from here on rows gather for `LINGER_S`
 
@@ -26,7 +26,7 @@ BUSY_EVENTS: Final = 3000  # in a run: from here on rows gather for `LINGER_S`
 def first_run(
     rows: Iterable[EventBatch], max_events: int = RUN_EVENTS, max_metrics: int = RUN_METRICS
 ) -> list[EventBatch]:
-    """The first of consecutive rows that are to be applied in one call, all of one epoch.
+    """The first of consecutive rows that are to be applied in one run, all of one epoch.
 
     Args:
         rows: in order; no more of them are taken than are looked at.
@@ -60,7 +60,7 @@ def first_run(
 def linger_s(events: int) -> float:
     """How long to let rows gather after a run of so many events, in seconds.
 
-    Gathering makes calls rarer, and what a device's view costs in each is shared by more messages. It grows
+    Gathering makes runs rarer, and what a device's view costs in each is shared by more messages. It grows
     with the square, so that few hardly wait and many are folded together: 7 ms after 500, 28 after 1,000.
     """
     return float(LINGER_S * min(1.0, events / BUSY_EVENTS) ** 2)

@@ -43,6 +43,7 @@ class Keys:
         self.last_seen = f"{prefix}devices:last_seen"
         self.clock_ahead = f"{prefix}devices:clock_ahead"
         self.expired = f"{prefix}{EXPIRED}"
+        self.staged = f"{prefix}projector:staged"
         self.devices = device_key(prefix, "")
         self.regions = f"{prefix}region:stats:"
 
@@ -51,7 +52,7 @@ class Keys:
         """The keys that a set has once, in the order in which the scripts take them."""
         return (
             *(self.cursor, self.epoch, self.device_marks, self.region_marks),
-            *(self.last_seen, self.clock_ahead, self.expired),
+            *(self.last_seen, self.clock_ahead, self.expired, self.staged),
         )
 
     def device(self, device_id: str) -> str:

@@ -3,7 +3,7 @@
 -- KEYS: cursor, epoch, marks of devices, marks of regions, expired; then one per view, devices first.
 -- ARGV: MessagePack: the stream and the first row of the run that asks, ids of devices, ids of regions, and for each view the
 -- metrics whose statistics are wanted.
--- Returns the version of the views (write.lua) and nothing else when the run does not follow the cursor; then marks of the devices and of the regions, what expired of the devices, and for each
+-- Returns the version of the views (write.lua) and nothing else when the run does not follow the cursor, or pieces are to be set first; then marks of the devices and of the regions, what expired of the devices, and for each
 -- view its values: region, device_count, sample_count, clock_ahead_ms, metrics_dropped; then min_, max_, sum_ and count_ of each metric.
 
 local CURSOR, EPOCH, DEVICE_MARKS, REGION_MARKS, EXPIRED = unpack(KEYS, 1, 5)
@@ -36,7 +36,7 @@ for _, cursor in ipairs(cursors) do
     applied = applied + cursor
 end
 local version = (read(EPOCH, { 'version' })[1] or '') .. string.format(':%.0f', applied)
-if first ~= (redis.call('HGET', CURSOR, stream) or 0) + 1 then
+if first ~= (redis.call('HGET', CURSOR, stream) or 0) + 1 or redis.call('HEXISTS', EPOCH, 'staged') == 1 then
     return { version }
 end
 

@@ -83,6 +83,8 @@ async def read_views(
             raise Retry("redis", detail) from error
         if (mark is not None) != (view.exists or view.returned is not None):
             lost = key
+    for view in views[len(devices) :]:
+        view.region = None  # it is one, and is in none
     return Found(
         version, follows=True, devices=views[: len(devices)], regions=views[len(devices) :], lost=lost
     )

@@ -1,4 +1,4 @@
-"""What is to be set in Redis after a run, worked out of the state. Pure.
+"""What is to be set in Redis after a run, worked out of the state, in pieces for a call each. Pure.
 
 Sums and averages are written with 15 digits, so decimal readings add up without the dust of binary fractions.
 """
@@ -6,6 +6,7 @@ Sums and averages are written with 15 digits, so decimal readings add up without
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -14,7 +15,10 @@ from projector.views.numbers import finite, number_text
 from projector.views.state import MOST_METRICS, NOTHING, pack_marks, tags_in
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from projector.views.change import Change
+    from projector.views.position import Keys
     from projector.views.state import View
 
 RESERVED: Final = frozenset({"seen", "seen_ms"})
@@ -23,10 +27,18 @@ RESERVED: Final = frozenset({"seen", "seen_ms"})
 _NOT_OF_METRICS: Final = frozenset(f"last_{name}" for name in RESERVED)
 
 
-class Writes(msgspec.Struct):
-    """What one call writes, as `write.lua` reads it: keys and fields, then members of the shared keys.
+PIECE: Final = 24_000  # fields, values and ids that are set in a call: a dozen milliseconds of Redis
+_VIEW: Final = 8  # what a view is beside them
+
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+class Piece(msgspec.Struct):
+    """What one call writes, as `set.lua` reads it: keys and fields, then members of the shared keys.
 
     Attributes:
+        views: their keys, devices first.
+        devices: how many of them are devices.
         fields: of each view in turn: how many messages, then names and values of other fields to set.
         existed: for each view whether it was there.
         gone: the number of a view, from 1, and fields to remove from it.
@@ -37,8 +49,11 @@ class Writes(msgspec.Struct):
         ahead: how many milliseconds a clock is ahead, and the device's id, in turn.
         caught_up: ids of devices whose clocks are not ahead any more.
         back: ids of devices that had expired, each with what is kept of it from now on: nothing.
+        size: of all that, as `PIECE` counts it.
     """
 
+    views: list[str] = []
+    devices: int = 0
     fields: list[list[str]] = []
     existed: list[bool] = []
     gone: list[tuple[int, list[str]]] = []
@@ -50,23 +65,23 @@ class Writes(msgspec.Struct):
     ahead: list[str] = []
     caught_up: list[str] = []
     back: list[str] = []
+    size: int = 0
 
-    def add(self, view: View, fields: list[str]) -> None:
-        """Set fields of the next view."""
-        self.fields.append(fields)
-        self.existed.append(view.exists)
-        view.exists = True
-        view.changed = NOTHING
+    def add(self, key: str, fields: list[str], *, existed: bool, is_device: bool) -> list[str]:
+        """Set fields of the next view; returns what is to be set of it by another piece, if anything."""
+        cut = 1 + PIECE  # an even number of names and values after the count
+        rest = [fields[0], *fields[cut:]] if len(fields) > cut else []
+        self.views.append(key)
+        self.fields.append(fields[:cut] if rest else fields)
+        self.existed.append(existed)
+        self.devices += is_device
+        self.size += _VIEW + len(fields)
+        return rest
 
     def remove(self, fields: list[str]) -> None:
         """Remove fields of the next view."""
         self.gone.append((len(self.fields) + 1, fields))
-
-    def add_left(self, view: View, moved: int) -> None:
-        """The same of a region that a run adds nothing to, but for devices that left it."""
-        view.members = (view.members or 0) + moved
-        self.fields.append([str(view.count), "device_count", str(view.members)])
-        self.existed.append(True)
+        self.size += len(fields)
 
     def mark(self, sizes: list[str | int], view: View) -> None:
         """Keep a view's marks."""
@@ -74,70 +89,101 @@ class Writes(msgspec.Struct):
         self.marks.append(marks)
         sizes += (view.id, len(marks))
 
+    def packed(self, updated_at: str, updated_ms: str) -> tuple[bytes, bytes]:
+        """What the script takes: all of it, and the bytes of the marks."""
+        values = (
+            *(updated_at, updated_ms, self.views, self.devices, self.existed, self.fields, self.gone),
+            *(self.device_marks, self.region_marks, self.seen, self.ahead, self.caught_up, self.back),
+        )
+        return _encoder.encode(values), b"".join(self.marks)
 
-def writes_of(change: Change, most_metrics: int = MOST_METRICS) -> Writes:
-    """What a run sets of the devices touched and then of the regions. To be asked for once.
+
+def pieces_of(change: Change, keys: Keys, most_metrics: int = MOST_METRICS) -> Iterator[Piece]:
+    """What a run sets of the devices touched, the regions, and the regions left. To be asked for once.
 
     Args:
         change: the run's.
+        keys: of the views.
         most_metrics: of a view.
     """
-    writes = Writes()
-    for view in change.devices:
-        _make_room(view, most_metrics, writes)
-        _add_device(view, writes)
-    for view in change.regions:
-        _make_room(view, most_metrics, writes)
-        fields = _fields_of(view, "region")
-        moved = change.moves.pop(view.id, 0)
-        if moved or view.members is None:
-            view.members = (view.members or 0) + moved
-            fields += ("device_count", str(view.members))
-        writes.add(view, fields)
-        writes.mark(writes.region_marks, view)
-    return writes
+    views = chain(
+        ((view, keys.device(view.id), _device) for view in change.devices),
+        ((view, keys.region(view.id), _region) for view in change.regions),
+        ((view, keys.region(view.id), _left_region) for view in change.left),
+    )
+    piece = Piece()
+    for view, key, fields_of in views:
+        _make_room(view, most_metrics, piece)
+        fields = fields_of(view, piece, change)
+        is_device = fields_of is _device
+        rest = piece.add(key, fields, existed=view.exists, is_device=is_device)
+        view.exists, view.changed = True, NOTHING
+        while rest:
+            yield piece
+            piece = Piece()
+            rest = piece.add(key, rest, existed=True, is_device=is_device)
+        if piece.size >= PIECE:
+            yield piece
+            piece = Piece()
+    yield piece
 
 
-def _make_room(view: View, most_metrics: int, writes: Writes) -> None:
+def _make_room(view: View, most_metrics: int, piece: Piece) -> None:
     if len(view.names) + len(view.others) > most_metrics:
         before = view.dropped
         fields = [field for name in view.make_room(most_metrics) for field in _field_names(name)]
-        writes.remove([field for field in fields if field not in _NOT_OF_METRICS])
-        writes.dropped += view.dropped - before
+        piece.remove([field for field in fields if field not in _NOT_OF_METRICS])
+        piece.dropped += view.dropped - before
 
 
-def _add_device(view: View, writes: Writes) -> None:
+def _device(view: View, piece: Piece, _change: Change) -> list[str]:
     fields = _fields_of(view, "device_id")
     if view.returned is not None:
-        writes.back += (view.id, "{}")
+        piece.back += (view.id, "{}")
         if not view.at:
             last_seen_ms = str(view.mark[0] // 1000)
             fields += ("last_seen", view.returned, "last_seen_ms", last_seen_ms)
-            writes.seen += (last_seen_ms, view.id)
+            piece.seen += (last_seen_ms, view.id)
         view.returned = None
     if view.region is not None and view.region != view.old_region:
         fields += ("region", view.region)
     if view.tags is not None and view.tags != view.old_tags:
-        _retag(view.tags, view.old_tags, fields, writes)
+        _retag(view.tags, view.old_tags, fields, piece)
     if view.at:
-        writes.seen += (str(view.mark[0] // 1000), view.id)
+        piece.seen += (str(view.mark[0] // 1000), view.id)
         if view.ahead_ms:
             fields += ("clock_ahead_ms", str(view.ahead_ms))
-            writes.ahead += (str(view.ahead_ms), view.id)
+            piece.ahead += (str(view.ahead_ms), view.id)
         elif view.ahead:
-            writes.remove(["clock_ahead_ms"])
-            writes.caught_up.append(view.id)
+            piece.remove(["clock_ahead_ms"])
+            piece.caught_up.append(view.id)
         view.ahead = view.ahead_ms > 0
-    writes.add(view, fields)
-    writes.mark(writes.device_marks, view)
+    piece.mark(piece.device_marks, view)
+    return fields
 
 
-def _retag(now: str, before: str | None, fields: list[str], writes: Writes) -> None:
+def _region(view: View, piece: Piece, change: Change) -> list[str]:
+    fields = _fields_of(view, "region")
+    moved = change.moves[view.id]
+    if moved or view.members is None:
+        view.members = (view.members or 0) + moved
+        fields += ("device_count", str(view.members))
+    piece.mark(piece.region_marks, view)
+    return fields
+
+
+def _left_region(view: View, _piece: Piece, change: Change) -> list[str]:
+    view.exists = True  # or it is lost: its devices were there
+    view.members = (view.members or 0) + change.moves[view.id]
+    return [str(view.count), "device_count", str(view.members)]
+
+
+def _retag(now: str, before: str | None, fields: list[str], piece: Piece) -> None:
     tags = tags_in(now)
     for name, text in tags.items():
         fields += (f"tag_{name}", text)
     if before is not None and (gone := [f"tag_{name}" for name in tags_in(before) if name not in tags]):
-        writes.remove(gone)
+        piece.remove(gone)
 
 
 def _fields_of(view: View, id_field: str) -> list[str]:

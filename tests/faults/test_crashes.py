@@ -21,7 +21,7 @@ HISTORY_POINTS = ["before_history", "after_history"]
 
 def test_every_point_is_visited() -> None:
     """No fault point is left out of the scenarios."""
-    assert {*GATEWAY_POINTS, *PROJECTOR_POINTS, *HISTORY_POINTS, "rebuild", "swap"} == POINTS
+    assert {*GATEWAY_POINTS, *PROJECTOR_POINTS, *HISTORY_POINTS, "rebuild", "swap", "staged"} == POINTS
 
 
 @pytest.mark.timeout(180)
@@ -92,6 +92,19 @@ async def test_killed_in_a_rebuild(site: Site) -> None:
         await site.crash("projector", point)
     await site.start_both()
     await site.fleet().send(500)
+    await site.audit(cursor_within_s=30)
+
+
+@pytest.mark.full
+async def test_killed_between_the_pieces_of_a_run(site: Site) -> None:
+    """A run of thousands of devices takes several calls; killed after any, the next one sets what is left."""
+    projector = await site.start("projector")
+    await projector.terminate()
+    await site.start("gateway")
+    await site.fleet(devices=6000).send(9000)
+    for passing in (1, 1, 2):
+        await site.crash("projector", f"staged:{passing}")
+    await site.start("projector")
     await site.audit(cursor_within_s=30)
 
 

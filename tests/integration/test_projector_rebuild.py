@@ -147,6 +147,16 @@ async def test_nothing_to_compare_with(side: Side, monkeypatch: pytest.MonkeyPat
     assert await side.keys() == set()
 
 
+async def test_views_that_are_set_in_part(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of a run that nobody sets are waited for, and then the error says so."""
+    monkeypatch.setattr("projector.repair.verify.STANDSTILL_S", 0.2)
+    await side.redis.hset(KEYS.epoch, "staged", "1")
+    with pytest.raises(Stop, match="stand still at a run that is set in part: see that `projector run` runs"):
+        await side.verify()
+    await side.redis.hdel(KEYS.epoch, "staged")
+    assert (await side.verify()).equal
+
+
 async def test_flushed_views_come_back(side: Side) -> None:
     """Without anything in Redis and with the outbox trimmed, a rebuild makes the same views."""
     before = {key: await side.redis.hgetall(key) for key in await side.redis.keys(b"*stats*")}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from projector.views.change import Change, lacking
+from projector.views.position import Keys
 from projector.views.state import Metric, Shelf, View, pack_marks, values_of
-from projector.views.writes import writes_of
+from projector.views.writes import pieces_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,14 +43,13 @@ class Memory:
                 shelf.learn(View(each.id, metrics={name: Metric(name) for name in each.names}))
         change.add(events)
         change.merge(rows)
-        writes = writes_of(change, most_metrics=1_000_000)
-        left = {region: moved for region, moved in change.moves.items() if moved}
-        views = [*change.devices, *change.regions, *(self.regions[region] for region in left)]
-        for region, moved in left.items():
-            writes.add_left(self.regions[region], moved)
+        for each in change.left_unknown():
+            self.regions.learn(View(each.id))
+        views = [*change.devices, *change.regions, *change.left]
+        fields = [its for piece in pieces_of(change, Keys(), 1_000_000) for its in piece.fields]
         return {
             view.id: Changed(view, _named("sample_count", *its), values_of(pack_marks(view)))
-            for view, its in zip(views, writes.fields, strict=True)
+            for view, its in zip(views, fields, strict=True)
         }
 
 

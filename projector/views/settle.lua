@@ -1,0 +1,25 @@
+-- Sets the next piece of a run whose cursor has been moved (write.lua).
+--
+-- KEYS: those of set.lua.
+-- Returns how many pieces are left, -1 if there was none, and the key of a view that is gone, or nothing: then the set is marked as
+-- one to be made anew, and no more is set.
+
+local unfinished, staged = unpack(checked(EPOCH, pcall('HMGET', EPOCH, 'unfinished', 'staged')), 1, 2)
+if unfinished or not staged then
+    return { -1, '' }
+end
+local found = checked(STAGED, pcall('LRANGE', STAGED, 0, 1))
+local piece = #found == 2 and call('LLEN', STAGED) == 2 * staged and cmsgpack.unpack(found[1])
+local lost = piece and lost_of(piece) or (not piece and STAGED)
+if lost then
+    call('HSET', EPOCH, 'unfinished', 1)
+    return { 0, lost }
+end
+call('LTRIM', STAGED, 2, -1) -- first, as a Redis that is full refuses to begin with a command that may grow
+set(piece, found[2])
+if staged == '1' then
+    call('HDEL', EPOCH, 'staged')
+else
+    call('HINCRBY', EPOCH, 'staged', -1)
+end
+return { staged - 1, '' }

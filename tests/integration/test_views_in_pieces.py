@@ -1,0 +1,346 @@
+"""A run that is set in several calls, on a real Redis: whatever happens in between, it counts once, whole."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+
+from contract.events import Event, Scalar
+from contract.views import STAGED, UNFINISHED
+from projector.meters import Meters
+from projector.repair import pages
+from projector.views import Keys, Run, Views, setting, writes
+from projector.views.expiry import Expiry
+from runtime.errors import Retry
+from runtime.http import Health
+from tests.support.committed import Committed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from runtime.settings import Settings
+    from tests.support.commands import RunningCommand
+
+    RunCommand = Callable[..., Awaitable[RunningCommand]]
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+KEYS = Keys("p:")
+PIECE = 100
+
+
+class Died(BaseException):
+    """A projector's end."""
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A client of the test's Redis."""
+    async with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few views fit into a call."""
+    monkeypatch.setattr(writes, "PIECE", PIECE)
+
+
+def event(device: str, second: int, *, region: str | None = "north", **metrics: Scalar) -> Event:
+    """An event at a second past nine."""
+    ts, received_at = f"2026-11-23T09:00:{second:02d}.250000Z", f"2026-11-23T09:01:{second:02d}.000000Z"
+    return Event(device, region, ts, received_at, f"k{second}", metrics)
+
+
+def fleet(n: int, *, wide: int = 60) -> Run:
+    """A run of forty devices in four regions, some of which move, and one with many metrics."""
+    events = [event(f"d{i}", n, region=f"r{(i + n * (i % 3)) % 4}", t=i + n, u=n / 3) for i in range(40)]
+    return Run(0, "e", n, n, [*events, event("wide", n, **{f"m{i}": i + n for i in range(wide)})])
+
+
+async def everything(redis: Redis) -> dict[Any, Any]:
+    """Every key with what it holds; not who wrote it."""
+    found: dict[Any, Any] = {}
+    for key in await redis.keys():
+        kind = await redis.type(key)
+        if kind == b"hash":
+            found[key] = await redis.hgetall(key)  # type: ignore[misc]
+            found[key].pop(b"version", None)
+        elif kind == b"zset":
+            found[key] = await redis.zrange(key, 0, -1, withscores=True)
+    return found
+
+
+def after(passing: int, then: Callable[[], object]) -> Callable[[str], None]:
+    """A fault point at which something happens at one passing."""
+    passed = 0
+
+    def point(_name: str) -> None:
+        nonlocal passed
+        passed += 1
+        if passed == passing:
+            then()
+
+    return point
+
+
+def die() -> None:
+    raise Died
+
+
+async def expected(redis: Redis, runs: int) -> dict[Any, Any]:
+    """What so many runs make when each is set in one call."""
+    views = Views(redis, KEYS)
+    for n in range(1, runs + 1):
+        assert (await views.apply(fleet(n), NOW)).status == "applied"
+    found = await everything(redis)
+    await redis.flushdb()
+    return found
+
+
+async def pieces_of(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many calls the second run takes beside the first."""
+    count = 0
+
+    def one(_name: str) -> None:
+        nonlocal count
+        count += 1
+
+    views = Views(redis, KEYS)
+    await views.apply(fleet(1), NOW)
+    with monkeypatch.context() as patched:
+        patched.setattr(setting.faults, "point", one)
+        await views.apply(fleet(2), NOW)
+    await redis.flushdb()
+    return count
+
+
+async def dies(views: Views, run: Run, monkeypatch: pytest.MonkeyPatch, passing: int) -> None:
+    """Apply a run and die after that many pieces beside the first."""
+    with monkeypatch.context() as patched:
+        patched.setattr(setting.faults, "point", after(passing, die))
+        with pytest.raises(Died):
+            await views.apply(run, NOW)
+
+
+async def test_whoever_comes_next_sets_what_is_left(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A projector dies after any piece: the next one goes on, and all is as if set in one call."""
+    whole = await expected(redis, 3)
+    monkeypatch.setattr(writes, "PIECE", PIECE)
+    pieces = await pieces_of(redis, monkeypatch)
+    assert pieces > 10
+    for passing in range(1, pieces + 1):
+        views = Views(redis, KEYS)
+        await views.apply(fleet(1), NOW)
+        await dies(views, fleet(2), monkeypatch, passing)
+        assert (await views.marks())[0].n == 2, "the first call decides"
+        successor = Views(redis, KEYS) if passing % 2 else views
+        assert (await successor.apply(fleet(2), NOW)).status == "duplicate"
+        assert (await successor.apply(fleet(3), NOW)).status == "applied"
+        assert await everything(redis) == whole
+        await redis.flushdb()
+
+
+def broken(cut: int) -> Callable[..., Awaitable[Any]]:
+    """Calls of scripts of which one does not arrive, and the answer to the next one is lost."""
+    calls, execute = 0, Redis.execute_command
+
+    async def call(client: Redis, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401  # passed on
+        nonlocal calls
+        calls += arguments[0] == "EVALSHA"
+        if arguments[0] == "EVALSHA" and calls == cut:
+            raise ConnectionResetError
+        reply = await execute(client, *arguments, **options)
+        if arguments[0] == "EVALSHA" and calls == cut + 1:
+            raise ConnectionResetError
+        return reply
+
+    return call
+
+
+@pytest.mark.usefixtures("small")
+async def test_answers_that_are_lost(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection breaks at any call, before or after Redis has done it: each run counts once, whole."""
+    views = Views(redis, KEYS)
+    for n in (1, 2, 3):
+        await views.apply(fleet(n), NOW)
+    whole = await everything(redis)
+    for cut in range(1, 60, 2):
+        await redis.flushdb()
+        with monkeypatch.context() as patched:
+            patched.setattr(Redis, "execute_command", broken(cut))
+            views, n = Views(redis, KEYS), 1
+            while n <= 3:
+                try:
+                    outcome = await views.apply(fleet(n), NOW)
+                except Retry:
+                    continue
+                assert outcome.status in {"applied", "duplicate"}
+                n = outcome.cursor + 1
+        assert await everything(redis) == whole
+
+
+@pytest.mark.usefixtures("small")
+async def test_two_projectors_at_once(redis: Redis) -> None:
+    """Two set the same runs at the same time, in pieces: each run counts once."""
+    for n in (1, 2, 3):
+        await Views(redis, KEYS).apply(fleet(n), NOW)
+    whole = await everything(redis)
+    await redis.flushdb()
+
+    async def project() -> None:
+        views, n = Views(redis, KEYS), 1
+        while n <= 3:
+            try:
+                n = (await views.apply(fleet(n), NOW)).cursor + 1
+            except Retry:  # the other was always faster
+                n = (await views.marks())[0].n + 1
+
+    await asyncio.gather(project(), project())
+    assert await everything(redis) == whole
+
+
+async def staged(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Views:
+    """Views of which some pieces are to be set, and nobody does."""
+    views = Views(redis, KEYS)
+    await views.apply(fleet(1), NOW)
+    await dies(views, fleet(2), monkeypatch, 1)
+    return views
+
+
+@pytest.mark.usefixtures("small")
+async def test_another_that_remembers_is_refused(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever knows what the views hold, but not that a part is to be set, changes nothing before that is."""
+    views = await staged(redis, monkeypatch)
+    before = await everything(redis)
+    applied = int(await redis.hget(KEYS.epoch, STAGED) or 0)  # type: ignore[misc]
+    assert applied > 10
+    version = f"{(await redis.hget(KEYS.epoch, 'version')).decode()}:2"  # type: ignore[misc]
+    piece = writes.Piece().packed("2026-11-23T12:00:00.000000Z", "0")
+    answer = await setting.Setting(redis, KEYS).write(
+        fleet(3), [piece], expected=version, version="another", lost=""
+    )
+    assert answer == ("stale", 2, version)
+    assert await everything(redis) == before
+    assert (await views.apply(fleet(3), NOW)).status == "applied"
+
+
+@pytest.mark.usefixtures("small")
+async def test_pieces_that_are_lost(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some of the pieces are gone, and others are there: that is no run, and the set is made anew."""
+    views = await staged(redis, monkeypatch)
+    await redis.ltrim(KEYS.staged, 2, -1)  # type: ignore[misc]
+    assert (await views.apply(fleet(3), NOW)).status == "epoch"
+    assert (await views.marks())[0].epoch == UNFINISHED
+
+
+@pytest.mark.usefixtures("small")
+async def test_views_that_are_being_replaced(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of the set that was are not set into the one that takes its place."""
+    await staged(redis, monkeypatch)
+    await redis.hset(KEYS.epoch, UNFINISHED, "1")  # type: ignore[misc]
+    before = await everything(redis)
+    await Views(redis, KEYS).settle()
+    assert await everything(redis) == before
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("gone", [KEYS.device("wide"), KEYS.region("r3"), KEYS.staged])
+async def test_a_view_that_is_gone_meanwhile(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    """A view, or the pieces, are lost before they are set: the set is marked as one to be made anew."""
+    views = await staged(redis, monkeypatch)
+    await redis.delete(gone)
+    assert (await views.apply(fleet(3), NOW)).status == "epoch"
+    assert (await views.marks())[0].epoch == UNFINISHED
+    assert (await Views(redis, KEYS).apply(fleet(3), NOW)).status == "epoch"
+
+
+@pytest.mark.usefixtures("small")
+async def test_what_is_in_the_way_is_waited_for(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view's key holds something else, or Redis is full: the pieces wait, and nothing else is set."""
+    for n in (1, 2, 3):
+        await Views(redis, KEYS).apply(fleet(n), NOW)
+    whole = await everything(redis)
+    await redis.flushdb()
+    views = await staged(redis, monkeypatch)
+    key = KEYS.device("wide")
+    kept = await redis.dump(key)
+    await redis.set(key, "not ours")
+    for _ in range(2):
+        with pytest.raises(Retry, match=f"{key}: WRONGTYPE"):
+            await views.apply(fleet(3), NOW)
+    await redis.delete(key)
+    await redis.restore(key, 0, kept)
+    await redis.config_set("maxmemory", 1)
+    with pytest.raises(Retry):
+        await views.apply(fleet(3), NOW)
+    await redis.config_set("maxmemory", 0)
+    assert (await views.apply(fleet(3), NOW)).status == "applied"
+    assert await everything(redis) == whole
+
+
+@pytest.mark.usefixtures("small")
+async def test_meanwhile_others_leave_the_views_alone(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody expires, and a page says that it cannot be compared, until the pieces are set."""
+    views = await staged(redis, monkeypatch)
+    before = await everything(redis)
+    expiry = Expiry(
+        redis, KEYS, after_s=1, health=Health(), meters=Meters(CollectorRegistry()), now=lambda: NOW
+    )
+    assert await expiry._expire(1 << 60, [b"d1", b"d2"]) == 0  # what a turn does once it is time
+    assert await everything(redis) == before
+    devices, _ = pages.families(KEYS)
+    assert (await pages.read_page(redis, KEYS, devices, ["d1"], "p:guard")).staged
+    await views.apply(fleet(3), NOW)
+    assert not (await pages.read_page(redis, KEYS, devices, ["d1"], "p:guard")).staged
+    assert await redis.hget(KEYS.epoch, STAGED) is None  # type: ignore[misc]
+    assert not await redis.exists(KEYS.staged)
+
+
+@pytest.mark.usefixtures("small")
+async def test_a_projector_to_which_nothing_comes_sets_what_is_left(
+    redis: Redis, settings: Settings, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last row of all was staged when its projector died: the next one need not wait for another row."""
+    keys = Keys(settings.redis.prefix)
+    async with asyncpg.create_pool(settings.postgres.dsn, min_size=1, max_size=1) as pool:
+        row = await Committed(pool).commit(*fleet(1).events)
+    run = Run(0, row.epoch, 1, 1, row.events, row.created_at)
+    await dies(Views(redis, keys), run, monkeypatch, 1)
+    assert await redis.hexists(keys.epoch, STAGED)  # type: ignore[misc]
+    projector = await run_command("projector", "run")
+    async with asyncio.timeout(20):
+        while await redis.hexists(keys.epoch, STAGED):  # type: ignore[misc]  # noqa: ASYNC110  # it tells nobody
+            await asyncio.sleep(0.1)
+    assert await projector.terminate() == 0
+    assert await redis.hget(keys.device("wide"), "sample_count") == b"1"  # type: ignore[misc]
+
+
+async def test_no_call_sets_more_than_a_piece(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of a hundred and fifty thousand fields takes many calls, and so do ten thousand devices."""
+    calls: list[int] = []
+    packed = writes.Piece.packed
+
+    def counted(piece: writes.Piece, *times: str) -> tuple[bytes, bytes]:
+        calls.append(sum(map(len, piece.fields)))
+        return packed(piece, *times)
+
+    monkeypatch.setattr(writes.Piece, "packed", counted)
+    wide: dict[str, Any] = {f"m{i}": float(i) for i in range(15_000)}
+    views = Views(redis, KEYS, most_metrics=1_000_000)
+    devices = [event(f"d{i}", 1, t=i) for i in range(10_000)]
+    for n in (1, 2):
+        assert (
+            await views.apply(Run(0, "e", n, n, [event("w", n, **wide), *devices]), NOW)
+        ).status == "applied"
+    assert max(calls) <= 1.5 * writes.PIECE
+    assert len(calls) > 2 * 10
+    assert await redis.hget(KEYS.device("w"), "sum_m14999") == b"29998"  # type: ignore[misc]
+    assert await redis.hget(KEYS.device("d9999"), "count_t") == b"2"  # type: ignore[misc]
