@@ -23,7 +23,7 @@ from contract.events import format_time
 from contract.views import UNFINISHED
 from projector.views.change import Change, lacking
 from projector.views.position import answering, as_marks
-from projector.views.read import read_views
+from projector.views.read import READ, read_views
 from projector.views.setting import Setting
 from projector.views.state import MOST_METRICS, REMEMBERED, Shelf
 from projector.views.writes import Piece, pieces_of
@@ -44,9 +44,7 @@ Status = Literal["applied", "duplicate", "gap", "epoch", "lost", "stale"]
 
 ATTEMPTS: Final = 5
 AT_ONCE: Final = 4000  # metrics of events, and events, that are added before others have their turn: 20 ms
-_FOLDER: Final = resources.files("projector.views")
-_READ: Final = _FOLDER.joinpath("read.lua").read_text(encoding="utf-8")
-_GIVE_UP: Final = _FOLDER.joinpath("give_up.lua").read_text(encoding="utf-8")
+_GIVE_UP: Final = resources.files("projector.views").joinpath("give_up.lua").read_text(encoding="utf-8")
 _KEEPS: Final = "noeviction"
 _NOBODYS: Final = "?"  # a version that no set of views has
 
@@ -114,7 +112,7 @@ class Views:
         self._writer = uuid4().hex[:12]
         self._runs = 0
         self._turn = asyncio.Lock()
-        self._read = redis.register_script(_READ)
+        self._read = redis.register_script(READ)
         self._setting = Setting(redis, keys)
         self._settled = False
         self._give_up = redis.register_script(_GIVE_UP)

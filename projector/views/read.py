@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from math import inf
 from sys import intern
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     _Value = bytes | None
     _Reply = tuple[list[_Value], list[_Value], list[_Value], list[list[_Value]]]
+
+READ: Final = resources.files("projector.views").joinpath("read.lua").read_text(encoding="utf-8")
 
 _FIXED: Final = 5  # values of a view that are read whatever its metrics
 _STATISTICS: Final = 4  # values of a metric that are read

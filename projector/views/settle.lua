@@ -9,8 +9,11 @@ if unfinished or not staged then
     return { -1, '' }
 end
 local found = checked(STAGED, pcall('LRANGE', STAGED, 0, 1))
-local piece = #found == 2 and call('LLEN', STAGED) == 2 * staged and cmsgpack.unpack(found[1])
-local lost = piece and lost_of(piece) or (not piece and STAGED)
+local piece = #found == 2 and cmsgpack.unpack(found[1])
+local lost = STAGED
+if piece then
+    lost = lost_of(piece)
+end
 if lost then
     call('HSET', EPOCH, 'unfinished', 1)
     return { 0, lost }
