@@ -231,8 +231,7 @@ class Shelf:
 def pack_marks(view: View) -> bytes:
     """A view's marks as they are kept."""
     mark = view.mark
-    shape = msgspec.json.encode(sorted(view.names)).decode()
-    values: list[object] = [*mark, shape]
+    values: list[object] = [*mark, _shape_of(frozenset(view.names))]
     away = view.region is not None and view.home != mark
     if view.tags is not None:
         values += [*(view.home if away else (None, None)), view.others or None, view.tags]
@@ -243,6 +242,11 @@ def pack_marks(view: View) -> bytes:
     elif away:
         values += view.home
     return _encoder.encode(values)[1:]
+
+
+@lru_cache(maxsize=4096)
+def _shape_of(names: frozenset[str]) -> str:
+    return msgspec.json.encode(sorted(names)).decode()
 
 
 def unpack_marks(packed: bytes, view: View) -> None:
