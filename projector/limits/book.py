@@ -49,7 +49,8 @@ class State:
         rule: its limit.
         value: the newest reading, at `mark` in the order of last values.
         stream: that brought it; None when it was read from the views.
-        warned, critical: since when the value has been beyond each, microseconds since 1970; None when it is not.
+        warned: since when the value has been beyond, microseconds since 1970; None when it is not.
+        critical: likewise.
         level: what counts, since `at`; `told` is what was told last.
     """
 

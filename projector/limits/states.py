@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from contract.events import Event, Scalar
     from projector.limits.book import Key, Mark
-    from projector.limits.rules import Level, Rules
+    from projector.limits.rules import Level, Rule, Rules
 
 MOST: Final = 200_000
 CHECKS: Final = 2000  # a turn: some milliseconds
@@ -96,7 +96,7 @@ class Limits:
         except ValueError:
             return
         for group in self.groups[metric]:
-            self._read(group, device_id, region, value, mark, received_at, None)
+            self._read(group, device_id, region, value=value, mark=mark, at=received_at, stream=None)
 
     def all_learned(self, now: int) -> None:
         """Note that all that was known before is: what was told of and is not among it is over.
@@ -154,13 +154,16 @@ class Limits:
             value = _number(event.metrics[metric])
             if value is not None:
                 for group in self.groups[metric]:
-                    self._read(group, event.device_id, event.region, value, mark, at, stream)
+                    self._read(
+                        group, event.device_id, event.region, value=value, mark=mark, at=at, stream=stream
+                    )
 
     def _read(
         self,
         group: Group,
         device_id: str,
         region: str | None,
+        *,
         value: float,
         mark: Mark,
         at: int,

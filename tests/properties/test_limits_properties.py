@@ -1,4 +1,4 @@
-"""Whatever comes late, twice or after a restart: a device is where its newest reading says, and told of once."""
+"""Whatever comes late, twice or after a restart: the newest reading says where a device is, told once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEY = ("a", "t", "above")
 
 
 class Reading(NamedTuple):
-    """Comes so many seconds after the one before, was measured so many before that, and is looked at or not."""
+    """Comes some seconds after the one before, and was measured some before that."""
 
     pause: int
     age: int
@@ -100,7 +100,7 @@ def play(sent: list[Reading], limit: Limit, *, restarts: bool) -> None:
 
 @given(readings)
 def test_the_newest_reading_counts(sent: list[Reading]) -> None:
-    """Late and repeated readings change nothing, and a restart at any time neither, nor is anything told twice."""
+    """Late and repeated readings and restarts change nothing, and nothing is told twice."""
     play(sent, Limit("t", warn=10, crit=20), restarts=True)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-
-import pytest
+from typing import TYPE_CHECKING
 
 from contract.events import Event, Scalar, format_time
 from contract.order import microseconds
@@ -13,6 +12,9 @@ from projector.limits.book import Change, Known
 from projector.limits.rules import CRIT, OK, WARN, Rules
 from projector.limits.states import Limits
 from runtime.settings import Limit
+
+if TYPE_CHECKING:
+    import pytest
 
 START = datetime(2026, 11, 23, 9, tzinfo=UTC)
 HOT = Limit("t", warn=30, crit=40)
@@ -102,7 +104,7 @@ def test_a_late_reading_changes_nothing() -> None:
 
 
 def test_a_value_has_to_stay_beyond() -> None:
-    """Shorter is told of nobody; who sends only changes is told of once the stream has gone on for as long."""
+    """Shorter is not told of; who sends only changes is, once the stream has gone on for as long."""
     heard = Heard(Limit("t", warn=30, crit=40, for_="1m"))
     assert heard.read(0, 50).read(59, 50).goes_on(59).told() == []
     assert heard.read(59.5, 7).goes_on(200).told() == []

@@ -1,0 +1,152 @@
+"""Which devices are beyond which limits, for whoever asks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from heapq import nsmallest
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import msgspec
+
+from contract.events import format_time
+from projector.limits.rules import STATES
+from runtime.errors import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from projector.limits.book import State
+    from projector.limits.states import Limits
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class BeyondLimit(msgspec.Struct, frozen=True):
+    """A metric of a device that is beyond a limit.
+
+    Attributes:
+        region: which the device named last with it; null when none.
+        when: on which side of the limit is beyond.
+        value: the newest.
+        limit: the number beyond which it is.
+        since: from when on that has counted, by the gateway's clock.
+        measured_at: when the newest value counts as measured.
+    """
+
+    device_id: str
+    region: str | None
+    metric: str
+    when: str
+    state: Literal["ok", "warn", "crit"]
+    value: float
+    limit: float | None
+    since: str
+    measured_at: str
+
+
+class LimitCount(msgspec.Struct, frozen=True):
+    """How many devices are within the limits of a metric and a side, and beyond."""
+
+    metric: str
+    when: str
+    ok: int
+    warn: int
+    crit: int
+
+
+class Asked(NamedTuple):
+    """Which are asked for; None is any."""
+
+    state: str | None = None
+    metric: str | None = None
+    region: str | None = None
+
+
+class Page(NamedTuple):
+    """Some devices by id, with all of theirs that is asked for; and the last of them when there are more."""
+
+    limits: list[BeyondLimit]
+    after: str | None
+
+
+class Beyond:
+    """What is beyond a limit in this site."""
+
+    def __init__(self) -> None:
+        self._limits: Limits | None = None
+        self._is_learned = False
+
+    def use(self, limits: Limits) -> None:
+        """Show these, once it is known what devices sent before."""
+        self._limits, self._is_learned = limits, False
+
+    def learned(self) -> None:
+        """Note that it is known what devices sent before."""
+        self._is_learned = True
+
+    def counts(self) -> list[LimitCount]:
+        """How many devices are within and beyond, of each metric and side.
+
+        Raises:
+            Retry: what devices sent before is not known yet.
+        """
+        return [LimitCount(metric, when, *numbers) for metric, when, numbers in self._known().counts()]
+
+    def page(self, asked: Asked, *, limit: int, after: str | None = None) -> Page:
+        """List what is beyond.
+
+        Args:
+            asked: which.
+            limit: how many devices at the most.
+            after: the id of the device after which to go on.
+
+        Raises:
+            Retry: what devices sent before is not known yet.
+        """
+        beyond = self._known().beyond
+        found = nsmallest(
+            limit + 1,
+            (
+                id_
+                for id_, states in beyond.items()
+                if (after is None or id_ > after) and any(_fits(each, asked) for each in states.values())
+            ),
+        )
+        page = found[:limit]
+        limits = [shown for id_ in page for shown in _shown(beyond[id_].values(), asked)]
+        return Page(limits, page[-1] if len(found) > limit else None)
+
+    def _known(self) -> Limits:
+        if self._limits is None or not self._is_learned:
+            raise Retry("limits", "what devices sent last is being read")
+        return self._limits
+
+
+def _fits(state: State, asked: Asked) -> bool:
+    return (
+        asked.state in {None, STATES[state.level]}
+        and asked.metric in {None, state.key[1]}
+        and asked.region in {None, state.region}
+    )
+
+
+def _shown(states: Iterable[State], asked: Asked) -> Iterator[BeyondLimit]:
+    for state in states:
+        if _fits(state, asked):
+            device_id, metric, when = state.key
+            yield BeyondLimit(
+                device_id,
+                state.region,
+                metric,
+                when,
+                STATES[state.level],
+                state.value,
+                state.rule.crossed(state.level),
+                text(state.at),
+                text(state.mark[0]),
+            )
+
+
+def text(us: int) -> str:
+    """Microseconds since 1970 in the contract's form."""
+    return format_time(_EPOCH + timedelta(microseconds=us))
