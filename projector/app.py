@@ -242,6 +242,7 @@ async def _project(
             keys=keys,
             topic=settings.events.topic,
             beyond=beyond,
+            forget_after_s=after_s,
             health=health,
             gauges=limit_gauges,
             now=_now,

@@ -49,13 +49,27 @@ class State:
         rule: its limit.
         value: the newest reading, at `mark` in the order of last values.
         stream: that brought it; None when it was read from the views.
+        came: when, microseconds since 1970.
         warned: since when the value has been beyond, microseconds since 1970; None when it is not.
         critical: likewise.
         level: what counts, since `at`; `told` is what was told last.
     """
 
     __slots__ = (
-        *("at", "critical", "key", "level", "mark", "region", "rule", "stream", "told", "value", "warned"),
+        *(
+            "at",
+            "came",
+            "critical",
+            "key",
+            "level",
+            "mark",
+            "region",
+            "rule",
+            "stream",
+            "told",
+            "value",
+            "warned",
+        ),
     )
 
     def __init__(self, key: Key, rule: Rule, known: Known | None) -> None:
@@ -65,6 +79,7 @@ class State:
         self.value = 0.0
         self.mark: Mark = NEVER
         self.stream: int | None = None
+        self.came = 0
         self.level = self.told = known.level if known else OK
         self.at = known.at if known else 0
         self.warned = 0 if self.level >= WARN else None

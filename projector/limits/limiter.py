@@ -57,6 +57,7 @@ class Limiter:
         session: publishes what is told.
         topic: the events topic, below which that of limits is.
         beyond: where to show what is beyond.
+        forget_after_s: how long after its newest reading came a device is forgotten; None for never.
         now: the time.
     """
 
@@ -70,6 +71,7 @@ class Limiter:
         keys: Keys,
         topic: str,
         beyond: Beyond,
+        forget_after_s: float | None = None,
         health: Health,
         gauges: Gauges,
         now: Callable[[], datetime],
@@ -81,6 +83,7 @@ class Limiter:
         self._health = health
         self._gauges = gauges
         self._now = now
+        self._forget_after_s = forget_after_s
         self._limits = Limits(self._rules)
         self._is_begun = self._is_learned = False
         self._rows = Rows(
@@ -117,7 +120,7 @@ class Limiter:
             Retry: Redis is away.
         """
         known = await self._told.read(self._seconds())
-        self._limits = Limits(self._rules, known)
+        self._limits = Limits(self._rules, known, forget_after_s=self._forget_after_s)
         self._beyond.use(self._limits)
 
     async def turn(self) -> None:

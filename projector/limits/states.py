@@ -43,6 +43,7 @@ class Limits:
         rules: what was set.
         known: what was told before.
         most: so many devices and limits are known of; later ones are counted.
+        forget_after_s: how long after its newest reading came a device is forgotten; None for never.
 
     Attributes:
         groups: metric → what is known of it, a group for each side that has limits.
@@ -51,7 +52,14 @@ class Limits:
         no_room: how many readings came of devices for which there is no room.
     """
 
-    def __init__(self, rules: Rules, known: Mapping[Key, Known] | None = None, *, most: int = MOST) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        known: Mapping[Key, Known] | None = None,
+        *,
+        most: int = MOST,
+        forget_after_s: float | None = None,
+    ) -> None:
         self.groups: dict[str, list[Group]] = {}
         for (metric, when), its in rules.items():
             self.groups.setdefault(metric, []).append(Group(metric, when, its))
@@ -60,6 +68,8 @@ class Limits:
         self.no_room = 0
         self._known = dict(known or {})
         self._most = most
+        self._forget_after_us = None if forget_after_s is None else int(forget_after_s * SECOND)
+        self._unchecked: list[State] = []
         self._size = 0
         self._clocks: dict[int, int] = {}
         self._waiting: dict[Key, State] = {}
@@ -108,7 +118,7 @@ class Limits:
             self.pending[key] = Change(key, None, OK, None, None, now * SECOND, None)
 
     def turn(self) -> None:
-        """Decide about those of which time alone may decide, some of them a turn."""
+        """Decide about those of which time alone may decide, and forget who is gone, some of them a turn."""
         for key in list(islice(self._waiting, CHECKS)):
             state = self._waiting.pop(key)
             clock = self._clock(state)
@@ -116,18 +126,8 @@ class Limits:
                 self._settle(state, clock)
             if state.is_waiting:
                 self._waiting[key] = state
-
-    def forget(self, device_id: str, now: int) -> None:
-        """Note that a device is gone; what it was beyond is over.
-
-        Args:
-            device_id: which.
-            now: epoch seconds.
-        """
-        for groups in self.groups.values():
-            for group in groups:
-                if state := group.states.get(device_id):
-                    self._leave(group, state, now * SECOND)
+        if self._forget_after_us is not None:
+            self._forget(self._forget_after_us)
 
     def take_pending(self, most: int) -> list[Change]:
         """Take some of what is to be told."""
@@ -182,7 +182,8 @@ class Limits:
         if state is None and (state := self._meet(group, device_id, rule)) is None:
             return
         self._settle(state, at)  # what time had decided before it came
-        state.rule, state.region, state.value, state.mark, state.stream = rule, region, value, mark, stream
+        state.rule, state.region, state.value, state.mark = rule, region, value, mark
+        state.stream, state.came = stream, at
         level = rule.level(value)
         state.warned = _since(state.warned, at) if level >= WARN else None
         state.critical = _since(state.critical, at) if level == CRIT else None
@@ -210,7 +211,7 @@ class Limits:
             self._become(state, level, state.since(level) if level > state.level else now)
 
     def _become(self, state: State, level: Level, at: int) -> None:
-        group = next(each for each in self.groups[state.key[1]] if each.when == state.key[2])
+        group = self._group(state.key)
         group.counts[state.level] -= 1
         group.counts[level] += 1
         state.level, state.at = level, at
@@ -243,10 +244,23 @@ class Limits:
         del group.states[state.key[0]]
         self._size -= 1
 
+    def _forget(self, after_us: int) -> None:
+        if not self._unchecked:
+            groups = [group for groups in self.groups.values() for group in groups]
+            self._unchecked = [state for group in groups for state in group.states.values()]
+        for state in self._unchecked[-CHECKS:]:
+            clock = self._clock(state)
+            if clock is not None and clock - state.came > after_us and self._state(state.key) is state:
+                self._leave(self._group(state.key), state, clock)
+        del self._unchecked[-CHECKS:]
+
     def _state(self, key: Key) -> State | None:
         device_id, metric, when = key
         groups = self.groups.get(metric, ())
         return next((group.states.get(device_id) for group in groups if group.when == when), None)
+
+    def _group(self, key: Key) -> Group:
+        return next(group for group in self.groups[key[1]] if group.when == key[2])
 
     def _clock(self, state: State) -> int | None:
         if state.stream is None:

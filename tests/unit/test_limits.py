@@ -32,8 +32,13 @@ def time(second: float) -> str:
 class Heard:
     """Limits, and readings for them."""
 
-    def __init__(self, *limits: Limit, known: dict[tuple[str, str, str], Known] | None = None) -> None:
-        self.limits = Limits(Rules(limits), known)
+    def __init__(
+        self,
+        *limits: Limit,
+        known: dict[tuple[str, str, str], Known] | None = None,
+        forget_after_s: float | None = None,
+    ) -> None:
+        self.limits = Limits(Rules(limits), known, forget_after_s=forget_after_s)
 
     def read(
         self,
@@ -186,16 +191,17 @@ def test_a_start_tells_nothing_again() -> None:
 
 
 def test_what_is_gone_is_over() -> None:
-    """A device that is not in the views any more, or has no limit; what comes back counts anew."""
-    heard = Heard(HOT, known={KEY: Known(CRIT, at(-60)), ("b", "x", "above"): Known(WARN, at(-60))})
+    """A device that the views do not have any more, or without a limit; what comes back counts anew."""
+    known = {KEY: Known(CRIT, at(-60)), ("b", "x", "above"): Known(WARN, at(-60))}
+    heard = Heard(HOT, known=known, forget_after_s=3600)
     heard.limits.all_learned(at(0) // 1_000_000)
     assert heard.read(1, 50).told() == [("b", OK, None, None, 0)], "a is there after all, and was told of"
-    heard.limits.forget("a", at(2) // 1_000_000)
-    assert (len(heard.limits), heard.limits.beyond) == (0, {})
-    assert heard.read(3, 50).told() == [], "and nobody was told meanwhile"
-    heard.limits.forget("a", at(4) // 1_000_000)
-    assert heard.told() == [("a", OK, None, None, 4)]
-    assert heard.read(5, 50).told() == [("a", CRIT, 50, 40, 5)]
+    assert len(heard.goes_on(3601).limits) == 1
+    assert heard.goes_on(3602).limits.beyond == {}
+    assert len(heard.limits) == 0
+    assert heard.read(3603, 50).told() == [], "and nobody was told meanwhile"
+    assert heard.goes_on(7204).told() == [("a", OK, None, None, 7204)]
+    assert heard.read(7205, 50).told() == [("a", CRIT, 50, 40, 7205)]
 
 
 def test_room_is_bounded() -> None:
