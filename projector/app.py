@@ -94,6 +94,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         board = Board(redis, keys, queries=queries, meters=meters, health=health, now=_now)
         feed = Feed(board, meters)
         beyond = Beyond()
+        board.use_limits(beyond)
         routes = [
             query_routes(queries, meters),
             history_routes(history, meters),

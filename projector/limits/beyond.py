@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 
 from contract.events import format_time
-from projector.limits.rules import STATES
+from projector.limits.rules import CRIT, STATES
 from runtime.errors import Retry
 
 if TYPE_CHECKING:
@@ -51,6 +51,13 @@ class LimitCount(msgspec.Struct, frozen=True):
     when: str
     ok: int
     warn: int
+    crit: int
+
+
+class Hot(NamedTuple):
+    """How many devices are beyond a limit, and how many readings beyond a critical one."""
+
+    devices: int
     crit: int
 
 
@@ -115,6 +122,29 @@ class Beyond:
         page = found[:limit]
         limits = [shown for id_ in page for shown in _shown(beyond[id_].values(), asked)]
         return Page(limits, page[-1] if len(found) > limit else None)
+
+    def hot(self) -> Hot | None:
+        """How much is beyond; None without limits, or as long as that is not known."""
+        limits = self._limits
+        if limits is None or not self._is_learned or not limits.groups:
+            return None
+        return Hot(len(limits.beyond), sum(numbers[CRIT] for _, _, numbers in limits.counts()))
+
+    def ids(self) -> frozenset[str]:
+        """The devices that are beyond a limit."""
+        return frozenset(self._limits.beyond if self._limits is not None else ())
+
+    def of(self, ids: Iterable[str]) -> dict[str, dict[str, Literal["ok", "warn", "crit"]]]:
+        """Of those of these devices that are beyond: metric → the worse of its states."""
+        beyond = {} if self._limits is None else self._limits.beyond
+        return {
+            id_: {
+                metric: STATES[max(state.level for (its, _), state in states.items() if its == metric)]
+                for metric, _ in states
+            }
+            for id_ in ids
+            if (states := beyond.get(id_))
+        }
 
     def _known(self) -> Limits:
         if self._limits is None or not self._is_learned:

@@ -10,11 +10,14 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
+from projector.limits.beyond import Beyond
 from projector.live.choices import Choice
 from projector.live.fleet import Fleet
 from projector.live.rates import Rate
 from projector.live.regions import Regions
-from projector.live.state import Device, Rates, State, Stream
+from projector.live.state import Device, Hot, Rates, State, Stream
 from projector.live.truth import Truth, summary
 from runtime.errors import Retry
 
@@ -60,6 +63,7 @@ class Board:
         self._meters = meters
         self._health = health
         self._now = now
+        self._beyond = Beyond()
         self._truth = Truth()
         self._fleet = Fleet(redis, keys, self._truth)
         self._regions = Regions(redis, keys)
@@ -68,6 +72,10 @@ class Board:
     def use(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         """Ask PostgreSQL over this pool; before that it counts as away."""
         self._truth.use(pool)
+
+    def use_limits(self, beyond: Beyond) -> None:
+        """Show who is beyond these limits."""
+        self._beyond = beyond
 
     def forget(self) -> None:
         """Nobody looks any more: keep nothing."""
@@ -112,6 +120,8 @@ class Board:
             sparks=self._sparks,
             regions_total=self._regions.total,
             metrics=self._fleet.columns.common,
+            hot=Hot(*hot) if (hot := self._beyond.hot()) else None,
+            beyond=self._beyond.of(self._rows),
         )
 
     async def window(
@@ -124,6 +134,7 @@ class Board:
         tag: str | None = None,
         ahead: bool = False,
         recent: bool = False,
+        hot: bool = False,
         order: Order | None = None,
         metrics: Sequence[str] = (),
     ) -> Window:
@@ -133,7 +144,7 @@ class Board:
             Retry: Redis is away, or the views are not whole.
         """
         found = await self._fleet.window(
-            Choice(part, region, tag, ahead, recent),
+            Choice(part, region, tag, ahead, recent, self._beyond.ids() if hot else None),
             start,
             count,
             self._now_ms(),
@@ -141,7 +152,7 @@ class Board:
             metrics=metrics,
         )
         await self._queries.whole()
-        return found
+        return replace(found, beyond=self._beyond.of(row.id for row in found.rows))
 
     async def device(self, id_: str) -> Device:
         """One device, for its own page.
@@ -152,7 +163,8 @@ class Board:
         row, spark = await self._fleet.device(id_, self._now_ms())
         if row is None:
             await self._queries.whole()
-        return Device(row, spark, [letter for letter in self._letters if letter.device == id_])
+        letters = [letter for letter in self._letters if letter.device == id_]
+        return Device(row, spark, letters, self._beyond.of([id_]).get(id_, {}))
 
     async def message(self, id_: str) -> Message | None:
         """The newest message of a device as it is stored.
