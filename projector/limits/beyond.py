@@ -140,7 +140,7 @@ class Beyond:
         return {
             id_: {
                 metric: STATES[max(state.level for (its, _), state in states.items() if its == metric)]
-                for metric, _ in states
+                for metric, _ in sorted(states)
             }
             for id_ in ids
             if (states := beyond.get(id_))
@@ -161,7 +161,7 @@ def _fits(state: State, asked: Asked) -> bool:
 
 
 def _shown(states: Iterable[State], asked: Asked) -> Iterator[BeyondLimit]:
-    for state in states:
+    for state in sorted(states, key=lambda each: each.key):
         if _fits(state, asked):
             device_id, metric, when = state.key
             yield BeyondLimit(

@@ -22,10 +22,12 @@ from projector.limits import post as post_module
 from projector.limits.beyond import Beyond
 from projector.limits.book import Change, Known
 from projector.limits.gauges import Gauges
+from projector.limits.learn import Learner
 from projector.limits.limiter import Limiter
-from projector.limits.rules import CRIT, OK, WARN
+from projector.limits.rules import CRIT, OK, WARN, Rules
+from projector.limits.states import Limits
 from projector.limits.told import Told
-from projector.views import Keys
+from projector.views import Keys, Run, Views
 from runtime.http import Health
 from runtime.mqtt import Disconnected, MqttSession, Subscription, options_from
 from runtime.settings import Limit
@@ -123,12 +125,20 @@ async def answer(settings: Settings, path: str) -> Any:  # noqa: ANN401  # JSON
     return answered.json()
 
 
+async def found(settings: Settings, count: int) -> Any:  # noqa: ANN401  # JSON
+    """Wait until so many are beyond."""
+    async with asyncio.timeout(20):
+        while len((page := await answer(settings, "/limits"))["limits"]) != count:  # noqa: ASYNC110  # it tells nobody
+            await asyncio.sleep(0.1)
+    return page
+
+
 async def gauges(settings: Settings) -> dict[str, float]:
     """What `/metrics` says of limits."""
     async with httpx.AsyncClient(trust_env=False) as client:
         lines = (await client.get(f"http://{settings.projector.http}/metrics")).text.splitlines()
-    found = (line.rpartition(" ") for line in lines if line.startswith("projector_limits{"))
-    return {name: float(value) for name, _, value in found}
+    parts = (line.rpartition(" ") for line in lines if line.startswith("projector_limits{"))
+    return {name: float(value) for name, _, value in parts}
 
 
 async def test_beyond_is_told_once(run_command: RunCommand, site: Site, settings: Settings) -> None:
@@ -140,15 +150,13 @@ async def test_beyond_is_told_once(run_command: RunCommand, site: Site, settings
         await site.read(11, "freezer-1", t=-5, stream=1)
         await site.read(12, "a", measured=5, t=7)
         assert sorted(await site.told(2)) == [("a", "t", "warn", 31, 30), ("freezer-1", "t", "crit", -5, -10)]
-        page = await answer(settings, "/limits")
+        page = await found(settings, 3)  # by the projector that is asked, whoever told of it
         assert [(each["device_id"], each["state"], each["since"]) for each in page["limits"]] == [
             ("a", "warn", text(10)),
             ("before", "crit", text(0)),
             ("freezer-1", "crit", text(11)),
         ]
         assert page["counts"][0] == {"metric": "t", "when": "above", "ok": 0, "warn": 1, "crit": 2}
-        lines = [line for each in running for line in each.events if line["event"] == "limit_warn"]
-        assert [(line["device"], line["metric"], line["value"]) for line in lines] == [("a", "t", 31)]
 
     await site.read(20, "before", t=30)
     await site.read(21, "a", t=45)
@@ -160,6 +168,8 @@ async def test_beyond_is_told_once(run_command: RunCommand, site: Site, settings
     async with projectors(run_command, LIMITS, SECOND):
         await site.read(50, "freezer-1", t=-2)
         assert await site.told(1) == [("freezer-1", "t", "crit", -2, -10)], "and nothing of the others"
+    lines = [line for each in running for line in each.events if line["event"] == "limit_warn"]
+    assert [(line["device"], line["metric"], line["value"]) for line in lines] == [("a", "t", 31)]
 
 
 async def test_a_value_has_to_stay_beyond(run_command: RunCommand, site: Site, settings: Settings) -> None:
@@ -172,13 +182,14 @@ async def test_a_value_has_to_stay_beyond(run_command: RunCommand, site: Site, s
         await site.read(59, "c", t=1)
         await site.read(62, "c", t=50)
         assert sorted(await site.told(2)) == [("a", "level", "warn", 10, 20), ("c", "t", "crit", 50, 40)]
+        await found(settings, 2)
         page = await answer(settings, "/limits?limit=1")
         assert ([each["since"] for each in page["limits"]], page["next"]) == ([text(60)], "a")
         (other,) = (await answer(settings, "/limits?limit=1&after=a"))["limits"]
         assert (other["device_id"], other["value"], other["measured_at"]) == ("c", 50, text(62))
-        for query, found in (("state=warn", "a"), ("metric=t", "c"), ("region=north&state=crit", "c")):
+        for query, device in (("state=warn", "a"), ("metric=t", "c"), ("region=north&state=crit", "c")):
             (only,) = (await answer(settings, f"/limits?{query}"))["limits"]
-            assert only["device_id"] == found
+            assert only["device_id"] == device
         assert (await answer(settings, "/limits?region=south"))["limits"] == []
         counted = {
             f'projector_limits{{metric="{each["metric"]}",state="{state}",when="{each["when"]}"}}': each[
@@ -252,6 +263,31 @@ async def test_what_is_over_is_forgotten_after_a_day(redis_url: str) -> None:
         assert await redis.hlen("projector:limits") == 5
         assert set(await told.read(86_402)) == {("b", "t", "above"), ("c", "t", "above")}
         assert await redis.hlen("projector:limits") == 4
+
+
+async def test_what_the_views_hold_is_learned(site: Site, redis_url: str) -> None:
+    """Once they have what had been stored: numbers alone, each by its own place in the order."""
+    await site.read(0, "a", t=50, level=5)
+    await site.read(10, "a", level=30)
+    await site.read(20, "text", t="50")
+    await site.read(30, "other", x=7)
+    await site.read(40, "gone", t=50)
+    async with Redis.from_url(redis_url) as redis:
+        keys = Keys("p:")
+        views, learner = Views(redis, keys), Learner(redis, site.pool, keys)
+        limits = Limits(Rules([Limit("t", region="nor*", warn=30), Limit("level", when="below", warn=20)]))
+        await learner.begin()
+        for row in site.rows:
+            assert not await learner.learn(limits)
+            await views.apply(Run(0, row.epoch, row.n, row.n, row.events, row.created_at), START)
+        await redis.delete("p:device:stats:gone")
+        assert await learner.learn(limits)
+    assert limits.beyond.keys() == {"a"}
+    state = limits.beyond["a"]["t", "above"]
+    assert (state.value, state.region, state.at) == (50, "north", int(START.timestamp() * 1_000_000))
+    assert list(limits.counts()) == [("t", "above", [0, 1, 0]), ("level", "below", [1, 0, 0])]
+    limits.hear(0, 0, [Event("a", "north", text(-1), text(50), "late", {"t": 1})])
+    assert limits.beyond, "measured before what was learned"
 
 
 class Broker:
