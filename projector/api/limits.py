@@ -63,9 +63,8 @@ def limit_routes(beyond: Beyond, meters: Meters) -> ControllerRouterHandler:
             400: problem("A parameter is unknown or has an impossible value."),
             503: problem("What devices sent last is being read; `Retry-After` says when to ask again."),
         },
-        sync_to_thread=False,
     )
-    def limits(
+    async def limits(
         *,
         state_: State = None,
         metric: Metric = None,
@@ -75,7 +74,7 @@ def limit_routes(beyond: Beyond, meters: Meters) -> ControllerRouterHandler:
     ) -> LimitPage:
         """Limits are set in the configuration, `[[limit]]`; without one the answer is empty."""
         counts = beyond.counts()
-        page = beyond.page(Asked(state_, metric, region), limit=limit, after=after)
+        page = await beyond.page(Asked(state_, metric, region), limit=limit, after=after)
         return LimitPage(page.limits, counts, page.after, meters.freshness())
 
     return Router("/", route_handlers=[limits], before_request=refuse_unknown)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from heapq import nsmallest
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from projector.limits.book import State
     from projector.limits.states import Limits
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PIECE: Final = 5000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class BeyondLimit(msgspec.Struct, frozen=True):
@@ -99,8 +101,8 @@ class Beyond:
         """
         return [LimitCount(metric, when, *numbers) for metric, when, numbers in self._known().counts()]
 
-    def page(self, asked: Asked, *, limit: int, after: str | None = None) -> Page:
-        """List what is beyond.
+    async def page(self, asked: Asked, *, limit: int, after: str | None = None) -> Page:
+        """List what is beyond; however much that is, others have their turn meanwhile.
 
         Args:
             asked: which.
@@ -111,16 +113,14 @@ class Beyond:
             Retry: what devices sent before is not known yet.
         """
         beyond = self._known().beyond
-        found = nsmallest(
-            limit + 1,
-            (
-                id_
-                for id_, states in beyond.items()
-                if (after is None or id_ > after) and any(_fits(each, asked) for each in states.values())
-            ),
-        )
+        every, found = list(beyond), list[str]()
+        for start in range(0, len(every), _PIECE):
+            some = (id_ for id_ in every[start : start + _PIECE] if after is None or id_ > after)
+            found += (id_ for id_ in some if any(_fits(each, asked) for each in beyond.get(id_, {}).values()))
+            found = nsmallest(limit + 1, found)
+            await asyncio.sleep(0)
         page = found[:limit]
-        limits = [shown for id_ in page for shown in _shown(beyond[id_].values(), asked)]
+        limits = [shown for id_ in page for shown in _shown(beyond.get(id_, {}).values(), asked)]
         return Page(limits, page[-1] if len(found) > limit else None)
 
     def hot(self) -> Hot | None:

@@ -181,10 +181,14 @@ class Limits:
             return
         if state is None and (state := self._meet(group, device_id, rule)) is None:
             return
+        level = rule.level(value)
+        if level == OK and state.warned is None and state.critical is None:
+            state.rule, state.region, state.value, state.mark = rule, region, value, mark
+            state.stream, state.came = stream, at
+            return
         self._settle(state, at)  # what time had decided before it came
         state.rule, state.region, state.value, state.mark = rule, region, value, mark
         state.stream, state.came = stream, at
-        level = rule.level(value)
         state.warned = _since(state.warned, at) if level >= WARN else None
         state.critical = _since(state.critical, at) if level == CRIT else None
         self._settle(state, at)

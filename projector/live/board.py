@@ -88,6 +88,7 @@ class Board:
         self._views_at_ms: int | None = None
         self._hot: list[Region] = []
         self._rows: dict[str, Row] = {}
+        self._beyond_ids: frozenset[str] | None = None
         self._sparks: dict[str, Spark] = {}
 
     async def look(self) -> State:
@@ -95,6 +96,7 @@ class Board:
         now_ms, at_s = self._now_ms(), time.monotonic()
         streams = self._streams(at_s)
         problems = self._health.reasons()
+        self._beyond_ids = None
         for component, look, within_s in (
             ("postgres", self._look_at_letters, _LETTERS_WITHIN_S),
             ("redis", self._look_at_views, _VIEWS_WITHIN_S),
@@ -144,7 +146,7 @@ class Board:
             Retry: Redis is away, or the views are not whole.
         """
         found = await self._fleet.window(
-            Choice(part, region, tag, ahead, recent, self._beyond.ids() if hot else None),
+            Choice(part, region, tag, ahead, recent, self._all_beyond() if hot else None),
             start,
             count,
             self._now_ms(),
@@ -181,6 +183,12 @@ class Board:
             Retry: PostgreSQL is away.
         """
         return await self._truth.payload(letter)
+
+    def _all_beyond(self) -> frozenset[str]:
+        """The devices beyond a limit, one set for all who ask between two looks."""
+        if self._beyond_ids is None:
+            self._beyond_ids = self._beyond.ids()
+        return self._beyond_ids
 
     def _now_ms(self) -> int:
         return int(self._now().timestamp() * 1000)

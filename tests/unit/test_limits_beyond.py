@@ -29,7 +29,7 @@ def beyond(*events: tuple[str, str, dict[str, float]], learned: bool = True) -> 
     return found
 
 
-def test_pages_hold_whole_devices_by_id() -> None:
+async def test_pages_hold_whole_devices_by_id() -> None:
     """Each device once, with all that it is beyond; the last page leads nowhere."""
     found = beyond(
         ("c", "north", {"t": 50}),
@@ -37,9 +37,10 @@ def test_pages_hold_whole_devices_by_id() -> None:
         ("ok", "north", {"t": 20}),
         ("b", "south", {"t": -1}),
     )
-    pages, after = [], None
+    pages: list[list[tuple[object, ...]]] = []
+    after = None
     while len(pages) < 3:
-        page = found.page(Asked(), limit=1, after=after)
+        page = await found.page(Asked(), limit=1, after=after)
         after = page.after
         pages.append(
             [(each.device_id, each.metric, each.when, each.state, each.limit) for each in page.limits]
@@ -50,9 +51,11 @@ def test_pages_hold_whole_devices_by_id() -> None:
         [("c", "t", "above", "crit", 40)],
     ]
     assert after is None
-    assert [each.device_id for each in found.page(Asked("crit"), limit=9).limits] == ["b", "c"]
-    assert [each.metric for each in found.page(Asked(metric="u"), limit=9).limits] == ["u"]
-    assert [each.device_id for each in found.page(Asked("crit", "t", "north"), limit=9).limits] == ["c"]
+    assert [each.device_id for each in (await found.page(Asked("crit"), limit=9)).limits] == ["b", "c"]
+    assert [each.metric for each in (await found.page(Asked(metric="u"), limit=9)).limits] == ["u"]
+    assert [each.device_id for each in (await found.page(Asked("crit", "t", "north"), limit=9)).limits] == [
+        "c"
+    ]
     assert found.counts() == [
         LimitCount("t", "above", 2, 1, 1),
         LimitCount("t", "below", 3, 0, 1),
@@ -68,14 +71,14 @@ def test_what_the_page_shows() -> None:
     assert found.of(["a", "ok", "b"]) == {"a": {"t": "warn", "u": "warn"}, "b": {"t": "crit"}}
 
 
-def test_nothing_is_said_before_it_is_known() -> None:
+async def test_nothing_is_said_before_it_is_known() -> None:
     """Neither that nobody is beyond, nor how many; who has set no limits is told nothing of them."""
     for found in (Beyond(), beyond(learned=False)):
         assert found.hot() is None
         with pytest.raises(Retry, match="limits: what devices sent last is being read"):
             found.counts()
         with pytest.raises(Retry):
-            found.page(Asked(), limit=1)
+            await found.page(Asked(), limit=1)
     empty = Beyond()
     empty.use(Limits(Rules([])))
     empty.learned()
