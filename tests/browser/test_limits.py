@@ -77,7 +77,9 @@ async def test_a_value_without_a_column(devices: Devices, open_page: Open) -> No
     for number in range(5):
         await devices.send(f"fine-{number}", a=1, b=1, c=1)
     await devices.send("leak", a=1, b=1, c=1, pressure=0.5)
-    page = await open_page("#/?hot=1", size=PHONE)
+    page = await open_page(size=PHONE)
+    await expect(page.locator("#sum-hot")).to_have_text("Beyond limits11 reading critical")
+    await page.locator("#sum-hot").click()
     await expect(page.locator(".row .region")).to_have_text(["pressure crit"])
     await page.locator("#filter-off").click()
     await expect(page.locator(".row")).to_have_count(6)
