@@ -83,6 +83,7 @@ def play(sent: list[Reading], limit: Limit, *, restarts: bool) -> None:
             limits.turn()
             for change in limits.take_pending(9):
                 assert change.level != told.level, "told twice"
+                assert change.at > told.at, "nobody would claim it"
                 told = Known(change.level, change.at)
         if restarts and reading.restart:
             limits = Limits(rules, {KEY: told} if told.level else {})

@@ -190,6 +190,17 @@ def test_a_start_tells_nothing_again() -> None:
     assert heard.told() == [("a", OK, 7, None, -30)]
 
 
+def test_a_change_is_later_than_the_one_before() -> None:
+    """Else it would count as told: time raised it after its reading, and the limit was set anew."""
+    known = {KEY: Known(CRIT, at(60))}
+    heard = Heard(Limit("t", crit=70, for_="1m"), known=known)
+    heard.limits.learn("a", None, "t", 50, (at(0), time(0) + "k"))
+    (change,) = heard.limits.take_pending(9)
+    assert (change.level, change.at) == (OK, at(60) + 1)
+    heard = Heard(HOT, known={KEY: Known(CRIT, at(1_000_000))}).read(0, 7)
+    assert heard.told() == [("a", OK, 7, None, 0)], "but for a clock that was wrong by days"
+
+
 def test_what_is_gone_is_over() -> None:
     """A device that the views do not have any more, or without a limit; what comes back counts anew."""
     known = {KEY: Known(CRIT, at(-60)), ("b", "x", "above"): Known(WARN, at(-60))}
