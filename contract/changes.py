@@ -1,7 +1,8 @@
-"""What is told of a device on `<prefix>/devices`: that it has fallen silent, or is back.
+"""What is told of a device: that it has fallen silent, or is back; that it is beyond a limit, or within.
 
-One message a change, QoS 1, not retained; the same message may come again when a connection to the broker is
-lost on the way. Readers ignore fields that they do not know, as those of an event batch do.
+The former on `<prefix>/devices`, the latter, of limits that people set, on `<prefix>/devices/limits`. One
+message a change, QoS 1, not retained; the same message may come again when a connection to the broker is lost
+on the way. Readers ignore fields that they do not know, as those of an event batch do.
 """
 
 from __future__ import annotations
@@ -34,19 +35,54 @@ class DeviceChange(msgspec.Struct, frozen=True):
     usual_seconds: int | None
 
 
+class LimitChange(msgspec.Struct, frozen=True):
+    """A change of one metric of a device against a limit.
+
+    Attributes:
+        v: version of this form.
+        region: which it named last; None when it named none.
+        when: on which side of the limit is beyond.
+        value: the newest; None when the device has left the views, or the limit the configuration.
+        limit: the number beyond which the value is; None when it is within.
+        at: when that was so, by the gateway's clock, fixed-width UTC ISO 8601.
+        measured_at: when the newest value counts as measured, same form; None when there is none.
+    """
+
+    v: int
+    device_id: str
+    region: str | None
+    metric: str
+    when: Literal["above", "below"]
+    state: Literal["ok", "warn", "crit"]
+    value: float | None
+    limit: float | None
+    at: str
+    measured_at: str | None
+
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(DeviceChange)
+_limit_decoder = msgspec.json.Decoder(LimitChange)
 
 
-def encode_change(change: DeviceChange) -> bytes:
+def encode_change(change: DeviceChange | LimitChange) -> bytes:
     """Encode a message."""
     return _encoder.encode(change)
 
 
 def decode_change(message: bytes) -> DeviceChange:
-    """Decode a message.
+    """Decode a message of the topic of devices.
 
     Raises:
         msgspec.DecodeError: it is none of these.
     """
     return _decoder.decode(message)
+
+
+def decode_limit_change(message: bytes) -> LimitChange:
+    """Decode a message of the topic of limits.
+
+    Raises:
+        msgspec.DecodeError: it is none of these.
+    """
+    return _limit_decoder.decode(message)

@@ -23,3 +23,11 @@ def is_of_stream(topic: str) -> bool:
 def devices_topic(prefix: str) -> str:
     """The topic on which is told what becomes of devices, such as `gateway/events/v1/devices`."""
     return prefix + _DEVICES
+
+
+def limits_topic(prefix: str) -> str:
+    """The topic on which is told which devices are beyond limits, a level below that of devices.
+
+    Not beside it: readers of devices take every message there for one of silence.
+    """
+    return f"{prefix}{_DEVICES}/limits"

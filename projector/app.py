@@ -23,12 +23,16 @@ from contract.topics import all_streams
 from contract.views import PROJECTION
 from projector.api import OPENAPI, query_routes
 from projector.api.history import history_routes
+from projector.api.limits import limit_routes
 from projector.follow.consumer import Consumer
 from projector.history.audit import Auditor
 from projector.history.recorder import Recorder
 from projector.history.series import History
 from projector.history.sparklines import Sparklines
 from projector.history.store import Store
+from projector.limits.beyond import Beyond
+from projector.limits.gauges import Gauges as LimitGauges
+from projector.limits.limiter import Limiter
 from projector.live.board import Board
 from projector.live.details import detail_routes
 from projector.live.feed import Feed
@@ -89,9 +93,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         queries = Queries(redis, keys, lag=meters.lag)
         board = Board(redis, keys, queries=queries, meters=meters, health=health, now=_now)
         feed = Feed(board, meters)
+        beyond = Beyond()
+        board.use_limits(beyond)
         routes = [
             query_routes(queries, meters),
             history_routes(history, meters),
+            limit_routes(beyond, meters),
             *live_routes(board, feed),
             *detail_routes(board, Site(settings.units, settings.projector.grafana_url)),
             *health_routes(health, registry, "projector"),
@@ -110,6 +117,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 redis,
                 keys,
                 board=board,
+                beyond=beyond,
+                limit_gauges=LimitGauges(registry),
                 meters=meters,
                 gauges=Gauges(registry),
                 health=health,
@@ -189,6 +198,8 @@ async def _project(
     keys: Keys,
     *,
     board: Board,
+    beyond: Beyond,
+    limit_gauges: LimitGauges,
     meters: Meters,
     gauges: Gauges,
     health: Health,
@@ -224,6 +235,19 @@ async def _project(
             gauges=gauges,
             now=_now,
         )
+        limiter = Limiter(
+            settings.limit,
+            redis,
+            pool,
+            session,
+            keys=keys,
+            topic=settings.events.topic,
+            beyond=beyond,
+            forget_after_s=after_s,
+            health=health,
+            gauges=limit_gauges,
+            now=_now,
+        )
         views = Views(
             redis, keys, most_metrics=settings.projector.max_metrics, dropped=meters.metrics_dropped.inc
         )
@@ -235,13 +259,14 @@ async def _project(
             health=health,
             meters=meters,
             now=_now,
-            heard=partial(_hand_on, (recorder.take, watcher.take)),
+            heard=partial(_hand_on, (recorder.take, watcher.take, limiter.take)),
         )
         parts = {
             "views": consumer.run(),
             "history": recorder.run(),
             "sparklines": sparklines.run(),
             "watch": watcher.run(),
+            "limits": limiter.run(),
         }
         if after_s is not None:
             expiry = Expiry(
@@ -256,12 +281,13 @@ async def _project(
         try:
             await unless(stop, _together(parts))
         except Exception:
-            await _last_words(watcher.last_words)
+            await asyncio.gather(_last_words(watcher.last_words), _last_words(limiter.last_words))
             raise
         await asyncio.gather(
             _last_words(views.settle),
             _last_words(consumer.report, partial(recorder.turn, flush=True)),
             _last_words(watcher.last_words),
+            _last_words(limiter.last_words),
         )
 
 

@@ -162,9 +162,11 @@ def _explain(error: msgspec.ValidationError, schema: type[msgspec.Struct]) -> st
     path = where.rstrip("`").lstrip(".")
     kind = _type_at(schema, path)
     if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", message, re.DOTALL):
-        names = list(kind.__struct_fields__) if _is_struct(kind) else []
+        names = list(kind.__struct_encode_fields__) if _is_struct(kind) else []
         what = "key" if path else "section"
         return f"{path + '.' if path else ''}{unknown[1]}: no such {what}; {_suggest(unknown[1], names)}"
+    if missing := re.fullmatch(r"Object missing required field `(.*)`", message):
+        return f"{path}.{missing[1]}: is needed"
     if _is_struct(kind) or typing.get_origin(kind) is dict:
         return f"{path}: expected a table"
     if _is_struct(_element(kind)):
@@ -199,7 +201,9 @@ def _type_at(schema: Any, path: str) -> Any:  # noqa: ANN401  # any annotation
         if index:
             kind = _element(kind)
         elif _is_struct(kind):
-            kind = next((field.type for field in msgspec.structs.fields(kind) if field.name == name), None)
+            kind = next(
+                (field.type for field in msgspec.structs.fields(kind) if field.encode_name == name), None
+            )
     return kind
 
 

@@ -1,10 +1,10 @@
 """Configuration: one TOML file, every key also an environment variable, all checked before anything starts.
 
-Precedence, highest first: `EDGE_<SECTION>_<KEY>` (`EDGE_ROUTE` is a JSON array of what `[[route]]` holds,
-`EDGE_UNITS` an object like `[units]`), the file, the defaults below, which work against servers on
-localhost. A secret can be read from a file by naming it `<key>_file`. Unknown keys, wrong types and
-impossible values raise `ConfigurationError` with the key's path. `runtime.configuration` does the reading;
-here stands what there is to configure, and which combinations are impossible.
+Precedence, highest first: `EDGE_<SECTION>_<KEY>` (`EDGE_ROUTE` and `EDGE_LIMIT` are JSON arrays of what
+`[[route]]` and `[[limit]]` hold, `EDGE_UNITS` an object like `[units]`), the file, the defaults below, which
+work against servers on localhost. A secret can be read from a file by naming it `<key>_file`. Unknown keys,
+wrong types and impossible values raise `ConfigurationError` with the key's path. `runtime.configuration` does
+the reading; here stands what there is to configure, and which combinations are impossible.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
+from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -21,7 +22,7 @@ from runtime import configuration
 from runtime.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 # `description` is what an error message says was expected.
@@ -82,10 +83,28 @@ Url = Annotated[
         description='an address such as "https://grafana.example", or "" for none',
     ),
 ]
+Number = Annotated[float, Meta(description="a number")]
+Pattern = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^\x00]*$",
+        max_length=512,
+        description='a name, or a pattern such as "pump-*", or "" for any',
+    ),
+]
+Lasting = Annotated[
+    str,
+    Meta(
+        pattern=r"^([1-9][0-9]*(ms|s|m|h|d))?$",
+        description='a duration such as "90s" or "5m", or "" for none',
+    ),
+]
 Unit = Annotated[str, Meta(max_length=12, description='a unit of at most 12 characters such as "°C"')]
 
 _DURATION_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _SECRETS = frozenset({"password", "dsn", "url"})
+_MOST_LIMITS = 500  # each reading of a metric is looked up among those of that metric
+_LONGEST_LASTING_S = 7 * 86_400
 _LONGEST_AHEAD_S = 30 * 86_400  # each day has partitions
 _LONGEST_DURATION_S = 3650 * 86_400  # below the 2^32 - 1 seconds of an MQTT session (MQTT5 §3.1.2.11.2)
 
@@ -231,6 +250,22 @@ class Route(Section, frozen=True):
     qos: Literal[0, 1, 2] = 1
 
 
+class Limit(Section, frozen=True):
+    """From which value on a metric calls for somebody; of one metric and `when` the first that fits counts.
+
+    `region` and `device` are patterns with `*`, `?` and `[…]`; "" is any. Beyond is above `warn` or `crit`,
+    or below, as `when` says, for as long as `for` by when readings reached the gateway.
+    """
+
+    metric: Text
+    region: Pattern = ""
+    device: Pattern = ""
+    when: Literal["above", "below"] = "above"
+    warn: Number | None = None
+    crit: Number | None = None
+    for_: Lasting = msgspec.field(default="", name="for")
+
+
 class Settings(Section, frozen=True):
     """The whole configuration, checked.
 
@@ -245,6 +280,7 @@ class Settings(Section, frozen=True):
     projector: Projector = Projector()
     units: dict[str, Unit] = msgspec.field(default_factory=dict)
     route: tuple[Route, ...] = (Route(),)
+    limit: tuple[Limit, ...] = ()
 
     def events_broker(self, client_id: str) -> Broker:
         """The broker of the internal topic: `[broker]` with what `[events]` sets put over it."""
@@ -311,12 +347,42 @@ def _check(settings: Settings) -> None:
         raise ConfigurationError('gateway.max_ahead: longer than "30d"; no partitions are made so far ahead')
     if not settings.route:
         raise ConfigurationError("route: at least one [[route]] is needed; leave it out for the default")
+    _check_limits(settings.limit)
     _check_broker("broker", settings.broker, settings.broker)
     _check_broker("events", settings.events, settings.events_broker(settings.broker.client_id))
     if settings.projector.client_id == settings.broker.client_id:
         raise ConfigurationError(
             "projector.client_id: equal to broker.client_id, so each would end the other's session"
         )
+
+
+def _check_limits(limits: Sequence[Limit]) -> None:
+    if len(limits) > _MOST_LIMITS:
+        raise ConfigurationError(f"limit: more than {_MOST_LIMITS}; patterns let one stand for many devices")
+    takes_all: dict[tuple[str, str], str] = {}
+    for at, limit in enumerate(limits):
+        where = f"limit[{at}]"
+        _check_limit(where, limit)
+        if earlier := takes_all.get((limit.metric, limit.when)):
+            raise ConfigurationError(f"{where}: never looked at, because {earlier} takes every device")
+        if not limit.region.strip("*") and not limit.device.strip("*"):
+            takes_all[limit.metric, limit.when] = where
+
+
+def _check_limit(where: str, limit: Limit) -> None:
+    values = {"warn": limit.warn, "crit": limit.crit}
+    given = {name: value for name, value in values.items() if value is not None}
+    if not given:
+        raise ConfigurationError(f"{where}: needs warn, crit or both")
+    for name, value in given.items():
+        if not isfinite(value):
+            raise ConfigurationError(f"{where}.{name}: expected a finite number")
+    warn, *crit = given.values()
+    if crit and (warn == crit[0] or (warn > crit[0]) == (limit.when == "above")):
+        side = "below" if limit.when == "above" else "above"
+        raise ConfigurationError(f"{where}.warn: has to be {side} crit, or it would never show")
+    if limit.for_ and duration_s(limit.for_) > _LONGEST_LASTING_S:
+        raise ConfigurationError(f'{where}.for: longer than "7d"')
 
 
 def _check_broker(name: str, section: Broker | Events, merged: Broker) -> None:

@@ -10,11 +10,14 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
+from projector.limits.beyond import Beyond
 from projector.live.choices import Choice
 from projector.live.fleet import Fleet
 from projector.live.rates import Rate
 from projector.live.regions import Regions
-from projector.live.state import Device, Rates, State, Stream
+from projector.live.state import Device, Hot, Rates, State, Stream
 from projector.live.truth import Truth, summary
 from runtime.errors import Retry
 
@@ -60,6 +63,7 @@ class Board:
         self._meters = meters
         self._health = health
         self._now = now
+        self._beyond = Beyond()
         self._truth = Truth()
         self._fleet = Fleet(redis, keys, self._truth)
         self._regions = Regions(redis, keys)
@@ -68,6 +72,10 @@ class Board:
     def use(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         """Ask PostgreSQL over this pool; before that it counts as away."""
         self._truth.use(pool)
+
+    def use_limits(self, beyond: Beyond) -> None:
+        """Show who is beyond these limits."""
+        self._beyond = beyond
 
     def forget(self) -> None:
         """Nobody looks any more: keep nothing."""
@@ -80,6 +88,7 @@ class Board:
         self._views_at_ms: int | None = None
         self._hot: list[Region] = []
         self._rows: dict[str, Row] = {}
+        self._beyond_ids: frozenset[str] | None = None
         self._sparks: dict[str, Spark] = {}
 
     async def look(self) -> State:
@@ -87,6 +96,7 @@ class Board:
         now_ms, at_s = self._now_ms(), time.monotonic()
         streams = self._streams(at_s)
         problems = self._health.reasons()
+        self._beyond_ids = None
         for component, look, within_s in (
             ("postgres", self._look_at_letters, _LETTERS_WITHIN_S),
             ("redis", self._look_at_views, _VIEWS_WITHIN_S),
@@ -112,6 +122,8 @@ class Board:
             sparks=self._sparks,
             regions_total=self._regions.total,
             metrics=self._fleet.columns.common,
+            hot=Hot(*hot) if (hot := self._beyond.hot()) else None,
+            beyond=self._beyond.of(self._rows),
         )
 
     async def window(
@@ -124,6 +136,7 @@ class Board:
         tag: str | None = None,
         ahead: bool = False,
         recent: bool = False,
+        hot: bool = False,
         order: Order | None = None,
         metrics: Sequence[str] = (),
     ) -> Window:
@@ -133,7 +146,7 @@ class Board:
             Retry: Redis is away, or the views are not whole.
         """
         found = await self._fleet.window(
-            Choice(part, region, tag, ahead, recent),
+            Choice(part, region, tag, ahead, recent, self._all_beyond() if hot else None),
             start,
             count,
             self._now_ms(),
@@ -141,7 +154,7 @@ class Board:
             metrics=metrics,
         )
         await self._queries.whole()
-        return found
+        return replace(found, beyond=self._beyond.of(row.id for row in found.rows))
 
     async def device(self, id_: str) -> Device:
         """One device, for its own page.
@@ -152,7 +165,8 @@ class Board:
         row, spark = await self._fleet.device(id_, self._now_ms())
         if row is None:
             await self._queries.whole()
-        return Device(row, spark, [letter for letter in self._letters if letter.device == id_])
+        letters = [letter for letter in self._letters if letter.device == id_]
+        return Device(row, spark, letters, self._beyond.of([id_]).get(id_, {}))
 
     async def message(self, id_: str) -> Message | None:
         """The newest message of a device as it is stored.
@@ -169,6 +183,12 @@ class Board:
             Retry: PostgreSQL is away.
         """
         return await self._truth.payload(letter)
+
+    def _all_beyond(self) -> frozenset[str]:
+        """The devices beyond a limit, one set for all who ask between two looks."""
+        if self._beyond_ids is None:
+            self._beyond_ids = self._beyond.ids()
+        return self._beyond_ids
 
     def _now_ms(self) -> int:
         return int(self._now().timestamp() * 1000)

@@ -43,6 +43,7 @@ class Choice(NamedTuple):
         tag: `name:value`; None for all.
         ahead: only those whose clock is.
         recent: only those that are silent, who fell silent last first.
+        among: only these; None for all.
     """
 
     part: str = ""
@@ -50,6 +51,7 @@ class Choice(NamedTuple):
     tag: str | None = None
     ahead: bool = False
     recent: bool = False
+    among: frozenset[str] | None = None
 
 
 class Choices:
@@ -101,7 +103,7 @@ class Choices:
         return seek()
 
     async def _find(self, choice: Choice, ranking: Ranking, index: Index, now_ms: int) -> list[str]:
-        part, region, tag, ahead, recent = choice
+        part, region, tag, ahead, recent, among = choice
         ids = ranking.ids
         if recent:
             ids = await by(ids[: ranking.silent], lambda id_: -self._roster.silent_at_ms(id_))
@@ -125,4 +127,6 @@ class Choices:
                 ids = await index.within(region, regions)
             else:
                 ids = await those(ids, lambda id_: regions.get(id_) == region)
+        if among is not None:
+            ids = await those(ids, among.__contains__)
         return ids if tag is None else await self._tags.having(ids, tag, now_ms)

@@ -83,6 +83,7 @@ def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
         *,
         ahead: FromQuery[bool] = False,
         recent: FromQuery[bool] = False,
+        hot: FromQuery[bool] = False,
         start: Annotated[int, QueryParameter(ge=0)] = 0,
         count: Annotated[int, QueryParameter(ge=1, le=_ROWS)] = _ROWS,
     ) -> Window:
@@ -94,6 +95,7 @@ def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
             tag=tag,
             ahead=ahead,
             recent=recent,
+            hot=hot,
             order=_order(sort),
             metrics=metrics or (),
         )

@@ -9,6 +9,10 @@ import msgspec
 Standing = Literal["silent", "rejected", "ok"]
 
 
+Beyond = dict[str, Literal["ok", "warn", "crit"]]
+"""Metric → state, of those that are beyond a limit."""
+
+
 class Stream(msgspec.Struct, frozen=True, omit_defaults=True):
     """One stream of events and how far behind it the views are.
 
@@ -109,6 +113,18 @@ class Devices(msgspec.Struct, frozen=True):
     order: list[str]
 
 
+class Hot(msgspec.Struct, frozen=True):
+    """What is beyond limits that people set.
+
+    Attributes:
+        devices: how many are.
+        crit: how many readings are beyond a critical one.
+    """
+
+    devices: int
+    crit: int
+
+
 class Letter(msgspec.Struct, frozen=True):
     """A dead letter without its bytes."""
 
@@ -166,6 +182,8 @@ class State(msgspec.Struct, frozen=True):
         sparks: of those that were heard within the last hours.
         regions_total: regions that there are; `regions` has the busiest.
         metrics: that the fleet has, the most common first; rows hold the first few.
+        hot: None when no limits are set, or it is not known yet.
+        beyond: device → metric → state, of the rows that are beyond a limit.
     """
 
     at_ms: int
@@ -181,6 +199,8 @@ class State(msgspec.Struct, frozen=True):
     sparks: dict[str, Spark]
     regions_total: int = 0
     metrics: list[str] = []
+    hot: Hot | None = None
+    beyond: dict[str, Beyond] = {}
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -190,11 +210,13 @@ class Device(msgspec.Struct, frozen=True):
         row: None when nothing of it was ever stored, or it has expired.
         spark: None when it was not heard within the last hour.
         letters: its dead letters among the last, newest first.
+        beyond: what it is beyond.
     """
 
     row: Row | None
     spark: Spark | None
     letters: list[Letter]
+    beyond: Beyond = {}
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -246,8 +268,10 @@ class Window(msgspec.Struct, frozen=True):
     Attributes:
         total: rows that match.
         rows: some of them.
+        beyond: of these, as in `State`.
     """
 
     total: int
     rows: list[Row]
     sparks: dict[str, Spark]
+    beyond: dict[str, Beyond] = {}

@@ -112,6 +112,23 @@ CASES = [
         "12m",
         {**SITE, "state": "silent"},
     ),
+    *(
+        Case(
+            alert,
+            {
+                f'projector_limits{{instance="site:9", metric="t", when="{when}", state="{of}"}}': values
+                for when, of, values in (
+                    ("above", state, "0x10 2x30"),
+                    ("below", state, "0x40"),
+                    ("above", "ok", "5x40"),
+                )
+            },
+            "10m",
+            "11m",
+            {**SITE, "metric": "t", "when": "above", "state": state},
+        )
+        for alert, state in (("LimitCritical", "crit"), ("LimitWarning", "warn"))
+    ),
     Case(
         "DeadLettersRising",
         {

@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.cli import main as gateway
 from projector.cli import main as projector
-from runtime.settings import Events, Settings
+from runtime.settings import Events, Limit, Settings
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -23,6 +23,11 @@ def test_the_configuration_table_is_complete_and_right() -> None:
     for section in msgspec.structs.fields(Settings):
         if section.name == "units":  # its keys are the metrics'
             expected["units.temperature"] = ""
+            continue
+        if section.name == "limit":  # there is none, unless somebody sets it
+            for field in msgspec.structs.fields(Limit):
+                value = field.default if field.default is not msgspec.NODEFAULT else None
+                expected[f"limit.{field.encode_name}"] = "" if value is None else json.dumps(value)
             continue
         default = section.default[0] if section.name == "route" else section.default
         for key, value in msgspec.structs.asdict(default).items():

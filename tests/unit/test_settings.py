@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from runtime.errors import ConfigurationError
-from runtime.settings import Broker, Settings, duration_s, host_port, load, tls_context
+from runtime.settings import Broker, Limit, Settings, duration_s, host_port, load, tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -116,6 +116,27 @@ def test_the_file_can_be_named_by_the_environment(write: Callable[[str], Path]) 
         ("[broker]\ntls = true\ntls_key_file = 'k'", "broker.tls_key_file: needs broker.tls_cert_file"),
         ("[broker]\ntls_ca_file = 'ca.pem'", "broker.tls_ca_file: has no effect without broker.tls = true"),
         ("[events]\ntls_ca_file = 'ca.pem'", "events.tls_ca_file: has no effect without events.tls = true"),
+        ("limit = 3", "limit: expected a list of tables, [[limit]]"),
+        ("[[limit]]\nwarn = 1", "limit[0].metric: is needed"),
+        ("[[limit]]\nmetric = ''", "limit[0].metric: expected text that is not empty"),
+        ("[[limit]]\nmetric = 't'", "limit[0]: needs warn, crit or both"),
+        ("[[limit]]\nmetric = 't'\nfro = '1m'", "limit[0].fro: no such key; did you mean for?"),
+        ("[[limit]]\nmetric = 't'\nwarn = '30'", "limit[0].warn: expected a number, got str"),
+        ("[[limit]]\nmetric = 't'\ncrit = true", "limit[0].crit: expected a number, got bool"),
+        ("[[limit]]\nmetric = 't'\ncrit = nan", "limit[0].crit: expected a finite number"),
+        ("[[limit]]\nmetric = 't'\nwarn = 2\ncrit = 1", "limit[0].warn: has to be below crit"),
+        ("[[limit]]\nmetric = 't'\nwarn = 1\ncrit = 1", "limit[0].warn: has to be below crit"),
+        (
+            "[[limit]]\nmetric = 't'\nwhen = 'below'\nwarn = 1\ncrit = 2",
+            "limit[0].warn: has to be above crit",
+        ),
+        ("[[limit]]\nmetric = 't'\nwhen = 'over'\nwarn = 1", "limit[0].when: expected one of above, below"),
+        ("[[limit]]\nmetric = 't'\nwarn = 1\nfor = '5'", "limit[0].for: expected a duration such as "),
+        ("[[limit]]\nmetric = 't'\nwarn = 1\nfor = '8d'", 'limit[0].for: longer than "7d"'),
+        (
+            "[[limit]]\nmetric = 't'\nwarn = 1\n[[limit]]\nmetric = 't'\ndevice = 'a'\nwarn = 2",
+            "limit[1]: never looked at, because limit[0] takes every device",
+        ),
         ("[broker]\nclient_id = 'x'\n[projector]\nclient_id = 'x'", "projector.client_id: equal to broker"),
     ],
 )
@@ -176,6 +197,29 @@ def test_units_are_a_table_with_keys_of_its_own(write: Callable[[str], Path]) ->
     path = write("[units]\ntemperature = 3\n")
     assert refusal(path, {}).startswith("units[...]: expected a unit of at most 12 characters")
     assert refusal(write("units = 3\n"), {}) == "units: expected a table"
+
+
+def test_limits_are_tables_and_json(write: Callable[[str], Path]) -> None:
+    """Both sides of a metric have a limit of their own, and the special stands before the general."""
+    text = (
+        "[[limit]]\nmetric = 't'\ndevice = 'freezer-*'\nwarn = -15\nfor = '5m'\n"
+        "[[limit]]\nmetric = 't'\nwarn = 30\ncrit = 35.5\n"
+        "[[limit]]\nmetric = 't'\nwhen = 'below'\ncrit = 2\n"
+    )
+    limits = load(write(text), {}).limit
+    assert limits == (
+        Limit("t", device="freezer-*", warn=-15.0, for_="5m"),
+        Limit("t", warn=30.0, crit=35.5),
+        Limit("t", when="below", crit=2.0),
+    )
+    json = '[{"metric": "t", "region": "north", "crit": 9, "for": "1h"}]'
+    assert load(write(text), {"EDGE_LIMIT": json}).limit == (Limit("t", region="north", crit=9.0, for_="1h"),)
+
+
+def test_limits_are_bounded() -> None:
+    """A pattern stands for many devices; a table for each of thousands is a mistake."""
+    table = '{"metric": "t", "device": "d", "warn": 1}'
+    assert refusal(None, {"EDGE_LIMIT": f"[{', '.join([table] * 501)}]"}).startswith("limit: more than 500")
 
 
 @pytest.mark.parametrize(

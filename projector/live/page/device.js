@@ -120,8 +120,11 @@ export class DeviceView {
     keyed(this.body, Object.entries(this.stats.metrics), ([name, { count: many }]) => `${name} ${many > 0}`, ([name]) => this.makeMetric(name), (node, [name, metric]) => {
       const within = this.chart.extremes.known.get(name);
       const cells = [metric.last, ...OF_RANGE.map((column) => within?.[column]), ...OF_ALL.map((column) => metric[column])];
+      const beyond = this.live?.beyond?.[name] ?? null;
+      mark(node, "data-beyond", beyond);
       mark(node, "aria-current", name === this.chart.metric ? "true" : null);
       cells.forEach((value, i) => say(node.children[i + 1], cellText(name, value, i === cells.length - 1, i === 4)));
+      if (beyond) say(node.children[1], `${cellText(name, metric.last)} ${beyond}`);
     });
   }
 

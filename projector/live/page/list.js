@@ -20,7 +20,7 @@ export class DeviceList {
     this.box = byId("list");
     this.canvas = byId("rows");
     this.nodes = new Map(); // device, or index of one that is not known yet → element
-    this.filter = { q: "", region: null, tag: null, ahead: false, recent: false, sort: "" };
+    this.filter = { q: "", region: null, tag: null, ahead: false, recent: false, hot: false, sort: "" };
     this.trouble = null;
     this.unsaved = null; // what is wrong with the file
     this.forget();
@@ -38,7 +38,7 @@ export class DeviceList {
   }
 
   get filtered() {
-    return Boolean(this.filter.q || this.filter.region || this.filter.tag || this.filter.ahead || this.filter.recent);
+    return Boolean(this.filter.q || this.filter.region || this.filter.tag || this.filter.ahead || this.filter.recent || this.filter.hot);
   }
 
   /** Whether rows are asked for, and not those that come with the feed. */
@@ -48,7 +48,7 @@ export class DeviceList {
 
   /**
    * Show only devices whose id has `q` in it, of one region, with one tag, null for all, with `ahead` those whose clock
-   * is, and with `recent` those that are silent, the last first; by what `sort` says.
+   * is, with `recent` those that are silent, the last first, and with `hot` those beyond a limit; by what `sort` says.
    */
   show(filter) {
     const changed = Object.keys(filter).filter((name) => filter[name] !== this.filter[name]);
@@ -96,13 +96,13 @@ export class DeviceList {
     }
     const held = document.activeElement?.closest("#rows .row");
     this.place(shown);
-    for (const [key, { index, row, spark }] of shown) {
+    for (const [key, { index, row, spark, beyond }] of shown) {
       const node = this.nodes.get(key);
       node.dataset.index = index;
       node.style.transform = `translateY(${index * height}px)`;
       mark(node, "aria-setsize", total);
       mark(node, "aria-posinset", index + 1);
-      fillRow(node, row, spark, this.columns.shown, this.feed.viewsNow());
+      fillRow(node, row, spark, this.columns.shown, this.feed.viewsNow(), beyond);
     }
     this.hold(held);
     this.grant();
@@ -150,13 +150,13 @@ export class DeviceList {
   at(state, index) {
     if (!this.apart && index < state.devices.order.length) {
       const id = state.devices.order[index];
-      return { row: state.rows[id], spark: state.sparks[id] };
+      return { row: state.rows[id], spark: state.sparks[id], beyond: state.beyond[id] };
     }
     const piece = this.pieces.get(index - (index % PIECE));
     const row = piece?.rows[index % PIECE];
-    if (row || this.filtered || piece) return row && { row, spark: piece.sparks[row.id] };
+    if (row || this.filtered || piece) return row && { row, spark: piece.sparks[row.id], beyond: piece.beyond?.[row.id] };
     const before = state.rows[state.devices.order[index]]; // until the first answer
-    return before && { row: before, spark: state.sparks[before.id] };
+    return before && { row: before, spark: state.sparks[before.id], beyond: state.beyond[before.id] };
   }
 
   /** Ask for the oldest of the pieces in sight that are due. */
@@ -199,9 +199,9 @@ export class DeviceList {
   }
 
   /** Some of the devices of a choice. */
-  read({ q, region, tag, ahead, recent, sort, metrics }, start, many, signal) {
+  read({ q, region, tag, ahead, recent, hot, sort, metrics }, start, many, signal) {
     const query = new URLSearchParams({ start, count: many });
-    for (const [name, value] of Object.entries({ q, region, tag, sort, ahead: ahead && "true", recent: recent && "true" })) if (value) query.set(name, value);
+    for (const [name, value] of Object.entries({ q, region, tag, sort, ahead: ahead && "true", recent: recent && "true", hot: hot && "true" })) if (value) query.set(name, value);
     for (const metric of metrics) query.append("metric", metric);
     return ask(`live/devices?${query}`, signal);
   }
@@ -215,6 +215,7 @@ export class DeviceList {
     if (this.filter.tag) parts.push(`tagged ${this.filter.tag}`);
     if (this.filter.ahead) parts.push("whose clock is ahead");
     if (this.filter.recent) parts.push("that fell silent, the last first");
+    if (this.filter.hot) parts.push("beyond a limit");
     byId("silent-last").hidden = !state.devices.silent || this.filter.recent;
     const ahead = byId("clocks-ahead");
     ahead.hidden = !state.devices.ahead || this.filter.ahead;

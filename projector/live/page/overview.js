@@ -11,6 +11,7 @@ const STEPS = { received: "to gateway", committed: "to store", published: "to to
 
 export function drawOverview(state, nowMs) {
   drawSummary(state);
+  drawHot(state.hot);
   drawRegions(state.regions, state.regions_total, state.views_at_ms !== null);
   drawLetters(state.letters, nowMs, state.letters_at_ms !== null);
   drawStreams(state.streams, !("postgres" in state.problems));
@@ -34,6 +35,12 @@ function drawSummary({ devices, streams, letters, rates, problems, views_at_ms: 
   const note = sum.querySelector(".note");
   if (!note.firstChild) note.append(emptySpark());
   spark(note.firstChild, rates.series);
+}
+
+/** There is such a figure only where somebody has set limits. */
+function drawHot(hot) {
+  byId("sum-hot").hidden = !hot;
+  if (hot) figure("hot", count(hot.devices), hot.crit ? `${plural(hot.crit, "reading", "readings")} critical` : hot.devices ? "none critical" : "no device", hot.crit ? "alarm" : hot.devices ? "warn" : "ok");
 }
 
 function figure(name, text, note, level) {

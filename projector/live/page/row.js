@@ -21,8 +21,8 @@ export function makeRow() {
   );
 }
 
-/** Show a device, or that it is still asked for. `columns` are the metrics that have one. */
-export function fillRow(node, row, course, columns, nowMs) {
+/** Show a device, or that it is still asked for. `columns` are the metrics that have one, `beyond` those that are beyond a limit. */
+export function fillRow(node, row, course, columns, nowMs, beyond = {}) {
   const link = node.firstChild;
   const [state, name, values, trend, seen] = link.children;
   mark(node, "data-standing", row?.standing ?? null);
@@ -37,8 +37,8 @@ export function fillRow(node, row, course, columns, nowMs) {
   say(state.firstChild, SAID[row.standing]);
   say(state.lastChild, row.standing === "silent" ? ` ${duration(Math.round((nowMs - row.last_seen_ms) / 1000))}` : row.reason ? ` ${count(row.rejected)} × ${row.reason}` : "");
   say(name.firstChild, row.id);
-  say(name.lastChild, [row.region, ...Object.values(row.tags)].filter(Boolean).join(" · "));
-  fillValues(values, row.values, columns);
+  say(name.lastChild, [row.region, ...Object.values(row.tags), ...unseen(beyond, row.values)].filter(Boolean).join(" · "));
+  fillValues(values, row.values, columns, beyond);
   spark(trend.firstChild, course?.means ?? []);
   say(trend.lastChild, course?.metric ?? "");
   say(seen.firstChild, age(row.last_seen_ms, nowMs));
@@ -48,10 +48,16 @@ export function fillRow(node, row, course, columns, nowMs) {
   else say(seen.lastChild, row.usual_ms === null ? "" : `usually ${duration(row.usual_ms / 1000)}`);
 }
 
+/** What is beyond a limit and has no value in the row. */
+function unseen(beyond, values) {
+  return Object.entries(beyond).filter(([metric]) => !Object.hasOwn(values, metric)).map(([metric, state]) => `${metric} ${state}`);
+}
+
 /** A value below each column; of a device that measures nothing of these what it has, with its names. */
-function fillValues(box, values, columns) {
+function fillValues(box, values, columns, beyond) {
+  const stated = (metric) => (Object.hasOwn(beyond, metric) ? `${valued(metric, values[metric])} ${beyond[metric]}` : valued(metric, values[metric]));
   const other = columns.every((metric) => !Object.hasOwn(values, metric));
-  const cells = other ? [["", Object.entries(values).map(([metric, value]) => `${metric} ${valued(metric, value)}`).join(" · ")]] : columns.map((metric) => [metric, Object.hasOwn(values, metric) ? valued(metric, values[metric]) : ""]);
+  const cells = other ? [["", Object.keys(values).map((metric) => `${metric} ${stated(metric)}`).join(" · ")]] : columns.map((metric) => [metric, Object.hasOwn(values, metric) ? stated(metric) : ""]);
   mark(box, "data-other", other ? "" : null);
   while (box.children.length < cells.length) box.append(el("span", {}, el("span", { class: "unseen" }), el("span", { class: "cut" })));
   while (box.children.length > cells.length) box.lastChild.remove();
@@ -59,6 +65,7 @@ function fillValues(box, values, columns) {
     const [spoken, shown] = box.children[i].children;
     say(spoken, metric && text ? `${metric} ` : "");
     say(shown, text);
+    mark(box.children[i], "data-beyond", text && Object.hasOwn(beyond, metric) ? beyond[metric] : null);
     mark(box.children[i], "title", text ? `${metric} ${text}`.trim() : null);
   });
 }

@@ -1,0 +1,219 @@
+"""Hears every row, and tells which devices are beyond limits and which are within again.
+
+It follows from the newest row at its start, and reads what devices sent before from the views once these are
+as far as that; until then nobody is told that anything is over that it has not heard of. What is in memory
+can be lost: what was told stands in Redis (`told.py`), all else is learned again. Of several projectors each
+hears everything.
+
+A change is claimed in Redis, then logged and published; a projector that dies in between leaves it untold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, cast
+
+import structlog
+
+from contract.changes import VERSION, LimitChange, encode_change
+from contract.topics import limits_topic
+from projector.limits.beyond import text
+from projector.limits.learn import Learner
+from projector.limits.post import AT_ONCE, Post
+from projector.limits.rules import OK, STATES, Rules
+from projector.limits.states import Limits
+from projector.limits.told import Told
+from projector.outbox import Outbox
+from projector.watch.rows import Rows
+from runtime.lifecycle import keep_trying
+from runtime.logs import RateLimit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
+
+    import asyncpg
+    from redis.asyncio import Redis
+
+    from contract.events import Event, EventBatch
+    from projector.limits.beyond import Beyond
+    from projector.limits.book import Change
+    from projector.limits.gauges import Gauges
+    from projector.views import Keys
+    from runtime.http import Health
+    from runtime.mqtt import Session
+    from runtime.settings import Limit
+
+TURN_S: Final = 1.0
+
+log = structlog.get_logger()
+
+
+class Limiter:
+    """Watches the limits of one site. One that has none does nothing.
+
+    Args:
+        limits: what was set.
+        session: publishes what is told.
+        topic: the events topic, below which that of limits is.
+        beyond: where to show what is beyond.
+        forget_after_s: how long after its newest reading came a device is forgotten; None for never.
+        now: the time.
+    """
+
+    def __init__(
+        self,
+        limits: Sequence[Limit],
+        redis: Redis,
+        pool: asyncpg.Pool[asyncpg.Record],
+        session: Session,
+        *,
+        keys: Keys,
+        topic: str,
+        beyond: Beyond,
+        forget_after_s: float | None = None,
+        health: Health,
+        gauges: Gauges,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._rules = Rules(limits)
+        self._told = Told(redis, keys.prefix)
+        self._learner = Learner(redis, pool, keys)
+        self._beyond = beyond
+        self._health = health
+        self._gauges = gauges
+        self._now = now
+        self._forget_after_s = forget_after_s
+        self._limits = Limits(self._rules)
+        self._is_begun = self._is_learned = False
+        self._rows = Rows(
+            Outbox(pool, "limits"),
+            hear=self._hear,
+            begin_anew=self._begin_anew,
+            expect=_ignore,
+        )
+        self._claiming: list[Change] | None = None
+        self._warn = RateLimit(log.warning)
+        self._say = RateLimit(log.info)
+        self._post = Post(session, limits_topic(topic), lost=self._lose, refused=self._refuse)
+
+    def take(self, rows: Sequence[EventBatch]) -> None:
+        """Take consecutive rows of one stream."""
+        if self._rules:
+            self._rows.take(rows)
+
+    async def run(self) -> None:
+        """Watch until cancelled; without limits it ends at once."""
+        self._beyond.use(self._limits)
+        self._gauges.begin(self._rules)
+        if not self._rules:
+            self._beyond.learned()
+            return
+        await keep_trying("redis", self.begin, self._health)
+        await keep_trying("postgres", self._rows.catch_up, self._health)  # from here on
+        await self._go_on()
+
+    async def begin(self) -> None:
+        """Begin with what was told.
+
+        Raises:
+            Retry: Redis is away.
+        """
+        known = await self._told.read(self._seconds())
+        self._limits = Limits(self._rules, known, forget_after_s=self._forget_after_s)
+        self._beyond.use(self._limits)
+
+    async def turn(self) -> None:
+        """Hear what did not come by itself, decide, and tell of some changes."""
+        await keep_trying("postgres", self._rows.catch_up, self._health)
+        if not self._is_learned:
+            await self._learn()
+        self._limits.turn()
+        if self._claiming or self._limits.pending:
+            await keep_trying("redis", self._tell, self._health)
+        await self._post.publish()
+        self._gauges.show(self._limits.counts(), self._limits.no_room)
+        self._warn.flush()
+        self._say.flush()
+
+    async def last_words(self) -> None:
+        """Tell what has been claimed, once it is over; what the broker does not take is lost.
+
+        Raises:
+            Retry: Redis is away.
+        """
+        try:
+            if self._claiming:
+                await self._tell()
+        finally:
+            await self._post.close()
+            self._warn.close()
+            self._say.close()
+
+    async def _go_on(self) -> NoReturn:
+        while True:
+            await self.turn()
+            await asyncio.sleep(TURN_S)
+
+    async def _learn(self) -> None:
+        if not self._is_begun:
+            await keep_trying("postgres", self._learner.begin, self._health)
+            self._is_begun = True
+
+        async def learn() -> None:
+            self._is_learned = await self._learner.learn(self._limits)
+
+        await keep_trying("redis", learn, self._health)
+        if self._is_learned:
+            self._limits.all_learned(self._seconds())
+            self._beyond.learned()
+            log.info("limits_begin", readings=len(self._limits), beyond=len(self._limits.beyond))
+
+    def _hear(self, stream: int, at: int, events: Iterable[Event]) -> None:
+        self._limits.hear(stream, at, events)
+
+    def _begin_anew(self, stream: int) -> None:
+        self._warn("limits_begin_anew", reason="rows_passed_over", stream=stream)
+        self._is_begun = self._is_learned = False
+
+    async def _tell(self) -> None:
+        if self._claiming is None:
+            self._claiming = self._limits.take_pending(AT_ONCE)
+        claimed = await self._told.claim(self._claiming, self._seconds())
+        self._claiming = None
+        for change in claimed:
+            self._note(change)
+
+    def _note(self, change: Change) -> None:
+        device_id, metric, when = change.key
+        state = STATES[change.level]
+        tell = self._say if change.level == OK else self._warn
+        tell(
+            f"limit_{state}",
+            device=device_id,
+            region=change.region,
+            metric=metric,
+            value=change.value,
+            limit=change.limit,
+        )
+        self._gauges.told(change)
+        told = LimitChange(
+            *(VERSION, device_id, change.region, metric, cast("Literal['above', 'below']", when), state),
+            *(change.value, change.limit, text(change.at)),
+            None if change.measured_at is None else text(change.measured_at),
+        )
+        self._post.add(encode_change(told))
+
+    def _lose(self, changes: int, reason: str) -> None:
+        self._warn("limit_changes_lost", reason=reason, changes=changes)
+        self._gauges.lost(changes)
+
+    def _refuse(self, reason: str, detail: str) -> None:
+        self._warn("limit_changes_refused", reason=reason, detail=detail)
+
+    def _seconds(self) -> int:
+        return int(self._now().timestamp())
+
+
+def _ignore(stream: int, at: int) -> None:
+    """A stream that brings nothing decides nothing."""

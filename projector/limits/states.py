@@ -1,0 +1,287 @@
+"""Which devices are beyond which limits: the state of all of them, changed by what is heard and by time.
+
+A device's newest reading counts, by the order of last values (`contract/order.py`), so one that comes late
+neither raises nor clears anything. A value counts as beyond once it, and what came after it, has been so for
+the limit's `for`, by when readings reached the gateway and by the time of the stream that brought the newest:
+a device that sends only what changes is called beyond too, and an outage, in which no stream goes on, makes
+nobody so. It is over at the first reading that is within the limit. What is text is no reading.
+
+What is known to have been told comes first (`Known`), so a start tells nothing again; what the views hold is
+read as if it came then. What is decided waits in `pending`; what is over again meanwhile is not told of.
+
+An event that no limit names costs one look whether names meet. Pure.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from math import isfinite
+from typing import TYPE_CHECKING, Final
+
+from contract.order import microseconds, order_time
+from projector.limits.book import Change, Group, Known, State
+from projector.limits.rules import CRIT, OK, WARN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from contract.events import Event, Scalar
+    from projector.limits.book import Key, Mark
+    from projector.limits.rules import Level, Rule, Rules
+
+MOST: Final = 200_000
+CHECKS: Final = 2000  # a turn: some milliseconds
+SECOND: Final = 1_000_000
+
+_A_DAY_US: Final = 86_400 * SECOND
+_TIME: Final = len("2026-11-23T09:00:00.250000Z")
+
+
+class Limits:
+    """The devices of a site and the limits that were set.
+
+    Args:
+        rules: what was set.
+        known: what was told before.
+        most: so many devices and limits are known of; later ones are counted.
+        forget_after_s: how long after its newest reading came a device is forgotten; None for never.
+
+    Attributes:
+        groups: metric → what is known of it, a group for each side that has limits.
+        pending: what is to be told.
+        beyond: device → its states that are beyond, by metric and side.
+        no_room: how many readings came of devices for which there is no room.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        known: Mapping[Key, Known] | None = None,
+        *,
+        most: int = MOST,
+        forget_after_s: float | None = None,
+    ) -> None:
+        self.groups: dict[str, list[Group]] = {}
+        for (metric, when), its in rules.items():
+            self.groups.setdefault(metric, []).append(Group(metric, when, its))
+        self.pending: dict[Key, Change] = {}
+        self.beyond: dict[str, dict[tuple[str, str], State]] = {}
+        self.no_room = 0
+        self._known = dict(known or {})
+        self._most = most
+        self._forget_after_us = None if forget_after_s is None else int(forget_after_s * SECOND)
+        self._unchecked: list[State] = []
+        self._size = 0
+        self._clocks: dict[int, int] = {}
+        self._waiting: dict[Key, State] = {}
+
+    def __len__(self) -> int:
+        return self._size
+
+    def hear(self, stream: int, at: int, events: Iterable[Event]) -> None:
+        """Note that a row of a stream brought these events. Every event comes here.
+
+        Args:
+            stream: its number.
+            at: when the gateway received the last of them, epoch seconds.
+            events: of one row.
+        """
+        names = self.groups.keys()
+        for event in events:
+            if not names.isdisjoint(event.metrics.keys()):
+                self._hear(stream, event)
+        self._clocks[stream] = at * SECOND
+
+    def learn(self, device_id: str, region: str | None, metric: str, value: float, mark: Mark) -> None:
+        """Take a last value that the views hold, as if it came when it did.
+
+        Args:
+            device_id: whose.
+            region: where it is.
+            metric: one that a limit names.
+            value: a finite number.
+            mark: its place in the order: order time in microseconds; time of receipt and key.
+        """
+        try:
+            received_at = microseconds(mark[1][:_TIME])
+        except ValueError:
+            return
+        for group in self.groups[metric]:
+            self._read(group, device_id, region, value=value, mark=mark, at=received_at, stream=None)
+
+    def all_learned(self, now: int) -> None:
+        """Note that all that was known before is: what was told of and is not among it is over.
+
+        Args:
+            now: epoch seconds.
+        """
+        for key in self._known:
+            self.pending[key] = Change(key, None, OK, None, None, now * SECOND, None)
+
+    def turn(self) -> None:
+        """Decide about those of which time alone may decide, and forget who is gone, some of them a turn."""
+        for key in list(islice(self._waiting, CHECKS)):
+            state = self._waiting.pop(key)
+            clock = self._clock(state)
+            if clock is not None:
+                self._settle(state, clock)
+            if state.is_waiting:
+                self._waiting[key] = state
+        if self._forget_after_us is not None:
+            self._forget(self._forget_after_us)
+
+    def take_pending(self, most: int) -> list[Change]:
+        """Take some of what is to be told."""
+        changes = [self.pending.pop(key) for key in list(islice(self.pending, most))]
+        for change in changes:
+            self._known.pop(change.key, None)
+            if state := self._state(change.key):
+                state.told = change.level
+        return changes
+
+    def counts(self) -> Iterator[tuple[str, str, list[int]]]:
+        """Of each metric and side how many devices are within, beyond `warn` and beyond `crit`."""
+        for groups in self.groups.values():
+            for group in groups:
+                yield group.metric, group.when, group.counts
+
+    def _hear(self, stream: int, event: Event) -> None:
+        try:
+            at = microseconds(event.received_at)
+            mark = (microseconds(order_time(event.ts, event.received_at)), event.received_at + event.key)
+        except ValueError:
+            return
+        for metric in self.groups.keys() & event.metrics.keys():
+            value = _number(event.metrics[metric])
+            if value is not None:
+                for group in self.groups[metric]:
+                    self._read(
+                        group, event.device_id, event.region, value=value, mark=mark, at=at, stream=stream
+                    )
+
+    def _read(
+        self,
+        group: Group,
+        device_id: str,
+        region: str | None,
+        *,
+        value: float,
+        mark: Mark,
+        at: int,
+        stream: int | None,
+    ) -> None:
+        state = group.states.get(device_id)
+        if state is not None:
+            if mark <= state.mark:
+                return
+            region = state.region if region is None else region
+        rule = group.rule(device_id, region)
+        if rule is None:
+            if state is not None:
+                self._leave(group, state, at)
+            return
+        if state is None and (state := self._meet(group, device_id, rule)) is None:
+            return
+        level = rule.level(value)
+        if level == OK and state.warned is None and state.critical is None:
+            state.rule, state.region, state.value, state.mark = rule, region, value, mark
+            state.stream, state.came = stream, at
+            return
+        self._settle(state, at)  # what time had decided before it came
+        state.rule, state.region, state.value, state.mark = rule, region, value, mark
+        state.stream, state.came = stream, at
+        state.warned = _since(state.warned, at) if level >= WARN else None
+        state.critical = _since(state.critical, at) if level == CRIT else None
+        self._settle(state, at)
+        if state.is_waiting:
+            self._waiting[state.key] = state
+        else:
+            self._waiting.pop(state.key, None)
+
+    def _meet(self, group: Group, device_id: str, rule: Rule) -> State | None:
+        if self._size >= self._most:
+            self.no_room += 1
+            return None
+        key = (device_id, group.metric, group.when)
+        self.pending.pop(key, None)  # that it was over because the device had gone
+        state = group.states[device_id] = State(key, rule, self._known.pop(key, None))
+        self._size += 1
+        group.counts[state.level] += 1
+        self._place(state)
+        return state
+
+    def _settle(self, state: State, now: int) -> None:
+        level = state.level_at(now)
+        if level != state.level:
+            self._become(state, level, state.since(level) if level > state.level else now)
+
+    def _become(self, state: State, level: Level, at: int) -> None:
+        group = self._group(state.key)
+        group.counts[state.level] -= 1
+        group.counts[level] += 1
+        if at <= state.at < at + _A_DAY_US:
+            at = state.at + 1  # who claims it has to be later
+        state.level, state.at = level, at
+        self._place(state)
+        if level == state.told:
+            self.pending.pop(state.key, None)
+            return
+        self.pending[state.key] = Change(
+            *(state.key, state.region, level, state.value, state.rule.crossed(level), at, state.mark[0])
+        )
+
+    def _place(self, state: State) -> None:
+        device_id, metric, when = state.key
+        if state.level > OK:
+            self.beyond.setdefault(device_id, {})[metric, when] = state
+        elif its := self.beyond.get(device_id):
+            its.pop((metric, when), None)
+            if not its:
+                del self.beyond[device_id]
+
+    def _leave(self, group: Group, state: State, at: int) -> None:
+        if state.told > OK:
+            self._known[state.key] = Known(state.told, state.at)
+        if state.level > OK:
+            self._become(state, OK, at)
+            if change := self.pending.get(state.key):
+                self.pending[state.key] = change._replace(value=None)
+        self._waiting.pop(state.key, None)
+        group.counts[OK] -= 1
+        del group.states[state.key[0]]
+        self._size -= 1
+
+    def _forget(self, after_us: int) -> None:
+        if not self._unchecked:
+            groups = [group for groups in self.groups.values() for group in groups]
+            self._unchecked = [state for group in groups for state in group.states.values()]
+        for state in self._unchecked[-CHECKS:]:
+            clock = self._clock(state)
+            if clock is not None and clock - state.came > after_us and self._state(state.key) is state:
+                self._leave(self._group(state.key), state, clock)
+        del self._unchecked[-CHECKS:]
+
+    def _state(self, key: Key) -> State | None:
+        device_id, metric, when = key
+        groups = self.groups.get(metric, ())
+        return next((group.states.get(device_id) for group in groups if group.when == when), None)
+
+    def _group(self, key: Key) -> Group:
+        return next(group for group in self.groups[key[1]] if group.when == key[2])
+
+    def _clock(self, state: State) -> int | None:
+        if state.stream is None:
+            return min(self._clocks.values(), default=None)
+        return self._clocks.get(state.stream)
+
+
+def _since(since: int | None, at: int) -> int:
+    """A clock that was set back makes nobody wait for it."""
+    return at if since is None else min(since, at)
+
+
+def _number(value: Scalar) -> float | None:
+    try:
+        return float(value) if not isinstance(value, str) and isfinite(value) else None
+    except OverflowError:
+        return None

@@ -1,0 +1,245 @@
+"""Which device is beyond which limit, reading by reading."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from contract.events import Event, Scalar, format_time
+from contract.order import microseconds
+from projector.limits import states as states_module
+from projector.limits.book import Change, Known
+from projector.limits.rules import CRIT, OK, WARN, Rules
+from projector.limits.states import Limits
+from runtime.settings import Limit
+
+if TYPE_CHECKING:
+    import pytest
+
+START = datetime(2026, 11, 23, 9, tzinfo=UTC)
+HOT = Limit("t", warn=30, crit=40)
+
+
+def at(second: float) -> int:
+    """Seconds past nine, as microseconds since 1970."""
+    return microseconds(time(second))
+
+
+def time(second: float) -> str:
+    return format_time(START + timedelta(seconds=second))
+
+
+class Heard:
+    """Limits, and readings for them."""
+
+    def __init__(
+        self,
+        *limits: Limit,
+        known: dict[tuple[str, str, str], Known] | None = None,
+        forget_after_s: float | None = None,
+    ) -> None:
+        self.limits = Limits(Rules(limits), known, forget_after_s=forget_after_s)
+
+    def read(
+        self,
+        second: float,
+        value: Scalar,
+        *,
+        measured: float | None = None,
+        device: str = "a",
+        region: str | None = None,
+        stream: int = 0,
+        metric: str = "t",
+    ) -> Heard:
+        """A row with one reading comes."""
+        ts = time(second if measured is None else measured)
+        event = Event(device, region, ts, time(second), "k", {"other": 1, metric: value})
+        self.limits.hear(stream, at(second) // 1_000_000, [event])
+        return self
+
+    def goes_on(self, second: float, stream: int = 0) -> Heard:
+        """The stream brings something else, and time decides."""
+        self.limits.hear(stream, at(second) // 1_000_000, [])
+        self.limits.turn()
+        return self
+
+    def told(self) -> list[tuple[str, int, float | None, float | None, float]]:
+        """Of whom what is told, with value, limit and the second since when."""
+        return [
+            (change.key[0], change.level, change.value, change.limit, (change.at - at(0)) / 1_000_000)
+            for change in self.limits.take_pending(1000)
+        ]
+
+
+def test_beyond_and_back() -> None:
+    """Each change is told with the value, the number crossed and when it came; on a limit is within it."""
+    heard = Heard(HOT)
+    assert heard.read(0, 30).told() == []
+    assert heard.read(1, 30.5).told() == [("a", WARN, 30.5, 30, 1)]
+    assert heard.read(2, 31).told() == []
+    assert heard.read(3, 41).told() == [("a", CRIT, 41, 40, 3)]
+    assert heard.read(4, 40).told() == [("a", WARN, 40, 30, 4)]
+    assert heard.read(5, 7).told() == [("a", OK, 7, None, 5)]
+    assert heard.limits.beyond == {}
+
+
+def test_lower_limits() -> None:
+    """Below is beyond, and both sides of a metric have states of their own."""
+    heard = Heard(Limit("t", when="below", warn=20, crit=10), HOT)
+    assert heard.read(0, 15).told() == [("a", WARN, 15, 20, 0)]
+    assert heard.read(1, 5).told() == [("a", CRIT, 5, 10, 1)]
+    heard.read(2, 50)
+    assert [(change.key, change.level) for change in heard.limits.take_pending(9)] == [
+        (("a", "t", "below"), OK),
+        (("a", "t", "above"), CRIT),
+    ]
+    assert list(heard.limits.counts()) == [("t", "below", [1, 0, 0]), ("t", "above", [0, 0, 1])]
+
+
+def test_a_late_reading_changes_nothing() -> None:
+    """What was measured earlier than the newest neither raises nor clears; a clock ahead wins for minutes."""
+    heard = Heard(HOT)
+    assert heard.read(100, 7).read(101, 99, measured=50).told() == []
+    assert heard.read(102, 50).told() == [("a", CRIT, 50, 40, 102)]
+    assert heard.read(103, 7, measured=50).told() == []
+    heard.read(104, 7, measured=999_999)
+    assert heard.told() == [("a", OK, 7, None, 104)]
+    assert heard.read(105, 99).told() == []
+    assert heard.read(500, 99).told() == [("a", CRIT, 99, 40, 500)]
+
+
+def test_a_value_has_to_stay_beyond() -> None:
+    """Shorter is not told of; who sends only changes is, once the stream has gone on for as long."""
+    heard = Heard(Limit("t", warn=30, crit=40, for_="1m"))
+    assert heard.read(0, 50).read(59, 50).goes_on(59).told() == []
+    assert heard.read(59.5, 7).goes_on(200).told() == []
+    assert heard.read(300, 35).read(350, 45).goes_on(359).told() == []
+    assert heard.goes_on(360).told() == [("a", WARN, 45, 30, 360)]
+    assert heard.goes_on(409).told() == []
+    assert heard.goes_on(410).told() == [("a", CRIT, 45, 40, 410)]
+    assert heard.read(411, 7).told() == [("a", OK, 7, None, 411)]
+    assert heard.limits._waiting == {}
+
+
+def test_what_time_had_decided_before_a_reading_is_decided_by_it() -> None:
+    """However seldom somebody looks: a minute beyond is one, and what is over when it is told is not told."""
+    heard = Heard(Limit("t", warn=30, for_="1m"))
+    assert heard.read(0, 50).read(70, 50).told() == [("a", WARN, 50, 30, 60)]
+    assert heard.read(80, 7).told() == [("a", OK, 7, None, 80)]
+    assert heard.read(100, 50).read(170, 7).told() == []
+
+
+def test_another_streams_time_decides_nothing() -> None:
+    """A gateway that is behind may have the reading that ends it still to come."""
+    heard = Heard(Limit("t", warn=30, for_="1m"))
+    assert heard.read(0, 50).goes_on(900, stream=1).told() == []
+    assert heard.read(10, 7).goes_on(900).told() == []
+
+
+def test_a_clock_that_was_set_back_is_not_waited_for() -> None:
+    """The time that a value has been beyond begins anew."""
+    heard = Heard(Limit("t", warn=30, for_="1m"))
+    heard.read(200, 50).read(100, 50, measured=201).goes_on(160)
+    assert heard.told() == [("a", WARN, 50, 30, 160)]
+
+
+def test_the_first_limit_that_fits() -> None:
+    """By device and region, with patterns; a device that names no region stays where it is."""
+    heard = Heard(
+        Limit("t", device="freezer-[12]", warn=-10),
+        Limit("t", region="cold*", warn=5),
+        Limit("t", device="oven", crit=300),
+    )
+    heard.read(0, 7, device="freezer-1", region="cold").read(1, 7, device="b", region="cold-2")
+    heard.read(2, 7, device="oven").read(3, 7, device="c").read(4, 7, device="d", region="Cold")
+    assert [(device, limit) for device, _, _, limit, _ in heard.told()] == [("freezer-1", -10), ("b", 5)]
+    assert len(heard.limits) == 3
+    assert heard.read(5, 8, device="b").told() == []
+    assert heard.read(6, 8, device="b", region="hall").told() == [("b", OK, None, None, 6)]
+    assert len(heard.limits) == 2
+
+
+def test_what_is_no_number_is_no_reading() -> None:
+    """Text says nothing about a limit, and true is 1."""
+    heard = Heard(Limit("t", warn=0.5))
+    assert heard.read(0, "99").read(1, 10**400).told() == []
+    assert heard.read(2, value=True).told() == [("a", WARN, 1, 0.5, 2)]
+    assert heard.read(3, "error").told() == []
+    assert heard.read(4, value=False).told() == [("a", OK, 0, None, 4)]
+
+
+KEY = ("a", "t", "above")
+
+
+def test_a_start_tells_nothing_again() -> None:
+    """What was told stands until a reading says otherwise, one that the views hold or one that comes."""
+    known = {KEY: Known(CRIT, at(-60))}
+    heard = Heard(HOT, known=known)
+    heard.limits.learn("a", "north", "t", 50, (at(-30), time(-30) + "k"))
+    heard.limits.all_learned(at(0) // 1_000_000)
+    assert heard.told() == []
+    assert heard.limits.beyond["a"]["t", "above"].at == at(-60)
+    assert heard.read(1, 7).told() == [("a", OK, 7, None, 1)]
+
+    heard = Heard(HOT, known=known).read(1, 50)
+    heard.limits.learn("a", "north", "t", 7, (at(-30), time(-30) + "k"))
+    assert heard.told() == [], "what came is newer than what the views held"
+
+    heard = Heard(HOT, known=known)
+    heard.limits.learn("a", "north", "t", 7, (at(-30), time(-30) + "k"))
+    assert heard.told() == [("a", OK, 7, None, -30)]
+
+
+def test_a_change_is_later_than_the_one_before() -> None:
+    """Else it would count as told: time raised it after its reading, and the limit was set anew."""
+    known = {KEY: Known(CRIT, at(60))}
+    heard = Heard(Limit("t", crit=70, for_="1m"), known=known)
+    heard.limits.learn("a", None, "t", 50, (at(0), time(0) + "k"))
+    (change,) = heard.limits.take_pending(9)
+    assert (change.level, change.at) == (OK, at(60) + 1)
+    heard = Heard(HOT, known={KEY: Known(CRIT, at(1_000_000))}).read(0, 7)
+    assert heard.told() == [("a", OK, 7, None, 0)], "but for a clock that was wrong by days"
+
+
+def test_what_is_gone_is_over() -> None:
+    """A device that the views do not have any more, or without a limit; what comes back counts anew."""
+    known = {KEY: Known(CRIT, at(-60)), ("b", "x", "above"): Known(WARN, at(-60))}
+    heard = Heard(HOT, known=known, forget_after_s=3600)
+    heard.limits.all_learned(at(0) // 1_000_000)
+    assert heard.read(1, 50).told() == [("b", OK, None, None, 0)], "a is there after all, and was told of"
+    assert len(heard.goes_on(3601).limits) == 1
+    assert heard.goes_on(3602).limits.beyond == {}
+    assert len(heard.limits) == 0
+    assert heard.read(3603, 50).told() == [], "and nobody was told meanwhile"
+    assert heard.goes_on(7204).told() == [("a", OK, None, None, 7204)]
+    assert heard.read(7205, 50).told() == [("a", CRIT, 50, 40, 7205)]
+
+
+def test_room_is_bounded() -> None:
+    """Who comes when there is none is counted, and those that are known go on."""
+    limits = Limits(Rules([HOT]), most=2)
+    limits.hear(0, 0, [Event(device, None, time(0), time(0), "k", {"t": 50}) for device in "abcb"])
+    assert (len(limits), limits.no_room, list(limits.beyond)) == (2, 1, ["a", "b"])
+
+
+def test_a_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many that wait some are looked at, and then the others."""
+    monkeypatch.setattr(states_module, "CHECKS", 10)
+    heard = Heard(Limit("t", warn=30, for_="1m"))
+    for device in range(25):
+        heard.read(0, 50, device=str(device))
+    assert [len(heard.goes_on(60).told()) for _ in range(4)] == [10, 10, 5, 0]
+
+
+def test_what_is_told_says_of_which_reading() -> None:
+    """Where the device is, and when the reading was measured."""
+    heard = Heard(HOT).read(5, 50, measured=2, region="north")
+    assert heard.limits.take_pending(9) == [Change(KEY, "north", CRIT, 50, 40, at(5), at(2))]
+
+
+def test_times_that_are_none_are_no_reading() -> None:
+    """They come by the topic alone, on which anybody might publish."""
+    limits = Limits(Rules([HOT]))
+    limits.hear(0, 0, [Event("a", None, "z", "y", "k", {"t": 50})])
+    limits.learn("a", None, "t", 50, (0, "y"))
+    assert len(limits) == 0
