@@ -42,6 +42,7 @@ from projector.repair.verify import Verifier
 from projector.views import Keys, Views
 from projector.views.expiry import Expiry
 from projector.watch.gauges import Gauges
+from projector.watch.said import Watch
 from projector.watch.watcher import Watcher
 from runtime.errors import Retry
 from runtime.http import Health, Hosts, create_app, health_routes, serve
@@ -79,7 +80,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """
     registry, health = CollectorRegistry(), Health()
     meters = Meters(registry)
-    keys = Keys(settings.redis.prefix)
+    keys, watch = Keys(settings.redis.prefix), Watch()
     health.set("projector", "starting")
     async with (
         open_redis(settings.redis.url) as redis,
@@ -112,6 +113,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 board=board,
                 meters=meters,
                 gauges=Gauges(registry),
+                watch=watch,
                 health=health,
                 stop=stop,
             )
@@ -191,6 +193,7 @@ async def _project(
     board: Board,
     meters: Meters,
     gauges: Gauges,
+    watch: Watch,
     health: Health,
     stop: asyncio.Event,
 ) -> None:
@@ -222,6 +225,7 @@ async def _project(
             forget_after_s=after_s,
             health=health,
             gauges=gauges,
+            watch=watch,
             now=_now,
         )
         consumer = Consumer(
