@@ -88,7 +88,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         asyncio.TaskGroup() as tasks,
     ):
         queries = Queries(redis, keys, lag=meters.lag)
-        board = Board(redis, keys, queries=queries, meters=meters, health=health, now=_now)
+        board = Board(redis, keys, queries=queries, meters=meters, health=health, watch=watch, now=_now)
         feed = Feed(board, meters)
         routes = [
             query_routes(queries, meters),
