@@ -91,7 +91,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         board = Board(redis, keys, queries=queries, meters=meters, health=health, watch=watch, now=_now)
         feed = Feed(board, meters)
         routes = [
-            query_routes(queries, meters),
+            query_routes(queries, meters, watch),
             history_routes(history, meters),
             *live_routes(board, feed),
             *detail_routes(board, Site(settings.units, settings.projector.grafana_url)),

@@ -2,7 +2,8 @@
 
 However many there are, all of them are known; what a look costs is bounded (`census`), and what has to go
 through all of them, to rank or to search, does so in pieces between which others have their turn. Who is
-silent the watch says. The sparklines of the first rows are read again each ten seconds; they change once a minute.
+silent the watch says. The sparklines of the first rows are read again each ten seconds; they change once a
+minute.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ async def see(redis: Redis, device: str, at: datetime) -> None:
 
 
 async def test_who_is_silent_the_watch_says(board: Board, redis: Redis, clock: Clock, watch: Watch) -> None:
-    """By when messages came: a clock that is hours off makes nobody silent, one that is right makes nobody heard.
+    """By when messages came: a clock that is hours off makes nobody silent, a right one nobody heard.
 
     Before the watch has begun, and of whom it has not heard, nothing is said.
     """
