@@ -93,7 +93,7 @@ def _device_routes(queries: Queries, meters: Meters, watch: Watch) -> list[Contr
         limit: Limit = 100,
         after: After = None,
     ) -> DevicePage:
-        """All filters go together; `last_seen` goes by the devices' own clocks, as far as these are not ahead.
+        """All filters go together; `last_seen` goes by the devices' clocks, as far as these are not ahead.
 
         So do the order and `silent_for`; `state` and `heard_at` go by when messages came.
 

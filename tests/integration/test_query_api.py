@@ -117,7 +117,7 @@ async def test_lists_the_longest_silent_first(plant: Plant) -> None:
 
 
 async def test_who_is_silent_the_watch_says(plant: Plant) -> None:
-    """By arrival: one that sends with a clock that is hours off is not, one that stopped is, alone and listed.
+    """By arrival: who sends with a clock that is hours off is not, one that stopped is, alone and listed.
 
     Of both the answer changes when only the watch knows more, also for who has the one before.
     """
