@@ -54,7 +54,8 @@ async def test_once_over_a_pipeline(
     gateway = await run_command("gateway", "run")
     await gateway.event("connected", client_id=settings.broker.client_id)
     await publish(broker_port, [(f"{topic_prefix}/lost/telemetry", b'{"id": 1, "region": "south", "x": 1}')])
-    await leave_silent(settings, {"lost": 20})
+    where = {"postgres_dsn": settings.postgres.dsn, "redis_url": settings.redis.url}
+    await leave_silent({"lost": 20}, **where)
     projector = await run_command("projector", "run", "--log-level", "debug")
     await projector.event("watch_begins", silent=1)
     await projector.event("connected")
