@@ -232,6 +232,16 @@ SHOWN = [
         },
         4,
     ),
+    Shown(  # the same, of all devices in each state
+        "edge-fleet: Silent now, by region B",
+        {
+            f'projector_devices{{instance="{projector}", region="{region}", state="{state}"}}': "2x10"
+            for projector in ("a:1", "b:1")
+            for region in ("north", "south")
+            for state in ("ok", "silent", "unknown")
+        },
+        12,
+    ),
     Shown(  # over a week the points lie hours apart
         "edge-health: annotation Rebuilds",
         {'projector_rebuilds_total{instance="a:1"}': "0x7 1x3"},
