@@ -144,6 +144,7 @@ class StreamMemory:
     def has_gap(self) -> bool:
         """Whether rows have come that do not follow: those before them will not come by themselves."""
         return bool(self._ahead)
+
     def hand_over(self, *, everything: bool) -> tuple[Span, Minutes]:
         """What is to be written: minutes that are over, or all if there are none or it has waited enough."""
         if everything or not self._over.seen or self._leaves_whole:

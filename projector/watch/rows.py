@@ -61,7 +61,7 @@ class Rows:
         self._follow(stream, stream.ahead.after(stream.end))
 
     async def catch_up(self) -> None:
-        """Read what had been committed at the last call and has not come since, and what is known to be missing.
+        """Read what had been committed at the last call and has not come since, or is known to be missing.
 
         Raises:
             Retry: PostgreSQL is away; what was read stays taken.

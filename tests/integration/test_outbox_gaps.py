@@ -1,4 +1,4 @@
-"""History and the watch behind the topic: what they read of the outbox, and that what comes meanwhile follows."""
+"""History and the watch behind the topic: they read what is missing, and what comes meanwhile follows."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ AT = "2026-11-23T09:00:00.000000Z"
 def rows(*numbers: int, events: int = 1) -> list[EventBatch]:
     """Rows of one stream."""
     return [
-        EventBatch(VERSION, 0, n, "e", AT, [Event("a", None, AT, AT, "k", {"t": 1})] * events) for n in numbers
+        EventBatch(VERSION, 0, n, "e", AT, [Event("a", None, AT, AT, "k", {"t": 1})] * events)
+        for n in numbers
     ]
 
 
