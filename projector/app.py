@@ -46,6 +46,7 @@ from projector.repair.verify import Verifier
 from projector.views import Keys, Views
 from projector.views.expiry import Expiry
 from projector.watch.gauges import Gauges
+from projector.watch.said import Watch
 from projector.watch.watcher import Watcher
 from runtime.errors import Retry
 from runtime.http import Health, Hosts, create_app, health_routes, serve
@@ -83,7 +84,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """
     registry, health = CollectorRegistry(), Health()
     meters = Meters(registry)
-    keys = Keys(settings.redis.prefix)
+    keys, watch = Keys(settings.redis.prefix), Watch()
     health.set("projector", "starting")
     async with (
         open_redis(settings.redis.url) as redis,
@@ -91,12 +92,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         asyncio.TaskGroup() as tasks,
     ):
         queries = Queries(redis, keys, lag=meters.lag)
-        board = Board(redis, keys, queries=queries, meters=meters, health=health, now=_now)
+        board = Board(redis, keys, queries=queries, meters=meters, health=health, watch=watch, now=_now)
         feed = Feed(board, meters)
         beyond = Beyond()
         board.use_limits(beyond)
         routes = [
-            query_routes(queries, meters),
+            query_routes(queries, meters, watch),
             history_routes(history, meters),
             limit_routes(beyond, meters),
             *live_routes(board, feed),
@@ -121,6 +122,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 limit_gauges=LimitGauges(registry),
                 meters=meters,
                 gauges=Gauges(registry),
+                watch=watch,
                 health=health,
                 stop=stop,
             )
@@ -202,6 +204,7 @@ async def _project(
     limit_gauges: LimitGauges,
     meters: Meters,
     gauges: Gauges,
+    watch: Watch,
     health: Health,
     stop: asyncio.Event,
 ) -> None:
@@ -233,6 +236,7 @@ async def _project(
             forget_after_s=after_s,
             health=health,
             gauges=gauges,
+            watch=watch,
             now=_now,
         )
         limiter = Limiter(

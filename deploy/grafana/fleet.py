@@ -15,6 +15,7 @@ from deploy.grafana.panels import (
     moment,
     rollup_series,
     series,
+    side_by_side,
     stat,
     table,
     to_dashboard,
@@ -76,25 +77,26 @@ def dashboard() -> Dashboard:
     ):
         made.with_panel(panel)
 
-    silent = table(
-        "Silent longest",
-        sql(queries.silent_longest),
-        text="Devices by their newest readings, by their clocks. Click one for its details.",
+    oldest = table(
+        "Oldest readings",
+        sql(queries.oldest_readings),
+        text="Devices by their newest readings, by their clocks: one that is wrong stands here too, though it"
+        " may send. Click one for its details.",
     )
-    column(silent, "device_id", "Device", link=to_dashboard("edge-device", "device"))
-    column(silent, "region", "Region")
-    column(silent, "last_seen", "Last seen", unit=units.DateTimeFromNow)
-    made.with_panel(silent.span(8))
+    column(oldest, "device_id", "Device", link=to_dashboard("edge-device", "device"))
+    column(oldest, "region", "Region")
+    column(oldest, "last_seen", "Last seen", unit=units.DateTimeFromNow)
+    made.with_panel(oldest.span(8))
     quiet = table(
-        "Silence by region",
-        sql(queries.silent_regions),
-        text="Devices whose newest reading, by their clocks, is older than the range. Click a region for its"
-        " details.",
+        "Silent now, by region",
+        promql('sort_desc(max by (region) (projector_devices{state="silent"}))', instant=True, rows=True),
+        text="Devices that have paused for longer than is usual for each, by when their messages came; of the"
+        " first hundred regions, the others together. Click a region for its details.",
     )
+    everybody = "sum by (region) (max by (region, state) (projector_devices))"
+    quiet.with_target(promql(everybody, ref="B", instant=True, rows=True))
+    side_by_side(quiet, A="Silent", B="Devices")
     column(quiet, "region", "Region", link=to_dashboard("edge-regions", "region", carry="var-metric=$metric"))
-    column(quiet, "silent", "Nothing in the range")
-    column(quiet, "devices", "Devices")
-    column(quiet, "last_seen", "Last seen", unit=units.DateTimeFromNow)
     made.with_panel(quiet.span(8))
 
     hot = table(

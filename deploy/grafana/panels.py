@@ -119,6 +119,14 @@ def as_rows(panel: TablePanel, first: str, second: str) -> TablePanel:
     return panel.with_transformation(turn).with_transformation(rename)
 
 
+def side_by_side(panel: TablePanel, **names: str) -> TablePanel:
+    """Put what several targets answer of one label into one row of it; `A="Silent"` names the values of A."""
+    rename = {f"Value #{ref}": name for ref, name in names.items()}
+    organize = {"excludeByName": {"Time": True}, "renameByName": rename}
+    panel.with_transformation(DataTransformerConfig("merge", options={}))
+    return panel.with_transformation(DataTransformerConfig("organize", options=organize))
+
+
 def column(
     panel: TablePanel, name: str, title: str = "", *, unit: str = "", width: int = 0, link: str = ""
 ) -> TablePanel:

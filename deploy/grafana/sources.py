@@ -43,9 +43,18 @@ def sql(query: str, form: Literal["table", "time_series"] = "table", ref: str = 
     return Target(POSTGRES, ref, fields)
 
 
-def promql(expression: str, legend: str = "", ref: str = "A", *, instant: bool = False) -> Target:
-    """Ask Prometheus, over the range or only for the value now."""
-    fields = {"expr": expression, "instant": instant, "range": not instant, "editorMode": "code"}
+def promql(
+    expression: str, legend: str = "", ref: str = "A", *, instant: bool = False, rows: bool = False
+) -> Target:
+    """Ask Prometheus, over the range or only for the value now; as rows a label is a column."""
+    fields: dict[str, object] = {
+        "expr": expression,
+        "instant": instant,
+        "range": not instant,
+        "editorMode": "code",
+    }
+    if rows:
+        fields["format"] = "table"
     return Target(PROMETHEUS, ref, {**fields, "legendFormat": legend} if legend else fields)
 
 

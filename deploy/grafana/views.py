@@ -42,21 +42,21 @@ def dashboard() -> Dashboard:
     )
     made.with_panel(
         stat(
-            "Silent",
+            "Nothing in the range",
             _line("zcount devices:last_seen -inf ${__from}"),
             unit=units.NoUnit,
             text="Of these, those whose newest reading, by their clocks, is older than the range shown.",
         ).height(9)
     )
-    silent = table(
-        "Silent longest",
+    oldest = table(
+        "Oldest readings",
         _members("devices:last_seen", 0, 19),
         text="By their clocks. Click one for its details.",
     )
-    as_rows(silent, "Device", "Last seen")
-    column(silent, "Device", link=to_dashboard("edge-device", "device"))
-    column(silent, "Last seen", unit=units.DateTimeFromNow)
-    made.with_panel(silent.span(8))
+    as_rows(oldest, "Device", "Last seen")
+    column(oldest, "Device", link=to_dashboard("edge-device", "device"))
+    column(oldest, "Last seen", unit=units.DateTimeFromNow)
+    made.with_panel(oldest.span(8))
     ahead = table(
         "Furthest ahead", _members("devices:clock_ahead", -20, -1), text="Of all devices, the furthest last."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -9,23 +10,52 @@ import msgspec
 from litestar import Request, Response
 from litestar.openapi.datastructures import ResponseSpec
 
+from contract.events import format_time
 from projector.history.series import Series
 from projector.lag import Freshness  # noqa: TC001  # msgspec and Litestar read annotations
 from projector.query import DeviceStats, RegionStats
+from projector.watch.book import State  # noqa: TC001  # likewise
 
 if TYPE_CHECKING:
     from litestar import Litestar
     from litestar.types import HTTPResponseStartEvent, Receive, Scope, Send
+
+    from projector.watch.said import Said
 
 _encoder = msgspec.json.Encoder()
 
 A = TypeVar("A", "DeviceAnswer", "RegionAnswer")
 
 
-class DeviceAnswer(DeviceStats, frozen=True, kw_only=True):
+class WatchedDevice(DeviceStats, frozen=True, kw_only=True):
+    """Statistics of a device, and whether it is silent.
+
+    Attributes:
+        state: `silent` when nothing has come of it for longer than is usual for it, whatever its clock says;
+            `ok`; or `unknown`, as long as a projector that has just begun has not heard it.
+        heard_at: when its last message came, ISO 8601 UTC; null when that is not known.
+        usual_seconds: how long it usually pauses; null when that is not known.
+    """
+
+    state: State
+    heard_at: str | None
+    usual_seconds: int | None
+
+
+class DeviceAnswer(WatchedDevice, frozen=True, kw_only=True):
     """Statistics of one device."""
 
     views: Freshness
+
+
+def heard(said: Said) -> dict[str, Any]:
+    """What the watch says of a device, as fields of an answer."""
+    at = said.heard_at
+    return {
+        "state": said.state,
+        "heard_at": None if at is None else format_time(datetime.fromtimestamp(at, UTC)),
+        "usual_seconds": said.usual_s,
+    }
 
 
 class RegionAnswer(RegionStats, frozen=True, kw_only=True):
@@ -35,14 +65,14 @@ class RegionAnswer(RegionStats, frozen=True, kw_only=True):
 
 
 class DevicePage(msgspec.Struct, frozen=True):
-    """Some devices, the longest silent first.
+    """Some devices, those with the oldest readings first.
 
     Attributes:
         next: the `after` of the next page; null when this is the last. A page may hold fewer devices than
             asked for, or none, and still have a next.
     """
 
-    devices: list[DeviceStats]
+    devices: list[WatchedDevice]
     next: str | None
     views: Freshness
 

@@ -61,7 +61,8 @@ SilentFor = Annotated[
     str | None,
     QueryParameter(
         schema_extra={"pattern": f"^{_DURATION}$"},  # `selection` checks it, with a message for people
-        description="Only devices not seen for so long by their own clock, such as `90s`, `5m`, `2h`, `1d`.",
+        description="Only devices without a reading for so long by their own clock, such as `90s`, `5m`, "
+        "`2h`, `1d`.",
     ),
 ]
 Metric = Annotated[

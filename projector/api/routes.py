@@ -15,6 +15,8 @@ from projector.api.answers import (
     RegionAnswer,
     RegionPage,
     StatsResponse,
+    WatchedDevice,
+    heard,
     problem,
 )
 from projector.api.parameters import (
@@ -34,6 +36,7 @@ from projector.api.parameters import (
     selection,
 )
 from projector.lag import Lag  # noqa: TC001  # Litestar reads it from the handler's signature
+from projector.watch.book import STATES
 from runtime.http import ESCAPED_SLASH
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 
     from projector.meters import Meters
     from projector.query import Queries
+    from projector.watch.said import Watch
 
 _BAD: Final = {400: problem("A parameter is unknown or has an impossible value.")}
 _KNOWN: Final = {
@@ -58,7 +62,7 @@ _AWAY: Final = {
 _ONE_OF_MANY: Final = _KNOWN | _BAD | _UNKNOWN | _AWAY
 
 
-def query_routes(queries: Queries, meters: Meters) -> ControllerRouterHandler:
+def query_routes(queries: Queries, meters: Meters, watch: Watch) -> ControllerRouterHandler:
     """The query API as one router."""
 
     @get(
@@ -71,12 +75,12 @@ def query_routes(queries: Queries, meters: Meters) -> ControllerRouterHandler:
         """Of each stream, with the way of its newest event; seconds are by the clocks of those it passed."""
         return meters.lag()
 
-    handlers = [*_device_routes(queries, meters), *_region_routes(queries, meters), lag]
+    handlers = [*_device_routes(queries, meters, watch), *_region_routes(queries, meters), lag]
     return Router("/", route_handlers=handlers, before_request=refuse_unknown)
 
 
-def _device_routes(queries: Queries, meters: Meters) -> list[ControllerRouterHandler]:
-    @get("/devices", summary="Devices, the longest silent first", responses=_BAD | _AWAY)
+def _device_routes(queries: Queries, meters: Meters, watch: Watch) -> list[ControllerRouterHandler]:
+    @get("/devices", summary="Devices, those with the oldest readings first", responses=_BAD | _AWAY)
     async def devices(
         *,
         region: Region = None,
@@ -89,7 +93,9 @@ def _device_routes(queries: Queries, meters: Meters) -> list[ControllerRouterHan
         limit: Limit = 100,
         after: After = None,
     ) -> DevicePage:
-        """All filters go together; times are those of the devices' own clocks, as far as these are not ahead.
+        """All filters go together; `last_seen` goes by the devices' clocks, as far as these are not ahead.
+
+        So do the order and `silent_for`; `state` and `heard_at` go by when messages came.
 
         A device that reports moves to the end of the list: who goes from page to page meanwhile may meet it
         again, but misses none.
@@ -104,7 +110,8 @@ def _device_routes(queries: Queries, meters: Meters) -> list[ControllerRouterHan
             clock_ahead=clock_ahead,
         )
         page = await queries.devices(chosen, limit=limit, after=place(after))
-        return DevicePage(page.devices, page.after.token if page.after else None, meters.freshness())
+        found = [WatchedDevice(*astuple(each), **heard(watch.of(each.device_id))) for each in page.devices]
+        return DevicePage(found, page.after.token if page.after else None, meters.freshness())
 
     @get(
         "/devices/{device_id:str}/stats",
@@ -129,8 +136,10 @@ def _device_routes(queries: Queries, meters: Meters) -> list[ControllerRouterHan
             raise NotFoundException(
                 f"no device {device_id!r} is in the views; GET /devices lists those that are"
             )
-        answer = DeviceAnswer(*astuple(stats), views=meters.freshness())
-        return StatsResponse(answer, stats.updated_ms, stats.sample_count)
+        said = watch.of(device_id)
+        answer = DeviceAnswer(*astuple(stats), **heard(said), views=meters.freshness())
+        version = (STATES.index(said.state), said.heard_at or 0, said.usual_s or 0)
+        return StatsResponse(answer, stats.updated_ms, stats.sample_count, *version)
 
     return [devices, device_stats, device_stats_by_id]
 

@@ -5,7 +5,7 @@ it, and everybody who looks gets the same frames:
 
     meters, views, letters → board → frames → feed → routes → the page's files in `page/`
 
-What a look costs is bounded whatever the fleet: every device is known, and looked at again when it may have
-fallen silent (`roster`, `census`); details are read only for the rows that are on somebody's screen, and a
+What a look costs is bounded whatever the fleet: every device is known (`roster`, `census`), and who is silent
+the watch knows; details are read only for the rows that are on somebody's screen, and a
 viewer who cannot keep up gets the newest state instead of a queue.
 """

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from projector.meters import Meters
     from projector.query import Queries
     from projector.views import Keys
+    from projector.watch.said import Watch
     from runtime.http import Health
 
 _LETTERS_WITHIN_S: Final = 3.0
@@ -46,6 +47,7 @@ class Board:
     Args:
         queries: know whether the views are whole: a part of them is shown as little as none.
         health: names what is away.
+        watch: says who is silent.
         now: the time.
     """
 
@@ -57,6 +59,7 @@ class Board:
         queries: Queries,
         meters: Meters,
         health: Health,
+        watch: Watch,
         now: Callable[[], datetime],
     ) -> None:
         self._queries = queries
@@ -65,7 +68,7 @@ class Board:
         self._now = now
         self._beyond = Beyond()
         self._truth = Truth()
-        self._fleet = Fleet(redis, keys, self._truth)
+        self._fleet = Fleet(redis, keys, watch)
         self._regions = Regions(redis, keys)
         self.forget()
 

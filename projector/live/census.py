@@ -87,7 +87,7 @@ class Census:
                 if score is None or not isfinite(score):
                     self._roster.drop(id_)
                 else:
-                    self._roster.note(id_, int(score))
+                    self._roster.note(id_)
 
     async def find(self, id_: str) -> bool:
         """Whether there is a device that is asked for by its name.
@@ -142,7 +142,7 @@ class Census:
         for raw, score in cast("list[tuple[bytes, float]]", found):
             if isfinite(score):
                 ids.append(text(raw))
-                self._roster.note(ids[-1], int(score))
+                self._roster.note(ids[-1])
         if self._met is not None:
             self._met.update(ids)
         return ids

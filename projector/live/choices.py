@@ -11,13 +11,13 @@ import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from projector.live.index import Index
-from projector.live.pieces import by, those
+from projector.live.pieces import those
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from projector.live.census import Census
-    from projector.live.habits import Habits
+    from projector.live.places import Places
     from projector.live.roster import Roster
     from projector.live.tags import Tags
 
@@ -27,11 +27,15 @@ _GOOD_FOR_MS: Final = 2500  # should nobody rank them
 
 
 class Ranking(NamedTuple):
-    """Devices in order of attention: `silent` silent ones, those rejected a moment ago, then all others."""
+    """Devices in order of attention.
+
+    Attributes:
+        ids: silent ones, those rejected a moment ago, then all others.
+        silent: who fell silent, the first first.
+    """
 
     ids: list[str]
-    silent: int
-    rejected: frozenset[str]
+    silent: list[str]
 
 
 class Choice(NamedTuple):
@@ -57,10 +61,10 @@ class Choice(NamedTuple):
 class Choices:
     """Finds those that were chosen among the devices of a roster."""
 
-    def __init__(self, roster: Roster, census: Census, habits: Habits, tags: Tags) -> None:
+    def __init__(self, roster: Roster, census: Census, places: Places, tags: Tags) -> None:
         self._roster = roster
         self._census = census
-        self._habits = habits
+        self._places = places
         self._tags = tags
         self._ranking: Ranking | None = None
         self._index = Index(())
@@ -106,7 +110,7 @@ class Choices:
         part, region, tag, ahead, recent, among = choice
         ids = ranking.ids
         if recent:
-            ids = await by(ids[: ranking.silent], lambda id_: -self._roster.silent_at_ms(id_))
+            ids = ranking.silent[::-1]
         if ahead:
             wanted = dict.fromkeys(await self._census.clocks_ahead())
             some = await those(ids, wanted.__contains__)
@@ -121,8 +125,8 @@ class Choices:
                 ids = [part, *ids]  # so new that it has no place yet
         if region is not None:
             async with self._learning:
-                await self._habits.learn_regions(ids)
-            regions = self._habits.regions
+                await self._places.learn(ids)
+            regions = self._places.regions
             if ids is ranking.ids:
                 ids = await index.within(region, regions)
             else:

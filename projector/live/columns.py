@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from projector.live.habits import Habits
     from projector.live.orders import Order
+    from projector.live.places import Places
     from projector.views import Keys
 
 SHOWN: Final = 6
@@ -93,14 +93,14 @@ class Columns:
         self.common = most_common([text(field) for field in reply] for reply in replies)
 
     async def arranged(
-        self, ids: Sequence[str], order: Order, habits: Habits, now_ms: int, *, asked: Hashable = None
+        self, ids: Sequence[str], order: Order, places: Places, now_ms: int, *, asked: Hashable = None
     ) -> list[str]:
         """Devices in the order of a column; those without a value are last, whichever way.
 
         Args:
             ids: the devices; equal ones stay as they stand.
             order: the column.
-            habits: knows regions.
+            places: know regions.
             now_ms: the time.
             asked: what the ids were chosen by: for the same the same order is given for a while.
 
@@ -115,14 +115,14 @@ class Columns:
                     del self._orders[next(iter(self._orders))]
                 if not self._orders:
                     self._orders_ms = now_ms
-                self._orders[order, asked] = await self._arrange(ids, order, habits, now_ms)
+                self._orders[order, asked] = await self._arrange(ids, order, places, now_ms)
             return self._orders[order, asked]
 
-    async def _arrange(self, ids: Sequence[str], order: Order, habits: Habits, now_ms: int) -> list[str]:
+    async def _arrange(self, ids: Sequence[str], order: Order, places: Places, now_ms: int) -> list[str]:
         values: Mapping[str, str | None]
         if order.by == "region":
-            await habits.learn_regions(ids)
-            values = habits.regions
+            await places.learn(ids)
+            values = places.regions
         elif order.by == "device":
             values = dict(zip(ids, ids, strict=True))
         else:

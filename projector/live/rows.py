@@ -10,7 +10,8 @@ from projector.query.stats import last_value
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from projector.live.state import Letter, Standing
+    from projector.live.state import Letter
+    from projector.watch.said import Said
 
 VALUES: Final = 3
 TAG: Final = "tag_"
@@ -23,8 +24,7 @@ _OWN: Final = frozenset({"last_seen", "last_seen_ms"})
 def make_row(
     id_: str,
     reply: Mapping[bytes, bytes],
-    standing: Standing,
-    usual_ms: int | None,
+    said: Said,
     letters: Sequence[Letter],
     *,
     wanted: Sequence[str] = (),
@@ -34,8 +34,7 @@ def make_row(
     Args:
         id_: the device.
         reply: its hash.
-        standing: as it was ranked.
-        usual_ms: its usual interval; None when it is not known.
+        said: what the watch says of it.
         letters: its dead letters of the last moment, newest first.
         wanted: metrics to show; of a device that has none of them its first ones.
     """
@@ -43,11 +42,11 @@ def make_row(
     metrics = metrics_in(fields)
     return Row(
         id=id_,
-        standing=standing,
+        standing="rejected" if letters and said.state != "silent" else said.state,
         region=fields.get("region"),
         tags={name.removeprefix(TAG): value for name, value in fields.items() if name.startswith(TAG)},
         last_seen_ms=number(fields.get("last_seen_ms")),
-        usual_ms=usual_ms,
+        usual_ms=said.usual_s and said.usual_s * 1000,
         ahead_ms=number(fields.get("clock_ahead_ms")) or None,
         rejected=len(letters),
         reason=letters[0].reason if letters else None,
@@ -55,6 +54,7 @@ def make_row(
             metric: last_value(fields[f"{_LAST}{metric}"], counted=f"{_COUNT}{metric}" in fields)
             for metric in [name for name in wanted if f"{_LAST}{name}" in fields] or metrics[:VALUES]
         },
+        heard_ms=said.heard_at and said.heard_at * 1000,
     )
 
 

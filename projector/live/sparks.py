@@ -1,4 +1,4 @@
-"""Devices' last hour, as the history keeps it in Redis: lines to draw, and how often a device sends. Pure."""
+"""Devices' last hour, as the history keeps it in Redis: lines to draw. Pure."""
 
 from __future__ import annotations
 
@@ -36,15 +36,3 @@ def spark(lines: Mapping[str, Sparkline], now_ms: int) -> Spark | None:
         return None
     short = [None if mean is None else float(f"{mean:.{_DIGITS}g}") for mean in means]
     return Spark(metric, short[quiet:] + [None] * quiet)
-
-
-def minutes(lines: Mapping[str, Sparkline]) -> list[int]:
-    """The minutes since 1970 in which a device measured anything, ascending."""
-    return sorted(
-        {
-            each.newest_ms // _MINUTE_MS - age
-            for each in lines.values()
-            for age, mean in enumerate(reversed(each.means))
-            if mean is not None
-        }
-    )

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-Standing = Literal["silent", "rejected", "ok"]
+Standing = Literal["silent", "rejected", "ok", "unknown"]
 
 
 Beyond = dict[str, Literal["ok", "warn", "crit"]]
@@ -65,11 +65,14 @@ class Row(msgspec.Struct, frozen=True):
     """One device in the list.
 
     Attributes:
-        usual_ms: how long it usually takes from one message to the next; None when that is not known.
+        standing: what the watch says, unless messages were rejected a moment ago; those leave it silent.
+        last_seen_ms: its newest reading, by its clock.
+        usual_ms: how long it usually pauses; None when that is not known.
         ahead_ms: how far its clock is ahead; None up to five minutes.
         rejected: its dead letters among the last.
         reason: of the newest of these.
         values: its last readings of the metrics asked for; of one that has none of them a few others.
+        heard_ms: when its last message came, by arrival; None when that is not known.
     """
 
     id: str
@@ -82,6 +85,7 @@ class Row(msgspec.Struct, frozen=True):
     rejected: int
     reason: str | None
     values: dict[str, float | str]
+    heard_ms: int | None = None
 
 
 class Spark(msgspec.Struct, frozen=True):
@@ -102,15 +106,18 @@ class Devices(msgspec.Struct, frozen=True):
     Attributes:
         total: devices that the views know.
         watched: how many of them are known so far; all of them a second or two after somebody came.
+        silent: how many the watch calls so; None before it has begun.
         ahead: how many have a clock that is ahead.
         order: ids of the first rows, what needs attention first.
+        unknown: how many the watch knows nothing of yet.
     """
 
     total: int
     watched: int
-    silent: int
+    silent: int | None
     ahead: int
     order: list[str]
+    unknown: int = 0
 
 
 class Hot(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""What the page reads of PostgreSQL: dead letters, since when a device has been known, its newest message."""
+"""What the page reads of PostgreSQL: dead letters, and the newest message of a device."""
 
 from __future__ import annotations
 
@@ -52,15 +52,6 @@ class Truth:
             )
             for record in records
         ]
-
-    async def first_seen(self, ids: list[str]) -> dict[str, int]:
-        """Device → its first reading, epoch milliseconds, of those that are known.
-
-        Raises:
-            Retry: PostgreSQL is away, or too slow to wait for.
-        """
-        records = await self._fetch(queries.first_seen, ids)
-        return {record["device_id"]: record["first_seen_ms"] for record in records}
 
     async def message(self, id_: str) -> Message | None:
         """The newest message of a device as it is stored; None when there is none of the last weeks.

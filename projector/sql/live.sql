@@ -9,10 +9,6 @@ FROM dead_letters
 ORDER BY id DESC
 LIMIT $1;
 
--- name: first_seen
--- When these devices were first heard of.
-SELECT device_id, (extract(epoch FROM first_seen) * 1000)::bigint AS first_seen_ms FROM devices WHERE device_id = ANY($1::text[]);
-
 -- name: newest_message
 -- A device's newest message, when it was measured within about a month: as many days are looked at, one by one in its index.
 SELECT

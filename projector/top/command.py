@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runtime.cli import duration, with_settings
+from runtime.cli import with_settings
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,18 +21,9 @@ _GRACE_S = 3.0
 
 @click.command("top")
 @click.option("--once", "only_once", is_flag=True, help="Print what one second shows, and end.")
-@click.option(
-    "--silent-after",
-    "silent_s",
-    callback=duration,
-    default="5m",
-    show_default=True,
-    metavar="DURATION",
-    help="Not seen for so long is silent.",
-)
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON every two seconds.")
 @partial(with_settings, log_level="error")
-def top_command(settings: Settings, *, only_once: bool, silent_s: float, as_json: bool) -> int:
+def top_command(settings: Settings, *, only_once: bool, as_json: bool) -> int:
     """Show devices, the silent ones first, hot regions, rates and lag, until q or Ctrl-C.
 
     Reads Redis and, if one runs, the projector's /lag. Without a terminal it is --once.
@@ -46,11 +37,11 @@ def top_command(settings: Settings, *, only_once: bool, silent_s: float, as_json
     async def main(stop: asyncio.Event) -> None:
         try:
             if as_json and not only_once:
-                await lines(settings, silent_s, stop)
+                await lines(settings, stop)
             elif only_once or not sys.stdout.isatty():
-                await unless(stop, once(settings, silent_s, as_json=as_json))
+                await unless(stop, once(settings, as_json=as_json))
             else:
-                await live(settings, silent_s, stop)
+                await live(settings, stop)
         except Retry as error:
             away.append(error)
         except BrokenPipeError:  # whoever reads has enough

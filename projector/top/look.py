@@ -1,7 +1,8 @@
 """One look at the views and at a running projector, bounded whatever the number of devices.
 
-Devices come from the sorted set, as many as are to be shown, from its silent or its fresh end. A filter on
-their ids walks along it, `WALK` devices at most. Of regions, the first `REGIONS` by name.
+Silent is who the projector's watch has told of as silent; these come first, those that were heard the longest
+ago before others. All others come from the sorted set, as many as are to be shown, from its old or its fresh
+end. A filter on their ids walks along both, `WALK` devices of each at most. Of regions, the first `REGIONS`.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import asyncio
 import http.client
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
 import msgspec
 
 from projector.lag import Lag
 from projector.query import Queries
 from projector.views import Views, answering
+from projector.watch.told import BEGUN, SILENT, read_silent
 from runtime.settings import host_port
 
 if TYPE_CHECKING:
@@ -42,23 +44,27 @@ class Wanted(NamedTuple):
         order: which end of the devices.
         part: of their ids, upper or lower case; empty: any.
         limit: devices to list.
-        silent_ms: whoever has not been seen for so long counts as silent.
     """
 
     order: Order
     part: str
     limit: int
-    silent_ms: int
 
 
 class Device(NamedTuple):
-    """A device as the list shows it."""
+    """A device as the list shows it.
+
+    Attributes:
+        silent_since_s: of one that is silent, when its last message came, epoch seconds, 0 when nobody knows;
+            None for others.
+    """
 
     device_id: str
     region: str | None
     last_seen_ms: int
     messages: int
     ahead_ms: int | None
+    silent_since_s: int | None
 
 
 class Look(NamedTuple):
@@ -66,7 +72,7 @@ class Look(NamedTuple):
 
     Attributes:
         clock_s: when, for rates.
-        silent: how many devices are.
+        silent: how many devices are; None as long as no projector has ever watched.
         ahead: how many devices' clocks are.
         walked: how many devices the filter looked at, when there were more; else None.
         lag: what the projector says; None when it does not answer, and `no_lag` says why.
@@ -75,7 +81,7 @@ class Look(NamedTuple):
     at: datetime
     clock_s: float
     total: int
-    silent: int
+    silent: int | None
     ahead: int
     devices: list[Device]
     walked: int | None
@@ -95,6 +101,7 @@ class Looker:
     def __init__(self, redis: Redis, keys: Keys, address: str) -> None:
         self._redis = redis
         self._keys = keys
+        self._silent = f"{keys.prefix}{SILENT}"
         self._queries = Queries(redis, keys)
         self._views = Views(redis, keys)
         self._address = address
@@ -108,57 +115,62 @@ class Looker:
         asking = asyncio.create_task(asyncio.to_thread(_ask_lag, self._address), name="ask-lag")
         try:
             now = datetime.now(UTC)
-            now_ms = int(now.timestamp() * 1000)
             with answering():
-                total, silent, ahead = await self._counts(now_ms - wanted.silent_ms)
-                members, walked = await self._members(wanted)
-                devices = await self._devices(members)
+                total, silent, ahead = await self._counts()
+                ids, walked = await self._ids(wanted)
+                devices = await self._devices(ids)
             regions = (await self._queries.regions(limit=REGIONS)).regions
             cursors = await self._views.marks()
             clock_s = time.monotonic()
             lag, no_lag = await asking
         finally:
             asking.cancel()
-        more = walked if walked < total and len(devices) < wanted.limit else None
+        more = walked if walked < total and len(ids) < wanted.limit else None
         return Look(now, clock_s, total, silent, ahead, devices, more, regions, cursors, lag, no_lag)
 
-    async def _counts(self, silent_until_ms: int) -> tuple[int, int, int]:
+    async def _counts(self) -> tuple[int, int | None, int]:
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.zcard(self._keys.last_seen)
-            pipeline.zcount(self._keys.last_seen, "-inf", silent_until_ms)
+            pipeline.hlen(self._silent)
+            pipeline.hexists(self._silent, BEGUN)
             pipeline.zcard(self._keys.clock_ahead)
-            total, silent, ahead = await pipeline.execute()
-        return total, silent, ahead
+            total, silent, watched, ahead = await pipeline.execute()
+        return total, silent - 1 if watched else None, ahead
 
-    async def _members(self, wanted: Wanted) -> tuple[list[tuple[bytes, float]], int]:
-        """Ids and times of the devices wanted, and how many were looked at for it."""
+    async def _ids(self, wanted: Wanted) -> tuple[list[str], int]:
+        """Ids of the devices wanted, and how many were looked at for it."""
         part = wanted.part.lower()
+        silent: dict[str, int] = {}
+        if wanted.order == "silent":
+            silent = await read_silent(self._redis, self._silent, most=WALK)
+            silent.pop(BEGUN, None)
+        found = sorted((id_ for id_ in silent if part in id_.lower()), key=lambda id_: (silent[id_], id_))
         size = _PAGE if part else wanted.limit
-        found: list[tuple[bytes, float]] = []
         walked = 0
         while len(found) < wanted.limit and walked < WALK:
             page = await cast(
-                "Awaitable[list[tuple[bytes, float]]]",
+                "Awaitable[list[bytes]]",
                 self._redis.zrange(
-                    self._keys.last_seen,
-                    walked,
-                    walked + size - 1,
-                    desc=wanted.order == "fresh",
-                    withscores=True,
+                    self._keys.last_seen, walked, walked + size - 1, desc=wanted.order == "fresh"
                 ),
             )
             walked += len(page)
-            found += [member for member in page if part in member[0].decode(errors="replace").lower()]
+            ids = (member.decode(errors="backslashreplace") for member in page)
+            found += [id_ for id_ in ids if id_ not in silent and part in id_.lower()]
             if len(page) < size:
                 break
         return found[: wanted.limit], walked
 
-    async def _devices(self, members: list[tuple[bytes, float]]) -> list[Device]:
-        ids = [member.decode(errors="backslashreplace") for member, _ in members]
+    async def _devices(self, ids: list[str]) -> list[Device]:
+        """Those of the devices that the views have."""
+        if not ids:
+            return []
         async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.zmscore(self._keys.last_seen, ids)
+            pipeline.hmget(self._silent, ids)
             for device_id in ids:
                 pipeline.hmget(self._keys.device(device_id), "region", "sample_count", "clock_ahead_ms")
-            hashes: list[Any] = await pipeline.execute()
+            scores, silent, *hashes = await pipeline.execute()
         return [
             Device(
                 device_id,
@@ -166,8 +178,12 @@ class Looker:
                 int(score),
                 int(messages or 0),
                 int(ahead) if ahead else None,
+                int(since) if since else None,
             )
-            for device_id, (_, score), (region, messages, ahead) in zip(ids, members, hashes, strict=True)
+            for device_id, score, since, (region, messages, ahead) in zip(
+                ids, scores, silent, hashes, strict=True
+            )
+            if score is not None
         ]
 
 

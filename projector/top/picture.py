@@ -43,8 +43,10 @@ class DeviceLine(msgspec.Struct, frozen=True):
     """A device.
 
     Attributes:
-        silent_s: since its last message, by the device's clock; negative when that is ahead.
+        silent_s: since its newest reading, by the device's clock; negative when that is ahead.
         clock_ahead_s: by how much that is ahead; null up to five minutes.
+        silent: whether the projector's watch calls it so.
+        heard_s: since its last message came, of one that is silent; null when that is not known.
     """
 
     device_id: str
@@ -54,6 +56,8 @@ class DeviceLine(msgspec.Struct, frozen=True):
     messages: int
     messages_per_s: float | None
     clock_ahead_s: float | None = None
+    silent: bool = False
+    heard_s: float | None = None
 
 
 class Picture(msgspec.Struct, frozen=True):
@@ -62,6 +66,7 @@ class Picture(msgspec.Struct, frozen=True):
     Attributes:
         redis: why Redis does not answer; the rest is empty then.
         projector: why no projector answers; its part is null then.
+        silent: devices that are; null as long as no projector has ever watched.
         events_per_s: events that the projector applied.
         clocks_ahead: devices whose clocks are.
         walked: how many devices the filter looked at, if there were more; else null.
@@ -71,7 +76,7 @@ class Picture(msgspec.Struct, frozen=True):
     redis: str | None = None
     projector: str | None = None
     devices: int = 0
-    silent: int = 0
+    silent: int | None = None
     clocks_ahead: int = 0
     events_per_s: float | None = None
     streams: list[StreamLine] = []
@@ -109,6 +114,8 @@ def paint(look: Look, before: Look | None) -> Picture:
             d.messages,
             rate(d.messages, samples.get(d.device_id)),
             d.ahead_ms / 1000 if d.ahead_ms else None,
+            d.silent_since_s is not None,
+            round(now_ms / 1000 - d.silent_since_s, 1) if d.silent_since_s else None,
         )
         for d in look.devices
     ]

@@ -31,15 +31,10 @@ _LINE_DEVICES: Final = 20
 
 
 class Top:
-    """The state between turns.
+    """The state between turns."""
 
-    Args:
-        silent_s: whoever has not been seen for so long counts as silent.
-    """
-
-    def __init__(self, looker: Looker, silent_s: float) -> None:
+    def __init__(self, looker: Looker) -> None:
         self._looker = looker
-        self._silent_s = silent_s
         self._before: Look | None = None
         self.controls = Controls()
 
@@ -49,19 +44,18 @@ class Top:
         Raises:
             Retry: Redis is away.
         """
-        silent_ms = int(self._silent_s * 1000)
-        look = await self._looker.look(Wanted(self.controls.order, self.controls.part, limit, silent_ms))
+        look = await self._looker.look(Wanted(self.controls.order, self.controls.part, limit))
         before, self._before = self._before, look
         return paint(look, before)
 
 
-async def once(settings: Settings, silent_s: float, *, as_json: bool) -> None:
+async def once(settings: Settings, *, as_json: bool) -> None:
     """Print what one second shows.
 
     Raises:
         Retry: Redis is away.
     """
-    async with _top(settings, silent_s) as top:
+    async with _top(settings) as top:
         await top.turn(_LINE_DEVICES)
         await asyncio.sleep(_ONCE_S)
         picture = await top.turn(_LINE_DEVICES)
@@ -73,12 +67,12 @@ async def once(settings: Settings, silent_s: float, *, as_json: bool) -> None:
     from projector.top.screen import draw  # noqa: PLC0415  # likewise
 
     width = columns()
-    Console(width=width).print(draw(picture, top.controls, silent_s, width=width, height=None))
+    Console(width=width).print(draw(picture, top.controls, width=width, height=None))
 
 
-async def lines(settings: Settings, silent_s: float, stop: asyncio.Event) -> None:
+async def lines(settings: Settings, stop: asyncio.Event) -> None:
     """Print a line of JSON a turn, until stopped or until nobody reads any more."""
-    async with _top(settings, silent_s) as top:
+    async with _top(settings) as top:
         while not stop.is_set():
             try:
                 picture = await top.turn(_LINE_DEVICES)
@@ -88,7 +82,7 @@ async def lines(settings: Settings, silent_s: float, stop: asyncio.Event) -> Non
             await unless(stop, asyncio.sleep(_TURN_S))
 
 
-async def live(settings: Settings, silent_s: float, stop: asyncio.Event) -> None:
+async def live(settings: Settings, stop: asyncio.Event) -> None:
     """Draw on the terminal and obey keys, until stopped."""
     from rich.console import Console  # noqa: PLC0415  # JSON does without
     from rich.live import Live  # noqa: PLC0415  # likewise
@@ -98,7 +92,7 @@ async def live(settings: Settings, silent_s: float, stop: asyncio.Event) -> None
     console = Console()
     awake = asyncio.Event()
     picture = Picture(format_time(datetime.now(UTC)))
-    async with _top(settings, silent_s) as top:
+    async with _top(settings) as top:
 
         def on_key(key: str) -> None:
             top.controls = top.controls.press(key)
@@ -114,7 +108,7 @@ async def live(settings: Settings, silent_s: float, stop: asyncio.Event) -> None
                 except Retry as error:
                     picture = msgspec.structs.replace(picture, redis=error.reason)
                 size = console.size
-                drawn = draw(picture, top.controls, silent_s, width=size.width, height=size.height)
+                drawn = draw(picture, top.controls, width=size.width, height=size.height)
                 screen.update(drawn, refresh=True)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_TURN_S):
@@ -122,6 +116,6 @@ async def live(settings: Settings, silent_s: float, stop: asyncio.Event) -> None
 
 
 @contextlib.asynccontextmanager
-async def _top(settings: Settings, silent_s: float) -> AsyncIterator[Top]:
+async def _top(settings: Settings) -> AsyncIterator[Top]:
     async with open_redis(settings.redis.url) as redis:
-        yield Top(Looker(redis, Keys(settings.redis.prefix), settings.projector.http), silent_s)
+        yield Top(Looker(redis, Keys(settings.redis.prefix), settings.projector.http))

@@ -22,25 +22,22 @@ _REGIONS: Final = 6
 _STREAMS: Final = 6
 _WIDE: Final = 115
 _FRAME: Final = 3  # a blank line, the head of the devices, the keys
-_SILENT_S: Final = 3600.0
+_LONG_S: Final = 3600.0
 _AHEAD_S: Final = 1.0
 _NONE: Final = "-"
 
 
-def draw(
-    picture: Picture, controls: Controls, silent_s: float, *, width: int, height: int | None
-) -> RenderableType:
+def draw(picture: Picture, controls: Controls, *, width: int, height: int | None) -> RenderableType:
     """The whole screen.
 
     Args:
         picture: what to draw.
         controls: what the keys have set.
-        silent_s: from when on a device counts as silent.
         width: of the screen; on a narrow one regions stand below the streams.
         height: of the screen, which the devices fill; None: all of them, and no line that names the keys.
     """
     streams, regions = picture.streams[:_STREAMS], picture.regions[:_REGIONS]
-    title = _title(picture, silent_s)
+    title = _title(picture)
     parts: list[RenderableType] = [title, Text()]
     used = len(title.plain.splitlines()) + _FRAME
     if width >= _WIDE:
@@ -52,16 +49,16 @@ def draw(
         parts += [_streams(streams), Text(), _regions(regions), Text()]
         used += 4 + len(streams) + len(regions)
     if height is None:
-        parts.append(_devices(picture.listed, silent_s))
+        parts.append(_devices(picture.listed))
     else:
-        parts += [_devices(picture.listed[: max(1, height - used)], silent_s), _footer(picture, controls)]
+        parts += [_devices(picture.listed[: max(1, height - used)]), _footer(picture, controls)]
     return Group(*parts)
 
 
-def _title(picture: Picture, silent_s: float) -> Text:
+def _title(picture: Picture) -> Text:
     title = Text(f"{picture.devices:,} devices", style="bold")
-    silent = f"   {picture.silent:,} silent for more than {span(silent_s)}"
-    title.append(silent, style="yellow" if picture.silent else "green")
+    silent = "silence is not known yet" if picture.silent is None else f"{picture.silent:,} silent"
+    title.append(f"   {silent}", style="green" if picture.silent == 0 else "yellow")
     if picture.clocks_ahead:
         title.append(f"   {picture.clocks_ahead:,} clocks ahead", style="yellow")
     title.append(f"   {_rate(picture.events_per_s)} events/s")
@@ -70,7 +67,8 @@ def _title(picture: Picture, silent_s: float) -> Text:
         seen = f" (this is of {picture.at[11:19]}Z)"
         title = Text(f"redis is away, trying again: {picture.redis}{seen}", style="bold red")
     elif picture.projector:
-        title.append(f"\nno projector answers, so lag is unknown: {picture.projector}", style="yellow")
+        why = "no projector answers: lag is unknown, and silence is as it was told"
+        title.append(f"\n{why}: {picture.projector}", style="yellow")
     return title
 
 
@@ -97,19 +95,13 @@ def _regions(regions: Sequence[RegionLine]) -> Table:
     return table
 
 
-def _devices(devices: Sequence[DeviceLine], silent_s: float) -> Table:
+def _devices(devices: Sequence[DeviceLine]) -> Table:
     table = _table("device", "last seen", "messages", "per s", "region")
     for line in devices:
-        style = (
-            "red"
-            if line.silent_s > max(silent_s, _SILENT_S)
-            else "yellow"
-            if line.silent_s > silent_s
-            else ""
-        )
-        seen = Text(span(line.silent_s), style=style)
-        if line.silent_s > silent_s:
-            seen.append(" silent")
+        seen = Text(span(line.silent_s))
+        if line.silent:
+            style = "yellow" if line.heard_s is not None and line.heard_s <= _LONG_S else "red"
+            seen = Text(f"{'' if line.heard_s is None else span(line.heard_s)} silent", style=style)
         elif line.clock_ahead_s is not None:
             seen = Text(f"clock {span(line.clock_ahead_s)} ahead", style="yellow")
         elif line.silent_s < -_AHEAD_S:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from projector.watch.clock import Clock
 
+State = Literal["ok", "silent", "unknown"]
+
 OK, SILENT, RETURNING = range(3)
+STATES: Final[tuple[State, ...]] = ("ok", "silent", "unknown")
 
 _SLOT_S: Final = 10
 
@@ -74,6 +77,11 @@ class Device:
         self.booked = 0
         self.pauses: bytearray | None = None
         self.state = OK
+
+    @property
+    def standing(self) -> int:
+        """Which of `STATES` others are told: nobody knows of one yet that was not heard and not told of."""
+        return 1 if self.state else 0 if self.at else 2
 
 
 class Stream:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge
 
+from projector.watch.book import STATES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -21,7 +23,7 @@ class Gauges:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._devices = Gauge(
             "projector_devices",
-            "Devices by what is known of them: ok, or silent for longer than is usual for each.",
+            "Devices by what is known of them: ok, silent for longer than is usual for each, or unknown yet.",
             ["region", "state"],
             registry=registry,
         )
@@ -53,10 +55,10 @@ class Gauges:
         )
 
     def show(self, counts: Mapping[str, Sequence[int]], unwatched: int) -> None:
-        """Set how many devices are ok and silent in each region, and how many messages nobody watched."""
-        for region, (ok, silent) in counts.items():
-            self._devices.labels(region, "ok").set(ok)
-            self._devices.labels(region, "silent").set(silent)
+        """Set how many devices of each region are what, and how many messages nobody watched."""
+        for region, devices in counts.items():
+            for state, many in zip(STATES, devices, strict=True):
+                self._devices.labels(region, state).set(many)
         self._unwatched.inc(unwatched - self._unwatched_before)
         self._unwatched_before = unwatched
 

@@ -56,7 +56,9 @@ class Silence:
         forget_after_s: for how long a device is silent before it is not watched any more; None for ever.
 
     Attributes:
-        counts: devices that are ok, and silent, by region.
+        devices: by id.
+        silent: those that are silent, the first to fall silent first.
+        counts: devices by region and by what is known of them.
         pending: what is to be told, by device.
         unsure: devices whose pace is to be asked for.
         left: devices that are not watched any more, of which nobody needs to know that they are silent.
@@ -72,6 +74,8 @@ class Silence:
         most: int = MOST,
         forget_after_s: float | None = None,
     ) -> None:
+        self.devices: dict[str, Device] = {}
+        self.silent: dict[str, None] = {}
         self.counts = Tally()
         self.pending: dict[str, Change] = {}
         self.unsure: dict[str, None] = {}
@@ -82,24 +86,19 @@ class Silence:
         self._now = now
         self._most = most
         self._forget_after_s = forget_after_s
-        self._devices: dict[str, Device] = {}
-        self._silent: dict[str, None] = {}  # the first to fall silent first
         self._unheard = Stream(1)
         self._streams: dict[int, Stream] = {}
 
-    def __len__(self) -> int:
-        return len(self._devices)
-
     def know(self, device_id: str, region: str | None) -> None:
         """Note a device that was heard before; its time begins with the first row that comes."""
-        if device_id not in self._devices and (device := self._meet(device_id, region)):
+        if device_id not in self.devices and (device := self._meet(device_id, region)):
             self._unheard.enter(device, 0)
 
     def all_known(self) -> None:
         """Note that all who were heard before are known: who was told of and is not among them is gone."""
         self.left += self._told
         self._told = {}
-        self._silent = dict.fromkeys(sorted(self._silent, key=lambda id_: self._devices[id_].silence))
+        self.silent = dict.fromkeys(sorted(self.silent, key=lambda id_: self.devices[id_].silence))
 
     def expect(self, number: int, at: int) -> None:
         """Note a stream whose newest row came at `at`, before anybody listened."""
@@ -122,7 +121,7 @@ class Silence:
             self._set_back(stream, at)
         stream.advance(at)
         minute = at // _MINUTE_S
-        devices = self._devices
+        devices = self.devices
         for event in events:
             device = devices.get(event.device_id) or self._meet(event.device_id, event.region)
             if device is None:
@@ -142,7 +141,7 @@ class Silence:
         """Note that rows of a stream were passed over: each device has its whole period from the next on."""
         if stream := self._streams.get(number):
             stream.begin_anew()
-        for device in self._devices.values():
+        for device in self.devices.values():
             device.excuses = 0
 
     def turn(self, now: int = _FOR_EVER) -> None:
@@ -167,7 +166,7 @@ class Silence:
         """
         for id_, every in found.items():
             self.unsure.pop(id_, None)
-            device = self._devices.get(id_)
+            device = self.devices.get(id_)
             if device is None or device.stream is None:
                 continue
             arrivals = [at for at in every if at <= now]
@@ -175,7 +174,7 @@ class Silence:
             if usual_s(pauses) is not None:
                 device.pauses = pauses  # and what was heard since the start is among it
             if arrivals:
-                device.at = max(device.at, arrivals[-1])
+                self.counts.heard(device, max(device.at, arrivals[-1]))
             device.stream.enter(device, 0)
 
     def take_pending(self, most: int) -> list[Change]:
@@ -188,7 +187,7 @@ class Silence:
     def _set_back(self, stream: Stream, at: int) -> None:
         stream.begin_anew()
         self._unheard.begin_anew()
-        for device in self._devices.values():
+        for device in self.devices.values():
             if device.stream is stream or device.stream is self._unheard:
                 device.at = min(device.at, at - 1)
                 device.asked_at = min(device.asked_at, at)
@@ -199,14 +198,14 @@ class Silence:
                     self.pending[device.id] = told._replace(at=back_at, heard_at=back_at)
 
     def _meet(self, id_: str, region: str | None) -> Device | None:
-        if len(self._devices) >= self._most and not self._make_room():
+        if len(self.devices) >= self._most and not self._make_room():
             return None
-        device = self._devices[id_] = Device(id_, region, self._unheard)
+        device = self.devices[id_] = Device(id_, region, self._unheard)
         if id_ in self._told:
             device.silence = self._told.pop(id_)
             device.at = min(device.silence, self._now)
             device.state = SILENT
-            self._silent[id_] = None
+            self.silent[id_] = None
         self.counts.add(device)
         return device
 
@@ -219,7 +218,7 @@ class Silence:
         is_apart = at // _MINUTE_S != device.at // _MINUTE_S
         if is_apart and device.at:
             device.pauses = add_pause(device.pauses, at - device.at)
-        device.at = at
+        self.counts.heard(device, at)
         device.excuses = 0
         if device.state == OK or (device.state == RETURNING and not is_apart):
             return
@@ -262,10 +261,10 @@ class Silence:
         device.state = state
         self.counts.add(device)
         if state == SILENT:
-            self._silent[device.id] = None
+            self.silent[device.id] = None
             device.silence = device.at
         else:
-            self._silent.pop(device.id, None)
+            self.silent.pop(device.id, None)
         self.pending[device.id] = Change(
             device.id,
             device.region,
@@ -280,20 +279,20 @@ class Silence:
     def _forget(self, now: int) -> None:
         if self._forget_after_s is None:
             return
-        for id_ in list(islice(self._silent, _LEAVING)):
-            if now - max(self._devices[id_].at, self._devices[id_].silence) > self._forget_after_s:
+        for id_ in list(islice(self.silent, _LEAVING)):
+            if now - max(self.devices[id_].at, self.devices[id_].silence) > self._forget_after_s:
                 self._leave(id_)
 
     def _make_room(self) -> bool:
-        if not self._silent:
+        if not self.silent:
             return False
-        self._leave(next(iter(self._silent)))
+        self._leave(next(iter(self.silent)))
         return True
 
     def _leave(self, id_: str) -> None:
-        device = self._devices.pop(id_)
+        device = self.devices.pop(id_)
         device.stream = None
         self.counts.remove(device)
-        self._silent.pop(id_, None)
+        self.silent.pop(id_, None)
         self.pending.pop(id_, None)
         self.left.append(id_)

@@ -1,10 +1,10 @@
-"""How many devices of each region are ok, and silent. Pure."""
+"""How many devices of each region are ok, silent, and not known yet. Pure."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from projector.watch.book import OK
+from projector.watch.book import STATES
 
 if TYPE_CHECKING:
     from projector.watch.book import Device
@@ -15,7 +15,7 @@ NOWHERE: Final = "(none)"
 
 
 class Tally(dict[str, list[int]]):
-    """Region, as far as there is room for its name → devices that are ok, and silent."""
+    """Region, as far as there is room for its name → devices by `STATES`."""
 
     def add(self, device: Device) -> None:
         """Count a device."""
@@ -25,9 +25,18 @@ class Tally(dict[str, list[int]]):
         """Count a device no more, before anything about it changes."""
         self._count(device, -1)
 
+    def heard(self, device: Device, at: int) -> None:
+        """Note when a device's message came, by which it becomes known."""
+        if device.at:
+            device.at = at
+        else:
+            self.remove(device)
+            device.at = at
+            self.add(device)
+
     def _count(self, device: Device, by: int) -> None:
         region = device.region or NOWHERE
         if region not in self:
             region = region if len(self) < REGIONS else OTHERS
-            self.setdefault(region, [0, 0])
-        self[region][device.state != OK] += by
+            self.setdefault(region, [0] * len(STATES))
+        self[region][device.standing] += by

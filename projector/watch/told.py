@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from projector.watch.book import Change
 
-_BEGUN: Final = ""
+SILENT: Final = "projector:silent"
+BEGUN: Final = ""
 _PAGE: Final = 1000
 _FOLDER: Final = resources.files("projector.watch")
 _CLAIM: Final = _FOLDER.joinpath("claim.lua").read_text(encoding="utf-8")
@@ -39,6 +40,22 @@ class Known(NamedTuple):
     begun: int
 
 
+async def read_silent(redis: Redis, key: str, *, most: int | None = None) -> dict[str, int]:
+    """The hash of who is silent, and since when there has been a watch; about `most` of it.
+
+    Raises:
+        Retry: Redis is away.
+    """
+    silent: dict[str, int] = {}
+    with answering():
+        async for field, value in redis.hscan_iter(key, count=_PAGE):
+            if value.isdigit():
+                silent[field.decode(errors="replace")] = int(value)
+            if len(silent) == most:
+                break
+    return silent
+
+
 class Told:
     """The changes that have been told of one site.
 
@@ -48,7 +65,7 @@ class Told:
 
     def __init__(self, redis: Redis, prefix: str) -> None:
         self._redis = redis
-        self._silent = f"{prefix}projector:silent"
+        self._silent = f"{prefix}{SILENT}"
         answered = f"{prefix}projector:claimed:{uuid4().hex}"
         self._back = f"{prefix}projector:back"
         self._keys = [self._silent, self._back, answered]
@@ -62,17 +79,10 @@ class Told:
         Raises:
             Retry: Redis is away.
         """
-        silent: dict[str, int] = {}
-        begun = now
         with answering():
-            await self._redis.hsetnx(self._silent, _BEGUN, str(now))
-            async for field, value in self._redis.hscan_iter(self._silent, count=_PAGE):
-                if not value.isdigit():
-                    continue
-                if field.decode(errors="replace") == _BEGUN:
-                    begun = int(value)
-                else:
-                    silent[field.decode(errors="replace")] = int(value)
+            await self._redis.hsetnx(self._silent, BEGUN, str(now))
+        silent = await read_silent(self._redis, self._silent)
+        begun = silent.pop(BEGUN, now)
         return Known(silent, begun)
 
     async def forgive(self, later_than: int) -> None:

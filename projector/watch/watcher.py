@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from contract.events import Event, EventBatch
     from projector.watch.book import Change
     from projector.watch.gauges import Gauges
+    from projector.watch.said import Watch
     from runtime.http import Health
     from runtime.mqtt import Session
 
@@ -64,6 +65,7 @@ class Watcher:
         prefix: of the keys in Redis.
         topic: the events topic, below which that of devices is.
         forget_after_s: for how long a device is silent before it is not watched any more; None for ever.
+        watch: answers for it once it has begun.
         now: the time, for what has to be known of it before the first row.
     """
 
@@ -78,6 +80,7 @@ class Watcher:
         forget_after_s: float | None,
         health: Health,
         gauges: Gauges,
+        watch: Watch,
         now: Callable[[], datetime],
     ) -> None:
         self._told = Told(redis, prefix)
@@ -87,6 +90,7 @@ class Watcher:
         self._forget_after_s = forget_after_s
         self._health = health
         self._gauges = gauges
+        self._watch = watch
         self._now = now
         self._silence = Silence({})
         self._rows = Rows(
@@ -113,8 +117,8 @@ class Watcher:
         await keep_trying("redis", self.begin, self._health)
         await keep_trying("postgres", self._rows.catch_up, self._health)  # from here on
         await keep_trying("postgres", self.load, self._health)
-        silent = sum(silent for _, silent in self._silence.counts.values())
-        log.info("watch_begins", devices=len(self._silence), silent=silent)
+        self._watch.begins(self._silence)
+        log.info("watch_begins", devices=len(self._silence.devices), silent=len(self._silence.silent))
         while True:
             await self.turn()
             await asyncio.sleep(TURN_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from redis.asyncio import Redis
 
 from deploy.local.services import LocalServices
 from tests.support.devices import publish
+from tests.support.silent import leave_silent
 from tests.support.terminals import HOME, Terminal
 
 if TYPE_CHECKING:
@@ -45,42 +47,62 @@ async def see(redis: Redis, device_id: str, minutes_ago: float, region: str = "n
 async def test_once_over_a_pipeline(
     run_command: Run, settings: Settings, broker_port: int, topic_prefix: str
 ) -> None:
-    """Devices, the silent ones first, regions, streams and lag; without a projector, what Redis has."""
+    """Devices, those that the watch calls silent first, regions, streams and lag, also without a projector.
+
+    A device that sends with a clock hours behind is not silent.
+    """
     gateway = await run_command("gateway", "run")
     await gateway.event("connected", client_id=settings.broker.client_id)
+    await publish(broker_port, [(f"{topic_prefix}/lost/telemetry", b'{"id": 1, "region": "south", "x": 1}')])
+    where = {"postgres_dsn": settings.postgres.dsn, "redis_url": settings.redis.url}
+    await leave_silent({"lost": 20}, **where)
     projector = await run_command("projector", "run", "--log-level", "debug")
+    await projector.event("watch_begins", silent=1)
     await projector.event("connected")
     old = {"id": 1, "region": "south", "ts": (datetime.now(UTC) - timedelta(hours=2)).isoformat(), "x": 1}
     fast = (datetime.now(UTC) + timedelta(hours=3)).isoformat()
     for device, message in (("quiet", old), ("busy", {"id": 1, "region": "north", "ts": fast, "x": 1})):
         await publish(broker_port, [(f"{topic_prefix}/{device}/telemetry", json.dumps(message).encode())])
-        await projector.event("run_applied", skip=int(device == "busy"))
+        await projector.event(
+            "run_applied", skip=int(device == "busy")
+        )  # the views were made of what was there
     top = await run_command("projector", "top", "--once", "--json")
     assert await top.exit_code() == 0, top.output
     told: dict[str, Any] = json.loads(top.stdout[0])
-    assert (told["devices"], told["silent"], told["redis"], told["projector"]) == (2, 1, None, None)
-    assert [device["device_id"] for device in told["listed"]] == ["quiet", "busy"]
-    assert told["listed"][0]["silent_s"] > 7000
-    assert told["listed"][0]["messages_per_s"] == 0
+    assert (told["devices"], told["silent"], told["redis"], told["projector"]) == (3, 1, None, None)
+    assert [(each["device_id"], each["silent"]) for each in told["listed"]] == [
+        ("lost", True),
+        ("quiet", False),
+        ("busy", False),
+    ]
+    assert 1200 <= told["listed"][0]["heard_s"] < 1300
+    assert told["listed"][0]["silent_s"] < 100, "its newest reading is newer than what we told the watch"
+    assert (told["listed"][1]["silent_s"] > 7000, told["listed"][1]["heard_s"]) == (True, None)
+    assert told["listed"][1]["messages_per_s"] == 0
     assert told["clocks_ahead"] == 1
     assert [device["clock_ahead_s"] and device["clock_ahead_s"] > 10_000 for device in told["listed"]] == [
         None,
+        None,
         True,
     ]
-    assert {region["region"]: region["messages"] for region in told["regions"]} == {"north": 1, "south": 1}
+    assert {region["region"]: region["messages"] for region in told["regions"]} == {"north": 1, "south": 2}
     (stream,) = told["streams"]
-    assert (stream["cursor"], stream["head"], stream["behind_rows"]) == (2, 2, 0)
+    assert (stream["cursor"], stream["head"], stream["behind_rows"]) == (3, 3, 0)
     assert set(stream["lag_seconds"]) == {"received", "committed", "published", "projected"}
     assert told["events_per_s"] == 0
 
     assert await projector.terminate() == 0
-    piped = await run_command("projector", "top", "--silent-after", "1h")
+    piped = await run_command("projector", "top")
     assert await piped.exit_code() == 0
     text = "\n".join(piped.stdout)
-    assert "2 devices   1 silent for more than 1.0h   1 clocks ahead" in text
+    assert "3 devices   1 silent   1 clocks ahead" in text
+    assert re.search(r"lost +2\d\.\dmin silent", text)
     assert "clock 3.0h ahead" in text
-    assert f"no projector answers, so lag is unknown: {settings.projector.http}" in text
-    assert text.index("quiet") < text.index("busy")
+    assert (
+        f"no projector answers: lag is unknown, and silence is as it was told: {settings.projector.http}"
+        in text
+    )
+    assert text.index("lost") < text.index("quiet") < text.index("busy")
     assert "\x1b" not in text
     assert await gateway.terminate() == 0
 
@@ -91,10 +113,14 @@ async def test_keys(terminal: Terminal, redis_url: str) -> None:
         for minutes in range(100):
             await see(redis, f"pump-{minutes:02}", minutes)
         await see(redis, "fan", 9999)
-    shown = await terminal.until("101 devices", "silent first")
-    assert "fan" in shown
-    assert "pump-99" in shown
+        await terminal.until("101 devices", "silence is not known yet")
+        heard = {"": 1, "pump-03": 7, "pump-02": 5, "gone": 3}
+        for device, at in heard.items():
+            await redis.hset("projector:silent", device, str(at))
+    shown = await terminal.until("101 devices", "3 silent", "silent first")
+    assert shown.index("pump-02") < shown.index("pump-03") < shown.index("fan") < shown.index("pump-99")
     assert "pump-01" not in shown
+    assert "gone" not in shown
     terminal.type("s")
     await terminal.until("101 devices", "fresh first", "pump-01", without="fan")
     terminal.type("/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -13,9 +14,10 @@ import pytest
 
 from deploy.local.browser import DESKTOP, attached, chromium_process, visiting
 from tests.support.devices import publish
+from tests.support.silent import leave_silent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from playwright.async_api import Browser, Page
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from deploy.local.services import LocalServices
     from runtime.settings import Settings
     from tests.support.commands import RunningCommand
+
+
+FallSilent = Callable[[dict[str, int]], Awaitable[None]]
 
 
 class Open(Protocol):
@@ -82,6 +87,24 @@ async def projector(run_command: Callable[..., Awaitable[RunningCommand]]) -> Ru
     command = await run_command("projector", "run")
     await command.event("connected")
     return command
+
+
+@pytest.fixture
+def fall_silent(
+    projector: RunningCommand,
+    run_command: Callable[..., Awaitable[RunningCommand]],
+    settings: Settings,
+) -> FallSilent:
+    """Has devices that have sent fall silent so many minutes ago; another projector finds them so."""
+
+    async def fall(devices: dict[str, int]) -> None:
+        await projector.terminate()
+        await leave_silent(devices, postgres_dsn=settings.postgres.dsn, redis_url=settings.redis.url)
+        again = await run_command("projector", "run")
+        await again.event("watch_begins", silent=len(devices))
+        await again.event("connected")
+
+    return fall
 
 
 @pytest.fixture(scope="session")

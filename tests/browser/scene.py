@@ -24,6 +24,7 @@ from deploy.local.services import LocalServices
 from gateway.simulate.devices import Device
 from runtime import logs
 from tests.support.devices import publish
+from tests.support.silent import leave_silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from deploy.local.browser import Scheme
 
 DEVICES: Final = 200
-SILENT_MINUTES: Final = (41, 22, 9, 6)  # of the last devices, in this order
+SILENT: Final = {"sim-0197": 41, "sim-0198": 22, "sim-0199": 9, "sim-0200": 6}  # the last devices: minutes
 _REGIONS: Final = 4
 _HOUR_MINUTES: Final = 60
 _READY_MS: Final = 30_000
@@ -59,8 +60,7 @@ def last_hour(topic: str, now: float) -> Iterator[tuple[str, bytes]]:
     for index in range(DEVICES):
         rng = Random(index)  # noqa: S311  # a simulation
         device = Device(index, index % _REGIONS, "hour", topic, rng)
-        silent = SILENT_MINUTES[index - DEVICES] if index >= DEVICES - len(SILENT_MINUTES) else 0
-        minutes = range(_HOUR_MINUTES - 1, silent - 1, -1)
+        minutes = range(_HOUR_MINUTES - 1, SILENT.get(device.device_id, 0) - 1, -1)
         yield device.topic, _encode([device.measure(now - 60 * minute) for minute in minutes])
 
 
@@ -81,7 +81,7 @@ async def take_pictures(browser: Browser, base: str, folder: Path, *, settle_s: 
             async with visiting(browser, size, scheme) as visit:
                 await visit.page.goto(base)
                 await expect(visit.page.locator("#sum-silent")).to_contain_text(
-                    f"{len(SILENT_MINUTES)}of {DEVICES}", timeout=_READY_MS
+                    f"{len(SILENT)}of {DEVICES}", timeout=_READY_MS
                 )
                 await expect(visit.page.locator(".row path[d^=M]").nth(3)).to_be_attached(timeout=_READY_MS)
                 await expect(visit.page.locator("#sum-rate strong")).not_to_have_text("\N{EN DASH}")
@@ -99,16 +99,12 @@ async def main(folder: Path) -> None:
             tempfile.TemporaryDirectory(prefix="edge-pictures-") as place,
             Children(Path(place), services.environment()) as children,
         ):
-            for name, variable, where in (
-                ("gateway", "EDGE_GATEWAY_HTTP", f"127.0.0.1:{free_port()}"),
-                ("projector", "EDGE_PROJECTOR_HTTP", address),
-            ):
-                children.start(name, name, "run", **{variable: where})
-                while not await asyncio.to_thread(is_ready, f"http://{where}"):
-                    children.check()
-                    await asyncio.sleep(0.1)
+            http = f"127.0.0.1:{free_port()}"
+            await _start(children, "gateway", EDGE_GATEWAY_HTTP=http)
             await publish(services.mqtt_port, last_hour("devices/{device_id}/telemetry", time.time()))
-            awake = str(DEVICES - len(SILENT_MINUTES))
+            await leave_silent(SILENT, postgres_dsn=services.postgres_dsn, redis_url=services.redis_url)
+            await _start(children, "projector", EDGE_PROJECTOR_HTTP=address)
+            awake = str(DEVICES - len(SILENT))
             shares = ("--garbage", str(_GARBAGE), "--duplicates", "0.01", "--late", "0.01")
             children.start(
                 "devices", "gateway", "simulate", "--devices", awake, "--rate", str(_RATE), "--quiet", *shares
@@ -116,6 +112,14 @@ async def main(folder: Path) -> None:
             async with chromium() as browser:
                 for taken in await take_pictures(browser, f"http://{address}", folder, settle_s=_WATCHED_S):
                     print(taken)  # noqa: T201  # says what it made
+
+
+async def _start(children: Children, name: str, **http: str) -> None:
+    children.start(name, name, "run", **http)
+    (where,) = http.values()
+    while not await asyncio.to_thread(is_ready, f"http://{where}"):
+        children.check()
+        await asyncio.sleep(0.1)
 
 
 if __name__ == "__main__":

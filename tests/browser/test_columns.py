@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Locator, Page
 
-    from tests.browser.conftest import Devices, Open
+    from tests.browser.conftest import Devices, FallSilent, Open
     from tests.support.commands import RunningCommand
 
 KNOWN = "expected device, region, seen or metric:<name>, with - in front to turn it"
@@ -107,12 +107,13 @@ async def test_a_metric_that_few_devices_have(devices: Devices, open_page: Open)
 
 
 @pytest.mark.usefixtures("projector")
-async def test_sorting_by_a_column(devices: Devices, open_page: Open) -> None:
+async def test_sorting_by_a_column(devices: Devices, open_page: Open, fall_silent: FallSilent) -> None:
     """Each head sorts, one way, then the other, then back; who has no value is last; the address keeps it."""
     await devices.send("lost", ago=timedelta(minutes=30), region="south", level=5)
     await devices.send("a1", ago=timedelta(seconds=20), region="west", level=10)
     await devices.send("a2", ago=timedelta(seconds=10), region="east", level=9.5)
     await devices.send("a3", region="north", other="x")
+    await fall_silent({"lost": 30})
     page = await open_page()
     await order(page, "lost", "a1", "a2", "a3")
     level = heads(page).first
@@ -139,11 +140,12 @@ async def test_sorting_by_a_column(devices: Devices, open_page: Open) -> None:
 
 @pytest.mark.usefixtures("projector")
 @pytest.mark.usefixtures("projector")
-async def test_who_fell_silent_last(devices: Devices, open_page: Open) -> None:
+async def test_who_fell_silent_last(devices: Devices, open_page: Open, fall_silent: FallSilent) -> None:
     """Among many that are silent those of a moment ago are found at once."""
-    for device, minutes in (("dead", 600), ("old", 60), ("new", 20)):
-        await devices.send(device, ago=timedelta(minutes=minutes), level=1)
-    await devices.send("well", level=1)
+    silent = {"dead": 600, "old": 60, "new": 20}
+    for device in (*silent, "well"):
+        await devices.send(device, level=1)
+    await fall_silent(silent)
     page = await open_page()
     await order(page, "dead", "old", "new", "well")
     await page.get_by_role("link", name="who fell silent last").click()
@@ -163,12 +165,15 @@ async def test_an_order_that_is_none(base: str) -> None:
 
 
 @pytest.mark.usefixtures("projector")
-async def test_the_list_as_a_file(devices: Devices, open_page: Open, tmp_path: Path) -> None:
+async def test_the_list_as_a_file(
+    devices: Devices, open_page: Open, fall_silent: FallSilent, tmp_path: Path
+) -> None:
     """The file has what is shown, filtered and sorted, quoted, and each number to its last digit."""
     await devices.send('a "1", x', region="north", level=52.520008123456, status="fine")
     await devices.send("=cmd|'x'!A0", region="north", level=-7, status="-1")
     await devices.send("b1", region="south", level=100)
-    await devices.send("a2", ago=timedelta(minutes=20), region="north", level=1e21, status="two\nlines")
+    await devices.send("a2", region="north", level=1e21, status="two\nlines")
+    await fall_silent({"a2": 20})
     page = await open_page("#/?region=north&sort=-metric:level")
     await expect(page.locator(".row")).to_have_count(3)
     async with page.expect_download() as started:
@@ -182,10 +187,12 @@ async def test_the_list_as_a_file(devices: Devices, open_page: Open, tmp_path: P
     table = [dict(zip(head, row, strict=True)) for row in rows]
     assert [(row["device"], row["state"], row["level"], row["status"]) for row in table] == [
         ("a2", "silent", "1e+21", "two\nlines"),
-        ('a "1", x', "ok", "52.520008123456", "fine"),
-        ("'=cmd|'x'!A0", "ok", "-7", "-1"),
+        ('a "1", x', "unknown", "52.520008123456", "fine"),
+        ("'=cmd|'x'!A0", "unknown", "-7", "-1"),
     ]
     assert table[0]["last_seen"].endswith("Z")
+    assert table[0]["heard_at"] < table[0]["last_seen"]
+    assert table[1]["heard_at"] == ""
 
 
 @pytest.mark.usefixtures("projector")

@@ -14,19 +14,23 @@ from deploy.local.browser import PHONE
 if TYPE_CHECKING:
     from deploy.local.browser import Scheme
     from runtime.settings import Settings
-    from tests.browser.conftest import Devices, Open
+    from tests.browser.conftest import Devices, FallSilent, Open
 
 pytestmark = pytest.mark.usefixtures("gateway", "projector")
 
 ARRIVAL_MS = 5000
 
 
-async def test_five_seconds_after_arriving(devices: Devices, open_page: Open) -> None:
+async def test_five_seconds_after_arriving(
+    devices: Devices, open_page: Open, fall_silent: FallSilent
+) -> None:
     """In five seconds one sees who is silent, what is busy, how far behind it is, and what was rejected."""
     for number in range(3):
         await devices.send("busy-1", region="north", temperature=20 + number)
-    await devices.send("lost-1", ago=timedelta(minutes=20), region="south", temperature=4)
+    await devices.send("lost-1", region="south", temperature=4)
     await devices.send_raw("odd-1", b"secret payload")
+    await fall_silent({"lost-1": 20})
+    await devices.send("busy-1", ago=timedelta(hours=9), region="north", temperature=23)  # its clock is slow
     page = await open_page()
     await expect(page.locator("#sum-silent")).to_contain_text("1of 2", timeout=ARRIVAL_MS)
     await expect(page.locator("#sum-rejected")).to_contain_text("1malformed_json 1", timeout=ARRIVAL_MS)
@@ -63,23 +67,6 @@ async def test_a_sparkline_that_is_none(devices: Devices, open_page: Open, setti
     await expect(page.locator(".row")).to_contain_text("level 1")
     await devices.send("a1", level=2)
     await expect(page.locator(".row")).to_contain_text("level 2")
-
-
-async def test_who_is_silent_longest_by_its_own_measure_comes_first(
-    devices: Devices, open_page: Open
-) -> None:
-    """Silence is measured by a device's own interval: ten minutes are long for one and little for another."""
-    for minutes in (100, 70, 40, 10):
-        await devices.send("slow", ago=timedelta(minutes=minutes), level=1)
-    for minutes in (14, 13, 12, 11, 10):
-        await devices.send("quick", ago=timedelta(minutes=minutes), level=1)
-    page = await open_page()
-    await expect(page.locator("#sum-silent strong")).to_have_text("1", timeout=20_000)
-    quick, slow = page.locator(".row").nth(0), page.locator(".row").nth(1)
-    await expect(quick).to_contain_text("quick")
-    await expect(quick).to_contain_text("usually 1 min")
-    await expect(slow).to_contain_text("Heard")
-    await expect(slow).to_contain_text("usually 30 min")
 
 
 async def test_clocks_that_are_ahead(devices: Devices, open_page: Open) -> None:
@@ -166,10 +153,13 @@ async def test_keyboard_walk(devices: Devices, open_page: Open) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("hash_", ["", "#/device/a1"])
-async def test_legible_on_a_phone(devices: Devices, open_page: Open, scheme: Scheme, hash_: str) -> None:
+async def test_legible_on_a_phone(
+    devices: Devices, open_page: Open, fall_silent: FallSilent, scheme: Scheme, hash_: str
+) -> None:
     """At 360 pixels nothing is cut off, and every text has the contrast that WCAG 2.2 AA asks for."""
     await devices.send("a1", region="north", temperature=21.5, humidity=40, status="ok")
-    await devices.send("lost-1", ago=timedelta(minutes=20), region="north", temperature=4)
+    await devices.send("lost-1", region="north", temperature=4)
+    await fall_silent({"lost-1": 20})
     await devices.send_raw("a1", b"{")
     page = await open_page(hash_, size=PHONE, scheme=scheme)
     await expect(page.get_by_text("malformed_json").locator("visible=true").first).to_be_visible()

@@ -10,9 +10,10 @@ from urllib.parse import parse_qs
 
 import pytest
 from msgspec import to_builtins
+from msgspec.structs import replace
 from playwright.async_api import expect
 
-from projector.live.state import Letter
+from projector.live.state import Devices, Letter
 from tests.browser.stage import AT_MS, Stage, row
 
 if TYPE_CHECKING:
@@ -62,6 +63,25 @@ async def test_what_nobody_knows_is_not_said_to_be_nothing(stage: Stage) -> None
     await expect(stage.page.locator("#devices-note")).to_be_empty()
     await stage.show(views_at_ms=AT_MS, letters_at_ms=AT_MS, problems={})
     await expect(empty.locator("visible=true")).to_have_count(4)
+
+
+async def test_what_the_watch_says(stage: Stage) -> None:
+    """Before it has begun, and of whom it has not heard, nothing; silence is as long as nothing has come."""
+    await stage.open()
+    rows = [replace(row("new"), standing="unknown"), row("well", seen_ms=AT_MS - 9 * HOUR_MS)]
+    begins = Devices(2, 2, None, 0, ["new", "well"], unknown=2)
+    await stage.show(*rows, devices=begins)
+    silent = stage.page.locator("#sum-silent")
+    await expect(silent).to_contain_text("?not known yet")
+    await expect(stage.page.locator(".row").first).to_contain_text("Not known yet")
+    lost = replace(row("lost"), standing="silent", heard_ms=AT_MS - 1_200_000, usual_ms=HOUR_MS)
+    said = Devices(3, 3, 1, 0, ["lost", "new", "well"], unknown=1)
+    await stage.show(*rows, lost, devices=said)
+    await expect(silent).to_contain_text("1of 3, 1 not known yet")
+    first = stage.page.locator(".row").first
+    await expect(first).to_contain_text("Silent 20 min")
+    await expect(first).to_contain_text("usually 60 min")
+    await expect(stage.page.locator(".row").last).to_contain_text("Heard")
 
 
 async def test_ages_stand_still_while_nobody_can_read_them(stage: Stage) -> None:

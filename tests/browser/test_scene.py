@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.scene import last_hour, take_pictures
+from tests.browser.scene import SILENT, last_hour, take_pictures
 from tests.support.devices import publish
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser
 
-    from tests.browser.conftest import Devices, Open
+    from tests.browser.conftest import Devices, FallSilent, Open
 
 pytestmark = pytest.mark.usefixtures("gateway", "projector")
 
@@ -23,10 +23,16 @@ MANY = 10_000
 
 
 async def test_pictures_for_the_readme(
-    browser: Browser, base: str, broker_port: int, topic_prefix: str, tmp_path: Path
+    browser: Browser,
+    base: str,
+    broker_port: int,
+    topic_prefix: str,
+    tmp_path: Path,
+    fall_silent: FallSilent,
 ) -> None:
     """The pictures in `docs/img` can be taken again: 200 devices, silent ones first, small files."""
     await publish(broker_port, last_hour(f"{topic_prefix}/{{device_id}}/telemetry", time.time()))
+    await fall_silent(SILENT)
     pictures = await take_pictures(browser, base, tmp_path)
     assert {picture.name for picture in pictures} == {"live-light.png", "live-dark.png", "live-phone.png"}
     for picture in pictures:

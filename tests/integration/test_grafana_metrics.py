@@ -105,7 +105,8 @@ async def test_dashboards_and_rules_have_data(
     flawed = (f"{topic_prefix}/a1/telemetry", b'{"id": "49", "x": 49, "": 1}')
     await publish(services.mqtt_port, [*good, flawed, (f"{topic_prefix}/a1/telemetry", b"{")])
     async with prometheus(services, settings, tmp_path) as server:
-        for name in ("gateway_broker_dropped_messages_total", "instance:gateway_commit_seconds:p99_5m"):
+        rate = "instance:gateway_commit_seconds:p99_5m"
+        for name in ("gateway_broker_dropped_messages_total", rate, "projector_devices"):
             await server.until(name)
         await server.until("count_over_time(projector_rebuilds_total[1m]) > 3")
 

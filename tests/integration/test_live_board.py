@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
+from contract.events import Event
 from contract.views import FORMAT, UNFINISHED, VIEWS_FORMAT
 from projector.live import census, choices, columns
 from projector.live.board import Board
@@ -22,6 +23,8 @@ from projector.live.orders import Order
 from projector.meters import Meters
 from projector.query import Queries
 from projector.views import Keys
+from projector.watch.said import Watch
+from projector.watch.silence import Silence
 from runtime.errors import Retry
 from runtime.http import Health
 
@@ -62,7 +65,13 @@ async def pool(database: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
 
 
 @pytest.fixture
-def board(redis: Redis, pool: asyncpg.Pool[asyncpg.Record], clock: Clock) -> Board:
+def watch() -> Watch:
+    """A watch that has not begun."""
+    return Watch()
+
+
+@pytest.fixture
+def board(redis: Redis, pool: asyncpg.Pool[asyncpg.Record], clock: Clock, watch: Watch) -> Board:
     """A board that has both servers."""
     made = Board(
         redis,
@@ -70,6 +79,7 @@ def board(redis: Redis, pool: asyncpg.Pool[asyncpg.Record], clock: Clock) -> Boa
         queries=Queries(redis, KEYS),
         meters=Meters(CollectorRegistry()),
         health=Health(),
+        watch=watch,
         now=clock,
     )
     made.use(pool)
@@ -81,6 +91,52 @@ async def see(redis: Redis, device: str, at: datetime) -> None:
     last_seen_ms = int(at.timestamp() * 1000)
     await redis.zadd(KEYS.last_seen, {device: last_seen_ms})
     await redis.hset(KEYS.device(device), mapping={"last_seen_ms": last_seen_ms, "last_t": 1})
+
+
+async def test_who_is_silent_the_watch_says(board: Board, redis: Redis, clock: Clock, watch: Watch) -> None:
+    """By when messages came: a clock that is hours off makes nobody silent, a right one nobody heard.
+
+    Before the watch has begun, and of whom it has not heard, nothing is said.
+    """
+    hour = timedelta(hours=1)
+    for device, at in (("slow", clock.now - 9 * hour), ("quick", clock.now), ("long", clock.now - hour)):
+        await see(redis, device, at)
+        await redis.hset(KEYS.device(device), "region", "north")
+    await redis.hset(KEYS.region_marks, "north", "x")
+    await redis.hset(KEYS.region("north"), mapping={"device_count": 3, "sample_count": 9})
+    state = await board.look()
+    assert (state.devices.silent, state.devices.unknown) == (None, 3)
+    assert {row.standing for row in state.rows.values()} == {"unknown"}
+
+    now = int(clock.now.timestamp())
+    silence = Silence({"long": now - 7200})
+    for device in ("long", "slow", "quick"):
+        silence.know(device, "north")
+    silence.all_known()
+    watch.begins(silence)
+    for second in range(now - 1800, now + 1, 60):
+        heard = ["slow", *["quick"] * (second < now - 900)]
+        silence.hear(0, second, [Event(device, "north", "", "", "", {}) for device in heard])
+        silence.turn(second)
+        silence.learn({device: [] for device in silence.unsure}, second)
+    for _ in range(2):  # devices are ranked every other look
+        state = await board.look()
+    assert (state.devices.silent, state.devices.unknown) == (2, 0)
+    assert state.devices.order == ["quick", "long", "slow"], "in their own measure"
+    assert [each.silent for each in state.regions] == [2]
+    assert {
+        row.id: (row.standing, row.heard_ms, row.usual_ms and row.usual_ms // 1000)
+        for row in state.rows.values()
+    } == {
+        "slow": ("ok", now * 1000, 60),
+        "quick": ("silent", (now - 960) * 1000, 60),
+        "long": ("silent", (now - 7200) * 1000, None),
+    }
+    found = await board.window("", None, 0, 9, recent=True)
+    assert [row.id for row in found.rows] == ["quick", "long"]
+    shown = (await board.device("slow")).row
+    assert shown is not None
+    assert shown.standing == "ok"
 
 
 async def test_rejections_do_not_age_while_nobody_can_read_them(
@@ -159,7 +215,7 @@ async def test_views_that_are_not_whole(
     """While they are made anew what was seen stays, with its time, and nothing is said not to be."""
     meters = Meters(CollectorRegistry())
     queries = Queries(redis, KEYS, lag=meters.lag)
-    board = Board(redis, KEYS, queries=queries, meters=meters, health=Health(), now=clock)
+    board = Board(redis, KEYS, queries=queries, meters=meters, health=Health(), watch=Watch(), now=clock)
     why = "they are empty, and PostgreSQL has not been asked yet"
     state = await board.look()
     assert (state.problems["views"], state.views_at_ms) == (why, None)

@@ -18,6 +18,7 @@ from projector.live.routes import live_routes
 from projector.meters import Meters
 from projector.query import Queries
 from projector.views import Keys
+from projector.watch.said import Watch
 from runtime.http import Health, create_app, serve
 from runtime.redis import open_redis
 
@@ -45,6 +46,7 @@ async def port(redis_url: str, registry: CollectorRegistry) -> AsyncIterator[int
             queries=Queries(redis, Keys()),
             meters=meters,
             health=Health(),
+            watch=Watch(),
             now=lambda: datetime.now(UTC),
         )
         feed = Feed(board, meters)

@@ -100,6 +100,9 @@ CASES = [
             'projector_devices{instance="site:9", region="north", state="silent"}': "5x10 6x30",
             'projector_devices{instance="site:9", region="south", state="ok"}': "1x40",
             'projector_devices{instance="site:9", region="south", state="silent"}': "2x40",
+            'projector_devices{instance="site:9", region="begun", state="ok"}': "1x40",
+            'projector_devices{instance="site:9", region="begun", state="silent"}': "3x40",
+            'projector_devices{instance="site:9", region="begun", state="unknown"}': "2x40",
         },
         "14m",
         "18m",
@@ -245,6 +248,16 @@ SHOWN = [
             for region in ("north", "south")
         },
         4,
+    ),
+    Shown(  # the same, of all devices in each state
+        "edge-fleet: Silent now, by region B",
+        {
+            f'projector_devices{{instance="{projector}", region="{region}", state="{state}"}}': "2x10"
+            for projector in ("a:1", "b:1")
+            for region in ("north", "south")
+            for state in ("ok", "silent", "unknown")
+        },
+        12,
     ),
     Shown(  # over a week the points lie hours apart
         "edge-health: annotation Rebuilds",

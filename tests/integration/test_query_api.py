@@ -16,6 +16,8 @@ from projector.api import OPENAPI, query_routes
 from projector.meters import Meters
 from projector.query import LOOK, Queries
 from projector.views import Keys, Run, Views
+from projector.watch.said import Watch
+from projector.watch.silence import Silence
 from runtime.http import create_app
 from runtime.redis import open_redis
 
@@ -38,11 +40,11 @@ class Plant:
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
         self.meters = Meters(CollectorRegistry())
+        self.watch = Watch()
         self._views = Views(redis, KEYS)
         self._n = 0
-        app = create_app(
-            [query_routes(Queries(redis, KEYS, lag=self.meters.lag), self.meters)], openapi=OPENAPI
-        )
+        queries = Queries(redis, KEYS, lag=self.meters.lag)
+        app = create_app([query_routes(queries, self.meters, self.watch)], openapi=OPENAPI)
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]  # narrower
         self.http = httpx.AsyncClient(transport=transport, base_url="http://test")
 
@@ -105,10 +107,50 @@ async def test_lists_the_longest_silent_first(plant: Plant) -> None:
         "tags": {},
         "clock_ahead_ms": None,
         "metrics_dropped": 0,
+        "state": "unknown",
+        "heard_at": None,
+        "usual_seconds": None,
     }
     assert page["devices"][1] == {
         key: value for key, value in (await plant.get("/devices/a/stats")).items() if key != "views"
     }
+
+
+async def test_who_is_silent_the_watch_says(plant: Plant) -> None:
+    """By arrival: who sends with a clock that is hours off is not, one that stopped is, alone and listed.
+
+    Of both the answer changes when only the watch knows more, also for who has the one before.
+    """
+    await plant.hear(event("slow", -50_000, ahead=-50_000), event("stopped", 0), event("new", 1))
+    unknown = await plant.http.get("/devices/stopped/stats")
+    assert [unknown.json()[name] for name in ("state", "heard_at", "usual_seconds")] == [
+        "unknown",
+        None,
+        None,
+    ]
+
+    silence, begun = Silence({}), int(NOW.timestamp())
+    silence.all_known()
+    plant.watch.begins(silence)
+    for minute in range(40):
+        heard = ["slow", *["stopped"] * (minute < 20)]
+        silence.hear(0, begun + 60 * minute, [Event(each, None, "", "", "", {}) for each in heard])
+        silence.turn()
+        silence.learn(dict.fromkeys(silence.unsure, ()))
+    listed = {each["device_id"]: each for each in (await plant.get("/devices"))["devices"]}
+    assert {
+        device: tuple(each[name] for name in ("state", "heard_at", "usual_seconds"))
+        for device, each in listed.items()
+    } == {
+        "slow": ("ok", "2026-11-23T12:39:00.000000Z", 60),
+        "stopped": ("silent", "2026-11-23T12:19:00.000000Z", 60),
+        "new": ("unknown", None, None),
+    }
+    known = {"If-None-Match": unknown.headers["etag"]}
+    answer = await plant.http.get("/devices/stopped/stats", headers=known)
+    assert (answer.status_code, answer.json()["state"]) == (200, "silent")
+    known = {"If-None-Match": answer.headers["etag"]}
+    assert (await plant.http.get("/devices/stopped/stats", headers=known)).status_code == 304
 
 
 async def test_tells_how_many_metrics_made_room(plant: Plant) -> None:

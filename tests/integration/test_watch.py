@@ -24,6 +24,7 @@ from projector.watch import watcher as watcher_module
 from projector.watch.book import Change
 from projector.watch.gauges import Gauges
 from projector.watch.pace import pauses_between
+from projector.watch.said import Watch
 from projector.watch.told import Told
 from projector.watch.watcher import Watcher
 from runtime.errors import Retry
@@ -182,7 +183,7 @@ async def test_what_is_asked_of_a_device_is_bounded(site: Site, redis_url: str) 
         watcher._silence.know("a", "north")
         watcher._silence.unsure["a"] = None
         await watcher._ask()
-        device = watcher._silence._devices["a"]
+        device = watcher._silence.devices["a"]
     assert (device.pauses, device.at) == (pauses_between(minutes), minutes[-1])
 
 
@@ -202,7 +203,7 @@ async def test_who_is_known_at_a_start(site: Site, redis_url: str) -> None:
         await watcher.turn()
         assert set(await redis.hkeys("projector:silent")) == {b"", b"a"}
     silence = watcher._silence
-    assert set(silence._devices) == {"a", "late", "new"}
+    assert set(silence.devices) == {"a", "late", "new"}
     assert set(silence._streams) == {0, 1}
     written = [row.created_at for row in site.rows if row.stream == 1]
     assert silence._streams[1].newest == int(datetime.fromisoformat(written[-1]).timestamp())
@@ -321,6 +322,7 @@ def watcher_of(
         forget_after_s=forget_after_s,
         health=Health(),
         gauges=Gauges(registry or CollectorRegistry()),
+        watch=Watch(),
         now=lambda: now,
     )
 

@@ -80,7 +80,7 @@ def told(rows: list[tuple[int, list[str]]]) -> list[tuple[str, bool, int]]:
         found += [
             (change.device_id, change.silent, change.at - START) for change in silence.take_pending(1000)
         ]
-    assert sum(map(sum, silence.counts.values())) == len(silence) == len(arrivals)
+    assert sum(map(sum, silence.counts.values())) == len(silence.devices) == len(arrivals)
     return found
 
 

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 import pytest
 
 from projector.live.columns import arranged, most_common
 from projector.live.orders import Order
 from projector.live.rows import make_row, number
+from projector.live.state import Letter
+from projector.watch.said import Said
+
+if TYPE_CHECKING:
+    from projector.watch.book import State
+
+OK = Said("ok", None, None)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +43,7 @@ def test_a_row_of_anything() -> None:
         b"last_b": b"nan",
         b"last_\xff": b"\x00",
     }
-    row = make_row("d", reply, "ok", None, [])
+    row = make_row("d", reply, OK, [])
     assert msgspec.json.decode(msgspec.json.encode(row))["values"] == {
         "a": "1e999",
         "b": "nan",
@@ -50,7 +59,7 @@ def test_values_are_what_was_sent() -> None:
         b"count_lat": b"7",
         b"last_serial": b"007",
     }
-    assert make_row("d", reply, "ok", None, []).values == {
+    assert make_row("d", reply, OK, []).values == {
         "firmware": "1.10",
         "lat": 52.520008,
         "serial": "007",
@@ -61,8 +70,8 @@ def test_the_metrics_that_are_wanted() -> None:
     """A row has the metrics asked for, in that order; one that has none of them shows what it has."""
     reply = {b"last_humidity": b"40", b"last_level": b"1", b"last_temperature": b"21"}
     wanted = ("temperature", "humidity", "power")
-    assert list(make_row("d", reply, "ok", None, [], wanted=wanted).values) == ["temperature", "humidity"]
-    assert list(make_row("d", reply, "ok", None, [], wanted=("power",)).values) == [
+    assert list(make_row("d", reply, OK, [], wanted=wanted).values) == ["temperature", "humidity"]
+    assert list(make_row("d", reply, OK, [], wanted=("power",)).values) == [
         "humidity",
         "level",
         "temperature",
@@ -116,3 +125,15 @@ async def test_names_that_are_numbers() -> None:
     """A region or a device called 10 or 9 is sorted as the text that it is."""
     values = {"a": "9", "b": "10", "c": "x"}
     assert await arranged("abc", values, numbers=False, descending=False) == list("bac")
+
+
+@pytest.mark.parametrize(
+    ("state", "standing", "rejected"),
+    [("silent", "silent", "silent"), ("ok", "ok", "rejected"), ("unknown", "unknown", "rejected")],
+)
+def test_a_row_stands_as_the_watch_says(state: State, standing: str, rejected: str) -> None:
+    """Whatever its clock says; rejections come before all but silence."""
+    letter = Letter(1, 0, "malformed_json", "d", "t", "e", replayed=False)
+    row = make_row("d", {b"last_seen_ms": b"5"}, Said(state, 60, 120), [])
+    assert (row.standing, row.last_seen_ms, row.heard_ms, row.usual_ms) == (standing, 5, 60_000, 120_000)
+    assert make_row("d", {}, Said(state, None, None), [letter]).standing == rejected

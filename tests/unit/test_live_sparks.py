@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from projector.history.sparklines import Sparkline
-from projector.live.sparks import minutes, spark
+from projector.live.sparks import spark
 
 MINUTE_MS = 60_000
 NOW_MINUTE = 29_916_666
@@ -35,9 +35,3 @@ def test_a_clock_that_is_ahead_moves_nothing() -> None:
     ahead = spark({"t": line(1, 2, newest=NOW_MINUTE + 5)}, NOW_MS)
     assert ahead is not None
     assert ahead.means == [1, 2]
-
-
-def test_minutes_with_anything() -> None:
-    """A minute counts when any metric was measured in it."""
-    lines = {"a": line(1, None, None, 4), "b": line(None, 2, None, newest=NOW_MINUTE - 1)}
-    assert minutes(lines) == [NOW_MINUTE - 3, NOW_MINUTE - 2, NOW_MINUTE]

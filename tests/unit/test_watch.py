@@ -20,6 +20,7 @@ from projector.watch.pace import (
     silent_after_s,
     usual_s,
 )
+from projector.watch.said import Counts, Said, Watch
 from projector.watch.silence import Silence
 from projector.watch.tally import NOWHERE, OTHERS, REGIONS
 
@@ -124,7 +125,7 @@ def test_who_stops_is_silent_and_who_goes_on_is_not() -> None:
     ((device, is_silent, at),) = site.told
     assert (device, is_silent) == ("a", True)
     assert HOUR - MINUTE + FLOOR_S < at <= HOUR + FLOOR_S + MINUTE
-    assert site.silence.counts == {"north": [1, 1]}
+    assert site.silence.counts == {"north": [1, 1, 0]}
 
 
 def test_a_last_gasp_is_no_return() -> None:
@@ -135,7 +136,7 @@ def test_a_last_gasp_is_no_return() -> None:
     site.hear(2 * HOUR, "a", "a", "b")
     site.every(MINUTE, "b", since=2 * HOUR, until=3 * HOUR)
     assert [(id_, is_silent) for id_, is_silent, _ in site.told] == [("a", True)]
-    assert site.silence.counts == {"north": [1, 1]}
+    assert site.silence.counts == {"north": [1, 1, 0]}
 
 
 def test_who_sends_again_is_back() -> None:
@@ -145,7 +146,7 @@ def test_who_sends_again_is_back() -> None:
     site.every(MINUTE, "b", since=HOUR, until=2 * HOUR)
     site.every(MINUTE // 4, "a", "b", since=2 * HOUR, until=3 * HOUR)
     assert site.told[1:] == [("a", False, 2 * HOUR + MINUTE)]
-    assert site.silence.counts == {"north": [2, 0]}
+    assert site.silence.counts == {"north": [2, 0, 0]}
 
 
 def test_who_sends_seldom_is_back_at_once() -> None:
@@ -321,7 +322,7 @@ def test_a_clock_that_was_set_back_blinds_nobody() -> None:
     site.every(MINUTE, "a", "b", "gone", since=2 * HOUR + MINUTE, until=3 * HOUR)
     site.every(MINUTE, "b", "gone", since=3 * HOUR, until=4 * HOUR)
     assert [each[:2] for each in site.told] == [("gone", True), ("gone", False), ("a", True)]
-    assert site.silence.counts == {"north": [2, 1]}
+    assert site.silence.counts == {"north": [2, 1, 0]}
 
 
 def test_a_clock_that_was_ahead_is_not_learned_from() -> None:
@@ -365,7 +366,7 @@ def test_who_is_known_to_be_silent_is_not_told_of_again() -> None:
     site.silence.know("b", "north")
     site.every(MINUTE, "b", since=0, until=HOUR)
     assert site.told == []
-    assert site.silence.counts == {"north": [1, 1]}
+    assert site.silence.counts == {"north": [1, 1, 0]}
     site.every(MINUTE, "a", "b", since=HOUR, until=2 * HOUR)
     assert site.told == [("a", False, HOUR)]
 
@@ -406,10 +407,10 @@ def test_there_is_room_for_so_many() -> None:
     for device in "abc":
         site.silence.know(device, None)
     site.hear(0, "d", "e", "f", "f")
-    assert len(site.silence) == 3
+    assert len(site.silence.devices) == 3
     assert site.silence.left == ["a", "b"]
     assert site.silence.unwatched == 2
-    assert site.silence.counts == {NOWHERE: [1, 0], "north": [2, 0]}
+    assert site.silence.counts == {NOWHERE: [0, 0, 1], "north": [2, 0, 0]}
 
 
 def test_who_is_silent_for_longer_than_devices_are_kept_is_forgotten() -> None:
@@ -418,9 +419,9 @@ def test_who_is_silent_for_longer_than_devices_are_kept_is_forgotten() -> None:
     site.every(MINUTE, "a", "b", since=0, until=HOUR)
     site.every(10 * MINUTE, "b", since=HOUR, until=3 * DAY)
     assert site.silence.left == ["a"]
-    assert site.silence.counts == {"north": [1, 0]}
+    assert site.silence.counts == {"north": [1, 0, 0]}
     site.hear(3 * DAY, "a")
-    assert site.silence.counts == {"north": [2, 0]}
+    assert site.silence.counts == {"north": [2, 0, 0]}
 
 
 def test_regions_beyond_a_number_are_counted_together() -> None:
@@ -430,8 +431,8 @@ def test_regions_beyond_a_number_are_counted_together() -> None:
         silence.hear(0, START + n, [event(f"d{n}", f"r{n}")])
     silence.hear(0, START + 900, [event("d0", "r149"), event("d149", "r1")])
     assert len(silence.counts) == REGIONS + 1
-    assert silence.counts[OTHERS] == [50, 0]
-    assert (silence.counts["r0"], silence.counts["r1"]) == ([0, 0], [2, 0])
+    assert silence.counts[OTHERS] == [50, 0, 0]
+    assert (silence.counts["r0"], silence.counts["r1"]) == ([0, 0, 0], [2, 0, 0])
 
 
 def test_a_turn_looks_at_a_bounded_number() -> None:
@@ -469,3 +470,26 @@ def test_a_message_of_a_clock_that_is_ahead_is_heard_now() -> None:
     gauges = Gauges(registry)
     gauges.heard(0, int(time.time()) + 365 * DAY)
     assert (registry.get_sample_value("projector_heard_timestamp_seconds") or 0.0) <= time.time()
+
+
+def test_what_others_are_told_of_a_device() -> None:
+    """Nothing before the watch has begun; then who was told of, who was heard, and nothing of the others."""
+    watch = Watch()
+    assert (watch.of("a"), watch.counts(), watch.silent()) == (Said("unknown", None, None), None, [])
+    site = Site(Silence({"dead": START - DAY}), known={"old": [-3 * DAY, -3 * DAY + 60, -3 * DAY + 120]})
+    for device in ("dead", "a", "b", "old"):
+        site.silence.know(device, "north")
+    site.silence.all_known()
+    watch.begins(site.silence)
+    assert watch.of("a") == Said("unknown", None, None)
+    assert watch.of("dead") == Said("silent", START - DAY, None)
+    assert (watch.counts(), watch.silent()) == (Counts(0, 1, 3), ["dead"])
+    site.every(MINUTE, "a", "b", since=0, until=20 * MINUTE)
+    assert watch.of("a") == Said("ok", START + 19 * MINUTE, MINUTE)
+    assert watch.of("old") == Said("silent", START - 3 * DAY + 120, MINUTE)
+    site.every(MINUTE, "b", since=20 * MINUTE, until=30 * MINUTE)
+    assert watch.of("a") == Said("silent", START + 19 * MINUTE, MINUTE)
+    assert watch.of("nobody").state == "unknown"
+    assert (watch.counts(), watch.silent()) == (Counts(1, 3, 0), ["dead", "old", "a"])
+    by_urgency = sorted(watch.silent(), key=lambda id_: watch.of(id_).urgency(START + 30 * MINUTE))
+    assert by_urgency == ["old", "a", "dead"], "in their own measure"

@@ -73,20 +73,9 @@ LIMIT 20
 -- How many devices were ever seen. `devices` is read through for this and what follows, which is small beside measurements.
 SELECT count(*) AS devices FROM devices
 
--- name: silent_longest
+-- name: oldest_readings
 -- Devices by their newest readings, the longest ago first. `last_seen` goes by the devices' clocks, so do those that follow.
 SELECT device_id, coalesce(nullif(region, ''), '(none)') AS region, last_seen FROM devices ORDER BY last_seen LIMIT 20
-
--- name: silent_regions
--- Regions by how many of their devices have no reading in the range or after it, the most first. A device is in one region, that
--- which it named last.
-SELECT
-    coalesce(nullif(region, ''), '(none)') AS region, count(*) FILTER (WHERE last_seen < $__timeFrom()::timestamptz) AS silent,
-    count(*) AS devices, max(least(last_seen, now())) AS last_seen
-FROM devices
-GROUP BY 1
-ORDER BY silent DESC, devices DESC, region
-LIMIT 100
 
 -- name: clocks_ahead
 -- Devices whose newest message was measured more than five minutes after it came, the furthest ahead first; of the thousand

@@ -138,11 +138,11 @@ export class DeviceView {
   drawFacts(row, now) {
     const { stats } = this;
     mark(this.box, "data-standing", row?.standing ?? null);
-    say(this.standing, row?.standing === "silent" ? `Silent for ${duration(Math.round((now - stats.last_seen_ms) / 1000))}` : row?.standing === "rejected" ? "Rejected lately" : "");
+    say(this.standing, saidOf(row, now));
     const facts = {
       "Newest reading": age(stats.last_seen_ms, now),
       "by its clock": moment(stats.last_seen_ms),
-      "Something came": age(stats.updated_ms, now),
+      "Something came": age(row?.heard_ms ?? stats.updated_ms, now),
       Region: stats.region ?? "none",
       Messages: count(stats.sample_count),
     };
@@ -152,6 +152,12 @@ export class DeviceView {
     if (row?.usual_ms) facts["Usually every"] = duration(row.usual_ms / 1000);
     keyed(this.facts, Object.entries(facts), ([name]) => name, ([name]) => el("div", {}, el("dt", {}, name), el("dd")), (node, [, fact]) => drawFact(node.lastChild, fact));
   }
+}
+
+/** How it stands, where that is worth a word. */
+function saidOf(row, now) {
+  if (row?.standing === "silent") return row.heard_ms === null ? "Silent" : `Silent for ${duration(Math.round((now - row.heard_ms) / 1000))}`;
+  return { rejected: "Rejected lately", unknown: "Not known yet whether it is silent" }[row?.standing] ?? "";
 }
 
 /** A text, or a link. */

@@ -6,7 +6,7 @@ import { say } from "./dom.js";
 import { count } from "./format.js";
 
 const PIECE = 100;
-const HEAD = ["device", "state", "region", "tags", "last_seen", "usual_s", "clock_ahead_s", "rejected", "reason"];
+const HEAD = ["device", "state", "region", "tags", "last_seen", "heard_at", "usual_s", "clock_ahead_s", "rejected", "reason"];
 const seconds = (ms) => (ms === null ? null : ms / 1000);
 
 /** Ask for the devices piece by piece and save them; `button` says how far it has come. */
@@ -37,7 +37,7 @@ export async function saveList(list, button) {
 function cells(row, metrics) {
   const tags = Object.entries(row.tags).map(([name, value]) => `${name}=${value}`).join("; ");
   return [
-    row.id, row.standing, row.region, tags, stamp(row.last_seen_ms), seconds(row.usual_ms), seconds(row.ahead_ms),
+    row.id, row.standing, row.region, tags, stamp(row.last_seen_ms), row.heard_ms && stamp(row.heard_ms), seconds(row.usual_ms), seconds(row.ahead_ms),
     row.rejected, row.reason, ...metrics.map((metric) => row.values[metric]),
   ];
 }

@@ -18,8 +18,9 @@ export function drawOverview(state, nowMs) {
 }
 
 function drawSummary({ devices, streams, letters, rates, problems, views_at_ms: seen, letters_at_ms: read }) {
-  const some = devices.silent > 0;
-  figure("silent", seen === null ? "–" : count(devices.silent), seen === null ? "" : `of ${count(devices.total)}`, seen === null ? null : some ? "alarm" : "ok");
+  if (seen === null) figure("silent", "–", "", null);
+  else if (devices.silent === null) figure("silent", "?", "not known yet", "warn");
+  else figure("silent", count(devices.silent), `of ${count(devices.total)}${devices.unknown ? `, ${count(devices.unknown)} not known yet` : ""}`, devices.silent ? "alarm" : "ok");
   const behindS = Math.max(0, ...streams.map((stream) => stream.behind_s));
   const behindRows = streams.reduce((sum, stream) => sum + stream.behind_rows, 0);
   const away = "postgres" in problems;

@@ -5,7 +5,7 @@ import { age, count, duration, moment } from "./format.js";
 import { emptySpark, spark } from "./spark.js";
 import { valued } from "./units.js";
 
-const SAID = { silent: "Silent", rejected: "Rejected", ok: "Heard" };
+const SAID = { silent: "Silent", rejected: "Rejected", ok: "Heard", unknown: "Not known yet" };
 
 export function makeRow() {
   return el(
@@ -35,7 +35,7 @@ export function fillRow(node, row, course, columns, nowMs, beyond = {}) {
   }
   mark(link, "href", `#/device/${encodeURIComponent(row.id)}`);
   say(state.firstChild, SAID[row.standing]);
-  say(state.lastChild, row.standing === "silent" ? ` ${duration(Math.round((nowMs - row.last_seen_ms) / 1000))}` : row.reason ? ` ${count(row.rejected)} × ${row.reason}` : "");
+  say(state.lastChild, row.standing === "silent" ? (row.heard_ms === null ? "" : ` ${duration(Math.round((nowMs - row.heard_ms) / 1000))}`) : row.reason ? ` ${count(row.rejected)} × ${row.reason}` : "");
   say(name.firstChild, row.id);
   say(name.lastChild, [row.region, ...Object.values(row.tags), ...unseen(beyond, row.values)].filter(Boolean).join(" · "));
   fillValues(values, row.values, columns, beyond);

@@ -1,0 +1,75 @@
+"""What the watch says of a device: the one answer of page, API and gauges to who is silent.
+
+It is that of this process. Another that watches the same streams comes to the same conclusions, within a
+turn or so. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from projector.watch.book import STATES
+from projector.watch.pace import silent_after_s, usual_s
+
+if TYPE_CHECKING:
+    from projector.watch.book import State
+    from projector.watch.silence import Silence
+
+
+class Said(NamedTuple):
+    """What is said of a device.
+
+    Attributes:
+        state: `unknown` before the watch has begun, before the device was heard or told of, and when there
+            is no room for it.
+        heard_at: when its last message came, epoch seconds; None when that is not known.
+        usual_s: how long it usually pauses, in seconds, as far as that is known.
+    """
+
+    state: State
+    heard_at: int | None
+    usual_s: int | None
+
+    def urgency(self, now: int) -> float:
+        """The less the longer it has been quiet in its own measure."""
+        return ((self.heard_at or 0) - now) / silent_after_s(self.usual_s)
+
+
+class Counts(NamedTuple):
+    """Devices by what is known of them."""
+
+    ok: int
+    silent: int
+    unknown: int
+
+
+_NOTHING: Final = Said("unknown", None, None)
+
+
+class Watch:
+    """What may be asked of the watch, from before it begins."""
+
+    def __init__(self) -> None:
+        self._silence: Silence | None = None
+
+    def begins(self, silence: Silence) -> None:
+        """Answer from this on."""
+        self._silence = silence
+
+    def of(self, device_id: str) -> Said:
+        """What is said of a device."""
+        device = self._silence.devices.get(device_id) if self._silence else None
+        if device is None:
+            return _NOTHING
+        return Said(STATES[device.standing], device.at or None, usual_s(device.pauses))
+
+    def silent(self) -> list[str]:
+        """The devices that are silent, the first to fall silent first."""
+        return list(self._silence.silent) if self._silence else []
+
+    def counts(self) -> Counts | None:
+        """How many devices are what; None before the watch has begun."""
+        if self._silence is None:
+            return None
+        regions = self._silence.counts.values()
+        return Counts(*(sum(region[state] for region in regions) for state in range(len(STATES))))
