@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from projector.views.change import Change, lacking
@@ -46,10 +47,13 @@ class Memory:
         for each in change.left_unknown():
             self.regions.learn(View(each.id))
         views = [*change.devices, *change.regions, *change.left]
-        fields = [its for piece in pieces_of(change, Keys(), 1_000_000) for its in piece.fields]
+        fields: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        for piece in pieces_of(change, Keys(), 1_000_000):
+            for key, its in zip(piece.views, piece.fields, strict=True):
+                fields[key] |= _named("sample_count", *its)
         return {
-            view.id: Changed(view, _named("sample_count", *its), values_of(pack_marks(view)))
-            for view, its in zip(views, fields, strict=True)
+            view.id: Changed(view, named, values_of(pack_marks(view)))
+            for view, named in zip(views, fields.values(), strict=True)
         }
 
 
