@@ -6,6 +6,7 @@ long, `pace` says how much goes in one call, and `position` how far a set of vie
 """
 
 from projector.views.apply import Outcome, Run, Views
-from projector.views.position import Cursor, Keys, Marks, Seen, answering, as_marks
+from projector.views.position import Cursor, Keys, Marks, Seen, as_marks
+from projector.views.read import answering
 
 __all__ = ["Cursor", "Keys", "Marks", "Outcome", "Run", "Seen", "Views", "answering", "as_marks"]

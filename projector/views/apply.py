@@ -23,8 +23,8 @@ from redis.exceptions import NoPermissionError
 from contract.events import format_time
 from contract.views import UNFINISHED, VIEWS_FORMAT
 from projector.views.change import Change, lacking
-from projector.views.position import answering, as_marks
-from projector.views.read import read_views
+from projector.views.position import as_marks
+from projector.views.read import answering, read_views
 from projector.views.state import MOST_METRICS, REMEMBERED, Shelf, Wanted
 from projector.views.writes import Writes, writes_of
 from runtime.errors import Retry
