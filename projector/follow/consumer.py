@@ -83,8 +83,9 @@ class Consumer:
         self._rebuilder = rebuilder
         self._health = health
         self._meters = meters
-        self._now = now
-        self._heard = heard
+        self._new_follower = partial(
+            Follower, views=views, outbox=outbox, health=health, meters=meters, now=now, heard=heard
+        )
         self._followers: dict[int, Follower] = {}
         self._told: dict[int, Seen] = {}
         self._warn = RateLimit(log.warning)
@@ -217,17 +218,8 @@ class Consumer:
         if stream in self._followers:
             return
         assert self._tasks is not None
-        follower = Follower(
-            stream,
-            views=self._views,
-            outbox=self._outbox,
-            health=self._health,
-            meters=self._meters,
-            now=self._now,
-            heard=self._heard,
-        )
-        self._followers[stream] = follower
-        self._tasks.create_task(follower.run(), name=f"follow-{stream}")
+        self._followers[stream] = self._new_follower(stream)
+        self._tasks.create_task(self._followers[stream].run(), name=f"follow-{stream}")
         log.info("stream_found", stream=stream)
 
     async def _summarise(self) -> NoReturn:
