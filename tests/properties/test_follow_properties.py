@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from msgspec.structs import replace
 
 from contract.events import EventBatch
@@ -185,6 +191,7 @@ class Following(RuleBasedStateMachine):
     def step(self) -> None:
         """It says what it does next: what follows the cursor, and nothing that is not confirmed."""
         self.doing = todo = self.course.step()
+        assert (self.course.state is State.HALTED) == (self.course.halt is not None)
         if isinstance(todo, Apply):
             assert self.confirmed
             assert self.course.cursor is not None
@@ -257,11 +264,6 @@ class Following(RuleBasedStateMachine):
         if given_up and len(self.redis.rows) >= asked.mark.n:
             self.redis.epoch = UNFINISHED
 
-    @invariant()
-    def a_reason_is_a_halt(self) -> None:
-        """It is halted just when there is a reason to tell."""
-        assert (self.course.state is State.HALTED) == (self.course.halt is not None)
-
     @rule(rounds=st.integers(1, 3))
     def answer_all(self, rounds: int) -> None:
         """For a while everybody answers: a mark, a look, and what is to be done."""
@@ -288,9 +290,11 @@ class Following(RuleBasedStateMachine):
             if self.course.halt in MENDED_BY_REBUILD:
                 self.rebuild()
         assert self.redis.rows == self.postgres.rows
-        assert (self.course.cursor, self.course.halt) == (len(self.postgres.rows), None)
-        assert self.course.state is State.FOLLOWING
+        assert (self.course.cursor, self.course.state) == (len(self.postgres.rows), State.FOLLOWING)
 
 
-TestFollowing = Following.TestCase
-TestFollowing.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+def test_whatever_comes() -> None:
+    """Whatever the servers, the topic and others do meanwhile."""
+    run_state_machine_as_test(
+        Following, settings=settings(max_examples=300, stateful_step_count=60, deadline=None)
+    )

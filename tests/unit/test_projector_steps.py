@@ -15,7 +15,7 @@ from projector.halts import mismatch
 from projector.lag import Times
 from projector.meters import Meters
 from projector.outbox import Page, Position
-from projector.views import Cursor, Keys, Outcome
+from projector.views import Cursor, Keys, Outcome, Seen
 from projector.views.pace import LINGER_S, first_run, linger_s
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -96,6 +96,26 @@ def test_views_made_anew_in_front_of_the_head_are_followed() -> None:
     course.on_mark(Cursor(4, "e"), 9)
     assert not course.on_look(course.asks(), Position("e", 5), replaced=False)
     assert (course.state, course.halt) == (State.FOLLOWING, None)
+
+
+def test_a_gap_is_read_at_once() -> None:
+    """From the first mark to the topic's rows and past a gap: each state, and what is done in it."""
+    course = Course()
+    assert (course.state, course.step()) == (State.UNKNOWN, None)
+    course.on_mark(Cursor(4, "e", "at 4"), None)
+    course.offer(row(5), 1, NOON)
+    assert (course.step(), course.state) == (None, State.UNCONFIRMED)
+    asked = course.asks()
+    assert asked.seen == [Seen(4, "at 4")]
+    course.on_look(asked, Position("e", 4), replaced=False)
+    assert course.step() == Apply([row(5)], is_read=False, hurry=False)
+    course.applied([row(5)], Outcome("applied", 5))
+    course.offer(row(7), 1, NOON)
+    assert (course.step(), course.state) == (Read(5), State.CATCHING_UP)
+    course.read(5, Page([row(6)], Position("e", 6)))
+    assert course.step() == Apply([row(6)], is_read=True, hurry=True)
+    course.applied([row(6)], Outcome("applied", 6))
+    assert (course.step(), course.state) == (Apply([row(7)], is_read=False, hurry=False), State.FOLLOWING)
 
 
 def test_what_was_under_way_ends_no_halt() -> None:
