@@ -8,12 +8,12 @@ one.
 
 from __future__ import annotations
 
+from itertools import count, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from projector.views.pace import first_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import datetime
 
     from contract.events import EventBatch
@@ -75,11 +75,10 @@ class Backlog:
         They stay here until the cursor has passed them.
         """
         self.forget(cursor)
-        return first_run(self._following(cursor))
+        return first_run(self._rows[n].row for n in takewhile(self._rows.__contains__, count(cursor + 1)))
 
     def has_gap(self, cursor: int) -> bool:
         """Whether rows after the cursor have come, and the one that follows it is not here."""
-        self.forget(cursor)
         return self.has_beyond(cursor) and cursor + 1 not in self._rows
 
     def has_beyond(self, n: int) -> bool:
@@ -94,12 +93,6 @@ class Backlog:
         """Forget everything."""
         self._rows.clear()
         self._newest = self.size_bytes = 0
-
-    def _following(self, cursor: int) -> Iterator[EventBatch]:
-        n = cursor + 1
-        while held := self._rows.get(n):
-            yield held.row
-            n += 1
 
     def _drop(self, rows: list[int]) -> None:
         for n in rows:

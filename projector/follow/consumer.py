@@ -26,6 +26,7 @@ from contract.events import unwrap
 from contract.order import is_time
 from contract.topics import is_of_stream
 from projector.follow.follower import Follower
+from projector.follow.state import Asked, State
 from projector.halts import MENDED_BY_REBUILD
 from projector.outbox import Position
 from projector.repair.replica import AlreadyRunningError
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from contract.events import EventBatch
+    from projector.follow.state import Course
     from projector.meters import Meters
     from projector.outbox import Outbox
     from projector.repair.rebuild import Rebuilder
@@ -81,8 +83,9 @@ class Consumer:
         self._rebuilder = rebuilder
         self._health = health
         self._meters = meters
-        self._now = now
-        self._heard = heard
+        self._new_follower = partial(
+            Follower, views=views, outbox=outbox, health=health, meters=meters, now=now, heard=heard
+        )
         self._followers: dict[int, Follower] = {}
         self._told: dict[int, Seen] = {}
         self._warn = RateLimit(log.warning)
@@ -108,9 +111,9 @@ class Consumer:
         """
         await self._outbox.report(
             {
-                stream: Cursor(follower.cursor, follower.epoch)
-                for stream, follower in self._followers.items()
-                if follower.cursor is not None and follower.epoch is not None
+                stream: Cursor(course.cursor, course.epoch)
+                for stream, course in self._courses()
+                if course.cursor is not None and course.epoch is not None
             }
         )
 
@@ -137,13 +140,13 @@ class Consumer:
 
     async def _watch_views(self) -> NoReturn:
         while True:
-            known = {stream: follower.cursor for stream, follower in self._followers.items()}
+            known = {stream: course.cursor for stream, course in self._courses()}
             marks = await keep_trying("redis", self._look_at_views, self._health)
             for stream in marks:
                 self._follow(stream)
             for stream, follower in self._followers.items():
                 follower.on_mark(marks[stream], known.get(stream))
-            if any(follower.waits_for_look for follower in self._followers.values()):
+            if any(course.state is State.UNCONFIRMED for _, course in self._courses()):
                 self._look.set()
             self._warn.flush()
             await asyncio.sleep(WATCH_S)
@@ -151,9 +154,9 @@ class Consumer:
     async def _look_at_views(self) -> Marks:
         """Where the views stand; they are told which rows PostgreSQL has confirmed since the last time."""
         news = {
-            stream: follower.confirmed
-            for stream, follower in self._followers.items()
-            if follower.confirmed and follower.confirmed != self._told.get(stream)
+            stream: course.confirmed
+            for stream, course in self._courses()
+            if course.confirmed and course.confirmed != self._told.get(stream)
         }
         await self._views.settle()
         await self._views.confirm(news)
@@ -165,54 +168,37 @@ class Consumer:
 
     async def _watch_outbox(self) -> NoReturn:
         while True:
-            positions, marks, seen, replaced = await keep_trying(
-                "postgres", self._look_at_outbox, self._health
-            )
+            asked, positions, replaced = await keep_trying("postgres", self._look_at_outbox, self._health)
             self._meters.asked()
             for stream in positions:
                 self._follow(stream)
+            given_up = {}
             for stream, follower in self._followers.items():
-                position = positions.get(stream, Position("", 0))
-                follower.on_position(position, marks.get(stream, Cursor(0, None)))
-                if stream not in replaced:
-                    follower.confirm(seen.get(stream))
-            given_up = [stream for stream in replaced if self._followers[stream].contradict()]
-            given_up += [stream for stream, follower in self._followers.items() if follower.crossed]
+                known, position = asked.get(stream, Asked()), positions.get(stream, Position("", 0))
+                if follower.on_look(known, position, replaced=stream in replaced):
+                    given_up[stream] = known.mark.n
             if given_up:
-                log.warning("history_replaced", streams=given_up)
-                known = {stream: marks[stream].n for stream in given_up}
-                await keep_trying("redis", partial(self._views.give_up, known), self._health)
+                log.warning("history_replaced", streams=list(given_up))
+                await keep_trying("redis", partial(self._views.give_up, given_up), self._health)
             self._health.set("projector", None)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_S):
                     await self._look.wait()
             self._look.clear()
 
-    async def _look_at_outbox(
-        self,
-    ) -> tuple[dict[int, Position], dict[int, Cursor], dict[int, list[Seen]], set[int]]:
-        """By stream where it is, what Redis held before, rows looked for; streams with others in place."""
-        marks = {stream: follower.mark for stream, follower in self._followers.items()}
-        seen = {
-            stream: follower.unconfirmed()
-            for stream, follower in self._followers.items()
-            if follower.cursor is not None
-        }
-        positions = await self._outbox.look(
-            {
-                stream: follower.cursor
-                for stream, follower in self._followers.items()
-                if follower.cursor is not None
-            }
-        )
-        replaced = await self._outbox.replaced(seen)
+    async def _look_at_outbox(self) -> tuple[dict[int, Asked], dict[int, Position], set[int]]:
+        """By stream what was asked and where it is; streams with other rows in place of those seen."""
+        asked = {stream: course.asks() for stream, course in self._courses()}
+        known = {stream: each for stream, each in asked.items() if each.cursor is not None}
+        positions = await self._outbox.look({stream: each.cursor or 0 for stream, each in known.items()})
+        replaced = await self._outbox.replaced({stream: each.seen for stream, each in known.items()})
         await self.report()
-        return positions, marks, seen, replaced
+        return asked, positions, replaced
 
     async def _watch_halts(self) -> NoReturn:
         while True:
             await asyncio.sleep(WATCH_S)
-            if not any(follower.halt in MENDED_BY_REBUILD for follower in self._followers.values()):
+            if not any(course.halt in MENDED_BY_REBUILD for _, course in self._courses()):
                 self._health.set("views", None)
                 continue
             self._health.set("views", "rebuilding")
@@ -226,21 +212,15 @@ class Consumer:
     async def _mend(self) -> bool:
         return await self._rebuilder.mend(lambda _done, _estimate: None) is not None
 
+    def _courses(self) -> list[tuple[int, Course]]:
+        return [(stream, follower.course) for stream, follower in self._followers.items()]
+
     def _follow(self, stream: int) -> None:
         if stream in self._followers:
             return
         assert self._tasks is not None
-        follower = Follower(
-            stream,
-            views=self._views,
-            outbox=self._outbox,
-            health=self._health,
-            meters=self._meters,
-            now=self._now,
-            heard=self._heard,
-        )
-        self._followers[stream] = follower
-        self._tasks.create_task(follower.run(), name=f"follow-{stream}")
+        self._followers[stream] = self._new_follower(stream)
+        self._tasks.create_task(self._followers[stream].run(), name=f"follow-{stream}")
         log.info("stream_found", stream=stream)
 
     async def _summarise(self) -> NoReturn:

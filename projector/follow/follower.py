@@ -1,41 +1,20 @@
-"""One stream's way into the views: a state machine around its cursor.
+"""Does what one stream's state says, and says what came of it: to the state, the log, health and metrics.
 
-The cursor in Redis is authoritative for what the views hold, PostgreSQL for what they should hold; the
-topic only saves reading PostgreSQL. The follower applies
-
-1. what the topic brought, as long as it follows the cursor;
-2. else what PostgreSQL has, when rows wait behind a gap or the head has been ahead of the cursor for a
-   moment, because the tail of a stream can be lost without showing a gap.
-
-What it cannot apply step by step needs a rebuild of the views, and it says so and stands still: another
-epoch than the views', a cursor beyond the head, or rows after the cursor that are no longer kept. The
-consumer sees to the rebuild. The follower looks again whenever PostgreSQL is looked at, so it goes on by
-itself.
-
-A database that was restored to an older state may keep the epoch, and its head may pass the cursor before
-anybody looks. So the views' cursor says when its row was written, rows applied are remembered, and at each
-look PostgreSQL is asked whether it still has just these. If it has others, the views are given up and made
-anew; at a start nothing is applied before that is known. The last row that was confirmed stays in the views
-beside the cursor's, because a projector that ends between two looks may have crossed histories.
-
-PostgreSQL away: rows from the topic flow on until there is a gap. Redis away: rows wait in the bounded
-backlog. An answer of Redis that was lost leaves the outcome open; the script's guard settles it, as it does
-between two projectors.
+What is to be done, and why, stands in `state`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 
-from projector.follow.backlog import Backlog
-from projector.halts import MENDED_BY_REBUILD, TOLD_BY_MARK, UNUSABLE, mismatch, missing_rows
-from projector.views import Cursor, Run, Seen
-from projector.views.pace import first_run, linger_s
+from projector.follow.state import Apply, Course
+from projector.halts import MENDED_BY_REBUILD
+from projector.views import Run
+from projector.views.pace import linger_s
 from runtime import faults
 from runtime.errors import Reject, Retry
 from runtime.lifecycle import Waiting
@@ -45,15 +24,15 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from contract.events import EventBatch
+    from projector.follow.state import Asked
     from projector.halts import Halt
     from projector.meters import Meters
     from projector.outbox import Outbox, Position
-    from projector.views import Outcome, Views
+    from projector.views import Cursor, Outcome, Views
     from runtime.http import Health
 
 PAGE_EVENTS: Final = 20_000  # read from PostgreSQL at once
-SEEN_ROWS: Final = 10_000  # remembered until PostgreSQL has confirmed them: about 2 MB
-BACKLOG_BYTES: Final = 8_000_000  # of JSON, some 40,000 events; in memory four times that
+HEARD_AT_ONCE: Final = 4000  # events: some 15 ms
 
 log = structlog.get_logger()
 
@@ -66,12 +45,7 @@ class Follower:
         heard: told of rows as they come from the topic or are read, for whoever else wants them.
 
     Attributes:
-        mark: what Redis was last seen to hold.
-        cursor: the last row known to be in the views; None before Redis was first seen.
-        confirmed: the last row of which PostgreSQL has been asked whether it still has it; None before.
-        epoch: of the rows in the views; None when they have none of the stream.
-        unavailable: set when Redis did not answer; cleared by `on_mark`.
-        halt: why it stands still; None while it follows.
+        course: the stream's state. What is told goes through the follower, so that it is acted on.
     """
 
     def __init__(
@@ -85,11 +59,7 @@ class Follower:
         now: Callable[[], datetime],
         heard: Callable[[list[EventBatch]], None],
     ) -> None:
-        self.mark = Cursor(0, None)
-        self.cursor: int | None = None
-        self.epoch: str | None = None
-        self.confirmed: Seen | None = None
-        self.unavailable = False
+        self.course = Course()
         self._stream = stream
         self._views = views
         self._outbox = outbox
@@ -98,151 +68,71 @@ class Follower:
         self._meters = meters.of(stream)
         self._now = now
         self._heard = heard
-        self._backlog = Backlog(BACKLOG_BYTES)
-        self._position: Position | None = None
-        self._due = 0
-        self._may_read = False
-        self._hurry = False
-        self._trusted = False
-        self._read: list[EventBatch] = []
-        self._seen: deque[Seen] = deque(maxlen=SEEN_ROWS)
-        self._confirmed = False
-        self.halt: Halt | None = None
+        self._told: Halt | None = None
         self._wake = asyncio.Event()
 
     def offer(self, row: EventBatch, size_bytes: int) -> None:
         """Take a row from the topic, with the size of the message that it was."""
         self._heard([row])
-        if self.cursor is not None and row.n <= self.cursor:
+        if self.course.cursor is not None and row.n <= self.course.cursor:
             self._meters.duplicates.inc()
-        elif not self._backlog.offer(row, size_bytes, self._now()):
+        elif not self.course.offer(row, size_bytes, self._now()):
             self._meters.overflows.inc()
         self._wake.set()
 
     def on_mark(self, mark: Cursor, known: int | None) -> None:
-        """Note what Redis holds.
-
-        Args:
-            mark: as read now.
-            known: `cursor` from before the read. Less than that, and Redis has lost what it had.
-        """
-        self.mark = mark
-        if mark.epoch in UNUSABLE:
-            return
-        if self.cursor is None and mark.confirmed and mark.confirmed.n < mark.n:
-            self._seen.append(mark.confirmed)
-        if self.cursor is None or known is None or mark.n < known or mark.n >= self.cursor:
-            if known is not None and mark.n < known:
-                log.warning("views_went_back", stream=self._stream, known=known, cursor=mark.n)
-            self.cursor, self.epoch = mark.n, mark.epoch
-            self._confirmed |= mark.n == 0
-            if mark.written_at and not (self._seen and self._seen[-1].n == mark.n):
-                self._seen.append(Seen(mark.n, mark.written_at))
-        self.unavailable = False
+        """Note what Redis holds; `known` is the cursor from before that was read."""
+        if self.course.on_mark(mark, known):
+            log.warning("views_went_back", stream=self._stream, known=known, cursor=mark.n)
         self._wake.set()
 
-    def on_position(self, position: Position, mark: Cursor) -> None:
-        """Note where the stream stands in PostgreSQL.
-
-        Args:
-            position: where it does.
-            mark: what Redis was known to hold before that was asked. What came since is no mismatch.
-        """
-        self._due = self._position.head if self._position else position.head
-        self._position = position
-        self._may_read = True
+    def on_look(self, asked: Asked, position: Position, *, replaced: bool) -> bool:
+        """Note what PostgreSQL holds; whether the views must be given up (`Course.on_look`)."""
+        cursor = self.course.cursor
         # Rows that wait, and nothing says since when: the cursor was not known when the stream was looked at.
-        if self.cursor is not None and (position.waiting_since or self.cursor >= position.head):
-            self._meters.position(self.cursor, position.head, position.waiting_since, self._now())
-        if halt := mismatch(mark, position):
-            self._stand_still(halt)
-        elif self.halt in TOLD_BY_MARK or (self.halt is not None and mark.n == position.head):
-            self._go_on()
+        if cursor is not None and (position.waiting_since or cursor >= position.head):
+            self._meters.position(cursor, position.head, position.waiting_since, self._now())
+        given_up = self.course.on_look(asked, position, replaced=replaced)
+        self._tell()
         self._wake.set()
-
-    @property
-    def waits_for_look(self) -> bool:
-        """Whether nothing is applied before PostgreSQL has been looked at."""
-        return self.cursor is not None and not self._confirmed
-
-    def unconfirmed(self) -> list[Seen]:
-        """Rows in the views that PostgreSQL should have just as they were; the first it has had before."""
-        return [] if self.halt in MENDED_BY_REBUILD else list(self._seen)
-
-    def confirm(self, seen: list[Seen] | None) -> None:
-        """Note that PostgreSQL has these rows, or none in their place; None when it was not asked."""
-        if seen is None:
-            return
-        for row in seen[:-1]:  # the last stays: whatever is replaced after it, it is replaced too
-            if self._seen and self._seen[0] == row:
-                self._seen.popleft()
-        if seen:
-            self.confirmed = seen[-1]
-        self._confirmed = True
-        self._wake.set()
-
-    @property
-    def crossed(self) -> bool:
-        """Whether the views hold rows that PostgreSQL has not, and it may write others in their place."""
-        return self.halt == "cursor_beyond_head"
-
-    def contradict(self) -> bool:
-        """Note that PostgreSQL has another row; whether the views must be given up for that."""
-        self._seen.clear()
-        self._read = []
-        self._confirmed = False
-        return self.halt not in UNUSABLE.values()
+        return given_up
 
     async def run(self) -> NoReturn:
         """Apply rows for ever."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while run := await self._next_run():
-                await self._apply(run)
+            while todo := self.course.step():
+                await (self._apply(todo) if isinstance(todo, Apply) else self._read(todo.after))
 
-    async def _next_run(self) -> list[EventBatch]:
-        if self.cursor is None or self.unavailable or not self._confirmed:
-            return []
-        self._trusted = False
-        if self.halt is None and (run := self._backlog.next_run(self.cursor)):
-            self._hurry = self._due > run[-1].n or self._backlog.has_beyond(run[-1].n)
-            return run
-        self._hurry = True
-        if self._read and self._read[0].n == self.cursor + 1:
-            return self._read_run()
-        missing = self._due > self.cursor or self._backlog.has_gap(self.cursor)
-        return await self._read_missing(self.cursor) if missing and self._may_read else []
-
-    async def _read_missing(self, cursor: int) -> list[EventBatch]:
+    async def _read(self, after: int) -> None:
         try:
-            rows, position = await self._outbox.page(self._stream, cursor, PAGE_EVENTS)
+            page = await self._outbox.page(self._stream, after, PAGE_EVENTS)
         except Retry:
-            self._may_read = False
-            return []
+            self.course.may_read = False
+            return
         except Reject as error:
             log.error("outbox_row_undecodable", stream=self._stream, detail=error.detail)  # noqa: TRY400  # the detail says it
-            self._stand_still("undecodable_row")
-            return []
-        if rows and rows[0].n == cursor + 1:
-            self._meters.caught_up.inc(len(rows))
-            self._heard(rows)
-            self._read = rows
-            return self._read_run()
-        if position and position.head > cursor:
-            self._stand_still(missing_rows(self.mark._replace(n=cursor)))
+            self.course.read(after, None)
         else:
-            self._backlog.clear()  # rows that PostgreSQL does not know are none of ours
-            self._due = cursor
-        return []
+            if page.rows and page.rows[0].n == after + 1:
+                self._meters.caught_up.inc(len(page.rows))
+                await self._hand_on(page.rows)
+            self.course.read(after, page)
+        self._tell()
 
-    def _read_run(self) -> list[EventBatch]:
-        self._trusted = True
-        run = first_run(self._read)
-        self._read = self._read[len(run) :]
-        return run
+    async def _hand_on(self, rows: list[EventBatch]) -> None:
+        """Let others hear rows, and have a turn themselves now and then."""
+        events = 0
+        for row in rows:
+            self._heard([row])
+            events += len(row.events)
+            if events >= HEARD_AT_ONCE:
+                events = 0
+                await asyncio.sleep(0)
 
-    async def _apply(self, rows: list[EventBatch]) -> None:
+    async def _apply(self, todo: Apply) -> None:
+        rows = todo.rows
         events = list(chain.from_iterable(row.events for row in rows))
         run = Run(self._stream, rows[0].epoch, rows[0].n, rows[-1].n, events, rows[-1].created_at)
         faults.point("before_apply")
@@ -251,72 +141,48 @@ class Follower:
                 outcome = await self._views.apply(run, self._now())
         except Retry as error:
             self._applying.failed(error.reason)
-            self.unavailable = True
+            self.course.redis_away = True
             return
         except ValueError as error:
-            if self._trusted:
+            if todo.is_read:
                 raise
-            # Not what PostgreSQL holds, or it is as bad there: whichever, reading the row from there tells.
-            log.warning("topic_row_unusable", stream=self._stream, first=rows[0].n, detail=str(error))
-            self._backlog.clear()
-            self._due = max(self._due, rows[-1].n)
+            log.warning("topic_row_unusable", stream=self._stream, first=run.first, detail=str(error))
+            self.course.unusable(rows)
             return
         self._applying.over()
         faults.point("after_apply")
-        self._settle(outcome, rows)
-        if not self._hurry:
-            await asyncio.sleep(linger_s(sum(len(row.events) for row in rows)))
+        self._count(run, rows, outcome)
+        self.course.applied(rows, outcome)
+        self._tell()
+        if not todo.hurry:
+            await asyncio.sleep(linger_s(len(events)))
 
-    def _settle(self, outcome: Outcome, rows: list[EventBatch]) -> None:
-        self.cursor = outcome.cursor
+    def _count(self, run: Run, rows: list[EventBatch], outcome: Outcome) -> None:
         if outcome.status == "applied":
-            self.epoch = rows[0].epoch
-            self._meters.applied(rows, self._now(), self._backlog.arrived_at(rows[-1].n))
+            self._meters.applied(rows, self._now(), self.course.arrived_at(run.last))
             log.debug(
-                "run_applied",
-                stream=self._stream,
-                first=rows[0].n,
-                last=rows[-1].n,
-                events=sum(len(row.events) for row in rows),
+                "run_applied", stream=self._stream, first=run.first, last=run.last, events=len(run.events)
             )
-            if self.halt is not None:
-                self._go_on()
-            self._seen.extend(Seen(row.n, row.created_at) for row in rows)
-            self._backlog.forget(outcome.cursor)  # before rows gather for the next run
-        elif outcome.status in {"epoch", "lost"}:
-            # Strays, another history, or views being replaced: which of them, the next looks tell.
-            if outcome.status == "lost":
-                log.warning("view_lost", key=outcome.key, stream=self._stream)
-            else:
-                log.warning("epoch_differs", stream=self._stream, epoch=rows[0].epoch, n=rows[0].n)
-            self._backlog.clear()
-            self._may_read = False
+        elif outcome.status == "lost":
+            log.warning("view_lost", key=outcome.key, stream=self._stream)
+        elif outcome.status == "epoch":
+            log.warning("epoch_differs", stream=self._stream, epoch=run.epoch, n=run.first)
         elif outcome.status == "duplicate":
             self._meters.duplicates.inc(len(rows))
         else:
             self._meters.gaps.inc()
 
-    def _stand_still(self, halt: Halt) -> None:
-        self._may_read = False
-        self._backlog.clear()
-        self._read = []
-        if halt == self.halt:
+    def _tell(self) -> None:
+        """Say why the stream is halted, or that it is not any more, once."""
+        halt, name = self.course.halt, f"stream_{self._stream}"
+        if halt == self._told:
             return
-        self.halt = halt
-        needed = f"rebuild_needed: {halt}" if halt in MENDED_BY_REBUILD else halt
-        self._health.set(f"stream_{self._stream}", needed)
-        position = self._position
-        log.error(
-            "projection_halted",
-            stream=self._stream,
-            reason=halt,
-            cursor=self.cursor,
-            head=position.head if position else None,
-        )
-
-    def _go_on(self) -> None:
-        if self.halt in MENDED_BY_REBUILD:
-            self._seen.clear()  # of views that have been replaced since
-        self.halt = None
-        self._health.set(f"stream_{self._stream}", None)
-        log.info("projection_resumed", stream=self._stream, cursor=self.cursor)
+        self._told = halt
+        cursor, position = self.course.cursor, self.course.position
+        if halt is None:
+            self._health.set(name, None)
+            log.info("projection_resumed", stream=self._stream, cursor=cursor)
+            return
+        self._health.set(name, f"rebuild_needed: {halt}" if halt in MENDED_BY_REBUILD else halt)
+        head = position.head if position else None
+        log.error("projection_halted", stream=self._stream, reason=halt, cursor=cursor, head=head)

@@ -22,8 +22,8 @@ from redis.exceptions import NoPermissionError
 from contract.events import format_time
 from contract.views import UNFINISHED
 from projector.views.change import Change, lacking
-from projector.views.position import answering, as_marks
-from projector.views.read import READ, read_views
+from projector.views.position import as_marks
+from projector.views.read import READ, answering, read_views
 from projector.views.setting import Setting
 from projector.views.state import MOST_METRICS, REMEMBERED, Shelf
 from projector.views.writes import Piece, pieces_of

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
-
-from redis.exceptions import RedisError
 
 from contract.events import format_time
 from contract.views import (
@@ -21,10 +18,9 @@ from contract.views import (
     device_key,
 )
 from runtime.errors import Retry
-from runtime.redis import as_retry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 
 class Keys:
@@ -87,21 +83,6 @@ class Cursor(NamedTuple):
     epoch: str | None
     written_at: str | None = None
     confirmed: Seen | None = None
-
-
-@contextlib.contextmanager
-def answering() -> Iterator[None]:
-    """Turn errors of Redis inside the block into `Retry`.
-
-    All of them: what is not ours under our keys, an operator can remove.
-
-    Raises:
-        Retry: Redis is away, out of memory, or holds something else under our keys.
-    """
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise as_retry(error) or Retry("redis", " ".join(str(error).split())) from error
 
 
 class Marks(dict[int, Cursor]):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from importlib import resources
 from math import inf
 from sys import intern
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import msgspec
+from redis.exceptions import RedisError
 
 from projector.views.state import Metric, View, unpack_marks
 from runtime.errors import Retry
+from runtime.redis import as_retry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Iterator
 
     from redis.commands.core import AsyncScript
 
@@ -30,6 +33,21 @@ _FIXED: Final = 5  # values of a view that are read whatever its metrics
 _STATISTICS: Final = 4  # values of a metric that are read
 
 _encoder: Final = msgspec.msgpack.Encoder()
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Turn errors of Redis inside the block into `Retry`.
+
+    All of them: what is not ours under our keys, an operator can remove.
+
+    Raises:
+        Retry: Redis is away, out of memory, or holds something else under our keys.
+    """
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise as_retry(error) or Retry("redis", " ".join(str(error).split())) from error
 
 
 class Found(NamedTuple):

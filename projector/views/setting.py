@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 import msgspec
 
 from contract.views import VIEWS_FORMAT
-from projector.views.position import answering
+from projector.views.read import answering
 from runtime import faults
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -11,14 +10,13 @@ from prometheus_client import CollectorRegistry
 from contract.events import Event, EventBatch, Scalar, format_time
 from contract.views import OUTDATED, UNFINISHED
 from projector.follow.backlog import Backlog
-from projector.follow.follower import Follower
+from projector.follow.state import Apply, Course, Read, State
 from projector.halts import mismatch
 from projector.lag import Times
 from projector.meters import Meters
-from projector.outbox import Position
-from projector.views import Cursor, Keys
+from projector.outbox import Page, Position
+from projector.views import Cursor, Keys, Outcome, Seen
 from projector.views.pace import LINGER_S, first_run, linger_s
-from runtime.http import Health
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -75,42 +73,79 @@ def test_run_has_one_epoch() -> None:
     assert [each.n for each in backlog.next_run(1)] == [2]
 
 
-def new_follower() -> Follower:
-    """A follower of stream 0 that nothing is applied with."""
-    none: Any = None
-    return Follower(
-        0,
-        views=none,
-        outbox=none,
-        health=Health(),
-        meters=Meters(CollectorRegistry()),
-        now=lambda: NOON,
-        heard=lambda _: None,
-    )
-
-
 def test_progress_during_a_look_is_no_mismatch() -> None:
     """PostgreSQL is asked, then a row is committed and applied, then Redis is read: nobody is ahead."""
-    follower = new_follower()
-    follower.on_mark(Cursor(4, "e"), None)
-    asked_with = follower.mark
+    course = Course()
+    course.on_mark(Cursor(4, "e"), None)
+    asked = course.asks()
     position = Position("e", 4)
-    follower.on_mark(Cursor(5, "e"), 4)
-    follower.on_position(position, asked_with)
-    assert follower.halt is None
-    follower.on_position(position, follower.mark)
-    assert follower.halt == "cursor_beyond_head"
+    course.on_mark(Cursor(5, "e"), 4)
+    assert not course.on_look(asked, position, replaced=False)
+    assert course.state is State.FOLLOWING
+    assert course.on_look(course.asks(), position, replaced=False), (
+        "another row may come in place of the fifth"
+    )
+    assert (course.state, course.halt) == (State.HALTED, "cursor_beyond_head")
 
 
 def test_views_made_anew_in_front_of_the_head_are_followed() -> None:
     """A cursor beyond the head, views made anew before it, and rows since: nothing is beyond any more."""
-    follower = new_follower()
-    follower.on_mark(Cursor(9, "e"), None)
-    follower.on_position(Position("e", 4), follower.mark)
-    assert follower.crossed
-    follower.on_mark(Cursor(4, "e"), 9)
-    follower.on_position(Position("e", 5), follower.mark)
-    assert (follower.halt, follower.crossed) == (None, False)
+    course = Course()
+    course.on_mark(Cursor(9, "e"), None)
+    assert course.on_look(course.asks(), Position("e", 4), replaced=False)
+    course.on_mark(Cursor(4, "e"), 9)
+    assert not course.on_look(course.asks(), Position("e", 5), replaced=False)
+    assert (course.state, course.halt) == (State.FOLLOWING, None)
+
+
+def test_a_gap_is_read_at_once() -> None:
+    """From the first mark to the topic's rows and past a gap: each state, and what is done in it."""
+    course = Course()
+    assert (course.state, course.step()) == (State.UNKNOWN, None)
+    course.on_mark(Cursor(4, "e", "at 4"), None)
+    course.offer(row(5), 1, NOON)
+    assert (course.step(), course.state) == (None, State.UNCONFIRMED)
+    asked = course.asks()
+    assert asked.seen == [Seen(4, "at 4")]
+    course.on_look(asked, Position("e", 4), replaced=False)
+    assert course.step() == Apply([row(5)], is_read=False, hurry=False)
+    course.applied([row(5)], Outcome("applied", 5))
+    course.offer(row(7), 1, NOON)
+    assert (course.step(), course.state) == (Read(5), State.CATCHING_UP)
+    course.read(5, Page([row(6)], Position("e", 6)))
+    assert course.step() == Apply([row(6)], is_read=True, hurry=True)
+    course.applied([row(6)], Outcome("applied", 6))
+    assert (course.step(), course.state) == (Apply([row(7)], is_read=False, hurry=False), State.FOLLOWING)
+
+
+def test_what_was_under_way_ends_no_halt() -> None:
+    """A run that Redis takes while a look finds the views beyond the head does not let them go on."""
+    course = Course()
+    course.on_mark(Cursor(4, "e"), None)
+    course.on_look(course.asks(), Position("e", 4), replaced=False)
+    course.offer(row(5), 1, NOON)
+    run = course.step()
+    assert isinstance(run, Apply)
+    assert course.on_look(course.asks(), Position("e", 2), replaced=False)
+    course.applied(run.rows, Outcome("applied", 5))
+    assert (course.state, course.halt, course.step()) == (State.HALTED, "cursor_beyond_head", None)
+
+
+def test_a_page_that_was_asked_for_before_is_left() -> None:
+    """Another projector went on and rows were trimmed, or PostgreSQL has another row: no reason to halt."""
+    for replaced in (False, True):
+        course = Course()
+        course.on_mark(Cursor(4, "e"), None)
+        course.on_look(course.asks(), Position("e", 6), replaced=False)
+        assert course.step() == Read(4)
+        if replaced:
+            assert course.on_look(course.asks(), Position("e", 6), replaced=True)
+        else:
+            course.on_mark(Cursor(5, "e"), 4)
+        course.read(4, Page([row(6)], Position("e", 6)))
+        assert (course.state, course.step()) == (
+            (State.UNCONFIRMED, None) if replaced else (State.CATCHING_UP, Read(5))
+        )
 
 
 def test_a_full_backlog_takes_no_more() -> None:
