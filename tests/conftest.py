@@ -16,6 +16,7 @@ from uuid import uuid4
 import hypothesis
 import pytest
 import pytest_asyncio
+import structlog
 from redis.asyncio import Redis as RedisClient
 
 from deploy.local.server import reserve_port
@@ -40,6 +41,12 @@ def _no_settings_from_outside() -> Iterator[None]:
         for variable in [name for name in os.environ if name.startswith("EDGE_")]:
             patch.delenv(variable)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_at_first() -> None:
+    """A test that ran a command in this process may have left a level at which less is logged."""
+    structlog.reset_defaults()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
