@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from runtime.postgres import Connection
 
 PAGE_ROWS: Final = 256
+PAGE_BYTES: Final = 8_000_000  # in memory ten times that
 
 _NOT_MIGRATED: Final = (
     asyncpg.UndefinedTableError,
@@ -126,7 +127,9 @@ class Outbox:
             Reject: the first row does not hold events; it names the row.
         """
         with answering():
-            records = await self._pool.fetch(queries.read_rows, stream, after, max_events, PAGE_ROWS)
+            records = await self._pool.fetch(
+                queries.read_rows, stream, after, max_events, PAGE_ROWS, PAGE_BYTES
+            )
         if not records:
             return Page([], None)
         position = Position(records[0]["epoch"], records[0]["head"])

@@ -100,6 +100,7 @@ class Consumer:
             self._tasks.create_task(self._watch_views(), name="watch-views")
             self._tasks.create_task(self._watch_outbox(), name="watch-outbox")
             self._tasks.create_task(self._watch_halts(), name="watch-halts")
+            self._tasks.create_task(self._settle(), name="settle")
             self._tasks.create_task(self._receive(), name="receive")
             self._tasks.create_task(self._summarise(), name="summary")
 
@@ -158,13 +159,19 @@ class Consumer:
             for stream, course in self._courses()
             if course.confirmed and course.confirmed != self._told.get(stream)
         }
-        await self._views.settle()
         await self._views.confirm(news)
         self._told |= news
         self._meters.clocks_ahead.set(await self._views.clocks_ahead())
         policy = await self._views.eviction()
         self._health.set("redis eviction", policy and _MAY_EVICT.format(policy))
         return await self._views.marks()
+
+    async def _settle(self) -> NoReturn:
+        """Set what another projector, or the one before, has left."""
+        while True:
+            if gone := await keep_trying("redis", self._views.settle, self._health):
+                log.warning("view_lost", key=gone)
+            await asyncio.sleep(WATCH_S)
 
     async def _watch_outbox(self) -> NoReturn:
         while True:

@@ -143,7 +143,7 @@ class Follower:
             self._applying.failed(error.reason)
             self.course.redis_away = True
             return
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             if todo.is_read:
                 raise
             log.warning("topic_row_unusable", stream=self._stream, first=run.first, detail=str(error))

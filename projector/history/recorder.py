@@ -83,10 +83,14 @@ class Recorder:
     def take(self, rows: Sequence[EventBatch]) -> None:
         """Take consecutive rows of one stream; what does not follow what is there is left to the outbox."""
         stream = self._streams.get(rows[0].stream)
-        if stream is not None:
+        if stream is None:
+            return
+        try:
             stream.take(rows)
-            if stream.is_full:
-                self._wake.set()
+        except OverflowError:  # a number that nobody stores, of a row that is none of ours
+            del self._streams[stream.number]
+        if stream.is_full:
+            self._wake.set()
 
     async def run(self) -> NoReturn:
         """Record until cancelled."""

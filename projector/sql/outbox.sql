@@ -24,7 +24,7 @@ LEFT JOIN LATERAL (
 ) AS oldest ON true;
 
 -- name: read_rows
--- The rows after position $2 in order: the first, then as many as keep the page at $4 rows and $3 events. The stream's own
+-- The rows after position $2 in order: the first, then as many as keep the page at $4 rows, $3 events and $5 bytes. The stream's own
 -- row comes along from the same snapshot, so that rows which should be there and are not are told from rows not yet
 -- written. With nothing to read there is one line without n; with no such stream none.
 SELECT s.epoch::text AS epoch, s.head, page.n, page.payload, page.created_at
@@ -32,15 +32,16 @@ FROM streams AS s
 LEFT JOIN LATERAL (
     SELECT counted.n, counted.payload, counted.created_at
     FROM (
-        SELECT o.n, o.payload, o.created_at, sum(o.events) OVER (ORDER BY o.n) AS through
+        SELECT o.n, o.payload, o.created_at, sum(o.events) OVER rows AS through, sum(octet_length(o.payload)) OVER rows AS bytes
         FROM (
             SELECT n, events, payload, created_at FROM outbox
             WHERE stream = $1 AND n > $2
             ORDER BY n
             LIMIT $4
         ) AS o
+        WINDOW rows AS (ORDER BY o.n)
     ) AS counted
-    WHERE counted.through <= $3 OR counted.n = $2 + 1
+    WHERE (counted.through <= $3 AND counted.bytes <= $5) OR counted.n = $2 + 1
 ) AS page ON true
 WHERE s.stream = $1
 ORDER BY page.n;

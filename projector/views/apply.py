@@ -23,7 +23,7 @@ from contract.events import format_time
 from contract.views import UNFINISHED
 from projector.views.change import Change, lacking
 from projector.views.position import as_marks
-from projector.views.read import READ, answering, read_views
+from projector.views.read import READ, answering, in_calls, read_views
 from projector.views.setting import Setting
 from projector.views.state import MOST_METRICS, REMEMBERED, Shelf
 from projector.views.writes import Piece, pieces_of
@@ -143,14 +143,17 @@ class Views:
                     return outcome
         raise Retry("redis", f"others change the views beside {self._keys.cursor} all the time")
 
-    async def settle(self) -> None:
+    async def settle(self) -> str:
         """Set what was staged of a run (`setting.py`) and has not been set, whoever applied it.
+
+        Returns:
+            The key of a view that is gone, or nothing.
 
         Raises:
             Retry: Redis is away, or a key of ours is something else.
         """
         async with self._turn:
-            await self._setting.settle()
+            return await self._setting.settle()
 
     async def marks(self) -> Marks:
         """Read how far every stream has come.
@@ -226,7 +229,8 @@ class Views:
 
     async def _attempt(self, run: Run, now: datetime) -> Outcome:
         if not self._settled:
-            await self._setting.settle()
+            if gone := await self._setting.settle():
+                return Outcome("lost", run.first - 1, gone)
             self._settled = True
         devices, regions = self._devices, self._regions
         self._runs += 1
@@ -261,19 +265,20 @@ class Views:
             The key of a view that should be there and is not, or nothing; None when the views are not those
             that are remembered, or the run does not follow: the guard says what of it.
         """
-        if not devices and not regions:
-            return ""
-        with answering():
-            found = await read_views(self._read, self._keys, run, devices, regions)
-        if not self._devices and not self._regions:
-            self._version = found.version
-        if found.version != self._version or not found.follows:
-            return None
-        for view in found.devices:
-            self._devices.learn(view)
-        for view in found.regions:
-            self._regions.learn(view)
-        return found.lost
+        lost = ""
+        for some_devices, some_regions in in_calls(devices, regions):
+            with answering():
+                found = await read_views(self._read, self._keys, run, some_devices, some_regions)
+            if not self._devices and not self._regions:
+                self._version = found.version
+            if found.version != self._version or not found.follows:
+                return None
+            for view in found.devices:
+                self._devices.learn(view)
+            for view in found.regions:
+                self._regions.learn(view)
+            lost = lost or found.lost
+        return lost
 
     async def _refused(self, run: Run, now: datetime) -> Outcome:
         """What the guard says of a run for which nothing was worked out; it never is applied."""

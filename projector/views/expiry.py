@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from runtime.http import Health
 
 DEVICES_A_CALL: Final = 500  # a few milliseconds of Redis
-PAUSE_S: Final = 0.05  # between two calls, each of which has the projector read again what it writes
+PAUSE_S: Final = 1.0  # between two calls, each of which has the projector read again what it writes
 BEHIND_S: Final = 60.0  # the views are behind from here on
 
 _SHORTEST_S: Final = 10.0

@@ -1,8 +1,8 @@
-"""How much is applied to the views in one call, and how long rows may gather before the next. Pure.
+"""How much is applied to the views in one run, and how long rows may gather before the next. Pure.
 
 A message costs little and a device's view costs much, however many messages of a run are about it: working
 out its fields here, and writing them in Redis (`python -m bench.views`). So a run takes many rows when there
-are many, within what memory it may cost; Redis is given what comes of it in pieces (`setting.py`). A row is
+are many; Redis is given what comes of it in pieces (`setting.py`), of which the first call carries all. A row is
 never split, because the cursor counts rows, and one of a megabyte, which is the most that a gateway makes,
 may have a hundred thousand metrics.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from contract.events import EventBatch
 
 RUN_EVENTS: Final = 30_000
-RUN_METRICS: Final = 60_000  # of devices: some 30 MB while they are set
+RUN_METRICS: Final = 20_000  # of devices: what the first call has to carry, in a dozen milliseconds
 LINGER_S: Final = 0.25
 BUSY_EVENTS: Final = 3000  # in a run: from here on rows gather for `LINGER_S`
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 import msgspec
 from redis.exceptions import RedisError
 
-from projector.views.state import Metric, View, unpack_marks
+from projector.views.state import VIEW, Metric, View, Wanted, unpack_marks
 from runtime.errors import Retry
 from runtime.redis import as_retry
 
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
     from projector.views.apply import Run
     from projector.views.position import Keys
-    from projector.views.state import Wanted
 
     _Value = bytes | None
     _Reply = tuple[list[_Value], list[_Value], list[_Value], list[list[_Value]]]
 
 READ: Final = resources.files("projector.views").joinpath("read.lua").read_text(encoding="utf-8")
+
+METRICS_A_CALL: Final = 6000  # a view being as much as `VIEW`
 
 _FIXED: Final = 5  # values of a view that are read whatever its metrics
 _STATISTICS: Final = 4  # values of a metric that are read
@@ -50,12 +51,29 @@ def answering() -> Iterator[None]:
         raise as_retry(error) or Retry("redis", " ".join(str(error).split())) from error
 
 
+def in_calls(devices: list[Wanted], regions: list[Wanted]) -> Iterator[tuple[list[Wanted], list[Wanted]]]:
+    """What is to be read, as much at once as Redis gives in some milliseconds."""
+    call: tuple[list[Wanted], list[Wanted]] = ([], [])
+    size = 0
+    for kind, its in enumerate((devices, regions)):
+        for wanted in its:
+            for first in range(0, len(wanted.names) or 1, METRICS_A_CALL):
+                names = wanted.names[first : first + METRICS_A_CALL]
+                call[kind].append(Wanted(wanted.id, names))
+                size += VIEW + len(names)
+                if size >= METRICS_A_CALL:
+                    yield call
+                    call, size = ([], []), 0
+    if size:
+        yield call
+
+
 class Found(NamedTuple):
     """What was read.
 
     Attributes:
         version: of the set of views.
-        follows: whether the run that asks follows the cursor; nothing was read if not.
+        follows: whether the run that asks follows the cursor, and nothing is staged; else nothing was read.
         devices: as far as they are there; `regions` likewise.
         lost: the key of a view that is gone and has marks, or the other way round; empty when there is none.
     """

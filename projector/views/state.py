@@ -36,6 +36,7 @@ REMEMBERED: Final = 1_000_000  # metrics and marks of them, a view being as much
 VIEW: Final = 4
 MOST_METRICS: Final = 1000  # of a view, unless the configuration says otherwise
 ROOM_AT_ONCE: Final = 4000  # metrics that leave a view in one call: a few milliseconds of Redis
+FEW_NAMES: Final = 100  # in a message: what is made of so many is remembered
 NOWHERE: Final = (-1, "")
 
 _MARK_SIZES: Final = (3, 5, 6, 7, 9)
@@ -231,7 +232,8 @@ class Shelf:
 def pack_marks(view: View) -> bytes:
     """A view's marks as they are kept."""
     mark = view.mark
-    values: list[object] = [*mark, _shape_of(frozenset(view.names))]
+    few = len(view.names) <= FEW_NAMES
+    values: list[object] = [*mark, _shape_of(frozenset(view.names)) if few else _encoded(view.names)]
     away = view.region is not None and view.home != mark
     if view.tags is not None:
         values += [*(view.home if away else (None, None)), view.others or None, view.tags]
@@ -246,6 +248,10 @@ def pack_marks(view: View) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _shape_of(names: frozenset[str]) -> str:
+    return _encoded(names)
+
+
+def _encoded(names: AbstractSet[str]) -> str:
     return msgspec.json.encode(sorted(names)).decode()
 
 

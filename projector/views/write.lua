@@ -56,7 +56,7 @@ if #ARGV > 3 then
     for i = 4, #ARGV do
         call('RPUSH', STAGED, ARGV[i])
     end
-    call('HSET', EPOCH, 'staged', (#ARGV - 3) / 2)
+    call('HSET', EPOCH, 'staged', (#ARGV - 3) / 2, 'staged_for', version .. string.format(':%.0f', applied + last - cursor))
 end
 call('HSET', EPOCH, stream, epoch, stream .. ':written_at', written_at, 'format', form, 'version', version)
 call('HSET', CURSOR, stream, last)

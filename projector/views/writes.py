@@ -113,9 +113,16 @@ def pieces_of(change: Change, keys: Keys, most_metrics: int = MOST_METRICS) -> I
     )
     piece = Piece()
     for view, key, fields_of in views:
-        _make_room(view, most_metrics, piece)
-        fields = fields_of(view, piece, change)
         is_device = fields_of is _device
+        gone = _make_room(view, most_metrics, piece)
+        while len(gone) > PIECE:
+            piece.remove(gone[:PIECE])
+            piece.add(key, [str(view.count)], existed=True, is_device=is_device)
+            yield piece
+            piece, gone = Piece(), gone[PIECE:]
+        if gone:
+            piece.remove(gone)
+        fields = fields_of(view, piece, change)
         rest = piece.add(key, fields, existed=view.exists, is_device=is_device)
         view.exists, view.changed = True, NOTHING
         while rest:
@@ -128,12 +135,14 @@ def pieces_of(change: Change, keys: Keys, most_metrics: int = MOST_METRICS) -> I
     yield piece
 
 
-def _make_room(view: View, most_metrics: int, piece: Piece) -> None:
-    if len(view.names) + len(view.others) > most_metrics:
-        before = view.dropped
-        fields = [field for name in view.make_room(most_metrics) for field in _field_names(name)]
-        piece.remove([field for field in fields if field not in _NOT_OF_METRICS])
-        piece.dropped += view.dropped - before
+def _make_room(view: View, most_metrics: int, piece: Piece) -> list[str]:
+    """The fields that are to be removed."""
+    if len(view.names) + len(view.others) <= most_metrics:
+        return []
+    before = view.dropped
+    fields = [field for name in view.make_room(most_metrics) for field in _field_names(name)]
+    piece.dropped += view.dropped - before
+    return [field for field in fields if field not in _NOT_OF_METRICS]
 
 
 def _device(view: View, piece: Piece, _change: Change) -> list[str]:

@@ -17,7 +17,7 @@ from projector.meters import Meters
 from projector.repair import pages
 from projector.views import Keys, Run, Views, setting, writes
 from projector.views.expiry import Expiry
-from projector.views.read import READ, read_views
+from projector.views.read import METRICS_A_CALL, READ, in_calls, read_views
 from projector.views.state import Wanted
 from runtime import faults
 from runtime.errors import Retry
@@ -252,7 +252,22 @@ async def test_pieces_that_are_lost(redis: Redis, monkeypatch: pytest.MonkeyPatc
     """Some of the pieces are gone, and others are there: that is no run, and the set is made anew."""
     views = await staged(redis, monkeypatch)
     await redis.ltrim(KEYS.staged, 2, -1)
-    assert (await views.apply(fleet(3), NOW)).status == "epoch"
+    assert await views.apply(fleet(3), NOW) == ("lost", 2, KEYS.staged)
+    assert (await views.marks())[0].epoch == UNFINISHED
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("left", [{"version": "old"}, {}])
+async def test_one_that_knows_nothing_of_pieces(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, left: dict[str, str]
+) -> None:
+    """A projector of another version has gone on from views of which a part was not set: they are made anew."""
+    views = await staged(redis, monkeypatch)
+    if left:
+        await redis.hset(KEYS.epoch, mapping=left)
+    else:
+        await redis.hset(KEYS.cursor, "0", "3")
+    assert await views.settle() == KEYS.staged
     assert (await views.marks())[0].epoch == UNFINISHED
 
 
@@ -274,7 +289,7 @@ async def test_a_view_that_is_gone_meanwhile(
     """A view, or the pieces, are lost before they are set: the set is marked as one to be made anew."""
     views = await staged(redis, monkeypatch)
     await redis.delete(gone)
-    assert (await views.apply(fleet(3), NOW)).status == "epoch"
+    assert await views.apply(fleet(3), NOW) == ("lost", 2, gone)
     assert (await views.marks())[0].epoch == UNFINISHED
     assert (await Views(redis, KEYS).apply(fleet(3), NOW)).status == "epoch"
 
@@ -340,24 +355,32 @@ async def test_a_projector_to_which_nothing_comes_sets_what_is_left(
     assert await redis.hget(keys.device("wide"), "sample_count") == b"1"
 
 
-async def test_no_call_sets_more_than_a_piece(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row of a hundred and fifty thousand fields takes many calls, and so do ten thousand devices."""
-    calls: list[int] = []
+async def test_no_call_takes_more_than_a_piece(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of ten thousands of metrics takes many calls, and so do ten thousand devices; reading them too."""
+    sizes: list[int] = []
     packed = writes.Piece.packed
 
     def counted(piece: writes.Piece, *times: str) -> tuple[bytes, bytes]:
-        calls.append(sum(map(len, piece.fields)))
+        sizes.append(sum(map(len, piece.fields)) + sum(len(fields) for _, fields in piece.gone))
         return packed(piece, *times)
 
     monkeypatch.setattr(writes.Piece, "packed", counted)
-    wide: dict[str, Any] = {f"m{i}": float(i) for i in range(15_000)}
-    views = Views(redis, KEYS, most_metrics=1_000_000)
     devices = [event(f"d{i}", 1, t=i) for i in range(10_000)]
-    for n in (1, 2):
-        assert (
-            await views.apply(Run(0, "e", n, n, [event("w", n, **wide), *devices]), NOW)
-        ).status == "applied"
-    assert max(calls) <= 1.5 * writes.PIECE
-    assert len(calls) > 2 * 10
-    assert await redis.hget(KEYS.device("w"), "sum_m14999") == b"29998"
-    assert await redis.hget(KEYS.device("d9999"), "count_t") == b"2"
+    for n in (1, 2, 3):
+        wide: dict[str, Any] = {f"m{n % 2}-{i}": float(i) for i in range(15_000)}
+        run = Run(0, "e", n, n, [event("w", n, **wide), *devices])
+        assert (await Views(redis, KEYS).apply(run, NOW)).status == "applied"
+    assert max(sizes) <= 2 * writes.PIECE
+    assert len(sizes) > 3 * 10
+    assert await redis.hget(KEYS.device("w"), "sum_m1-14999") == b"14999", "the other rows took its place"
+    assert not await redis.hexists(KEYS.device("w"), "sum_m0-14999")
+    assert await redis.hget(KEYS.device("d9999"), "count_t") == b"3"
+    reads = [
+        sum(4 + len(wanted.names) for wanted in (*devices, *regions))
+        for devices, regions in in_calls(
+            [Wanted(f"d{i}", ["t", "u"]) for i in range(10_000)],
+            [Wanted("north", [str(i) for i in range(15_000)])],
+        )
+    ]
+    assert max(reads) < 2 * METRICS_A_CALL
+    assert sum(reads) == 6 * 10_000 + 15_000 + 3 * 4
