@@ -2,8 +2,8 @@
 
 A message costs little and a device's view costs much, however many messages of a run are about it: working
 out its fields here, and writing them in Redis (`python -m bench.views`). So a run takes many rows when there
-are many; Redis is given what comes of it in pieces (`setting.py`), of which the first call carries all. A row is
-never split, because the cursor counts rows, and one of a megabyte, which is the most that a gateway makes,
+are many; Redis is given what comes of it in pieces (`setting.py`), of which the first call carries all. A row
+is never split, because the cursor counts rows, and one of a megabyte, which is the most that a gateway makes,
 may have a hundred thousand metrics.
 """
 

@@ -261,7 +261,7 @@ async def test_pieces_that_are_lost(redis: Redis, monkeypatch: pytest.MonkeyPatc
 async def test_one_that_knows_nothing_of_pieces(
     redis: Redis, monkeypatch: pytest.MonkeyPatch, left: dict[str, str]
 ) -> None:
-    """A projector of another version has gone on from views of which a part was not set: they are made anew."""
+    """One of another version has gone on from views of which a part was not set: they are made anew."""
     views = await staged(redis, monkeypatch)
     if left:
         await redis.hset(KEYS.epoch, mapping=left)
@@ -356,7 +356,7 @@ async def test_a_projector_to_which_nothing_comes_sets_what_is_left(
 
 
 async def test_no_call_takes_more_than_a_piece(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row of ten thousands of metrics takes many calls, and so do ten thousand devices; reading them too."""
+    """A row of ten thousands of metrics takes many calls, and ten thousand devices do; reading them too."""
     sizes: list[int] = []
     packed = writes.Piece.packed
 
