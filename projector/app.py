@@ -2,7 +2,8 @@
 
 `run` is the projector; `verify` and `rebuild` are commands that run beside it, or without it. The query API
 answers from the start, whatever else is still waited for. Stopping is easy: applying a run is atomic and
-guarded, so whatever is under way may be cut off; only the cursors are reported once more.
+guarded, so whatever is under way may be cut off; only what is left of a run is set, and the cursors are
+reported once more.
 """
 
 from __future__ import annotations
@@ -295,7 +296,7 @@ async def _project(
         )
 
 
-async def _last_words(*words: Callable[[], Coroutine[None, None, None]]) -> None:
+async def _last_words(*words: Callable[[], Coroutine[None, None, object]]) -> None:
     with contextlib.suppress(Retry, TimeoutError):
         async with asyncio.timeout(_LAST_WORDS_S):
             for say in words:

@@ -1,4 +1,4 @@
-"""Whether a set of views is whole, so that what is not in it does not exist. Pure."""
+"""Whether a set of views is whole, so that what is not in it does not exist, or came a moment ago. Pure."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 PAGE_BYTES: Final = 1_000_000  # of JSON: about 5,000 measurements
 GATHERED_METRICS: Final = 300_000  # of devices, held at once: some 75 MB
-ROWS_A_PART: Final = 1500  # applied in one call, each a metric of a device: a few milliseconds of Redis
+ROWS_A_PART: Final = 1500  # applied in one run, each a metric of a device
 STALL_S: Final = 60.0  # a server that is silent for so long is taken for dead
 _NO_TIMEOUT_S: Final = 30 * 86_400.0  # of the whole COPY; what ends it is a stall
 

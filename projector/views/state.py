@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 REMEMBERED: Final = 1_000_000  # metrics and marks of them, a view being as much as `VIEW`: some 200 MB
 VIEW: Final = 4
 MOST_METRICS: Final = 1000  # of a view, unless the configuration says otherwise
-ROOM_AT_ONCE: Final = 4000  # metrics that leave a view in one call: a few milliseconds of Redis
+ROOM_AT_ONCE: Final = 4000  # metrics that leave a view in a run, unless it touches more
 FEW_NAMES: Final = 100  # in a message: what is made of so many is remembered
 NOWHERE: Final = (-1, "")
 
