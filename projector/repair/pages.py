@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from contract.views import STAGED
 from projector.repair.compare import View
 from projector.repair.replica import scan
 from projector.views import answering, as_marks
@@ -44,13 +43,11 @@ class Page(NamedTuple):
         cursors: of the set.
         guard: the value under the key that was to be read along; None without one.
         views: in the order of the ids asked for.
-        staged: whether some views of the set lag behind its cursors (`projector/views/setting.py`).
     """
 
     cursors: Marks
     guard: bytes | None
     views: list[View]
-    staged: bool
 
 
 def families(keys: Keys) -> tuple[Family, Family]:
@@ -103,8 +100,7 @@ async def read_page(redis: Redis, keys: Keys, family: Family, ids: list[str], gu
         View(_fields(fields), score, mark, ahead, expired=gone is not None)
         for fields, score, ahead, mark, gone in zip(rest, *columns, strict=True)
     ]
-    marks_of_set = as_marks(cursors, epochs, views=any(view.fields for view in views))
-    return Page(marks_of_set, value, views, staged=STAGED.encode() in epochs)
+    return Page(as_marks(cursors, epochs, views=any(view.fields for view in views)), value, views)
 
 
 async def known_ids(redis: Redis, family: Family) -> AsyncIterator[list[bytes]]:

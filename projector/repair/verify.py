@@ -168,7 +168,7 @@ class Verifier:
             await self._check(page.cursors)
             at = {stream: page.cursors[stream].n for stream in replica.cursors}
             behind = [stream for stream, cursor in replica.cursors.items() if at[stream] < cursor.n]
-            if not behind and not page.staged:
+            if not behind and not page.cursors.staged:
                 return page
             if page.cursors != seen:
                 seen, since = page.cursors, loop.time()

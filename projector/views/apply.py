@@ -118,7 +118,7 @@ class Views:
         self._give_up = redis.register_script(_GIVE_UP)
 
     async def apply(self, run: Run, now: datetime) -> Outcome:
-        """Apply a run: all of it, or nothing; of much, some may be set a moment later (`setting.py`).
+        """Apply a run: all of it or nothing. Of much, some is set a moment later (`setting.py`).
 
         Args:
             run: what to apply.
@@ -126,8 +126,7 @@ class Views:
 
         Raises:
             Retry: Redis is away, out of memory, or a key of ours holds something that is not ours. Nothing
-                is applied, unless the answer was lost, or all but a part was set: that is done first from then
-                on.
+                is applied, unless the answer was lost, or a part could not be set, which comes first then.
             ValueError: times in the run are none.
         """
         async with self._turn:

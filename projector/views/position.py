@@ -13,6 +13,7 @@ from contract.views import (
     EXPIRED,
     FORMAT,
     OUTDATED,
+    STAGED,
     UNFINISHED,
     VIEWS_FORMAT,
     device_key,
@@ -95,6 +96,9 @@ class Marks(dict[int, Cursor]):
 
     Args:
         views: whether there are views.
+
+    Attributes:
+        staged: whether some views lag behind the cursors (`setting.py`).
     """
 
     def __init__(self, cursors: Mapping[bytes, bytes], epochs: Mapping[bytes, bytes], *, views: bool) -> None:
@@ -108,6 +112,7 @@ class Marks(dict[int, Cursor]):
         ):
             unusable = DAMAGED
         self._missing = Cursor(0, unusable)
+        self.staged = STAGED.encode() in epochs
         for stream, n in cursors.items():
             epoch = epochs[stream].decode() if stream in epochs else None
             written_at = _time(epochs.get(b"%s:written_at" % stream, b""))

@@ -329,9 +329,9 @@ async def test_meanwhile_others_leave_the_views_alone(redis: Redis, monkeypatch:
     assert await expiry._expire(1 << 60, [b"d1", b"d2"]) == 0  # what a turn does once it is time
     assert await everything(redis) == before
     devices, _ = pages.families(KEYS)
-    assert (await pages.read_page(redis, KEYS, devices, ["d1"], "p:guard")).staged
+    assert (await pages.read_page(redis, KEYS, devices, ["d1"], "p:guard")).cursors.staged
     await views.apply(fleet(3), NOW)
-    assert not (await pages.read_page(redis, KEYS, devices, ["d1"], "p:guard")).staged
+    assert not (await pages.read_page(redis, KEYS, devices, ["d1"], "p:guard")).cursors.staged
     assert await redis.hget(KEYS.epoch, STAGED) is None
     assert not await redis.exists(KEYS.staged)
 
