@@ -120,3 +120,23 @@ async def test_what_comes_while_a_page_is_read_follows_it(
         await hearer.catch_up()
     assert len(pages) == 1
     assert await hearer.heard() == len(written.rows) - begun
+
+
+async def test_a_page_is_bounded(written: Committed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By events, by rows and by bytes; one row comes whatever its size."""
+    outbox = Outbox(written.pool, "test")
+
+    async def page(after: int, max_events: int) -> list[int]:
+        return [row.n for row in (await outbox.page(0, after, max_events)).rows]
+
+    for _ in range(6):
+        await commit(written)
+    assert await page(0, 4) == [1, 2, 3, 4]
+    assert await page(4, 4) == [5, 6]
+    monkeypatch.setattr("projector.outbox.PAGE_ROWS", 3)
+    assert await page(0, 100) == [1, 2, 3]
+    size = await written.pool.fetchval("SELECT octet_length(payload) FROM outbox WHERE n = 2")
+    monkeypatch.setattr("projector.outbox.PAGE_BYTES", 2 * size)
+    assert await page(0, 100) == [1, 2]
+    monkeypatch.setattr("projector.outbox.PAGE_BYTES", 1)
+    assert await page(1, 100) == [2]
