@@ -8,6 +8,7 @@ its folder.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pwd
 import random
@@ -202,13 +203,12 @@ def _unprivileged_account() -> pwd.struct_passwd:
 
 def _family(pid: int) -> list[int]:
     pids = [pid]
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found = children.read_text(encoding="ascii").split()
-        except OSError:
-            continue
-        for child in found:
-            pids += _family(int(child))
+    with contextlib.suppress(OSError):  # it may end at any moment, and so may each of its threads
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208  # names are all that is asked for
+            with contextlib.suppress(OSError):
+                children = Path(f"/proc/{pid}/task/{thread}/children").read_text(encoding="ascii")
+                for child in children.split():
+                    pids += _family(int(child))
     return pids
 
 
