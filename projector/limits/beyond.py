@@ -57,10 +57,10 @@ class LimitCount(msgspec.Struct, frozen=True):
 
 
 class Hot(NamedTuple):
-    """How many devices are beyond a limit, and how many readings beyond a critical one."""
+    """How many devices are beyond a limit, and how many readings beyond a critical one; None: not known."""
 
-    devices: int
-    crit: int
+    devices: int | None
+    crit: int | None
 
 
 class Asked(NamedTuple):
@@ -93,6 +93,10 @@ class Beyond:
         """Note that it is known what devices sent before."""
         self._is_learned = True
 
+    def begin_anew(self) -> None:
+        """Note that rows were passed over: what devices sent in them is not known."""
+        self._is_learned = False
+
     def counts(self) -> list[LimitCount]:
         """How many devices are within and beyond, of each metric and side.
 
@@ -124,10 +128,12 @@ class Beyond:
         return Page(limits, page[-1] if len(found) > limit else None)
 
     def hot(self) -> Hot | None:
-        """How much is beyond; None without limits, or as long as that is not known."""
+        """How much is beyond; None without limits."""
         limits = self._limits
-        if limits is None or not self._is_learned or not limits.groups:
+        if limits is None or not limits.groups:
             return None
+        if not self._is_learned:
+            return Hot(None, None)
         return Hot(len(limits.beyond), sum(numbers[CRIT] for _, _, numbers in limits.counts()))
 
     def ids(self) -> frozenset[str]:

@@ -132,7 +132,8 @@ class Limiter:
         if self._claiming or self._limits.pending:
             await keep_trying("redis", self._tell, self._health)
         await self._post.publish()
-        self._gauges.show(self._limits.counts(), self._limits.no_room)
+        if self._is_learned:  # a number that is not whole would end an alert, and begin it again
+            self._gauges.show(self._limits.counts(), self._limits.no_room)
         self._warn.flush()
         self._say.flush()
 
@@ -175,6 +176,7 @@ class Limiter:
     def _begin_anew(self, stream: int) -> None:
         self._warn("limits_begin_anew", reason="rows_passed_over", stream=stream)
         self._is_begun = self._is_learned = False
+        self._beyond.begin_anew()
 
     async def _tell(self) -> None:
         if self._claiming is None:

@@ -124,12 +124,12 @@ class Hot(msgspec.Struct, frozen=True):
     """What is beyond limits that people set.
 
     Attributes:
-        devices: how many are.
-        crit: how many readings are beyond a critical one.
+        devices: how many are; None as long as that is not known.
+        crit: how many readings are beyond a critical one; likewise.
     """
 
-    devices: int
-    crit: int
+    devices: int | None
+    crit: int | None
 
 
 class Letter(msgspec.Struct, frozen=True):

@@ -73,8 +73,10 @@ def test_what_the_page_shows() -> None:
 
 async def test_nothing_is_said_before_it_is_known() -> None:
     """Neither that nobody is beyond, nor how many; who has set no limits is told nothing of them."""
-    for found in (Beyond(), beyond(learned=False)):
-        assert found.hot() is None
+    again = beyond(("a", "north", {"t": 50}))
+    again.begin_anew()
+    for found, hot in ((Beyond(), None), (beyond(learned=False), Hot(None, None)), (again, Hot(None, None))):
+        assert found.hot() == hot
         with pytest.raises(Retry, match="limits: what devices sent last is being read"):
             found.counts()
         with pytest.raises(Retry):

@@ -2,7 +2,7 @@
 
 import { patient, troubleOf } from "./ask.js";
 import { save, stamp } from "./csv.js";
-import { say } from "./dom.js";
+import { own, say } from "./dom.js";
 import { count } from "./format.js";
 
 const PIECE = 100;
@@ -38,6 +38,6 @@ function cells(row, metrics) {
   const tags = Object.entries(row.tags).map(([name, value]) => `${name}=${value}`).join("; ");
   return [
     row.id, row.standing, row.region, tags, stamp(row.last_seen_ms), row.heard_ms && stamp(row.heard_ms), seconds(row.usual_ms), seconds(row.ahead_ms),
-    row.rejected, row.reason, ...metrics.map((metric) => row.values[metric]),
+    row.rejected, row.reason, ...metrics.map((metric) => own(row.values, metric)),
   ];
 }
