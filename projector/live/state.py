@@ -109,7 +109,7 @@ class Devices(msgspec.Struct, frozen=True):
         silent: how many the watch calls so; None before it has begun.
         ahead: how many have a clock that is ahead.
         order: ids of the first rows, what needs attention first.
-        unknown: how many the watch knows nothing of yet.
+        unknown: how many the watch knows nothing of yet, or not at all for want of room.
     """
 
     total: int

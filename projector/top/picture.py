@@ -67,6 +67,7 @@ class Picture(msgspec.Struct, frozen=True):
         redis: why Redis does not answer; the rest is empty then.
         projector: why no projector answers; its part is null then.
         silent: devices that are; null as long as no projector has ever watched.
+        unknown: devices of which the projector does not know yet whether they are; null without one.
         events_per_s: events that the projector applied.
         clocks_ahead: devices whose clocks are.
         walked: how many devices the filter looked at, if there were more; else null.
@@ -77,6 +78,7 @@ class Picture(msgspec.Struct, frozen=True):
     projector: str | None = None
     devices: int = 0
     silent: int | None = None
+    unknown: int | None = None
     clocks_ahead: int = 0
     events_per_s: float | None = None
     streams: list[StreamLine] = []
@@ -125,6 +127,7 @@ def paint(look: Look, before: Look | None) -> Picture:
         projector=look.no_lag,
         devices=look.total,
         silent=look.silent,
+        unknown=_unknown(look),
         clocks_ahead=look.ahead,
         events_per_s=None if events is None else rate(events, _events(before) if before else None),
         streams=[
@@ -146,6 +149,13 @@ def _stream(look: Look, stream: int, rows_per_s: float | None) -> StreamLine:
     return StreamLine(
         stream, cursor, rows_per_s, max(lag.head, cursor), behind, lag.behind_seconds, lag.lag_seconds
     )
+
+
+def _unknown(look: Look) -> int | None:
+    if look.lag is None:
+        return None
+    known = look.lag.devices
+    return look.total if known is None else max(known.unknown, look.total - known.ok - known.silent)
 
 
 def _events(look: Look) -> int | None:

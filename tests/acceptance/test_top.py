@@ -70,6 +70,7 @@ async def test_once_over_a_pipeline(
     assert await top.exit_code() == 0, top.output
     told: dict[str, Any] = json.loads(top.stdout[0])
     assert (told["devices"], told["silent"], told["redis"], told["projector"]) == (3, 1, None, None)
+    assert told["unknown"] == 0
     assert [(each["device_id"], each["silent"]) for each in told["listed"]] == [
         ("lost", True),
         ("quiet", False),
@@ -105,6 +106,12 @@ async def test_once_over_a_pipeline(
     assert text.index("lost") < text.index("quiet") < text.index("busy")
     assert "\x1b" not in text
     assert await gateway.terminate() == 0
+
+    again = await run_command("projector", "run")
+    await again.event("watch_begins", silent=1)
+    piped = await run_command("projector", "top")
+    assert await piped.exit_code() == 0
+    assert "3 devices   1 silent, 2 not known yet" in "\n".join(piped.stdout)
 
 
 async def test_keys(terminal: Terminal, redis_url: str) -> None:
