@@ -50,7 +50,7 @@ class Gauges:
         self._unwatched_before = 0
         self._lost = Counter(
             "projector_device_changes_lost",
-            "Changes that were told in the log only, because the broker was away for too long.",
+            "Changes that no message told of: the broker refused it, or was away when this process ended.",
             registry=registry,
         )
 
