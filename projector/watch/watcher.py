@@ -22,6 +22,7 @@ from contract.events import format_time
 from contract.topics import devices_topic
 from projector.outbox import Outbox, answering, queries
 from projector.post import AT_ONCE, Post
+from projector.watch.book import Change
 from projector.watch.pace import ARRIVALS
 from projector.watch.rows import Rows
 from projector.watch.silence import Silence
@@ -38,13 +39,13 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from contract.events import Event, EventBatch
-    from projector.watch.book import Change
     from projector.watch.gauges import Gauges
     from projector.watch.said import Watch
     from runtime.http import Health
     from runtime.mqtt import Session
 
 TURN_S: Final = 1.0
+WRITTEN_AGAIN: Final = 10  # turns: who is silent, should Redis have forgotten it
 PAGE: Final = 5000
 QUESTIONS: Final = 50  # a turn; fewer as long as these take too long
 
@@ -95,6 +96,8 @@ class Watcher:
         )
         self._loaded = ""
         self._known: list[str] = []
+        self._begun = 0
+        self._turns = 0
         self._questions = QUESTIONS
         self._set_back: list[int] = []
         self._claiming: tuple[list[Change], list[str]] | None = None
@@ -127,6 +130,7 @@ class Watcher:
         await self._told.forgive(now)
         known = await self._told.read(now)
         self._known = list(known.silent)
+        self._begun = known.begun
         self._silence = Silence(known.silent, begun=known.begun, now=now, forget_after_s=self._forget_after_s)
 
     async def load(self) -> None:
@@ -155,6 +159,9 @@ class Watcher:
         self._silence.turn(self._seconds())
         if self._silence.unsure:
             await keep_trying("postgres", self._ask, self._health)
+        self._turns += 1
+        if self._turns % WRITTEN_AGAIN == 0:
+            await self._write_again()
         is_told = self._silence.pending and self._post.room
         if is_told or self._silence.left or self._claiming or self._set_back:
             await keep_trying("redis", self._tell, self._health)
@@ -206,6 +213,19 @@ class Watcher:
         self._questions = min(QUESTIONS, self._questions + 1)
         found = {record["device_id"]: record["arrivals"] or [] for record in records}
         self._silence.learn({id_: found.get(id_, []) for id_ in asked}, self._seconds())
+
+    async def _write_again(self) -> None:
+        try:
+            if await self._told.is_there():
+                return
+            again = [id_ for id_ in self._silence.silent if id_ not in self._silence.pending]
+            for device in map(self._silence.devices.__getitem__, again):
+                what = (device.id, device.region, True, device.at, device.at, device.silence, None)
+                self._silence.pending[device.id] = Change(*what, is_news=False, was_told=True)
+            await self._told.begin(self._begun)
+        except Retry:
+            return  # it is away, and asked again
+        self._warn("silence_written_again", reason="redis_forgot", devices=len(again))
 
     async def _tell(self) -> None:
         if self._claiming is None:

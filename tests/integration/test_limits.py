@@ -349,7 +349,7 @@ async def test_nothing_is_shown_before_it_is_known(site: Site, redis_url: str) -
 async def test_the_last_words(
     site: Site, redis_url: str, monkeypatch: pytest.MonkeyPatch, *, is_there: bool
 ) -> None:
-    """What is claimed goes out at the stop, or is counted as lost; no more is claimed than there is room for."""
+    """What is claimed goes out at the stop, or is counted as lost; no more is than there is room for."""
     monkeypatch.setattr(post_module, "KEPT", 2)
     broker, registry = Broker(is_there=False), CollectorRegistry()
     async with Redis.from_url(redis_url) as redis:
