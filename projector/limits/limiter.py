@@ -104,10 +104,8 @@ class Limiter:
 
     async def run(self) -> None:
         """Watch until cancelled; without limits it ends at once."""
-        self._beyond.use(self._limits)
         self._gauges.begin(self._rules)
         if not self._rules:
-            self._beyond.learned()
             return
         await keep_trying("redis", self.begin, self._health)
         await keep_trying("postgres", self._rows.catch_up, self._health)  # from here on

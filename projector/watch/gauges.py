@@ -37,7 +37,7 @@ class Gauges:
             self._changes.labels(state)
         self._heard = Gauge(
             "projector_heard_timestamp_seconds",
-            "When the newest message in the views was received; before the first, when this process began.",
+            "When the newest message heard of was received; before the first, when this process began.",
             registry=registry,
         )
         self._heard.set_to_current_time()
