@@ -71,6 +71,7 @@ class Picture(msgspec.Struct, frozen=True):
         events_per_s: events that the projector applied.
         clocks_ahead: devices whose clocks are.
         walked: how many devices the filter looked at, if there were more; else null.
+        silent_walked: how many silent ones were looked at, likewise.
     """
 
     at: str
@@ -85,6 +86,7 @@ class Picture(msgspec.Struct, frozen=True):
     regions: list[RegionLine] = []
     listed: list[DeviceLine] = []
     walked: int | None = None
+    silent_walked: int | None = None
 
 
 def paint(look: Look, before: Look | None) -> Picture:
@@ -137,6 +139,7 @@ def paint(look: Look, before: Look | None) -> Picture:
         regions=sorted(regions, key=lambda line: (-(line.messages_per_s or 0), -line.messages, line.region)),
         listed=devices,
         walked=look.walked,
+        silent_walked=look.silent_walked,
     )
 
 

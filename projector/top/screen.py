@@ -123,6 +123,8 @@ def _footer(picture: Picture, controls: Controls) -> Text:
         text.append(f" {safe(controls.part)}{'▏' if controls.typing else '  (Esc: none)'}", style="bold")
     if picture.walked is not None:
         text.append(f"   among the first {picture.walked:,} of {picture.devices:,}", style="yellow")
+    if picture.silent_walked is not None:
+        text.append(f"   among {picture.silent_walked:,} of the silent ones", style="yellow")
     return text
 
 

@@ -153,6 +153,19 @@ async def test_a_filter_that_nothing_matches(terminal: Terminal, redis_url: str)
     assert await terminal.exit_code() == 0
 
 
+async def test_very_many_silent_ones(terminal: Terminal, redis_url: str) -> None:
+    """It looks at a bounded number and says so; those that have left the views take no line from others."""
+    async with Redis.from_url(redis_url) as redis:
+        await see(redis, "pump-1", 60)
+        gone = {"": 1, **{f"gone-{i:05}": 1 + i for i in range(2000)}, "pump-1": 5000}
+        await redis.hset("projector:silent", items=[each for pair in gone.items() for each in pair])
+        shown = await terminal.until("2,001 silent", "pump-1", "q quit", without="gone")
+        assert "of the silent ones" not in shown
+        more = [each for i in range(20_000) for each in (f"more-{i:05}", 9000 + i)]
+        await redis.hset("projector:silent", items=more)
+        await terminal.until("22,001 silent", "among ", "of the silent ones")
+
+
 async def test_redis_away_and_back(run_command: Run, config_file: Path) -> None:
     """The screen says so, keeps what it showed and goes on; a single look ends with exit code 1 and why."""
     async with LocalServices(["redis"], environ={}) as own:
