@@ -34,6 +34,7 @@ from projector.history.store import Store
 from projector.limits.beyond import Beyond
 from projector.limits.gauges import Gauges as LimitGauges
 from projector.limits.limiter import Limiter
+from projector.limits.rules import Rules
 from projector.live.board import Board
 from projector.live.details import detail_routes
 from projector.live.feed import Feed
@@ -95,7 +96,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         queries = Queries(redis, keys, lag=meters.lag)
         board = Board(redis, keys, queries=queries, meters=meters, health=health, watch=watch, now=_now)
         feed = Feed(board, meters)
-        beyond = Beyond()
+        beyond = Beyond(Rules(settings.limit))
         board.use_limits(beyond)
         routes = [
             query_routes(queries, meters, watch),

@@ -107,11 +107,24 @@ class Freshness(msgspec.Struct, frozen=True):
     behind_seconds: float
 
 
+class DeviceCounts(msgspec.Struct, frozen=True):
+    """Devices by what the watch knows of them."""
+
+    ok: int
+    silent: int
+    unknown: int
+
+
 class Lag(msgspec.Struct, frozen=True):
-    """Every stream of which it is known where the views stand, in order."""
+    """Every stream of which it is known where the views stand, in order.
+
+    Attributes:
+        devices: null before the watch has begun; those for which it has no room are in none of these counts.
+    """
 
     streams: list[StreamLag]
     views: Freshness
+    devices: DeviceCounts | None = None
 
 
 def times_of(row: EventBatch, arrived_at: datetime | None, now: datetime) -> Times | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from litestar import Router, get
 from litestar.exceptions import NotFoundException
 from litestar.openapi.datastructures import ResponseSpec
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from projector.api.answers import (
     DeviceAnswer,
@@ -35,7 +35,7 @@ from projector.api.parameters import (
     refuse_unknown,
     selection,
 )
-from projector.lag import Lag  # noqa: TC001  # Litestar reads it from the handler's signature
+from projector.lag import DeviceCounts, Lag
 from projector.watch.book import STATES
 from runtime.http import ESCAPED_SLASH
 
@@ -73,7 +73,8 @@ def query_routes(queries: Queries, meters: Meters, watch: Watch) -> ControllerRo
     )
     def lag() -> Lag:
         """Of each stream, with the way of its newest event; seconds are by the clocks of those it passed."""
-        return meters.lag()
+        counts = watch.counts()
+        return replace(meters.lag(), devices=DeviceCounts(*counts) if counts else None)
 
     handlers = [*_device_routes(queries, meters, watch), *_region_routes(queries, meters), lag]
     return Router("/", route_handlers=handlers, before_request=refuse_unknown)

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
-from heapq import nsmallest
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from heapq import merge
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
 import msgspec
 
 from contract.events import format_time
-from projector.limits.rules import CRIT, STATES
+from projector.limits.rules import CRIT, STATES, Rules
+from projector.limits.states import Limits
 from runtime.errors import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from projector.limits.book import State
-    from projector.limits.states import Limits
 
-_PIECE: Final = 5000
+PIECE: Final = 5000
+SORTED_S: Final = 1.0
+_ROW: Final = 10  # takes as long as so many looks
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -30,7 +35,7 @@ class BeyondLimit(msgspec.Struct, frozen=True):
         region: which the device named last with it; null when none.
         when: on which side of the limit is beyond.
         value: the newest.
-        limit: the number beyond which it is.
+        limit: the number beyond which it is; null for what was told before that was changed.
         since: from when on that has counted, by the gateway's clock.
         measured_at: when the newest value counts as measured.
     """
@@ -39,7 +44,7 @@ class BeyondLimit(msgspec.Struct, frozen=True):
     region: str | None
     metric: str
     when: str
-    state: Literal["ok", "warn", "crit"]
+    state: Literal["warn", "crit"]
     value: float
     limit: float | None
     since: str
@@ -57,10 +62,10 @@ class LimitCount(msgspec.Struct, frozen=True):
 
 
 class Hot(NamedTuple):
-    """How many devices are beyond a limit, and how many readings beyond a critical one."""
+    """How many devices are beyond a limit, and how many readings beyond a critical one; None: not known."""
 
-    devices: int
-    crit: int
+    devices: int | None
+    crit: int | None
 
 
 class Asked(NamedTuple):
@@ -79,11 +84,19 @@ class Page(NamedTuple):
 
 
 class Beyond:
-    """What is beyond a limit in this site."""
+    """What is beyond a limit in this site; where none is set, nothing.
 
-    def __init__(self) -> None:
-        self._limits: Limits | None = None
-        self._is_learned = False
+    Args:
+        rules: what was set.
+    """
+
+    def __init__(self, rules: Rules | None = None) -> None:
+        self._limits = Limits(rules or Rules([]))
+        self._is_learned = not rules
+        self._sorted: list[list[str]] = []
+        self._sorted_of: object = None
+        self._sorted_at = 0.0
+        self._sorting = asyncio.Lock()
 
     def use(self, limits: Limits) -> None:
         """Show these, once it is known what devices sent before."""
@@ -92,6 +105,10 @@ class Beyond:
     def learned(self) -> None:
         """Note that it is known what devices sent before."""
         self._is_learned = True
+
+    def begin_anew(self) -> None:
+        """Note that rows were passed over: what devices sent in them is not known."""
+        self._is_learned = False
 
     def counts(self) -> list[LimitCount]:
         """How many devices are within and beyond, of each metric and side.
@@ -113,30 +130,51 @@ class Beyond:
             Retry: what devices sent before is not known yet.
         """
         beyond = self._known().beyond
-        every, found = list(beyond), list[str]()
-        for start in range(0, len(every), _PIECE):
-            some = (id_ for id_ in every[start : start + _PIECE] if after is None or id_ > after)
-            found += (id_ for id_ in some if any(_fits(each, asked) for each in beyond.get(id_, {}).values()))
-            found = nsmallest(limit + 1, found)
-            await asyncio.sleep(0)
-        page = found[:limit]
-        limits = [shown for id_ in page for shown in _shown(beyond.get(id_, {}).values(), asked)]
-        return Page(limits, page[-1] if len(found) > limit else None)
+        runs = await self._runs(beyond)
+        page: list[str] = []
+        limits: list[BeyondLimit] = []
+        looked = 0
+        for id_ in merge(*(run[bisect_right(run, after or "") :] for run in runs)):
+            looked += 1
+            if any(_fits(each, asked) for each in beyond.get(id_, {}).values()):
+                if len(page) == limit:
+                    return Page(limits, page[-1])
+                page.append(id_)
+                limits += _shown(beyond[id_].values(), asked)
+                looked += _ROW
+            if looked >= PIECE:
+                looked = 0
+                await asyncio.sleep(0)
+        return Page(limits, None)
+
+    async def _runs(self, beyond: Mapping[str, object]) -> list[list[str]]:
+        """The ids in pieces, each of them sorted; of very many as they were within a second."""
+        async with self._sorting:
+            is_old = len(beyond) <= PIECE or monotonic() - self._sorted_at >= SORTED_S
+            if is_old or self._sorted_of is not beyond:
+                every, runs = list(beyond), list[list[str]]()
+                for start in range(0, len(every), PIECE):
+                    runs.append(sorted(every[start : start + PIECE]))
+                    await asyncio.sleep(0)
+                self._sorted, self._sorted_of, self._sorted_at = runs, beyond, monotonic()
+            return self._sorted
 
     def hot(self) -> Hot | None:
-        """How much is beyond; None without limits, or as long as that is not known."""
+        """How much is beyond; None without limits."""
         limits = self._limits
-        if limits is None or not self._is_learned or not limits.groups:
+        if not limits.groups:
             return None
+        if not self._is_learned:
+            return Hot(None, None)
         return Hot(len(limits.beyond), sum(numbers[CRIT] for _, _, numbers in limits.counts()))
 
     def ids(self) -> frozenset[str]:
         """The devices that are beyond a limit."""
-        return frozenset(self._limits.beyond if self._limits is not None else ())
+        return frozenset(self._limits.beyond)
 
     def of(self, ids: Iterable[str]) -> dict[str, dict[str, Literal["ok", "warn", "crit"]]]:
         """Of those of these devices that are beyond: metric → the worse of its states."""
-        beyond = {} if self._limits is None else self._limits.beyond
+        beyond = self._limits.beyond
         return {
             id_: {
                 metric: STATES[max(state.level for (its, _), state in states.items() if its == metric)]
@@ -147,7 +185,7 @@ class Beyond:
         }
 
     def _known(self) -> Limits:
-        if self._limits is None or not self._is_learned:
+        if not self._is_learned:
             raise Retry("limits", "what devices sent last is being read")
         return self._limits
 
@@ -169,7 +207,7 @@ def _shown(states: Iterable[State], asked: Asked) -> Iterator[BeyondLimit]:
                 state.region,
                 metric,
                 when,
-                STATES[state.level],
+                cast("Literal['warn', 'crit']", STATES[state.level]),
                 state.value,
                 state.rule.crossed(state.level),
                 text(state.at),

@@ -43,7 +43,7 @@ class Gauges:
         self._no_room_before = 0
         self._lost = Counter(
             "projector_limit_changes_lost",
-            "Changes that were told in the log only, because the broker was away for too long.",
+            "Changes that no message told of: the broker refused it, or was away when this process ended.",
             registry=registry,
         )
 

@@ -19,11 +19,11 @@ from contract.changes import VERSION, LimitChange, encode_change
 from contract.topics import limits_topic
 from projector.limits.beyond import text
 from projector.limits.learn import Learner
-from projector.limits.post import AT_ONCE, Post
 from projector.limits.rules import OK, STATES, Rules
 from projector.limits.states import Limits
 from projector.limits.told import Told
 from projector.outbox import Outbox
+from projector.post import AT_ONCE, Post
 from projector.watch.rows import Rows
 from runtime.lifecycle import keep_trying
 from runtime.logs import RateLimit
@@ -95,7 +95,7 @@ class Limiter:
         self._claiming: list[Change] | None = None
         self._warn = RateLimit(log.warning)
         self._say = RateLimit(log.info)
-        self._post = Post(session, limits_topic(topic), lost=self._lose, refused=self._refuse)
+        self._post = Post(session, limits_topic(topic), lost=self._lose)
 
     def take(self, rows: Sequence[EventBatch]) -> None:
         """Take consecutive rows of one stream."""
@@ -104,10 +104,8 @@ class Limiter:
 
     async def run(self) -> None:
         """Watch until cancelled; without limits it ends at once."""
-        self._beyond.use(self._limits)
         self._gauges.begin(self._rules)
         if not self._rules:
-            self._beyond.learned()
             return
         await keep_trying("redis", self.begin, self._health)
         await keep_trying("postgres", self._rows.catch_up, self._health)  # from here on
@@ -129,10 +127,11 @@ class Limiter:
         if not self._is_learned:
             await self._learn()
         self._limits.turn()
-        if self._claiming or self._limits.pending:
+        if self._claiming or (self._limits.pending and self._post.room):
             await keep_trying("redis", self._tell, self._health)
         await self._post.publish()
-        self._gauges.show(self._limits.counts(), self._limits.no_room)
+        if self._is_learned:  # a number that is not whole would end an alert, and begin it again
+            self._gauges.show(self._limits.counts(), self._limits.no_room)
         self._warn.flush()
         self._say.flush()
 
@@ -175,10 +174,11 @@ class Limiter:
     def _begin_anew(self, stream: int) -> None:
         self._warn("limits_begin_anew", reason="rows_passed_over", stream=stream)
         self._is_begun = self._is_learned = False
+        self._beyond.begin_anew()
 
     async def _tell(self) -> None:
         if self._claiming is None:
-            self._claiming = self._limits.take_pending(AT_ONCE)
+            self._claiming = self._limits.take_pending(min(AT_ONCE, self._post.room))
         claimed = await self._told.claim(self._claiming, self._seconds())
         self._claiming = None
         for change in claimed:
@@ -204,12 +204,9 @@ class Limiter:
         )
         self._post.add(encode_change(told))
 
-    def _lose(self, changes: int, reason: str) -> None:
-        self._warn("limit_changes_lost", reason=reason, changes=changes)
+    def _lose(self, changes: int, reason: str, detail: str) -> None:
+        self._warn("limit_changes_lost", reason=reason, detail=detail, changes=changes)
         self._gauges.lost(changes)
-
-    def _refuse(self, reason: str, detail: str) -> None:
-        self._warn("limit_changes_refused", reason=reason, detail=detail)
 
     def _seconds(self) -> int:
         return int(self._now().timestamp())

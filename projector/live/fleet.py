@@ -87,14 +87,14 @@ class Fleet:
 
     def devices(self) -> Devices:
         """The fleet, counted, and the ids of its first rows."""
-        counts = self._watch.counts()
+        counts, total = self._watch.counts(), self._census.total
         return Devices(
-            self._census.total,
+            total,
             len(self._roster.seen),
             counts and counts.silent,
             self._census.ahead,
             order=self._ranking.ids[:SHOWN],
-            unknown=counts.unknown if counts else self._census.total,
+            unknown=max(counts.unknown, total - counts.ok - counts.silent) if counts else total,
         )
 
     def silent_by_region(self) -> Counter[str | None]:

@@ -109,7 +109,7 @@ class Devices(msgspec.Struct, frozen=True):
         silent: how many the watch calls so; None before it has begun.
         ahead: how many have a clock that is ahead.
         order: ids of the first rows, what needs attention first.
-        unknown: how many the watch knows nothing of yet.
+        unknown: how many the watch knows nothing of yet, or not at all for want of room.
     """
 
     total: int
@@ -124,12 +124,12 @@ class Hot(msgspec.Struct, frozen=True):
     """What is beyond limits that people set.
 
     Attributes:
-        devices: how many are.
-        crit: how many readings are beyond a critical one.
+        devices: how many are; None as long as that is not known.
+        crit: how many readings are beyond a critical one; likewise.
     """
 
-    devices: int
-    crit: int
+    devices: int | None
+    crit: int | None
 
 
 class Letter(msgspec.Struct, frozen=True):

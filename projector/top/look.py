@@ -1,8 +1,9 @@
 """One look at the views and at a running projector, bounded whatever the number of devices.
 
 Silent is who the projector's watch has told of as silent; these come first, those that were heard the longest
-ago before others. All others come from the sorted set, as many as are to be shown, from its old or its fresh
-end. A filter on their ids walks along both, `WALK` devices of each at most. Of regions, the first `REGIONS`.
+ago before others, as far as the views have them. All others come from the sorted set, as many as are to be
+shown, from its old or its fresh end. Of each it looks at some `WALK` devices at most: where more are silent,
+those that were heard the longest ago may not be among them. Of regions, the first `REGIONS`.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class Look(NamedTuple):
         silent: how many devices are; None as long as no projector has ever watched.
         ahead: how many devices' clocks are.
         walked: how many devices the filter looked at, when there were more; else None.
+        silent_walked: how many silent ones were looked at, likewise.
         lag: what the projector says; None when it does not answer, and `no_lag` says why.
     """
 
@@ -85,6 +87,7 @@ class Look(NamedTuple):
     ahead: int
     devices: list[Device]
     walked: int | None
+    silent_walked: int | None
     regions: list[RegionStats]
     cursors: dict[int, Cursor]
     lag: Lag | None
@@ -117,7 +120,8 @@ class Looker:
             now = datetime.now(UTC)
             with answering():
                 total, silent, ahead = await self._counts()
-                ids, walked = await self._ids(wanted)
+                silent_ids, read = await self._silent_ids(wanted)
+                ids, walked = await self._ids(wanted, silent_ids)
                 devices = await self._devices(ids)
             regions = (await self._queries.regions(limit=REGIONS)).regions
             cursors = await self._views.marks()
@@ -126,7 +130,8 @@ class Looker:
         finally:
             asking.cancel()
         more = walked if walked < total and len(ids) < wanted.limit else None
-        return Look(now, clock_s, total, silent, ahead, devices, more, regions, cursors, lag, no_lag)
+        not_all = read if wanted.order == "silent" and read < (silent or 0) else None
+        return Look(now, clock_s, total, silent, ahead, devices, more, not_all, regions, cursors, lag, no_lag)
 
     async def _counts(self) -> tuple[int, int | None, int]:
         async with self._redis.pipeline(transaction=False) as pipeline:
@@ -137,14 +142,27 @@ class Looker:
             total, silent, watched, ahead = await pipeline.execute()
         return total, silent - 1 if watched else None, ahead
 
-    async def _ids(self, wanted: Wanted) -> tuple[list[str], int]:
-        """Ids of the devices wanted, and how many were looked at for it."""
+    async def _silent_ids(self, wanted: Wanted) -> tuple[list[str], int]:
+        """Ids of the silent devices wanted that the views have, and how many were looked at for it."""
         part = wanted.part.lower()
         silent: dict[str, int] = {}
         if wanted.order == "silent":
             silent = await read_silent(self._redis, self._silent, most=WALK)
             silent.pop(BEGUN, None)
-        found = sorted((id_ for id_ in silent if part in id_.lower()), key=lambda id_: (silent[id_], id_))
+        every = sorted((id_ for id_ in silent if part in id_.lower()), key=lambda id_: (silent[id_], id_))
+        found: list[str] = []
+        for start in range(0, len(every), _PAGE):
+            page = every[start : start + _PAGE]
+            scores = await self._redis.zmscore(self._keys.last_seen, page)
+            found += [id_ for id_, score in zip(page, scores, strict=True) if score is not None]
+            if len(found) >= wanted.limit:
+                break
+        return found[: wanted.limit], len(silent)
+
+    async def _ids(self, wanted: Wanted, silent: list[str]) -> tuple[list[str], int]:
+        """Ids of the devices wanted, and how many of those that are not silent were looked at for it."""
+        part = wanted.part.lower()
+        found, first = silent.copy(), frozenset(silent)
         size = _PAGE if part else wanted.limit
         walked = 0
         while len(found) < wanted.limit and walked < WALK:
@@ -156,7 +174,7 @@ class Looker:
             )
             walked += len(page)
             ids = (member.decode(errors="backslashreplace") for member in page)
-            found += [id_ for id_ in ids if id_ not in silent and part in id_.lower()]
+            found += [id_ for id_ in ids if id_ not in first and part in id_.lower()]
             if len(page) < size:
                 break
         return found[: wanted.limit], walked

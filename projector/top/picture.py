@@ -67,9 +67,11 @@ class Picture(msgspec.Struct, frozen=True):
         redis: why Redis does not answer; the rest is empty then.
         projector: why no projector answers; its part is null then.
         silent: devices that are; null as long as no projector has ever watched.
+        unknown: devices of which the projector does not know yet whether they are; null without one.
         events_per_s: events that the projector applied.
         clocks_ahead: devices whose clocks are.
         walked: how many devices the filter looked at, if there were more; else null.
+        silent_walked: how many silent ones were looked at, likewise.
     """
 
     at: str
@@ -77,12 +79,14 @@ class Picture(msgspec.Struct, frozen=True):
     projector: str | None = None
     devices: int = 0
     silent: int | None = None
+    unknown: int | None = None
     clocks_ahead: int = 0
     events_per_s: float | None = None
     streams: list[StreamLine] = []
     regions: list[RegionLine] = []
     listed: list[DeviceLine] = []
     walked: int | None = None
+    silent_walked: int | None = None
 
 
 def paint(look: Look, before: Look | None) -> Picture:
@@ -125,6 +129,7 @@ def paint(look: Look, before: Look | None) -> Picture:
         projector=look.no_lag,
         devices=look.total,
         silent=look.silent,
+        unknown=_unknown(look),
         clocks_ahead=look.ahead,
         events_per_s=None if events is None else rate(events, _events(before) if before else None),
         streams=[
@@ -134,6 +139,7 @@ def paint(look: Look, before: Look | None) -> Picture:
         regions=sorted(regions, key=lambda line: (-(line.messages_per_s or 0), -line.messages, line.region)),
         listed=devices,
         walked=look.walked,
+        silent_walked=look.silent_walked,
     )
 
 
@@ -146,6 +152,13 @@ def _stream(look: Look, stream: int, rows_per_s: float | None) -> StreamLine:
     return StreamLine(
         stream, cursor, rows_per_s, max(lag.head, cursor), behind, lag.behind_seconds, lag.lag_seconds
     )
+
+
+def _unknown(look: Look) -> int | None:
+    if look.lag is None:
+        return None
+    known = look.lag.devices
+    return look.total if known is None else max(known.unknown, look.total - known.ok - known.silent)
 
 
 def _events(look: Look) -> int | None:

@@ -25,6 +25,7 @@ _FRAME: Final = 3  # a blank line, the head of the devices, the keys
 _LONG_S: Final = 3600.0
 _AHEAD_S: Final = 1.0
 _NONE: Final = "-"
+_MANY: Final = 0.1  # of the devices
 
 
 def draw(picture: Picture, controls: Controls, *, width: int, height: int | None) -> RenderableType:
@@ -57,8 +58,12 @@ def draw(picture: Picture, controls: Controls, *, width: int, height: int | None
 
 def _title(picture: Picture) -> Text:
     title = Text(f"{picture.devices:,} devices", style="bold")
+    unknown = picture.unknown or 0
     silent = "silence is not known yet" if picture.silent is None else f"{picture.silent:,} silent"
-    title.append(f"   {silent}", style="green" if picture.silent == 0 else "yellow")
+    if picture.silent is not None and unknown:
+        silent += f", {unknown:,} not known yet"
+    is_fine = picture.silent == 0 and unknown <= _MANY * picture.devices
+    title.append(f"   {silent}", style="green" if is_fine else "yellow")
     if picture.clocks_ahead:
         title.append(f"   {picture.clocks_ahead:,} clocks ahead", style="yellow")
     title.append(f"   {_rate(picture.events_per_s)} events/s")
@@ -118,6 +123,8 @@ def _footer(picture: Picture, controls: Controls) -> Text:
         text.append(f" {safe(controls.part)}{'▏' if controls.typing else '  (Esc: none)'}", style="bold")
     if picture.walked is not None:
         text.append(f"   among the first {picture.walked:,} of {picture.devices:,}", style="yellow")
+    if picture.silent_walked is not None:
+        text.append(f"   among {picture.silent_walked:,} of the silent ones", style="yellow")
     return text
 
 

@@ -24,6 +24,7 @@ class Change(NamedTuple):
         heard_at: when its last message came; 0 when that is not known.
         silence: when the last message before it was silent came; names the silence that begins or ends.
         is_news: False for a device that was silent before anybody watched.
+        was_told: whether others know of the silence already, that is over, or is only written down again.
     """
 
     device_id: str
@@ -34,6 +35,7 @@ class Change(NamedTuple):
     silence: int
     usual_s: int | None
     is_news: bool
+    was_told: bool = False
 
 
 class Device:

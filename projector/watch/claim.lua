@@ -3,11 +3,13 @@
 -- KEYS: who is silent, device → when its last message came; who is back, device → when the message came that told so; what
 -- this projector was answered last.
 -- ARGV: the number of the call; how many changes; for each its device, the silence that it begins or ends, by when the last
--- message before it came, and when the device was back, 0 when it is silent; then devices that are not watched any more.
+-- message before it came, when the device was back, 0 when it is silent, and 1 where the silence is known to have been told; then
+-- devices that are not watched any more.
 -- Returns a digit a change, 1 for those that are claimed. The same call is answered the same again: its answer may have been lost.
 --
 -- Who is behind comes late with what others have told: a silence before the last return is none, and a return ends no silence
 -- that is newer. A return more than a day later than a silence is of a clock that was wrong.
+-- Where nothing stands of a silence that was told, somebody has thrown it away: its end is news all the same.
 
 local SILENT, BACK, ANSWERED = KEYS[1], KEYS[2], KEYS[3]
 local DAY_S = 86400
@@ -20,7 +22,7 @@ if number == ARGV[1] then
 end
 
 local claimed = {}
-for i = 3, 3 * ARGV[2], 3 do
+for i = 3, 4 * ARGV[2], 4 do
     local device, silence, back = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
     local is_new = false
     if back == 0 then
@@ -31,15 +33,20 @@ for i = 3, 3 * ARGV[2], 3 do
         end
     else
         local since = call('HGET', SILENT, device)
-        if since and (tonumber(since) or 0) <= silence then
+        local is_gone = not since and ARGV[i + 3] == '1'
+        if is_gone then
+            is_new = (tonumber(call('HGET', BACK, device) or nil) or -1) < silence
+        else
+            is_new = since and (tonumber(since) or 0) <= silence
+        end
+        if is_new then
             call('HDEL', SILENT, device)
             call('HSET', BACK, device, ARGV[i + 2])
-            is_new = true
         end
     end
     claimed[#claimed + 1] = is_new and '1' or '0'
 end
-for i = 3 + 3 * ARGV[2], #ARGV do
+for i = 3 + 4 * ARGV[2], #ARGV do
     call('HDEL', SILENT, ARGV[i])
     call('HDEL', BACK, ARGV[i])
 end

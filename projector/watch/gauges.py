@@ -37,7 +37,7 @@ class Gauges:
             self._changes.labels(state)
         self._heard = Gauge(
             "projector_heard_timestamp_seconds",
-            "When the newest message in the views was received; before the first, when this process began.",
+            "When the newest message heard of was received; before the first, when this process began.",
             registry=registry,
         )
         self._heard.set_to_current_time()
@@ -50,7 +50,7 @@ class Gauges:
         self._unwatched_before = 0
         self._lost = Counter(
             "projector_device_changes_lost",
-            "Changes that were told in the log only, because the broker was away for too long.",
+            "Changes that no message told of: the broker refused it, or was away when this process ended.",
             registry=registry,
         )
 

@@ -265,15 +265,14 @@ class Silence:
             device.silence = device.at
         else:
             self.silent.pop(device.id, None)
+        before = self.pending.get(device.id)
         self.pending[device.id] = Change(
-            device.id,
-            device.region,
-            state == SILENT,
-            at,
+            *(device.id, device.region, state == SILENT, at),
             heard_at=device.at,
             silence=device.silence,
             usual_s=usual_s(device.pauses),
             is_news=device.stream is not self._unheard or device.at >= self._begun,
+            was_told=state == OK and (before is None or not before.silent or before.was_told),
         )
 
     def _forget(self, now: int) -> None:

@@ -3,7 +3,8 @@
 `projector:silent` is a hash, device → when its last message came, epoch seconds. Several projectors come to
 the same conclusions; each change is claimed by a script that writes it for the first who comes with it, and
 for nobody who is behind (`claim.lua`). So it is told once, a restart tells nothing again, and what happened
-meanwhile is told then. The field without a name says since when there has been a watch at all.
+meanwhile is told then. The field without a name says since when there has been a watch at all; when it is
+gone, all was thrown away, and each projector writes again what it knows, and tells nobody.
 
 A return by a clock that was ahead would hold up silences until then: once it was set back it counts no more
 (`forgive.lua`). An answer that was lost is given once more to whoever asks again, as long as it is the same
@@ -79,11 +80,28 @@ class Told:
         Raises:
             Retry: Redis is away.
         """
-        with answering():
-            await self._redis.hsetnx(self._silent, BEGUN, str(now))
+        await self.begin(now)
         silent = await read_silent(self._redis, self._silent)
         begun = silent.pop(BEGUN, now)
         return Known(silent, begun)
+
+    async def is_there(self) -> bool:
+        """Whether it stands there since when there has been a watch; else all was thrown away.
+
+        Raises:
+            Retry: Redis is away.
+        """
+        with answering():
+            return bool(await self._redis.hexists(self._silent, BEGUN))
+
+    async def begin(self, begun: int) -> None:
+        """Write since when there has been a watch, epoch seconds, where it does not stand.
+
+        Raises:
+            Retry: Redis is away.
+        """
+        with answering():
+            await self._redis.hsetnx(self._silent, BEGUN, str(begun))
 
     async def forgive(self, later_than: int) -> None:
         """Let returns count no more that are later, epoch seconds.
@@ -105,7 +123,7 @@ class Told:
         arguments: list[str | int] = [self._call, len(changes)]
         for change in changes:
             back_at = 0 if change.silent else change.heard_at
-            arguments += (change.device_id, change.silence, back_at)
+            arguments += (change.device_id, change.silence, back_at, int(change.was_told))
         with answering():
             claimed: bytes = await self._claim(self._keys, [*arguments, *left])
         self._call += 1

@@ -5,16 +5,14 @@ period from the next row on. Nothing here is waited for by anybody, and what is 
 silent stands in Redis (`told.py`), all else is learned again. Of several projectors each watches.
 
 A change is claimed in Redis, then logged and published; a projector that dies in between leaves it untold.
-What the broker did not take is kept for the next turn, up to a number, and told of as lost beyond it, or when
-the projector stops.
+What the broker did not take is kept for the next turn, up to a number; beyond it nothing is claimed, and when
+the projector stops it is told of as lost.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
@@ -23,14 +21,15 @@ from contract.changes import VERSION, DeviceChange, encode_change
 from contract.events import format_time
 from contract.topics import devices_topic
 from projector.outbox import Outbox, answering, queries
+from projector.post import AT_ONCE, Post
+from projector.watch.book import Change
 from projector.watch.pace import ARRIVALS
 from projector.watch.rows import Rows
 from projector.watch.silence import Silence
 from projector.watch.told import Told
-from runtime.errors import Reject, Retry
+from runtime.errors import Retry
 from runtime.lifecycle import keep_trying
 from runtime.logs import RateLimit
-from runtime.mqtt import Disconnected, Message
 from runtime.postgres import lent
 
 if TYPE_CHECKING:
@@ -40,17 +39,15 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from contract.events import Event, EventBatch
-    from projector.watch.book import Change
     from projector.watch.gauges import Gauges
     from projector.watch.said import Watch
     from runtime.http import Health
     from runtime.mqtt import Session
 
 TURN_S: Final = 1.0
+WRITTEN_AGAIN: Final = 10  # turns: who is silent, should Redis have forgotten it
 PAGE: Final = 5000
 QUESTIONS: Final = 50  # a turn; fewer as long as these take too long
-TELLS: Final = 500
-KEPT: Final = 10_000
 
 _FOR_EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -85,8 +82,6 @@ class Watcher:
     ) -> None:
         self._told = Told(redis, prefix)
         self._pool = pool
-        self._session = session
-        self._topic = devices_topic(topic)
         self._forget_after_s = forget_after_s
         self._health = health
         self._gauges = gauges
@@ -101,12 +96,14 @@ class Watcher:
         )
         self._loaded = ""
         self._known: list[str] = []
+        self._begun = 0
+        self._turns = 0
         self._questions = QUESTIONS
         self._set_back: list[int] = []
         self._claiming: tuple[list[Change], list[str]] | None = None
-        self._outgoing: deque[Message] = deque()
         self._warn = RateLimit(log.warning)
         self._say = RateLimit(log.info)
+        self._post = Post(session, devices_topic(topic), lost=self._lose)
 
     def take(self, rows: Sequence[EventBatch]) -> None:
         """Take consecutive rows of one stream."""
@@ -133,6 +130,7 @@ class Watcher:
         await self._told.forgive(now)
         known = await self._told.read(now)
         self._known = list(known.silent)
+        self._begun = known.begun
         self._silence = Silence(known.silent, begun=known.begun, now=now, forget_after_s=self._forget_after_s)
 
     async def load(self) -> None:
@@ -161,9 +159,13 @@ class Watcher:
         self._silence.turn(self._seconds())
         if self._silence.unsure:
             await keep_trying("postgres", self._ask, self._health)
-        if self._silence.pending or self._silence.left or self._claiming or self._set_back:
+        self._turns += 1
+        if self._turns % WRITTEN_AGAIN == 0:
+            await self._write_again()
+        is_told = self._silence.pending and self._post.room
+        if is_told or self._silence.left or self._claiming or self._set_back:
             await keep_trying("redis", self._tell, self._health)
-        await self._publish()
+        await self._post.publish()
         self._gauges.show(self._silence.counts, self._silence.unwatched)
         self._warn.flush()
         self._say.flush()
@@ -177,10 +179,8 @@ class Watcher:
         try:
             if self._claiming:
                 await self._tell()
-            while self._outgoing and await self._publish():
-                pass
         finally:
-            self._lose(len(self._outgoing), "stopped")
+            await self._post.close()
             self._warn.close()
             self._say.close()
 
@@ -214,13 +214,27 @@ class Watcher:
         found = {record["device_id"]: record["arrivals"] or [] for record in records}
         self._silence.learn({id_: found.get(id_, []) for id_ in asked}, self._seconds())
 
+    async def _write_again(self) -> None:
+        try:
+            if await self._told.is_there():
+                return
+            again = [id_ for id_ in self._silence.silent if id_ not in self._silence.pending]
+            for device in map(self._silence.devices.__getitem__, again):
+                what = (device.id, device.region, True, device.at, device.at, device.silence, None)
+                self._silence.pending[device.id] = Change(*what, is_news=False, was_told=True)
+            await self._told.begin(self._begun)
+        except Retry:
+            return  # it is away, and asked again
+        self._warn("silence_written_again", reason="redis_forgot", devices=len(again))
+
     async def _tell(self) -> None:
         if self._claiming is None:
             while self._set_back:
                 await self._told.forgive(self._set_back[0])
                 del self._set_back[0]
-            self._claiming = self._silence.take_pending(TELLS), self._silence.left[:TELLS]
-            del self._silence.left[:TELLS]
+            changes = self._silence.take_pending(min(AT_ONCE, self._post.room))
+            self._claiming = changes, self._silence.left[:AT_ONCE]
+            del self._silence.left[:AT_ONCE]
         claimed = await self._told.claim(*self._claiming)
         self._claiming = None
         for change in claimed:
@@ -247,31 +261,11 @@ class Watcher:
             heard_at,
             change.usual_s,
         )
-        if len(self._outgoing) == KEPT:
-            self._outgoing.popleft()
-            self._lose(1, "too_many")
-        self._outgoing.append(Message(self._topic, encode_change(told)))
+        self._post.add(encode_change(told))
 
-    def _lose(self, changes: int, reason: str) -> None:
-        if changes:
-            self._warn("device_changes_lost", reason=reason, changes=changes)
-            self._gauges.lost(changes)
-
-    async def _publish(self) -> bool:
-        """Publish some of what is to be told; returns whether the broker took all of that."""
-        messages = list(islice(self._outgoing, TELLS))
-        if not messages:
-            return True
-        sent = len(messages)
-        try:
-            await self._session.publish(messages)
-        except Disconnected as error:
-            sent = error.acknowledged
-        except Reject as error:  # the others were sent
-            self._warn("device_changes_refused", reason=error.reason, detail=error.detail)
-        for _ in range(sent):
-            self._outgoing.popleft()
-        return sent == len(messages)
+    def _lose(self, changes: int, reason: str, detail: str) -> None:
+        self._warn("device_changes_lost", reason=reason, detail=detail, changes=changes)
+        self._gauges.lost(changes)
 
     def _seconds(self) -> int:
         return int(self._now().timestamp())

@@ -12,8 +12,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from runtime.errors import Reject
-from runtime.mqtt.port import Disconnected
+from runtime.mqtt.port import Disconnected, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -85,7 +84,7 @@ class Outgoing:
         await call.done
         if call.refusals:
             others = f" (and {len(call.refusals) - 1} more)" if len(call.refusals) > 1 else ""
-            raise Reject("refused_by_broker", call.refusals[0] + others)
+            raise Refused(len(call.refusals), call.refusals[0] + others)
 
     def pump(self) -> None:
         """Send as much as the window and the transport take now."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
-from runtime.errors import Retry
+from runtime.errors import Reject, Retry
 
 if TYPE_CHECKING:
     import ssl
@@ -190,6 +190,18 @@ class Disconnected(Retry):
         self.acknowledged = acknowledged
 
 
+class Refused(Reject):
+    """The broker refused messages with a reason code of 0x80 or more; all others of the batch were sent.
+
+    Attributes:
+        messages: how many.
+    """
+
+    def __init__(self, messages: int, detail: str) -> None:
+        super().__init__("refused_by_broker", detail)
+        self.messages = messages
+
+
 class Session(Protocol):
     """One MQTT session, used as an async context manager.
 
@@ -232,6 +244,6 @@ class Session(Protocol):
 
         Raises:
             Disconnected: not connected, or the connection went before every ack arrived.
-            Reject: the broker refused a message with a reason code of 0x80 or more; reason
+            Refused: the broker refused a message with a reason code of 0x80 or more; reason
                 `refused_by_broker`. All others of the batch were still sent.
         """

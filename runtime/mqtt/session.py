@@ -121,7 +121,7 @@ class MqttSession:
 
         Raises:
             Disconnected: not connected, or the connection went before every ack arrived.
-            Reject: the broker refused a message; all others were still sent.
+            Refused: the broker refused a message; all others were still sent.
             Stop: the connection loop gave up.
         """
         self._raise_if_stopped()

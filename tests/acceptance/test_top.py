@@ -70,6 +70,7 @@ async def test_once_over_a_pipeline(
     assert await top.exit_code() == 0, top.output
     told: dict[str, Any] = json.loads(top.stdout[0])
     assert (told["devices"], told["silent"], told["redis"], told["projector"]) == (3, 1, None, None)
+    assert told["unknown"] == 0
     assert [(each["device_id"], each["silent"]) for each in told["listed"]] == [
         ("lost", True),
         ("quiet", False),
@@ -105,6 +106,12 @@ async def test_once_over_a_pipeline(
     assert text.index("lost") < text.index("quiet") < text.index("busy")
     assert "\x1b" not in text
     assert await gateway.terminate() == 0
+
+    again = await run_command("projector", "run")
+    await again.event("watch_begins", silent=1)
+    piped = await run_command("projector", "top")
+    assert await piped.exit_code() == 0
+    assert "3 devices   1 silent, 2 not known yet" in "\n".join(piped.stdout)
 
 
 async def test_keys(terminal: Terminal, redis_url: str) -> None:
@@ -144,6 +151,19 @@ async def test_a_filter_that_nothing_matches(terminal: Terminal, redis_url: str)
     await terminal.until("among the first 20,000 of 30,000")
     terminal.signal(signal.SIGINT)
     assert await terminal.exit_code() == 0
+
+
+async def test_very_many_silent_ones(terminal: Terminal, redis_url: str) -> None:
+    """It looks at a bounded number and says so; those that have left the views take no line from others."""
+    async with Redis.from_url(redis_url) as redis:
+        await see(redis, "pump-1", 60)
+        gone = {"": 1, **{f"gone-{i:05}": 1 + i for i in range(2000)}, "pump-1": 5000}
+        await redis.hset("projector:silent", items=[each for pair in gone.items() for each in pair])
+        shown = await terminal.until("2,001 silent", "pump-1", "q quit", without="gone")
+        assert "of the silent ones" not in shown
+        more = [each for i in range(20_000) for each in (f"more-{i:05}", 9000 + i)]
+        await redis.hset("projector:silent", items=more)
+        await terminal.until("22,001 silent", "among ", "of the silent ones")
 
 
 async def test_redis_away_and_back(run_command: Run, config_file: Path) -> None:

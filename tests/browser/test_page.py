@@ -13,7 +13,7 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 from playwright.async_api import expect
 
-from projector.live.state import Devices, Letter
+from projector.live.state import Devices, Hot, Letter
 from tests.browser.stage import AT_MS, Stage, row
 
 if TYPE_CHECKING:
@@ -82,6 +82,53 @@ async def test_what_the_watch_says(stage: Stage) -> None:
     await expect(first).to_contain_text("Silent 20 min")
     await expect(first).to_contain_text("usually 60 min")
     await expect(stage.page.locator(".row").last).to_contain_text("Heard")
+
+
+@pytest.mark.parametrize(("unknown", "level"), [(0, "ok"), (5, "ok"), (6, "warn"), (50, "warn")])
+async def test_none_silent_is_good_news_of_those_that_are_known(
+    stage: Stage, unknown: int, level: str
+) -> None:
+    """While more than one in ten is not known yet nobody says that all is well."""
+    await stage.open()
+    await stage.show(row("a"), devices=Devices(50, 50, 0, 0, ["a"], unknown=unknown))
+    await expect(stage.page.locator("#sum-silent")).to_have_attribute("data-level", level)
+
+
+async def test_what_is_beyond_is_not_known_yet(stage: Stage) -> None:
+    """The figure is there as soon as limits are set, and says no number before there is one."""
+    await stage.open()
+    hot = stage.page.locator("#sum-hot")
+    await stage.show(row("a"), hot=Hot(None, None))
+    await expect(hot).to_have_text("Beyond limits?not known yet")
+    await expect(hot).to_have_attribute("data-level", "warn")
+    await stage.show(hot=Hot(0, 0))
+    await expect(hot).to_have_text("Beyond limits0no device")
+    await stage.show(hot=None)
+    await expect(hot).to_be_hidden()
+
+
+async def test_names_that_the_language_has_too(stage: Stage) -> None:
+    """A device or a metric may be called as a part of every object is."""
+    shown = row("constructor", name=5, length=7)
+    metric = {"count": 1, "last": 5, "min": 5, "max": 5, "avg": 5}
+    stats = {"last_seen_ms": AT_MS, "updated_ms": AT_MS, "region": None, "sample_count": 1}
+    stage.answers |= {
+        "live/device": {"row": to_builtins(shown), "spark": None, "letters": [], "beyond": {}},
+        "device/stats": {
+            **stats,
+            "clock_ahead_ms": None,
+            "metrics_dropped": 0,
+            "tags": {},
+            "metrics": {"constructor": metric},
+        },
+    }
+    await stage.open()
+    await stage.show(shown, metrics=["name", "length"])
+    cells = stage.page.locator(".row .values > *")
+    await expect(cells).to_have_text(["name 5", "length 7"])
+    await expect(stage.page.locator(".row [data-beyond]")).to_have_count(0)
+    await stage.page.goto(f"{stage.page.url.partition('#')[0]}#/device/constructor")
+    await expect(stage.page.locator("#device tbody tr td").first).to_have_text("5")
 
 
 async def test_ages_stand_still_while_nobody_can_read_them(stage: Stage) -> None:

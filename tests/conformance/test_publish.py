@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runtime.errors import Reject
-from runtime.mqtt import Disconnected, Message, Subscription
+from runtime.mqtt import Disconnected, Message, Refused, Subscription
 from tests.conformance.support import BrokerProcess, freeze, numbered, payloads, publish, take, thaw
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ async def test_a_full_socket_holds_publishes_back(
 async def test_a_refusal_is_told_and_stops_nobody(
     start_broker: StartBroker, session: OpenSession, topic: str, tmp_path: Path
 ) -> None:
-    """Messages the broker does not take raise `Reject` with the reasons; their neighbours are published."""
+    """Messages the broker does not take raise `Refused` with the reasons; their neighbours are published."""
     rights = tmp_path / "acl"
     rights.write_text(f"topic read #\ntopic write {topic}\n")
     broker = start_broker(f"acl_file {rights}", "max_packet_size 10000", "retain_available false")
@@ -122,10 +121,10 @@ async def test_a_refusal_is_told_and_stops_nobody(
         "Invalid topic": Message(f"{topic}/#", b""),
     }
     for reason, message in refused.items():
-        with pytest.raises(Reject) as caught:
+        with pytest.raises(Refused) as caught:
             await publish(receiver, Message(topic, b"before"), message, Message(topic, b"after"))
         assert caught.value.reason == "refused_by_broker"
-        assert reason in caught.value.detail
+        assert (reason in caught.value.detail, caught.value.messages) == (True, 1)
         assert payloads(await take(receiver, 2)) == [b"before", b"after"]
     assert receiver.status.connections == 1
 

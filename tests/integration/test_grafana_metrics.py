@@ -99,14 +99,15 @@ async def test_dashboards_and_rules_have_data(
     route = {"topic": f"{topic_prefix}/{{device_id}}/telemetry", "on_bad_field": "drop"}
     gateway = await run_command("gateway", "run", EDGE_ROUTE=json.dumps([route]))
     await gateway.event("connected", client_id=settings.broker.client_id)
-    projector = await run_command("projector", "run", "--log-level", "debug")
+    limits = json.dumps([{"metric": "x", "warn": 100}])
+    projector = await run_command("projector", "run", "--log-level", "debug", EDGE_LIMIT=limits)
     await projector.event("connected")
     good = [(f"{topic_prefix}/a1/telemetry", json.dumps({"id": str(n), "x": n}).encode()) for n in range(49)]
     flawed = (f"{topic_prefix}/a1/telemetry", b'{"id": "49", "x": 49, "": 1}')
     await publish(services.mqtt_port, [*good, flawed, (f"{topic_prefix}/a1/telemetry", b"{")])
     async with prometheus(services, settings, tmp_path) as server:
         rate = "instance:gateway_commit_seconds:p99_5m"
-        for name in ("gateway_broker_dropped_messages_total", rate, "projector_devices"):
+        for name in ("gateway_broker_dropped_messages_total", rate, "projector_devices", "projector_limits"):
             await server.until(name)
         await server.until("count_over_time(projector_rebuilds_total[1m]) > 3")
 

@@ -18,8 +18,8 @@ from structlog.testing import capture_logs
 from contract.changes import LimitChange, decode_limit_change
 from contract.events import Event, Scalar, format_time
 from contract.topics import limits_topic
-from projector.limits import post as post_module
-from projector.limits.beyond import Beyond
+from projector import post as post_module
+from projector.limits.beyond import Beyond, Hot
 from projector.limits.book import Change, Known
 from projector.limits.gauges import Gauges
 from projector.limits.learn import Learner
@@ -304,34 +304,66 @@ class Broker:
         self.taken += [decode_limit_change(message.payload) for message in messages]
 
 
+def limiter_of(
+    redis: Redis,
+    pool: asyncpg.Pool[asyncpg.Record],
+    broker: Broker,
+    registry: CollectorRegistry,
+    beyond: Beyond,
+) -> Limiter:
+    """A limiter that nobody runs."""
+    return Limiter(
+        [Limit("t", crit=40)],
+        redis,
+        pool,
+        cast("Session", broker),
+        keys=Keys(),
+        topic="events",
+        beyond=beyond,
+        health=Health(),
+        gauges=Gauges(registry),
+        now=lambda: START,
+    )
+
+
+async def test_nothing_is_shown_before_it_is_known(site: Site, redis_url: str) -> None:
+    """A start, and rows that were passed over, leave gauges and page without a count until all is learned."""
+    beyond, registry, crit = Beyond(), CollectorRegistry(), {"metric": "t", "when": "above", "state": "crit"}
+    await site.read(0, "a", t=50)
+    async with Redis.from_url(redis_url) as redis:
+        limiter = limiter_of(redis, site.pool, Broker(is_there=True), registry, beyond)
+        await limiter.begin()
+        await limiter.turn()
+        assert registry.get_sample_value("projector_limits", crit) is None
+        assert beyond.hot() == Hot(None, None)
+        (row,) = site.rows
+        await Views(redis, Keys()).apply(Run(0, row.epoch, row.n, row.n, row.events, row.created_at), START)
+        await limiter.turn()
+        assert registry.get_sample_value("projector_limits", crit) == 1
+        assert beyond.hot() == Hot(1, 1)
+        limiter._begin_anew(0)
+        assert beyond.hot() == Hot(None, None)
+
+
 @pytest.mark.parametrize("is_there", [True, False])
 async def test_the_last_words(
     site: Site, redis_url: str, monkeypatch: pytest.MonkeyPatch, *, is_there: bool
 ) -> None:
-    """What the broker has not taken is published at the stop, or counted and told of as lost."""
+    """What is claimed goes out at the stop, or is counted as lost; no more is than there is room for."""
     monkeypatch.setattr(post_module, "KEPT", 2)
     broker, registry = Broker(is_there=False), CollectorRegistry()
     async with Redis.from_url(redis_url) as redis:
-        limiter = Limiter(
-            [Limit("t", crit=40)],
-            redis,
-            site.pool,
-            cast("Session", broker),
-            keys=Keys(),
-            topic="events",
-            beyond=Beyond(),
-            health=Health(),
-            gauges=Gauges(registry),
-            now=lambda: START,
-        )
+        limiter = limiter_of(redis, site.pool, broker, registry, Beyond())
         limiter._limits.hear(0, 1, [Event(id_, None, text(0), text(0), "k", {"t": 50}) for id_ in "abc"])
-        await limiter.turn()
+        for _ in range(2):
+            await limiter.turn()
+        assert await redis.hlen("projector:limits") == 2, "another may tell of the third"
         broker.is_there = is_there
         with capture_logs() as logs:
             await limiter.last_words()
-    assert [told.device_id for told in broker.taken] == (["b", "c"] if is_there else [])
+    assert [told.device_id for told in broker.taken] == (["a", "b"] if is_there else [])
     lost = registry.get_sample_value("projector_limit_changes_lost_total")
-    assert lost == (1 if is_there else 3)
+    assert lost == (0 if is_there else 2)
     assert [line["changes"] for line in logs if line["event"] == "limit_changes_lost"] == (
         [] if is_there else [2]
     )

@@ -93,6 +93,18 @@ async def see(redis: Redis, device: str, at: datetime) -> None:
     await redis.hset(KEYS.device(device), mapping={"last_seen_ms": last_seen_ms, "last_t": 1})
 
 
+async def test_who_is_not_watched_is_unknown(board: Board, redis: Redis, clock: Clock, watch: Watch) -> None:
+    """Devices for which the watch has no room are among those of which nothing is known."""
+    silence = Silence({}, most=1)
+    for device in ("a", "b", "c"):
+        await see(redis, device, clock.now)
+        silence.know(device, "north")
+    watch.begins(silence)
+    silence.hear(0, int(clock.now.timestamp()), [Event("a", "north", "", "", "", {})])
+    state = await board.look()
+    assert (state.devices.total, state.devices.silent, state.devices.unknown) == (3, 0, 2)
+
+
 async def test_who_is_silent_the_watch_says(board: Board, redis: Redis, clock: Clock, watch: Watch) -> None:
     """By when messages came: a clock that is hours off makes nobody silent, a right one nobody heard.
 

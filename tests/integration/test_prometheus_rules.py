@@ -132,6 +132,19 @@ CASES = [
         )
         for alert, state in (("LimitCritical", "crit"), ("LimitWarning", "warn"))
     ),
+    *(
+        Case(  # a projector that starts again is heard of first, and knows later
+            alert,
+            {
+                f'projector_limits{{instance="site:9", metric="t", when="{side}", state="{state}"}}': values
+                for side, values in (("above", "1x5 _x8 0x40"), ("below", "0x60"))
+            },
+            "27m",
+            "23m",
+            {**SITE, "metric": "t", "when": "above", "state": state},
+        )
+        for alert, state in (("LimitCritical", "crit"), ("LimitWarning", "warn"))
+    ),
     Case(
         "DeadLettersRising",
         {

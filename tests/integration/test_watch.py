@@ -19,6 +19,7 @@ from contract.changes import DeviceChange, decode_change
 from contract.events import GATEWAY_STREAMS, Event, format_time
 from contract.topics import devices_topic
 from projector import app
+from projector import post as post_module
 from projector.outbox import queries
 from projector.watch import watcher as watcher_module
 from projector.watch.book import Change
@@ -209,9 +210,9 @@ async def test_who_is_known_at_a_start(site: Site, redis_url: str) -> None:
     assert silence._streams[1].newest == int(datetime.fromisoformat(written[-1]).timestamp())
 
 
-def change(at: int, *, back: int = 0, device: str = "a") -> Change:
+def change(at: int, *, back: int = 0, device: str = "a", was_told: bool = False) -> Change:
     """The silence after a message, or that it is over."""
-    return Change(device, None, not back, at, back or at, at, 60, is_news=True)
+    return Change(device, None, not back, at, back or at, at, 60, is_news=True, was_told=was_told)
 
 
 async def test_a_claim_that_is_made_again_is_the_same(redis_url: str) -> None:
@@ -242,6 +243,48 @@ async def test_who_is_behind_claims_nothing(redis_url: str) -> None:
         assert await redis.hgetall("projector:silent") == {b"a": b"600"}
         for each in (change(650, back=365 * 86_400), change(700)):
             assert await frozen.claim([each], []) == [each], "a return of a year ahead holds up nothing"
+
+
+async def test_a_return_is_told_though_redis_has_forgotten_the_silence(redis_url: str) -> None:
+    """By whoever knows that it was told, and once; a silence that nobody told of ends unheard."""
+    async with Redis.from_url(redis_url) as redis:
+        one, other = Told(redis, ""), Told(redis, "")
+        await one.claim([change(100)], [])
+        await redis.flushdb()
+        assert await one.claim([change(100, back=500)], []) == []
+        back = change(100, back=500, was_told=True)
+        assert await one.claim([back], []) == [back]
+        assert await other.claim([back], []) == []
+        for each in (change(600), change(600, back=700)):
+            assert await one.claim([each], []) == [each]
+        assert await other.claim([back], []) == [], "it is behind"
+
+
+async def test_redis_forgets_who_is_silent(site: Site, redis_url: str) -> None:
+    """It is written again and told of no second time; that a device is back is told then, or before."""
+    start, broker = int(START.timestamp()), Broker()
+    broker.is_there = True
+    async with Redis.from_url(redis_url) as redis:
+        watcher = watcher_of(redis, site.pool, broker)
+        silent = {"": start - 900, "a": start - 600, "b": start - 500}
+        for device, at in silent.items():
+            await redis.hset("projector:silent", device, str(at))
+        await watcher.begin()
+        for device in "ab":
+            watcher._silence.know(device, None)
+        watcher._silence.all_known()
+        await watcher.turn()
+        await redis.flushdb()
+        watcher._hear(0, start, [Event("a", "north", "", "", "", {})])
+        for _ in range(watcher_module.WRITTEN_AGAIN):
+            await watcher.turn()
+        left = {device: at for device, at in silent.items() if device != "a"}
+        assert await redis.hgetall("projector:silent") == {
+            device.encode(): b"%d" % at for device, at in left.items()
+        }
+        watcher._hear(0, start + 60, [Event("b", "north", "", "", "", {})])
+        await watcher.turn()
+        assert [(told.device_id, told.state) for told in broker.taken] == [("a", "ok"), ("b", "ok")]
 
 
 async def test_a_return_by_a_clock_that_was_set_back_holds_up_nothing(site: Site, redis_url: str) -> None:
@@ -331,19 +374,21 @@ def watcher_of(
 async def test_the_last_words(
     site: Site, redis_url: str, monkeypatch: pytest.MonkeyPatch, *, is_there: bool
 ) -> None:
-    """What the broker has not taken is published at the stop, or counted and told of as lost."""
-    monkeypatch.setattr(watcher_module, "KEPT", 2)
+    """What is claimed goes out at the stop, or is counted as lost; no more is than there is room for."""
+    monkeypatch.setattr(post_module, "KEPT", 2)
     broker, registry = Broker(), CollectorRegistry()
     async with Redis.from_url(redis_url) as redis:
         watcher = watcher_of(redis, site.pool, broker, registry)
         watcher._silence.pending |= {device: change(100, device=device) for device in "abc"}
-        await watcher.turn()
+        for _ in range(2):
+            await watcher.turn()
+        assert await redis.hkeys("projector:silent") == [b"a", b"b"], "another may tell of the third"
         broker.is_there = is_there
         with capture_logs() as logs:
             await watcher.last_words()
-    assert [told.device_id for told in broker.taken] == (["b", "c"] if is_there else [])
+    assert [told.device_id for told in broker.taken] == (["a", "b"] if is_there else [])
     lost = registry.get_sample_value("projector_device_changes_lost_total")
-    assert lost == (1 if is_there else 3)
+    assert lost == (0 if is_there else 2)
     assert [line["changes"] for line in logs if line["event"] == "device_changes_lost"] == (
         [] if is_there else [2]
     )

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import TYPE_CHECKING
+
 import pytest
 
 from contract.events import Event
+from projector.limits import beyond as beyond_module
 from projector.limits.beyond import Asked, Beyond, Hot, LimitCount
 from projector.limits.rules import Rules
 from projector.limits.states import Limits
 from runtime.errors import Retry
 from runtime.settings import Limit
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from projector.limits.beyond import Page
 
 AT = "2026-11-23T09:00:00.000000Z"
 SET = [
@@ -73,13 +82,43 @@ def test_what_the_page_shows() -> None:
 
 async def test_nothing_is_said_before_it_is_known() -> None:
     """Neither that nobody is beyond, nor how many; who has set no limits is told nothing of them."""
-    for found in (Beyond(), beyond(learned=False)):
-        assert found.hot() is None
+    again = beyond(("a", "north", {"t": 50}))
+    again.begin_anew()
+    for found in (Beyond(Rules(SET)), beyond(learned=False), again):
+        assert found.hot() == Hot(None, None)
         with pytest.raises(Retry, match="limits: what devices sent last is being read"):
             found.counts()
         with pytest.raises(Retry):
             await found.page(Asked(), limit=1)
     empty = Beyond()
-    empty.use(Limits(Rules([])))
-    empty.learned()
     assert (empty.hot(), empty.counts(), empty.ids()) == (None, [], frozenset())
+    assert await empty.page(Asked(), limit=1) == ([], None)
+
+
+async def turns(asking: Coroutine[None, None, Page]) -> tuple[Page, int]:
+    """What is answered, and how often others had their turn meanwhile."""
+    task, turns = asyncio.create_task(asking), 0
+    while not task.done():
+        await asyncio.sleep(0)
+        turns += 1
+    return await task, turns
+
+
+async def test_very_many_are_sorted_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have their turn meanwhile, and between rows; all who ask have the same order."""
+    monkeypatch.setattr(beyond_module, "PIECE", 10)
+    clock = iter((5.0, 5.0, 5.5, 5.9, 6.5, 6.5))
+    monkeypatch.setattr(beyond_module, "monotonic", lambda: next(clock))
+    ids = [f"d{(n * 7919) % 1000:03}" for n in range(1000)]
+    found = beyond(*((id_, "north" if id_ < "d990" else "south", {"t": 50.0}) for id_ in ids))
+    first, waited = await turns(found.page(Asked(), limit=20))
+    assert waited >= 100
+    assert [each.device_id for each in first.limits] == sorted(ids)[:20]
+    second, waited = await turns(found.page(Asked(), limit=20, after=first.after))
+    assert waited < 50
+    assert [each.device_id for each in second.limits] == sorted(ids)[20:40]
+    rare, waited = await turns(found.page(Asked(region="south"), limit=20))
+    assert ([each.device_id for each in rare.limits], rare.after) == (sorted(ids)[-10:], None)
+    assert waited >= 100, "it is looked for among all of them"
+    _, waited = await turns(found.page(Asked(), limit=20))
+    assert waited >= 100, "in order anew"

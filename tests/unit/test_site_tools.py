@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from contract.events import Event, EventBatch
 from gateway.tail.filters import Filters
@@ -16,6 +17,8 @@ from gateway.tail.measurements import Rows
 from gateway.tail.rejections import Seen
 from gateway.trace.facts import names_key
 from projector.top.keys import Controls
+from projector.top.picture import Picture
+from projector.top.screen import draw
 from runtime.terminal import span
 from tests.support.write_side import Delivered
 
@@ -127,3 +130,25 @@ def test_keys() -> None:
     assert controls == Controls(part="q")
     assert controls.press("s").order == "fresh"
     assert controls.press("q").quits
+
+
+@pytest.mark.parametrize(
+    ("silent", "unknown", "said", "colour"),
+    [
+        (0, 0, "0 silent", "32"),
+        (0, None, "0 silent", "32"),
+        (0, 5, "0 silent, 5 not known yet", "32"),
+        (0, 50, "0 silent, 50 not known yet", "33"),
+        (1, 0, "1 silent", "33"),
+        (None, 50, "silence is not known yet", "33"),
+    ],
+)
+def test_none_silent_is_green_where_most_are_known(
+    silent: int | None, unknown: int | None, said: str, colour: str
+) -> None:
+    """As on the page: while more than one in ten is not known yet nobody says that all is well."""
+    console = Console(force_terminal=True, color_system="standard", width=120)
+    with console.capture() as captured:
+        picture = Picture(at="2026-11-23T09:00:00Z", devices=50, silent=silent, unknown=unknown)
+        console.print(draw(picture, Controls(), width=120, height=20))
+    assert f"\x1b[1;{colour}m   {said}\x1b[0m" in captured.get().splitlines()[0]

@@ -2,7 +2,7 @@
 
 import { ask, patient, troubleOf } from "./ask.js";
 import { Chart } from "./chart.js";
-import { el, keyed, mark, say } from "./dom.js";
+import { el, keyed, mark, own, say } from "./dom.js";
 import { age, count, duration, moment } from "./format.js";
 import { letterBytes, newestMessage } from "./message.js";
 import { makeLetter, updateLetter } from "./overview.js";
@@ -120,7 +120,7 @@ export class DeviceView {
     keyed(this.body, Object.entries(this.stats.metrics), ([name, { count: many }]) => `${name} ${many > 0}`, ([name]) => this.makeMetric(name), (node, [name, metric]) => {
       const within = this.chart.extremes.known.get(name);
       const cells = [metric.last, ...OF_RANGE.map((column) => within?.[column]), ...OF_ALL.map((column) => metric[column])];
-      const beyond = this.live?.beyond?.[name] ?? null;
+      const beyond = own(this.live?.beyond, name) ?? null;
       mark(node, "data-beyond", beyond);
       mark(node, "aria-current", name === this.chart.metric ? "true" : null);
       cells.forEach((value, i) => say(node.children[i + 1], cellText(name, value, i === cells.length - 1, i === 4)));

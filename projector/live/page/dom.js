@@ -22,6 +22,9 @@ function fill(node, props, children) {
   return node;
 }
 
+/** What an object has under a name that a device chose; `constructor` is one of those that it has not. */
+export const own = (object, name) => (object && Object.hasOwn(object, name) ? object[name] : undefined);
+
 export const byId = (id) => document.getElementById(id);
 
 /** Set an element's text, touching the document only when it differs. */

@@ -4,7 +4,7 @@
 // that the feed does not bring are asked for piece by piece as they come into sight, and again every two seconds.
 
 import { ask, patient, troubleOf } from "./ask.js";
-import { byId, mark, say } from "./dom.js";
+import { byId, mark, own, say } from "./dom.js";
 import { count, plural } from "./format.js";
 import { fillRow, makeRow } from "./row.js";
 
@@ -150,13 +150,13 @@ export class DeviceList {
   at(state, index) {
     if (!this.apart && index < state.devices.order.length) {
       const id = state.devices.order[index];
-      return { row: state.rows[id], spark: state.sparks[id], beyond: state.beyond[id] };
+      return { row: own(state.rows, id), spark: own(state.sparks, id), beyond: own(state.beyond, id) };
     }
     const piece = this.pieces.get(index - (index % PIECE));
     const row = piece?.rows[index % PIECE];
-    if (row || this.filtered || piece) return row && { row, spark: piece.sparks[row.id], beyond: piece.beyond?.[row.id] };
-    const before = state.rows[state.devices.order[index]]; // until the first answer
-    return before && { row: before, spark: state.sparks[before.id], beyond: state.beyond[before.id] };
+    if (row || this.filtered || piece) return row && { row, spark: own(piece.sparks, row.id), beyond: own(piece.beyond, row.id) };
+    const before = own(state.rows, state.devices.order[index]); // until the first answer
+    return before && { row: before, spark: own(state.sparks, before.id), beyond: own(state.beyond, before.id) };
   }
 
   /** Ask for the oldest of the pieces in sight that are due. */

@@ -2,11 +2,12 @@
 
 import { patient, troubleOf } from "./ask.js";
 import { save, stamp } from "./csv.js";
-import { say } from "./dom.js";
+import { own, say } from "./dom.js";
 import { count } from "./format.js";
 
 const PIECE = 100;
-const HEAD = ["device", "state", "region", "tags", "last_seen", "heard_at", "usual_s", "clock_ahead_s", "rejected", "reason"];
+const HEAD = ["device", "state", "region", "tags", "last_seen", "usual_s", "clock_ahead_s", "rejected", "reason"];
+const TAIL = ["heard_at"]; // came later, and those who count columns find the others where they were
 const seconds = (ms) => (ms === null ? null : ms / 1000);
 
 /** Ask for the devices piece by piece and save them; `button` says how far it has come. */
@@ -23,7 +24,7 @@ export async function saveList(list, button) {
       for (const row of found.rows) if (!rows.has(row.id)) rows.set(row.id, cells(row, choice.metrics));
       if (total > PIECE) say(button, `${Math.round((100 * Math.min(start + PIECE, total)) / total)} %`);
     }
-    save(`devices-${stamp(Date.now()).slice(0, 16).replace(":", "")}`, [[...HEAD, ...choice.metrics], ...rows.values()]);
+    save(`devices-${stamp(Date.now()).slice(0, 16).replace(":", "")}`, [[...HEAD, ...choice.metrics, ...TAIL], ...rows.values()]);
     if (rows.size < total) list.unsaved = `The file has ${count(rows.size)} of ${count(total)} devices: the others changed places while it was made. Sorted by device they keep them.`;
   } catch (error) {
     list.unsaved = `The list was not saved. ${troubleOf(error) ?? "Nobody answers."}`;
@@ -37,7 +38,7 @@ export async function saveList(list, button) {
 function cells(row, metrics) {
   const tags = Object.entries(row.tags).map(([name, value]) => `${name}=${value}`).join("; ");
   return [
-    row.id, row.standing, row.region, tags, stamp(row.last_seen_ms), row.heard_ms && stamp(row.heard_ms), seconds(row.usual_ms), seconds(row.ahead_ms),
-    row.rejected, row.reason, ...metrics.map((metric) => row.values[metric]),
+    row.id, row.standing, row.region, tags, stamp(row.last_seen_ms), seconds(row.usual_ms), seconds(row.ahead_ms),
+    row.rejected, row.reason, ...metrics.map((metric) => own(row.values, metric)), row.heard_ms && stamp(row.heard_ms),
   ];
 }

@@ -15,5 +15,5 @@ export function merged(before, { full, ...news }) {
 }
 
 function only(rows, ids) {
-  return Object.fromEntries(ids.filter((id) => id in rows).map((id) => [id, rows[id]]));
+  return Object.fromEntries(ids.filter((id) => Object.hasOwn(rows, id)).map((id) => [id, rows[id]]));
 }

@@ -6,6 +6,7 @@ import { emptySpark, spark } from "./spark.js";
 
 const BEHIND_WARN_S = 2;
 const BEHIND_ALARM_S = 30;
+const MANY = 0.1; // of the devices
 const REASONS = 2;
 const STEPS = { received: "to gateway", committed: "to store", published: "to topic", projected: "to view" };
 
@@ -20,7 +21,7 @@ export function drawOverview(state, nowMs) {
 function drawSummary({ devices, streams, letters, rates, problems, views_at_ms: seen, letters_at_ms: read }) {
   if (seen === null) figure("silent", "–", "", null);
   else if (devices.silent === null) figure("silent", "?", "not known yet", "warn");
-  else figure("silent", count(devices.silent), `of ${count(devices.total)}${devices.unknown ? `, ${count(devices.unknown)} not known yet` : ""}`, devices.silent ? "alarm" : "ok");
+  else figure("silent", count(devices.silent), `of ${count(devices.total)}${devices.unknown ? `, ${count(devices.unknown)} not known yet` : ""}`, devices.silent ? "alarm" : devices.unknown > MANY * devices.total ? "warn" : "ok");
   const behindS = Math.max(0, ...streams.map((stream) => stream.behind_s));
   const behindRows = streams.reduce((sum, stream) => sum + stream.behind_rows, 0);
   const away = "postgres" in problems;
@@ -41,7 +42,9 @@ function drawSummary({ devices, streams, letters, rates, problems, views_at_ms: 
 /** There is such a figure only where somebody has set limits. */
 function drawHot(hot) {
   byId("sum-hot").hidden = !hot;
-  if (hot) figure("hot", count(hot.devices), hot.crit ? `${plural(hot.crit, "reading", "readings")} critical` : hot.devices ? "none critical" : "no device", hot.crit ? "alarm" : hot.devices ? "warn" : "ok");
+  if (!hot) return;
+  if (hot.devices === null) figure("hot", "?", "not known yet", "warn");
+  else figure("hot", count(hot.devices), hot.crit ? `${plural(hot.crit, "reading", "readings")} critical` : hot.devices ? "none critical" : "no device", hot.crit ? "alarm" : hot.devices ? "warn" : "ok");
 }
 
 function figure(name, text, note, level) {

@@ -1,4 +1,9 @@
-"""Publishes what is told, and keeps what the broker does not take, up to a number."""
+"""Publishes what is told, and keeps what the broker does not take.
+
+Who tells asks for `room` first, and leaves what there is none for where it is: so nothing is lost while the
+broker is away, however long that takes, but what is kept when the process ends. What the broker refuses is
+lost at once.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from runtime.errors import Reject
-from runtime.mqtt import Disconnected, Message
+from runtime.mqtt import Disconnected, Message, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,33 +26,26 @@ class Post:
     """Messages on one topic, in order, QoS 1.
 
     Args:
-        lost: told how many messages nobody will get, and why.
-        refused: told why the broker does not take one, a word and the detail.
+        lost: told how many messages nobody will get, why in a word, and the detail, if there is any.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        topic: str,
-        *,
-        lost: Callable[[int, str], None],
-        refused: Callable[[str, str], None],
-    ) -> None:
+    def __init__(self, session: Session, topic: str, *, lost: Callable[[int, str, str], None]) -> None:
         self._session = session
         self._topic = topic
         self._lost = lost
-        self._refused = refused
         self._outgoing: deque[Message] = deque()
 
+    @property
+    def room(self) -> int:
+        """How many more messages may be added."""
+        return max(0, KEPT - len(self._outgoing))
+
     def add(self, payload: bytes) -> None:
-        """Put a message at the end; without room the first is lost."""
-        if len(self._outgoing) == KEPT:
-            self._outgoing.popleft()
-            self._lost(1, "too_many")
+        """Put a message at the end."""
         self._outgoing.append(Message(self._topic, payload))
 
     async def publish(self) -> bool:
-        """Publish some; returns whether the broker took all of that."""
+        """Publish some; returns whether the broker took all of that, or refused it."""
         messages = list(islice(self._outgoing, AT_ONCE))
         if not messages:
             return True
@@ -57,8 +54,8 @@ class Post:
             await self._session.publish(messages)
         except Disconnected as error:
             sent = error.acknowledged
-        except Reject as error:  # the others were sent
-            self._refused(error.reason, error.detail)
+        except Refused as error:
+            self._lost(error.messages, error.reason, error.detail)
         for _ in range(sent):
             self._outgoing.popleft()
         return sent == len(messages)
@@ -70,5 +67,5 @@ class Post:
                 pass
         finally:
             if self._outgoing:
-                self._lost(len(self._outgoing), "stopped")
+                self._lost(len(self._outgoing), "stopped", "")
                 self._outgoing.clear()
