@@ -29,7 +29,7 @@ from runtime.lifecycle import keep_trying
 from runtime.logs import RateLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     import asyncpg
@@ -57,7 +57,7 @@ class Limiter:
         session: publishes what is told.
         topic: the events topic, below which that of limits is.
         beyond: where to show what is beyond.
-        forget_after_s: how long after its newest reading came a device is forgotten; None for never.
+        forget_after_s: how long after its newest message came a device is forgotten; None for never.
         now: the time.
     """
 
@@ -90,7 +90,7 @@ class Limiter:
             Outbox(pool, "limits"),
             hear=self._hear,
             begin_anew=self._begin_anew,
-            expect=_ignore,
+            expect=self._expect,
         )
         self._claiming: list[Change] | None = None
         self._warn = RateLimit(log.warning)
@@ -128,7 +128,7 @@ class Limiter:
         await keep_trying("postgres", self._rows.catch_up, self._health)
         if not self._is_learned:
             await self._learn()
-        self._limits.turn()
+        self._limits.turn(self._seconds())
         if self._claiming or self._limits.pending:
             await keep_trying("redis", self._tell, self._health)
         await self._post.publish()
@@ -169,8 +169,11 @@ class Limiter:
             self._beyond.learned()
             log.info("limits_begin", readings=len(self._limits), beyond=len(self._limits.beyond))
 
-    def _hear(self, stream: int, at: int, events: Iterable[Event]) -> None:
+    def _hear(self, stream: int, at: int, events: Sequence[Event]) -> None:
         self._limits.hear(stream, at, events)
+
+    def _expect(self, stream: int, at: int) -> None:
+        self._limits.expect(stream, at)
 
     def _begin_anew(self, stream: int) -> None:
         self._warn("limits_begin_anew", reason="rows_passed_over", stream=stream)
@@ -213,7 +216,3 @@ class Limiter:
 
     def _seconds(self) -> int:
         return int(self._now().timestamp())
-
-
-def _ignore(stream: int, at: int) -> None:
-    """A stream that brings nothing decides nothing."""

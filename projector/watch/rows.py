@@ -15,7 +15,7 @@ from projector.ahead import Ahead
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from contract.events import Event, EventBatch
     from projector.outbox import Outbox, Position
@@ -38,7 +38,7 @@ class Rows:
         self,
         outbox: Outbox,
         *,
-        hear: Callable[[int, int, Iterable[Event]], None],
+        hear: Callable[[int, int, Sequence[Event]], None],
         begin_anew: Callable[[int], None],
         expect: Callable[[int, int], None],
     ) -> None:
