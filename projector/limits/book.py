@@ -37,6 +37,7 @@ class Change(NamedTuple):
         limit: the number beyond which it is; None when it is within.
         at: when that was so, by the gateway's clock, microseconds since 1970.
         measured_at: order time of the newest reading, likewise; None without one.
+        told: what this process believes was told before.
     """
 
     key: Key
@@ -46,6 +47,7 @@ class Change(NamedTuple):
     limit: float | None
     at: int
     measured_at: int | None
+    told: Level = OK
 
 
 class State:

@@ -103,11 +103,12 @@ class Limiter:
             self._rows.take(rows)
 
     async def run(self) -> None:
-        """Watch until cancelled; without limits it ends at once."""
+        """Watch until cancelled; without limits it ends once it has told that what was beyond is over."""
         self._beyond.use(self._limits)
         self._gauges.begin(self._rules)
         if not self._rules:
             self._beyond.learned()
+            await keep_trying("redis", self._end_all, self._health)
             return
         await keep_trying("redis", self.begin, self._health)
         await keep_trying("postgres", self._rows.catch_up, self._health)  # from here on
@@ -122,6 +123,19 @@ class Limiter:
         known = await self._told.read(self._seconds())
         self._limits = Limits(self._rules, known, forget_after_s=self._forget_after_s)
         self._beyond.use(self._limits)
+
+    async def _end_all(self) -> None:
+        limits = Limits(self._rules, await self._told.read(self._seconds()))
+        limits.all_learned(self._seconds())
+        self._limits = limits
+        is_published = True
+        while self._claiming or limits.pending or not is_published:
+            if is_published:
+                await keep_trying("redis", self._tell, self._health)
+            is_published = await self._post.publish()
+            await asyncio.sleep(0 if is_published else TURN_S)
+        self._warn.flush()
+        self._say.flush()
 
     async def turn(self) -> None:
         """Hear what did not come by itself, decide, and tell of some changes."""

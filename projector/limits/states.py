@@ -123,8 +123,10 @@ class Limits:
         Args:
             now: epoch seconds.
         """
-        for key in self._known:
-            self.pending[key] = Change(key, None, OK, None, None, now * SECOND, None)
+        for key, known in self._known.items():
+            if known.level > OK:
+                at = max(now * SECOND, known.at + 1)
+                self.pending[key] = Change(key, None, OK, None, None, at, None)
 
     def turn(self, now: int = _FOR_EVER) -> None:
         """Decide about those of which time alone may decide, and forget who is gone, some of them a turn.
@@ -147,11 +149,15 @@ class Limits:
 
     def take_pending(self, most: int) -> list[Change]:
         """Take some of what is to be told."""
-        changes = [self.pending.pop(key) for key in list(islice(self.pending, most))]
-        for change in changes:
-            self._known.pop(change.key, None)
-            if state := self._state(change.key):
+        changes = []
+        for key in list(islice(self.pending, most)):
+            change, state, known = self.pending.pop(key), self._state(key), self._known.pop(key, None)
+            if state:
+                changes.append(change._replace(told=state.told))
                 state.told = change.level
+            else:
+                changes.append(change._replace(told=known.level if known else OK))
+                self._known[key] = Known(change.level, change.at)
         return changes
 
     def counts(self) -> Iterator[tuple[str, str, list[int]]]:
@@ -236,8 +242,8 @@ class Limits:
         group = self._group(state.key)
         group.counts[state.level] -= 1
         group.counts[level] += 1
-        if at <= state.at < at + _A_DAY_US:
-            at = state.at + 1  # who claims it has to be later
+        if at <= state.at and (state.stream is None or state.at < at + _A_DAY_US):
+            at = state.at + 1  # who claims it has to be later; a clock that was ahead holds up nobody
         state.level, state.at = level, at
         self._place(state)
         if level == state.told:

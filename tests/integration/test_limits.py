@@ -216,6 +216,16 @@ async def test_without_limits_there_is_nothing(
     assert await gauges(settings) == {}
 
 
+async def test_the_last_limit_that_is_taken_out_is_over(run_command: RunCommand, site: Site) -> None:
+    """Who was told that something is beyond is told that this counts no more."""
+    async with projectors(run_command, LIMITS):
+        await site.read(0, "a", t=50)
+        assert await site.told(1) == [("a", "t", "crit", 50, 40)]
+    projector = await run_command("projector", "run")
+    assert await site.told(1) == [("a", "t", "ok", None, None)]
+    assert await projector.terminate() == 0
+
+
 def change(level: Level, at: int, *, device: str = "a") -> Change:
     key: Key = (device, "t", "above")
     return Change(key, None, level, 50, 40, at, at)
@@ -249,6 +259,25 @@ async def test_who_is_behind_claims_nothing(redis_url: str) -> None:
         assert await awake.claim([change(CRIT, 2_000_000)], 2) == [change(CRIT, 2_000_000)]
 
 
+async def test_what_redis_has_lost_counts_as_it_was_told(redis_url: str) -> None:
+    """Else nobody would hear that it is over; of two projectors one tells."""
+    async with Redis.from_url(redis_url) as redis:
+        one, other = Told(redis, ""), Told(redis, "")
+        assert await one.claim([change(CRIT, 100)], 1) != []
+        await redis.delete("projector:limits")
+        over = change(OK, 200)._replace(told=CRIT)
+        assert await one.claim([over], 1) == [over]
+        assert await other.claim([over], 1) == []
+
+
+async def test_what_a_clock_ahead_told_is_read_without_its_time(redis_url: str) -> None:
+    """It would make all that comes wait for it."""
+    async with Redis.from_url(redis_url) as redis:
+        told = Told(redis, "")
+        await told.claim([change(CRIT, 200_000_000_000)], 1)
+        assert await told.read(1) == {("a", "t", "above"): Known(CRIT, 1_000_000)}
+
+
 async def test_what_is_over_is_forgotten_after_a_day(redis_url: str) -> None:
     """At a start; until then it keeps who is behind from telling of it."""
     async with Redis.from_url(redis_url) as redis:
@@ -258,7 +287,9 @@ async def test_what_is_over_is_forgotten_after_a_day(redis_url: str) -> None:
         await told.claim([change(OK, 5)], 1)
         await redis.hset("projector:limits", mapping={"none of ours": "1 2", "nor this": "x"})
         assert await told.read(86_400) == {
-            (device, "t", "above"): Known(WARN, at) for device, at in (("b", 2), ("c", 4))
+            ("a", "t", "above"): Known(OK, 5),
+            ("b", "t", "above"): Known(WARN, 2),
+            ("c", "t", "above"): Known(WARN, 4),
         }
         assert await redis.hlen("projector:limits") == 5
         assert set(await told.read(86_402)) == {("b", "t", "above"), ("c", "t", "above")}

@@ -258,6 +258,41 @@ def test_a_change_is_later_than_the_one_before() -> None:
     assert heard.told() == [("a", OK, 7, None, 0)], "but for a clock that was wrong by days"
 
 
+def test_what_was_told_is_said_with_what_is_told_next() -> None:
+    """Redis may have lost it."""
+    heard = Heard(HOT)
+    levels = []
+    for second, value in enumerate((35, 50, 7)):
+        (change,) = heard.read(second, value).limits.take_pending(9)
+        levels.append((change.told, change.level))
+    assert levels == [(OK, WARN), (WARN, CRIT), (CRIT, OK)]
+    heard = Heard(HOT, known={KEY: Known(CRIT, at(-60))})
+    heard.limits.all_learned(at(0) // 1_000_000)
+    (change,) = heard.limits.take_pending(9)
+    assert (change.told, change.level) == (CRIT, OK)
+
+
+def test_a_start_is_later_than_what_was_told() -> None:
+    """A limit that was taken out and put back, one that took days, and a gateway whose clock is behind."""
+    mark = (at(-3000), time(-3000) + "k")
+    heard = Heard(HOT, known={KEY: Known(OK, at(0))})
+    heard.limits.learn("a", None, "t", 50, mark)
+    heard.limits.all_learned(at(5) // 1_000_000)
+    (change,) = heard.limits.take_pending(9)
+    assert (change.level, change.at) == (CRIT, at(0) + 1)
+
+    heard = Heard(Limit("t", crit=70, for_="2d"), known={KEY: Known(CRIT, at(172_800))})
+    heard.limits.learn("a", None, "t", 50, (at(0), time(0) + "k"))
+    (change,) = heard.limits.take_pending(9)
+    assert (change.level, change.at) == (OK, at(172_800) + 1)
+
+    heard = Heard(HOT, known={KEY: Known(CRIT, at(-60))})
+    heard.limits.all_learned(at(600) // 1_000_000)
+    assert heard.told() == [("a", OK, None, None, 600)]
+    (change,) = heard.read(10, 50).limits.take_pending(9)
+    assert (change.level, change.at) == (CRIT, at(600) + 1)
+
+
 def test_what_is_gone_is_over() -> None:
     """A device that the views do not have any more, or without a limit; what comes back counts anew."""
     known = {KEY: Known(CRIT, at(-60)), ("b", "x", "above"): Known(WARN, at(-60))}
@@ -319,7 +354,7 @@ def test_a_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_told_says_of_which_reading() -> None:
     """Where the device is, and when the reading was measured."""
     heard = Heard(HOT).read(5, 50, measured=2, region="north")
-    assert heard.limits.take_pending(9) == [Change(KEY, "north", CRIT, 50, 40, at(5), at(2))]
+    assert heard.limits.take_pending(9) == [Change(KEY, "north", CRIT, 50, 40, at(5), at(2), OK)]
 
 
 def test_times_that_are_none_are_no_reading() -> None:
