@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from projector.limits.clocks import resumed
-from projector.limits.rules import CRIT, OK, WARN
+from projector.limits.rules import CRIT, OK, WARN, Choice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,6 +122,7 @@ class Group:
     Attributes:
         states: by device.
         counts: how many are within, beyond `warn` and beyond `crit`.
+        choice: says which limit is for which device.
     """
 
     def __init__(self, metric: str, when: str, rules: list[Rule]) -> None:
@@ -129,11 +130,7 @@ class Group:
         self.when = when
         self.states: dict[str, State] = {}
         self.counts = [0, 0, 0]
-        self._rules = rules
-
-    def rule(self, device_id: str, region: str | None) -> Rule | None:
-        """The limit of a device; None without one."""
-        return next((rule for rule in self._rules if rule.fits(device_id, region)), None)
+        self.choice = Choice(rules)
 
 
 def _since(since: int | None, at: int) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from math import isfinite
 from typing import TYPE_CHECKING, Final
 
 from projector.outbox import Outbox
 from projector.views import answering, as_marks
 from projector.views.state import View, unpack_marks
-from projector.views.writes import RESERVED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from projector.views import Keys
 
 _PAGE: Final = 500
+_NUMBER: Final = re.compile(rb"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
 
 
 class Learner:
@@ -80,11 +81,7 @@ class Learner:
                 unpack_marks(packed, view)
             except ValueError:
                 continue  # the views will say so
-            names = [
-                name
-                for name in limits.groups
-                if (name in view.names or name in view.others) and name not in RESERVED
-            ]
+            names = [name for name in limits.groups if name in view.names or name in view.others]
             if names:
                 fields = [field for name in names for field in (f"last_{name}", f"count_{name}")]
                 pipeline.hmget(self._keys.device(view.id), ["region", *fields])
@@ -98,8 +95,6 @@ class Learner:
 
 
 def _number(last: bytes) -> float | None:
-    try:
-        value = float(last)
-    except ValueError:
-        return None
-    return value if isfinite(value) else None
+    """What the views write of a number; text that looks the same is not told from one."""
+    value = float(last) if _NUMBER.fullmatch(last) else None
+    return value if value is not None and isfinite(value) else None

@@ -47,7 +47,7 @@ class Limits:
     Args:
         rules: what was set.
         known: what was told before.
-        most: so many devices and limits are known of; later ones are counted.
+        most: so many devices and limits are known of, first those that were told of; others are counted.
         forget_after_s: how long after its newest message came a device is forgotten; None for never.
 
     Attributes:
@@ -72,6 +72,7 @@ class Limits:
         self.beyond: dict[str, dict[tuple[str, str], State]] = {}
         self.no_room = 0
         self._known = dict(known or {})
+        self._reserved = {key for key, its in self._known.items() if its.level > OK}
         self._most = most
         self._leaving = Leaving(forget_after_s)
         self._size = 0
@@ -123,6 +124,7 @@ class Limits:
         Args:
             now: epoch seconds.
         """
+        self._reserved.clear()
         for key, known in self._known.items():
             if known.level > OK:
                 at = max(now * SECOND, known.at + 1)
@@ -196,7 +198,10 @@ class Limits:
             if mark <= state.mark:
                 return
             region = state.region if region is None else region
-        rule = group.rule(device_id, region)
+        if state is not None and region == state.region:
+            rule: Rule | None = state.rule
+        else:
+            rule = group.choice.of(device_id, region)
         if rule is None:
             if state is not None:
                 self._leave(group, state, at)
@@ -221,10 +226,11 @@ class Limits:
             self._waiting.pop(state.key, None)
 
     def _meet(self, group: Group, device_id: str, rule: Rule, at: int) -> State | None:
-        if self._size >= self._most:
+        key = (device_id, group.metric, group.when)
+        if self._size + len(self._reserved) >= self._most and key not in self._reserved:
             self.no_room += 1
             return None
-        key = (device_id, group.metric, group.when)
+        self._reserved.discard(key)
         self.pending.pop(key, None)  # that it was over because the device had gone
         state = group.states[device_id] = State(key, rule, self._known.pop(key, None))
         self._size += 1

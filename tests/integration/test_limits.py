@@ -301,6 +301,9 @@ async def test_what_the_views_hold_is_learned(site: Site, redis_url: str) -> Non
     await site.read(0, "a", t=50, level=5)
     await site.read(10, "a", level=30)
     await site.read(20, "text", t="50")
+    await site.read(21, "turned", t=7)
+    await site.read(22, "turned", t="5_0")
+    await site.read(23, "tiny", t=-1.5e-07)
     await site.read(30, "other", x=7)
     await site.read(40, "gone", t=50)
     async with Redis.from_url(redis_url) as redis:
@@ -316,7 +319,7 @@ async def test_what_the_views_hold_is_learned(site: Site, redis_url: str) -> Non
     assert limits.beyond.keys() == {"a"}
     state = limits.beyond["a"]["t", "above"]
     assert (state.value, state.region, state.at) == (50, "north", int(START.timestamp() * 1_000_000))
-    assert list(limits.counts()) == [("t", "above", [0, 1, 0]), ("level", "below", [1, 0, 0])]
+    assert list(limits.counts()) == [("t", "above", [1, 1, 0]), ("level", "below", [1, 0, 0])]
     limits.hear(0, 0, [Event("a", "north", text(-1), text(50), "late", {"t": 1})])
     assert limits.beyond, "measured before what was learned"
 

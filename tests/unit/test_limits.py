@@ -9,7 +9,7 @@ from contract.events import Event, Scalar, format_time
 from contract.order import microseconds
 from projector.limits import states as states_module
 from projector.limits.book import Change, Known
-from projector.limits.rules import CRIT, OK, WARN, Rules
+from projector.limits.rules import CRIT, OK, WARN, Rule, Rules
 from projector.limits.states import Limits
 from runtime.settings import Limit
 
@@ -216,6 +216,28 @@ def test_the_first_limit_that_fits() -> None:
     assert len(heard.limits) == 2
 
 
+def test_many_limits_cost_no_more_than_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 500 by device, or by pattern, few are tried for a reading, and none twice for a device."""
+    tried = 0
+
+    def count(rule: Rule, device_id: str, region: str | None) -> bool:
+        nonlocal tried
+        tried += 1
+        return fits(rule, device_id, region)
+
+    fits = Rule.fits
+    monkeypatch.setattr(Rule, "fits", count)
+    heard = Heard(*(Limit("t", device=f"d{number}", crit=40) for number in range(500)))
+    for second in range(1000):
+        heard.read(second, 50, device=f"d{second % 600}")
+    assert (len(heard.limits), tried) == (500, 500)
+    tried = 0
+    heard = Heard(*(Limit("t", region=f"r{number}-*", crit=40) for number in range(500)))
+    for second in range(1000):
+        heard.read(second, 50, device="a", region="r7-1").read(second, 50, device="b", region="x")
+    assert (len(heard.limits), tried) == (1, 508)
+
+
 def test_what_is_no_number_is_no_reading() -> None:
     """Text says nothing about a limit, and true is 1."""
     heard = Heard(Limit("t", warn=0.5))
@@ -340,6 +362,24 @@ def test_room_is_bounded() -> None:
     limits = Limits(Rules([HOT]), most=2)
     limits.hear(0, 0, [Event(device, None, time(0), time(0), "k", {"t": 50}) for device in "abcb"])
     assert (len(limits), limits.no_room, list(limits.beyond)) == (2, 1, ["a", "b"])
+
+
+def test_what_was_told_of_has_room() -> None:
+    """A start does not say that what is beyond is over because others came before."""
+    limits = Limits(Rules([HOT]), {KEY: Known(CRIT, at(-60))}, most=2)
+    mark = (at(-30), time(-30) + "k")
+    for device in "bcda":
+        limits.learn(device, None, "t", 50, mark)
+    limits.all_learned(at(0) // 1_000_000)
+    assert (list(limits.pending), list(limits.beyond), limits.no_room) == (
+        [("b", "t", "above")],
+        ["b", "a"],
+        2,
+    )
+    limits = Limits(Rules([HOT]), {KEY: Known(CRIT, at(-60))}, most=1)
+    limits.all_learned(at(0) // 1_000_000)
+    limits.learn("b", None, "t", 50, mark)
+    assert list(limits.beyond) == ["b"], "nor is room kept for what is gone"
 
 
 def test_a_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
