@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, NoReturn, cast
 import structlog
 
 from contract.changes import VERSION, LimitChange, encode_change
+from contract.events import GATEWAY_STREAMS
 from contract.topics import limits_topic
 from projector.limits.beyond import text
 from projector.limits.learn import Learner
@@ -91,6 +92,7 @@ class Limiter:
             hear=self._hear,
             begin_anew=self._begin_anew,
             expect=self._expect,
+            replays=True,
         )
         self._claiming: list[Change] | None = None
         self._warn = RateLimit(log.warning)
@@ -184,10 +186,11 @@ class Limiter:
             log.info("limits_begin", readings=len(self._limits), beyond=len(self._limits.beyond))
 
     def _hear(self, stream: int, at: int, events: Sequence[Event]) -> None:
-        self._limits.hear(stream, at, events)
+        self._limits.hear(stream if stream < GATEWAY_STREAMS else None, at, events)
 
     def _expect(self, stream: int, at: int) -> None:
-        self._limits.expect(stream, at)
+        if stream < GATEWAY_STREAMS:
+            self._limits.expect(stream, at)
 
     def _begin_anew(self, stream: int) -> None:
         self._warn("limits_begin_anew", reason="rows_passed_over", stream=stream)

@@ -86,17 +86,18 @@ class Limits:
         """Note a stream whose newest row came at `at`, epoch seconds, before anybody listened."""
         self._clocks.expect(stream, at)
 
-    def hear(self, stream: int, at: int, events: Sequence[Event]) -> None:
+    def hear(self, stream: int | None, at: int, events: Sequence[Event]) -> None:
         """Note that a row of a stream brought these events. Every event comes here.
 
         Args:
-            stream: its number.
+            stream: its number; None for replayed ones, which no gateway's time goes by.
             at: when the gateway received the last of them, epoch seconds.
             events: of one row.
         """
-        self._clocks.advance(stream, at)
+        if stream is not None:
+            self._clocks.advance(stream, at)
+            self._leaving.hear(at, events)
         names = self.groups.keys()
-        self._leaving.hear(at, events)
         for event in events:
             if not names.isdisjoint(event.metrics.keys()):
                 self._hear(stream, event)
@@ -168,7 +169,7 @@ class Limits:
             for group in groups:
                 yield group.metric, group.when, group.counts
 
-    def _hear(self, stream: int, event: Event) -> None:
+    def _hear(self, stream: int | None, event: Event) -> None:
         try:
             at = microseconds(event.received_at)
             mark = (microseconds(order_time(event.ts, event.received_at)), event.received_at + event.key)

@@ -32,6 +32,7 @@ class Rows:
         hear: told a stream, when its row was received in epoch seconds, and the row's events.
         begin_anew: told a stream of which rows were passed over.
         expect: told a stream that was there at the start, and when its newest row was written, epoch seconds.
+        replays: whether dead letters that were replayed are heard too.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class Rows:
         hear: Callable[[int, int, Sequence[Event]], None],
         begin_anew: Callable[[int], None],
         expect: Callable[[int, int], None],
+        replays: bool = False,
     ) -> None:
         self._outbox = outbox
         self._hear = hear
         self._begin_anew = begin_anew
         self._expect = expect
+        self._replays = replays
         self._streams: dict[int, _Stream] = {}
         self._has_looked = False
 
@@ -76,7 +79,7 @@ class Rows:
         for number, position in (await self._outbox.positions()).items():
             stream = self._streams.get(number)
             if stream is None:
-                if number < GATEWAY_STREAMS:
+                if number < GATEWAY_STREAMS or self._replays:
                     self._meet(number, position)
                 continue
             if stream.epoch != position.epoch or ends[number] > position.head:

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from contract.changes import LimitChange, decode_limit_change
+from contract.events import GATEWAY_STREAMS as REPLAY_STREAM
 from contract.events import Event, Scalar, format_time
 from contract.topics import limits_topic
 from projector.limits import post as post_module
@@ -214,6 +215,16 @@ async def test_without_limits_there_is_nothing(
     page = await answer(settings, "/limits")
     assert (page["limits"], page["counts"], page["next"]) == ([], [], None)
     assert await gauges(settings) == {}
+
+
+async def test_what_is_replayed_is_heard(run_command: RunCommand, site: Site) -> None:
+    """A dead letter that was mended may hold the newest reading of a device, or an old one."""
+    async with projectors(run_command, LIMITS):
+        await site.read(10, "a", t=50)
+        assert await site.told(1) == [("a", "t", "crit", 50, 40)]
+        await site.read(5, "a", t=7, stream=REPLAY_STREAM)
+        await site.read(20, "a", t=20, stream=REPLAY_STREAM)
+        assert await site.told(1) == [("a", "t", "ok", 20, None)]
 
 
 async def test_the_last_limit_that_is_taken_out_is_over(run_command: RunCommand, site: Site) -> None:

@@ -349,6 +349,15 @@ def test_who_has_left_is_forgotten_and_nobody_else() -> None:
     assert heard.limits._leaving._heard == {}
 
 
+def test_what_is_replayed_goes_by_no_time() -> None:
+    """It is heard as it came once: no gateway's clock moves, and what has to stay beyond goes by them all."""
+    heard = Heard(Limit("t", crit=40, for_="30m"), forget_after_s=3600).goes_on(9000)
+    event = Event("a", None, time(8000), time(8000), "k", {"t": 50})
+    heard.limits.hear(None, at(100) // 1_000_000, [event])
+    assert heard.goes_on(9799).told() == []
+    assert heard.goes_on(9800).told() == [("a", CRIT, 50, 40, 9800)]
+
+
 def test_a_gateway_ahead_makes_nobody_leave() -> None:
     """Its time is now at the most."""
     heard = Heard(HOT, forget_after_s=3600).read(0, 50)
