@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from projector.views import Keys
 
 _PAGE: Final = 500
+_AT_ONCE: Final = 50  # devices; ten milliseconds, with twenty metrics that have limits on both sides
 _NUMBER: Final = re.compile(rb"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
 
 
@@ -53,7 +54,7 @@ class Learner:
         with answering():
             async for device, packed in self._redis.hscan_iter(self._keys.device_marks, count=_PAGE):
                 page[device] = packed
-                if len(page) == _PAGE:
+                if len(page) == _AT_ONCE:
                     await self._read(page, limits)
                     page = {}
             await self._read(page, limits)

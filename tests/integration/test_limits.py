@@ -35,7 +35,7 @@ from runtime.settings import Limit
 from tests.support.committed import Committed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from projector.limits.book import Key
     from projector.limits.rules import Level
@@ -333,6 +333,25 @@ async def test_what_the_views_hold_is_learned(site: Site, redis_url: str) -> Non
     assert list(limits.counts()) == [("t", "above", [1, 1, 0]), ("level", "below", [1, 0, 0])]
     limits.hear(0, 0, [Event("a", "north", text(-1), text(50), "late", {"t": 1})])
     assert limits.beyond, "measured before what was learned"
+
+
+async def test_learning_stops_for_others(site: Site, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some dozens of devices at a time, whatever they send."""
+    events = [Event(f"{number}", None, text(0), text(0), "k", {"t": 50}) for number in range(120)]
+    sizes = []
+
+    async def read(learner: Learner, page: Mapping[bytes, bytes], limits: Limits) -> None:
+        sizes.append(len(page))
+        await whole(learner, page, limits)
+
+    whole = Learner._read
+    monkeypatch.setattr(Learner, "_read", read)
+    async with Redis.from_url(redis_url) as redis:
+        keys = Keys("p:")
+        await Views(redis, keys).apply(Run(0, "e", 1, 1, events, text(0)), START)
+        limits = Limits(Rules([Limit("t", warn=30)]))
+        assert await Learner(redis, site.pool, keys).learn(limits)
+    assert (sizes, len(limits)) == ([50, 50, 20], 120)
 
 
 class Broker:
