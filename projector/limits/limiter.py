@@ -25,7 +25,7 @@ from projector.limits.rules import OK, STATES, Rules
 from projector.limits.states import Limits
 from projector.limits.told import Told
 from projector.outbox import Outbox
-from projector.watch.rows import Rows
+from projector.watch.rows import PAGE_EVENTS, Rows
 from runtime.lifecycle import keep_trying
 from runtime.logs import RateLimit
 
@@ -93,6 +93,7 @@ class Limiter:
             begin_anew=self._begin_anew,
             expect=self._expect,
             replays=True,
+            page_events=PAGE_EVENTS // max(1, len(self._limits.groups)),
         )
         self._claiming: list[Change] | None = None
         self._warn = RateLimit(log.warning)

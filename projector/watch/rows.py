@@ -33,6 +33,7 @@ class Rows:
         begin_anew: told a stream of which rows were passed over.
         expect: told a stream that was there at the start, and when its newest row was written, epoch seconds.
         replays: whether dead letters that were replayed are heard too.
+        page_events: about so many are heard before others have their turn; a row is the least.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class Rows:
         begin_anew: Callable[[int], None],
         expect: Callable[[int, int], None],
         replays: bool = False,
+        page_events: int = PAGE_EVENTS,
     ) -> None:
         self._outbox = outbox
         self._hear = hear
         self._begin_anew = begin_anew
         self._expect = expect
         self._replays = replays
+        self._page_events = page_events
         self._streams: dict[int, _Stream] = {}
         self._has_looked = False
 
@@ -103,7 +106,7 @@ class Rows:
         while stream.end < stream.head:
             after = stream.end
             try:
-                page = await self._outbox.page(number, after, PAGE_EVENTS)
+                page = await self._outbox.page(number, after, self._page_events)
             except Reject:  # a row that holds no events: the views say so
                 stream.end = max(stream.end, after + 1)
                 continue

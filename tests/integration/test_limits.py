@@ -6,6 +6,7 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
@@ -37,6 +38,7 @@ from tests.support.committed import Committed
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
+    from contract.events import EventBatch
     from projector.limits.book import Key
     from projector.limits.rules import Level
     from runtime.mqtt import Message, Session
@@ -352,6 +354,42 @@ async def test_learning_stops_for_others(site: Site, redis_url: str, monkeypatch
         limits = Limits(Rules([Limit("t", warn=30)]))
         assert await Learner(redis, site.pool, keys).learn(limits)
     assert (sizes, len(limits)) == ([50, 50, 20], 120)
+
+
+async def test_hearing_stops_for_others(site: Site, redis_url: str) -> None:
+    """What is read at a time is bounded by readings: with ten limited metrics a tenth of the messages."""
+    async with Redis.from_url(redis_url) as redis:
+        limiter = Limiter(
+            [Limit(f"m{number}", crit=40) for number in range(10)],
+            redis,
+            site.pool,
+            cast("Session", Broker(is_there=True)),
+            keys=Keys(),
+            topic="events",
+            beyond=Beyond(),
+            health=Health(),
+            gauges=Gauges(CollectorRegistry()),
+            now=lambda: START,
+        )
+        await limiter._rows.catch_up()
+        pieces = [0]
+
+        def hear(_stream: int | None, _at: int, events: Sequence[Event]) -> None:
+            pieces[-1] += len(events)
+
+        limiter._limits = cast("Limits", SimpleNamespace(hear=hear))
+        for _ in range(12):
+            await site.commit(*[Event("a", None, text(0), text(0), "k", {"m1": 1})] * 100)
+        take = limiter._rows.take
+
+        def taken(rows: Sequence[EventBatch]) -> None:
+            take(rows)
+            pieces.append(0)
+
+        limiter._rows.take = taken  # type: ignore[method-assign]
+        for _ in range(3):  # it is met, its head is seen, it is read
+            await limiter._rows.catch_up()
+    assert pieces == [400, 400, 400, 0]
 
 
 class Broker:
