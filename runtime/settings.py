@@ -103,6 +103,7 @@ Unit = Annotated[str, Meta(max_length=12, description='a unit of at most 12 char
 
 _DURATION_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _SECRETS = frozenset({"password", "dsn", "url"})
+_NO_LAST_VALUE = {"seen", "seen_ms"}  # `last_seen` is a field of its own
 _MOST_LIMITS = 500  # each reading of a metric is looked up among those of that metric
 _LONGEST_LASTING_S = 7 * 86_400
 _LONGEST_AHEAD_S = 30 * 86_400  # each day has partitions
@@ -374,6 +375,8 @@ def _check_limit(where: str, limit: Limit) -> None:
     given = {name: value for name, value in values.items() if value is not None}
     if not given:
         raise ConfigurationError(f"{where}: needs warn, crit or both")
+    if limit.metric in _NO_LAST_VALUE:
+        raise ConfigurationError(f"{where}.metric: {limit.metric} has no last value to begin with")
     for name, value in given.items():
         if not isfinite(value):
             raise ConfigurationError(f"{where}.{name}: expected a finite number")

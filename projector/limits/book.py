@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from projector.limits.rules import CRIT, OK, WARN
+from projector.limits.clocks import resumed
+from projector.limits.rules import CRIT, OK, WARN, Choice
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from projector.limits.rules import Level, Rule
+    from projector.watch.clock import Clock
 
 NEVER: Final = (-1, "")
+SECOND: Final = 1_000_000
+EXCUSES: Final = 3
 
 Mark = tuple[int, str]
 Key = tuple[str, str, str]
@@ -31,6 +37,7 @@ class Change(NamedTuple):
         limit: the number beyond which it is; None when it is within.
         at: when that was so, by the gateway's clock, microseconds since 1970.
         measured_at: order time of the newest reading, likewise; None without one.
+        told: what this process believes was told before.
     """
 
     key: Key
@@ -40,6 +47,7 @@ class Change(NamedTuple):
     limit: float | None
     at: int
     measured_at: int | None
+    told: Level = OK
 
 
 class State:
@@ -48,28 +56,16 @@ class State:
     Attributes:
         rule: its limit.
         value: the newest reading, at `mark` in the order of last values.
-        stream: that brought it; None when it was read from the views.
-        came: when, microseconds since 1970.
+        stream: that brought it; None when that is not known.
         warned: since when the value has been beyond, microseconds since 1970; None when it is not.
         critical: likewise.
+        excused: what was before does not count towards `for`; `excuses` is how often that was so.
         level: what counts, since `at`; `told` is what was told last.
     """
 
     __slots__ = (
-        *(
-            "at",
-            "came",
-            "critical",
-            "key",
-            "level",
-            "mark",
-            "region",
-            "rule",
-            "stream",
-            "told",
-            "value",
-            "warned",
-        ),
+        *("at", "critical", "excused", "excuses", "key", "level", "mark"),
+        *("region", "rule", "stream", "told", "value", "warned"),
     )
 
     def __init__(self, key: Key, rule: Rule, known: Known | None) -> None:
@@ -79,22 +75,38 @@ class State:
         self.value = 0.0
         self.mark: Mark = NEVER
         self.stream: int | None = None
-        self.came = 0
         self.level = self.told = known.level if known else OK
         self.at = known.at if known else 0
         self.warned = 0 if self.level >= WARN else None
         self.critical = 0 if self.level == CRIT else None
+        self.excused = self.excuses = 0
+
+    def read(self, level: Level, at: int) -> None:
+        """Take where its newest value is, which came at a time, microseconds since 1970."""
+        self.warned = _since(self.warned, at) if level >= WARN else None
+        self.critical = _since(self.critical, at) if level == CRIT else None
+        self.excused = min(self.excused, at)
+        self.excuses = EXCUSES if self.excuses and level >= WARN else 0  # beyond before a pause and after
+
+    def excuse(self, clocks: Sequence[Clock]) -> None:
+        """Begin anew where its stream brought nothing for half as long as `for`, a few times in a row."""
+        if self.warned is None or not self.rule.lasting_us or self.excuses == EXCUSES:
+            return
+        end = resumed(clocks, self.rule.lasting_us // SECOND // 2)
+        if end is not None and (end - 1) * SECOND > max(self.warned, self.excused):
+            self.excused = end * SECOND
+            self.excuses += 1
 
     def level_at(self, now: int) -> Level:
         """What counts at a time, microseconds since 1970, as long as nothing comes."""
-        lasting = self.rule.lasting_us
-        if self.critical is not None and now - self.critical >= lasting:
+        if self.critical is not None and now >= self.since(CRIT):
             return CRIT
-        return WARN if self.warned is not None and now - self.warned >= lasting else OK
+        return WARN if self.warned is not None and now >= self.since(WARN) else OK
 
     def since(self, level: Level) -> int:
         """From when on a level above `OK` counts, as long as nothing comes."""
-        return ((self.critical if level == CRIT else self.warned) or 0) + self.rule.lasting_us
+        since = (self.critical if level == CRIT else self.warned) or 0
+        return max(since, self.excused) + self.rule.lasting_us
 
     @property
     def is_waiting(self) -> bool:
@@ -110,6 +122,7 @@ class Group:
     Attributes:
         states: by device.
         counts: how many are within, beyond `warn` and beyond `crit`.
+        choice: says which limit is for which device.
     """
 
     def __init__(self, metric: str, when: str, rules: list[Rule]) -> None:
@@ -117,8 +130,9 @@ class Group:
         self.when = when
         self.states: dict[str, State] = {}
         self.counts = [0, 0, 0]
-        self._rules = rules
+        self.choice = Choice(rules)
 
-    def rule(self, device_id: str, region: str | None) -> Rule | None:
-        """The limit of a device; None without one."""
-        return next((rule for rule in self._rules if rule.fits(device_id, region)), None)
+
+def _since(since: int | None, at: int) -> int:
+    """A clock that was set back makes nobody wait for it."""
+    return at if since is None else min(since, at)

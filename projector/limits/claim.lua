@@ -1,7 +1,8 @@
 -- Claims changes of limits: whoever comes first with one writes it, and has it to tell.
 --
 -- KEYS: what was told, device, metric and side → level and since when; what this projector was answered last.
--- ARGV: the number of the call; now; for each change its field, the level, and since when. Times are microseconds since 1970.
+-- ARGV: the number of the call; now; for each change its field, the level, since when, and the level that was told before as far
+-- as the projector knows, which counts where Redis has lost it. Times are microseconds since 1970.
 -- Returns a digit a change, 1 for those that are claimed. The same call is answered the same again: its answer may have been lost.
 --
 -- Who is behind comes late with what others have told: what is not newer than what was told last is no news. What was told by a
@@ -19,9 +20,9 @@ end
 
 local now = tonumber(ARGV[2])
 local claimed = {}
-for i = 3, #ARGV, 3 do
+for i = 3, #ARGV, 4 do
     local field, level, at = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
-    local told, since = string.match(call('HGET', TOLD, field) or '0 0', '^(%d) (%d+)$')
+    local told, since = string.match(call('HGET', TOLD, field) or ARGV[i + 3] .. ' 0', '^(%d) (%d+)$')
     local is_new = told ~= level and (at > (tonumber(since) or 0) or tonumber(since) > now)
     if is_new then
         call('HSET', TOLD, field, level .. ' ' .. ARGV[i + 2])

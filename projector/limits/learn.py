@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from math import isfinite
 from typing import TYPE_CHECKING, Final
 
 from projector.outbox import Outbox
 from projector.views import answering, as_marks
 from projector.views.state import View, unpack_marks
-from projector.views.writes import RESERVED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from projector.views import Keys
 
 _PAGE: Final = 500
+_AT_ONCE: Final = 50  # devices; ten milliseconds, with twenty metrics that have limits on both sides
+_NUMBER: Final = re.compile(rb"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
 
 
 class Learner:
@@ -52,7 +54,7 @@ class Learner:
         with answering():
             async for device, packed in self._redis.hscan_iter(self._keys.device_marks, count=_PAGE):
                 page[device] = packed
-                if len(page) == _PAGE:
+                if len(page) == _AT_ONCE:
                     await self._read(page, limits)
                     page = {}
             await self._read(page, limits)
@@ -65,7 +67,7 @@ class Learner:
                 pipeline.hgetall(self._keys.epoch)
                 cursors, epochs = await pipeline.execute()
         marks = as_marks(cursors, epochs, views=True)
-        return all(
+        return not marks.staged and all(
             marks[stream].epoch == position.epoch and marks[stream].n >= position.head
             for stream, position in self._positions.items()
             if position.head
@@ -80,11 +82,7 @@ class Learner:
                 unpack_marks(packed, view)
             except ValueError:
                 continue  # the views will say so
-            names = [
-                name
-                for name in limits.groups
-                if (name in view.names or name in view.others) and name not in RESERVED
-            ]
+            names = [name for name in limits.groups if name in view.names or name in view.others]
             if names:
                 fields = [field for name in names for field in (f"last_{name}", f"count_{name}")]
                 pipeline.hmget(self._keys.device(view.id), ["region", *fields])
@@ -98,8 +96,6 @@ class Learner:
 
 
 def _number(last: bytes) -> float | None:
-    try:
-        value = float(last)
-    except ValueError:
-        return None
-    return value if isfinite(value) else None
+    """What the views write of a number; text that looks the same is not told from one."""
+    value = float(last) if _NUMBER.fullmatch(last) else None
+    return value if value is not None and isfinite(value) else None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, NoReturn, cast
 import structlog
 
 from contract.changes import VERSION, LimitChange, encode_change
+from contract.events import GATEWAY_STREAMS
 from contract.topics import limits_topic
 from projector.limits.beyond import text
 from projector.limits.learn import Learner
@@ -24,12 +25,12 @@ from projector.limits.states import Limits
 from projector.limits.told import Told
 from projector.outbox import Outbox
 from projector.post import AT_ONCE, Post
-from projector.watch.rows import Rows
+from projector.watch.rows import PAGE_EVENTS, Rows
 from runtime.lifecycle import keep_trying
 from runtime.logs import RateLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     import asyncpg
@@ -57,7 +58,7 @@ class Limiter:
         session: publishes what is told.
         topic: the events topic, below which that of limits is.
         beyond: where to show what is beyond.
-        forget_after_s: how long after its newest reading came a device is forgotten; None for never.
+        forget_after_s: how long after its newest message came a device is forgotten; None for never.
         now: the time.
     """
 
@@ -90,7 +91,9 @@ class Limiter:
             Outbox(pool, "limits"),
             hear=self._hear,
             begin_anew=self._begin_anew,
-            expect=_ignore,
+            expect=self._expect,
+            replays=True,
+            page_events=PAGE_EVENTS // max(1, len(self._limits.groups)),
         )
         self._claiming: list[Change] | None = None
         self._warn = RateLimit(log.warning)
@@ -103,9 +106,10 @@ class Limiter:
             self._rows.take(rows)
 
     async def run(self) -> None:
-        """Watch until cancelled; without limits it ends at once."""
+        """Watch until cancelled; without limits it ends once it has told that what was beyond is over."""
         self._gauges.begin(self._rules)
         if not self._rules:
+            await keep_trying("redis", self._end_all, self._health)
             return
         await keep_trying("redis", self.begin, self._health)
         await keep_trying("postgres", self._rows.catch_up, self._health)  # from here on
@@ -121,12 +125,25 @@ class Limiter:
         self._limits = Limits(self._rules, known, forget_after_s=self._forget_after_s)
         self._beyond.use(self._limits)
 
+    async def _end_all(self) -> None:
+        limits = Limits(self._rules, await self._told.read(self._seconds()))
+        limits.all_learned(self._seconds())
+        self._limits = limits
+        is_published = True
+        while self._claiming or limits.pending or not is_published:
+            if is_published:
+                await keep_trying("redis", self._tell, self._health)
+            is_published = await self._post.publish()
+            await asyncio.sleep(0 if is_published else TURN_S)
+        self._warn.flush()
+        self._say.flush()
+
     async def turn(self) -> None:
         """Hear what did not come by itself, decide, and tell of some changes."""
         await keep_trying("postgres", self._rows.catch_up, self._health)
         if not self._is_learned:
             await self._learn()
-        self._limits.turn()
+        self._limits.turn(self._seconds())
         if self._claiming or (self._limits.pending and self._post.room):
             await keep_trying("redis", self._tell, self._health)
         await self._post.publish()
@@ -168,8 +185,12 @@ class Limiter:
             self._beyond.learned()
             log.info("limits_begin", readings=len(self._limits), beyond=len(self._limits.beyond))
 
-    def _hear(self, stream: int, at: int, events: Iterable[Event]) -> None:
-        self._limits.hear(stream, at, events)
+    def _hear(self, stream: int, at: int, events: Sequence[Event]) -> None:
+        self._limits.hear(stream if stream < GATEWAY_STREAMS else None, at, events)
+
+    def _expect(self, stream: int, at: int) -> None:
+        if stream < GATEWAY_STREAMS:
+            self._limits.expect(stream, at)
 
     def _begin_anew(self, stream: int) -> None:
         self._warn("limits_begin_anew", reason="rows_passed_over", stream=stream)
@@ -210,7 +231,3 @@ class Limiter:
 
     def _seconds(self) -> int:
         return int(self._now().timestamp())
-
-
-def _ignore(stream: int, at: int) -> None:
-    """A stream that brings nothing decides nothing."""

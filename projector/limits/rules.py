@@ -19,6 +19,11 @@ State = Literal["ok", "warn", "crit"]
 OK: Final = 0
 WARN: Final = 1
 CRIT: Final = 2
+
+_WILD: Final = re.compile(r"[*?\[]")
+_FEW: Final = 4  # patterns to look through each time
+_REMEMBERED: Final = 50_000  # devices without a limit: some megabytes
+
 STATES: Final[tuple[State, State, State]] = ("ok", "warn", "crit")
 
 
@@ -29,6 +34,7 @@ class Rule(NamedTuple):
         region: which it is for; None for any. `device` likewise.
         is_upper: whether beyond is above.
         lasting_us: for how long a value has to be beyond.
+        name: the one device that it is for; None for one with a pattern, or for any.
     """
 
     region: re.Pattern[str] | None
@@ -37,6 +43,7 @@ class Rule(NamedTuple):
     warn: float | None
     crit: float | None
     lasting_us: int
+    name: str | None = None
 
     def fits(self, device_id: str, region: str | None) -> bool:
         """Whether it is for this device; one without a region is in none."""
@@ -71,8 +78,42 @@ class Rules(dict[tuple[str, str], list[Rule]]):
                     limit.warn,
                     limit.crit,
                     int(duration_s(limit.for_) * 1_000_000) if limit.for_ else 0,
+                    limit.device if limit.device and not _WILD.search(limit.device) else None,
                 )
             )
+
+
+class Choice:
+    """The limits of a metric and side: the first that fits counts, hundreds by name cost as much as one."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = rules
+        self._named: dict[str, list[int]] = {}
+        self._others: list[int] = []
+        for place, rule in enumerate(rules):
+            (self._others if rule.name is None else self._named.setdefault(rule.name, [])).append(place)
+        self._none: set[tuple[str, str | None]] = set()
+
+    def of(self, device_id: str, region: str | None) -> Rule | None:
+        """The limit of a device; None without one, which is remembered where finding it out takes long."""
+        if (device_id, region) in self._none:
+            return None
+        rules, end = self._rules, len(self._rules)
+        named = next(
+            (place for place in self._named.get(device_id, ()) if rules[place].fits(device_id, region)), end
+        )
+        for place in self._others:
+            if place > named:
+                break
+            if rules[place].fits(device_id, region):
+                return rules[place]
+        if named < end:
+            return rules[named]
+        if len(self._others) > _FEW:
+            if len(self._none) >= _REMEMBERED:
+                self._none.clear()
+            self._none.add((device_id, region))
+        return None
 
 
 def _pattern(text: str) -> re.Pattern[str] | None:

@@ -2,9 +2,11 @@
 
 A device's newest reading counts, by the order of last values (`contract/order.py`), so one that comes late
 neither raises nor clears anything. A value counts as beyond once it, and what came after it, has been so for
-the limit's `for`, by when readings reached the gateway and by the time of the stream that brought the newest:
-a device that sends only what changes is called beyond too, and an outage, in which no stream goes on, makes
-nobody so. It is over at the first reading that is within the limit. What is text is no reading.
+the limit's `for`, by when readings reached the gateway and by the time of the stream that brought the newest
+(`clocks.py`): a device that sends only what changes is called beyond too. After a pause of that stream that
+is long beside `for` the time begins anew, so an outage makes nobody so; three times, or once where a reading
+after it is beyond too. It is over at the first reading that is within the limit. What is text is no reading.
+A device is forgotten when the site has gone on for long enough without any message of it.
 
 What is known to have been told comes first (`Known`), so a start tells nothing again; what the views hold is
 read as if it came then. What is decided waits in `pending`; what is over again meanwhile is not told of.
@@ -19,11 +21,13 @@ from math import isfinite
 from typing import TYPE_CHECKING, Final
 
 from contract.order import microseconds, order_time
-from projector.limits.book import Change, Group, Known, State
-from projector.limits.rules import CRIT, OK, WARN
+from projector.limits.book import SECOND, Change, Group, Known, State
+from projector.limits.clocks import Clocks
+from projector.limits.leaving import Leaving
+from projector.limits.rules import OK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from contract.events import Event, Scalar
     from projector.limits.book import Key, Mark
@@ -31,9 +35,9 @@ if TYPE_CHECKING:
 
 MOST: Final = 200_000
 CHECKS: Final = 2000  # a turn: some milliseconds
-SECOND: Final = 1_000_000
 
 _A_DAY_US: Final = 86_400 * SECOND
+_FOR_EVER: Final = 1 << 62
 _TIME: Final = len("2026-11-23T09:00:00.250000Z")
 
 
@@ -43,8 +47,8 @@ class Limits:
     Args:
         rules: what was set.
         known: what was told before.
-        most: so many devices and limits are known of; later ones are counted.
-        forget_after_s: how long after its newest reading came a device is forgotten; None for never.
+        most: so many devices and limits are known of, first those that were told of; others are counted.
+        forget_after_s: how long after its newest message came a device is forgotten; None for never.
 
     Attributes:
         groups: metric → what is known of it, a group for each side that has limits.
@@ -68,29 +72,35 @@ class Limits:
         self.beyond: dict[str, dict[tuple[str, str], State]] = {}
         self.no_room = 0
         self._known = dict(known or {})
+        self._reserved = {key for key, its in self._known.items() if its.level > OK}
         self._most = most
-        self._forget_after_us = None if forget_after_s is None else int(forget_after_s * SECOND)
-        self._unchecked: list[State] = []
+        self._leaving = Leaving(forget_after_s)
         self._size = 0
-        self._clocks: dict[int, int] = {}
+        self._clocks = Clocks()
         self._waiting: dict[Key, State] = {}
 
     def __len__(self) -> int:
         return self._size
 
-    def hear(self, stream: int, at: int, events: Iterable[Event]) -> None:
+    def expect(self, stream: int, at: int) -> None:
+        """Note a stream whose newest row came at `at`, epoch seconds, before anybody listened."""
+        self._clocks.expect(stream, at)
+
+    def hear(self, stream: int | None, at: int, events: Sequence[Event]) -> None:
         """Note that a row of a stream brought these events. Every event comes here.
 
         Args:
-            stream: its number.
+            stream: its number; None for replayed ones, which no gateway's time goes by.
             at: when the gateway received the last of them, epoch seconds.
             events: of one row.
         """
+        if stream is not None:
+            self._clocks.advance(stream, at)
+            self._leaving.hear(at, events)
         names = self.groups.keys()
         for event in events:
             if not names.isdisjoint(event.metrics.keys()):
                 self._hear(stream, event)
-        self._clocks[stream] = at * SECOND
 
     def learn(self, device_id: str, region: str | None, metric: str, value: float, mark: Mark) -> None:
         """Take a last value that the views hold, as if it came when it did.
@@ -115,28 +125,42 @@ class Limits:
         Args:
             now: epoch seconds.
         """
-        for key in self._known:
-            self.pending[key] = Change(key, None, OK, None, None, now * SECOND, None)
+        self._reserved.clear()
+        for key, known in self._known.items():
+            if known.level > OK:
+                at = max(now * SECOND, known.at + 1)
+                self.pending[key] = Change(key, None, OK, None, None, at, None)
 
-    def turn(self) -> None:
-        """Decide about those of which time alone may decide, and forget who is gone, some of them a turn."""
+    def turn(self, now: int = _FOR_EVER) -> None:
+        """Decide about those of which time alone may decide, and forget who is gone, some of them a turn.
+
+        Args:
+            now: epoch seconds; a stream that is ahead of it is at now for others.
+        """
+        self._clocks.look(now)
         for key in list(islice(self._waiting, CHECKS)):
             state = self._waiting.pop(key)
-            clock = self._clock(state)
-            if clock is not None:
-                self._settle(state, clock)
+            if clocks := self._clocks.of(state.stream):
+                state.excuse(clocks)
+                self._settle(state, min(clock.now for clock in clocks) * SECOND)
             if state.is_waiting:
                 self._waiting[key] = state
-        if self._forget_after_us is not None:
-            self._forget(self._forget_after_us)
+        for device_id in self._leaving.gone(self._clocks.site, CHECKS):
+            for group in (group for groups in self.groups.values() for group in groups):
+                if device_id in group.states:
+                    self._leave(group, group.states[device_id], self._clocks.site.now * SECOND)
 
     def take_pending(self, most: int) -> list[Change]:
         """Take some of what is to be told."""
-        changes = [self.pending.pop(key) for key in list(islice(self.pending, most))]
-        for change in changes:
-            self._known.pop(change.key, None)
-            if state := self._state(change.key):
+        changes = []
+        for key in list(islice(self.pending, most)):
+            change, state, known = self.pending.pop(key), self._state(key), self._known.pop(key, None)
+            if state:
+                changes.append(change._replace(told=state.told))
                 state.told = change.level
+            else:
+                changes.append(change._replace(told=known.level if known else OK))
+                self._known[key] = Known(change.level, change.at)
         return changes
 
     def counts(self) -> Iterator[tuple[str, str, list[int]]]:
@@ -145,7 +169,7 @@ class Limits:
             for group in groups:
                 yield group.metric, group.when, group.counts
 
-    def _hear(self, stream: int, event: Event) -> None:
+    def _hear(self, stream: int | None, event: Event) -> None:
         try:
             at = microseconds(event.received_at)
             mark = (microseconds(order_time(event.ts, event.received_at)), event.received_at + event.key)
@@ -175,37 +199,43 @@ class Limits:
             if mark <= state.mark:
                 return
             region = state.region if region is None else region
-        rule = group.rule(device_id, region)
+        if state is not None and region == state.region:
+            rule: Rule | None = state.rule
+        else:
+            rule = group.choice.of(device_id, region)
         if rule is None:
             if state is not None:
                 self._leave(group, state, at)
             return
-        if state is None and (state := self._meet(group, device_id, rule)) is None:
+        if state is None and (state := self._meet(group, device_id, rule, at)) is None:
             return
         level = rule.level(value)
         if level == OK and state.warned is None and state.critical is None:
             state.rule, state.region, state.value, state.mark = rule, region, value, mark
-            state.stream, state.came = stream, at
+            state.stream = stream
             return
+        if stream is not None:
+            state.excuse(self._clocks.of(stream))
         self._settle(state, at)  # what time had decided before it came
         state.rule, state.region, state.value, state.mark = rule, region, value, mark
-        state.stream, state.came = stream, at
-        state.warned = _since(state.warned, at) if level >= WARN else None
-        state.critical = _since(state.critical, at) if level == CRIT else None
+        state.stream = stream
+        state.read(level, at)
         self._settle(state, at)
         if state.is_waiting:
             self._waiting[state.key] = state
         else:
             self._waiting.pop(state.key, None)
 
-    def _meet(self, group: Group, device_id: str, rule: Rule) -> State | None:
-        if self._size >= self._most:
+    def _meet(self, group: Group, device_id: str, rule: Rule, at: int) -> State | None:
+        key = (device_id, group.metric, group.when)
+        if self._size + len(self._reserved) >= self._most and key not in self._reserved:
             self.no_room += 1
             return None
-        key = (device_id, group.metric, group.when)
+        self._reserved.discard(key)
         self.pending.pop(key, None)  # that it was over because the device had gone
         state = group.states[device_id] = State(key, rule, self._known.pop(key, None))
         self._size += 1
+        self._leaving.watch(device_id, at // SECOND)
         group.counts[state.level] += 1
         self._place(state)
         return state
@@ -219,8 +249,8 @@ class Limits:
         group = self._group(state.key)
         group.counts[state.level] -= 1
         group.counts[level] += 1
-        if at <= state.at < at + _A_DAY_US:
-            at = state.at + 1  # who claims it has to be later
+        if at <= state.at and (state.stream is None or state.at < at + _A_DAY_US):
+            at = state.at + 1  # who claims it has to be later; a clock that was ahead holds up nobody
         state.level, state.at = level, at
         self._place(state)
         if level == state.told:
@@ -251,16 +281,6 @@ class Limits:
         del group.states[state.key[0]]
         self._size -= 1
 
-    def _forget(self, after_us: int) -> None:
-        if not self._unchecked:
-            groups = [group for groups in self.groups.values() for group in groups]
-            self._unchecked = [state for group in groups for state in group.states.values()]
-        for state in self._unchecked[-CHECKS:]:
-            clock = self._clock(state)
-            if clock is not None and clock - state.came > after_us and self._state(state.key) is state:
-                self._leave(self._group(state.key), state, clock)
-        del self._unchecked[-CHECKS:]
-
     def _state(self, key: Key) -> State | None:
         device_id, metric, when = key
         groups = self.groups.get(metric, ())
@@ -268,16 +288,6 @@ class Limits:
 
     def _group(self, key: Key) -> Group:
         return next(group for group in self.groups[key[1]] if group.when == key[2])
-
-    def _clock(self, state: State) -> int | None:
-        if state.stream is None:
-            return min(self._clocks.values(), default=None)
-        return self._clocks.get(state.stream)
-
-
-def _since(since: int | None, at: int) -> int:
-    """A clock that was set back makes nobody wait for it."""
-    return at if since is None else min(since, at)
 
 
 def _number(value: Scalar) -> float | None:

@@ -4,7 +4,7 @@
 and since when, microseconds since 1970. Several projectors come to the same conclusions; each change is
 claimed by a script that writes it for the first who comes with it, and for nobody who is behind
 (`claim.lua`). So it is told once, and a restart tells nothing again. What is over is kept for a day against
-who is behind, and forgotten at a start.
+who is behind, and forgotten at a start. Where the hash was lost, what a process told counts.
 
 An answer that was lost is given once more to whoever asks again, as long as it is the same process, for a
 day; after that what was claimed is told by nobody.
@@ -57,7 +57,7 @@ class Told:
         self._call = 1
 
     async def read(self, now: int) -> dict[Key, Known]:
-        """What is beyond, as it was told.
+        """What was told, but for what has been over for a day.
 
         Args:
             now: epoch seconds.
@@ -73,13 +73,15 @@ class Told:
                 if found is None:
                     continue
                 level, at = cast("Level", int(found[1])), int(found[2])
-                if level != OK:
-                    try:
-                        known[_decoder.decode(field)] = Known(level, at)
-                    except msgspec.DecodeError:
-                        continue
-                elif at < now * 1_000_000 - _DAY_US:
+                if level == OK and at < now * 1_000_000 - _DAY_US:
                     over += (field, value)
+                    continue
+                if at > now * 1_000_000 + _DAY_US:
+                    at = now * 1_000_000  # of a clock that was ahead, which holds up nothing
+                try:
+                    known[_decoder.decode(field)] = Known(level, at)
+                except msgspec.DecodeError:
+                    continue
             for first in range(0, len(over), 2 * _PAGE):
                 await self._forget([self._told], over[first : first + 2 * _PAGE])
         return known
@@ -96,7 +98,7 @@ class Told:
         """
         arguments: list[str | int | bytes] = [self._call, now * 1_000_000]
         for change in changes:
-            arguments += (_encoder.encode(change.key), change.level, change.at)
+            arguments += (_encoder.encode(change.key), change.level, change.at, change.told)
         with answering():
             claimed: bytes = await self._claim([self._told, self._answered], arguments)
         self._call += 1

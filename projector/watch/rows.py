@@ -15,7 +15,7 @@ from projector.ahead import Ahead
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from contract.events import Event, EventBatch
     from projector.outbox import Outbox, Position
@@ -32,20 +32,26 @@ class Rows:
         hear: told a stream, when its row was received in epoch seconds, and the row's events.
         begin_anew: told a stream of which rows were passed over.
         expect: told a stream that was there at the start, and when its newest row was written, epoch seconds.
+        replays: whether dead letters that were replayed are heard too.
+        page_events: about so many are heard before others have their turn; a row is the least.
     """
 
     def __init__(
         self,
         outbox: Outbox,
         *,
-        hear: Callable[[int, int, Iterable[Event]], None],
+        hear: Callable[[int, int, Sequence[Event]], None],
         begin_anew: Callable[[int], None],
         expect: Callable[[int, int], None],
+        replays: bool = False,
+        page_events: int = PAGE_EVENTS,
     ) -> None:
         self._outbox = outbox
         self._hear = hear
         self._begin_anew = begin_anew
         self._expect = expect
+        self._replays = replays
+        self._page_events = page_events
         self._streams: dict[int, _Stream] = {}
         self._has_looked = False
 
@@ -76,7 +82,7 @@ class Rows:
         for number, position in (await self._outbox.positions()).items():
             stream = self._streams.get(number)
             if stream is None:
-                if number < GATEWAY_STREAMS:
+                if number < GATEWAY_STREAMS or self._replays:
                     self._meet(number, position)
                 continue
             if stream.epoch != position.epoch or ends[number] > position.head:
@@ -100,7 +106,7 @@ class Rows:
         while stream.end < stream.head:
             after = stream.end
             try:
-                page = await self._outbox.page(number, after, PAGE_EVENTS)
+                page = await self._outbox.page(number, after, self._page_events)
             except Reject:  # a row that holds no events: the views say so
                 stream.end = max(stream.end, after + 1)
                 continue

@@ -6,6 +6,7 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
@@ -16,8 +17,10 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from contract.changes import LimitChange, decode_limit_change
+from contract.events import GATEWAY_STREAMS as REPLAY_STREAM
 from contract.events import Event, Scalar, format_time
 from contract.topics import limits_topic
+from contract.views import STAGED
 from projector import post as post_module
 from projector.limits.beyond import Beyond, Hot
 from projector.limits.book import Change, Known
@@ -34,8 +37,9 @@ from runtime.settings import Limit
 from tests.support.committed import Committed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
+    from contract.events import EventBatch
     from projector.limits.book import Key
     from projector.limits.rules import Level
     from runtime.mqtt import Message, Session
@@ -216,6 +220,26 @@ async def test_without_limits_there_is_nothing(
     assert await gauges(settings) == {}
 
 
+async def test_what_is_replayed_is_heard(run_command: RunCommand, site: Site) -> None:
+    """A dead letter that was mended may hold the newest reading of a device, or an old one."""
+    async with projectors(run_command, LIMITS):
+        await site.read(10, "a", t=50)
+        assert await site.told(1) == [("a", "t", "crit", 50, 40)]
+        await site.read(5, "a", t=7, stream=REPLAY_STREAM)
+        await site.read(20, "a", t=20, stream=REPLAY_STREAM)
+        assert await site.told(1) == [("a", "t", "ok", 20, None)]
+
+
+async def test_the_last_limit_that_is_taken_out_is_over(run_command: RunCommand, site: Site) -> None:
+    """Who was told that something is beyond is told that this counts no more."""
+    async with projectors(run_command, LIMITS):
+        await site.read(0, "a", t=50)
+        assert await site.told(1) == [("a", "t", "crit", 50, 40)]
+    projector = await run_command("projector", "run")
+    assert await site.told(1) == [("a", "t", "ok", None, None)]
+    assert await projector.terminate() == 0
+
+
 def change(level: Level, at: int, *, device: str = "a") -> Change:
     key: Key = (device, "t", "above")
     return Change(key, None, level, 50, 40, at, at)
@@ -249,6 +273,25 @@ async def test_who_is_behind_claims_nothing(redis_url: str) -> None:
         assert await awake.claim([change(CRIT, 2_000_000)], 2) == [change(CRIT, 2_000_000)]
 
 
+async def test_what_redis_has_lost_counts_as_it_was_told(redis_url: str) -> None:
+    """Else nobody would hear that it is over; of two projectors one tells."""
+    async with Redis.from_url(redis_url) as redis:
+        one, other = Told(redis, ""), Told(redis, "")
+        assert await one.claim([change(CRIT, 100)], 1) != []
+        await redis.delete("projector:limits")
+        over = change(OK, 200)._replace(told=CRIT)
+        assert await one.claim([over], 1) == [over]
+        assert await other.claim([over], 1) == []
+
+
+async def test_what_a_clock_ahead_told_is_read_without_its_time(redis_url: str) -> None:
+    """It would make all that comes wait for it."""
+    async with Redis.from_url(redis_url) as redis:
+        told = Told(redis, "")
+        await told.claim([change(CRIT, 200_000_000_000)], 1)
+        assert await told.read(1) == {("a", "t", "above"): Known(CRIT, 1_000_000)}
+
+
 async def test_what_is_over_is_forgotten_after_a_day(redis_url: str) -> None:
     """At a start; until then it keeps who is behind from telling of it."""
     async with Redis.from_url(redis_url) as redis:
@@ -258,7 +301,9 @@ async def test_what_is_over_is_forgotten_after_a_day(redis_url: str) -> None:
         await told.claim([change(OK, 5)], 1)
         await redis.hset("projector:limits", mapping={"none of ours": "1 2", "nor this": "x"})
         assert await told.read(86_400) == {
-            (device, "t", "above"): Known(WARN, at) for device, at in (("b", 2), ("c", 4))
+            ("a", "t", "above"): Known(OK, 5),
+            ("b", "t", "above"): Known(WARN, 2),
+            ("c", "t", "above"): Known(WARN, 4),
         }
         assert await redis.hlen("projector:limits") == 5
         assert set(await told.read(86_402)) == {("b", "t", "above"), ("c", "t", "above")}
@@ -270,6 +315,9 @@ async def test_what_the_views_hold_is_learned(site: Site, redis_url: str) -> Non
     await site.read(0, "a", t=50, level=5)
     await site.read(10, "a", level=30)
     await site.read(20, "text", t="50")
+    await site.read(21, "turned", t=7)
+    await site.read(22, "turned", t="5_0")
+    await site.read(23, "tiny", t=-1.5e-07)
     await site.read(30, "other", x=7)
     await site.read(40, "gone", t=50)
     async with Redis.from_url(redis_url) as redis:
@@ -281,13 +329,71 @@ async def test_what_the_views_hold_is_learned(site: Site, redis_url: str) -> Non
             assert not await learner.learn(limits)
             await views.apply(Run(0, row.epoch, row.n, row.n, row.events, row.created_at), START)
         await redis.delete("p:device:stats:gone")
+        await redis.hset(keys.epoch, STAGED, "1")
+        assert not await learner.learn(limits), "a part of them is to be set"
+        await redis.hdel(keys.epoch, STAGED)
         assert await learner.learn(limits)
     assert limits.beyond.keys() == {"a"}
     state = limits.beyond["a"]["t", "above"]
     assert (state.value, state.region, state.at) == (50, "north", int(START.timestamp() * 1_000_000))
-    assert list(limits.counts()) == [("t", "above", [0, 1, 0]), ("level", "below", [1, 0, 0])]
+    assert list(limits.counts()) == [("t", "above", [1, 1, 0]), ("level", "below", [1, 0, 0])]
     limits.hear(0, 0, [Event("a", "north", text(-1), text(50), "late", {"t": 1})])
     assert limits.beyond, "measured before what was learned"
+
+
+async def test_learning_stops_for_others(site: Site, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some dozens of devices at a time, whatever they send."""
+    events = [Event(f"{number}", None, text(0), text(0), "k", {"t": 50}) for number in range(120)]
+    sizes = []
+
+    async def read(learner: Learner, page: Mapping[bytes, bytes], limits: Limits) -> None:
+        sizes.append(len(page))
+        await whole(learner, page, limits)
+
+    whole = Learner._read
+    monkeypatch.setattr(Learner, "_read", read)
+    async with Redis.from_url(redis_url) as redis:
+        keys = Keys("p:")
+        await Views(redis, keys).apply(Run(0, "e", 1, 1, events, text(0)), START)
+        limits = Limits(Rules([Limit("t", warn=30)]))
+        assert await Learner(redis, site.pool, keys).learn(limits)
+    assert (sizes, len(limits)) == ([50, 50, 20], 120)
+
+
+async def test_hearing_stops_for_others(site: Site, redis_url: str) -> None:
+    """What is read at a time is bounded by readings: with ten limited metrics a tenth of the messages."""
+    async with Redis.from_url(redis_url) as redis:
+        limiter = Limiter(
+            [Limit(f"m{number}", crit=40) for number in range(10)],
+            redis,
+            site.pool,
+            cast("Session", Broker(is_there=True)),
+            keys=Keys(),
+            topic="events",
+            beyond=Beyond(),
+            health=Health(),
+            gauges=Gauges(CollectorRegistry()),
+            now=lambda: START,
+        )
+        await limiter._rows.catch_up()
+        pieces = [0]
+
+        def hear(_stream: int | None, _at: int, events: Sequence[Event]) -> None:
+            pieces[-1] += len(events)
+
+        limiter._limits = cast("Limits", SimpleNamespace(hear=hear))
+        for _ in range(12):
+            await site.commit(*[Event("a", None, text(0), text(0), "k", {"m1": 1})] * 100)
+        take = limiter._rows.take
+
+        def taken(rows: Sequence[EventBatch]) -> None:
+            take(rows)
+            pieces.append(0)
+
+        limiter._rows.take = taken  # type: ignore[method-assign]
+        for _ in range(3):  # it is met, its head is seen, it is read
+            await limiter._rows.catch_up()
+    assert pieces == [400, 400, 400, 0]
 
 
 class Broker:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from contract.events import Event, format_time
 from contract.order import microseconds
 from projector.limits.book import Known, Mark
-from projector.limits.rules import CRIT, OK, WARN, Rules
+from projector.limits.rules import CRIT, OK, WARN, Choice, Rules
 from projector.limits.states import Limits
 from runtime.settings import Limit
 
@@ -34,7 +34,7 @@ class Reading(NamedTuple):
 readings = st.lists(
     st.builds(
         Reading,
-        st.integers(1, 90),
+        st.integers(1, 89),
         st.sampled_from([0, 0, 0, 1, 30, 300]),
         st.sampled_from([0, 10, 11, 20, 21]),
         st.booleans(),
@@ -109,3 +109,22 @@ def test_the_newest_reading_counts(sent: list[Reading]) -> None:
 def test_beyond_for_as_long_as_it_has_to_be(sent: list[Reading]) -> None:
     """Whether somebody looks between two readings or not."""
     play(sent, Limit("t", warn=10, crit=20, for_=f"{LASTING}s"), restarts=False)
+
+
+PATTERNS = st.sampled_from(["", "*", "a", "b", "ab", "a*", "?", "[ab]", "*b"])
+limits_set = st.lists(
+    st.builds(lambda device, region: Limit("t", device=device, region=region, crit=1), PATTERNS, PATTERNS)
+)
+
+
+@given(
+    limits_set,
+    st.lists(st.tuples(st.sampled_from(["a", "b", "ab", "c"]), st.sampled_from([None, "a", "b", "c"]))),
+)
+def test_the_first_limit_that_fits_counts(limits: list[Limit], asked: list[tuple[str, str | None]]) -> None:
+    """Whether it names a device or is a pattern, and whoever was asked for before."""
+    rules = Rules(limits).get(("t", "above"), [])
+    choice = Choice(rules)
+    for device_id, region in asked * 2:
+        first = next((rule for rule in rules if rule.fits(device_id, region)), None)
+        assert choice.of(device_id, region) is first

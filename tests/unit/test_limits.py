@@ -9,7 +9,7 @@ from contract.events import Event, Scalar, format_time
 from contract.order import microseconds
 from projector.limits import states as states_module
 from projector.limits.book import Change, Known
-from projector.limits.rules import CRIT, OK, WARN, Rules
+from projector.limits.rules import CRIT, OK, WARN, Rule, Rules
 from projector.limits.states import Limits
 from runtime.settings import Limit
 
@@ -129,6 +129,63 @@ def test_what_time_had_decided_before_a_reading_is_decided_by_it() -> None:
     assert heard.read(100, 50).read(170, 7).told() == []
 
 
+def test_an_outage_makes_nobody_critical() -> None:
+    """What nobody brought does not count: a device has its whole `for` after a pause, and three times."""
+    heard = Heard(Limit("t", crit=40, for_="30m"))
+    heard.read(0, 45).goes_on(60)
+    for second in (7200, 8000, 8800, 8999):
+        assert heard.goes_on(second).told() == []
+    assert heard.goes_on(9000).told() == [("a", CRIT, 45, 40, 9000)]
+
+    heard = Heard(Limit("t", crit=40, for_="30m")).read(0, 45)
+    for second in (1000, 3000, 5000, 6000):
+        assert heard.goes_on(second).told() == []
+    assert heard.goes_on(7000).told() == [("a", CRIT, 45, 40, 6800)], "a gateway that brings little by little"
+
+    heard = Heard(Limit("t", crit=40, for_="30m")).read(0, 45)
+    assert heard.read(7200, 7).goes_on(7200).told() == []
+    assert heard.read(7300, 45).goes_on(7900).goes_on(8500).goes_on(9099).told() == []
+    assert heard.goes_on(9100).told() == [("a", CRIT, 45, 40, 9100)]
+
+
+def test_who_pauses_for_longer_than_for_is_told_of_at_its_third_reading() -> None:
+    """A meter alone with its gateway: beyond before a pause and after is beyond in it, but for one."""
+    heard = Heard(Limit("t", crit=40, for_="30m")).read(0, 45)
+    assert heard.read(3600, 45).goes_on(3600).told() == []
+    assert heard.read(7200, 45).told() == [("a", CRIT, 45, 40, 5400)]
+
+
+def test_what_was_learned_waits_for_the_streams_that_were_there() -> None:
+    """While one gateway is away another says nothing of its devices; one away for a day is not waited for."""
+    heard = Heard(Limit("t", crit=40, for_="30m"))
+    heard.limits.expect(0, at(0) // 1_000_000)
+    heard.limits.expect(1, at(-600) // 1_000_000)
+    heard.limits.learn("a", None, "t", 45, (at(-1000), time(-1000) + "k"))
+    for second in range(0, 4001, 800):
+        assert heard.goes_on(second).told() == []
+    assert heard.goes_on(4000, stream=1).told() == [], "nor at its first row"
+    for second in (4800, 5600):
+        assert heard.goes_on(second).goes_on(second, stream=1).told() == []
+    assert heard.goes_on(5900).goes_on(5800, stream=1).told() == [("a", CRIT, 45, 40, 5800)]
+
+    heard = Heard(Limit("t", crit=40, for_="30m"))
+    heard.limits.expect(0, at(0) // 1_000_000)
+    heard.limits.expect(1, at(-90_000) // 1_000_000)
+    heard.limits.learn("a", None, "t", 45, (at(-1000), time(-1000) + "k"))
+    assert heard.goes_on(799).told() == []
+    assert heard.goes_on(800).told() == [("a", CRIT, 45, 40, 800)], "it was beyond before, and all went on"
+
+
+def test_a_gateway_that_stopped_holds_up_nobody() -> None:
+    """One that has brought a row since the start, and then nothing for a day."""
+    heard = Heard(Limit("t", crit=40, for_="30m"))
+    heard.limits.learn("a", None, "t", 45, (at(-1000), time(-1000) + "k"))
+    heard.goes_on(0, stream=1)
+    for second in range(0, 86_400, 800):
+        assert heard.goes_on(second).told() == []
+    assert heard.goes_on(86_401).told() == [("a", CRIT, 45, 40, 800)]
+
+
 def test_another_streams_time_decides_nothing() -> None:
     """A gateway that is behind may have the reading that ends it still to come."""
     heard = Heard(Limit("t", warn=30, for_="1m"))
@@ -157,6 +214,28 @@ def test_the_first_limit_that_fits() -> None:
     assert heard.read(5, 8, device="b").told() == []
     assert heard.read(6, 8, device="b", region="hall").told() == [("b", OK, None, None, 6)]
     assert len(heard.limits) == 2
+
+
+def test_many_limits_cost_no_more_than_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 500 by device, or by pattern, few are tried for a reading, and none twice for a device."""
+    tried = 0
+
+    def count(rule: Rule, device_id: str, region: str | None) -> bool:
+        nonlocal tried
+        tried += 1
+        return fits(rule, device_id, region)
+
+    fits = Rule.fits
+    monkeypatch.setattr(Rule, "fits", count)
+    heard = Heard(*(Limit("t", device=f"d{number}", crit=40) for number in range(500)))
+    for second in range(1000):
+        heard.read(second, 50, device=f"d{second % 600}")
+    assert (len(heard.limits), tried) == (500, 500)
+    tried = 0
+    heard = Heard(*(Limit("t", region=f"r{number}-*", crit=40) for number in range(500)))
+    for second in range(1000):
+        heard.read(second, 50, device="a", region="r7-1").read(second, 50, device="b", region="x")
+    assert (len(heard.limits), tried) == (1, 508)
 
 
 def test_what_is_no_number_is_no_reading() -> None:
@@ -201,18 +280,90 @@ def test_a_change_is_later_than_the_one_before() -> None:
     assert heard.told() == [("a", OK, 7, None, 0)], "but for a clock that was wrong by days"
 
 
+def test_what_was_told_is_said_with_what_is_told_next() -> None:
+    """Redis may have lost it."""
+    heard = Heard(HOT)
+    levels = []
+    for second, value in enumerate((35, 50, 7)):
+        (change,) = heard.read(second, value).limits.take_pending(9)
+        levels.append((change.told, change.level))
+    assert levels == [(OK, WARN), (WARN, CRIT), (CRIT, OK)]
+    heard = Heard(HOT, known={KEY: Known(CRIT, at(-60))})
+    heard.limits.all_learned(at(0) // 1_000_000)
+    (change,) = heard.limits.take_pending(9)
+    assert (change.told, change.level) == (CRIT, OK)
+
+
+def test_a_start_is_later_than_what_was_told() -> None:
+    """A limit that was taken out and put back, one that took days, and a gateway whose clock is behind."""
+    mark = (at(-3000), time(-3000) + "k")
+    heard = Heard(HOT, known={KEY: Known(OK, at(0))})
+    heard.limits.learn("a", None, "t", 50, mark)
+    heard.limits.all_learned(at(5) // 1_000_000)
+    (change,) = heard.limits.take_pending(9)
+    assert (change.level, change.at) == (CRIT, at(0) + 1)
+
+    heard = Heard(Limit("t", crit=70, for_="2d"), known={KEY: Known(CRIT, at(172_800))})
+    heard.limits.learn("a", None, "t", 50, (at(0), time(0) + "k"))
+    (change,) = heard.limits.take_pending(9)
+    assert (change.level, change.at) == (OK, at(172_800) + 1)
+
+    heard = Heard(HOT, known={KEY: Known(CRIT, at(-60))})
+    heard.limits.all_learned(at(600) // 1_000_000)
+    assert heard.told() == [("a", OK, None, None, 600)]
+    (change,) = heard.read(10, 50).limits.take_pending(9)
+    assert (change.level, change.at) == (CRIT, at(600) + 1)
+
+
 def test_what_is_gone_is_over() -> None:
     """A device that the views do not have any more, or without a limit; what comes back counts anew."""
     known = {KEY: Known(CRIT, at(-60)), ("b", "x", "above"): Known(WARN, at(-60))}
     heard = Heard(HOT, known=known, forget_after_s=3600)
     heard.limits.all_learned(at(0) // 1_000_000)
     assert heard.read(1, 50).told() == [("b", OK, None, None, 0)], "a is there after all, and was told of"
-    assert len(heard.goes_on(3601).limits) == 1
+    assert len(heard.goes_on(1).goes_on(1300).goes_on(2600).goes_on(3601).limits) == 1
     assert heard.goes_on(3602).limits.beyond == {}
     assert len(heard.limits) == 0
     assert heard.read(3603, 50).told() == [], "and nobody was told meanwhile"
+    assert heard.goes_on(4900).goes_on(6200).told() == []
     assert heard.goes_on(7204).told() == [("a", OK, None, None, 7204)]
     assert heard.read(7205, 50).told() == [("a", CRIT, 50, 40, 7205)]
+
+
+def test_who_has_left_is_forgotten_and_nobody_else() -> None:
+    """By any message of a device and any gateway's time, but for an outage of all, and not at a start."""
+    heard = Heard(HOT, Limit("humidity", crit=99), forget_after_s=3600)
+    heard.limits.learn("old", None, "t", 50, (at(-9000), time(-9000) + "k"))
+    heard.read(0, 50).read(0, 50, device="b", stream=1).goes_on(0)
+    assert [each[0] for each in heard.told()] == ["old", "a", "b"]
+    for second in (1200, 2400, 3600):
+        heard.read(second, 7, metric="humidity").goes_on(second)
+    assert heard.told() == [], "what was learned was there at the start"
+    assert heard.read(3601, 7, metric="other").goes_on(3601).told() == [
+        ("old", OK, None, None, 3601),
+        ("b", OK, None, None, 3601),
+    ], "though nothing comes by its gateway"
+    assert heard.goes_on(20_000).told() == [], "everything was away"
+    assert heard.goes_on(21_200).goes_on(22_400).goes_on(23_600).told() == []
+    assert heard.goes_on(23_601).told() == [("a", OK, None, None, 23_601)]
+    assert heard.limits._leaving._heard == {}
+
+
+def test_what_is_replayed_goes_by_no_time() -> None:
+    """It is heard as it came once: no gateway's clock moves, and what has to stay beyond goes by them all."""
+    heard = Heard(Limit("t", crit=40, for_="30m"), forget_after_s=3600).goes_on(9000)
+    event = Event("a", None, time(8000), time(8000), "k", {"t": 50})
+    heard.limits.hear(None, at(100) // 1_000_000, [event])
+    assert heard.goes_on(9799).told() == []
+    assert heard.goes_on(9800).told() == [("a", CRIT, 50, 40, 9800)]
+
+
+def test_a_gateway_ahead_makes_nobody_leave() -> None:
+    """Its time is now at the most."""
+    heard = Heard(HOT, forget_after_s=3600).read(0, 50)
+    heard.limits.hear(1, at(1_000_000) // 1_000_000, [])
+    heard.limits.turn(at(60) // 1_000_000)
+    assert len(heard.limits) == 1
 
 
 def test_room_is_bounded() -> None:
@@ -220,6 +371,24 @@ def test_room_is_bounded() -> None:
     limits = Limits(Rules([HOT]), most=2)
     limits.hear(0, 0, [Event(device, None, time(0), time(0), "k", {"t": 50}) for device in "abcb"])
     assert (len(limits), limits.no_room, list(limits.beyond)) == (2, 1, ["a", "b"])
+
+
+def test_what_was_told_of_has_room() -> None:
+    """A start does not say that what is beyond is over because others came before."""
+    limits = Limits(Rules([HOT]), {KEY: Known(CRIT, at(-60))}, most=2)
+    mark = (at(-30), time(-30) + "k")
+    for device in "bcda":
+        limits.learn(device, None, "t", 50, mark)
+    limits.all_learned(at(0) // 1_000_000)
+    assert (list(limits.pending), list(limits.beyond), limits.no_room) == (
+        [("b", "t", "above")],
+        ["b", "a"],
+        2,
+    )
+    limits = Limits(Rules([HOT]), {KEY: Known(CRIT, at(-60))}, most=1)
+    limits.all_learned(at(0) // 1_000_000)
+    limits.learn("b", None, "t", 50, mark)
+    assert list(limits.beyond) == ["b"], "nor is room kept for what is gone"
 
 
 def test_a_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +403,7 @@ def test_a_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_told_says_of_which_reading() -> None:
     """Where the device is, and when the reading was measured."""
     heard = Heard(HOT).read(5, 50, measured=2, region="north")
-    assert heard.limits.take_pending(9) == [Change(KEY, "north", CRIT, 50, 40, at(5), at(2))]
+    assert heard.limits.take_pending(9) == [Change(KEY, "north", CRIT, 50, 40, at(5), at(2), OK)]
 
 
 def test_times_that_are_none_are_no_reading() -> None:

@@ -120,6 +120,7 @@ def test_the_file_can_be_named_by_the_environment(write: Callable[[str], Path]) 
         ("[[limit]]\nwarn = 1", "limit[0].metric: is needed"),
         ("[[limit]]\nmetric = ''", "limit[0].metric: expected text that is not empty"),
         ("[[limit]]\nmetric = 't'", "limit[0]: needs warn, crit or both"),
+        ("[[limit]]\nmetric = 'seen_ms'\nwarn = 1", "limit[0].metric: seen_ms has no last value"),
         ("[[limit]]\nmetric = 't'\nfro = '1m'", "limit[0].fro: no such key; did you mean for?"),
         ("[[limit]]\nmetric = 't'\nwarn = '30'", "limit[0].warn: expected a number, got str"),
         ("[[limit]]\nmetric = 't'\ncrit = true", "limit[0].crit: expected a number, got bool"),
