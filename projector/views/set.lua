@@ -24,6 +24,19 @@ local function in_chunks(command, key, arguments, from)
     end
 end
 
+-- How many rows of all streams are in the views: with the word that the last write left, it is their version.
+local function applied_rows()
+    local applied = 0
+    for _, each in ipairs(checked(CURSOR, pcall('HVALS', CURSOR))) do
+        applied = applied + each
+    end
+    return applied
+end
+
+local function version_of(word, applied)
+    return (word or '') .. string.format(':%.0f', applied)
+end
+
 -- Lua has no rollback: so whatever could fail is tried before anything is set, the type of every key and whether the views that
 -- should be there are. Returns a key that is gone, or nothing.
 local function lost_of(piece)

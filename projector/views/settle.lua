@@ -10,13 +10,9 @@ if unfinished or not staged then
     return { -1, '' }
 end
 local found = checked(STAGED, pcall('LRANGE', STAGED, 0, 1))
-local applied = 0
-for _, each in ipairs(checked(CURSOR, pcall('HVALS', CURSOR))) do
-    applied = applied + each
-end
 -- Somebody who knows nothing of pieces may have written since: then these would set values that are old.
 local piece, lost
-if #found == 2 and staged_for == (version or '') .. string.format(':%.0f', applied) then
+if #found == 2 and staged_for == version_of(version, applied_rows()) then
     piece = cmsgpack.unpack(found[1])
     lost = lost_of(piece)
 else

@@ -33,11 +33,9 @@ elseif last <= cursor then
 elseif first ~= cursor + 1 then
     return { 'gap', cursor }
 end
-local applied = 0
-for _, each in ipairs(call('HVALS', CURSOR)) do
-    applied = applied + each
-end
-known_version = (known_version or '') .. string.format(':%.0f', applied)
+local applied = applied_rows()
+local new_version = version_of(version, applied + last - cursor)
+known_version = version_of(known_version, applied)
 if staged or known_version ~= expected then
     return { 'stale', cursor, known_version }
 end
@@ -56,8 +54,8 @@ if #ARGV > 3 then
     for i = 4, #ARGV do
         call('RPUSH', STAGED, ARGV[i])
     end
-    call('HSET', EPOCH, 'staged', (#ARGV - 3) / 2, 'staged_for', version .. string.format(':%.0f', applied + last - cursor))
+    call('HSET', EPOCH, 'staged', (#ARGV - 3) / 2, 'staged_for', new_version)
 end
 call('HSET', EPOCH, stream, epoch, stream .. ':written_at', written_at, 'format', form, 'version', version)
 call('HSET', CURSOR, stream, last)
-return { 'applied', last, version .. string.format(':%.0f', applied + last - cursor) }
+return { 'applied', last, new_version }

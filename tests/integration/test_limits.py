@@ -390,7 +390,7 @@ async def test_hearing_stops_for_others(site: Site, redis_url: str) -> None:
             take(rows)
             pieces.append(0)
 
-        limiter._rows.take = taken  # type: ignore[method-assign]
+        limiter._rows.take = taken  # type: ignore[method-assign]  # what it is given is all that is asked
         for _ in range(3):  # it is met, its head is seen, it is read
             await limiter._rows.catch_up()
     assert pieces == [400, 400, 400, 0]
