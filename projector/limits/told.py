@@ -15,10 +15,10 @@ from __future__ import annotations
 import re
 from importlib import resources
 from typing import TYPE_CHECKING, Final, cast
-from uuid import uuid4
 
 import msgspec
 
+from projector.claims import Claims
 from projector.limits.book import Key, Known
 from projector.limits.rules import OK
 from projector.views import answering
@@ -51,10 +51,8 @@ class Told:
     def __init__(self, redis: Redis, prefix: str) -> None:
         self._redis = redis
         self._told = f"{prefix}projector:limits"
-        self._answered = f"{prefix}projector:claimed:{uuid4().hex}"
-        self._claim = redis.register_script(_CLAIM)
+        self._claims = Claims(redis, prefix, _CLAIM, [self._told])
         self._forget = redis.register_script(_FORGET)
-        self._call = 1
 
     async def read(self, now: int) -> dict[Key, Known]:
         """What was told, but for what has been over for a day.
@@ -96,10 +94,7 @@ class Told:
         Raises:
             Retry: Redis is away; which were written is not known until the same is asked again.
         """
-        arguments: list[str | int | bytes] = [self._call, now * 1_000_000]
+        arguments: list[str | int | bytes] = [now * 1_000_000]
         for change in changes:
             arguments += (_encoder.encode(change.key), change.level, change.at, change.told)
-        with answering():
-            claimed: bytes = await self._claim([self._told, self._answered], arguments)
-        self._call += 1
-        return [change for change, digit in zip(changes, claimed.decode(), strict=True) if digit == "1"]
+        return await self._claims.claim(changes, arguments)

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from importlib import resources
 from typing import TYPE_CHECKING, Final, NamedTuple
-from uuid import uuid4
 
+from projector.claims import Claims
 from projector.views import answering
 
 if TYPE_CHECKING:
@@ -67,12 +67,9 @@ class Told:
     def __init__(self, redis: Redis, prefix: str) -> None:
         self._redis = redis
         self._silent = f"{prefix}{SILENT}"
-        answered = f"{prefix}projector:claimed:{uuid4().hex}"
         self._back = f"{prefix}projector:back"
-        self._keys = [self._silent, self._back, answered]
-        self._claim = redis.register_script(_CLAIM)
+        self._claims = Claims(redis, prefix, _CLAIM, [self._silent, self._back])
         self._forgive = redis.register_script(_FORGIVE)
-        self._call = 1
 
     async def read(self, now: int) -> Known:
         """Who is known to be silent.
@@ -120,11 +117,8 @@ class Told:
         Raises:
             Retry: Redis is away; which were written is not known until the same is asked again.
         """
-        arguments: list[str | int] = [self._call, len(changes)]
+        arguments: list[str | int] = [len(changes)]
         for change in changes:
             back_at = 0 if change.silent else change.heard_at
             arguments += (change.device_id, change.silence, back_at, int(change.was_told))
-        with answering():
-            claimed: bytes = await self._claim(self._keys, [*arguments, *left])
-        self._call += 1
-        return [change for change, digit in zip(changes, claimed.decode(), strict=True) if digit == "1"]
+        return await self._claims.claim(changes, [*arguments, *left])

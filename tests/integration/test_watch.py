@@ -221,7 +221,7 @@ async def test_a_claim_that_is_made_again_is_the_same(redis_url: str) -> None:
         one, other = Told(redis, ""), Told(redis, "")
         changes = [change(100), change(200, device="b")]
         assert await one.claim(changes, []) == changes
-        one._call -= 1
+        one._claims._call -= 1
         assert await other.claim(changes, []) == []
         assert await one.claim(changes, []) == changes
         assert await one.claim(changes, []) == []
