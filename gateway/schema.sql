@@ -3,8 +3,10 @@
 CREATE FUNCTION public.add_measurements(sources text, day text) RETURNS bigint
     LANGUAGE plpgsql
     SET enable_seqscan TO 'on'
-    SET enable_hashjoin TO 'on'
-    SET "TimeZone" TO 'UTC'
+    SET enable_hashagg TO 'on'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    SET work_mem TO '32MB'
     AS $_$
 DECLARE
     messages bigint;
@@ -13,11 +15,10 @@ BEGIN
         WITH %s,
         marked AS (
             SELECT
-                device_id, coalesce(region, '') AS region, metrics, tags,
-                to_char(order_time(ts, received_at), 'YYYY-MM-DD HH24:MI:SS.US') || ' '
-                    || to_char(received_at, 'YYYY-MM-DD HH24:MI:SS.US') || ' '
-                    || encode(convert_to(message_key, 'UTF8'), 'hex') || ' '
-                    || to_char(ts, 'YYYY-MM-DD HH24:MI:SS.US') || ' ' AS mark
+                device_id, coalesce(region, '') AS region, tags,
+                CASE WHEN tags <> '{}' THEN metrics || jsonb_build_object('', NULL, E'\ttags', tags) ELSE metrics || '{"": null}' END AS metrics,
+                encode(to_mark(order_time(ts, received_at)) || to_mark(received_at) || convert_to(message_key, 'UTF8'), 'hex')
+                    || ' ' || encode(to_mark(ts), 'hex') AS mark
             FROM added
             OFFSET 0 -- made once a message, not once a metric
         ),
@@ -27,8 +28,8 @@ BEGIN
                 CASE WHEN count(v.number) > 0 THEN
                     least(1.79769313486231e308, greatest(-1.79769313486231e308, sum(v.number)))::double precision
                 END AS sum,
-                min(v.number::double precision) AS min, max(v.number::double precision) AS max,
-                max((m.mark || coalesce(v.value, '')) COLLATE "C") AS newest
+                min(v.number)::double precision AS min, max(v.number)::double precision AS max,
+                max((m.mark || v.value) COLLATE "C") AS newest
             FROM marked AS m
             CROSS JOIN LATERAL (
                 SELECT
@@ -38,23 +39,23 @@ BEGIN
                         WHEN 'boolean' THEN e.value::boolean::integer::numeric
                     END AS number
                 FROM jsonb_each(m.metrics) AS e
-                UNION ALL
-                SELECT '', NULL, NULL
-                UNION ALL
-                SELECT E'\ttags', m.tags::text, NULL WHERE m.tags <> '{}'
+                OFFSET 0 -- and this once a metric, not once an aggregate
             ) AS v
             GROUP BY m.device_id, m.region, v.metric
+        ),
+        placed AS (
+            SELECT *, strpos(newest, ' ') AS key_ends FROM grouped
         ),
         written AS (%s)
         SELECT coalesce(sum(messages), 0) FROM grouped WHERE metric = ''
     $sql$, sources, statement_to_add($rows$
         SELECT
             device_id, region, metric, CASE metric WHEN '' THEN messages ELSE numbers END, sum, min, max,
-            CASE WHEN metric <> '' THEN substr(newest, 83 + length(split_part(newest, ' ', 5)))::jsonb END,
-            substr(newest, 56 + length(split_part(newest, ' ', 5)), 26)::timestamptz,
-            convert_from(decode(split_part(newest, ' ', 5), 'hex'), 'UTF8'),
-            substr(newest, 28, 26)::timestamptz
-        FROM grouped
+            CASE WHEN metric <> '' THEN substr(newest, key_ends + 17)::jsonb END,
+            from_mark(substr(newest, key_ends + 1, 16)),
+            convert_from(decode(substr(newest, 33, key_ends - 33), 'hex'), 'UTF8'),
+            from_mark(substr(newest, 17, 16))
+        FROM placed
     $rows$, day)) INTO messages;
     RETURN messages;
 END
@@ -378,6 +379,14 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.from_mark(hex text) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT timestamptz '2000-01-01 00:00:00+00' - interval '17600000 hours'
+        + div(n, 1000000) * interval '1 second' + mod(n, 1000000) * interval '1 microsecond'
+    FROM (SELECT ('x' || hex)::bit(64)::bigint) AS m (n)
+$$;
+
 CREATE FUNCTION public.move_projection(name text, which integer, target bigint, history uuid, since bigint DEFAULT NULL::bigint) RETURNS boolean
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -512,7 +521,6 @@ $$;
 
 CREATE FUNCTION public.retire_measurements(source text) RETURNS bigint
     LANGUAGE sql
-    SET enable_seqscan TO 'on'
     AS $$
     SELECT add_measurements('added AS (' || source || ')', NULL)
 $$;
@@ -653,6 +661,12 @@ CREATE FUNCTION public.statement_to_add(rows text, day text) RETURNS text
         rows,
         CASE WHEN day IS NOT NULL THEN 'partition,' END)
 $_$;
+
+CREATE FUNCTION public.to_mark(t timestamp with time zone) RETURNS bytea
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT timestamptz_send(t + interval '17600000 hours')
+$$;
 
 CREATE FUNCTION public.turn_dedup(window_length interval) RETURNS boolean
     LANGUAGE plpgsql

@@ -122,15 +122,30 @@ LANGUAGE sql IMMUTABLE AS $$
         CASE WHEN day IS NOT NULL THEN 'partition,' END)
 $$;
 
+-- A time in bytes that sort as it does, from year 1 on, and back from hex of them. A quarter of what to_char takes.
+CREATE FUNCTION to_mark(t timestamptz) RETURNS bytea
+LANGUAGE sql STABLE AS $$
+    SELECT timestamptz_send(t + interval '17600000 hours')
+$$;
+
+CREATE FUNCTION from_mark(hex text) RETURNS timestamptz
+LANGUAGE sql STABLE AS $$
+    SELECT timestamptz '2000-01-01 00:00:00+00' - interval '17600000 hours'
+        + div(n, 1000000) * interval '1 second' + mod(n, 1000000) * interval '1 microsecond'
+    FROM (SELECT ('x' || hex)::bit(64)::bigint) AS m (n)
+$$;
+
 -- Adds measurements to the statistics of a day, or to the retired ones when that is null; returns how many. `sources` are common
 -- table expressions, of which `added` yields the measurements. The newest value of a group is found as the greatest of texts that
 -- begin with its place in the order of last values: order time, receipt and key in hex, each of which sorts as text the way it does
--- by itself; then device time. The metric E'\ttags' stands for the newest tags.
+-- by itself; then device time. The metric E'\ttags' stands for the newest tags, '' for the messages.
 CREATE FUNCTION add_measurements(sources text, day text) RETURNS bigint
 LANGUAGE plpgsql
 SET enable_seqscan = on
-SET enable_hashjoin = on
-SET TimeZone = 'UTC' AS $$
+SET enable_hashagg = on
+SET enable_sort = off -- the server takes every message for a hundred metrics
+SET jit = off
+SET work_mem = '32MB' AS $$
 DECLARE
     messages bigint;
 BEGIN
@@ -138,11 +153,10 @@ BEGIN
         WITH %s,
         marked AS (
             SELECT
-                device_id, coalesce(region, '') AS region, metrics, tags,
-                to_char(order_time(ts, received_at), 'YYYY-MM-DD HH24:MI:SS.US') || ' '
-                    || to_char(received_at, 'YYYY-MM-DD HH24:MI:SS.US') || ' '
-                    || encode(convert_to(message_key, 'UTF8'), 'hex') || ' '
-                    || to_char(ts, 'YYYY-MM-DD HH24:MI:SS.US') || ' ' AS mark
+                device_id, coalesce(region, '') AS region, tags,
+                CASE WHEN tags <> '{}' THEN metrics || jsonb_build_object('', NULL, E'\ttags', tags) ELSE metrics || '{"": null}' END AS metrics,
+                encode(to_mark(order_time(ts, received_at)) || to_mark(received_at) || convert_to(message_key, 'UTF8'), 'hex')
+                    || ' ' || encode(to_mark(ts), 'hex') AS mark
             FROM added
             OFFSET 0 -- made once a message, not once a metric
         ),
@@ -152,8 +166,8 @@ BEGIN
                 CASE WHEN count(v.number) > 0 THEN
                     least(1.79769313486231e308, greatest(-1.79769313486231e308, sum(v.number)))::double precision
                 END AS sum,
-                min(v.number::double precision) AS min, max(v.number::double precision) AS max,
-                max((m.mark || coalesce(v.value, '')) COLLATE "C") AS newest
+                min(v.number)::double precision AS min, max(v.number)::double precision AS max,
+                max((m.mark || v.value) COLLATE "C") AS newest
             FROM marked AS m
             CROSS JOIN LATERAL (
                 SELECT
@@ -163,23 +177,23 @@ BEGIN
                         WHEN 'boolean' THEN e.value::boolean::integer::numeric
                     END AS number
                 FROM jsonb_each(m.metrics) AS e
-                UNION ALL
-                SELECT '', NULL, NULL
-                UNION ALL
-                SELECT E'\ttags', m.tags::text, NULL WHERE m.tags <> '{}'
+                OFFSET 0 -- and this once a metric, not once an aggregate
             ) AS v
             GROUP BY m.device_id, m.region, v.metric
+        ),
+        placed AS (
+            SELECT *, strpos(newest, ' ') AS key_ends FROM grouped
         ),
         written AS (%s)
         SELECT coalesce(sum(messages), 0) FROM grouped WHERE metric = ''
     $sql$, sources, statement_to_add($rows$
         SELECT
             device_id, region, metric, CASE metric WHEN '' THEN messages ELSE numbers END, sum, min, max,
-            CASE WHEN metric <> '' THEN substr(newest, 83 + length(split_part(newest, ' ', 5)))::jsonb END,
-            substr(newest, 56 + length(split_part(newest, ' ', 5)), 26)::timestamptz,
-            convert_from(decode(split_part(newest, ' ', 5), 'hex'), 'UTF8'),
-            substr(newest, 28, 26)::timestamptz
-        FROM grouped
+            CASE WHEN metric <> '' THEN substr(newest, key_ends + 17)::jsonb END,
+            from_mark(substr(newest, key_ends + 1, 16)),
+            convert_from(decode(substr(newest, 33, key_ends - 33), 'hex'), 'UTF8'),
+            from_mark(substr(newest, 17, 16))
+        FROM placed
     $rows$, day)) INTO messages;
     RETURN messages;
 END
@@ -187,8 +201,7 @@ $$;
 
 -- Adds the measurements that `source` yields, a SELECT or a DELETE … RETURNING, to `retired_statistics`; returns how many.
 CREATE OR REPLACE FUNCTION retire_measurements(source text) RETURNS bigint
-LANGUAGE sql
-SET enable_seqscan = on AS $$
+LANGUAGE sql AS $$
     SELECT add_measurements('added AS (' || source || ')', NULL)
 $$;
 
