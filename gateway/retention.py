@@ -54,7 +54,8 @@ async def retire(connection: Connection, now: datetime, retention: timedelta) ->
         retention: how long to keep measurements.
 
     Returns:
-        How many were retired now, not counting a piece whose answer came too late.
+        How many were retired now, not counting a piece whose answer came too late, nor what comes to a
+        settled day while it leaves.
     """
     retired = 0
     for row in await connection.fetch(queries.expired_partitions, now - retention, retention):

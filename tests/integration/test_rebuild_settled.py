@@ -6,10 +6,12 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 from redis.asyncio import Redis
 
 from contract.events import Event
+from gateway import retention as retention_module
 from gateway import settling as settling_module
 from gateway import stride as stride_module
 from gateway.retention import retire
@@ -96,6 +98,34 @@ async def test_as_every_measurement_would_make_them(
     assert 0 < rebuilt.settled == rebuilt.events < 360, "the first day is retired"
     result = await side.verify()
     assert (result.differences, result.events) == ([], rebuilt.events)
+
+
+async def test_while_a_day_leaves(side: Side, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its statistics have moved and its rows are still there: neither counts them twice, nor a late one."""
+    monkeypatch.setattr(retention_module, "_ATTEMPTS", 1)
+    rng = random.Random(7)  # noqa: S311  # test data
+    await side.commit(*events(rng, 100))
+    await keep(side)
+    reader = await asyncpg.connect(database)
+    async with reader.transaction():
+        await reader.execute("SELECT FROM measurements")
+        await keep(side, timedelta(days=90))
+        await side.commit(*events(rng, 10))
+        for settled in (True, False):
+            await side.rebuilder.rebuild(quiet, settled=settled)
+            assert (await side.verify()).differences == []
+            assert await sample_count(side) == 110
+    await reader.close()
+    await keep(side, timedelta(days=90))
+    await side.rebuilder.rebuild(quiet)
+    assert (await side.verify()).events == 0
+    assert await sample_count(side) == 110
+
+
+async def sample_count(side: Side) -> int:
+    """Of all devices."""
+    found = [await side.redis.hget(KEYS.device(f"gerät-{i}"), "sample_count") for i in range(6)]
+    return sum(int(each) for each in found if each)
 
 
 async def test_what_stands_there_is_wrong(side: Side) -> None:

@@ -303,6 +303,25 @@ async def test_a_day_leaves_beside_a_reader(
     await check_retired(connection, many(300) + many(7, "late") + many(5, "later"))
 
 
+async def test_a_row_that_comes_while_its_day_is_dropped(
+    keeper: Connection, connection: Client, database: str
+) -> None:
+    """The drop waits for who writes to the day, and takes the row along."""
+    await tell(connection, many(100))
+    await settle(keeper, now(), None)
+    looker = await asyncpg.connect(database)
+    async with connection.transaction():
+        await tell(connection, many(1, "late"))
+        retiring = asyncio.create_task(retire(keeper, now(), timedelta(days=90)))
+        async with asyncio.timeout(20):
+            while not await looker.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+                pass
+    assert await retiring == 100
+    await looker.close()
+    assert await check(connection) == 101
+    await check_retired(connection, many(100) + many(1, "late"))
+
+
 async def test_a_day_that_is_half_settled_is_retired(keeper: Connection, connection: Client) -> None:
     """As any that is not, and nothing of it stays."""
     await tell(connection, many(400))
