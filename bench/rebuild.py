@@ -79,7 +79,7 @@ class Rebuild(msgspec.Struct, frozen=True):
         swap_ms: for how long views of both sets existed, at the end; Redis answered meanwhile.
         redis_bytes: of Redis's memory that a device takes, all keys counted, history's sparklines not.
         cpu_us: µs of CPU an event, by process.
-        settled: when most of the same is settled.
+        settled: when most of the same is settled; None in results of before that was.
     """
 
     views: int
@@ -87,7 +87,7 @@ class Rebuild(msgspec.Struct, frozen=True):
     swap_ms: float
     redis_bytes: float
     cpu_us: dict[str, float]
-    settled: Settled
+    settled: Settled | None = None
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -223,7 +223,7 @@ def _of_settled(median: Figures) -> Sequence[Line]:
     found = []
     for devices, each in median.rebuilds.items():
         settled = each.settled
-        if settled.events:
+        if settled and settled.events:
             large = settled.events >= _SOON_EVENTS * 0.9
             found += [
                 Line(

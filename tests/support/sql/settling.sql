@@ -27,3 +27,9 @@ SELECT device_id, region, metric, count, sum, min, max, last_value, last_ts, las
 -- name: all_measurements
 -- As a test stores them.
 SELECT device_id, ts, received_at, message_key, region, metrics FROM measurements;
+
+-- name: somebody_waits
+-- For a lock of anything in this database, or for the end of a transaction that holds one of a row.
+SELECT EXISTS (
+    SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+);
