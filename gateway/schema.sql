@@ -383,8 +383,8 @@ CREATE FUNCTION public.from_mark(hex text) RETURNS timestamp with time zone
     LANGUAGE sql STABLE
     AS $$
     SELECT timestamptz '2000-01-01 00:00:00+00' - interval '17600000 hours'
-        + div(n, 1000000) * interval '1 second' + mod(n, 1000000) * interval '1 microsecond'
-    FROM (SELECT ('x' || hex)::bit(64)::bigint) AS m (n)
+        + ('x' || hex)::bit(64)::bigint / 1000000 * interval '1 second'
+        + ('x' || hex)::bit(64)::bigint % 1000000 * interval '1 microsecond'
 $$;
 
 CREATE FUNCTION public.move_projection(name text, which integer, target bigint, history uuid, since bigint DEFAULT NULL::bigint) RETURNS boolean
@@ -645,21 +645,17 @@ CREATE FUNCTION public.statement_to_add(rows text, day text) RETURNS text
                 sum = saturating_sum(r.sum, excluded.sum),
                 min = least(r.min, excluded.min),
                 max = greatest(r.max, excluded.max),
-                (last_value, last_ts, last_key, last_received_at) = (
-                    SELECT n.value, n.ts, n.key, n.received_at
-                    FROM (
-                        VALUES
-                            (r.last_value, r.last_ts, r.last_key, r.last_received_at),
-                            (excluded.last_value, excluded.last_ts, excluded.last_key, excluded.last_received_at)
-                    ) AS n (value, ts, key, received_at)
-                    ORDER BY order_time(n.ts, n.received_at) DESC, n.received_at DESC, n.key COLLATE "C" DESC
-                    LIMIT 1
-                )
+                last_value = CASE WHEN %5$s THEN excluded.last_value ELSE r.last_value END,
+                last_ts = CASE WHEN %5$s THEN excluded.last_ts ELSE r.last_ts END,
+                last_key = CASE WHEN %5$s THEN excluded.last_key ELSE r.last_key END,
+                last_received_at = CASE WHEN %5$s THEN excluded.last_received_at ELSE r.last_received_at END
         $sql$,
         CASE WHEN day IS NULL THEN 'retired_statistics' ELSE 'settled_statistics' END,
         quote_literal(day) || ',',
         rows,
-        CASE WHEN day IS NOT NULL THEN 'partition,' END)
+        CASE WHEN day IS NOT NULL THEN 'partition,' END,
+        '(order_time(excluded.last_ts, excluded.last_received_at), excluded.last_received_at, excluded.last_key COLLATE "C")'
+            ' > (order_time(r.last_ts, r.last_received_at), r.last_received_at, r.last_key COLLATE "C")')
 $_$;
 
 CREATE FUNCTION public.to_mark(t timestamp with time zone) RETURNS bytea

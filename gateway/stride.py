@@ -6,7 +6,7 @@ from typing import Final
 
 LONGEST_S: Final = 300.0  # of a statement
 
-_FIRST: Final = 1_000
+_FIRST: Final = 4_000  # 32 MB
 _FEWEST: Final = 50
 _SHORT_S, _LONG_S = 4.0, 20.0
 

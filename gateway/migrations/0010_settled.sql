@@ -105,21 +105,17 @@ LANGUAGE sql IMMUTABLE AS $$
                 sum = saturating_sum(r.sum, excluded.sum),
                 min = least(r.min, excluded.min),
                 max = greatest(r.max, excluded.max),
-                (last_value, last_ts, last_key, last_received_at) = (
-                    SELECT n.value, n.ts, n.key, n.received_at
-                    FROM (
-                        VALUES
-                            (r.last_value, r.last_ts, r.last_key, r.last_received_at),
-                            (excluded.last_value, excluded.last_ts, excluded.last_key, excluded.last_received_at)
-                    ) AS n (value, ts, key, received_at)
-                    ORDER BY order_time(n.ts, n.received_at) DESC, n.received_at DESC, n.key COLLATE "C" DESC
-                    LIMIT 1
-                )
+                last_value = CASE WHEN %5$s THEN excluded.last_value ELSE r.last_value END,
+                last_ts = CASE WHEN %5$s THEN excluded.last_ts ELSE r.last_ts END,
+                last_key = CASE WHEN %5$s THEN excluded.last_key ELSE r.last_key END,
+                last_received_at = CASE WHEN %5$s THEN excluded.last_received_at ELSE r.last_received_at END
         $sql$,
         CASE WHEN day IS NULL THEN 'retired_statistics' ELSE 'settled_statistics' END,
         quote_literal(day) || ',',
         rows,
-        CASE WHEN day IS NOT NULL THEN 'partition,' END)
+        CASE WHEN day IS NOT NULL THEN 'partition,' END,
+        '(order_time(excluded.last_ts, excluded.last_received_at), excluded.last_received_at, excluded.last_key COLLATE "C")'
+            ' > (order_time(r.last_ts, r.last_received_at), r.last_received_at, r.last_key COLLATE "C")')
 $$;
 
 -- A time in bytes that sort as it does, from year 1 on, and back from hex of them. A quarter of what to_char takes.
@@ -131,8 +127,8 @@ $$;
 CREATE FUNCTION from_mark(hex text) RETURNS timestamptz
 LANGUAGE sql STABLE AS $$
     SELECT timestamptz '2000-01-01 00:00:00+00' - interval '17600000 hours'
-        + div(n, 1000000) * interval '1 second' + mod(n, 1000000) * interval '1 microsecond'
-    FROM (SELECT ('x' || hex)::bit(64)::bigint) AS m (n)
+        + ('x' || hex)::bit(64)::bigint / 1000000 * interval '1 second'
+        + ('x' || hex)::bit(64)::bigint % 1000000 * interval '1 microsecond'
 $$;
 
 -- Adds measurements to the statistics of a day, or to the retired ones when that is null; returns how many. `sources` are common
