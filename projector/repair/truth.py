@@ -25,7 +25,7 @@ import msgspec
 from contract.events import Event
 from projector.outbox import answering, as_position, queries
 from projector.repair.gather import Gathered
-from projector.views.retired import Retired, parts
+from projector.views.retired import Retired, merged, parts
 from runtime.errors import Retry
 from runtime.postgres import lent
 
@@ -99,6 +99,9 @@ class Truth:
             for part in parts(rows, ROWS_A_PART):
                 await take(part)
 
+        async def take_statistics(rows: list[Retired]) -> None:
+            await take_rows(merged(rows))
+
         async def take_measurements(events: list[_Measurement]) -> None:
             gathered.add(events)
             progress(self.settled + gathered.events, self.estimate)
@@ -107,7 +110,7 @@ class Truth:
 
         with answering():
             statements = await self._connection.fetch(queries.read_measurements, self._days)
-        await self._pages(_retired, take_rows, queries.read_statistics, self._days)
+        await self._pages(_retired, take_statistics, queries.read_statistics, self._days)
         for (statement,) in statements:
             await self._pages(_measurements, take_measurements, statement)
         await take_rows(gathered.take())
