@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry
 from contract.topics import all_streams
 from contract.views import PROJECTION
 from projector.api import OPENAPI, query_routes
-from projector.api.history import history_routes
+from projector.api.history import history_routes, window_routes
 from projector.api.limits import limit_routes
 from projector.follow.consumer import Consumer
 from projector.history.audit import Auditor
@@ -31,6 +31,7 @@ from projector.history.recorder import Recorder
 from projector.history.series import History
 from projector.history.sparklines import Sparklines
 from projector.history.store import Store
+from projector.history.windows import Windows
 from projector.limits.beyond import Beyond
 from projector.limits.gauges import Gauges as LimitGauges
 from projector.limits.limiter import Limiter
@@ -98,9 +99,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         feed = Feed(board, meters)
         beyond = Beyond(Rules(settings.limit))
         board.use_limits(beyond)
+        windows = Windows(history, _now)
         routes = [
             query_routes(queries, meters, watch),
             history_routes(history, meters),
+            window_routes(queries, windows),
             limit_routes(beyond, meters),
             *live_routes(board, feed),
             *detail_routes(board, Site(settings.units, settings.projector.grafana_url)),
@@ -125,6 +128,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 meters=meters,
                 gauges=Gauges(registry),
                 watch=watch,
+                windows=windows,
                 health=health,
                 stop=stop,
             )
@@ -207,6 +211,7 @@ async def _project(
     meters: Meters,
     gauges: Gauges,
     watch: Watch,
+    windows: Windows,
     health: Health,
     stop: asyncio.Event,
 ) -> None:
@@ -229,6 +234,7 @@ async def _project(
             meters=meters,
             now=_now,
         )
+        windows.use(recorder.memory)
         watcher = Watcher(
             redis,
             pool,

@@ -18,6 +18,7 @@ from projector.api.answers import (
     WatchedDevice,
     heard,
     problem,
+    unknown_device,
 )
 from projector.api.parameters import (
     Above,
@@ -123,6 +124,7 @@ def _device_routes(queries: Queries, meters: Meters, watch: Watch) -> list[Contr
         """Count, sum, mean, extremes and last value of each metric, over all messages ever stored.
 
         Of a device that has expired (`projector.expire_devices_after`) and come back, over those since then.
+        `/devices/{device_id}/windows` has mean and extremes of late, and how fast each metric changes.
         """
         return await _device(device_id.replace(ESCAPED_SLASH, "/"))
 
@@ -134,9 +136,7 @@ def _device_routes(queries: Queries, meters: Meters, watch: Watch) -> list[Contr
     async def _device(device_id: str) -> StatsResponse[DeviceAnswer]:
         stats = await queries.device(device_id)
         if stats is None:
-            raise NotFoundException(
-                f"no device {device_id!r} is in the views; GET /devices lists those that are"
-            )
+            raise unknown_device(device_id)
         said = watch.of(device_id)
         answer = DeviceAnswer(*astuple(stats), **heard(said), views=meters.freshness())
         version = (STATES.index(said.state), said.heard_at or 0, said.usual_s or 0)

@@ -135,6 +135,13 @@ class Minutes:
                     else:
                         known[name] = cell
 
+    def of_device(self, device_id: str) -> Iterator[tuple[str, str, int, float, float, float]]:
+        """A device's metric, minute, count, sum and extremes, maybe several times, as it changed regions."""
+        for (id_, _, minute), cells in self._groups.items():
+            if id_ == device_id:
+                for name, cell in cells.items():
+                    yield name, f"{minute}Z", cell.count, finite(cell.total), cell.low, cell.high
+
     def devices(self) -> Iterator[Columns]:
         """What is added to devices, in pieces."""
         return _pieces(
