@@ -25,6 +25,8 @@ from contract.views import PROJECTION
 from projector.api import OPENAPI, query_routes
 from projector.api.history import history_routes, window_routes
 from projector.api.limits import limit_routes
+from projector.expiry.devices import Expiry
+from projector.expiry.regions import Vacancies
 from projector.follow.consumer import Consumer
 from projector.history.audit import Auditor
 from projector.history.recorder import Recorder
@@ -47,7 +49,6 @@ from projector.query import Queries
 from projector.repair.rebuild import Rebuilder
 from projector.repair.verify import Verifier
 from projector.views import Keys, Views
-from projector.views.expiry import Expiry
 from projector.watch.gauges import Gauges
 from projector.watch.said import Watch
 from projector.watch.watcher import Watcher
@@ -273,12 +274,14 @@ async def _project(
             now=_now,
             heard=partial(_hand_on, (recorder.take, watcher.take, limiter.take)),
         )
+        vacancies = Vacancies(redis, keys, most=settings.projector.max_regions, health=health, meters=meters)
         parts = {
             "views": consumer.run(),
             "history": recorder.run(),
             "sparklines": sparklines.run(),
             "watch": watcher.run(),
             "limits": limiter.run(),
+            "regions": vacancies.run(),
         }
         if after_s is not None:
             expiry = Expiry(

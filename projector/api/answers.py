@@ -83,10 +83,12 @@ class RegionPage(msgspec.Struct, frozen=True):
 
     Attributes:
         next: the `after` of the next page; null when this is the last.
+        dropped: how many regions without devices have made room for others (`projector.max_regions`).
     """
 
     regions: list[RegionStats]
     next: str | None
+    dropped: int
     views: Freshness
 
 

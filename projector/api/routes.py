@@ -148,9 +148,9 @@ def _device_routes(queries: Queries, meters: Meters, watch: Watch) -> list[Contr
 def _region_routes(queries: Queries, meters: Meters) -> list[ControllerRouterHandler]:
     @get("/regions", summary="Regions by name", responses=_BAD | _AWAY)
     async def regions(limit: Limit = 100, after: After = None) -> RegionPage:
-        """Every region that a message has ever named."""
+        """Every region that messages have named, but for those that were dropped."""
         page = await queries.regions(limit=limit, after=after)
-        return RegionPage(page.regions, page.after, meters.freshness())
+        return RegionPage(page.regions, page.after, queries.regions_dropped, meters.freshness())
 
     @get(
         "/regions/{region:str}/stats",
@@ -170,7 +170,7 @@ def _region_routes(queries: Queries, meters: Meters) -> list[ControllerRouterHan
         stats = await queries.region(region)
         if stats is None:
             raise NotFoundException(
-                f"no message has named a region {region!r}; GET /regions lists those there are"
+                f"no region {region!r} is in the views; GET /regions lists those that are"
             )
         answer = RegionAnswer(*astuple(stats), views=meters.freshness())
         return StatsResponse(answer, stats.updated_ms, stats.sample_count, stats.device_count)

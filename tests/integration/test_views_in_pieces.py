@@ -13,10 +13,10 @@ from redis.asyncio import Redis
 
 from contract.events import Event, Scalar
 from contract.views import STAGED, UNFINISHED
+from projector.expiry.devices import Expiry
 from projector.meters import Meters
 from projector.repair import pages
 from projector.views import Keys, Run, Views, setting, writes
-from projector.views.expiry import Expiry
 from projector.views.read import METRICS_A_CALL, READ, in_calls, read_views
 from projector.views.state import Wanted
 from runtime import faults
