@@ -33,13 +33,13 @@ from runtime.errors import Retry
 from runtime.postgres import lent
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
 
     import asyncpg
     from redis.asyncio import Redis
 
 MINUTES: Final = 60
-DEVICES_A_CALL: Final = 250  # a few milliseconds of Redis
+MEANS_A_CALL: Final = 2000  # and so many devices at most: some milliseconds of Redis
 PAGE_ROWS: Final = 10_000
 # Minutes, about 5 MB. Beyond that nothing is added, but what is added comes as a whole, at most about
 # `memory.MOST_CELLS`: 140,000 minutes, 35 MB, may be due, and as many more are being written meanwhile.
@@ -148,21 +148,20 @@ class Sparklines:
                     if not await self._write([Mean(*row) for row in rows]):
                         raise Retry("redis", "sparklines were lost while they were written")
 
-    async def _write(self, means: Iterable[Mean]) -> bool:
+    async def _write(self, means: Sequence[Mean]) -> bool:
         """False when Redis has lost what was written before."""
-        devices: defaultdict[str, list[Mean]] = defaultdict(list)
-        for mean in means:
-            devices[mean.device_id].append(mean)
-        ids = list(devices)
-        for i in range(0, len(ids), DEVICES_A_CALL):
-            if not await self._call([devices[device_id] for device_id in ids[i : i + DEVICES_A_CALL]]):
+        for i in range(0, len(means), MEANS_A_CALL):
+            devices: defaultdict[str, list[Mean]] = defaultdict(list)
+            for mean in means[i : i + MEANS_A_CALL]:
+                devices[mean.device_id].append(mean)
+            if not await self._call(devices):
                 return False
         return True
 
-    async def _call(self, devices: Sequence[Sequence[Mean]]) -> bool:
-        names = [self._marker, *(self._keys + means[0].device_id for means in devices)]
+    async def _call(self, devices: Mapping[str, Sequence[Mean]]) -> bool:
+        names = [self._marker, *(self._keys + device_id for device_id in devices)]
         arguments: list[str | int | float] = []
-        for means in devices:
+        for means in devices.values():
             arguments.append(len(means))
             for mean in sorted(means, key=lambda each: each.minute):
                 arguments += (mean.metric, mean.minute, max(-_LARGEST, min(_LARGEST, mean.mean)))

@@ -383,4 +383,4 @@ async def test_no_call_takes_more_than_a_piece(redis: Redis, monkeypatch: pytest
         )
     ]
     assert max(reads) < 2 * METRICS_A_CALL
-    assert sum(reads) == 6 * 10_000 + 15_000 + 3 * 4
+    assert sum(reads) == 6 * 10_000 + 15_000 + 4 * 15_000 // METRICS_A_CALL
