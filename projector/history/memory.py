@@ -6,7 +6,7 @@ was under way at its end, or comes late; that is added to it later. Whatever tim
 with its row: nobody's clock holds up the cursor, which always stands between two rows.
 
 What is in memory is also written when nothing has come for `QUIET_S`, when it is `LONGEST_S` old (a clock was
-set back), and early when it has grown to `FLUSH_CELLS` or `FLUSH_ROWS`.
+set back), and early when it has grown to `FLUSH_SIZE` or `FLUSH_ROWS`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 QUIET_S: Final = 15.0
 LONGEST_S: Final = 90.0
-FLUSH_CELLS: Final = 100_000  # a minute of twenty-five thousand devices with two metrics fits twice
-FLUSH_ROWS: Final = 10_000  # about 2 MB: rows without numbers have no cells
-MOST_CELLS: Final = 120_000  # about 50 MB: beyond that rows are left to the outbox
+FLUSH_SIZE: Final = 330_000  # a minute of a hundred thousand devices with two metrics
+FLUSH_ROWS: Final = 10_000  # about 2 MB: rows without numbers have no size
+MOST_SIZE: Final = 420_000  # about 65 MB: beyond that rows are left to the outbox
 MOST_ROWS: Final = 15_000
 
 _MINUTE: Final = len("2026-11-23T09:00")
@@ -134,7 +134,7 @@ class StreamMemory:
     @property
     def is_full(self) -> bool:
         """Whether it is time to write, the minute over or not."""
-        return self._cells >= FLUSH_CELLS or self._rows >= FLUSH_ROWS
+        return self._size >= FLUSH_SIZE or self._rows >= FLUSH_ROWS
 
     @property
     def is_due(self) -> bool:
@@ -217,8 +217,8 @@ class StreamMemory:
         self._open = _Portion()
 
     @property
-    def _cells(self) -> int:
-        return self._over.minutes.cells + self._open.minutes.cells
+    def _size(self) -> int:
+        return self._over.minutes.size + self._open.minutes.size
 
     @property
     def _rows(self) -> int:
@@ -226,11 +226,11 @@ class StreamMemory:
 
     @property
     def _is_over_full(self) -> bool:
-        return self._cells >= MOST_CELLS or self._rows >= MOST_ROWS
+        return self._size >= MOST_SIZE or self._rows >= MOST_ROWS
 
     def _note_lag(self) -> None:
         head = max(self.head, self.cursor)
         behind_s = 0.0
         if head > self.cursor and self._waiting_since:
             behind_s = max(0.0, (self._looked_at - self._waiting_since).total_seconds())
-        self.meters.history(self.cursor, head, behind_s, self._looked_at, held=self._cells)
+        self.meters.history(self.cursor, head, behind_s, self._looked_at, held=self._size)

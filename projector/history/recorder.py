@@ -182,7 +182,7 @@ class Recorder:
             self._streams.pop(span.stream, None)
             return
         stream.written(span.last)
-        log.debug("history_written", stream=span.stream, last=span.last, cells=minutes.cells)
+        log.debug("history_written", stream=span.stream, last=span.last, size=minutes.size)
         await self._shown(means)
 
     async def _make_hours(self) -> None:

@@ -17,8 +17,9 @@ from __future__ import annotations
 import asyncio
 import math
 import struct
-from collections import defaultdict
 from importlib import resources
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import msgspec
@@ -33,16 +34,16 @@ from runtime.errors import Retry
 from runtime.postgres import lent
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Iterable, Sequence
 
     import asyncpg
     from redis.asyncio import Redis
 
 MINUTES: Final = 60
-MEANS_A_CALL: Final = 2000  # and so many devices at most: some milliseconds of Redis
+MEANS_A_CALL: Final = 2000  # some milliseconds of Redis
 PAGE_ROWS: Final = 10_000
-# Minutes, about 5 MB. Beyond that nothing is added, but what is added comes as a whole, at most about
-# `memory.MOST_CELLS`: 140,000 minutes, 35 MB, may be due, and as many more are being written meanwhile.
+# Minutes, about 3 MB. Beyond that nothing is added, but what is added comes as a whole, at most about
+# `memory.MOST_SIZE`: 300,000 minutes, 45 MB, may be due, and as many more are being written meanwhile.
 MOST_DUE: Final = 20_000
 
 _BACKOFF_INITIAL_S: Final = 1.0
@@ -148,20 +149,18 @@ class Sparklines:
                     if not await self._write([Mean(*row) for row in rows]):
                         raise Retry("redis", "sparklines were lost while they were written")
 
-    async def _write(self, means: Sequence[Mean]) -> bool:
+    async def _write(self, means: Iterable[Mean]) -> bool:
         """False when Redis has lost what was written before."""
-        for i in range(0, len(means), MEANS_A_CALL):
-            devices: defaultdict[str, list[Mean]] = defaultdict(list)
-            for mean in means[i : i + MEANS_A_CALL]:
-                devices[mean.device_id].append(mean)
-            if not await self._call(devices):
+        left = iter(means)
+        while some := list(islice(left, MEANS_A_CALL)):
+            if not await self._call([list(its) for _, its in groupby(some, key=attrgetter("device_id"))]):
                 return False
         return True
 
-    async def _call(self, devices: Mapping[str, Sequence[Mean]]) -> bool:
-        names = [self._marker, *(self._keys + device_id for device_id in devices)]
+    async def _call(self, devices: Sequence[Sequence[Mean]]) -> bool:
+        names = [self._marker, *(self._keys + means[0].device_id for means in devices)]
         arguments: list[str | int | float] = []
-        for means in devices.values():
+        for means in devices:
             arguments.append(len(means))
             for mean in sorted(means, key=lambda each: each.minute):
                 arguments += (mean.metric, mean.minute, max(-_LARGEST, min(_LARGEST, mean.mean)))

@@ -165,8 +165,12 @@ async def add(connection: Connection, span: Span, minutes: Minutes) -> list[Mean
     if not await connection.fetchval(queries.move_history, stream, after, last, epoch):
         return None
     means: list[Mean] = []
+    texts: dict[str, str] = {}  # one of each: there may be three hundred thousand means
     async for piece in _beside(minutes.devices()):
-        means += [Mean(*row) for row in await connection.fetch(queries.add_to_devices, *piece)]
+        for device_id, metric, minute, mean in await connection.fetch(queries.add_to_devices, *piece):
+            means.append(
+                Mean(texts.setdefault(device_id, device_id), texts.setdefault(metric, metric), minute, mean)
+            )
     async for piece in _beside(minutes.regions()):
         await connection.execute(queries.add_to_regions, *piece)
     return means

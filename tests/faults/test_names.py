@@ -87,7 +87,7 @@ async def test_names_without_end(site: Site) -> None:
             scanner = await redis.hget("device:stats:scanner", "sample_count")
             wanderer = await redis.hget("device:stats:wanderer", "sample_count")
             there = (scanner, wanderer) == (str(MESSAGES), str(REGIONS))
-            return "" if there else f"{scanner} and {wanderer} messages"
+            return "" if there else f"{scanner!r} and {wanderer!r} messages"
 
         async def regions_bounded() -> str:
             many = await redis.hlen("projector:marks:regions")

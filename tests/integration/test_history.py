@@ -22,7 +22,7 @@ from contract.events import Event, Scalar, encode_events, format_time
 from projector.history import memory as memory_module
 from projector.history import recorder as recorder_module
 from projector.history.audit import Auditor
-from projector.history.minutes import Minutes
+from projector.history.minutes import PLACE_SIZE, ROW_SIZE, Minutes
 from projector.history.recorder import Recorder
 from projector.history.store import Span, Store, add
 from projector.lag import Freshness
@@ -452,15 +452,16 @@ async def test_cancelled_while_it_writes(
 async def test_memory_is_bounded(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not fit into memory is left to the outbox, and nothing is lost by it."""
     held: list[int] = []
+    a_device = ROW_SIZE + 1
 
     class Watched(Minutes):
         def add(self, events: Iterable[Event]) -> None:
             super().add(events)
-            held.append(self.cells)
+            held.append(self.size)
 
     monkeypatch.setattr(memory_module, "Minutes", Watched)
-    monkeypatch.setattr(memory_module, "FLUSH_CELLS", 4)
-    monkeypatch.setattr(memory_module, "MOST_CELLS", 8)
+    monkeypatch.setattr(memory_module, "FLUSH_SIZE", PLACE_SIZE + 4 * a_device)
+    monkeypatch.setattr(memory_module, "MOST_SIZE", PLACE_SIZE + 8 * a_device)
     monkeypatch.setattr(recorder_module, "PAGE_EVENTS", 1)
     await plant.written.commit(event("first", 0, t=1))
     await plant.reader.turn()
@@ -468,11 +469,11 @@ async def test_memory_is_bounded(plant: Plant, monkeypatch: pytest.MonkeyPatch) 
     for i in range(12):
         row = await plant.written.commit(event(f"d{i}", i, t=1), at=NINE)  # all in one minute
         plant.reader.recorder.take([row])
-        assert held[-1] == min(i + 1, 8)
+        assert held[-1] == PLACE_SIZE + min(i + 1, 8) * a_device
     await plant.reader.turn(flush=False)
     await plant.reader.turn(flush=False)
     await plant.reader.turn()
-    assert max(held) <= 8
+    assert max(held) <= PLACE_SIZE + 8 * a_device
     assert await plant.history() == expected(plant.written.events)
 
 

@@ -80,9 +80,7 @@ async def test_the_last_hour(redis: Redis, pool: asyncpg.Pool[asyncpg.Record]) -
     assert 7000 < await redis.ttl("p:device:spark:a") <= 7200
 
 
-async def test_no_call_takes_more_than_some_minutes(
-    redis: Redis, pool: asyncpg.Pool[asyncpg.Record]
-) -> None:
+async def test_no_call_takes_more_than_some_minutes(redis: Redis, pool: asyncpg.Pool[asyncpg.Record]) -> None:
     """One device with names without end is written in many calls, and so are many devices' whole hours."""
     sparklines = await begun(redis, pool)
     await sparklines.show([Mean("scanner", f"m{i}", FIRST, i) for i in range(10 * MEANS_A_CALL)])
