@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from contract.events import EventBatch
 
-RUN_EVENTS: Final = 30_000
+RUN_EVENTS: Final = 40_000
 RUN_METRICS: Final = 20_000  # of devices: what the first call has to carry, in a dozen milliseconds
 LINGER_S: Final = 0.25
 BUSY_EVENTS: Final = 3000  # in a run: from here on rows gather for `LINGER_S`

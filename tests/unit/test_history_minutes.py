@@ -108,7 +108,9 @@ def test_metrics_may_come_in_any_company() -> None:
 def test_size_is_what_memory_it_takes(devices: int, names: int) -> None:
     """A fleet with few metrics or one device with many: `size` says how much memory is held, about."""
     fleet = [
-        event(i % 60 + j / 1e6, device=f"device-{i}", **{f"metric-{j}-{k}": j / 7 for k in range(min(names, 2))})
+        event(
+            i % 60 + j / 1e6, device=f"device-{i}", **{f"metric-{j}-{k}": j / 7 for k in range(min(names, 2))}
+        )
         for i in range(devices)
         for j in range(1 if names <= 2 else names)
     ]
