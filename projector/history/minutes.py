@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from projector.views.numbers import finite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from contract.events import Event
+    from contract.events import Event, Scalar
 
 PIECE_CELLS: Final = 5_000  # so many leave at once: encoding them holds up everything else for 20 ms
-# What is held beside statistics of a metric, in as many of them: for a device's list, and for names that come together.
+# What else is held, in as many statistics of metrics: a device's list, and names that come together.
 ROW_SIZE: Final = 1
 PLACE_SIZE: Final = 3
 
@@ -84,7 +84,7 @@ class Minutes:
         self.size = 0
         self._places: dict[_Place, _Devices] = {}
 
-    def add(self, events: Iterable[Event]) -> None:
+    def add(self, events: Iterable[Event]) -> None:  # noqa: C901  # calls would take as long as all of it
         """Add events, in any order. Every event comes here, so this does the least that it can.
 
         Raises:
@@ -94,7 +94,7 @@ class Minutes:
         for event in events:
             metrics = event.metrics
             if str in map(type, metrics.values()):
-                metrics = {name: value for name, value in metrics.items() if not isinstance(value, str)}
+                metrics = _numbers(metrics)
             if not metrics:
                 continue  # without a number nothing is kept: `size` is all there is to bound
             ts = event.ts
@@ -111,7 +111,7 @@ class Minutes:
                 devices[event.device_id] = row
                 self.size += ROW_SIZE + len(metrics)
                 continue
-            if ts > row[0]:
+            if ts > row[0]:  # noqa: PLR1730  # a call of max() is a fifth of this function
                 row[0] = ts
             row[1] += 1
             i = 2
@@ -141,8 +141,9 @@ class Minutes:
     def of_device(self, device_id: str) -> Iterator[tuple[str, str, int, float, float, float]]:
         """A device's metric, minute, count, sum and extremes, maybe several times, as it changed regions."""
         for (minute, _, names), devices in self._places.items():
-            row = devices.get(device_id, ())
-            for i, name in enumerate(names if row else ()):
+            if (row := devices.get(device_id)) is None:
+                continue
+            for i, name in enumerate(names):
                 total, low, high = row[2 + 3 * i : 5 + 3 * i]
                 yield name, f"{minute}Z", row[1], finite(total), low + 0.0, high + 0.0
 
@@ -157,8 +158,9 @@ class Minutes:
             for i, name in enumerate(names):
                 known = sums.setdefault((region or "", name, minute), _Sum())
                 for row in devices.values():
-                    known.add(row[1], *row[2 + 3 * i : 5 + 3 * i], "")
-        return _pieces(_summed(sums))
+                    total, low, high = row[2 + 3 * i : 5 + 3 * i]
+                    known.add(row[1], total, low, high, "")
+        yield from _pieces(_summed(sums))  # as whoever asks does so in a thread
 
     def _devices(self) -> Iterator[_Row]:
         minutes: dict[str, list[tuple[str | None, tuple[str, ...], _Devices]]] = {}
@@ -180,8 +182,12 @@ class Minutes:
                             known = sums.setdefault((device_id, name, minute), _Sum())
                             known.add(count, total, low, high, named)
                         else:
-                            yield _row(device_id, name, minute, named, count, total, low, high)
+                            yield _row((device_id, name, minute), named, count, total, low, high)
             yield from _summed(sums)
+
+
+def _numbers(metrics: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    return {name: value for name, value in metrics.items() if not isinstance(value, str)}
 
 
 def _add_row(mine: list[Any], other: list[Any]) -> None:
@@ -194,13 +200,12 @@ def _add_row(mine: list[Any], other: list[Any]) -> None:
 
 
 def _summed(sums: dict[tuple[str, str, str], _Sum]) -> Iterator[_Row]:
-    for (id_, name, minute), each in sums.items():
-        yield _row(id_, name, minute, each.named, each.count, each.total, each.low, each.high)
+    for key, each in sums.items():
+        yield _row(key, each.named, each.count, each.total, each.low, each.high)
 
 
-def _row(
-    id_: str, metric: str, minute: str, named: str, count: int, total: float, low: float, high: float
-) -> _Row:
+def _row(key: tuple[str, str, str], named: str, count: int, *numbers: float) -> _Row:
+    (id_, metric, minute), (total, low, high) = key, numbers
     return id_, metric, f"{minute}Z", named, count, finite(total), low + 0.0, high + 0.0
 
 

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 MINUTES: Final = 60
 MEANS_A_CALL: Final = 2000  # some milliseconds of Redis
 PAGE_ROWS: Final = 10_000
-# Minutes, about 3 MB. Beyond that nothing is added, but what is added comes as a whole, at most about
-# `memory.MOST_SIZE`: 300,000 minutes, 45 MB, may be due, and as many more are being written meanwhile.
+# Minutes, about 2 MB. Beyond that nothing is added, but what is added comes as a whole, at most about
+# `memory.MOST_SIZE`: 300,000 minutes, 30 MB, may be due, and as many more are being written meanwhile.
 MOST_DUE: Final = 20_000
 
 _BACKOFF_INITIAL_S: Final = 1.0

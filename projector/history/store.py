@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import asyncpg
+import msgspec
 
 from projector.outbox import Outbox, answering, queries
 from runtime import faults
@@ -59,7 +60,7 @@ class Span(NamedTuple):
     seen: Sequence[Seen]
 
 
-class Mean(NamedTuple):
+class Mean(msgspec.Struct, frozen=True, gc=False):
     """The mean of a device's metric in a minute, as counted since 1970."""
 
     device_id: str
@@ -165,12 +166,12 @@ async def add(connection: Connection, span: Span, minutes: Minutes) -> list[Mean
     if not await connection.fetchval(queries.move_history, stream, after, last, epoch):
         return None
     means: list[Mean] = []
-    texts: dict[str, str] = {}  # one of each: there may be three hundred thousand means
+    texts: dict[str, str] = {}  # one of each, and of numbers: there may be three hundred thousand means
+    numbers: dict[int, int] = {}
     async for piece in _beside(minutes.devices()):
-        for device_id, metric, minute, mean in await connection.fetch(queries.add_to_devices, *piece):
-            means.append(
-                Mean(texts.setdefault(device_id, device_id), texts.setdefault(metric, metric), minute, mean)
-            )
+        for id_, name, minute, mean in await connection.fetch(queries.add_to_devices, *piece):
+            device_id, metric = texts.setdefault(id_, id_), texts.setdefault(name, name)
+            means.append(Mean(device_id, metric, numbers.setdefault(minute, minute), mean))
     async for piece in _beside(minutes.regions()):
         await connection.execute(queries.add_to_regions, *piece)
     return means

@@ -134,7 +134,7 @@ def _view(wanted: Wanted, marks: _Value, gone: _Value, values: list[_Value]) -> 
     view = View(wanted.id, exists=count is not None, count=int(count or 0))
     if marks is not None:
         unpack_marks(marks, view)
-    view.region = region.decode() if region is not None else None
+    view.region = intern(region.decode()) if region is not None else None
     view.members = int(members) if members is not None else None
     view.ahead = ahead is not None
     view.dropped = int(dropped or 0)

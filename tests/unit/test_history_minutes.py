@@ -48,6 +48,29 @@ def test_one_row_a_metric_and_minute(pieces: int, monkeypatch: pytest.MonkeyPatc
     assert minutes.size == 4 * (1 + ROW_SIZE + PLACE_SIZE)
 
 
+def test_nothing_is_summed_up_before_it_is_asked_for() -> None:
+    """Whoever asks does so beside the loop, of which large sums would hold up everything else."""
+    minutes = Minutes()
+    pieces = minutes.regions(), minutes.devices()
+    minutes.add([event(1, t=2)])
+    assert [len(rows(each)) for each in pieces] == [1, 1]
+
+
+def test_what_there_is_of_a_device() -> None:
+    """Each metric and minute of one device, for each region and each set of names that it came with."""
+    minutes = Minutes()
+    minutes.add([event(1, t=2), event(2, t=4, u=True, s="x"), event(61, t=-0.0), event(3, device="b", t=9)])
+    minutes.add([event(4, t=1.7e308, region=None), event(5, t=1.7e308, region=None)])
+    assert sorted(minutes.of_device("a")) == [
+        ("t", "2026-11-23T09:00Z", 1, 2, 2, 2),
+        ("t", "2026-11-23T09:00Z", 1, 4, 4, 4),
+        ("t", "2026-11-23T09:00Z", 2, 1.79769313486231e308, 1.7e308, 1.7e308),
+        ("t", "2026-11-23T09:01Z", 1, 0, 0, 0),
+        ("u", "2026-11-23T09:00Z", 1, 1, 1, 1),
+    ]
+    assert list(minutes.of_device("c")) == []
+
+
 def test_sums_stay_finite() -> None:
     """Readings that add up to more than a double holds saturate, within a portion and across portions."""
     minutes = Minutes()
@@ -104,20 +127,25 @@ def test_metrics_may_come_in_any_company() -> None:
     }
 
 
-@pytest.mark.parametrize(("devices", "names"), [(20_000, 2), (1, 20_000), (20_000, 1)])
-def test_size_is_what_memory_it_takes(devices: int, names: int) -> None:
-    """A fleet with few metrics or one device with many: `size` says how much memory is held, about."""
+@pytest.mark.parametrize(("devices", "together"), [(20_000, 2), (20_000, 1), (1, 1)])
+def test_size_is_what_memory_it_takes(devices: int, together: int) -> None:
+    """Of a fleet with few metrics, or one device with another in each message: about what `size` says."""
     fleet = [
-        event(
-            i % 60 + j / 1e6, device=f"device-{i}", **{f"metric-{j}-{k}": j / 7 for k in range(min(names, 2))}
+        Event(
+            f"device-{i % devices}",
+            "north",
+            at,
+            at,
+            "k",
+            {f"metric-{i // devices}-{j}": i / 7 for j in range(together)},
         )
-        for i in range(devices)
-        for j in range(1 if names <= 2 else names)
+        for i in range(20_000)
+        for at in [f"2026-11-23T09:00:00.{i:06}Z"]
     ]
-    events = msgspec.json.decode(msgspec.json.encode(fleet), type=list[Event])
+    messages = [msgspec.json.encode(each) for each in fleet]
     minutes = Minutes()
     tracemalloc.start()
-    minutes.add(msgspec.json.decode(msgspec.json.encode(each), type=Event) for each in events)
+    minutes.add(msgspec.json.decode(message, type=Event) for message in messages)  # texts of their own each
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert 80 < held / minutes.size < 180
+    assert 80 < held / minutes.size < 200
