@@ -110,6 +110,17 @@ async def test_a_region_that_was_named_meanwhile_stays(town: Town) -> None:
     assert await town.regions() == {"named", "entered", "left"}
 
 
+async def test_a_region_with_devices_is_missed(town: Town) -> None:
+    """That regions have made room excuses none that has devices."""
+    await town.wander(*(f"r{i}" for i in range(6)))
+    await town.vacancies.turn()
+    await town.redis.delete(KEYS.region("r5"))
+    await town.redis.hdel(KEYS.region_marks, "r5")
+    assert [(each.kind, each.key) for each in (await town.verify()).differences] == [
+        ("missing", KEYS.region("r5"))
+    ]
+
+
 @pytest.mark.parametrize("field", ["unfinished", "staged"])
 async def test_nothing_goes_while_views_are_replaced(town: Town, field: str) -> None:
     """A set that is being replaced, or is set in pieces, stays as it is."""
