@@ -251,7 +251,7 @@ async def test_a_claim_that_is_made_again_is_the_same(redis_url: str) -> None:
         one, other = Told(redis, ""), Told(redis, "")
         changes = [change(WARN, 100), change(CRIT, 200, device="b")]
         assert await one.claim(changes, 1) == changes
-        one._claims._call -= 1
+        one._levels._claims._call -= 1
         assert await other.claim(changes, 1) == []
         assert await one.claim(changes, 1) == changes
         assert await one.claim(changes, 1) == []
