@@ -44,6 +44,12 @@ async def see(redis: Redis, device_id: str, minutes_ago: float, region: str = "n
     await redis.hset(f"device:stats:{device_id}", mapping={"region": region, "sample_count": "7"})
 
 
+async def said(run_command: Run, *words: str) -> None:
+    """Say something of devices, and wait until a projector has copied it to where top reads it."""
+    command = await run_command("projector", "devices", *words)
+    assert await command.exit_code() == 0, command.output
+
+
 async def test_once_over_a_pipeline(
     run_command: Run, settings: Settings, broker_port: int, topic_prefix: str
 ) -> None:
@@ -80,12 +86,8 @@ async def test_once_over_a_pipeline(
     assert told["listed"][0]["silent_s"] < 100, "its newest reading is newer than what we told the watch"
     assert (told["listed"][1]["silent_s"] > 7000, told["listed"][1]["heard_s"]) == (True, None)
     assert told["listed"][1]["messages_per_s"] == 0
-    assert told["clocks_ahead"] == 1
-    assert [device["clock_ahead_s"] and device["clock_ahead_s"] > 10_000 for device in told["listed"]] == [
-        None,
-        None,
-        True,
-    ]
+    assert told["clocks_wrong"] == 1
+    assert [device["clock"] for device in told["listed"]] == [None, None, "ahead"]
     assert {region["region"]: region["messages"] for region in told["regions"]} == {"north": 1, "south": 2}
     (stream,) = told["streams"]
     assert (stream["cursor"], stream["head"], stream["behind_rows"]) == (3, 3, 0)
@@ -96,9 +98,9 @@ async def test_once_over_a_pipeline(
     piped = await run_command("projector", "top")
     assert await piped.exit_code() == 0
     text = "\n".join(piped.stdout)
-    assert "3 devices   1 silent   1 clocks ahead" in text
+    assert "3 devices   1 silent   " in text
     assert re.search(r"lost +2\d\.\dmin silent", text)
-    assert "clock 3.0h ahead" in text
+    assert "clock ahead" in text
     assert (
         f"no projector answers: lag is unknown, and silence is as it was told: {settings.projector.http}"
         in text
