@@ -1,8 +1,7 @@
 -- What people have said of devices.
 
 -- name: care_since
--- The $2 oldest words that are newer than a version, each device's newest; all there are are as old as they look, for they are
--- numbered under a lock.
+-- The $2 oldest words that are newer than a version. They are numbered under a lock, so none comes later with a lower number.
 SELECT device_id, what, since, until, said_by, reason, version, told FROM device_care
 WHERE version > $1 ORDER BY version LIMIT $2;
 
@@ -11,10 +10,11 @@ WHERE version > $1 ORDER BY version LIMIT $2;
 LOCK TABLE device_care IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: unknown_devices
--- Those of these of which nothing was ever stored, nor said.
+-- Those of these of which nothing is stored, nor was said. `devices` has one some seconds after its first message.
 SELECT w.device_id FROM unnest($1::text[]) AS w (device_id)
 WHERE NOT EXISTS (SELECT FROM devices AS d WHERE d.device_id = w.device_id)
-    AND NOT EXISTS (SELECT FROM device_care AS c WHERE c.device_id = w.device_id);
+    AND NOT EXISTS (SELECT FROM device_care AS c WHERE c.device_id = w.device_id)
+    AND NOT EXISTS (SELECT FROM measurements AS m WHERE m.device_id = w.device_id);
 
 -- name: near_devices
 -- Devices whose ids are about like one: the same in other letters, or with it in them, or the same at the beginning or at the end.

@@ -237,12 +237,18 @@ class Watcher:
 
     async def _hear_people(self) -> None:
         """Take what has been said of devices, and say what has come to its end."""
-        if self._cares.is_any_over(self._now()):
-            await self._carer.expire()
-        if self._silence.returned:
-            times = {id_: datetime.fromtimestamp(at, UTC) for id_, at in self._silence.returned.items()}
-            await self._carer.take_back(times)
-            self._silence.returned.clear()
+        await self._read_words()
+        if returned := self._silence.returned:
+            await self._carer.take_back(
+                {id_: datetime.fromtimestamp(at, UTC) for id_, at in returned.items()}
+            )
+            returned.clear()
+        elif not self._cares.is_any_over(self._now()):
+            return
+        await self._carer.expire()
+        await self._read_words()
+
+    async def _read_words(self) -> None:
         while words := await self._carer.read(self._cares.version):
             for care in words:
                 self._silence.take_care(care)

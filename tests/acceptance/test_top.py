@@ -72,10 +72,16 @@ async def test_once_over_a_pipeline(
         await projector.event(
             "run_applied", skip=int(device == "busy")
         )  # the views were made of what was there
+    async with Redis.from_url(settings.redis.url) as redis:
+        await redis.hset("projector:clocks", "busy", "2 1795945200000000")
+    await publish(broker_port, [(f"{topic_prefix}/gone/telemetry", b'{"id": 1, "ts": 1795424700}')])
+    await projector.event("run_applied", skip=2)
+    for words in (("retire", "gone"), ("mute", "quiet", "--for", "1h")):
+        await said(run_command, *words)
     top = await run_command("projector", "top", "--once", "--json")
     assert await top.exit_code() == 0, top.output
     told: dict[str, Any] = json.loads(top.stdout[0])
-    assert (told["devices"], told["silent"], told["redis"], told["projector"]) == (3, 1, None, None)
+    assert (told["devices"], told["silent"], told["redis"], told["projector"]) == (4, 1, None, None)
     assert told["unknown"] == 0
     assert [(each["device_id"], each["silent"]) for each in told["listed"]] == [
         ("lost", True),
@@ -86,7 +92,7 @@ async def test_once_over_a_pipeline(
     assert told["listed"][0]["silent_s"] < 100, "its newest reading is newer than what we told the watch"
     assert (told["listed"][1]["silent_s"] > 7000, told["listed"][1]["heard_s"]) == (True, None)
     assert told["listed"][1]["messages_per_s"] == 0
-    assert told["clocks_wrong"] == 1
+    assert (told["clocks_wrong"], told["retired"]) == (0, 1)
     assert [device["clock"] for device in told["listed"]] == [None, None, "ahead"]
     assert {region["region"]: region["messages"] for region in told["regions"]} == {"north": 1, "south": 2}
     (stream,) = told["streams"]

@@ -159,7 +159,7 @@ export class DeviceView {
 /** How it stands, where that is worth a word. */
 function saidOf(row, now) {
   if (row?.standing === "silent") return row.heard_ms === null ? "Silent" : `Silent for ${duration(Math.round((now - row.heard_ms) / 1000))}`;
-  if (row?.standing === "muted" && row.until_ms !== null) return `Muted for ${duration(Math.max(0, Math.round((row.until_ms - now) / 1000)))}`;
+  if (row?.standing === "muted" && row.until_ms !== null) return `Muted, ${duration(Math.max(0, Math.round((row.until_ms - now) / 1000)))} left`;
   return { retired: "Retired", muted: "Muted", rejected: "Rejected lately", unknown: "Not known yet whether it is silent" }[row?.standing] ?? "";
 }
 

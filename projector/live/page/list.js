@@ -215,7 +215,7 @@ export class DeviceList {
     if (this.filter.region) parts.push(`in ${this.filter.region}`);
     if (this.filter.tag) parts.push(`tagged ${this.filter.tag}`);
     if (this.filter.clock) parts.push("whose clock is wrong");
-    if (this.filter.retired) parts.push("that are retired");
+    if (this.filter.retired) parts.push("retired");
     if (this.filter.recent) parts.push("that fell silent, the last first");
     if (this.filter.hot) parts.push("beyond a limit");
     byId("silent-last").hidden = !state.devices.silent || this.filter.recent;

@@ -52,7 +52,7 @@ export function fillRow(node, row, course, columns, nowMs, beyond = {}) {
 /** For how long it is silent, how long it is muted still, or what was rejected. */
 function why(row, nowMs) {
   if (row.standing === "silent") return row.heard_ms === null ? "" : ` ${duration(Math.round((nowMs - row.heard_ms) / 1000))}`;
-  if (row.standing === "muted") return row.until_ms === null ? "" : ` for ${duration(Math.max(0, Math.round((row.until_ms - nowMs) / 1000)))}`;
+  if (row.standing === "muted") return row.until_ms === null ? "" : ` ${duration(Math.max(0, Math.round((row.until_ms - nowMs) / 1000)))} left`;
   return row.reason && row.standing === "rejected" ? ` ${count(row.rejected)} × ${row.reason}` : "";
 }
 
