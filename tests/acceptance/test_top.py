@@ -44,10 +44,15 @@ async def see(redis: Redis, device_id: str, minutes_ago: float, region: str = "n
     await redis.hset(f"device:stats:{device_id}", mapping={"region": region, "sample_count": "7"})
 
 
-async def said(run_command: Run, *words: str) -> None:
-    """Say something of devices, and wait until a projector has copied it to where top reads it."""
-    command = await run_command("projector", "devices", *words)
-    assert await command.exit_code() == 0, command.output
+async def say(run_command: Run, projector: RunningCommand, redis_url: str) -> None:
+    """One device is retired, one muted, and one told of as ahead; a projector knows the former."""
+    for words in (("retire", "gone"), ("mute", "quiet", "--for", "3h")):
+        command = await run_command("projector", "devices", *words)
+        assert await command.exit_code() == 0, command.output
+    await projector.event("device_retired", device="gone")
+    await projector.event("device_muted", device="quiet")
+    async with Redis.from_url(redis_url) as redis:
+        await redis.hset("projector:clocks", "busy", "2 1795945200000000")
 
 
 async def test_once_over_a_pipeline(
@@ -72,12 +77,9 @@ async def test_once_over_a_pipeline(
         await projector.event(
             "run_applied", skip=int(device == "busy")
         )  # the views were made of what was there
-    async with Redis.from_url(settings.redis.url) as redis:
-        await redis.hset("projector:clocks", "busy", "2 1795945200000000")
     await publish(broker_port, [(f"{topic_prefix}/gone/telemetry", b'{"id": 1, "ts": 1795424700}')])
     await projector.event("run_applied", skip=2)
-    for words in (("retire", "gone"), ("mute", "quiet", "--for", "1h")):
-        await said(run_command, *words)
+    await say(run_command, projector, settings.redis.url)
     top = await run_command("projector", "top", "--once", "--json")
     assert await top.exit_code() == 0, top.output
     told: dict[str, Any] = json.loads(top.stdout[0])
@@ -96,7 +98,7 @@ async def test_once_over_a_pipeline(
     assert [device["clock"] for device in told["listed"]] == [None, None, "ahead"]
     assert {region["region"]: region["messages"] for region in told["regions"]} == {"north": 1, "south": 2}
     (stream,) = told["streams"]
-    assert (stream["cursor"], stream["head"], stream["behind_rows"]) == (3, 3, 0)
+    assert (stream["cursor"], stream["head"], stream["behind_rows"]) == (4, 4, 0)
     assert set(stream["lag_seconds"]) == {"received", "committed", "published", "projected"}
     assert told["events_per_s"] == 0
 
@@ -104,7 +106,9 @@ async def test_once_over_a_pipeline(
     piped = await run_command("projector", "top")
     assert await piped.exit_code() == 0
     text = "\n".join(piped.stdout)
-    assert "3 devices   1 silent   " in text
+    assert "4 devices   1 silent   " in text
+    assert re.search(r"quiet +2\.0h muted", text)
+    assert "gone" not in text
     assert re.search(r"lost +2\d\.\dmin silent", text)
     assert "clock ahead" in text
     assert (
@@ -119,7 +123,7 @@ async def test_once_over_a_pipeline(
     await again.event("watch_begins", silent=1)
     piped = await run_command("projector", "top")
     assert await piped.exit_code() == 0
-    assert "3 devices   1 silent, 2 not known yet" in "\n".join(piped.stdout)
+    assert "4 devices   1 silent, 1 not known yet" in "\n".join(piped.stdout)
 
 
 async def test_keys(terminal: Terminal, redis_url: str) -> None:
