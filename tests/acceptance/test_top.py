@@ -108,9 +108,8 @@ async def test_once_over_a_pipeline(
     text = "\n".join(piped.stdout)
     assert "4 devices   1 silent   " in text
     assert re.search(r"quiet +2\.0h muted", text)
-    assert "gone" not in text
     assert re.search(r"lost +2\d\.\dmin silent", text)
-    assert "clock ahead" in text
+    assert ("clock ahead" in text, "gone" in text) == (True, False)
     assert (
         f"no projector answers: lag is unknown, and silence is as it was told: {settings.projector.http}"
         in text
