@@ -11,7 +11,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from contract.order import microseconds
+from contract.order import seconds
 from projector.watch.drift import RIGHT, claimed_s
 
 if TYPE_CHECKING:
@@ -100,13 +100,12 @@ class Drifts:
             is_apart: whether the device's message before it came in an earlier minute.
         """
         try:
-            measured = microseconds(event.ts) // _SECOND
+            measured = seconds(event.ts)
         except ValueError:
             return
         if self._believes_claims and event.tags and (claimed := event.tags.get(CLAIMED)):
-            seconds = claimed_s(claimed)
-            if seconds is not None:
-                measured = int(seconds)
+            found = claimed_s(claimed)
+            measured = measured if found is None else int(found)
         drift = device.drift
         if is_apart:
             level = drift.next_minute(at, self._tolerance_s)

@@ -103,7 +103,7 @@ class Silence:
         self.returned: dict[str, int] = {}
         self.pending: dict[str, Change] = {}
         self.unsure: dict[str, None] = {}
-        self.left: list[str] = []
+        self.left: dict[str, None] = {}
         self.unwatched = 0
         self._told = dict(told)
         self.cares = Cares() if cares is None else cares
@@ -121,8 +121,7 @@ class Silence:
 
     def all_known(self) -> None:
         """Note that all who were heard before are known: who was told of and is not among them is gone."""
-        self.left += self._told
-        self.left += self.drifts.all_known()
+        self.left |= dict.fromkeys([*self._told, *self.drifts.all_known()])
         self._told = {}
         self.silent = dict.fromkeys(sorted(self.silent, key=lambda id_: self.devices[id_].silence))
 
@@ -219,8 +218,7 @@ class Silence:
         if device.care is not None:
             self._silence(device)
         elif before is not None:
-            if device.id in self.left:  # what was told of it still stands
-                self.left = [id_ for id_ in self.left if id_ != device.id]
+            self.left.pop(device.id, None)  # what was told of it still stands
             at = int(care.at.timestamp())
             if device.state == SILENT:
                 self._change(device, at)
@@ -266,7 +264,7 @@ class Silence:
         """Tell nothing of a device; what was told of it is over, and others may forget it."""
         self.pending.pop(device.id, None)
         self.drifts.silence(device)
-        self.left.append(device.id)
+        self.left[device.id] = None
 
     def _note(self, device: Device, stream: Stream, at: int) -> None:
         if at <= device.at:
@@ -358,4 +356,4 @@ class Silence:
         self.silent.pop(id_, None)
         self.pending.pop(id_, None)
         self.drifts.leave(device)
-        self.left.append(id_)
+        self.left[id_] = None

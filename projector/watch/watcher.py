@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from contract.events import Event, EventBatch
-    from projector.watch.care import Care
     from projector.watch.drifts import ClockChange
     from projector.watch.gauges import Gauges
     from projector.watch.said import Watch
@@ -87,11 +87,10 @@ class Watcher:
         believes_claims: bool = False,
         cares: Cares | None = None,
     ) -> None:
+        self._cares = Cares() if cares is None else cares
         self._told = Told(redis, prefix)
         self._clocks = Levels(redis, prefix, CLOCKS_TOLD)
-        self._carer = Carer(redis, pool, prefix)
-        self._untold: list[Care] = []
-        self._shown = -1
+        self._carer = Carer(redis, pool, prefix, self._cares)
         self._pool = pool
         self._forget_after_s = forget_after_s
         self._health = health
@@ -100,7 +99,6 @@ class Watcher:
         self._now = now
         self._tolerance_s = tolerance_s
         self._believes_claims = believes_claims
-        self._cares = Cares() if cares is None else cares
         self._silence = Silence(
             {}, tolerance_s=tolerance_s, believes_claims=believes_claims, cares=self._cares
         )
@@ -190,9 +188,8 @@ class Watcher:
         self._turns += 1
         if self._turns % WRITTEN_AGAIN == 0:
             await self._write_again()
-        if self._shown != self._cares.version:
-            await keep_trying("redis", self._show_people, self._health)
-        if self._untold and self._voice.room:
+        await keep_trying("redis", self._carer.show, self._health)
+        if self._carer.untold and self._voice.room:
             await keep_trying("postgres", self._tell_of_people, self._health)
         is_told = (self._silence.pending or self._silence.drifts.pending) and self._voice.room
         if is_told or self._silence.left or self._claiming or self._claiming_clocks or self._set_back:
@@ -236,35 +233,11 @@ class Watcher:
         self._silence.learn(found, self._seconds())
 
     async def _hear_people(self) -> None:
-        """Take what has been said of devices, and say what has come to its end."""
-        await self._read_words()
-        if returned := self._silence.returned:
-            await self._carer.take_back(
-                {id_: datetime.fromtimestamp(at, UTC) for id_, at in returned.items()}
-            )
-            returned.clear()
-        elif not self._cares.is_any_over(self._now()):
-            return
-        await self._carer.expire()
-        await self._read_words()
-
-    async def _read_words(self) -> None:
-        while words := await self._carer.read(self._cares.version):
-            for care in words:
-                self._silence.take_care(care)
-            self._untold += [care for care in words if not care.told]
+        await self._carer.hear(self._silence, self._now())
 
     async def _tell_of_people(self) -> None:
-        some = self._untold[: min(AT_ONCE, self._voice.room)]
-        claimed = await self._carer.claim(some)
-        del self._untold[: len(some)]
-        for care in claimed:
+        for care in await self._carer.claim(min(AT_ONCE, self._voice.room)):
             self._voice.care(care, self._silence.devices.get(care.device_id))
-
-    async def _show_people(self) -> None:
-        version = self._cares.version
-        await self._carer.show(self._cares)
-        self._shown = version
 
     async def _write_again(self) -> None:
         silence, drifts = self._silence, self._silence.drifts
@@ -280,7 +253,7 @@ class Watcher:
             await self._told.begin(self._begun)
         except Retry:
             return  # it is away, and asked again
-        self._shown = -1
+        self._carer.show_again()
         self._voice.warn("silence_written_again", reason="redis_forgot", devices=len(again))
 
     def _silent_ones(self) -> list[str]:
@@ -293,8 +266,10 @@ class Watcher:
                 del self._set_back[0]
             room = min(AT_ONCE, self._voice.room)
             changes = self._silence.take_pending(room)
-            self._claiming = changes, self._silence.left[:AT_ONCE]
-            del self._silence.left[:AT_ONCE]
+            left = list(islice(self._silence.left, AT_ONCE))
+            self._claiming = changes, left
+            for id_ in left:
+                del self._silence.left[id_]
             self._claiming_clocks = self._silence.drifts.take_pending(room - len(changes))
         changes, left = self._claiming
         for change in await self._told.claim(changes, left):

@@ -128,6 +128,9 @@ async def test_a_mute_that_ended_while_no_projector_ran(plant: Plant) -> None:
     again = await plant.watcher()
     await again.turn()
     assert plant.told() == []
+    await plant.say("muted", "b", lasting=timedelta(0))
+    await again.turn()
+    assert plant.told() == [("b", "unmuted")]
     row = await plant.pool.fetchrow("SELECT what, said_by, reason FROM device_care WHERE device_id = 'a'")
     assert row is not None
     assert tuple(row) == ("expired", "ann", "why")
