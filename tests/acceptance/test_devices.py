@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -56,27 +57,22 @@ class Plant:
 
     async def told(self) -> DeviceChange:
         """Wait for the next message on the topic of devices."""
-        async for delivery in self._deliveries():
-            return decode_change(delivery)
-        raise AssertionError
-
-    async def _deliveries(self) -> AsyncIterator[bytes]:
-        while True:
+        async with asyncio.timeout(20):
             chunk = await self._session.receive()
-            assert len(chunk.deliveries) == 1
-            chunk.ack()
-            yield chunk.deliveries[0].payload
+        (delivery,) = chunk.deliveries
+        chunk.ack()
+        return decode_change(delivery.payload)
 
     async def answer(self, path: str) -> Any:  # noqa: ANN401  # JSON
         """What a projector answers."""
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False) as http, asyncio.timeout(20):
             while (answer := await http.get(f"http://{self._settings.projector.http}{path}")).is_server_error:
                 pass  # the views are not whole yet
             return answer.json()
 
     async def metric(self, line: str) -> None:
         """Wait until a projector's metrics have a line."""
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False) as http, asyncio.timeout(20):
             while line not in (await http.get(f"http://{self._settings.projector.http}/metrics")).text:
                 pass
 
@@ -99,8 +95,9 @@ async def plant(
 async def known(settings: Settings, many: int) -> None:
     """Wait until so many devices are in PostgreSQL, which notes them beside the path."""
     connection = await asyncpg.connect(settings.postgres.dsn)
-    while await connection.fetchval("SELECT count(*) FROM devices") < many:
-        pass
+    async with asyncio.timeout(20):
+        while await connection.fetchval("SELECT count(*) FROM devices") < many:
+            pass
     await connection.close()
 
 
