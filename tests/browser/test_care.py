@@ -52,12 +52,15 @@ async def test_a_clock_that_is_wrong(
     row = page.locator(".row", has_text="slow")
     await expect(row.locator(".usual")).to_have_text("clock wrong")
     await devices.send("slow", ago=timedelta(hours=3, seconds=40), level=2)
-    await expect(row.locator(".usual")).to_have_text("clock 3 h behind")
+    await expect(row.locator(".usual")).to_have_text("clock \N{MINUS SIGN}3 h")
+    await expect(row.locator(".usual")).to_have_attribute("title", "its clock is 3 h behind")
     await page.get_by_role("link", name="1 clock is wrong").click()
     await expect(page.locator(".row .id")).to_have_text(["slow"])
     await expect(page.locator("#devices-note")).to_have_text("1 whose clock is wrong, of 2 devices")
     if pictures := os.environ.get("PICTURES"):
         await page.screenshot(path=Path(pictures, "clock.png"))
+        await page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+        await page.screenshot(path=Path(pictures, "clock-phone.png"))
     await row.click()
     await expect(page.locator("#device .facts")).to_contain_text("Its clock3 h behind, found")
 

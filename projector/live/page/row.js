@@ -45,7 +45,8 @@ export function fillRow(node, row, course, columns, nowMs, beyond = {}) {
   say(seen.firstChild, age(row.last_seen_ms, nowMs));
   mark(seen, "title", moment(row.last_seen_ms));
   mark(seen, "data-clock", row.clock_wrong ? "" : null);
-  if (row.clock_wrong) say(seen.lastChild, `clock ${clockError(row.clock_error_s)}`);
+  mark(seen.lastChild, "title", row.clock_wrong ? `its clock is ${clockError(row.clock_error_s)}` : null);
+  if (row.clock_wrong) say(seen.lastChild, `clock ${row.clock_error_s === null ? "wrong" : `${row.clock_error_s > 0 ? "+" : "−"}${duration(Math.abs(row.clock_error_s))}`}`);
   else say(seen.lastChild, row.usual_ms === null ? "" : `usually ${duration(row.usual_ms / 1000)}`);
 }
 
