@@ -561,6 +561,26 @@ CREATE TABLE public.dedup (
     CONSTRAINT dedup_only_row_check CHECK (only_row)
 );
 
+CREATE TABLE public.device_care (
+    device_id text NOT NULL COLLATE pg_catalog."C",
+    what text NOT NULL,
+    since timestamp with time zone NOT NULL,
+    until timestamp with time zone,
+    said_by text NOT NULL,
+    reason text NOT NULL,
+    version bigint NOT NULL,
+    told boolean DEFAULT false NOT NULL,
+    CONSTRAINT device_care_check CHECK (((until IS NOT NULL) OR (what <> ALL (ARRAY['muted'::text, 'expired'::text])))),
+    CONSTRAINT device_care_what_check CHECK ((what = ANY (ARRAY['muted'::text, 'unmuted'::text, 'expired'::text, 'retired'::text, 'unretired'::text, 'returned'::text])))
+);
+
+CREATE SEQUENCE public.device_care_versions
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
 CREATE TABLE public.devices (
     device_id text NOT NULL COLLATE pg_catalog."C",
     region text,
@@ -802,6 +822,9 @@ ALTER TABLE ONLY public.dead_letters
 ALTER TABLE ONLY public.dedup
     ADD CONSTRAINT dedup_pkey PRIMARY KEY (only_row);
 
+ALTER TABLE ONLY public.device_care
+    ADD CONSTRAINT device_care_pkey PRIMARY KEY (device_id);
+
 ALTER TABLE ONLY public.devices
     ADD CONSTRAINT devices_pkey PRIMARY KEY (device_id);
 
@@ -864,6 +887,8 @@ CREATE INDEX dead_letter_shares_bytes ON public.dead_letter_shares USING btree (
 CREATE INDEX dead_letter_shares_letters ON public.dead_letter_shares USING btree (letters);
 
 CREATE INDEX dead_letters_sender ON public.dead_letters USING btree (COALESCE(device_id, ''::text) COLLATE "C", reason COLLATE "C", id);
+
+CREATE UNIQUE INDEX device_care_version ON public.device_care USING btree (version);
 
 CREATE INDEX measurements_1h_default_bucket ON public.measurements_1h_default USING btree (bucket);
 

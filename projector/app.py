@@ -47,6 +47,7 @@ from projector.repair.rebuild import Rebuilder
 from projector.repair.verify import Verifier
 from projector.views import Keys, Views
 from projector.views.expiry import Expiry
+from projector.watch.care import Cares
 from projector.watch.gauges import Gauges
 from projector.watch.said import Watch
 from projector.watch.watcher import Watcher
@@ -229,6 +230,7 @@ async def _project(
             meters=meters,
             now=_now,
         )
+        cares = Cares()
         watcher = Watcher(
             redis,
             pool,
@@ -240,6 +242,9 @@ async def _project(
             gauges=gauges,
             watch=watch,
             now=_now,
+            tolerance_s=duration_s(settings.projector.clock_tolerance),
+            believes_claims=any(route.clock == "prefer" for route in settings.route),
+            cares=cares,
         )
         limiter = Limiter(
             settings.limit,
@@ -253,6 +258,7 @@ async def _project(
             health=health,
             gauges=limit_gauges,
             now=_now,
+            cares=cares,
         )
         views = Views(
             redis, keys, most_metrics=settings.projector.max_metrics, dropped=meters.metrics_dropped.inc
