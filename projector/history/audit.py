@@ -178,6 +178,7 @@ async def _audit(
         if mend:
             await connection.execute(queries.remove_wrong, timeout=_LONGEST_S)
             await connection.execute(queries.put_right, timeout=_LONGEST_S)
+            await connection.execute(queries.merge_late_minutes, timeout=_LONGEST_S)
             faults.point("rebuild")
         progress(result.days, len(days))
     if mend:

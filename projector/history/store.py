@@ -145,11 +145,20 @@ class Store:
     async def _locked(self) -> AsyncIterator[Connection]:
         with answering():
             async with lent(self._pool) as connection, connection.transaction():
-                try:
-                    await connection.execute(queries.lock_history_soon)
-                except asyncpg.LockNotAvailableError:
-                    raise Busy from None
+                await lock(connection)
                 yield connection
+
+
+async def lock(connection: Connection) -> None:
+    """Take one's turn at changing history, until the end of the transaction.
+
+    Raises:
+        Busy: it is another's turn, and has been for long.
+    """
+    try:
+        await connection.execute(queries.lock_history_soon)
+    except asyncpg.LockNotAvailableError:
+        raise Busy from None
 
 
 async def add(connection: Connection, span: Span, minutes: Minutes) -> list[Mean] | None:
@@ -169,6 +178,7 @@ async def add(connection: Connection, span: Span, minutes: Minutes) -> list[Mean
         means += [Mean(*row) for row in await connection.fetch(queries.add_to_devices, *piece)]
     async for piece in _beside(minutes.regions()):
         await connection.execute(queries.add_to_regions, *piece)
+    await connection.execute(queries.merge_late_minutes, timeout=LONGEST_S)
     return means
 
 
