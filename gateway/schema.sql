@@ -527,11 +527,6 @@ BEGIN
 END
 $$;
 
-CREATE AGGREGATE public.saturating_sum(double precision) (
-    SFUNC = public.saturating_sum,
-    STYPE = double precision
-);
-
 CREATE TABLE public.dead_letter_changes (
     letters bigint NOT NULL,
     bytes bigint NOT NULL,
@@ -1015,11 +1010,9 @@ CREATE INDEX open_minutes_metric_bucket ON ONLY public.open_minutes USING btree 
 
 CREATE INDEX open_minutes_default_metric_bucket_idx ON public.open_minutes_default USING btree (metric, bucket);
 
-CREATE INDEX packed_minutes_default_hour ON public.packed_minutes_default USING btree (hour);
+CREATE INDEX packed_minutes_hour ON ONLY public.packed_minutes USING brin (hour) WITH (pages_per_range='16', autosummarize='on');
 
-CREATE INDEX packed_minutes_metric_hour ON ONLY public.packed_minutes USING btree (metric, hour);
-
-CREATE INDEX packed_minutes_default_metric_hour_idx ON public.packed_minutes_default USING btree (metric, hour);
+CREATE INDEX packed_minutes_default_hour_idx ON public.packed_minutes_default USING brin (hour) WITH (pages_per_range='16', autosummarize='on');
 
 CREATE INDEX regions_1h_default_bucket ON public.regions_1h_default USING btree (bucket);
 
@@ -1035,7 +1028,7 @@ ALTER INDEX public.open_minutes_metric_bucket ATTACH PARTITION public.open_minut
 
 ALTER INDEX public.open_minutes_pkey ATTACH PARTITION public.open_minutes_default_pkey;
 
-ALTER INDEX public.packed_minutes_metric_hour ATTACH PARTITION public.packed_minutes_default_metric_hour_idx;
+ALTER INDEX public.packed_minutes_hour ATTACH PARTITION public.packed_minutes_default_hour_idx;
 
 ALTER INDEX public.packed_minutes_pkey ATTACH PARTITION public.packed_minutes_default_pkey;
 

@@ -41,7 +41,9 @@ CREATE TABLE packed_minutes (
     PRIMARY KEY (device_id, metric, hour)
 ) PARTITION BY RANGE (hour);
 
-CREATE INDEX packed_minutes_metric_hour ON packed_minutes (metric, hour);
+-- All devices of one time: rows lie in the order in which hours are packed. No tree, which a look for one device could be taken to
+-- while the server knows nothing of a day's rows yet.
+CREATE INDEX packed_minutes_hour ON packed_minutes USING brin (hour) WITH (pages_per_range = 16, autosummarize = on);
 
 -- Texts are sorted as in `open_minutes`, whichever way that is.
 DO $$
@@ -56,7 +58,6 @@ END
 $$;
 
 CREATE TABLE packed_minutes_default PARTITION OF packed_minutes DEFAULT;
-CREATE INDEX packed_minutes_default_hour ON packed_minutes_default (hour);
 
 -- Packed hours get the days that their minutes have.
 SELECT attach_partition('packed_minutes', 'hour', p.since, p.until)
@@ -65,8 +66,6 @@ FROM partitions_of('open_minutes') AS p WHERE p.name ~ '^open_minutes_p[0-9]{8}$
 -- What came for hours that are packed, until it is merged: within the transaction that adds it, or at the end of the packing that is
 -- under way.
 CREATE TABLE late_minutes (LIKE open_minutes);
-
-CREATE AGGREGATE saturating_sum(double precision) (SFUNC = saturating_sum, STYPE = double precision);
 
 -- Packed hours, a row a minute, those that are being packed too.
 CREATE VIEW unpacked_minutes AS

@@ -4,7 +4,7 @@
 in one transaction, so a snapshot finds each minute once. Nothing is removed here: the gateway drops a day of
 rows when all of it is packed.
 
-An hour of a hundred thousand devices takes half a minute to pack, for which history must not stand still. So
+An hour of a hundred thousand devices takes a minute to pack, for which history must not stand still. So
 it is packed without history's lock, where nobody looks yet. From when it begins, what comes late for that
 hour is noted beside; at the end, under the lock, devices it came for are packed again, and the hour counts.
 A packing that is killed is begun anew. One packs at a time.
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 
-from projector.history.store import LONGEST_S, lock
+from projector.history.store import LONGEST_S, lock, merge_late
 from projector.outbox import answering, queries
 from runtime import faults
 from runtime.errors import Retry
@@ -48,14 +48,16 @@ class Packer:
     async def run(self) -> NoReturn:
         """Pack what is over until cancelled, half of the time at most."""
         loop = asyncio.get_running_loop()
+        pause_s = IDLE_S
         while True:
+            await asyncio.sleep(pause_s)
             started = loop.time()
             try:
                 more = await self.turn()
             except Retry as error:  # history itself says what is not there
                 log.debug("packing_postponed", reason=error.reason)
                 more = False
-            await asyncio.sleep(max(LEAST_PAUSE_S, loop.time() - started) if more else IDLE_S)
+            pause_s = max(LEAST_PAUSE_S, loop.time() - started) if more else IDLE_S
 
     async def turn(self) -> bool:
         """Pack the next hour that is over, if there is one and nobody else is packing.
@@ -94,12 +96,14 @@ async def _pack(connection: Connection) -> bool:
     if begun is None or begun["hour"] is None:
         return False
     number, hour = begun
-    rows = await connection.fetchval(queries.pack_hour, hour, timeout=LONGEST_S)
+    async with connection.transaction():
+        await connection.execute(queries.without_jit)
+        rows = await connection.fetchval(queries.pack_hour, hour, timeout=LONGEST_S)
     faults.point("packed")
     async with connection.transaction():
         await lock(connection)
         if await connection.fetchval(queries.end_packing, number):
             await connection.execute(queries.repack_late, hour, timeout=LONGEST_S)
-            await connection.execute(queries.merge_late_minutes, timeout=LONGEST_S)
+            await merge_late(connection)
     log.debug("minutes_packed", hour=hour.isoformat(), rows=rows)
     return True

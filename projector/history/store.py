@@ -178,8 +178,15 @@ async def add(connection: Connection, span: Span, minutes: Minutes) -> list[Mean
         means += [Mean(*row) for row in await connection.fetch(queries.add_to_devices, *piece)]
     async for piece in _beside(minutes.regions()):
         await connection.execute(queries.add_to_regions, *piece)
-    await connection.execute(queries.merge_late_minutes, timeout=LONGEST_S)
+    await merge_late(connection)
     return means
+
+
+async def merge_late(connection: Connection, *, within_s: float = LONGEST_S) -> None:
+    """Merge what came for hours that are packed, as the last part of a transaction."""
+    if await connection.fetchval(queries.has_late_minutes):
+        await connection.execute(queries.without_jit)
+        await connection.execute(queries.merge_late_minutes, timeout=within_s)
 
 
 async def _beside(pieces: Iterator[Columns]) -> AsyncIterator[Columns]:

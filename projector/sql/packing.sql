@@ -17,11 +17,18 @@ SELECT packed_until, packing_until FROM rollups WHERE rollup = '1m' AND packing_
 DELETE FROM packed_minutes WHERE hour >= $1 AND hour < $2;
 
 -- name: begin_packing
--- Says which hour is packed next: the first that has rows, two hours after its end and when the hours by device that are made of
--- its minutes are made. From now on what comes for it is noted. Null: there is none, and all before is packed.
+-- Says which hour is packed next: the first that has rows, two hours after its end, by what history has of the outbox, and when the
+-- hours by device that are made of its minutes are made. From now on what comes for it is noted. Null: there is none, and all before
+-- is packed.
 WITH bounds AS (
-    SELECT m.packed_until AS since, least(date_trunc('hour', now() - interval '2 hours', 'UTC'), h.open_since) AS until
-    FROM rollups AS m, rollups AS h
+    SELECT m.packed_until AS since, least(date_trunc('hour', least(now(), w.since) - interval '2 hours', 'UTC'), h.open_since) AS until
+    FROM rollups AS m, rollups AS h, (
+        SELECT min(oldest.created_at) AS since
+        FROM streams AS s LEFT JOIN LATERAL projection_at('history', s.stream) AS p ON true
+        CROSS JOIN LATERAL (
+            SELECT o.created_at FROM outbox AS o WHERE o.stream = s.stream AND o.n > coalesce(p.n, 0) ORDER BY o.n LIMIT 1
+        ) AS oldest
+    ) AS w
     WHERE m.rollup = '1m' AND h.rollup = '1h'
 ),
 next AS (
@@ -50,6 +57,10 @@ SET
 FROM bounds AS b, next AS n
 WHERE r.rollup = '1m' AND b.since < b.until
 RETURNING r.packing, CASE WHEN n.hour < b.until THEN n.hour END AS hour;
+
+-- name: without_jit
+-- For the rest of the transaction: compiling what follows takes longer than doing it.
+SET LOCAL jit = off;
 
 -- name: pack_hour
 -- Packs the hour $1 as it is now; says how many rows it makes. Each metric is one range of the index (metric, bucket), and sorted
@@ -125,30 +136,45 @@ SELECT m.* FROM changed AS c CROSS JOIN LATERAL (
     OFFSET 0 -- a range for each
 ) AS m;
 
+-- name: has_late_minutes
+-- Whether anything has come for hours that are packed.
+SELECT EXISTS (SELECT FROM late_minutes WHERE bucket < (SELECT packed_until FROM rollups WHERE rollup = '1m'));
+
 -- name: merge_late_minutes
 -- Merges what came for packed hours, each of which is written once, however many of its minutes came.
 WITH late AS (
     DELETE FROM late_minutes AS l USING rollups AS r WHERE r.rollup = '1m' AND l.bucket < r.packed_until RETURNING l.*
 ),
+added AS MATERIALIZED (
+    SELECT
+        device_id, metric, bucket,
+        (array_agg(region ORDER BY region_at DESC, region COLLATE "C" DESC) FILTER (WHERE region IS NOT NULL))[1] AS region,
+        max(region_at) AS region_at, sum(count)::bigint AS count,
+        least(1.79769313486231e308, greatest(-1.79769313486231e308, sum(sum::numeric)))::float8 AS sum, min(min) AS min, max(max) AS max
+    FROM late
+    GROUP BY 1, 2, 3
+),
 hours AS (
     SELECT DISTINCT device_id, metric, date_trunc('hour', bucket, 'UTC') AS hour FROM late
+),
+packed AS (
+    SELECT u.device_id, u.metric, u.bucket, u.region, u.region_at, u.count, u.sum, u.min, u.max
+    FROM hours AS h CROSS JOIN LATERAL (
+        SELECT * FROM unpacked_minutes
+        WHERE device_id = h.device_id AND metric = h.metric AND hour = h.hour
+        OFFSET 0 -- a look into the index for each
+    ) AS u
 ),
 merged AS (
     SELECT
         device_id, metric, bucket,
-        (array_agg(region ORDER BY region_at DESC, region COLLATE "C" DESC) FILTER (WHERE region IS NOT NULL))[1] AS region,
-        max(region_at) AS region_at, sum(count)::bigint AS count, saturating_sum(sum) AS sum, min(min) AS min, max(max) AS max
-    FROM (
-        SELECT device_id, metric, bucket, region, region_at, count, sum, min, max FROM late
-        UNION ALL
-        SELECT u.device_id, u.metric, u.bucket, u.region, u.region_at, u.count, u.sum, u.min, u.max
-        FROM hours AS h CROSS JOIN LATERAL (
-            SELECT * FROM unpacked_minutes
-            WHERE device_id = h.device_id AND metric = h.metric AND hour = h.hour
-            OFFSET 0 -- a look into the index for each
-        ) AS u
-    ) AS old_and_new
-    GROUP BY device_id, metric, bucket
+        CASE
+            WHEN coalesce((a.region_at, a.region COLLATE "C") > (p.region_at, p.region COLLATE "C"), p.region IS NULL) THEN a.region
+            ELSE p.region
+        END AS region,
+        greatest(p.region_at, a.region_at) AS region_at, coalesce(p.count, 0) + coalesce(a.count, 0) AS count,
+        saturating_sum(p.sum, a.sum) AS sum, least(p.min, a.min) AS min, greatest(p.max, a.max) AS max
+    FROM packed AS p FULL JOIN added AS a USING (device_id, metric, bucket)
 )
 INSERT INTO packed_minutes AS p (device_id, metric, hour, minutes, counts, sums, mins, maxs, regions, ats)
 SELECT

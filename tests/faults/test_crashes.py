@@ -44,7 +44,7 @@ async def test_kill_everywhere(site: Site) -> None:
             await site.crash("projector", f"{point}:2")
         for point in HISTORY_POINTS:
             await site.crash("projector", f"{point}:1")
-        await site.crash("projector", "packed:1")  # what devices say is up to three hours old
+        await site.crash("projector", "packed:1")  # devices begin three hours ago
         await site.start("projector")
     books = await site.audit()
     assert books.stored > 500

@@ -160,6 +160,15 @@ async def test_the_last_hours_are_rows(plant: Plant) -> None:
     assert await plant.of("unpacked_minutes") >= 2
 
 
+async def test_packing_does_not_run_ahead_of_history(plant: Plant) -> None:
+    """What a projector has to catch up with becomes rows first: an hour is packed once, not a flush."""
+    await plant.measure(event("a", 1, t=1), event("a", 3601, t=1))
+    await plant.store.make_hours()
+    await plant.written.commit(event("a", 1, t=1), at=NINE + 3 * HOUR)
+    assert await plant.pack() == 1
+    assert await plant.pool.fetchval("SELECT packed_until FROM rollups WHERE rollup = '1m'") == NINE + HOUR
+
+
 async def test_a_clock_that_is_set_back(plant: Plant) -> None:
     """What a server's clock that was ahead had packed is added to like any, hours by device too."""
     await plant.measure(event("a", 1, t=1))
