@@ -28,11 +28,11 @@ SELECT drop_history_partition($1, $2, $3);
 -- name: packed_partitions
 -- Days of rows that are read where they are packed, the oldest first.
 SELECT p.name FROM partitions_of('open_minutes') AS p, rollups AS r
-WHERE r.rollup = '1m' AND p.name ~ '_p[0-9]{8}$' AND p.until <= r.packed_until - interval '1 hour'
+WHERE r.rollup = '1m' AND p.name ~ '_p[0-9]{8}$' AND p.until <= r.packed_until
 ORDER BY p.until;
 
 -- name: drop_open_minutes
--- Drops one; gives up soon when somebody reads it.
+-- Drops one, if it has been packed for an hour; gives up soon when somebody reads it.
 SELECT drop_open_minutes($1);
 
 -- name: remove_history_strays

@@ -48,15 +48,20 @@ class Packer:
     async def run(self) -> NoReturn:
         """Pack what is over until cancelled, half of the time at most."""
         loop = asyncio.get_running_loop()
-        pause_s = IDLE_S
+        pause_s, failing = IDLE_S, False
         while True:
             await asyncio.sleep(pause_s)
             started = loop.time()
             try:
                 more = await self.turn()
-            except Retry as error:  # history itself says what is not there
-                log.debug("packing_postponed", reason=error.reason)
-                more = False
+            except Retry as error:
+                if not failing:
+                    log.warning("packing_waiting", what=error.what, reason=error.reason)
+                more, failing = False, True
+            else:
+                if failing:
+                    log.info("packing_works_again")
+                failing = False
             pause_s = max(LEAST_PAUSE_S, loop.time() - started) if more else IDLE_S
 
     async def turn(self) -> bool:
