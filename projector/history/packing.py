@@ -4,7 +4,7 @@
 in one transaction, so a snapshot finds each minute once. Nothing is removed here: the gateway drops a day of
 rows when all of it is packed.
 
-An hour of a hundred thousand devices takes a minute to pack, for which history must not stand still. So
+An hour of a hundred thousand devices takes about a minute to pack, for which history must not stand still. So
 it is packed without history's lock, where nobody looks yet. From when it begins, what comes late for that
 hour is noted beside; at the end, under the lock, devices it came for are packed again, and the hour counts.
 A packing that is killed is begun anew. One packs at a time.
