@@ -27,6 +27,7 @@ from projector.api.history import history_routes
 from projector.api.limits import limit_routes
 from projector.follow.consumer import Consumer
 from projector.history.audit import Auditor
+from projector.history.packing import Packer
 from projector.history.recorder import Recorder
 from projector.history.series import History
 from projector.history.sparklines import Sparklines
@@ -214,7 +215,7 @@ async def _project(
     after_s = duration_s(after) if (after := settings.projector.expire_devices_after) else None
     name = settings.projector.client_id
     pool = await unless(
-        stop, keep_trying("postgres", lambda: open_pool(settings.postgres.dsn, name=name, max_size=5), health)
+        stop, keep_trying("postgres", lambda: open_pool(settings.postgres.dsn, name=name, max_size=6), health)
     )
     if pool is None:
         return
@@ -276,6 +277,7 @@ async def _project(
         parts = {
             "views": consumer.run(),
             "history": recorder.run(),
+            "packing": Packer(pool).run(),
             "sparklines": sparklines.run(),
             "watch": watcher.run(),
             "limits": limiter.run(),
