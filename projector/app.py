@@ -29,6 +29,7 @@ from projector.expiry.devices import Expiry
 from projector.expiry.regions import Vacancies
 from projector.follow.consumer import Consumer
 from projector.history.audit import Auditor
+from projector.history.packing import Packer
 from projector.history.recorder import Recorder
 from projector.history.series import History
 from projector.history.sparklines import Sparklines
@@ -49,6 +50,7 @@ from projector.query import Queries
 from projector.repair.rebuild import Rebuilder
 from projector.repair.verify import Verifier
 from projector.views import Keys, Views
+from projector.watch.care import Cares
 from projector.watch.gauges import Gauges
 from projector.watch.said import Watch
 from projector.watch.watcher import Watcher
@@ -219,7 +221,7 @@ async def _project(
     after_s = duration_s(after) if (after := settings.projector.expire_devices_after) else None
     name = settings.projector.client_id
     pool = await unless(
-        stop, keep_trying("postgres", lambda: open_pool(settings.postgres.dsn, name=name, max_size=5), health)
+        stop, keep_trying("postgres", lambda: open_pool(settings.postgres.dsn, name=name, max_size=6), health)
     )
     if pool is None:
         return
@@ -236,6 +238,7 @@ async def _project(
             now=_now,
         )
         windows.use(recorder.memory)
+        cares = Cares()
         watcher = Watcher(
             redis,
             pool,
@@ -247,6 +250,9 @@ async def _project(
             gauges=gauges,
             watch=watch,
             now=_now,
+            tolerance_s=duration_s(settings.projector.clock_tolerance),
+            believes_claims=any(route.clock == "prefer" for route in settings.route),
+            cares=cares,
         )
         limiter = Limiter(
             settings.limit,
@@ -260,6 +266,7 @@ async def _project(
             health=health,
             gauges=limit_gauges,
             now=_now,
+            cares=cares,
         )
         views = Views(
             redis, keys, most_metrics=settings.projector.max_metrics, dropped=meters.metrics_dropped.inc
@@ -278,6 +285,7 @@ async def _project(
         parts = {
             "views": consumer.run(),
             "history": recorder.run(),
+            "packing": Packer(pool).run(),
             "sparklines": sparklines.run(),
             "watch": watcher.run(),
             "limits": limiter.run(),

@@ -74,11 +74,6 @@ class Meters:
             "Devices that left the views, silent for too long.",
             registry=registry,
         )
-        self.clocks_ahead = Gauge(
-            "projector_devices_clock_ahead",
-            "Devices whose newest message was more than five minutes ahead of its arrival.",
-            registry=registry,
-        )
         self.viewers = Gauge("projector_live_viewers", "Who looks at the live page now.", registry=registry)
         self.viewers_refused = Counter(
             "projector_live_viewers_refused",

@@ -19,6 +19,7 @@ from projector.api.answers import (
     heard,
     problem,
     unknown_device,
+    version_of,
 )
 from projector.api.parameters import (
     Above,
@@ -37,7 +38,6 @@ from projector.api.parameters import (
     selection,
 )
 from projector.lag import DeviceCounts, Lag
-from projector.watch.book import STATES
 from runtime.http import ESCAPED_SLASH
 
 if TYPE_CHECKING:
@@ -139,8 +139,7 @@ def _device_routes(queries: Queries, meters: Meters, watch: Watch) -> list[Contr
             raise unknown_device(device_id)
         said = watch.of(device_id)
         answer = DeviceAnswer(*astuple(stats), **heard(said), views=meters.freshness())
-        version = (STATES.index(said.state), said.heard_at or 0, said.usual_s or 0)
-        return StatsResponse(answer, stats.updated_ms, stats.sample_count, *version)
+        return StatsResponse(answer, stats.updated_ms, stats.sample_count, *version_of(said))
 
     return [devices, device_stats, device_stats_by_id]
 

@@ -146,11 +146,20 @@ class Store:
     async def _locked(self) -> AsyncIterator[Connection]:
         with answering():
             async with lent(self._pool) as connection, connection.transaction():
-                try:
-                    await connection.execute(queries.lock_history_soon)
-                except asyncpg.LockNotAvailableError:
-                    raise Busy from None
+                await lock(connection)
                 yield connection
+
+
+async def lock(connection: Connection) -> None:
+    """Take one's turn at changing history, until the end of the transaction.
+
+    Raises:
+        Busy: it is another's turn, and has been for long.
+    """
+    try:
+        await connection.execute(queries.lock_history_soon)
+    except asyncpg.LockNotAvailableError:
+        raise Busy from None
 
 
 async def add(connection: Connection, span: Span, minutes: Minutes) -> list[Mean] | None:
@@ -174,7 +183,15 @@ async def add(connection: Connection, span: Span, minutes: Minutes) -> list[Mean
             means.append(Mean(device_id, metric, numbers.setdefault(minute, minute), mean))
     async for piece in _beside(minutes.regions()):
         await connection.execute(queries.add_to_regions, *piece)
+    await merge_late(connection)
     return means
+
+
+async def merge_late(connection: Connection, *, within_s: float = LONGEST_S) -> None:
+    """Merge what came for hours that are packed, as the last part of a transaction."""
+    if await connection.fetchval(queries.has_late_minutes):
+        await connection.execute(queries.without_jit)
+        await connection.execute(queries.merge_late_minutes, timeout=within_s)
 
 
 async def _beside(pieces: Iterator[Columns]) -> AsyncIterator[Columns]:

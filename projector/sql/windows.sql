@@ -20,12 +20,13 @@ measured AS (
     CROSS JOIN LATERAL (
         SELECT bucket, count, sum, min, max FROM measurements_1m
         WHERE device_id = $1 AND metric = w.metric AND bucket >= ($3::timestamptz[])[1] AND bucket < h.since
+            AND hour > ($3::timestamptz[])[1] - interval '1 hour' AND hour < h.since
         UNION ALL
         SELECT bucket, count, sum, min, max FROM measurements_1h
         WHERE device_id = $1 AND metric = w.metric AND bucket >= h.since AND bucket < h.until
         UNION ALL
         SELECT bucket, count, sum, min, max FROM measurements_1m
-        WHERE device_id = $1 AND metric = w.metric AND bucket >= h.until AND bucket < $4
+        WHERE device_id = $1 AND metric = w.metric AND bucket >= h.until AND bucket < $4 AND hour >= h.until AND hour < $4
     ) AS m
 )
 SELECT

@@ -184,7 +184,7 @@ async def test_lost_ones_are_written_anew(
     monkeypatch.setattr(sparklines_module, "PAGE_ROWS", 7)
     now = datetime.now(UTC).replace(second=0, microsecond=0)
     await pool.executemany(
-        "INSERT INTO measurements_1m VALUES ($1, 't', $2, NULL, NULL, 2, $3, 0, 0)",
+        "INSERT INTO open_minutes VALUES ($1, 't', $2, NULL, NULL, 2, $3, 0, 0)",
         [(f"d{i}", now - timedelta(minutes=age), i * age) for i in range(5) for age in (1, 2, 30, 70)],
     )
     await pool.execute("INSERT INTO regions_1m VALUES ('t', $1, '', 1, 1, 1, 1)", now - timedelta(minutes=1))

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from contract.events import Event, Scalar, format_time
 from projector.history.audit import Auditor
 from projector.history.minutes import Minutes
+from projector.history.packing import Packer
 from projector.history.recorder import Recorder
 from projector.history.series import History
 from projector.history.store import Span, Store, add
@@ -170,6 +171,8 @@ async def test_windows_are_what_was_measured(site: Site, seed: int) -> None:
     await site.send(*events[:40])
     await site.recorder.turn(flush=True)
     await Store(site.pool).make_hours()
+    while await Packer(site.pool).turn():
+        pass
     await site.send(*events[40:60])
     await site.recorder.turn(flush=True)
     await site.send(*events[60:])
@@ -220,7 +223,7 @@ async def test_another_writes_while_history_is_read(site: Site) -> None:
     minutes.add(row.events)
     span = Span(row.stream, row.epoch, row.n - 1, row.n, [Seen(row.n, row.created_at)])
     async with site.pool.acquire() as other, other.transaction():
-        await other.execute("LOCK TABLE measurements_1m IN ACCESS EXCLUSIVE MODE")
+        await other.execute("LOCK TABLE measurements_1h IN ACCESS EXCLUSIVE MODE")
         asking = asyncio.create_task(site.of("t"))
         await site.somebody_waits()
         assert await add(other, span, minutes) is not None

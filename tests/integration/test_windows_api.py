@@ -55,7 +55,7 @@ async def http(redis_url: str, database: str) -> AsyncIterator[httpx.AsyncClient
         bucket = (NOW - timedelta(minutes=minutes)).replace(second=0)
         for device in ("a/b", ".."):
             await connection.execute(
-                "INSERT INTO measurements_1m VALUES ($2, 't', $1, NULL, NULL, 2, $3::float8 * 2, $3, $3)",
+                "INSERT INTO open_minutes VALUES ($2, 't', $1, NULL, NULL, 2, $3::float8 * 2, $3, $3)",
                 *(bucket, device, value),
             )
     await connection.close()
