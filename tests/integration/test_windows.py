@@ -173,6 +173,7 @@ async def test_windows_are_what_was_measured(site: Site, seed: int) -> None:
     await Store(site.pool).make_hours()
     while await Packer(site.pool).turn():
         pass
+    assert await site.pool.fetchval("SELECT count(*) FROM packed_minutes")
     await site.send(*events[40:60])
     await site.recorder.turn(flush=True)
     await site.send(*events[60:])
