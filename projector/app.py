@@ -23,8 +23,10 @@ from prometheus_client import CollectorRegistry
 from contract.topics import all_streams
 from contract.views import PROJECTION
 from projector.api import OPENAPI, query_routes
-from projector.api.history import history_routes
+from projector.api.history import history_routes, window_routes
 from projector.api.limits import limit_routes
+from projector.expiry.devices import Expiry
+from projector.expiry.regions import Vacancies
 from projector.follow.consumer import Consumer
 from projector.history.audit import Auditor
 from projector.history.packing import Packer
@@ -32,6 +34,7 @@ from projector.history.recorder import Recorder
 from projector.history.series import History
 from projector.history.sparklines import Sparklines
 from projector.history.store import Store
+from projector.history.windows import Windows
 from projector.limits.beyond import Beyond
 from projector.limits.gauges import Gauges as LimitGauges
 from projector.limits.limiter import Limiter
@@ -47,7 +50,6 @@ from projector.query import Queries
 from projector.repair.rebuild import Rebuilder
 from projector.repair.verify import Verifier
 from projector.views import Keys, Views
-from projector.views.expiry import Expiry
 from projector.watch.care import Cares
 from projector.watch.gauges import Gauges
 from projector.watch.said import Watch
@@ -100,9 +102,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         feed = Feed(board, meters)
         beyond = Beyond(Rules(settings.limit))
         board.use_limits(beyond)
+        windows = Windows(history, _now)
         routes = [
             query_routes(queries, meters, watch),
             history_routes(history, meters),
+            window_routes(queries, windows),
             limit_routes(beyond, meters),
             *live_routes(board, feed),
             *detail_routes(board, Site(settings.units, settings.projector.grafana_url)),
@@ -127,6 +131,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 meters=meters,
                 gauges=Gauges(registry),
                 watch=watch,
+                windows=windows,
                 health=health,
                 stop=stop,
             )
@@ -209,6 +214,7 @@ async def _project(
     meters: Meters,
     gauges: Gauges,
     watch: Watch,
+    windows: Windows,
     health: Health,
     stop: asyncio.Event,
 ) -> None:
@@ -231,6 +237,7 @@ async def _project(
             meters=meters,
             now=_now,
         )
+        windows.use(recorder.memory)
         cares = Cares()
         watcher = Watcher(
             redis,
@@ -274,6 +281,7 @@ async def _project(
             now=_now,
             heard=partial(_hand_on, (recorder.take, watcher.take, limiter.take)),
         )
+        vacancies = Vacancies(redis, keys, most=settings.projector.max_regions, health=health, meters=meters)
         parts = {
             "views": consumer.run(),
             "history": recorder.run(),
@@ -281,6 +289,7 @@ async def _project(
             "sparklines": sparklines.run(),
             "watch": watcher.run(),
             "limits": limiter.run(),
+            "regions": vacancies.run(),
         }
         if after_s is not None:
             expiry = Expiry(

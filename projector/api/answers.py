@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from litestar import Request, Response
+from litestar.exceptions import NotFoundException
 from litestar.openapi.datastructures import ResponseSpec
 
 from contract.events import format_time
@@ -127,10 +128,12 @@ class RegionPage(msgspec.Struct, frozen=True):
 
     Attributes:
         next: the `after` of the next page; null when this is the last.
+        dropped: how many regions without devices have made room for others (`projector.max_regions`).
     """
 
     regions: list[RegionStats]
     next: str | None
+    dropped: int
     views: Freshness
 
 
@@ -168,6 +171,11 @@ def problem(description: str) -> ResponseSpec:
     return ResponseSpec(
         Problem, description=description, media_type="application/problem+json", generate_examples=False
     )
+
+
+def unknown_device(device_id: str) -> NotFoundException:
+    """The refusal of a device that the views do not have."""
+    return NotFoundException(f"no device {device_id!r} is in the views; GET /devices lists those that are")
 
 
 class StatsResponse(Response[A]):

@@ -23,7 +23,7 @@ from projector.history.store import Span
 from projector.views import Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from contract.events import EventBatch
     from projector.history.store import Stand
@@ -101,6 +101,7 @@ class StreamMemory:
         self._looked_at = now
         self._over = _Portion()
         self._open = _Portion()
+        self._leaving = _Portion()
         self._ahead = Ahead()
         self._news_s = 0.0
         self._waiting_since: datetime | None = None
@@ -110,7 +111,7 @@ class StreamMemory:
         if (stand.epoch, cursor) != (self.epoch, self.cursor):
             self.epoch, self.cursor = stand.epoch, cursor
             self.end = cursor
-            self._over, self._open = _Portion(), _Portion()
+            self._over, self._open, self._leaving = _Portion(), _Portion(), _Portion()
             self._ahead.clear()
             self.head = stand.head
         if stand.head <= self.end:
@@ -150,6 +151,7 @@ class StreamMemory:
         if everything or not self._over.seen or self._leaves_whole:
             self._close()
         leaving, self._over = self._over, _Portion()
+        self._leaving = leaving
         self._waiting_since = leaving.oldest or self._waiting_since
         self._at_once = False
         last = leaving.seen[-1].n if leaving.seen else self.cursor
@@ -158,9 +160,23 @@ class StreamMemory:
     def written(self, last: int) -> None:
         """Note that history has come to a row."""
         self.cursor = last
+        self._leaving = _Portion()
         oldest = self._over.oldest or self._open.oldest
         self._waiting_since = oldest or self._waiting_since  # or later: the next look tells
         self._note_lag()
+
+    def of_device(self, device_id: str) -> Iterator[tuple[str, str, int, float, float, float]]:
+        """What the rows after the cursor say of a device (`Minutes.of_device`), those being written too."""
+        for portion in (self._leaving, self._over, self._open):
+            yield from portion.minutes.of_device(device_id)
+
+    @property
+    def end_at(self) -> datetime | None:
+        """When the last row in memory was written; None without one."""
+        for portion in (self._open, self._over, self._leaving):
+            if portion.seen:
+                return datetime.fromisoformat(portion.seen[-1].created_at)
+        return None
 
     def halt(self, detail: str, health: Health) -> None:
         """Stand still at a row that holds no events."""

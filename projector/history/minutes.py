@@ -138,6 +138,15 @@ class Minutes:
                     _add_row(mine, row)
                     self.size -= ROW_SIZE + len(place[2])
 
+    def of_device(self, device_id: str) -> Iterator[tuple[str, str, int, float, float, float]]:
+        """A device's metric, minute, count, sum and extremes, maybe several times, as it changed regions."""
+        for (minute, _, names), devices in self._places.items():
+            if (row := devices.get(device_id)) is None:
+                continue
+            for i, name in enumerate(names):
+                total, low, high = row[2 + 3 * i : 5 + 3 * i]
+                yield name, f"{minute}Z", row[1], finite(total), low + 0.0, high + 0.0
+
     def devices(self) -> Iterator[Columns]:
         """What is added to devices, in pieces."""
         return _pieces(self._devices())
@@ -151,7 +160,7 @@ class Minutes:
                 for row in devices.values():
                     total, low, high = row[2 + 3 * i : 5 + 3 * i]
                     known.add(row[1], total, low, high, "")
-        return _pieces(_summed(sums))
+        yield from _pieces(_summed(sums))  # as whoever asks does so in a thread
 
     def _devices(self) -> Iterator[_Row]:
         minutes: dict[str, list[tuple[str | None, tuple[str, ...], _Devices]]] = {}

@@ -92,6 +92,10 @@ class Recorder:
         if stream.is_full:
             self._wake.set()
 
+    def memory(self, number: int) -> StreamMemory | None:
+        """What of a stream is in memory; to be read at once, for it changes whenever something is awaited."""
+        return self._streams.get(number)
+
     async def run(self) -> NoReturn:
         """Record until cancelled."""
         while True:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 MINUTES: Final = 60
-DEVICES_A_CALL: Final = 250  # a few milliseconds of Redis
+MEANS_A_CALL: Final = 2000  # some milliseconds of Redis
 PAGE_ROWS: Final = 10_000
 # Minutes, about 2 MB. Beyond that nothing is added, but what is added comes as a whole, at most about
 # `memory.MOST_SIZE`: 300,000 minutes, 30 MB, may be due, and as many more are being written meanwhile.
@@ -151,9 +151,9 @@ class Sparklines:
 
     async def _write(self, means: Iterable[Mean]) -> bool:
         """False when Redis has lost what was written before."""
-        devices = (list(of_one) for _, of_one in groupby(means, key=attrgetter("device_id")))
-        while some := list(islice(devices, DEVICES_A_CALL)):
-            if not await self._call(some):
+        left = iter(means)
+        while some := list(islice(left, MEANS_A_CALL)):
+            if not await self._call([list(its) for _, its in groupby(some, key=attrgetter("device_id"))]):
                 return False
         return True
 

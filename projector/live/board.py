@@ -124,6 +124,7 @@ class Board:
             rows=self._rows,
             sparks=self._sparks,
             regions_total=self._regions.total,
+            regions_dropped=self._queries.regions_dropped,
             metrics=self._fleet.columns.common,
             hot=Hot(*hot) if (hot := self._beyond.hot()) else None,
             beyond=self._beyond.of(self._rows),

@@ -199,6 +199,7 @@ class State(msgspec.Struct, frozen=True):
         rows: of `devices.order`.
         sparks: of those that were heard within the last hours.
         regions_total: regions that there are; `regions` has the busiest.
+        regions_dropped: how many empty ones have made room for others.
         metrics: that the fleet has, the most common first; rows hold the first few.
         hot: None when no limits are set, or it is not known yet.
         beyond: device → metric → state, of the rows that are beyond a limit.
@@ -216,6 +217,7 @@ class State(msgspec.Struct, frozen=True):
     rows: dict[str, Row]
     sparks: dict[str, Spark]
     regions_total: int = 0
+    regions_dropped: int = 0
     metrics: list[str] = []
     hot: Hot | None = None
     beyond: dict[str, Beyond] = {}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 READ: Final = resources.files("projector.views").joinpath("read.lua").read_text(encoding="utf-8")
 
-METRICS_A_CALL: Final = 6000  # a view being as much as `VIEW`
+METRICS_A_CALL: Final = 3000  # a view being as much as `VIEW`
 
 _FIXED: Final = 5  # values of a view that are read whatever its metrics
 _STATISTICS: Final = 4  # values of a metric that are read

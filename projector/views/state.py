@@ -20,7 +20,6 @@ is so.
 from __future__ import annotations
 
 from functools import lru_cache
-from heapq import nsmallest
 from math import inf
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
@@ -164,7 +163,7 @@ class View(msgspec.Struct, gc=False):
         """
         beyond = len(self.names) + len(self.others) - most
         beyond = min(beyond, max(ROOM_AT_ONCE, len(self.changed)))
-        gone = nsmallest(beyond, self.others, key=lambda name: (self.others[name], name))
+        gone = sorted(self.others, key=lambda name: (self.others[name], name))[:beyond]
         stored = []
         for name in gone:
             del self.others[name]

@@ -173,6 +173,7 @@ CASES = [
     ),
     Case("KeyNeverChanges", {f"gateway_devices_with_one_key_total{LABELS}": "0x10 1x40"}, "10m", "11m"),
     Case("MetricsDropped", {f"projector_metrics_dropped_total{LABELS}": "0x10 1x80"}, "10m", "11m"),
+    Case("RegionsDropped", {f"projector_regions_dropped_total{LABELS}": "0x10 5x80"}, "10m", "11m"),
     Case(
         "FieldsDropped",
         {

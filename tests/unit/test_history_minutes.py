@@ -48,6 +48,29 @@ def test_one_row_a_metric_and_minute(pieces: int, monkeypatch: pytest.MonkeyPatc
     assert minutes.size == 4 * (1 + ROW_SIZE + PLACE_SIZE)
 
 
+def test_nothing_is_summed_up_before_it_is_asked_for() -> None:
+    """Whoever asks does so beside the loop, of which large sums would hold up everything else."""
+    minutes = Minutes()
+    pieces = minutes.regions(), minutes.devices()
+    minutes.add([event(1, t=2)])
+    assert [len(rows(each)) for each in pieces] == [1, 1]
+
+
+def test_what_there_is_of_a_device() -> None:
+    """Each metric and minute of one device, for each region and each set of names that it came with."""
+    minutes = Minutes()
+    minutes.add([event(1, t=2), event(2, t=4, u=True, s="x"), event(61, t=-0.0), event(3, device="b", t=9)])
+    minutes.add([event(4, t=1.7e308, region=None), event(5, t=1.7e308, region=None)])
+    assert sorted(minutes.of_device("a")) == [
+        ("t", "2026-11-23T09:00Z", 1, 2, 2, 2),
+        ("t", "2026-11-23T09:00Z", 1, 4, 4, 4),
+        ("t", "2026-11-23T09:00Z", 2, 1.79769313486231e308, 1.7e308, 1.7e308),
+        ("t", "2026-11-23T09:01Z", 1, 0, 0, 0),
+        ("u", "2026-11-23T09:00Z", 1, 1, 1, 1),
+    ]
+    assert list(minutes.of_device("c")) == []
+
+
 def test_sums_stay_finite() -> None:
     """Readings that add up to more than a double holds saturate, within a portion and across portions."""
     minutes = Minutes()

@@ -13,7 +13,7 @@ const STEPS = { received: "to gateway", committed: "to store", published: "to to
 export function drawOverview(state, nowMs) {
   drawSummary(state);
   drawHot(state.hot);
-  drawRegions(state.regions, state.regions_total, state.views_at_ms !== null);
+  drawRegions(state.regions, state.regions_total, state.regions_dropped, state.views_at_ms !== null);
   drawLetters(state.letters, nowMs, state.letters_at_ms !== null);
   drawStreams(state.streams, !("postgres" in state.problems));
 }
@@ -54,8 +54,9 @@ function figure(name, text, note, level) {
   mark(box, "data-level", level);
 }
 
-function drawRegions(regions, total, known) {
-  say(byId("regions-note"), total > regions.length ? `the ${regions.length} busiest of ${count(total)}` : "busiest first");
+function drawRegions(regions, total, dropped, known) {
+  const gone = dropped ? `, ${count(dropped)} empty ones dropped` : "";
+  say(byId("regions-note"), `${total > regions.length ? `the ${regions.length} busiest of ${count(total)}` : "busiest first"}${gone}`);
   rows("region-rows", known, regions, (each) => each.region, makeRegion, (node, each) => {
     const [bar, name, note, speed] = node.firstChild.children;
     bar.style.width = `${Math.round(each.share * 100)}%`;
