@@ -18,6 +18,9 @@ class _NoHistory:
     def take(self, _rows: object) -> None:
         """Take nothing."""
 
+    def memory(self, _number: int) -> None:
+        """There is nothing in memory."""
+
     async def run(self) -> None:
         """Do nothing until cancelled."""
         await asyncio.Event().wait()

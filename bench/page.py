@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from statistics import median as middle
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser, CDPSession
 
-_TARGET_MS: Final = 5000
+_PAINT_MS: Final = 500
+_SEARCH_MS: Final = 100
+_MEMORY_MB: Final = 400
 _READY_MS: Final = 30_000
 _POLL_S: Final = 0.05
 _PERCENT: Final = 100
@@ -36,11 +39,26 @@ _SHOWN: Final = """new Promise((shown) => {
   look();
 })"""
 
+_SEARCH: Final = """(word) => new Promise((found) => {
+  const query = document.querySelector("#query"), since = performance.now();
+  query.value = word;
+  query.dispatchEvent(new Event("input", { bubbles: true }));
+  const look = () => {
+    const rows = [...document.querySelectorAll(".row a[href]")];
+    const all = rows.length && rows.every((each) => each.textContent.includes(word));
+    if (all) found(performance.now() - since);
+    else requestAnimationFrame(look);
+  };
+  look();
+})"""
+"""From the letter typed until the page shows devices that match and no others, in milliseconds."""
+
 
 class Options(msgspec.Struct, frozen=True):
-    """How large the fleet is, how much it sends, and for how long somebody looks."""
+    """How large the fleet is, how many of it are dead, how much it sends, and for how long somebody looks."""
 
-    devices: int = 10_000
+    devices: int = 200_000
+    dead: int = 20_000
     rate: float = 1000.0
     seconds: float = 10.0
 
@@ -51,6 +69,8 @@ class Figures(msgspec.Struct, frozen=True):
     Attributes:
         first_paint_ms: first contentful paint (W3C Paint Timing) after the navigation began.
         first_rows_ms: until devices were in the page.
+        search_ms: until what was typed was found, the median; `search_worst_ms` likewise.
+        projector_mb: most resident memory of the projector.
         rows: elements of devices in the page.
         main_thread_percent: of the page's main thread that was busy, one viewer.
         browser_percent: of one core, all of the browser's processes; painting is in software here.
@@ -61,6 +81,9 @@ class Figures(msgspec.Struct, frozen=True):
 
     first_paint_ms: float
     first_rows_ms: float
+    search_ms: float
+    search_worst_ms: float
+    projector_mb: float
     rows: int
     main_thread_percent: float
     browser_percent: float
@@ -78,18 +101,20 @@ async def measure(number: int, options: Options) -> Figures:
             await load.result()
         while (await plant.counters()).applied < options.devices:  # noqa: ASYNC110  # another process counts
             await asyncio.sleep(_POLL_S)
-        steady = Load(rate=options.rate, shape=Shape(run=f"s{number}", devices=options.devices))
+        living = options.devices - options.dead
+        steady = Load(rate=options.rate, shape=Shape(run=f"s{number}", devices=living))
         async with Generator(plant.mqtt_port, steady) as load, chromium() as browser:
             load.go()
             before = plant.cpu_s()["projector"]
             await asyncio.sleep(options.seconds)
             alone = plant.cpu_s()["projector"] - before
-            figures = await _look(plant, browser, options.seconds)
+            figures = await _look(plant, browser, options)
             load.stop()
     return msgspec.structs.replace(figures, projector_alone_percent=_PERCENT * alone / options.seconds)
 
 
-async def _look(plant: Plant, browser: Browser, seconds: float) -> Figures:
+async def _look(plant: Plant, browser: Browser, options: Options) -> Figures:
+    seconds = options.seconds
     async with visiting(browser) as visit:
         page = visit.page
         session = await page.context.new_cdp_session(page)
@@ -102,17 +127,28 @@ async def _look(plant: Plant, browser: Browser, seconds: float) -> Figures:
         await asyncio.sleep(seconds)
         after = (plant.cpu_s()["projector"], _browser_s(), await _busy_s(session))
         projector, tree, busy = (now - then for now, then in zip(after, before, strict=True))
+        rows = await page.locator(".row").count()
         taken = await _stream_bytes(plant.url("projector"), seconds)
+        searches = [await page.evaluate(_SEARCH, word) for word in _words(options.devices)]
         return Figures(
             first_paint_ms=paint,
             first_rows_ms=shown,
-            rows=await page.locator(".row").count(),
+            search_ms=middle(searches),
+            search_worst_ms=max(searches),
+            projector_mb=plant.peak_mb()["projector"],
+            rows=rows,
             main_thread_percent=_PERCENT * busy / seconds,
             browser_percent=_PERCENT * tree / seconds,
             projector_percent=_PERCENT * projector / seconds,
             projector_alone_percent=0.0,
             stream_kb_per_s=taken / seconds / 1000,
         )
+
+
+def _words(devices: int) -> list[str]:
+    """Searches as they are typed: a part of many names, of some, and whole names from all over the list."""
+    names = [f"d{devices * part // 7:06d}" for part in range(1, 7)]
+    return [names[0][:3], names[1][:-2], *names]
 
 
 async def _stream_bytes(url: str, seconds: float) -> int:
@@ -143,13 +179,11 @@ def lines(median: Figures) -> Sequence[Line]:
     """The table."""
     looking = median.projector_percent - median.projector_alone_percent
     return [
-        Line("first contentful paint", f"{median.first_paint_ms:.0f} ms"),
-        Line(
-            "devices in the page after",
-            f"{median.first_rows_ms:.0f} ms",
-            f"≤ {_TARGET_MS:,} ms",
-            median.first_rows_ms <= _TARGET_MS,
-        ),
+        _bounded("first contentful paint", median.first_paint_ms, _PAINT_MS, "ms"),
+        Line("devices in the page after", f"{median.first_rows_ms:.0f} ms"),
+        _bounded("a search shows what it found after", median.search_ms, _SEARCH_MS, "ms"),
+        Line("the slowest search", f"{median.search_worst_ms:.0f} ms"),
+        _bounded("peak memory of the projector", median.projector_mb, _MEMORY_MB, "MB"),
         Line("their elements", f"{median.rows}"),
         Line("the page's main thread is busy", f"{median.main_thread_percent:.1f} %"),
         Line("all of the browser, painting in software", f"{median.browser_percent:.1f} % of a core"),
@@ -159,12 +193,19 @@ def lines(median: Figures) -> Sequence[Line]:
     ]
 
 
+def _bounded(what: str, measured: float, most: float, unit: str) -> Line:
+    return Line(what, f"{measured:.0f} {unit}", f"≤ {most:,} {unit}", measured <= most)
+
+
 SCENARIO: Scenario[Any] = Scenario(
     name="page",
     title="The live page",
-    text="10,000 devices send 1,000 messages a second; a browser on the same machine looks at the page.",
+    text=(
+        "A fleet of 200,000 devices, of which 20,000 are dead and the others send 1,000 messages a second; a "
+        "browser on the same machine looks at the page, and searches: for many devices, for some, for one."
+    ),
     options=Options(),
-    quick=Options(devices=500, rate=200.0, seconds=2.0),
+    quick=Options(devices=500, dead=50, rate=200.0, seconds=2.0),
     figures=Figures,
     measure=measure,
     lines=lines,

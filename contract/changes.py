@@ -1,6 +1,6 @@
-"""What is told of a device: that it has fallen silent, or is back; that it is beyond a limit, or within.
+"""What is told of a device: silent or back, its clock, what people have said of it, and limits.
 
-The former on `<prefix>/devices`, the latter, of limits that people set, on `<prefix>/devices/limits`. One
+Limits that people set are told of on `<prefix>/devices/limits`, all else on `<prefix>/devices`. One
 message a change, QoS 1, not retained; the same message may come again when a connection to the broker is lost
 on the way. Readers ignore fields that they do not know, as those of an event batch do.
 """
@@ -14,8 +14,16 @@ import msgspec
 VERSION = 1
 
 
+DeviceState = Literal[
+    "silent", "ok", "clock_wrong", "clock_right", "muted", "unmuted", "retired", "unretired"
+]
+
+
 class DeviceChange(msgspec.Struct, frozen=True):
     """A change of one device's state.
+
+    Once it is muted or retired nothing else is told of it, and what was told before is over. `ok` is also
+    told of a retired one that is heard again.
 
     Attributes:
         v: version of this form.
@@ -24,15 +32,23 @@ class DeviceChange(msgspec.Struct, frozen=True):
         heard_at: when its last message came, before it fell silent or the one that brought it back, same
             form; None when that is not known.
         usual_seconds: the longest pause that is usual for it; None when that is not known.
+        clock_error_seconds: by how much its clock is ahead, negative behind, when that is wrong; else None.
+        until: when a mute ends by itself, same form; else None.
+        by: who muted or retired it, or ended that; None when nobody did, or it ended by itself.
+        reason: that was given for it; None when none was.
     """
 
     v: int
     device_id: str
     region: str | None
-    state: Literal["silent", "ok"]
+    state: DeviceState
     at: str
     heard_at: str | None
     usual_seconds: int | None
+    clock_error_seconds: int | None = None
+    until: str | None = None
+    by: str | None = None
+    reason: str | None = None
 
 
 class LimitChange(msgspec.Struct, frozen=True):

@@ -56,6 +56,15 @@ def microseconds(ts: str) -> int:
     return _second(ts[:_SECOND]) + int(ts[_SECOND + 1 : -1])
 
 
+def seconds(ts: str) -> int:
+    """Convert a time to whole seconds since 1970, for half of what microseconds cost.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return _second(ts[:_SECOND]) // 1_000_000
+
+
 def is_time(text: str) -> bool:
     """Whether a text is a time in the contract's form."""
     try:

@@ -30,6 +30,9 @@ VERSION: Final = "version"
 STAGED: Final = "staged"
 """Among the epochs: how many pieces of the last run applied are to be set."""
 
+REGIONS_DROPPED: Final = "regions_dropped"
+"""Among the epochs: how many regions have made room for others, and begin anew should they come back."""
+
 EXPIRED: Final = "projector:expired"
 """A hash by device of those that were silent for too long; in front comes `redis.prefix`."""
 

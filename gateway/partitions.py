@@ -45,21 +45,22 @@ class Table(NamedTuple):
     """A table over time.
 
     Attributes:
-        rollup: the resolution of history that it holds; None for measurements.
+        kept: what of history it holds, by which it is known since when; None for measurements.
     """
 
     name: str
     time_column: str
     monthly: bool = False
-    rollup: str | None = None
+    kept: str | None = None
 
 
 MEASUREMENTS: Final = Table("measurements", "ts")
 HISTORY: Final = (
-    Table("measurements_1m", "bucket", rollup="1m"),
-    Table("regions_1m", "bucket", rollup="1m"),
-    Table("measurements_1h", "bucket", monthly=True, rollup="1h"),
-    Table("regions_1h", "bucket", monthly=True, rollup="1h"),
+    Table("open_minutes", "bucket", kept="open"),
+    Table("packed_minutes", "hour", kept="1m"),
+    Table("regions_1m", "bucket", kept="1m"),
+    Table("measurements_1h", "bucket", monthly=True, kept="1h"),
+    Table("regions_1h", "bucket", monthly=True, kept="1h"),
 )
 
 
@@ -87,7 +88,7 @@ async def make_partitions(
     Raises:
         Retry: some could not be made; it says which and what to do. The others were.
     """
-    floors = {row["rollup"]: row["kept_since"] for row in await connection.fetch(queries.rollups_kept_since)}
+    floors = {row["kept"]: row["since"] for row in await connection.fetch(queries.history_kept_since)}
     floors[None] = None if retention is None else _midnight(now - retention)
     made: list[str] = []
     failed: list[str] = []
@@ -95,7 +96,7 @@ async def make_partitions(
         wanted = [
             each
             for each in _ranges(now - BEHIND, now + max_ahead + AHEAD, monthly=table.monthly)
-            if (floor := floors[table.rollup]) is None or each.until > floor
+            if (floor := floors[table.kept]) is None or each.until > floor
         ]
         maker = _Maker(connection, table, now + max_ahead)
         await maker.make(wanted)

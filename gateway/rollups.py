@@ -3,7 +3,7 @@
 The projector fills these tables and the gateway drops what is too old of them, with the rights that it has
 anyway. Nothing of it stays: first `rollups` says since when a resolution is whole, and from then on nothing
 older is added to it; then the partitions before that are dropped, and strays of the default partitions
-removed in small pieces.
+removed in small pieces. So go days of minutes as rows of which the projector says that all are packed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ async def drop_history(connection: Connection, now: datetime, retentions: Mappin
         retentions: resolution, `1m` or `1h`, → how long to keep it; those that are not named are kept.
 
     Returns:
-        How many partitions were dropped.
+        How many partitions were dropped for their age.
     """
     dropped = 0
     try:
@@ -48,6 +48,9 @@ async def drop_history(connection: Connection, now: datetime, retentions: Mappin
             await connection.execute(queries.drop_history_partition, *row)
             dropped += 1
             log.info("history_dropped", partition=row["name"])
+        for row in await connection.fetch(queries.packed_partitions):
+            if await connection.fetchval(queries.drop_open_minutes, row["name"]):
+                log.info("packed_rows_dropped", partition=row["name"])
     except asyncpg.LockNotAvailableError:
         log.warning("history_drop_postponed", reason="history is in use")
     while await connection.fetchval(queries.remove_history_strays, _PIECE_ROWS):

@@ -283,6 +283,22 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.drop_open_minutes(name text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET lock_timeout TO '100ms'
+    AS $$
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM partitions_of('open_minutes') AS p, rollups AS r
+        WHERE p.name = drop_open_minutes.name AND r.rollup = '1m' AND p.until <= r.packed_until - interval '1 hour'
+    ) THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('DROP TABLE IF EXISTS %I', name);
+    RETURN true;
+END
+$$;
+
 CREATE FUNCTION public.evict_dead_letters(max_letters bigint, max_bytes bigint, piece integer, OUT letters bigint, OUT bytes bigint) RETURNS record
     LANGUAGE plpgsql
     AS $$
@@ -776,6 +792,26 @@ CREATE TABLE public.dedup (
     CONSTRAINT dedup_only_row_check CHECK (only_row)
 );
 
+CREATE TABLE public.device_care (
+    device_id text NOT NULL COLLATE pg_catalog."C",
+    what text NOT NULL,
+    since timestamp with time zone NOT NULL,
+    until timestamp with time zone,
+    said_by text NOT NULL,
+    reason text NOT NULL,
+    version bigint NOT NULL,
+    told boolean DEFAULT false NOT NULL,
+    CONSTRAINT device_care_check CHECK (((until IS NOT NULL) OR (what <> ALL (ARRAY['muted'::text, 'expired'::text])))),
+    CONSTRAINT device_care_what_check CHECK ((what = ANY (ARRAY['muted'::text, 'unmuted'::text, 'expired'::text, 'retired'::text, 'unretired'::text, 'returned'::text])))
+);
+
+CREATE SEQUENCE public.device_care_versions
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
 CREATE TABLE public.devices (
     device_id text NOT NULL COLLATE pg_catalog."C",
     region text,
@@ -794,6 +830,18 @@ CREATE TABLE public.late_measurements (
     region text,
     metrics jsonb NOT NULL,
     tags jsonb
+);
+
+CREATE TABLE public.late_minutes (
+    device_id text NOT NULL COLLATE pg_catalog."C",
+    metric text NOT NULL COLLATE pg_catalog."C",
+    bucket timestamp with time zone NOT NULL,
+    region text,
+    region_at timestamp with time zone,
+    count bigint NOT NULL,
+    sum double precision NOT NULL,
+    min double precision NOT NULL,
+    max double precision NOT NULL
 );
 
 CREATE TABLE public.measurements_1h (
@@ -822,7 +870,7 @@ CREATE TABLE public.measurements_1h_default (
 )
 WITH (fillfactor='50');
 
-CREATE TABLE public.measurements_1m (
+CREATE TABLE public.open_minutes (
     device_id text NOT NULL COLLATE pg_catalog."C",
     metric text NOT NULL COLLATE pg_catalog."C",
     bucket timestamp with time zone NOT NULL,
@@ -835,18 +883,90 @@ CREATE TABLE public.measurements_1m (
 )
 PARTITION BY RANGE (bucket);
 
-CREATE TABLE public.measurements_1m_default (
+CREATE TABLE public.packed_minutes (
     device_id text NOT NULL COLLATE pg_catalog."C",
     metric text NOT NULL COLLATE pg_catalog."C",
-    bucket timestamp with time zone NOT NULL,
-    region text,
-    region_at timestamp with time zone,
-    count bigint NOT NULL,
-    sum double precision NOT NULL,
-    min double precision NOT NULL,
-    max double precision NOT NULL
+    hour timestamp with time zone NOT NULL,
+    minutes smallint[],
+    counts bigint[],
+    sums double precision[] NOT NULL,
+    mins double precision[],
+    maxs double precision[],
+    regions text[],
+    ats integer[]
 )
-WITH (fillfactor='90');
+PARTITION BY RANGE (hour);
+
+CREATE TABLE public.rollups (
+    rollup text NOT NULL,
+    kept_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    open_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    made_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    packed_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    packing_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    packing bigint DEFAULT 0 NOT NULL
+);
+
+CREATE VIEW public.unpacked_minutes AS
+ SELECT p.device_id,
+    p.metric,
+    (p.hour + ((m.minute)::double precision * '00:01:00'::interval)) AS bucket,
+    m.region,
+    ((p.hour + ((m.minute)::double precision * '00:01:00'::interval)) + ((m.at)::double precision * '00:00:00.000001'::interval)) AS region_at,
+    m.count,
+    m.sum,
+    m.min,
+    m.max,
+    p.hour
+   FROM (public.packed_minutes p
+     CROSS JOIN LATERAL ( SELECT COALESCE((u.minute)::bigint, (u.n - 1)) AS minute,
+                CASE cardinality(p.regions)
+                    WHEN 1 THEN p.regions[1]
+                    ELSE u.region
+                END AS region,
+                CASE cardinality(p.ats)
+                    WHEN 1 THEN p.ats[1]
+                    ELSE u.at
+                END AS at,
+                CASE cardinality(p.counts)
+                    WHEN 1 THEN p.counts[1]
+                    ELSE COALESCE(u.count, (1)::bigint)
+                END AS count,
+            u.sum,
+            COALESCE(u.min, u.sum) AS min,
+            COALESCE(u.max, u.sum) AS max
+           FROM UNNEST(p.minutes, p.counts, p.sums, p.mins, p.maxs, p.regions, p.ats) WITH ORDINALITY u(minute, count, sum, min, max, region, at, n)) m);
+
+CREATE VIEW public.measurements_1m AS
+ SELECT open_minutes.device_id,
+    open_minutes.metric,
+    open_minutes.bucket,
+    open_minutes.region,
+    open_minutes.region_at,
+    open_minutes.count,
+    open_minutes.sum,
+    open_minutes.min,
+    open_minutes.max,
+    date_trunc('hour'::text, open_minutes.bucket, 'UTC'::text) AS hour
+   FROM public.open_minutes
+  WHERE (open_minutes.bucket >= ( SELECT rollups.packed_until
+           FROM public.rollups
+          WHERE (rollups.rollup = '1m'::text)))
+UNION ALL
+ SELECT unpacked_minutes.device_id,
+    unpacked_minutes.metric,
+    unpacked_minutes.bucket,
+    unpacked_minutes.region,
+    unpacked_minutes.region_at,
+    unpacked_minutes.count,
+    unpacked_minutes.sum,
+    unpacked_minutes.min,
+    unpacked_minutes.max,
+    unpacked_minutes.hour
+   FROM public.unpacked_minutes
+  WHERE (unpacked_minutes.hour < ( SELECT rollups.packed_until
+           FROM public.rollups
+          WHERE (rollups.rollup = '1m'::text)));
 
 CREATE TABLE public.measurements_default (
     device_id text NOT NULL COLLATE pg_catalog."C",
@@ -870,19 +990,25 @@ CREATE TABLE public.message_keys_1 (
     digest bigint NOT NULL
 );
 
-CREATE TABLE public.rollups (
-    rollup text NOT NULL,
-    kept_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
-    open_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
-    made_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
-);
-
 CREATE VIEW public.open_hours AS
- SELECT GREATEST(h.open_since, m.kept_since) AS since,
+ SELECT GREATEST(h.open_since, m.kept_since, m.packed_until) AS since,
     (h.open_since + '02:00:00'::interval) AS until
    FROM public.rollups h,
     public.rollups m
   WHERE ((h.rollup = '1h'::text) AND (m.rollup = '1m'::text));
+
+CREATE TABLE public.open_minutes_default (
+    device_id text NOT NULL COLLATE pg_catalog."C",
+    metric text NOT NULL COLLATE pg_catalog."C",
+    bucket timestamp with time zone NOT NULL,
+    region text,
+    region_at timestamp with time zone,
+    count bigint NOT NULL,
+    sum double precision NOT NULL,
+    min double precision NOT NULL,
+    max double precision NOT NULL
+)
+WITH (fillfactor='90');
 
 CREATE TABLE public.outbox (
     stream integer NOT NULL,
@@ -892,6 +1018,19 @@ CREATE TABLE public.outbox (
     created_at timestamp with time zone NOT NULL
 );
 ALTER TABLE ONLY public.outbox ALTER COLUMN payload SET COMPRESSION lz4;
+
+CREATE TABLE public.packed_minutes_default (
+    device_id text NOT NULL COLLATE pg_catalog."C",
+    metric text NOT NULL COLLATE pg_catalog."C",
+    hour timestamp with time zone NOT NULL,
+    minutes smallint[],
+    counts bigint[],
+    sums double precision[] NOT NULL,
+    mins double precision[],
+    maxs double precision[],
+    regions text[],
+    ats integer[]
+);
 
 CREATE TABLE public.regions_1h (
     metric text NOT NULL COLLATE pg_catalog."C",
@@ -1014,9 +1153,11 @@ CREATE TABLE public.subscriptions (
 
 ALTER TABLE ONLY public.measurements_1h ATTACH PARTITION public.measurements_1h_default DEFAULT;
 
-ALTER TABLE ONLY public.measurements_1m ATTACH PARTITION public.measurements_1m_default DEFAULT;
-
 ALTER TABLE ONLY public.measurements ATTACH PARTITION public.measurements_default DEFAULT;
+
+ALTER TABLE ONLY public.open_minutes ATTACH PARTITION public.open_minutes_default DEFAULT;
+
+ALTER TABLE ONLY public.packed_minutes ATTACH PARTITION public.packed_minutes_default DEFAULT;
 
 ALTER TABLE ONLY public.regions_1h ATTACH PARTITION public.regions_1h_default DEFAULT;
 
@@ -1034,6 +1175,9 @@ ALTER TABLE ONLY public.dead_letters
 ALTER TABLE ONLY public.dedup
     ADD CONSTRAINT dedup_pkey PRIMARY KEY (only_row);
 
+ALTER TABLE ONLY public.device_care
+    ADD CONSTRAINT device_care_pkey PRIMARY KEY (device_id);
+
 ALTER TABLE ONLY public.devices
     ADD CONSTRAINT devices_pkey PRIMARY KEY (device_id);
 
@@ -1043,20 +1187,26 @@ ALTER TABLE ONLY public.measurements_1h
 ALTER TABLE ONLY public.measurements_1h_default
     ADD CONSTRAINT measurements_1h_default_pkey PRIMARY KEY (device_id, metric, bucket);
 
-ALTER TABLE ONLY public.measurements_1m
-    ADD CONSTRAINT measurements_1m_pkey PRIMARY KEY (device_id, metric, bucket);
-
-ALTER TABLE ONLY public.measurements_1m_default
-    ADD CONSTRAINT measurements_1m_default_pkey PRIMARY KEY (device_id, metric, bucket);
-
 ALTER TABLE ONLY public.message_keys_0
     ADD CONSTRAINT message_keys_0_pkey PRIMARY KEY (h1, h2);
 
 ALTER TABLE ONLY public.message_keys_1
     ADD CONSTRAINT message_keys_1_pkey PRIMARY KEY (h1, h2);
 
+ALTER TABLE ONLY public.open_minutes
+    ADD CONSTRAINT open_minutes_pkey PRIMARY KEY (device_id, metric, bucket);
+
+ALTER TABLE ONLY public.open_minutes_default
+    ADD CONSTRAINT open_minutes_default_pkey PRIMARY KEY (device_id, metric, bucket);
+
 ALTER TABLE ONLY public.outbox
     ADD CONSTRAINT outbox_pkey PRIMARY KEY (stream, n);
+
+ALTER TABLE ONLY public.packed_minutes
+    ADD CONSTRAINT packed_minutes_pkey PRIMARY KEY (device_id, metric, hour);
+
+ALTER TABLE ONLY public.packed_minutes_default
+    ADD CONSTRAINT packed_minutes_default_pkey PRIMARY KEY (device_id, metric, hour);
 
 ALTER TABLE ONLY public.projections
     ADD CONSTRAINT projections_pkey PRIMARY KEY (stream, projection, version);
@@ -1103,23 +1253,29 @@ CREATE INDEX dead_letter_shares_letters ON public.dead_letter_shares USING btree
 
 CREATE INDEX dead_letters_sender ON public.dead_letters USING btree (COALESCE(device_id, ''::text) COLLATE "C", reason COLLATE "C", id);
 
+CREATE UNIQUE INDEX device_care_version ON public.device_care USING btree (version);
+
 CREATE INDEX measurements_1h_default_bucket ON public.measurements_1h_default USING btree (bucket);
 
 CREATE INDEX measurements_1h_metric_bucket_idx ON ONLY public.measurements_1h USING btree (metric, bucket);
 
 CREATE INDEX measurements_1h_default_metric_bucket_idx ON public.measurements_1h_default USING btree (metric, bucket);
 
-CREATE INDEX measurements_1m_default_bucket ON public.measurements_1m_default USING btree (bucket);
-
-CREATE INDEX measurements_1m_metric_bucket ON ONLY public.measurements_1m USING btree (metric, bucket);
-
-CREATE INDEX measurements_1m_default_metric_bucket_idx ON public.measurements_1m_default USING btree (metric, bucket);
-
 CREATE INDEX measurements_device_id_ts ON ONLY public.measurements USING btree (device_id, ts);
 
 CREATE INDEX measurements_default_device_id_ts_idx ON public.measurements_default USING btree (device_id, ts);
 
 CREATE INDEX measurements_default_ts ON public.measurements_default USING btree (ts);
+
+CREATE INDEX open_minutes_default_bucket ON public.open_minutes_default USING btree (bucket);
+
+CREATE INDEX open_minutes_metric_bucket ON ONLY public.open_minutes USING btree (metric, bucket);
+
+CREATE INDEX open_minutes_default_metric_bucket_idx ON public.open_minutes_default USING btree (metric, bucket);
+
+CREATE INDEX packed_minutes_hour ON ONLY public.packed_minutes USING brin (hour) WITH (pages_per_range='16', autosummarize='on');
+
+CREATE INDEX packed_minutes_default_hour_idx ON public.packed_minutes_default USING brin (hour) WITH (pages_per_range='16', autosummarize='on');
 
 CREATE INDEX regions_1h_default_bucket ON public.regions_1h_default USING btree (bucket);
 
@@ -1129,11 +1285,15 @@ ALTER INDEX public.measurements_1h_metric_bucket_idx ATTACH PARTITION public.mea
 
 ALTER INDEX public.measurements_1h_pkey ATTACH PARTITION public.measurements_1h_default_pkey;
 
-ALTER INDEX public.measurements_1m_metric_bucket ATTACH PARTITION public.measurements_1m_default_metric_bucket_idx;
-
-ALTER INDEX public.measurements_1m_pkey ATTACH PARTITION public.measurements_1m_default_pkey;
-
 ALTER INDEX public.measurements_device_id_ts ATTACH PARTITION public.measurements_default_device_id_ts_idx;
+
+ALTER INDEX public.open_minutes_metric_bucket ATTACH PARTITION public.open_minutes_default_metric_bucket_idx;
+
+ALTER INDEX public.open_minutes_pkey ATTACH PARTITION public.open_minutes_default_pkey;
+
+ALTER INDEX public.packed_minutes_hour ATTACH PARTITION public.packed_minutes_default_hour_idx;
+
+ALTER INDEX public.packed_minutes_pkey ATTACH PARTITION public.packed_minutes_default_pkey;
 
 ALTER INDEX public.regions_1h_pkey ATTACH PARTITION public.regions_1h_default_pkey;
 

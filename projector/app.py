@@ -23,14 +23,18 @@ from prometheus_client import CollectorRegistry
 from contract.topics import all_streams
 from contract.views import PROJECTION
 from projector.api import OPENAPI, query_routes
-from projector.api.history import history_routes
+from projector.api.history import history_routes, window_routes
 from projector.api.limits import limit_routes
+from projector.expiry.devices import Expiry
+from projector.expiry.regions import Vacancies
 from projector.follow.consumer import Consumer
 from projector.history.audit import Auditor
+from projector.history.packing import Packer
 from projector.history.recorder import Recorder
 from projector.history.series import History
 from projector.history.sparklines import Sparklines
 from projector.history.store import Store
+from projector.history.windows import Windows
 from projector.limits.beyond import Beyond
 from projector.limits.gauges import Gauges as LimitGauges
 from projector.limits.limiter import Limiter
@@ -46,7 +50,7 @@ from projector.query import Queries
 from projector.repair.rebuild import Rebuilder
 from projector.repair.verify import Verifier
 from projector.views import Keys, Views
-from projector.views.expiry import Expiry
+from projector.watch.care import Cares
 from projector.watch.gauges import Gauges
 from projector.watch.said import Watch
 from projector.watch.watcher import Watcher
@@ -98,9 +102,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         feed = Feed(board, meters)
         beyond = Beyond(Rules(settings.limit))
         board.use_limits(beyond)
+        windows = Windows(history, _now)
         routes = [
             query_routes(queries, meters, watch),
             history_routes(history, meters),
+            window_routes(queries, windows),
             limit_routes(beyond, meters),
             *live_routes(board, feed),
             *detail_routes(board, Site(settings.units, settings.projector.grafana_url)),
@@ -125,6 +131,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 meters=meters,
                 gauges=Gauges(registry),
                 watch=watch,
+                windows=windows,
                 health=health,
                 stop=stop,
             )
@@ -207,13 +214,14 @@ async def _project(
     meters: Meters,
     gauges: Gauges,
     watch: Watch,
+    windows: Windows,
     health: Health,
     stop: asyncio.Event,
 ) -> None:
     after_s = duration_s(after) if (after := settings.projector.expire_devices_after) else None
     name = settings.projector.client_id
     pool = await unless(
-        stop, keep_trying("postgres", lambda: open_pool(settings.postgres.dsn, name=name, max_size=5), health)
+        stop, keep_trying("postgres", lambda: open_pool(settings.postgres.dsn, name=name, max_size=6), health)
     )
     if pool is None:
         return
@@ -229,6 +237,8 @@ async def _project(
             meters=meters,
             now=_now,
         )
+        windows.use(recorder.memory)
+        cares = Cares()
         watcher = Watcher(
             redis,
             pool,
@@ -240,6 +250,9 @@ async def _project(
             gauges=gauges,
             watch=watch,
             now=_now,
+            tolerance_s=duration_s(settings.projector.clock_tolerance),
+            believes_claims=any(route.clock == "prefer" for route in settings.route),
+            cares=cares,
         )
         limiter = Limiter(
             settings.limit,
@@ -253,6 +266,7 @@ async def _project(
             health=health,
             gauges=limit_gauges,
             now=_now,
+            cares=cares,
         )
         views = Views(
             redis, keys, most_metrics=settings.projector.max_metrics, dropped=meters.metrics_dropped.inc
@@ -267,12 +281,15 @@ async def _project(
             now=_now,
             heard=partial(_hand_on, (recorder.take, watcher.take, limiter.take)),
         )
+        vacancies = Vacancies(redis, keys, most=settings.projector.max_regions, health=health, meters=meters)
         parts = {
             "views": consumer.run(),
             "history": recorder.run(),
+            "packing": Packer(pool).run(),
             "sparklines": sparklines.run(),
             "watch": watcher.run(),
             "limits": limiter.run(),
+            "regions": vacancies.run(),
         }
         if after_s is not None:
             expiry = Expiry(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from projector.devices.command import devices
 from projector.top.command import top_command
 from runtime.cli import with_settings
 
@@ -23,6 +24,7 @@ def main() -> None:
     """Statistics per device and region in Redis, each stored message counted exactly once."""
 
 
+main.add_command(devices)
 main.add_command(top_command)
 
 

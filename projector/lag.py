@@ -108,11 +108,18 @@ class Freshness(msgspec.Struct, frozen=True):
 
 
 class DeviceCounts(msgspec.Struct, frozen=True):
-    """Devices by what the watch knows of them."""
+    """Devices by what the watch knows of them.
+
+    Attributes:
+        clock_wrong: those of the first three whose clock is wrong.
+    """
 
     ok: int
     silent: int
     unknown: int
+    muted: int = 0
+    retired: int = 0
+    clock_wrong: int = 0
 
 
 class Lag(msgspec.Struct, frozen=True):

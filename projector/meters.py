@@ -44,6 +44,14 @@ class Meters:
             "Metrics that made room for others in views that had projector.max_metrics.",
             registry=registry,
         )
+        self.regions = Gauge(
+            "projector_regions", "Regions in the views, those without devices among them.", registry=registry
+        )
+        self.regions_dropped = Counter(
+            "projector_regions_dropped",
+            "Regions without devices that made room for others beyond projector.max_regions.",
+            registry=registry,
+        )
         self.gaps = counter("gaps", "Runs that did not follow the cursor in Redis.")
         self.overflows = counter("backlog_overflows", "Rows of the topic for which the backlog had no room.")
         self.cursor = gauge("cursor", "Last outbox row in the views.")
@@ -64,11 +72,6 @@ class Meters:
         self.expired = Counter(
             "projector_devices_expired",
             "Devices that left the views, silent for too long.",
-            registry=registry,
-        )
-        self.clocks_ahead = Gauge(
-            "projector_devices_clock_ahead",
-            "Devices whose newest message was more than five minutes ahead of its arrival.",
             registry=registry,
         )
         self.viewers = Gauge("projector_live_viewers", "Who looks at the live page now.", registry=registry)

@@ -29,6 +29,7 @@ Point = Literal[
     "after_apply",  # projector: the script was applied, nothing is noted or reported
     "before_history",  # projector: minutes are written, COMMIT not sent
     "after_history",  # projector: minutes are committed, nothing is noted
+    "packed",  # projector: minutes are packed, nobody reads them there yet
     "rebuild",  # projector: between two pages of a rebuild
     "swap",  # projector: after a step of putting a rebuilt set in place
 ]

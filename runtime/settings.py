@@ -221,7 +221,9 @@ class Projector(Section, frozen=True):
     hosts: tuple[HostName, ...] = ()
     client_id: ClientId = "projector-0"
     expire_devices_after: Age = ""
+    clock_tolerance: Duration = "5m"
     max_metrics: Annotated[int, Meta(ge=1, le=10_000)] = 1000
+    max_regions: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
     grafana_url: Url = ""
     shutdown_timeout: Duration = "10s"
 

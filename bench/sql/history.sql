@@ -41,19 +41,3 @@ ALTER SYSTEM SET wal_compression = on;
 -- name: reload
 -- Lets that be so for everybody.
 SELECT pg_reload_conf();
-
--- name: pack
--- The minutes as one row a device, metric and hour. Extremes are left out where each minute has one value.
-CREATE TABLE packed_minutes AS
-SELECT
-    device_id, metric, date_trunc('hour', bucket, 'UTC') AS hour, max(region) AS region, max(region_at) AS region_at,
-    array_agg(extract(minute FROM bucket)::smallint ORDER BY bucket) AS minutes, array_agg(count::integer ORDER BY bucket) AS counts,
-    array_agg(sum ORDER BY bucket) AS sums, CASE WHEN max(count) > 1 THEN array_agg(min ORDER BY bucket) END AS mins,
-    CASE WHEN max(count) > 1 THEN array_agg(max ORDER BY bucket) END AS maxs
-FROM measurements_1m
-GROUP BY 1, 2, 3;
-ALTER TABLE packed_minutes ADD PRIMARY KEY (device_id, metric, hour);
-
--- name: packed_size
--- What they take then, index and all.
-SELECT pg_total_relation_size('packed_minutes');

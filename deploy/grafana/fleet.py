@@ -91,9 +91,10 @@ def dashboard() -> Dashboard:
         "Silent now, by region",
         promql('sort_desc(max by (region) (projector_devices{state="silent"}))', instant=True, rows=True),
         text="Devices that have paused for longer than is usual for each, by when their messages came; of the"
-        " first hundred regions, the others together. Click a region for its details.",
+        " first hundred regions, the others together, and without those that are muted or retired. Click a"
+        " region for its details.",
     )
-    everybody = "sum by (region) (max by (region, state) (projector_devices))"
+    everybody = 'sum by (region) (max by (region, state) (projector_devices{state!="retired"}))'
     quiet.with_target(promql(everybody, ref="B", instant=True, rows=True))
     side_by_side(quiet, A="Silent", B="Devices")
     column(quiet, "region", "Region", link=to_dashboard("edge-regions", "region", carry="var-metric=$metric"))
@@ -109,18 +110,19 @@ def dashboard() -> Dashboard:
 
     made.with_panel(
         stat(
-            "Clocks ahead",
-            promql("max(projector_devices_clock_ahead)", instant=True),
+            "Clocks wrong",
+            promql("sum(max by (region) (projector_devices_clock_wrong))", instant=True),
             unit=units.NoUnit,
-            text="Devices whose newest message claims to be measured more than five minutes after it came.",
+            text="Devices all of whose messages of late say that their clock is ahead or behind by more than"
+            " `projector.clock_tolerance`; `projector devices list --state clock-wrong` names them.",
             thresholds=((1, ORANGE),),
         ).height(9)
     )
     ahead = table(
         "Furthest ahead",
         sql(queries.clocks_ahead),
-        text="Of the thousand devices with the newest times. Set these clocks; docs/operating.md says what"
-        " comes of them. Click one for its details.",
+        text="Of the thousand devices with the newest times, those whose newest reading is from more than"
+        " five minutes after it came, be it the only one. docs/operating.md says what comes of them.",
     )
     column(ahead, "device_id", "Device", link=to_dashboard("edge-device", "device"))
     column(ahead, "ahead", "Ahead by", unit=units.Seconds)

@@ -53,7 +53,8 @@ FROM (
         ('subscriptions', 'SELECT INSERT UPDATE DELETE'),
         ('projections', 'SELECT'),
         ('rollups', 'SELECT UPDATE'),
-        ('measurements_1m_default', 'SELECT DELETE'),
+        ('open_minutes_default', 'SELECT DELETE'),
+        ('packed_minutes_default', 'SELECT DELETE'),
         ('measurements_1h_default', 'SELECT DELETE'),
         ('regions_1m_default', 'SELECT DELETE'),
         ('regions_1h_default', 'SELECT DELETE')
@@ -70,8 +71,8 @@ SELECT
         SELECT format('%s.%s', a.attrelid::regclass, a.attname)
         FROM pg_attribute AS a
         WHERE a.attrelid IN (
-                to_regclass('devices'), to_regclass('measurements'), to_regclass('measurements_1m'), to_regclass('measurements_1h'),
-                to_regclass('regions_1m'), to_regclass('regions_1h'), to_regclass('retired_statistics')
+                to_regclass('devices'), to_regclass('measurements'), to_regclass('open_minutes'), to_regclass('packed_minutes'),
+                to_regclass('measurements_1h'), to_regclass('regions_1m'), to_regclass('regions_1h'), to_regclass('retired_statistics')
             )
             AND a.attname IN ('device_id', 'metric') AND a.attcollation <> '"C"'::regcollation
         ORDER BY 1

@@ -29,6 +29,8 @@ SELECT validate_default_partition($1);
 -- When that is done, or was left undone.
 SELECT open_default_partition($1);
 
--- name: rollups_kept_since
--- Since when each resolution of history is kept; partitions before that are not made.
-SELECT rollup, nullif(kept_since, '-infinity') AS kept_since FROM rollups;
+-- name: history_kept_since
+-- Since when each resolution of history is kept, and minutes as rows; partitions before that are not made.
+SELECT rollup AS kept, nullif(kept_since, '-infinity') AS since FROM rollups
+UNION ALL
+SELECT 'open', nullif(greatest(kept_since, packed_until), '-infinity') FROM rollups WHERE rollup = '1m';

@@ -1,5 +1,5 @@
 -- Measurements that are too old, a piece at a time. The functions are in gateway/migrations/0002_bounds.sql,
--- 0006_chores.sql and 0010_settled.sql.
+-- 0006_chores.sql and 0012_settled.sql.
 
 -- name: expired_partitions
 -- The day partitions that lie wholly before $1 by their real bounds, the oldest first. The server's clock has a say too: a gateway

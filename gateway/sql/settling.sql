@@ -1,4 +1,4 @@
--- What days that are over amount to. The functions are in gateway/migrations/0010_settled.sql.
+-- What days that are over amount to. The functions are in gateway/migrations/0012_settled.sql.
 
 -- name: forget_days
 -- Removes what is kept of partitions that somebody dropped, and late rows of days that are not added up.

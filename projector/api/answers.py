@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from litestar import Request, Response
+from litestar.exceptions import NotFoundException
 from litestar.openapi.datastructures import ResponseSpec
 
 from contract.events import format_time
 from projector.history.series import Series
 from projector.lag import Freshness  # noqa: TC001  # msgspec and Litestar read annotations
 from projector.query import DeviceStats, RegionStats
-from projector.watch.book import State  # noqa: TC001  # likewise
+from projector.watch.book import STATES, State
 
 if TYPE_CHECKING:
     from litestar import Litestar
     from litestar.types import HTTPResponseStartEvent, Receive, Scope, Send
 
+    from projector.watch.care import Care
     from projector.watch.said import Said
 
 _encoder = msgspec.json.Encoder()
@@ -27,19 +29,43 @@ _encoder = msgspec.json.Encoder()
 A = TypeVar("A", "DeviceAnswer", "RegionAnswer")
 
 
+class CareAnswer(msgspec.Struct, frozen=True):
+    """What somebody has said of a device, with `projector devices mute` or `retire`.
+
+    Attributes:
+        since: when, ISO 8601 UTC.
+        until: when a mute ends by itself, same form; null for a retired one.
+        by: who.
+    """
+
+    since: str
+    until: str | None
+    by: str
+    reason: str
+
+
 class WatchedDevice(DeviceStats, frozen=True, kw_only=True):
-    """Statistics of a device, and whether it is silent.
+    """Statistics of a device, whether it is silent, and whether its clock is right.
 
     Attributes:
         state: `silent` when nothing has come of it for longer than is usual for it, whatever its clock says;
-            `ok`; or `unknown`, as long as a projector that has just begun has not heard it.
+            `ok`; `unknown`, as long as a projector that has just begun has not heard it; or `muted` or
+            `retired`, whatever it is beside that.
         heard_at: when its last message came, ISO 8601 UTC; null when that is not known.
         usual_seconds: how long it usually pauses; null when that is not known.
+        clock_wrong_since: when its clock was found to be wrong (`projector.clock_tolerance`), same form; null
+            when it is right.
+        clock_error_seconds: by how much a wrong one is ahead, negative behind; null as long as that has not
+            shown since a projector began.
+        care: null for a device that is neither muted nor retired.
     """
 
     state: State
     heard_at: str | None
     usual_seconds: int | None
+    clock_wrong_since: str | None
+    clock_error_seconds: int | None
+    care: CareAnswer | None
 
 
 class DeviceAnswer(WatchedDevice, frozen=True, kw_only=True):
@@ -50,12 +76,32 @@ class DeviceAnswer(WatchedDevice, frozen=True, kw_only=True):
 
 def heard(said: Said) -> dict[str, Any]:
     """What the watch says of a device, as fields of an answer."""
-    at = said.heard_at
+    care = said.care
     return {
         "state": said.state,
-        "heard_at": None if at is None else format_time(datetime.fromtimestamp(at, UTC)),
+        "heard_at": _time(said.heard_at),
         "usual_seconds": said.usual_s,
+        "clock_wrong_since": _time(said.clock_since),
+        "clock_error_seconds": said.clock_error_s,
+        "care": None if care is None else _care(care),
     }
+
+
+def version_of(said: Said) -> tuple[int, ...]:
+    """Numbers that change whenever what the watch says does."""
+    return (
+        *(STATES.index(said.state), said.heard_at or 0, said.usual_s or 0),
+        *(said.clock_since or 0, said.clock_error_s or 0, said.care.version if said.care else 0),
+    )
+
+
+def _care(care: Care) -> CareAnswer:
+    until = None if care.until is None else format_time(care.until)
+    return CareAnswer(format_time(care.at), until, care.by, care.reason)
+
+
+def _time(at: int | None) -> str | None:
+    return None if at is None else format_time(datetime.fromtimestamp(at, UTC))
 
 
 class RegionAnswer(RegionStats, frozen=True, kw_only=True):
@@ -82,10 +128,12 @@ class RegionPage(msgspec.Struct, frozen=True):
 
     Attributes:
         next: the `after` of the next page; null when this is the last.
+        dropped: how many regions without devices have made room for others (`projector.max_regions`).
     """
 
     regions: list[RegionStats]
     next: str | None
+    dropped: int
     views: Freshness
 
 
@@ -123,6 +171,11 @@ def problem(description: str) -> ResponseSpec:
     return ResponseSpec(
         Problem, description=description, media_type="application/problem+json", generate_examples=False
     )
+
+
+def unknown_device(device_id: str) -> NotFoundException:
+    """The refusal of a device that the views do not have."""
+    return NotFoundException(f"no device {device_id!r} is in the views; GET /devices lists those that are")
 
 
 class StatsResponse(Response[A]):

@@ -1,4 +1,4 @@
-"""`GET /devices/{device_id}/history`: one device's series, out of minutes and hours."""
+"""`GET /devices/{device_id}/history` and `…/windows`: one device over time, out of minutes and hours."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from litestar.exceptions import NotFoundException
 from litestar.params import QueryParameter
 from msgspec.structs import astuple
 
-from projector.api.answers import SeriesAnswer, problem
+from projector.api.answers import SeriesAnswer, problem, unknown_device
 from projector.api.parameters import Id, Name, refuse, refuse_unknown
 from projector.history.series import MOST_POINTS
+from projector.history.windows import DeviceWindows  # noqa: TC001  # Litestar reads the handlers' signatures
 from runtime.http import ESCAPED_SLASH, STORABLE
 from runtime.settings import duration_s
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from litestar.types import ControllerRouterHandler
 
     from projector.history.series import History
+    from projector.history.windows import Windows
     from projector.meters import Meters
+    from projector.query import Queries
 
 _MINUTE: Final = timedelta(minutes=1)
 _A_DAY: Final = timedelta(days=1)
@@ -100,6 +103,40 @@ def history_routes(history: History, meters: Meters) -> ControllerRouterHandler:
         return SeriesAnswer(*astuple(series), history=meters.history_freshness())
 
     return Router("/", route_handlers=[device_history, device_history_by_id], before_request=refuse_unknown)
+
+
+def window_routes(queries: Queries, windows: Windows) -> ControllerRouterHandler:
+    """The handlers of windows."""
+
+    @get(
+        "/devices/{device_id:str}/windows",
+        summary="All metrics of one device in the last 24 hours, hour and five minutes",
+        responses=_RESPONSES,
+    )
+    async def device_windows(device_id: Name) -> DeviceWindows:
+        """Windows end with the minute under way, by the server's clock, and begin whole minutes before that.
+
+        So one of five minutes holds the minute under way and the five before it. What came a moment ago is in
+        it, though history is written by whole minutes.
+        """
+        return await _windows(device_id.replace(ESCAPED_SLASH, "/"))
+
+    @get(
+        "/device/windows",
+        summary="The same, the device named beside the path",
+        responses=_RESPONSES,
+    )
+    async def device_windows_by_id(id_: Id) -> DeviceWindows:
+        """The same as `/devices/{device_id}/windows`."""
+        return await _windows(id_)
+
+    async def _windows(device_id: str) -> DeviceWindows:
+        stats = await queries.device(device_id)
+        if stats is None:
+            raise unknown_device(device_id)
+        return await windows.of(device_id, [name for name, each in stats.metrics.items() if each.count])
+
+    return Router("/", route_handlers=[device_windows, device_windows_by_id], before_request=refuse_unknown)
 
 
 def _least_step(span: timedelta) -> timedelta:

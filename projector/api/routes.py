@@ -18,6 +18,8 @@ from projector.api.answers import (
     WatchedDevice,
     heard,
     problem,
+    unknown_device,
+    version_of,
 )
 from projector.api.parameters import (
     Above,
@@ -36,7 +38,6 @@ from projector.api.parameters import (
     selection,
 )
 from projector.lag import DeviceCounts, Lag
-from projector.watch.book import STATES
 from runtime.http import ESCAPED_SLASH
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def _device_routes(queries: Queries, meters: Meters, watch: Watch) -> list[Contr
         """Count, sum, mean, extremes and last value of each metric, over all messages ever stored.
 
         Of a device that has expired (`projector.expire_devices_after`) and come back, over those since then.
+        `/devices/{device_id}/windows` has mean and extremes of late, and how fast each metric changes.
         """
         return await _device(device_id.replace(ESCAPED_SLASH, "/"))
 
@@ -134,13 +136,10 @@ def _device_routes(queries: Queries, meters: Meters, watch: Watch) -> list[Contr
     async def _device(device_id: str) -> StatsResponse[DeviceAnswer]:
         stats = await queries.device(device_id)
         if stats is None:
-            raise NotFoundException(
-                f"no device {device_id!r} is in the views; GET /devices lists those that are"
-            )
+            raise unknown_device(device_id)
         said = watch.of(device_id)
         answer = DeviceAnswer(*astuple(stats), **heard(said), views=meters.freshness())
-        version = (STATES.index(said.state), said.heard_at or 0, said.usual_s or 0)
-        return StatsResponse(answer, stats.updated_ms, stats.sample_count, *version)
+        return StatsResponse(answer, stats.updated_ms, stats.sample_count, *version_of(said))
 
     return [devices, device_stats, device_stats_by_id]
 
@@ -148,9 +147,9 @@ def _device_routes(queries: Queries, meters: Meters, watch: Watch) -> list[Contr
 def _region_routes(queries: Queries, meters: Meters) -> list[ControllerRouterHandler]:
     @get("/regions", summary="Regions by name", responses=_BAD | _AWAY)
     async def regions(limit: Limit = 100, after: After = None) -> RegionPage:
-        """Every region that a message has ever named."""
+        """Every region that messages have named, but for those that were dropped."""
         page = await queries.regions(limit=limit, after=after)
-        return RegionPage(page.regions, page.after, meters.freshness())
+        return RegionPage(page.regions, page.after, queries.regions_dropped, meters.freshness())
 
     @get(
         "/regions/{region:str}/stats",
@@ -170,7 +169,7 @@ def _region_routes(queries: Queries, meters: Meters) -> list[ControllerRouterHan
         stats = await queries.region(region)
         if stats is None:
             raise NotFoundException(
-                f"no message has named a region {region!r}; GET /regions lists those there are"
+                f"no region {region!r} is in the views; GET /regions lists those that are"
             )
         answer = RegionAnswer(*astuple(stats), views=meters.freshness())
         return StatsResponse(answer, stats.updated_ms, stats.sample_count, stats.device_count)

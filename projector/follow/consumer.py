@@ -161,7 +161,6 @@ class Consumer:
         }
         await self._views.confirm(news)
         self._told |= news
-        self._meters.clocks_ahead.set(await self._views.clocks_ahead())
         policy = await self._views.eviction()
         self._health.set("redis eviction", policy and _MAY_EVICT.format(policy))
         return await self._views.marks()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from projector.views import Cursor, Outcome, Views
     from runtime.http import Health
 
-PAGE_EVENTS: Final = 20_000  # read from PostgreSQL at once
+PAGE_EVENTS: Final = 40_000  # read from PostgreSQL at once
 HEARD_AT_ONCE: Final = 4000  # events: some 15 ms
 
 log = structlog.get_logger()

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from projector.views import Outcome
 
 SEEN_ROWS: Final = 10_000  # remembered until PostgreSQL has confirmed them: about 2 MB
-BACKLOG_BYTES: Final = 8_000_000  # of JSON, some 40,000 events; in memory four times that
+BACKLOG_BYTES: Final = 16_000_000  # of JSON, some 80,000 events; in memory four times that
 
 State = Enum("State", ["UNKNOWN", "UNCONFIRMED", "FOLLOWING", "CATCHING_UP", "HALTED"])
 

@@ -8,5 +8,6 @@ over, so that a device costs a row a minute and not one an event.
 Its cursor is its row of `projections`, in the same database and moved by the same transaction as its rows:
 each event is in history once, whatever is killed or repeated, and a restored database comes back with a
 history that fits it. `minutes` folds, `memory` holds what is not over, `store` writes, `recorder` keeps the
-cursor's books, `audit` compares with the measurements and mends what differs.
+cursor's books, `packing` makes small what is over, `audit` compares with the measurements and mends what
+differs.
 """

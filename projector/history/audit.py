@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import structlog
 
+from projector.history.store import merge_late
 from projector.outbox import Outbox, answering, queries
 from projector.repair.compare import Difference, Findings
 from runtime import faults
@@ -178,6 +179,7 @@ async def _audit(
         if mend:
             await connection.execute(queries.remove_wrong, timeout=_LONGEST_S)
             await connection.execute(queries.put_right, timeout=_LONGEST_S)
+            await merge_late(connection, within_s=_LONGEST_S)
             faults.point("rebuild")
         progress(result.days, len(days))
     if mend:

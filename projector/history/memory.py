@@ -6,7 +6,7 @@ was under way at its end, or comes late; that is added to it later. Whatever tim
 with its row: nobody's clock holds up the cursor, which always stands between two rows.
 
 What is in memory is also written when nothing has come for `QUIET_S`, when it is `LONGEST_S` old (a clock was
-set back), and early when it has grown to `FLUSH_CELLS` or `FLUSH_ROWS`.
+set back), and early when it has grown to `FLUSH_SIZE` or `FLUSH_ROWS`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from projector.history.store import Span
 from projector.views import Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from contract.events import EventBatch
     from projector.history.store import Stand
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 QUIET_S: Final = 15.0
 LONGEST_S: Final = 90.0
-FLUSH_CELLS: Final = 100_000  # a minute of twenty-five thousand devices with two metrics fits twice
-FLUSH_ROWS: Final = 10_000  # about 2 MB: rows without numbers have no cells
-MOST_CELLS: Final = 120_000  # about 50 MB: beyond that rows are left to the outbox
+FLUSH_SIZE: Final = 330_000  # a minute of a hundred thousand devices with two metrics
+FLUSH_ROWS: Final = 10_000  # about 2 MB: rows without numbers have no size
+MOST_SIZE: Final = 420_000  # about 65 MB: beyond that rows are left to the outbox
 MOST_ROWS: Final = 15_000
 
 _MINUTE: Final = len("2026-11-23T09:00")
@@ -101,6 +101,7 @@ class StreamMemory:
         self._looked_at = now
         self._over = _Portion()
         self._open = _Portion()
+        self._leaving = _Portion()
         self._ahead = Ahead()
         self._news_s = 0.0
         self._waiting_since: datetime | None = None
@@ -110,7 +111,7 @@ class StreamMemory:
         if (stand.epoch, cursor) != (self.epoch, self.cursor):
             self.epoch, self.cursor = stand.epoch, cursor
             self.end = cursor
-            self._over, self._open = _Portion(), _Portion()
+            self._over, self._open, self._leaving = _Portion(), _Portion(), _Portion()
             self._ahead.clear()
             self.head = stand.head
         if stand.head <= self.end:
@@ -133,7 +134,7 @@ class StreamMemory:
     @property
     def is_full(self) -> bool:
         """Whether it is time to write, the minute over or not."""
-        return self._cells >= FLUSH_CELLS or self._rows >= FLUSH_ROWS
+        return self._size >= FLUSH_SIZE or self._rows >= FLUSH_ROWS
 
     @property
     def is_due(self) -> bool:
@@ -150,6 +151,7 @@ class StreamMemory:
         if everything or not self._over.seen or self._leaves_whole:
             self._close()
         leaving, self._over = self._over, _Portion()
+        self._leaving = leaving
         self._waiting_since = leaving.oldest or self._waiting_since
         self._at_once = False
         last = leaving.seen[-1].n if leaving.seen else self.cursor
@@ -158,9 +160,23 @@ class StreamMemory:
     def written(self, last: int) -> None:
         """Note that history has come to a row."""
         self.cursor = last
+        self._leaving = _Portion()
         oldest = self._over.oldest or self._open.oldest
         self._waiting_since = oldest or self._waiting_since  # or later: the next look tells
         self._note_lag()
+
+    def of_device(self, device_id: str) -> Iterator[tuple[str, str, int, float, float, float]]:
+        """What the rows after the cursor say of a device (`Minutes.of_device`), those being written too."""
+        for portion in (self._leaving, self._over, self._open):
+            yield from portion.minutes.of_device(device_id)
+
+    @property
+    def end_at(self) -> datetime | None:
+        """When the last row in memory was written; None without one."""
+        for portion in (self._open, self._over, self._leaving):
+            if portion.seen:
+                return datetime.fromisoformat(portion.seen[-1].created_at)
+        return None
 
     def halt(self, detail: str, health: Health) -> None:
         """Stand still at a row that holds no events."""
@@ -201,8 +217,8 @@ class StreamMemory:
         self._open = _Portion()
 
     @property
-    def _cells(self) -> int:
-        return self._over.minutes.cells + self._open.minutes.cells
+    def _size(self) -> int:
+        return self._over.minutes.size + self._open.minutes.size
 
     @property
     def _rows(self) -> int:
@@ -210,11 +226,11 @@ class StreamMemory:
 
     @property
     def _is_over_full(self) -> bool:
-        return self._cells >= MOST_CELLS or self._rows >= MOST_ROWS
+        return self._size >= MOST_SIZE or self._rows >= MOST_ROWS
 
     def _note_lag(self) -> None:
         head = max(self.head, self.cursor)
         behind_s = 0.0
         if head > self.cursor and self._waiting_since:
             behind_s = max(0.0, (self._looked_at - self._waiting_since).total_seconds())
-        self.meters.history(self.cursor, head, behind_s, self._looked_at, held=self._cells)
+        self.meters.history(self.cursor, head, behind_s, self._looked_at, held=self._size)

@@ -92,6 +92,10 @@ class Recorder:
         if stream.is_full:
             self._wake.set()
 
+    def memory(self, number: int) -> StreamMemory | None:
+        """What of a stream is in memory; to be read at once, for it changes whenever something is awaited."""
+        return self._streams.get(number)
+
     async def run(self) -> NoReturn:
         """Record until cancelled."""
         while True:
@@ -178,7 +182,7 @@ class Recorder:
             self._streams.pop(span.stream, None)
             return
         stream.written(span.last)
-        log.debug("history_written", stream=span.stream, last=span.last, cells=minutes.cells)
+        log.debug("history_written", stream=span.stream, last=span.last, size=minutes.size)
         await self._shown(means)
 
     async def _make_hours(self) -> None:

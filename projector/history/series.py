@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +14,11 @@ from projector.outbox import answering, queries
 from runtime.postgres import lent, open_pool
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     import asyncpg
+
+    from runtime.postgres import Connection
 
 MOST_POINTS: Final = 1500
 PATIENCE_S: Final = 3.0  # whoever asked for a picture has left by then, and those who wait are not to pile up
@@ -71,17 +76,27 @@ class History:
         """
         since, until = _floor(since, step), _floor(until + step - timedelta.resolution, step)
         query = queries.read_hours_of if step % HOUR == timedelta() else queries.read_minutes_of
-        with answering():
-            async with asyncio.timeout(PATIENCE_S), lent(await self._connected()) as connection:
-                rows = await connection.fetch(query, device_id, metric, since, until, step)
-                if not rows and not await connection.fetchval(queries.is_known, device_id):
-                    return None
+        async with self.asked() as connection:
+            rows = await connection.fetch(query, device_id, metric, since, until, step)
+            if not rows and not await connection.fetchval(queries.is_known, device_id):
+                return None
         points = [
             Point(format_time(row["at"]), row["count"], row["avg"], row["min"], row["max"]) for row in rows
         ]
         return Series(
             device_id, metric, format_time(since), format_time(until), int(step.total_seconds()), points
         )
+
+    @asynccontextmanager
+    async def asked(self) -> AsyncIterator[Connection]:
+        """A connection for a question that is answered within `PATIENCE_S`.
+
+        Raises:
+            Retry: PostgreSQL is away, or does not answer in time.
+        """
+        with answering():
+            async with asyncio.timeout(PATIENCE_S), lent(await self._connected()) as connection:
+                yield connection
 
     async def aclose(self) -> None:
         """Close the connections."""

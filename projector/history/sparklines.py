@@ -17,8 +17,9 @@ from __future__ import annotations
 import asyncio
 import math
 import struct
-from collections import defaultdict
 from importlib import resources
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import msgspec
@@ -39,10 +40,10 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 MINUTES: Final = 60
-DEVICES_A_CALL: Final = 250  # a few milliseconds of Redis
+MEANS_A_CALL: Final = 2000  # some milliseconds of Redis
 PAGE_ROWS: Final = 10_000
-# Minutes, about 5 MB. Beyond that nothing is added, but what is added comes as a whole, at most about
-# `memory.MOST_CELLS`: 140,000 minutes, 35 MB, may be due, and as many more are being written meanwhile.
+# Minutes, about 2 MB. Beyond that nothing is added, but what is added comes as a whole, at most about
+# `memory.MOST_SIZE`: 300,000 minutes, 30 MB, may be due, and as many more are being written meanwhile.
 MOST_DUE: Final = 20_000
 
 _BACKOFF_INITIAL_S: Final = 1.0
@@ -150,12 +151,9 @@ class Sparklines:
 
     async def _write(self, means: Iterable[Mean]) -> bool:
         """False when Redis has lost what was written before."""
-        devices: defaultdict[str, list[Mean]] = defaultdict(list)
-        for mean in means:
-            devices[mean.device_id].append(mean)
-        ids = list(devices)
-        for i in range(0, len(ids), DEVICES_A_CALL):
-            if not await self._call([devices[device_id] for device_id in ids[i : i + DEVICES_A_CALL]]):
+        left = iter(means)
+        while some := list(islice(left, MEANS_A_CALL)):
+            if not await self._call([list(its) for _, its in groupby(some, key=attrgetter("device_id"))]):
                 return False
         return True
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import asyncpg
+import msgspec
 
 from projector.outbox import Outbox, answering, queries
 from runtime import faults
@@ -59,7 +60,7 @@ class Span(NamedTuple):
     seen: Sequence[Seen]
 
 
-class Mean(NamedTuple):
+class Mean(msgspec.Struct, frozen=True, gc=False):
     """The mean of a device's metric in a minute, as counted since 1970."""
 
     device_id: str
@@ -145,11 +146,20 @@ class Store:
     async def _locked(self) -> AsyncIterator[Connection]:
         with answering():
             async with lent(self._pool) as connection, connection.transaction():
-                try:
-                    await connection.execute(queries.lock_history_soon)
-                except asyncpg.LockNotAvailableError:
-                    raise Busy from None
+                await lock(connection)
                 yield connection
+
+
+async def lock(connection: Connection) -> None:
+    """Take one's turn at changing history, until the end of the transaction.
+
+    Raises:
+        Busy: it is another's turn, and has been for long.
+    """
+    try:
+        await connection.execute(queries.lock_history_soon)
+    except asyncpg.LockNotAvailableError:
+        raise Busy from None
 
 
 async def add(connection: Connection, span: Span, minutes: Minutes) -> list[Mean] | None:
@@ -165,11 +175,23 @@ async def add(connection: Connection, span: Span, minutes: Minutes) -> list[Mean
     if not await connection.fetchval(queries.move_history, stream, after, last, epoch):
         return None
     means: list[Mean] = []
+    texts: dict[str, str] = {}  # one of each, and of numbers: there may be three hundred thousand means
+    numbers: dict[int, int] = {}
     async for piece in _beside(minutes.devices()):
-        means += [Mean(*row) for row in await connection.fetch(queries.add_to_devices, *piece)]
+        for id_, name, minute, mean in await connection.fetch(queries.add_to_devices, *piece):
+            device_id, metric = texts.setdefault(id_, id_), texts.setdefault(name, name)
+            means.append(Mean(device_id, metric, numbers.setdefault(minute, minute), mean))
     async for piece in _beside(minutes.regions()):
         await connection.execute(queries.add_to_regions, *piece)
+    await merge_late(connection)
     return means
+
+
+async def merge_late(connection: Connection, *, within_s: float = LONGEST_S) -> None:
+    """Merge what came for hours that are packed, as the last part of a transaction."""
+    if await connection.fetchval(queries.has_late_minutes):
+        await connection.execute(queries.without_jit)
+        await connection.execute(queries.merge_late_minutes, timeout=within_s)
 
 
 async def _beside(pieces: Iterator[Columns]) -> AsyncIterator[Columns]:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from projector.limits.book import Change
     from projector.limits.gauges import Gauges
     from projector.views import Keys
+    from projector.watch.care import Cares
     from runtime.http import Health
     from runtime.mqtt import Session
     from runtime.settings import Limit
@@ -60,6 +61,8 @@ class Limiter:
         beyond: where to show what is beyond.
         forget_after_s: how long after its newest message came a device is forgotten; None for never.
         now: the time.
+        cares: what people have said of devices: of those that are muted or retired nothing is told. Nothing
+            is of any as long as these are not known; without it of all.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Limiter:
         health: Health,
         gauges: Gauges,
         now: Callable[[], datetime],
+        cares: Cares | None = None,
     ) -> None:
         self._rules = Rules(limits)
         self._told = Told(redis, keys.prefix)
@@ -85,6 +89,7 @@ class Limiter:
         self._gauges = gauges
         self._now = now
         self._forget_after_s = forget_after_s
+        self._cares = cares
         self._limits = Limits(self._rules)
         self._is_begun = self._is_learned = False
         self._rows = Rows(
@@ -144,11 +149,11 @@ class Limiter:
         if not self._is_learned:
             await self._learn()
         self._limits.turn(self._seconds())
-        if self._claiming or (self._limits.pending and self._post.room):
+        if self._claiming or (self._limits.pending and self._post.room and self._are_cares_known):
             await keep_trying("redis", self._tell, self._health)
         await self._post.publish()
         if self._is_learned:  # a number that is not whole would end an alert, and begin it again
-            self._gauges.show(self._limits.counts(), self._limits.no_room)
+            self._gauges.show(self._limits.counts(besides=self._cares or ()), self._limits.no_room)
         self._warn.flush()
         self._say.flush()
 
@@ -165,6 +170,10 @@ class Limiter:
             await self._post.close()
             self._warn.close()
             self._say.close()
+
+    @property
+    def _are_cares_known(self) -> bool:
+        return self._cares is None or self._cares.is_known
 
     async def _go_on(self) -> NoReturn:
         while True:
@@ -199,7 +208,11 @@ class Limiter:
 
     async def _tell(self) -> None:
         if self._claiming is None:
-            self._claiming = self._limits.take_pending(min(AT_ONCE, self._post.room))
+            room = min(AT_ONCE, self._post.room)
+            changes = self._limits.take_pending(room, besides=self._cares or ())
+            if not changes:
+                return
+            self._claiming = changes
         claimed = await self._told.claim(self._claiming, self._seconds())
         self._claiming = None
         for change in claimed:

@@ -27,7 +27,7 @@ from projector.limits.leaving import Leaving
 from projector.limits.rules import OK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 
     from contract.events import Event, Scalar
     from projector.limits.book import Key, Mark
@@ -150,10 +150,10 @@ class Limits:
                 if device_id in group.states:
                     self._leave(group, group.states[device_id], self._clocks.site.now * SECOND)
 
-    def take_pending(self, most: int) -> list[Change]:
-        """Take some of what is to be told."""
+    def take_pending(self, most: int, *, besides: Container[str] = ()) -> list[Change]:
+        """Take some of what is to be told, but of these devices nothing."""
         changes = []
-        for key in list(islice(self.pending, most)):
+        for key in list(islice((key for key in self.pending if key[0] not in besides), most)):
             change, state, known = self.pending.pop(key), self._state(key), self._known.pop(key, None)
             if state:
                 changes.append(change._replace(told=state.told))
@@ -163,11 +163,15 @@ class Limits:
                 self._known[key] = Known(change.level, change.at)
         return changes
 
-    def counts(self) -> Iterator[tuple[str, str, list[int]]]:
-        """Of each metric and side how many devices are within, beyond `warn` and beyond `crit`."""
+    def counts(self, *, besides: Collection[str] = ()) -> Iterator[tuple[str, str, list[int]]]:
+        """Of each metric and side how many devices are within, beyond `warn` and `crit`, but for these."""
         for groups in self.groups.values():
             for group in groups:
-                yield group.metric, group.when, group.counts
+                counts = group.counts.copy()
+                for device_id in besides:
+                    if state := group.states.get(device_id):
+                        counts[state.level] -= 1
+                yield group.metric, group.when, counts
 
     def _hear(self, stream: int | None, event: Event) -> None:
         try:

@@ -1,27 +1,17 @@
-"""Which changes of limits have been told, in Redis: whoever writes one there first tells of it, once.
+"""Which changes of limits have been told, in Redis (`projector/levels.py`).
 
 `projector:limits` is a hash: device, metric and side as a JSON array → the level, `0` ok, `1` warn, `2` crit,
-and since when, microseconds since 1970. Several projectors come to the same conclusions; each change is
-claimed by a script that writes it for the first who comes with it, and for nobody who is behind
-(`claim.lua`). So it is told once, and a restart tells nothing again. What is over is kept for a day against
-who is behind, and forgotten at a start. Where the hash was lost, what a process told counts.
-
-An answer that was lost is given once more to whoever asks again, as long as it is the same process, for a
-day; after that what was claimed is told by nobody.
+and since when, microseconds since 1970.
 """
 
 from __future__ import annotations
 
-import re
-from importlib import resources
 from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
-from projector.claims import Claims
+from projector.levels import LevelChange, Levels
 from projector.limits.book import Key, Known
-from projector.limits.rules import OK
-from projector.views import answering
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,12 +20,6 @@ if TYPE_CHECKING:
 
     from projector.limits.book import Change
     from projector.limits.rules import Level
-
-_PAGE: Final = 1000
-_DAY_US: Final = 86_400_000_000
-_FOLDER: Final = resources.files("projector.limits")
-_CLAIM: Final = _FOLDER.joinpath("claim.lua").read_text(encoding="utf-8")
-_FORGET: Final = _FOLDER.joinpath("forget.lua").read_text(encoding="utf-8")
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(Key)
@@ -49,10 +33,7 @@ class Told:
     """
 
     def __init__(self, redis: Redis, prefix: str) -> None:
-        self._redis = redis
-        self._told = f"{prefix}projector:limits"
-        self._claims = Claims(redis, prefix, _CLAIM, [self._told])
-        self._forget = redis.register_script(_FORGET)
+        self._levels = Levels(redis, prefix, "projector:limits")
 
     async def read(self, now: int) -> dict[Key, Known]:
         """What was told, but for what has been over for a day.
@@ -64,24 +45,11 @@ class Told:
             Retry: Redis is away.
         """
         known: dict[Key, Known] = {}
-        over: list[bytes] = []
-        with answering():
-            async for field, value in self._redis.hscan_iter(self._told, count=_PAGE):
-                found = re.fullmatch(rb"([012]) ([0-9]{1,17})", value)
-                if found is None:
-                    continue
-                level, at = cast("Level", int(found[1])), int(found[2])
-                if level == OK and at < now * 1_000_000 - _DAY_US:
-                    over += (field, value)
-                    continue
-                if at > now * 1_000_000 + _DAY_US:
-                    at = now * 1_000_000  # of a clock that was ahead, which holds up nothing
-                try:
-                    known[_decoder.decode(field)] = Known(level, at)
-                except msgspec.DecodeError:
-                    continue
-            for first in range(0, len(over), 2 * _PAGE):
-                await self._forget([self._told], over[first : first + 2 * _PAGE])
+        for field, (level, at) in (await self._levels.read(now)).items():
+            try:
+                known[_decoder.decode(field)] = Known(cast("Level", level), at)
+            except msgspec.DecodeError:
+                continue
         return known
 
     async def claim(self, changes: Sequence[Change], now: int) -> list[Change]:
@@ -94,7 +62,7 @@ class Told:
         Raises:
             Retry: Redis is away; which were written is not known until the same is asked again.
         """
-        arguments: list[str | int | bytes] = [now * 1_000_000]
-        for change in changes:
-            arguments += (_encoder.encode(change.key), change.level, change.at, change.told)
-        return await self._claims.claim(changes, arguments)
+        described = [
+            LevelChange(_encoder.encode(each.key), each.level, each.at, each.told) for each in changes
+        ]
+        return await self._levels.claim(changes, described, now)

@@ -124,6 +124,7 @@ class Board:
             rows=self._rows,
             sparks=self._sparks,
             regions_total=self._regions.total,
+            regions_dropped=self._queries.regions_dropped,
             metrics=self._fleet.columns.common,
             hot=Hot(*hot) if (hot := self._beyond.hot()) else None,
             beyond=self._beyond.of(self._rows),
@@ -137,9 +138,10 @@ class Board:
         count: int,
         *,
         tag: str | None = None,
-        ahead: bool = False,
+        clock: bool = False,
         recent: bool = False,
         hot: bool = False,
+        retired: bool = False,
         order: Order | None = None,
         metrics: Sequence[str] = (),
     ) -> Window:
@@ -149,7 +151,7 @@ class Board:
             Retry: Redis is away, or the views are not whole.
         """
         found = await self._fleet.window(
-            Choice(part, region, tag, ahead, recent, self._all_beyond() if hot else None),
+            Choice(part, region, tag, clock, recent, self._all_beyond() if hot else None, retired),
             start,
             count,
             self._now_ms(),

@@ -32,14 +32,13 @@ class Census:
 
     Attributes:
         total: devices that there are.
-        ahead: devices whose clock is.
     """
 
     def __init__(self, redis: Redis, keys: Keys, roster: Roster) -> None:
         self._redis = redis
         self._keys = keys
         self._roster = roster
-        self.total = self.ahead = 0
+        self.total = 0
         self._place = 0
         self._walks = 0
         self._whole = False
@@ -54,10 +53,7 @@ class Census:
         loop = asyncio.get_running_loop()
         until = loop.time() + (WALK_S if self._roster.seen else FIRST_S)
         with answering():
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                pipeline.zcard(self._keys.last_seen)
-                pipeline.zcard(self._keys.clock_ahead)
-                self.total, self.ahead = await pipeline.execute()
+            self.total = await self._redis.zcard(self._keys.last_seen)
         new = self.total - len(self._roster.seen)
         if self._whole and new > PIECE:  # made anew, for instance
             self._whole, self._place = False, 0
@@ -97,23 +93,6 @@ class Census:
         """
         await self.confirm([id_])
         return id_ in self._roster.seen
-
-    async def clocks_ahead(self) -> list[str]:
-        """Devices whose clock is ahead, the furthest first.
-
-        Raises:
-            Retry: Redis is away.
-        """
-        found: list[bytes] = []
-        while len(found) % PIECE == 0:
-            with answering():
-                piece = await self._redis.zrange(
-                    self._keys.clock_ahead, len(found), len(found) + PIECE - 1, desc=True
-                )
-            if not piece:
-                break
-            found += cast("list[bytes]", piece)
-        return list(dict.fromkeys(map(text, found)))
 
     @property
     def _gone(self) -> bool:

@@ -14,7 +14,7 @@ from projector.live.index import Index
 from projector.live.pieces import those
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
     from projector.live.census import Census
     from projector.live.places import Places
@@ -30,12 +30,16 @@ class Ranking(NamedTuple):
     """Devices in order of attention.
 
     Attributes:
-        ids: silent ones, those rejected a moment ago, then all others.
+        ids: silent ones, those rejected a moment ago, then all others that are in service.
         silent: who fell silent, the first first.
+        clocks: those whose clock is wrong, the first to be found out first.
+        retired: those that are out of service.
     """
 
     ids: list[str]
     silent: list[str]
+    clocks: Sequence[str] = ()
+    retired: Sequence[str] = ()
 
 
 class Choice(NamedTuple):
@@ -45,17 +49,19 @@ class Choice(NamedTuple):
         part: of the ids, whatever their case; empty for all.
         region: None for all.
         tag: `name:value`; None for all.
-        ahead: only those whose clock is.
+        clock: only those whose clock is wrong.
         recent: only those that are silent, who fell silent last first.
         among: only these; None for all.
+        retired: only those that are out of service, who are not found without it but by their whole id.
     """
 
     part: str = ""
     region: str | None = None
     tag: str | None = None
-    ahead: bool = False
+    clock: bool = False
     recent: bool = False
     among: frozenset[str] | None = None
+    retired: bool = False
 
 
 class Choices:
@@ -107,22 +113,22 @@ class Choices:
         return seek()
 
     async def _find(self, choice: Choice, ranking: Ranking, index: Index, now_ms: int) -> list[str]:
-        part, region, tag, ahead, recent, among = choice
+        part, region, tag, clock, recent, among, retired = choice
         ids = ranking.ids
         if recent:
             ids = ranking.silent[::-1]
-        if ahead:
-            wanted = dict.fromkeys(await self._census.clocks_ahead())
-            some = await those(ids, wanted.__contains__)
-            ids = some if recent else list(dict.fromkeys([*some, *wanted]))
+        if retired:
+            ids = list(ranking.retired)
+        if clock:
+            ids = await those(ids, frozenset(ranking.clocks).__contains__)
         if part:
             if ids is ranking.ids:
                 ids = await index.having(part)
             else:
                 folded = part.casefold()
                 ids = await those(ids, lambda id_: folded in id_.casefold())
-            if not recent and part not in self._roster.seen and await self._census.find(part):
-                ids = [part, *ids]  # so new that it has no place yet
+            if not (recent or retired) and await self._is_beside(part, ranking):
+                ids = [part, *ids]
         if region is not None:
             async with self._learning:
                 await self._places.learn(ids)
@@ -134,3 +140,9 @@ class Choices:
         if among is not None:
             ids = await those(ids, among.__contains__)
         return ids if tag is None else await self._tags.having(ids, tag, now_ms)
+
+    async def _is_beside(self, id_: str, ranking: Ranking) -> bool:
+        """Whether a device has no place in the order: it is so new, or it is retired."""
+        if id_ in self._roster.seen:
+            return id_ in ranking.retired
+        return await self._census.find(id_)

@@ -87,14 +87,19 @@ class Fleet:
 
     def devices(self) -> Devices:
         """The fleet, counted, and the ids of its first rows."""
-        counts, total = self._watch.counts(), self._census.total
+        counts, retired = self._watch.counts(), len(self._ranking.retired)
+        total = self._census.total - retired
+        if counts is None:
+            return Devices(total, len(self._roster.seen), None, 0, self._ranking.ids[:SHOWN], unknown=total)
         return Devices(
             total,
-            len(self._roster.seen),
-            counts and counts.silent,
-            self._census.ahead,
+            len(self._roster.seen) - retired,
+            counts.silent,
+            counts.clock_wrong,
             order=self._ranking.ids[:SHOWN],
-            unknown=max(counts.unknown, total - counts.ok - counts.silent) if counts else total,
+            unknown=max(counts.unknown, total - counts.ok - counts.silent - counts.muted),
+            muted=counts.muted,
+            retired=retired,
         )
 
     def silent_by_region(self) -> Counter[str | None]:
@@ -180,8 +185,12 @@ class Fleet:
         first = dict.fromkeys(urgent)
         refused = {id_: len(letters) for id_, letters in self._letters.items()}
         first |= dict.fromkeys(self._roster.refused(refused, first))
-        others = await those(await self._names(), lambda id_: id_ not in first)
-        self._ranking = Ranking([*first, *others], silent)
+        retired = watch.retired()
+        for id_ in retired:
+            first.pop(id_, None)
+        others = await those(await self._names(), lambda id_: id_ not in first and id_ not in retired)
+        clocks = await those(watch.clocks_wrong(), seen.__contains__)
+        self._ranking = Ranking([*first, *others], silent, clocks, sorted(retired & seen.keys()))
         self._places.keep(seen)
 
     async def _names(self) -> list[str]:

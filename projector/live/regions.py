@@ -7,16 +7,16 @@ read anew when there are more or fewer of them, and once a minute. Beyond `MOST`
 from __future__ import annotations
 
 from heapq import nsmallest
-from importlib import resources
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from projector.live.fields import Fields
 from projector.live.rows import number, text
 from projector.live.state import Region
+from projector.query.regions import RegionNames
 from projector.views import answering
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Mapping
 
     from redis.asyncio import Redis
 
@@ -25,11 +25,9 @@ if TYPE_CHECKING:
 SHOWN: Final = 50
 READ: Final = 1000
 MOST: Final = 50_000
-NAMES: Final = 500  # a call
 WINDOW_S: Final = 5.0
 _NAMES_EVERY_S: Final = 60.0
 _FIELDS: Final = ("device_count", "sample_count")
-_SCRIPT: Final = resources.files("projector.live").joinpath("region_names.lua").read_text(encoding="utf-8")
 
 
 class _Busy(NamedTuple):
@@ -53,7 +51,7 @@ class Regions:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        self._names = redis.register_script(_SCRIPT)
+        self._names = RegionNames(redis, keys)
         self._fields = Fields(redis, keys, keys.regions)
         self.forget()
 
@@ -107,14 +105,11 @@ class Regions:
             self.total = await self._redis.hlen(self._keys.region_marks)
             if self.total == self._named and at_s - self._named_s < _NAMES_EVERY_S:
                 return
-            names: dict[str, None] = {}
-            cursor = None
-            while cursor != b"0" and len(names) < MOST:
-                cursor, found = await cast(
-                    "Awaitable[tuple[bytes, list[bytes]]]",
-                    self._names([self._keys.region_marks], [cursor or b"0", NAMES]),
-                )
-                names |= dict.fromkeys(map(text, found))
+        names: dict[str, None] = {}
+        async for piece in self._names.pieces():
+            names |= dict.fromkeys(map(text, piece))
+            if len(names) >= MOST:
+                break
         self._named_s, self._named = at_s, self.total
         self._busy = {name: self._busy.get(name) for name in names}
         self._turn = [*self._turn, *(name for name, each in self._busy.items() if each is None)]

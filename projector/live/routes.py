@@ -81,9 +81,10 @@ def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
         sort: Annotated[str, QueryParameter(max_length=600)] = "",
         metrics: Annotated[list[str] | None, QueryParameter(name="metric", max_items=_METRICS)] = None,
         *,
-        ahead: FromQuery[bool] = False,
+        clock: FromQuery[bool] = False,
         recent: FromQuery[bool] = False,
         hot: FromQuery[bool] = False,
+        retired: FromQuery[bool] = False,
         start: Annotated[int, QueryParameter(ge=0)] = 0,
         count: Annotated[int, QueryParameter(ge=1, le=_ROWS)] = _ROWS,
     ) -> Window:
@@ -93,9 +94,10 @@ def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
             start,
             count,
             tag=tag,
-            ahead=ahead,
+            clock=clock,
             recent=recent,
             hot=hot,
+            retired=retired,
             order=_order(sort),
             metrics=metrics or (),
         )

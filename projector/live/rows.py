@@ -39,15 +39,16 @@ def make_row(
         wanted: metrics to show; of a device that has none of them its first ones.
     """
     fields = {text(name): text(value) for name, value in reply.items()}
-    metrics = metrics_in(fields)
+    metrics, care = metrics_in(fields), said.care
     return Row(
         id=id_,
-        standing="rejected" if letters and said.state != "silent" else said.state,
+        standing="rejected" if letters and said.state in {"ok", "unknown"} else said.state,
         region=fields.get("region"),
         tags={name.removeprefix(TAG): value for name, value in fields.items() if name.startswith(TAG)},
         last_seen_ms=number(fields.get("last_seen_ms")),
         usual_ms=said.usual_s and said.usual_s * 1000,
-        ahead_ms=number(fields.get("clock_ahead_ms")) or None,
+        clock_wrong=said.clock_since is not None,
+        clock_error_s=said.clock_error_s,
         rejected=len(letters),
         reason=letters[0].reason if letters else None,
         values={
@@ -55,6 +56,8 @@ def make_row(
             for metric in [name for name in wanted if f"{_LAST}{name}" in fields] or metrics[:VALUES]
         },
         heard_ms=said.heard_at and said.heard_at * 1000,
+        until_ms=int(care.until.timestamp() * 1000) if care and care.until else None,
+        care=f"{care.by}: {care.reason}".removesuffix(": ") if care else None,
     )
 
 

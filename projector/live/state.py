@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-Standing = Literal["silent", "rejected", "ok", "unknown"]
+Standing = Literal["silent", "rejected", "ok", "unknown", "muted", "retired"]
 
 
 Beyond = dict[str, Literal["ok", "warn", "crit"]]
@@ -65,14 +65,18 @@ class Row(msgspec.Struct, frozen=True):
     """One device in the list.
 
     Attributes:
-        standing: what the watch says, unless messages were rejected a moment ago; those leave it silent.
+        standing: what the watch says, unless messages were rejected a moment ago; those leave it silent,
+            muted or retired.
         last_seen_ms: its newest reading, by its clock.
         usual_ms: how long it usually pauses; None when that is not known.
-        ahead_ms: how far its clock is ahead; None up to five minutes.
+        clock_wrong: whether its clock is, as the watch says.
+        clock_error_s: by how much it is ahead, negative behind; None when it is right, or that is not known.
         rejected: its dead letters among the last.
         reason: of the newest of these.
         values: its last readings of the metrics asked for; of one that has none of them a few others.
         heard_ms: when its last message came, by arrival; None when that is not known.
+        until_ms: when its mute ends; None when it is not muted.
+        care: who muted or retired it, and why; None when nobody did.
     """
 
     id: str
@@ -81,11 +85,14 @@ class Row(msgspec.Struct, frozen=True):
     tags: dict[str, str]
     last_seen_ms: int
     usual_ms: int | None
-    ahead_ms: int | None
+    clock_wrong: bool
+    clock_error_s: int | None
     rejected: int
     reason: str | None
     values: dict[str, float | str]
     heard_ms: int | None = None
+    until_ms: int | None = None
+    care: str | None = None
 
 
 class Spark(msgspec.Struct, frozen=True):
@@ -104,20 +111,24 @@ class Devices(msgspec.Struct, frozen=True):
     """The fleet, counted, and its first rows.
 
     Attributes:
-        total: devices that the views know.
+        total: devices that the views know, without those that are retired.
         watched: how many of them are known so far; all of them a second or two after somebody came.
         silent: how many the watch calls so; None before it has begun.
-        ahead: how many have a clock that is ahead.
+        clocks_wrong: how many have a clock that is wrong.
         order: ids of the first rows, what needs attention first.
         unknown: how many the watch knows nothing of yet, or not at all for want of room.
+        muted: how many are.
+        retired: devices beside these that are out of service.
     """
 
     total: int
     watched: int
     silent: int | None
-    ahead: int
+    clocks_wrong: int
     order: list[str]
     unknown: int = 0
+    muted: int = 0
+    retired: int = 0
 
 
 class Hot(msgspec.Struct, frozen=True):
@@ -188,6 +199,7 @@ class State(msgspec.Struct, frozen=True):
         rows: of `devices.order`.
         sparks: of those that were heard within the last hours.
         regions_total: regions that there are; `regions` has the busiest.
+        regions_dropped: how many empty ones have made room for others.
         metrics: that the fleet has, the most common first; rows hold the first few.
         hot: None when no limits are set, or it is not known yet.
         beyond: device → metric → state, of the rows that are beyond a limit.
@@ -205,6 +217,7 @@ class State(msgspec.Struct, frozen=True):
     rows: dict[str, Row]
     sparks: dict[str, Spark]
     regions_total: int = 0
+    regions_dropped: int = 0
     metrics: list[str] = []
     hot: Hot | None = None
     beyond: dict[str, Beyond] = {}

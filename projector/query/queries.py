@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from heapq import nsmallest
 from importlib import resources
 from inspect import isawaitable
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 from projector.query.devices import Place
+from projector.query.regions import RegionNames
 from projector.query.stats import DeviceStats, RegionStats, device_stats, region_stats
 from projector.query.whole import why_not_whole
 from projector.views import answering, as_marks
@@ -59,6 +61,9 @@ class Queries:
 
     Args:
         lag: where the streams stand. With it a question to views that are not whole raises `Retry` too.
+
+    Attributes:
+        regions_dropped: how many regions had made room for others when last asked, with `lag`.
     """
 
     def __init__(self, redis: Redis, keys: Keys, *, lag: Callable[[], Lag] | None = None) -> None:
@@ -66,7 +71,9 @@ class Queries:
         self._keys = keys
         self._lag = lag
         self._whole_until_s = 0.0
+        self.regions_dropped = 0
         self._page = redis.register_script(_SCRIPT)
+        self._region_names = RegionNames(redis, keys)
 
     async def whole(self) -> None:
         """Raise `Retry` unless what is not in the views does not exist."""
@@ -113,16 +120,16 @@ class Queries:
         )
 
     async def regions(self, *, limit: int, after: str | None = None) -> Regions:
-        """List regions by name; their names, of which there are few, are all read for that.
+        """List regions by name; all names are read for that, piece by piece.
 
         Args:
             limit: regions on the page.
             after: the last one of the page before.
         """
-        with answering():
-            names = sorted(await cast("Awaitable[list[bytes]]", self._redis.hkeys(self._keys.region_marks)))
-            if after is not None:
-                names = [name for name in names if name > after.encode()]
+        beyond = b"" if after is None else after.encode()
+        names: list[bytes] = []
+        async for piece in self._region_names.pieces():
+            names = nsmallest(limit + 1, {*names, *(name for name in piece if name > beyond)})
         page = [name.decode() for name in names[:limit]]
 
         def ask(pipeline: Pipeline) -> None:
@@ -167,7 +174,9 @@ class Queries:
                 answers = await pipeline.execute()
         if self._lag is not None:
             cursors, epochs, views, *answers = answers
-            if why := why_not_whole(as_marks(cursors, epochs, views=bool(views)), self._lag()):
+            marks = as_marks(cursors, epochs, views=bool(views))
+            self.regions_dropped = marks.regions_dropped
+            if why := why_not_whole(marks, self._lag()):
                 raise Retry("views", why)
             self._whole_until_s = time.monotonic() + _WHOLE_FOR_S
         return answers

@@ -112,6 +112,23 @@ def of_expired(expected: View, found: View) -> tuple[View, View]:
     )
 
 
+def of_dropped(expected: View, found: View) -> tuple[View, View]:
+    """What can be compared of a region when regions have made room: how many devices it has.
+
+    It may be one of them that is back; one that has none may be gone.
+    """
+    right, wrong = expected.fields, found.fields
+    if isinstance(right, str) or isinstance(wrong, str) or right is None:
+        return expected, found
+    if wrong is None and right.get("device_count") == "0":
+        return View(None, None, None), View(None, None, None)
+    return View(_of_region(right), None, None), View(wrong and _of_region(wrong), None, None)
+
+
+def _of_region(fields: Mapping[str, str]) -> dict[str, str]:
+    return {name: fields[name] for name in ("region", "device_count") if name in fields}
+
+
 def with_dropped(expected: View, found: View) -> bool:
     """Whether metrics of either have made room for others: what they hold depends on when that was."""
     return any(

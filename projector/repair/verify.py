@@ -10,7 +10,8 @@ says so.
 
 What is compared: every device and region that the replica, or any of the live keys, know of when their turn
 comes. The statistics of a device that has expired are gone or have begun anew, so of it marks, region and
-last-seen time are compared. Nothing live is written, and Redis is held up for one page at a time.
+last-seen time are compared; and of regions, once some have made room for others, how many devices they have.
+Nothing live is written, and Redis is held up for one page at a time.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from projector.repair.compare import (
     compare,
     compare_marks,
     compare_member,
+    of_dropped,
     of_expired,
     with_dropped,
     without_metrics,
@@ -151,10 +153,11 @@ class Verifier:
         expected = await read_page(self._redis, replica.keys, right, ids, lock)
         if expected.guard != replica.token or expected.cursors != replica.cursors:
             raise lost()
+        partly = live.scores is None and found.cursors.regions_dropped > 0
         differences = [
             difference
             for id_, a, b in zip(ids, expected.views, found.views, strict=True)
-            for difference in _differences(live, id_, a, b)
+            for difference in _differences(live, id_, *(of_dropped(a, b) if partly else (a, b)))
         ]
         return differences, sum(view.expired for view in found.views)
 

@@ -34,7 +34,8 @@ WHERE s.stream = $1 AND s.epoch = $4::text::uuid AND s.head >= $3;
 
 -- name: add_to_devices
 -- Adds to minutes, and to hours that are not open what the minutes amount to; an open hour is begun with them, so that it can be
--- seen that it is there. Returns the minutes of the last hour as they are now.
+-- seen that it is there. What comes for packed minutes is noted, to be merged with `merge_late_minutes`. Returns the minutes of the
+-- last hour as they are now.
 WITH delta AS MATERIALIZED (
     SELECT
         d.device_id, d.metric, d.minute::timestamptz AS minute, d.named, d.count, d.sum, d.min, d.max
@@ -76,12 +77,21 @@ hours AS (
         min = least(h.min, excluded.min),
         max = greatest(h.max, excluded.max)
 ),
-minutes AS (
-    INSERT INTO measurements_1m AS m (device_id, metric, bucket, region, region_at, count, sum, min, max)
+delta_minutes AS MATERIALIZED (
     SELECT
-        device_id, metric, minute, nullif(substr(named, 28), ''), nullif(left(named, 27), '')::timestamptz, count, sum, min, max
-    FROM delta
-    WHERE minute >= (SELECT kept_since FROM rollups WHERE rollup = '1m')
+        d.device_id, d.metric, d.minute, nullif(substr(d.named, 28), '') AS region,
+        nullif(left(d.named, 27), '')::timestamptz AS region_at, d.count, d.sum, d.min, d.max,
+        d.minute < r.packed_until AS is_packed, d.minute < r.packing_until AS is_late
+    FROM delta AS d, rollups AS r
+    WHERE r.rollup = '1m' AND d.minute >= r.kept_since
+),
+late AS (
+    INSERT INTO late_minutes (device_id, metric, bucket, region, region_at, count, sum, min, max)
+    SELECT device_id, metric, minute, region, region_at, count, sum, min, max FROM delta_minutes WHERE is_late
+),
+minutes AS (
+    INSERT INTO open_minutes AS m (device_id, metric, bucket, region, region_at, count, sum, min, max)
+    SELECT device_id, metric, minute, region, region_at, count, sum, min, max FROM delta_minutes WHERE NOT is_packed
     ON CONFLICT (device_id, metric, bucket) DO UPDATE SET
         region = CASE
             WHEN coalesce((excluded.region_at, excluded.region COLLATE "C") > (m.region_at, m.region COLLATE "C"), m.region IS NULL)
@@ -162,7 +172,7 @@ SELECT
     max(m.region_at), sum(m.count),
     least(1.79769313486231e308, greatest(-1.79769313486231e308, sum(m.sum::numeric)))::float8, min(m.min), max(m.max)
 FROM metrics AS r CROSS JOIN LATERAL (
-    SELECT * FROM measurements_1m
+    SELECT * FROM open_minutes
     WHERE metric = r.metric AND bucket >= (SELECT since FROM open_hours) AND bucket < (SELECT until FROM open_hours)
     OFFSET 0 -- a range for each metric
 ) AS m
@@ -192,7 +202,7 @@ WITH RECURSIVE metrics (metric) AS (
 SELECT m.device_id, m.metric, extract(epoch FROM m.bucket)::bigint / 60 AS minute, m.sum / m.count AS mean
 FROM metrics AS r
 CROSS JOIN LATERAL (
-    SELECT * FROM measurements_1m WHERE metric = r.metric AND bucket > now() - interval '1 hour' OFFSET 0 -- a range for each metric
+    SELECT * FROM open_minutes WHERE metric = r.metric AND bucket > now() - interval '1 hour' OFFSET 0 -- a range for each metric
 ) AS m
 ORDER BY m.device_id, m.metric, m.bucket;
 
@@ -209,7 +219,7 @@ SELECT
 FROM (
     SELECT *, sum(count) OVER (PARTITION BY date_bin($5, bucket, timestamptz '1970-01-01 00:00:00Z'))::float8 AS total
     FROM measurements_1m
-    WHERE device_id = $1 AND metric = $2 AND bucket >= $3 AND bucket < $4
+    WHERE device_id = $1 AND metric = $2 AND bucket >= $3 AND bucket < $4 AND hour > $3 - interval '1 hour' AND hour < $4
 ) AS m
 GROUP BY 1
 ORDER BY 1;

@@ -2,7 +2,7 @@
 
 -- name: lock_history_truth
 -- Until the end nothing that is compared is dropped. Must be had before the snapshot is taken.
-LOCK TABLE measurements, retired_statistics, measurements_1m, measurements_1h, regions_1m, regions_1h IN ACCESS SHARE MODE;
+LOCK TABLE measurements, retired_statistics, open_minutes, packed_minutes, measurements_1h, regions_1m, regions_1h IN ACCESS SHARE MODE;
 
 -- name: open_history_audit
 -- What an audit works with: what the measurements of a day amount to, what is wrong about history, and the events that history
@@ -34,14 +34,15 @@ WITH partitions AS (
     SELECT c.relname ~ '_1h_p' AS is_month, to_date(right(c.relname, 8), 'YYYYMMDD') AS first
     FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
     WHERE i.inhparent IN (
-            'measurements'::regclass, 'measurements_1m'::regclass, 'measurements_1h'::regclass,
+            'measurements'::regclass, 'open_minutes'::regclass, 'packed_minutes'::regclass, 'measurements_1h'::regclass,
             'regions_1m'::regclass, 'regions_1h'::regclass
         )
         AND c.relname ~ '_p[0-9]{8}$'
 ),
 strays AS (
     SELECT ts FROM measurements_default
-    UNION ALL SELECT bucket FROM measurements_1m_default
+    UNION ALL SELECT bucket FROM open_minutes_default
+    UNION ALL SELECT hour FROM packed_minutes_default
     UNION ALL SELECT bucket FROM measurements_1h_default
     UNION ALL SELECT bucket FROM regions_1m_default
     UNION ALL SELECT bucket FROM regions_1h_default
@@ -114,7 +115,9 @@ GROUP BY place, id, metric, bucket;
 -- made out of their minutes, and compared when they are over.
 WITH found AS (
     SELECT 'measurements_1m' AS place, device_id AS id, metric, bucket, region, region_at, count, sum, min, max
-    FROM measurements_1m WHERE bucket >= $1 AND bucket < $2 AND bucket >= (SELECT kept_since FROM rollups WHERE rollup = '1m')
+    FROM measurements_1m
+    WHERE bucket >= $1 AND bucket < $2 AND hour >= $1 AND hour < $2
+        AND bucket >= (SELECT kept_since FROM rollups WHERE rollup = '1m')
     UNION ALL
     SELECT 'measurements_1h', device_id, metric, bucket, region, region_at, count, sum, min, max
     FROM measurements_1h
@@ -154,9 +157,18 @@ ORDER BY place, id, metric, bucket;
 SELECT count(*) FROM expected_history;
 
 -- name: remove_wrong
--- Removes what differs; what should be there instead is put back next.
-DELETE FROM measurements_1m AS t USING wrong_history AS w
+-- Removes what differs, of packed minutes the whole hour; what should be there instead is put back next. Who is packing an hour that
+-- is changed begins anew.
+DELETE FROM open_minutes AS t USING wrong_history AS w
 WHERE w.place = 'measurements_1m' AND t.device_id = w.id AND t.metric = w.metric AND t.bucket = w.bucket;
+DELETE FROM packed_minutes AS t USING wrong_history AS w, rollups AS r
+WHERE w.place = 'measurements_1m' AND t.device_id = w.id AND t.metric = w.metric AND t.hour = date_trunc('hour', w.bucket, 'UTC')
+    AND r.rollup = '1m' AND t.hour < r.packed_until;
+UPDATE rollups AS r SET packing = r.packing + 1
+WHERE r.rollup = '1m' AND EXISTS (
+    SELECT FROM wrong_history AS w
+    WHERE w.place = 'measurements_1m' AND w.bucket >= r.packed_until AND w.bucket < r.packing_until
+);
 DELETE FROM measurements_1h AS t USING wrong_history AS w
 WHERE w.place = 'measurements_1h' AND t.device_id = w.id AND t.metric = w.metric AND t.bucket = w.bucket;
 DELETE FROM regions_1m AS t USING wrong_history AS w
@@ -166,9 +178,17 @@ WHERE w.place = 'regions_1h' AND t.region = w.id AND t.metric = w.metric AND t.b
 
 -- name: put_right
 -- Puts what is expected in the place of what was removed, and where something is missing.
-INSERT INTO measurements_1m (device_id, metric, bucket, region, region_at, count, sum, min, max)
+INSERT INTO open_minutes (device_id, metric, bucket, region, region_at, count, sum, min, max)
 SELECT id, metric, bucket, e.region, e.region_at, e.count, e.sum, e.min, e.max
-FROM expected_history AS e JOIN wrong_history AS w USING (place, id, metric, bucket) WHERE place = 'measurements_1m';
+FROM expected_history AS e JOIN wrong_history AS w USING (place, id, metric, bucket)
+WHERE place = 'measurements_1m' AND bucket >= (SELECT packed_until FROM rollups WHERE rollup = '1m');
+INSERT INTO late_minutes (device_id, metric, bucket, region, region_at, count, sum, min, max)
+SELECT e.id, e.metric, e.bucket, e.region, e.region_at, e.count, e.sum, e.min, e.max
+FROM expected_history AS e JOIN (
+    SELECT DISTINCT place, id, metric, date_trunc('hour', bucket, 'UTC') AS hour
+    FROM wrong_history
+    WHERE place = 'measurements_1m' AND bucket < (SELECT packed_until FROM rollups WHERE rollup = '1m')
+) AS w ON e.place = w.place AND e.id = w.id AND e.metric = w.metric AND date_trunc('hour', e.bucket, 'UTC') = w.hour;
 INSERT INTO measurements_1h (device_id, metric, bucket, region, region_at, count, sum, min, max)
 SELECT id, metric, bucket, e.region, e.region_at, e.count, e.sum, e.min, e.max
 FROM expected_history AS e JOIN wrong_history AS w USING (place, id, metric, bucket) WHERE place = 'measurements_1h';

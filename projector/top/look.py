@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import re
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
@@ -19,7 +20,9 @@ import msgspec
 from projector.lag import Lag
 from projector.query import Queries
 from projector.views import Views, answering
-from projector.watch.told import BEGUN, SILENT, read_silent
+from projector.watch.carer import CARE
+from projector.watch.drift import CLOCKS
+from projector.watch.told import BEGUN, CLOCKS_TOLD, SILENT, read_silent
 from runtime.settings import host_port
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     from projector.query import RegionStats
     from projector.views import Cursor, Keys
+    from projector.watch.drift import Clock
 
 Order = Literal["silent", "fresh"]
 
@@ -36,6 +40,8 @@ WALK: Final = 20_000
 REGIONS: Final = 200
 _PAGE: Final = 1000
 _LAG_TIMEOUT_S: Final = 1.0
+_RETIRED: Final = b"retired"
+_LEVEL: Final = re.compile(rb"[12](?= )")
 
 
 class Wanted(NamedTuple):
@@ -58,14 +64,17 @@ class Device(NamedTuple):
     Attributes:
         silent_since_s: of one that is silent, when its last message came, epoch seconds, 0 when nobody knows;
             None for others.
+        clock: `ahead` or `behind`; None when it is right.
+        is_muted: whether somebody has muted it.
     """
 
     device_id: str
     region: str | None
     last_seen_ms: int
     messages: int
-    ahead_ms: int | None
     silent_since_s: int | None
+    clock: Clock | None
+    is_muted: bool
 
 
 class Look(NamedTuple):
@@ -74,7 +83,6 @@ class Look(NamedTuple):
     Attributes:
         clock_s: when, for rates.
         silent: how many devices are; None as long as no projector has ever watched.
-        ahead: how many devices' clocks are.
         walked: how many devices the filter looked at, when there were more; else None.
         silent_walked: how many silent ones were looked at, likewise.
         lag: what the projector says; None when it does not answer, and `no_lag` says why.
@@ -84,7 +92,6 @@ class Look(NamedTuple):
     clock_s: float
     total: int
     silent: int | None
-    ahead: int
     devices: list[Device]
     walked: int | None
     silent_walked: int | None
@@ -105,6 +112,8 @@ class Looker:
         self._redis = redis
         self._keys = keys
         self._silent = f"{keys.prefix}{SILENT}"
+        self._clocks = f"{keys.prefix}{CLOCKS_TOLD}"
+        self._care = f"{keys.prefix}{CARE}"
         self._queries = Queries(redis, keys)
         self._views = Views(redis, keys)
         self._address = address
@@ -119,7 +128,7 @@ class Looker:
         try:
             now = datetime.now(UTC)
             with answering():
-                total, silent, ahead = await self._counts()
+                total, silent = await self._counts()
                 silent_ids, read = await self._silent_ids(wanted)
                 ids, walked = await self._ids(wanted, silent_ids)
                 devices = await self._devices(ids)
@@ -131,16 +140,15 @@ class Looker:
             asking.cancel()
         more = walked if walked < total and len(ids) < wanted.limit else None
         not_all = read if wanted.order == "silent" and read < (silent or 0) else None
-        return Look(now, clock_s, total, silent, ahead, devices, more, not_all, regions, cursors, lag, no_lag)
+        return Look(now, clock_s, total, silent, devices, more, not_all, regions, cursors, lag, no_lag)
 
-    async def _counts(self) -> tuple[int, int | None, int]:
+    async def _counts(self) -> tuple[int, int | None]:
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.zcard(self._keys.last_seen)
             pipeline.hlen(self._silent)
             pipeline.hexists(self._silent, BEGUN)
-            pipeline.zcard(self._keys.clock_ahead)
-            total, silent, watched, ahead = await pipeline.execute()
-        return total, silent - 1 if watched else None, ahead
+            total, silent, watched = await pipeline.execute()
+        return total, silent - 1 if watched else None
 
     async def _silent_ids(self, wanted: Wanted) -> tuple[list[str], int]:
         """Ids of the silent devices wanted that the views have, and how many were looked at for it."""
@@ -160,7 +168,10 @@ class Looker:
         return found[: wanted.limit], len(silent)
 
     async def _ids(self, wanted: Wanted, silent: list[str]) -> tuple[list[str], int]:
-        """Ids of the devices wanted, and how many of those that are not silent were looked at for it."""
+        """Ids of the devices wanted, and how many of those that are not silent were looked at for it.
+
+        Without those that are retired.
+        """
         part = wanted.part.lower()
         found, first = silent.copy(), frozenset(silent)
         size = _PAGE if part else wanted.limit
@@ -173,8 +184,13 @@ class Looker:
                 ),
             )
             walked += len(page)
-            ids = (member.decode(errors="backslashreplace") for member in page)
-            found += [id_ for id_ in ids if id_ not in first and part in id_.lower()]
+            ids = [member.decode(errors="backslashreplace") for member in page]
+            cares = await self._redis.hmget(self._care, ids) if ids else []
+            found += [
+                id_
+                for id_, care in zip(ids, cares, strict=True)
+                if id_ not in first and part in id_.lower() and care != _RETIRED
+            ]
             if len(page) < size:
                 break
         return found[: wanted.limit], walked
@@ -186,23 +202,31 @@ class Looker:
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.zmscore(self._keys.last_seen, ids)
             pipeline.hmget(self._silent, ids)
+            pipeline.hmget(self._clocks, ids)
+            pipeline.hmget(self._care, ids)
             for device_id in ids:
-                pipeline.hmget(self._keys.device(device_id), "region", "sample_count", "clock_ahead_ms")
-            scores, silent, *hashes = await pipeline.execute()
+                pipeline.hmget(self._keys.device(device_id), "region", "sample_count")
+            scores, silent, clocks, cares, *hashes = await pipeline.execute()
         return [
             Device(
                 device_id,
                 region.decode() if region else None,
                 int(score),
                 int(messages or 0),
-                int(ahead) if ahead else None,
                 int(since) if since else None,
+                _clock(clock),
+                care is not None,
             )
-            for device_id, score, since, (region, messages, ahead) in zip(
-                ids, scores, silent, hashes, strict=True
+            for device_id, score, since, clock, care, (region, messages) in zip(
+                ids, scores, silent, clocks, cares, hashes, strict=True
             )
             if score is not None
         ]
+
+
+def _clock(told: bytes | None) -> Clock | None:
+    level = _LEVEL.match(told or b"")
+    return CLOCKS[int(level[0])] if level else None
 
 
 def _ask_lag(address: str) -> tuple[Lag | None, str | None]:

@@ -44,9 +44,10 @@ class DeviceLine(msgspec.Struct, frozen=True):
 
     Attributes:
         silent_s: since its newest reading, by the device's clock; negative when that is ahead.
-        clock_ahead_s: by how much that is ahead; null up to five minutes.
+        clock: `ahead` or `behind`, as the projector's watch has told; null when it is right.
         silent: whether the projector's watch calls it so.
         heard_s: since its last message came, of one that is silent; null when that is not known.
+        muted: whether somebody has muted it.
     """
 
     device_id: str
@@ -55,9 +56,10 @@ class DeviceLine(msgspec.Struct, frozen=True):
     silent_s: float
     messages: int
     messages_per_s: float | None
-    clock_ahead_s: float | None = None
+    clock: str | None = None
     silent: bool = False
     heard_s: float | None = None
+    muted: bool = False
 
 
 class Picture(msgspec.Struct, frozen=True):
@@ -69,7 +71,8 @@ class Picture(msgspec.Struct, frozen=True):
         silent: devices that are; null as long as no projector has ever watched.
         unknown: devices of which the projector does not know yet whether they are; null without one.
         events_per_s: events that the projector applied.
-        clocks_ahead: devices whose clocks are.
+        clocks_wrong: devices whose clocks are; null without a projector.
+        retired: devices that are out of service, which are not listed; likewise.
         walked: how many devices the filter looked at, if there were more; else null.
         silent_walked: how many silent ones were looked at, likewise.
     """
@@ -80,7 +83,8 @@ class Picture(msgspec.Struct, frozen=True):
     devices: int = 0
     silent: int | None = None
     unknown: int | None = None
-    clocks_ahead: int = 0
+    clocks_wrong: int | None = None
+    retired: int | None = None
     events_per_s: float | None = None
     streams: list[StreamLine] = []
     regions: list[RegionLine] = []
@@ -117,20 +121,23 @@ def paint(look: Look, before: Look | None) -> Picture:
             round((now_ms - d.last_seen_ms) / 1000, 1),
             d.messages,
             rate(d.messages, samples.get(d.device_id)),
-            d.ahead_ms / 1000 if d.ahead_ms else None,
+            d.clock,
             d.silent_since_s is not None,
             round(now_ms / 1000 - d.silent_since_s, 1) if d.silent_since_s else None,
+            d.is_muted,
         )
         for d in look.devices
     ]
     events = _events(look)
+    known = look.lag.devices if look.lag else None
     return Picture(
         at=format_time(look.at),
         projector=look.no_lag,
         devices=look.total,
         silent=look.silent,
         unknown=_unknown(look),
-        clocks_ahead=look.ahead,
+        clocks_wrong=known.clock_wrong if known else None,
+        retired=known.retired if known else None,
         events_per_s=None if events is None else rate(events, _events(before) if before else None),
         streams=[
             _stream(look, stream, rate(cursor.n, _cursor(before, stream)))
@@ -158,7 +165,11 @@ def _unknown(look: Look) -> int | None:
     if look.lag is None:
         return None
     known = look.lag.devices
-    return look.total if known is None else max(known.unknown, look.total - known.ok - known.silent)
+    return (
+        look.total
+        if known is None
+        else max(known.unknown, look.total - sum((known.ok, known.silent, known.muted, known.retired)))
+    )
 
 
 def _events(look: Look) -> int | None:

@@ -64,8 +64,10 @@ def _title(picture: Picture) -> Text:
         silent += f", {unknown:,} not known yet"
     is_fine = picture.silent == 0 and unknown <= _MANY * picture.devices
     title.append(f"   {silent}", style="green" if is_fine else "yellow")
-    if picture.clocks_ahead:
-        title.append(f"   {picture.clocks_ahead:,} clocks ahead", style="yellow")
+    if picture.clocks_wrong:
+        title.append(f"   {picture.clocks_wrong:,} clocks wrong", style="yellow")
+    if picture.retired:
+        title.append(f"   {picture.retired:,} retired", style="dim")
     title.append(f"   {_rate(picture.events_per_s)} events/s")
     title.append(f"   {picture.at[11:19]}Z", style="dim")
     if picture.redis:
@@ -107,8 +109,10 @@ def _devices(devices: Sequence[DeviceLine]) -> Table:
         if line.silent:
             style = "yellow" if line.heard_s is not None and line.heard_s <= _LONG_S else "red"
             seen = Text(f"{'' if line.heard_s is None else span(line.heard_s)} silent", style=style)
-        elif line.clock_ahead_s is not None:
-            seen = Text(f"clock {span(line.clock_ahead_s)} ahead", style="yellow")
+        elif line.muted:
+            seen.append(" muted")
+        elif line.clock is not None:
+            seen = Text(f"clock {line.clock}", style="yellow")
         elif line.silent_s < -_AHEAD_S:
             seen.append(" ahead")
         region = safe(line.region or "-")

@@ -2,8 +2,7 @@
 
 `apply` gives them a run of events: `change` adds it to the `state` that is remembered, `writes` makes of that
 what is to be set, and `setting` sets it, in pieces when it is much. `read` reads what is not remembered,
-`expiry` takes out who has been silent for long, `pace` says how much goes in one run, and `position` how far
-a set of views has come.
+`pace` says how much goes in one run, and `position` how far a set of views has come.
 """
 
 from projector.views.apply import Outcome, Run, Views

@@ -169,15 +169,6 @@ class Views:
                 cursors, epochs, views = await pipeline.execute()
         return as_marks(cursors, epochs, views=bool(views))
 
-    async def clocks_ahead(self) -> int:
-        """How many devices' clocks were ahead in their newest messages.
-
-        Raises:
-            Retry: Redis is away or holds something else under our key.
-        """
-        with answering():
-            return int(await self._redis.zcard(self._keys.clock_ahead))
-
     async def eviction(self) -> str | None:
         """The server's policy by which it may drop views when its memory is full.
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import lru_cache
+from sys import intern
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -178,7 +179,7 @@ class Change:
             self.moves[region] += 1
             if device.region is not None:
                 self.moves[device.region] -= 1
-            device.region = region
+            device.region = intern(region)  # one text for all devices of it
 
     def _tag(self, device: View, tags: dict[str, str], mark: Mark) -> None:
         if device.tags is None or mark > device.tags_mark:

@@ -17,14 +17,18 @@ if TYPE_CHECKING:
 
     from contract.events import EventBatch
 
-RUN_EVENTS: Final = 30_000
+RUN_EVENTS: Final = 40_000
 RUN_METRICS: Final = 20_000  # of devices: what the first call has to carry, in a dozen milliseconds
+RUN_WIDEST: Final = 4000  # metrics of one device: a view is worked out without a pause, in 20 ms
 LINGER_S: Final = 0.25
 BUSY_EVENTS: Final = 3000  # in a run: from here on rows gather for `LINGER_S`
 
 
 def first_run(
-    rows: Iterable[EventBatch], max_events: int = RUN_EVENTS, max_metrics: int = RUN_METRICS
+    rows: Iterable[EventBatch],
+    max_events: int = RUN_EVENTS,
+    max_metrics: int = RUN_METRICS,
+    max_widest: int = RUN_WIDEST,
 ) -> list[EventBatch]:
     """The first of consecutive rows that are to be applied in one run, all of one epoch.
 
@@ -32,9 +36,10 @@ def first_run(
         rows: in order; no more of them are taken than are looked at.
         max_events: most events in a run, unless its first row has more.
         max_metrics: most metrics of devices in it, likewise, each counted once however many events have it.
+        max_widest: most metrics of a single device, likewise.
     """
     run: list[EventBatch] = []
-    events = metrics = 0
+    events = metrics = widest = 0
     devices: dict[str, AbstractSet[str]] = {}
     for row in rows:
         events += len(row.events)
@@ -51,7 +56,8 @@ def first_run(
                 names.update(event.metrics)
                 metrics += len(names)
                 devices[event.device_id] = names
-            if run and metrics > max_metrics:
+                widest = max(widest, len(names))
+            if run and (metrics > max_metrics or widest > max_widest):
                 return run
         run.append(row)
     return run

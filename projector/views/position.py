@@ -13,6 +13,7 @@ from contract.views import (
     EXPIRED,
     FORMAT,
     OUTDATED,
+    REGIONS_DROPPED,
     STAGED,
     UNFINISHED,
     VIEWS_FORMAT,
@@ -99,6 +100,7 @@ class Marks(dict[int, Cursor]):
 
     Attributes:
         staged: whether some views lag behind the cursors (`setting.py`).
+        regions_dropped: how many regions have made room for others (`projector/expiry/regions.py`).
     """
 
     def __init__(self, cursors: Mapping[bytes, bytes], epochs: Mapping[bytes, bytes], *, views: bool) -> None:
@@ -113,6 +115,7 @@ class Marks(dict[int, Cursor]):
             unusable = DAMAGED
         self._missing = Cursor(0, unusable)
         self.staged = STAGED.encode() in epochs
+        self.regions_dropped = int(epochs.get(REGIONS_DROPPED.encode(), 0))
         for stream, n in cursors.items():
             epoch = epochs[stream].decode() if stream in epochs else None
             written_at = _time(epochs.get(b"%s:written_at" % stream, b""))

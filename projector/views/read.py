@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 READ: Final = resources.files("projector.views").joinpath("read.lua").read_text(encoding="utf-8")
 
-METRICS_A_CALL: Final = 6000  # a view being as much as `VIEW`
+METRICS_A_CALL: Final = 3000  # a view being as much as `VIEW`
 
 _FIXED: Final = 5  # values of a view that are read whatever its metrics
 _STATISTICS: Final = 4  # values of a metric that are read
@@ -134,7 +134,7 @@ def _view(wanted: Wanted, marks: _Value, gone: _Value, values: list[_Value]) -> 
     view = View(wanted.id, exists=count is not None, count=int(count or 0))
     if marks is not None:
         unpack_marks(marks, view)
-    view.region = region.decode() if region is not None else None
+    view.region = intern(region.decode()) if region is not None else None
     view.members = int(members) if members is not None else None
     view.ahead = ahead is not None
     view.dropped = int(dropped or 0)

@@ -20,9 +20,9 @@ is so.
 from __future__ import annotations
 
 from functools import lru_cache
-from heapq import nsmallest
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import msgspec
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Set as AbstractSet
 
-REMEMBERED: Final = 1_000_000  # metrics and marks of them, a view being as much as `VIEW`: some 200 MB
+REMEMBERED: Final = 650_000  # metrics and marks of them, a view being as much as `VIEW`: some 120 MB
 VIEW: Final = 4
 MOST_METRICS: Final = 1000  # of a view, unless the configuration says otherwise
 ROOM_AT_ONCE: Final = 4000  # metrics that leave a view in a run, unless it touches more
@@ -75,6 +75,7 @@ class Metric(msgspec.Struct, gc=False):
 
 
 NOTHING: Final[list[Metric]] = []  # the same for all, which no run adds to
+NO_OTHERS: Final = cast("dict[str, Mark]", MappingProxyType({}))  # likewise
 
 
 class View(msgspec.Struct, gc=False):
@@ -108,7 +109,7 @@ class View(msgspec.Struct, gc=False):
     mark: Mark = NOWHERE
     names: AbstractSet[str] = frozenset()
     home: Mark = NOWHERE
-    others: dict[str, Mark] = {}
+    others: dict[str, Mark] = NO_OTHERS
     tags: str | None = None
     tags_mark: Mark = NOWHERE
     region: str | None = None
@@ -128,7 +129,7 @@ class View(msgspec.Struct, gc=False):
         """Note that the newest message, whose mark is not yet `mark`, carries these metrics."""
         names = names_of(tuple(carried))
         for name in self.names - names:
-            self.others[name] = self.mark
+            self._add_other(name, self.mark)
         if self.others:
             for name in names:
                 self.others.pop(name, None)
@@ -144,8 +145,13 @@ class View(msgspec.Struct, gc=False):
         known = self.others.get(name)
         if known is not None and mark <= known:
             return True
-        self.others[name] = mark
+        self._add_other(name, mark)
         return False
+
+    def _add_other(self, name: str, mark: Mark) -> None:
+        if self.others is NO_OTHERS:
+            self.others = {}
+        self.others[name] = mark
 
     def make_room(self, most: int) -> list[str]:
         """Drop metrics beyond so many, those that came last the longest ago first.
@@ -157,7 +163,7 @@ class View(msgspec.Struct, gc=False):
         """
         beyond = len(self.names) + len(self.others) - most
         beyond = min(beyond, max(ROOM_AT_ONCE, len(self.changed)))
-        gone = nsmallest(beyond, self.others, key=lambda name: (self.others[name], name))
+        gone = sorted(self.others, key=lambda name: (self.others[name], name))[:beyond]
         stored = []
         for name in gone:
             del self.others[name]
@@ -177,7 +183,10 @@ class Wanted(NamedTuple):
 
 
 class Shelf:
-    """Views of one kind by id, as many as `most` allows; what was not used for longest goes.
+    """Views of one kind by id, about as many as `most` allows; what was not used for longest goes.
+
+    A fleet that fits stays as a whole, in whatever order it sends. Of a larger one at least half as much as
+    fits is there.
 
     That is so of single metrics too: of a view in constant use only those that are used stay. But all of its
     marks do (`others`), which are written as one.
@@ -187,7 +196,7 @@ class Shelf:
         self._most = most
         self._young: dict[str, View] = {}
         self._old: dict[str, View] = {}
-        self._size = 0
+        self._size = self._old_size = 0
         self._since = self._last_turn = 0
 
     def __len__(self) -> int:
@@ -201,6 +210,7 @@ class Shelf:
         """A view; None when it is not remembered."""
         view = self._young.get(id_)
         if view is None and (view := self._old.pop(id_, None)) is not None:
+            self._old_size = max(0, self._old_size - _size(view))
             view.metrics = {name: metric for name, metric in view.metrics.items() if metric.run > self._since}
             self._put(view)
         return view
@@ -216,17 +226,23 @@ class Shelf:
 
     def turn(self, run: int) -> None:
         """Before a run, put away what was not used lately when there is too much."""
-        if self._size > self._most // 2:
-            self._old, self._young, self._size = self._young, {}, 0
+        if self._size + self._old_size > self._most and self._size > self._most // 2:
+            self._old, self._old_size = self._young, self._size
+            self._young, self._size = {}, 0
             self._since, self._last_turn = self._last_turn, run - 1
 
     def clear(self) -> None:
         """Forget everything."""
-        self._young, self._old, self._size = {}, {}, 0
+        self._young, self._old = {}, {}
+        self._size = self._old_size = 0
 
     def _put(self, view: View) -> None:
         self._young[view.id] = view
-        self._size += VIEW + len(view.metrics) + len(view.others)
+        self._size += _size(view)
+
+
+def _size(view: View) -> int:
+    return VIEW + len(view.metrics) + len(view.others)
 
 
 def pack_marks(view: View) -> bytes:
@@ -266,7 +282,8 @@ def unpack_marks(packed: bytes, view: View) -> None:
         view.mark = (us + 0, tie + "")
         view.names = names_of(tuple(msgspec.json.decode(shape, type=list[str])))
         view.home = view.mark if home_us is None else (home_us + 0, home_tie + "")
-        view.others = {name: (at + 0, its + "") for name, (at, its) in (others or {}).items()}
+        if others:
+            view.others = {name: (at + 0, its + "") for name, (at, its) in others.items()}
         if tags is not None:
             tags_in(tags)
             view.tags = tags

@@ -124,7 +124,7 @@ def pieces_of(change: Change, keys: Keys, most_metrics: int = MOST_METRICS) -> I
             piece.remove(gone)
         fields = fields_of(view, piece, change)
         rest = piece.add(key, fields, existed=view.exists, is_device=is_device)
-        view.exists, view.changed = True, NOTHING
+        view.exists, view.changed, view.at = True, NOTHING, ""
         while rest:
             yield piece
             piece = Piece()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from projector.watch.clock import Clock
+from projector.watch.drift import RIGHT, Drift
 
-State = Literal["ok", "silent", "unknown"]
+if TYPE_CHECKING:
+    from projector.watch.care import Care
+
+State = Literal["ok", "silent", "unknown", "muted", "retired"]
 
 OK, SILENT, RETURNING = range(3)
-STATES: Final[tuple[State, ...]] = ("ok", "silent", "unknown")
+STATES: Final[tuple[State, ...]] = ("ok", "silent", "unknown", "muted", "retired")
 
 _SLOT_S: Final = 10
 
@@ -48,6 +52,8 @@ class Device:
         excused_at: when its period began anew, because nothing had come of the whole stream; 0 for never.
         excuses: how often, since its last message.
         booked: the streams in whose book it stands, a bit each.
+        care: what people have said of it; None when nothing.
+        drift: what is known of its clock.
         pauses: as `pace` counts them.
         silence: when the last message before it was silent came, as others are told of it.
         state: `OK`, `SILENT`, or `RETURNING`, which is silent still.
@@ -57,6 +63,8 @@ class Device:
         "asked_at",
         "at",
         "booked",
+        "care",
+        "drift",
         "excused_at",
         "excuses",
         "id",
@@ -77,13 +85,25 @@ class Device:
         self.excuses = 0
         self.silence = 0
         self.booked = 0
+        self.care: Care | None = None
+        self.drift = Drift()
         self.pauses: bytearray | None = None
         self.state = OK
 
     @property
     def standing(self) -> int:
-        """Which of `STATES` others are told: nobody knows of one yet that was not heard and not told of."""
+        """Which of `STATES` others are told: nobody knows of one yet that was not heard and not told of.
+
+        What people have said of it goes first.
+        """
+        if self.care is not None:
+            return STATES.index(self.care.state)
         return 1 if self.state else 0 if self.at else 2
+
+    @property
+    def is_clock_wrong(self) -> bool:
+        """Whether its clock is wrong, and somebody may want to know."""
+        return self.drift.level != RIGHT and self.care is None
 
 
 class Stream:

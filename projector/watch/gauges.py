@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from prometheus_client import Counter, Gauge
 
+from contract.changes import DeviceState
 from projector.watch.book import STATES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from prometheus_client import CollectorRegistry
-
-    from projector.watch.book import Change
 
 
 class Gauges:
@@ -23,17 +22,24 @@ class Gauges:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._devices = Gauge(
             "projector_devices",
-            "Devices by what is known of them: ok, silent for longer than is usual for each, or unknown yet.",
+            "Devices by what is known of them: ok, silent for longer than is usual for each, or unknown yet; "
+            "muted or retired, whatever else they are.",
             ["region", "state"],
+            registry=registry,
+        )
+        self._clocks = Gauge(
+            "projector_devices_clock_wrong",
+            "Devices whose clock is wrong, neither muted nor retired; each has a state beside that.",
+            ["region"],
             registry=registry,
         )
         self._changes = Counter(
             "projector_device_changes",
-            "Devices that fell silent, or were back, and were told of by this process.",
+            "Changes of devices that were told of by this process: that they are silent or ok, and so on.",
             ["state"],
             registry=registry,
         )
-        for state in ("ok", "silent"):
+        for state in get_args(DeviceState):
             self._changes.labels(state)
         self._heard = Gauge(
             "projector_heard_timestamp_seconds",
@@ -55,10 +61,16 @@ class Gauges:
         )
 
     def show(self, counts: Mapping[str, Sequence[int]], unwatched: int) -> None:
-        """Set how many devices of each region are what, and how many messages nobody watched."""
-        for region, devices in counts.items():
+        """Set how many devices of each region are what, and how many messages nobody watched.
+
+        Args:
+            counts: as in `tally`.
+            unwatched: since the start.
+        """
+        for region, (*devices, clocks) in counts.items():
             for state, many in zip(STATES, devices, strict=True):
                 self._devices.labels(region, state).set(many)
+            self._clocks.labels(region).set(clocks)
         self._unwatched.inc(unwatched - self._unwatched_before)
         self._unwatched_before = unwatched
 
@@ -71,6 +83,6 @@ class Gauges:
         """Count changes that were not published."""
         self._lost.inc(changes)
 
-    def told(self, change: Change) -> None:
+    def told(self, state: DeviceState) -> None:
         """Count a change."""
-        self._changes.labels("silent" if change.silent else "ok").inc()
+        self._changes.labels(state).inc()

@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from projector.watch.book import STATES
+from projector.watch.drift import RIGHT
 from projector.watch.pace import silent_after_s, usual_s
 
 if TYPE_CHECKING:
     from projector.watch.book import State
+    from projector.watch.care import Care
     from projector.watch.silence import Silence
 
 
@@ -24,11 +26,18 @@ class Said(NamedTuple):
             is no room for it.
         heard_at: when its last message came, epoch seconds; None when that is not known.
         usual_s: how long it usually pauses, in seconds, as far as that is known.
+        clock_since: when its clock was found to be wrong, epoch seconds; None for one that is right.
+        clock_error_s: by how much a wrong one is ahead, in seconds, negative behind; None as long as that
+            has not shown since a start.
+        care: what people have said of it.
     """
 
     state: State
     heard_at: int | None
     usual_s: int | None
+    clock_since: int | None = None
+    clock_error_s: int | None = None
+    care: Care | None = None
 
     def urgency(self, now: int) -> float:
         """The less the longer it has been quiet in its own measure."""
@@ -36,11 +45,14 @@ class Said(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Devices by what is known of them."""
+    """Devices by what is known of them; the last are those of the first three whose clock is wrong."""
 
     ok: int
     silent: int
     unknown: int
+    muted: int = 0
+    retired: int = 0
+    clock_wrong: int = 0
 
 
 _NOTHING: Final = Said("unknown", None, None)
@@ -61,15 +73,36 @@ class Watch:
         device = self._silence.devices.get(device_id) if self._silence else None
         if device is None:
             return _NOTHING
-        return Said(STATES[device.standing], device.at or None, usual_s(device.pauses))
+        drift = device.drift
+        return Said(
+            STATES[device.standing],
+            device.at or None,
+            usual_s(device.pauses),
+            None if drift.level == RIGHT else drift.since,
+            drift.error_s,
+            device.care,
+        )
 
     def silent(self) -> list[str]:
-        """The devices that are silent, the first to fall silent first."""
-        return list(self._silence.silent) if self._silence else []
+        """The devices that are silent and of which that is told, the first to fall silent first."""
+        if self._silence is None:
+            return []
+        devices = self._silence.devices
+        return [id_ for id_ in self._silence.silent if devices[id_].care is None]
+
+    def clocks_wrong(self) -> list[str]:
+        """The devices whose clock is wrong and of which that is told, the first to be found out first."""
+        if self._silence is None:
+            return []
+        return [device.id for device in self._silence.drifts.wrong.values() if device.care is None]
+
+    def retired(self) -> frozenset[str]:
+        """The devices that are out of service."""
+        return self._silence.cares.retired() if self._silence else frozenset()
 
     def counts(self) -> Counts | None:
         """How many devices are what; None before the watch has begun."""
         if self._silence is None:
             return None
         regions = self._silence.counts.values()
-        return Counts(*(sum(region[state] for region in regions) for state in range(len(STATES))))
+        return Counts(*(sum(region[state] for region in regions) for state in range(len(STATES) + 1)))

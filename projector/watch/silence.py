@@ -10,6 +10,7 @@ A device belongs to the stream that brought its last message. One that has broug
 belong to any: it goes by whichever is furthest behind, and by none while one that brought rows within a day
 before has brought none yet. A row that is far older than its stream's newest is of a clock that was set back:
 that stream's time begins anew. What is decided waits in `pending`; who is back meanwhile is not told of.
+Of a device that is muted or retired nothing is told; what it is once that is over is told then.
 
 Each device is looked at when its time may be up, and each quarter of an hour: what a turn costs depends on
 how many these are, not on how many devices there are. Pure.
@@ -21,7 +22,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from projector.watch.book import OK, RETURNING, SILENT, Change, Device, Stream
+from projector.watch.care import Cares
 from projector.watch.clock import BACK_S
+from projector.watch.drifts import Drifts
 from projector.watch.pace import add_pause, pauses_shown, silent_after_s, usual_s
 from projector.watch.tally import Tally
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from contract.events import Event
+    from projector.levels import ToldLevel
+    from projector.watch.care import Care
     from projector.watch.clock import Clock
 
 MOST: Final = 200_000
@@ -37,6 +42,7 @@ EXCUSES: Final = 3  # a site with few devices pauses by itself
 AGAIN_S: Final = 3600  # from one question about a pace to the next
 GOING_ON_S: Final = 86_400  # who has brought nothing for so long is not waited for
 CHECKS: Final = 2000  # a turn and stream: some milliseconds
+TOLERANCE_S: Final = 300.0
 
 _SELDOM_S: Final = 600  # who pauses for longer is back at its first message
 _LOOK_S: Final = 900
@@ -54,9 +60,15 @@ class Silence:
         now: the time, epoch seconds. Who was heard later was heard by a clock that was wrong.
         most: how many devices to watch; then who has been silent for longest makes room.
         forget_after_s: for how long a device is silent before it is not watched any more; None for ever.
+        tolerance_s: how wrong a clock may be.
+        believes_claims: whether times that devices claimed and gateways did not believe are impossible ones.
+        told_clocks: device → what was told of its clock.
+        cares: what people have said of devices; it is changed here.
 
     Attributes:
         devices: by id.
+        drifts: their clocks.
+        returned: retired devices that were heard again → when, epoch seconds.
         silent: those that are silent, the first to fall silent first.
         counts: devices by region and by what is known of them.
         pending: what is to be told, by device.
@@ -73,15 +85,28 @@ class Silence:
         now: int = _FOR_EVER,
         most: int = MOST,
         forget_after_s: float | None = None,
+        tolerance_s: float = TOLERANCE_S,
+        believes_claims: bool = False,
+        told_clocks: Mapping[str, ToldLevel] | None = None,
+        cares: Cares | None = None,
     ) -> None:
         self.devices: dict[str, Device] = {}
         self.silent: dict[str, None] = {}
         self.counts = Tally()
+        self.drifts = Drifts(
+            self.devices,
+            self.counts,
+            tolerance_s=tolerance_s,
+            believes_claims=believes_claims,
+            told=told_clocks or {},
+        )
+        self.returned: dict[str, int] = {}
         self.pending: dict[str, Change] = {}
         self.unsure: dict[str, None] = {}
-        self.left: list[str] = []
+        self.left: dict[str, None] = {}
         self.unwatched = 0
         self._told = dict(told)
+        self.cares = Cares() if cares is None else cares
         self._begun = begun
         self._now = now
         self._most = most
@@ -96,7 +121,7 @@ class Silence:
 
     def all_known(self) -> None:
         """Note that all who were heard before are known: who was told of and is not among them is gone."""
-        self.left += self._told
+        self.left |= dict.fromkeys([*self._told, *self.drifts.all_known()])
         self._told = {}
         self.silent = dict.fromkeys(sorted(self.silent, key=lambda id_: self.devices[id_].silence))
 
@@ -131,6 +156,10 @@ class Silence:
                 self.counts.remove(device)
                 device.region = event.region
                 self.counts.add(device)
+            is_apart = device.at < at and device.at // _MINUTE_S != minute
+            self.drifts.hear(device, at, event, is_apart=is_apart)
+            if device.care is not None and device.care.has_come_back(at):
+                self.returned[device.id] = at
             if device.at // _MINUTE_S != minute or device.state or device.stream is not stream:
                 self._note(device, stream, at)
             elif at > device.at:
@@ -177,6 +206,24 @@ class Silence:
                 self.counts.heard(device, max(device.at, arrivals[-1]))
             device.stream.enter(device, 0)
 
+    def take_care(self, care: Care) -> None:
+        """Take what somebody has said of a device: from now on nothing is told of it, or again."""
+        self.cares.take(care)
+        device = self.devices.get(care.device_id)
+        if device is None:
+            return
+        self.counts.remove(device)
+        before, device.care = device.care, self.cares.get(device.id)
+        self.counts.add(device)
+        if device.care is not None:
+            self._silence(device)
+        elif before is not None:
+            self.left.pop(device.id, None)  # what was told of it still stands
+            at = int(care.at.timestamp())
+            if device.state == SILENT:
+                self._change(device, at)
+            self.drifts.speak(device, at)
+
     def take_pending(self, most: int) -> list[Change]:
         """Take some of what is to be told."""
         return [self.pending.pop(id_) for id_ in list(islice(self.pending, most))]
@@ -206,8 +253,18 @@ class Silence:
             device.at = min(device.silence, self._now)
             device.state = SILENT
             self.silent[id_] = None
+        self.drifts.meet(device)
+        device.care = self.cares.get(id_)
         self.counts.add(device)
+        if device.care is not None:
+            self._silence(device)
         return device
+
+    def _silence(self, device: Device) -> None:
+        """Tell nothing of a device; what was told of it is over, and others may forget it."""
+        self.pending.pop(device.id, None)
+        self.drifts.silence(device)
+        self.left[device.id] = None
 
     def _note(self, device: Device, stream: Stream, at: int) -> None:
         if at <= device.at:
@@ -265,7 +322,11 @@ class Silence:
             device.silence = device.at
         else:
             self.silent.pop(device.id, None)
-        before = self.pending.get(device.id)
+        if device.care is None:
+            self._change(device, at)
+
+    def _change(self, device: Device, at: int) -> None:
+        state, before = device.state, self.pending.get(device.id)
         self.pending[device.id] = Change(
             *(device.id, device.region, state == SILENT, at),
             heard_at=device.at,
@@ -294,4 +355,5 @@ class Silence:
         self.counts.remove(device)
         self.silent.pop(id_, None)
         self.pending.pop(id_, None)
-        self.left.append(id_)
+        self.drifts.leave(device)
+        self.left[id_] = None

@@ -1,4 +1,4 @@
-"""How many devices of each region are ok, silent, and not known yet. Pure."""
+"""How many devices of each region are what, and how many clocks of theirs are wrong. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ NOWHERE: Final = "(none)"
 
 
 class Tally(dict[str, list[int]]):
-    """Region, as far as there is room for its name → devices by `STATES`."""
+    """Region, as far as there is room for its name → devices by `STATES`, and those whose clock is wrong.
+
+    The latter are among the others too, but none that is muted or retired.
+    """
 
     def add(self, device: Device) -> None:
         """Count a device."""
@@ -38,5 +41,7 @@ class Tally(dict[str, list[int]]):
         region = device.region or NOWHERE
         if region not in self:
             region = region if len(self) < REGIONS else OTHERS
-            self.setdefault(region, [0] * len(STATES))
+            self.setdefault(region, [0] * (len(STATES) + 1))
         self[region][device.standing] += by
+        if device.is_clock_wrong:
+            self[region][-1] += by

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from projector.watch.book import Change
 
 SILENT: Final = "projector:silent"
+CLOCKS_TOLD: Final = "projector:clocks"
 BEGUN: Final = ""
 _PAGE: Final = 1000
 _FOLDER: Final = resources.files("projector.watch")

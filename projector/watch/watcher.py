@@ -13,24 +13,24 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 
-from contract.changes import VERSION, DeviceChange, encode_change
-from contract.events import format_time
-from contract.topics import devices_topic
+from projector.levels import LevelChange, Levels
 from projector.outbox import Outbox, answering, queries
-from projector.post import AT_ONCE, Post
+from projector.post import AT_ONCE
+from projector.watch.arrivals import newest_arrivals
 from projector.watch.book import Change
-from projector.watch.pace import ARRIVALS
+from projector.watch.care import Cares
+from projector.watch.carer import Carer
 from projector.watch.rows import Rows
-from projector.watch.silence import Silence
-from projector.watch.told import Told
+from projector.watch.silence import TOLERANCE_S, Silence
+from projector.watch.told import CLOCKS_TOLD, Told
+from projector.watch.voice import Voice, text
 from runtime.errors import Retry
 from runtime.lifecycle import keep_trying
-from runtime.logs import RateLimit
-from runtime.postgres import lent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from contract.events import Event, EventBatch
+    from projector.watch.drifts import ClockChange
     from projector.watch.gauges import Gauges
     from projector.watch.said import Watch
     from runtime.http import Health
@@ -64,6 +65,9 @@ class Watcher:
         forget_after_s: for how long a device is silent before it is not watched any more; None for ever.
         watch: answers for it once it has begun.
         now: the time, for what has to be known of it before the first row.
+        tolerance_s: how wrong a device's clock may be.
+        believes_claims: as for `Silence`.
+        cares: what people have said of devices, for others who tell of them.
     """
 
     def __init__(
@@ -79,15 +83,25 @@ class Watcher:
         gauges: Gauges,
         watch: Watch,
         now: Callable[[], datetime],
+        tolerance_s: float = TOLERANCE_S,
+        believes_claims: bool = False,
+        cares: Cares | None = None,
     ) -> None:
+        self._cares = Cares() if cares is None else cares
         self._told = Told(redis, prefix)
+        self._clocks = Levels(redis, prefix, CLOCKS_TOLD)
+        self._carer = Carer(redis, pool, prefix, self._cares)
         self._pool = pool
         self._forget_after_s = forget_after_s
         self._health = health
         self._gauges = gauges
         self._watch = watch
         self._now = now
-        self._silence = Silence({})
+        self._tolerance_s = tolerance_s
+        self._believes_claims = believes_claims
+        self._silence = Silence(
+            {}, tolerance_s=tolerance_s, believes_claims=believes_claims, cares=self._cares
+        )
         self._rows = Rows(
             Outbox(pool, "watch"),
             hear=self._hear,
@@ -101,9 +115,8 @@ class Watcher:
         self._questions = QUESTIONS
         self._set_back: list[int] = []
         self._claiming: tuple[list[Change], list[str]] | None = None
-        self._warn = RateLimit(log.warning)
-        self._say = RateLimit(log.info)
-        self._post = Post(session, devices_topic(topic), lost=self._lose)
+        self._claiming_clocks: list[ClockChange] = []
+        self._voice = Voice(session, topic, gauges)
 
     def take(self, rows: Sequence[EventBatch]) -> None:
         """Take consecutive rows of one stream."""
@@ -121,7 +134,7 @@ class Watcher:
             await asyncio.sleep(TURN_S)
 
     async def begin(self) -> None:
-        """Begin with who is known to be silent.
+        """Begin with who is known to be silent, and whose clock is known to be wrong.
 
         Raises:
             Retry: Redis is away.
@@ -131,7 +144,17 @@ class Watcher:
         known = await self._told.read(now)
         self._known = list(known.silent)
         self._begun = known.begun
-        self._silence = Silence(known.silent, begun=known.begun, now=now, forget_after_s=self._forget_after_s)
+        clocks = await self._clocks.read(now)
+        self._silence = Silence(
+            known.silent,
+            begun=known.begun,
+            now=now,
+            forget_after_s=self._forget_after_s,
+            tolerance_s=self._tolerance_s,
+            believes_claims=self._believes_claims,
+            told_clocks={id_.decode(errors="replace"): told for id_, told in clocks.items()},
+            cares=self._cares,
+        )
 
     async def load(self) -> None:
         """Learn of the devices that were heard before; goes on where it stopped.
@@ -139,6 +162,7 @@ class Watcher:
         Raises:
             Retry: PostgreSQL is away.
         """
+        await self._hear_people()
         since = _FOR_EVER
         if self._forget_after_s is not None:
             since = self._now() - timedelta(seconds=self._forget_after_s)
@@ -152,6 +176,7 @@ class Watcher:
             self._loaded = page[-1]["device_id"]
         self._known = []
         self._silence.all_known()
+        self._cares.is_known = True
 
     async def turn(self) -> None:
         """Hear what did not come by itself, decide, ask about a few devices, and tell of some changes."""
@@ -159,16 +184,18 @@ class Watcher:
         self._silence.turn(self._seconds())
         if self._silence.unsure:
             await keep_trying("postgres", self._ask, self._health)
+        await keep_trying("postgres", self._hear_people, self._health)
         self._turns += 1
         if self._turns % WRITTEN_AGAIN == 0:
             await self._write_again()
-        is_told = self._silence.pending and self._post.room
-        if is_told or self._silence.left or self._claiming or self._set_back:
+        await keep_trying("redis", self._carer.show, self._health)
+        if self._carer.untold and self._voice.room:
+            await keep_trying("postgres", self._tell_of_people, self._health)
+        is_told = (self._silence.pending or self._silence.drifts.pending) and self._voice.room
+        if is_told or self._silence.left or self._claiming or self._claiming_clocks or self._set_back:
             await keep_trying("redis", self._tell, self._health)
-        await self._post.publish()
+        await self._voice.speak()
         self._gauges.show(self._silence.counts, self._silence.unwatched)
-        self._warn.flush()
-        self._say.flush()
 
     async def last_words(self) -> None:
         """Tell what has been claimed, once the watch is over; what the broker does not take is lost.
@@ -177,16 +204,14 @@ class Watcher:
             Retry: Redis is away.
         """
         try:
-            if self._claiming:
+            if self._claiming or self._claiming_clocks:
                 await self._tell()
         finally:
-            await self._post.close()
-            self._warn.close()
-            self._say.close()
+            await self._voice.close()
 
     def _hear(self, stream: int, at: int, events: Iterable[Event]) -> None:
         if not self._silence.hear(stream, at, events):
-            self._warn("watch_begins_anew", reason="clock_set_back", stream=stream, at=_time(at))
+            self._voice.warn("watch_begins_anew", reason="clock_set_back", stream=stream, at=text(at))
             self._set_back.append(at)
         self._gauges.heard(stream, at)
 
@@ -194,87 +219,72 @@ class Watcher:
         self._silence.expect(stream, at)
 
     def _begin_anew(self, stream: int) -> None:
-        self._warn("watch_begins_anew", reason="rows_passed_over", stream=stream)
+        self._voice.warn("watch_begins_anew", reason="rows_passed_over", stream=stream)
         self._silence.begin_anew(stream)
 
     async def _ask(self) -> None:
         asked = list(self._silence.unsure)[: self._questions]
         try:
-            with answering():
-                async with lent(self._pool) as connection, connection.transaction(readonly=True):
-                    await connection.execute(queries.walk_backwards)
-                    records = await connection.fetch(queries.newest_arrivals, asked, ARRIVALS)
-                    often = [each["device_id"] for each in records if _is_cut_short(each)]
-                    if often:
-                        records += await connection.fetch(queries.newest_minutes, often, ARRIVALS)
+            found = await newest_arrivals(self._pool, asked)
         except Retry:
             self._questions = max(1, self._questions // 2)
             raise
         self._questions = min(QUESTIONS, self._questions + 1)
-        found = {record["device_id"]: record["arrivals"] or [] for record in records}
-        self._silence.learn({id_: found.get(id_, []) for id_ in asked}, self._seconds())
+        self._silence.learn(found, self._seconds())
+
+    async def _hear_people(self) -> None:
+        await self._carer.hear(self._silence, self._now())
+
+    async def _tell_of_people(self) -> None:
+        for care in await self._carer.claim(min(AT_ONCE, self._voice.room)):
+            self._voice.care(care, self._silence.devices.get(care.device_id))
 
     async def _write_again(self) -> None:
+        silence, drifts = self._silence, self._silence.drifts
         try:
             if await self._told.is_there():
                 return
-            again = [id_ for id_ in self._silence.silent if id_ not in self._silence.pending]
-            for device in map(self._silence.devices.__getitem__, again):
+            again = [id_ for id_ in self._silent_ones() if id_ not in silence.pending]
+            for device in map(silence.devices.__getitem__, again):
                 what = (device.id, device.region, True, device.at, device.at, device.silence, None)
-                self._silence.pending[device.id] = Change(*what, is_news=False, was_told=True)
+                silence.pending[device.id] = Change(*what, is_news=False, was_told=True)
+            told = {id_: (each.drift.told, each.drift.since) for id_, each in drifts.wrong.items()}
+            await self._clocks.write(told)
             await self._told.begin(self._begun)
         except Retry:
             return  # it is away, and asked again
-        self._warn("silence_written_again", reason="redis_forgot", devices=len(again))
+        self._carer.show_again()
+        self._voice.warn("silence_written_again", reason="redis_forgot", devices=len(again))
+
+    def _silent_ones(self) -> list[str]:
+        return [id_ for id_ in self._silence.silent if self._silence.devices[id_].care is None]
 
     async def _tell(self) -> None:
         if self._claiming is None:
             while self._set_back:
                 await self._told.forgive(self._set_back[0])
                 del self._set_back[0]
-            changes = self._silence.take_pending(min(AT_ONCE, self._post.room))
-            self._claiming = changes, self._silence.left[:AT_ONCE]
-            del self._silence.left[:AT_ONCE]
-        claimed = await self._told.claim(*self._claiming)
-        self._claiming = None
-        for change in claimed:
+            room = min(AT_ONCE, self._voice.room)
+            changes = self._silence.take_pending(room)
+            left = list(islice(self._silence.left, AT_ONCE))
+            self._claiming = changes, left
+            for id_ in left:
+                del self._silence.left[id_]
+            self._claiming_clocks = self._silence.drifts.take_pending(room - len(changes))
+        changes, left = self._claiming
+        for change in await self._told.claim(changes, left):
             if change.is_news:
-                self._note(change)
-
-    def _note(self, change: Change) -> None:
-        heard_at = _time(change.heard_at) if change.heard_at else None
-        tell, event = (self._warn, "device_silent") if change.silent else (self._say, "device_back")
-        tell(
-            event,
-            device=change.device_id,
-            region=change.region,
-            heard_at=heard_at,
-            usual_s=change.usual_s,
-        )
-        self._gauges.told(change)
-        told = DeviceChange(
-            VERSION,
-            change.device_id,
-            change.region,
-            "silent" if change.silent else "ok",
-            _time(change.at),
-            heard_at,
-            change.usual_s,
-        )
-        self._post.add(encode_change(told))
-
-    def _lose(self, changes: int, reason: str, detail: str) -> None:
-        self._warn("device_changes_lost", reason=reason, detail=detail, changes=changes)
-        self._gauges.lost(changes)
+                self._voice.silence(change)
+        self._claiming = [], left
+        await self._clocks.leave(left)
+        clocks = self._claiming_clocks
+        described = [
+            LevelChange(each.device_id.encode(), each.level, each.at * 1_000_000, each.told)
+            for each in clocks
+        ]
+        for each in await self._clocks.claim(clocks, described, self._seconds()):
+            self._voice.clock(each, self._silence.devices.get(each.device_id))
+        self._claiming, self._claiming_clocks = None, []
 
     def _seconds(self) -> int:
         return int(self._now().timestamp())
-
-
-def _is_cut_short(record: asyncpg.Record) -> bool:
-    """Whether there are more messages than were asked for, and these are of few minutes."""
-    return record["messages"] == ARRIVALS and len(record["arrivals"]) < ARRIVALS // 2
-
-
-def _time(at: int) -> str:
-    return format_time(datetime.fromtimestamp(at, UTC))

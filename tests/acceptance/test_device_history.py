@@ -29,7 +29,7 @@ async def http(
     await connection.execute("INSERT INTO devices VALUES ('a1', NULL, now(), now())")
     for minute, count, total in ((0, 1, 2.0), (1, 3, 12.0), (7, 2, -4.0)):
         await connection.execute(
-            "INSERT INTO measurements_1m VALUES ('a1', 't', $1, NULL, NULL, $2, $3, -9, 9)",
+            "INSERT INTO open_minutes VALUES ('a1', 't', $1, NULL, NULL, $2, $3, -9, 9)",
             *(NINE + timedelta(minutes=minute), count, total),
         )
     for hour in (0, 30):

@@ -46,7 +46,7 @@ async def plant_drift(database: str) -> None:
     connection = await asyncpg.connect(database)
     try:
         await connection.execute(
-            """INSERT INTO measurements_1m
+            """INSERT INTO open_minutes
             VALUES ('ghost', 't', date_trunc('minute', now()), NULL, NULL, 1, 1, 1, 1)"""
         )
     finally:

@@ -44,6 +44,17 @@ async def see(redis: Redis, device_id: str, minutes_ago: float, region: str = "n
     await redis.hset(f"device:stats:{device_id}", mapping={"region": region, "sample_count": "7"})
 
 
+async def say(run_command: Run, projector: RunningCommand, redis_url: str) -> None:
+    """One device is retired, one muted, and one told of as ahead; a projector knows the former."""
+    for words in (("retire", "gone"), ("mute", "quiet", "--for", "3h")):
+        command = await run_command("projector", "devices", *words)
+        assert await command.exit_code() == 0, command.output
+    await projector.event("device_retired", device="gone")
+    await projector.event("device_muted", device="quiet")
+    async with Redis.from_url(redis_url) as redis:
+        await redis.hset("projector:clocks", "busy", "2 1795945200000000")
+
+
 async def test_once_over_a_pipeline(
     run_command: Run, settings: Settings, broker_port: int, topic_prefix: str
 ) -> None:
@@ -66,10 +77,13 @@ async def test_once_over_a_pipeline(
         await projector.event(
             "run_applied", skip=int(device == "busy")
         )  # the views were made of what was there
+    await publish(broker_port, [(f"{topic_prefix}/gone/telemetry", b'{"id": 1, "ts": 1795424700}')])
+    await projector.event("run_applied", skip=2)
+    await say(run_command, projector, settings.redis.url)
     top = await run_command("projector", "top", "--once", "--json")
     assert await top.exit_code() == 0, top.output
     told: dict[str, Any] = json.loads(top.stdout[0])
-    assert (told["devices"], told["silent"], told["redis"], told["projector"]) == (3, 1, None, None)
+    assert (told["devices"], told["silent"], told["redis"], told["projector"]) == (4, 1, None, None)
     assert told["unknown"] == 0
     assert [(each["device_id"], each["silent"]) for each in told["listed"]] == [
         ("lost", True),
@@ -80,15 +94,11 @@ async def test_once_over_a_pipeline(
     assert told["listed"][0]["silent_s"] < 100, "its newest reading is newer than what we told the watch"
     assert (told["listed"][1]["silent_s"] > 7000, told["listed"][1]["heard_s"]) == (True, None)
     assert told["listed"][1]["messages_per_s"] == 0
-    assert told["clocks_ahead"] == 1
-    assert [device["clock_ahead_s"] and device["clock_ahead_s"] > 10_000 for device in told["listed"]] == [
-        None,
-        None,
-        True,
-    ]
+    assert (told["clocks_wrong"], told["retired"]) == (0, 1)
+    assert [device["clock"] for device in told["listed"]] == [None, None, "ahead"]
     assert {region["region"]: region["messages"] for region in told["regions"]} == {"north": 1, "south": 2}
     (stream,) = told["streams"]
-    assert (stream["cursor"], stream["head"], stream["behind_rows"]) == (3, 3, 0)
+    assert (stream["cursor"], stream["head"], stream["behind_rows"]) == (4, 4, 0)
     assert set(stream["lag_seconds"]) == {"received", "committed", "published", "projected"}
     assert told["events_per_s"] == 0
 
@@ -96,9 +106,10 @@ async def test_once_over_a_pipeline(
     piped = await run_command("projector", "top")
     assert await piped.exit_code() == 0
     text = "\n".join(piped.stdout)
-    assert "3 devices   1 silent   1 clocks ahead" in text
+    assert "4 devices   1 silent   " in text
+    assert re.search(r"quiet +2\.0h muted", text)
     assert re.search(r"lost +2\d\.\dmin silent", text)
-    assert "clock 3.0h ahead" in text
+    assert ("clock ahead" in text, "gone" in text) == (True, False)
     assert (
         f"no projector answers: lag is unknown, and silence is as it was told: {settings.projector.http}"
         in text
@@ -111,7 +122,7 @@ async def test_once_over_a_pipeline(
     await again.event("watch_begins", silent=1)
     piped = await run_command("projector", "top")
     assert await piped.exit_code() == 0
-    assert "3 devices   1 silent, 2 not known yet" in "\n".join(piped.stdout)
+    assert "4 devices   1 silent, 1 not known yet" in "\n".join(piped.stdout)
 
 
 async def test_keys(terminal: Terminal, redis_url: str) -> None:

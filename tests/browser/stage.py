@@ -56,7 +56,14 @@ globalThis.looking = (seen) => {
 
 def row(id_: str, *, seen_ms: int = AT_MS, **values: float | str) -> Row:
     """A device's row."""
-    return Row(id_, "ok", None, {}, seen_ms, None, None, 0, None, values)
+    return Row(
+        *(id_, "ok", None, {}, seen_ms, None),
+        clock_wrong=False,
+        clock_error_s=None,
+        rejected=0,
+        reason=None,
+        values=values,
+    )
 
 
 class Stage:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("gateway")
 
+NEWS_MS = 15_000  # windows are asked for every five seconds
 HISTORY_MS = 40_000  # minutes are written every ten seconds or so, and looked at twice a minute
 
 
@@ -33,24 +34,68 @@ async def projector(run_command: Callable[..., Awaitable[RunningCommand]]) -> Ru
     return command
 
 
+def cells(*texts: str) -> list[str]:
+    """Units stand behind a narrow space."""
+    return [text.replace(" ", "\N{NARROW NO-BREAK SPACE}") for text in texts]
+
+
 @pytest.mark.usefixtures("projector")
-async def test_extremes_of_the_range_beside_those_of_all_time(devices: Devices, open_page: Open) -> None:
-    """A glitch of long ago stays in the extremes of all time, and is none of the last hour."""
-    await devices.send("a1", ago=timedelta(hours=3), level=-9999, humidity_pct=400)
-    for minutes, level in ((9, 4.5), (8, 6), (7, 5)):
-        await devices.send("a1", ago=timedelta(minutes=minutes), level=level, humidity_pct=40)
+async def test_windows_beside_those_of_all_time(devices: Devices, open_page: Open) -> None:
+    """A glitch of yesterday stays in the extremes of all time, and is in none of the windows."""
+    await devices.send("a1", ago=timedelta(hours=26), level_c=-9999, note="text")
+    await devices.send("a1", ago=timedelta(hours=3), level_c=1)
+    for minutes, level in ((40, 4), (20, 5), (0, 6), (0, 6.5)):
+        await devices.send("a1", ago=timedelta(minutes=minutes), level_c=level)
     page = await open_page("#/device/a1")
-    row = page.locator("#device tbody tr", has_text="level")
-    await expect(row.locator("td")).to_have_text(
-        ["5", "4.5", "6", "-9999", "-2495.88", "6", "4"], timeout=HISTORY_MS
+    row, note = (
+        page.locator("#device tbody tr", has_text=name).locator("td") for name in ("level_c", "note")
     )
-    other = page.locator("#device tbody tr", has_text="humidity_pct")
-    await expect(other.locator("td").nth(2)).to_have_text("40\N{NARROW NO-BREAK SPACE}%", timeout=HISTORY_MS)
-    await page.get_by_role("button", name="6 h").click()
-    await expect(page.locator("#device thead")).to_contain_text("last 6 h")
-    await expect(row.locator("td").nth(1)).to_have_text("-9999", timeout=HISTORY_MS)
-    await page.get_by_role("button", name="humidity_pct").click()
-    await expect(page.locator("#chart-readout")).to_contain_text("humidity_pct, last 6 h: 40 to 400")
+    last, rate = "6.5 °C", "+3.38 °C"
+    await expect(row).to_have_text(cells(last, rate, "1 °C", "4.5 °C", "6.5 °C", "5"))
+    await expect(note).to_have_text(["text", "", "", "", "", ""])
+    choices = page.get_by_role("group", name="Of how long").get_by_role("button")
+    await expect(choices).to_have_text(["all time", "24 h", "1 h", "5 min"])
+    for span, its in {
+        "all time": cells("-9999 °C", "-1662.75 °C", "6.5 °C", "6"),
+        "1 h": cells("4 °C", "5.375 °C", "6.5 °C", "4"),
+        "5 min": cells("6 °C", "6.25 °C", "6.5 °C", "2"),
+    }.items():
+        await choices.get_by_text(span).click()
+        await expect(row).to_have_text([*cells(last, rate), *its])
+    await page.reload()
+    await expect(choices.get_by_text("5 min")).to_have_attribute("aria-pressed", "true")
+    await devices.send("a1", level_c=7)
+    await expect(row.last).to_have_text("3", timeout=NEWS_MS)
+
+
+@pytest.mark.usefixtures("projector")
+async def test_all_time_where_windows_are_away(
+    visits: Callable[..., Awaitable[Visit]], devices: Devices, base: str
+) -> None:
+    """While windows cannot be had, all time is shown, and it says so; when they can, they are back."""
+    await devices.send("a1", ago=timedelta(hours=30), level=1)
+    await devices.send("a1", level=3)
+    page = (await visits()).page
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(
+            status=503,
+            content_type="application/problem+json",
+            body=json.dumps({"detail": "history is away"}),
+        )
+
+    await page.route("**/device/windows?*", refuse)
+    await page.goto(f"{base}/#/device/a1")
+    statistics, row = page.get_by_label("Statistics"), page.locator("#device tbody tr td")
+    said = "All time, for what was measured in the last 24 h is not known now: history is away"
+    await expect(statistics.locator(".note")).to_have_text(said)
+    await expect(row).to_have_text(["3", "", "1", "2", "3", "2"])
+    await page.get_by_role("button", name="all time").click()
+    await expect(statistics.locator(".note")).to_be_hidden()
+    await page.get_by_label("Of how long").get_by_text("24 h").click()
+    await page.unroute_all()
+    await expect(statistics.locator(".note")).to_be_hidden(timeout=NEWS_MS)
+    await expect(row).to_have_text(["3", "", "3", "3", "3", "1"])
 
 
 @pytest.mark.usefixtures("projector")

@@ -69,20 +69,6 @@ async def test_a_sparkline_that_is_none(devices: Devices, open_page: Open, setti
     await expect(page.locator(".row")).to_contain_text("level 2")
 
 
-async def test_clocks_that_are_ahead(devices: Devices, open_page: Open) -> None:
-    """A device whose clock is ahead says by how much; how many there are leads to a list of just those."""
-    await devices.send("right", level=1)
-    await devices.send("fast", ago=-timedelta(hours=3, seconds=40), level=2)
-    page = await open_page()
-    row = page.locator(".row", has_text="fast")
-    await expect(row).to_contain_text("clock 3 h ahead")
-    await page.get_by_role("link", name="1 clock is ahead").click()
-    await expect(page.locator(".row")).to_have_count(1)
-    await expect(page.locator("#devices-note")).to_have_text("1 whose clock is ahead, of 2 devices")
-    await row.click()
-    await expect(page.locator("#device .facts")).to_contain_text("Its clock3 h ahead")
-
-
 async def test_a_key_that_never_changes(devices: Devices, open_page: Open) -> None:
     """A device whose key is the same in all messages is named, with the line that mends it and the replay."""
     for level in range(4):

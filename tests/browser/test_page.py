@@ -116,7 +116,7 @@ async def test_names_that_the_language_has_too(stage: Stage) -> None:
         "live/device": {"row": to_builtins(shown), "spark": None, "letters": [], "beyond": {}},
         "device/stats": {
             **stats,
-            "clock_ahead_ms": None,
+            "clock_wrong_since": None,
             "metrics_dropped": 0,
             "tags": {},
             "metrics": {"constructor": metric},
@@ -254,7 +254,7 @@ async def test_a_chart_goes_by_the_servers_clock_and_can_be_read(stage: Stage) -
     }
     stage.answers |= {
         "live/device": {"row": to_builtins(row("a")), "spark": None, "letters": [LETTER]},
-        "device/stats": {**stats, "clock_ahead_ms": None, "metrics": {"t": metric}},
+        "device/stats": {**stats, "clock_wrong_since": None, "metrics": {"t": metric}},
         "device/history": 503,
     }
     await stage.open("#/device/a")

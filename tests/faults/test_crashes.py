@@ -21,7 +21,15 @@ HISTORY_POINTS = ["before_history", "after_history"]
 
 def test_every_point_is_visited() -> None:
     """No fault point is left out of the scenarios."""
-    assert {*GATEWAY_POINTS, *PROJECTOR_POINTS, *HISTORY_POINTS, "rebuild", "swap", "staged"} == POINTS
+    assert {
+        *GATEWAY_POINTS,
+        *PROJECTOR_POINTS,
+        *HISTORY_POINTS,
+        "packed",
+        "rebuild",
+        "swap",
+        "staged",
+    } == POINTS
 
 
 @pytest.mark.timeout(180)
@@ -36,6 +44,7 @@ async def test_kill_everywhere(site: Site) -> None:
             await site.crash("projector", f"{point}:2")
         for point in HISTORY_POINTS:
             await site.crash("projector", f"{point}:1")
+        await site.crash("projector", "packed:1")  # devices begin three hours ago
         await site.start("projector")
     books = await site.audit()
     assert books.stored > 500

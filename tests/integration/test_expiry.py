@@ -11,10 +11,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-import projector.views.expiry as expiry_module
+import projector.expiry.devices as expiry_module
+from projector.expiry.devices import Expiry
 from projector.meters import Meters
 from projector.views import Run, Views
-from projector.views.expiry import Expiry
 from runtime.errors import Retry
 from runtime.http import Health
 from tests.support.both_sides import KEYS, NOW, Side, event, quiet

@@ -1,6 +1,7 @@
 """How PostgreSQL would answer the dashboards over a month of a fleet: by an index, where there is much.
 
-400,000 measurements and as many minutes here; `make plans` does it with ten million of each.
+400,000 measurements and as many minutes here, packed but for the last hours, as they would be; `make plans`
+does it with ten million of each.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from runtime.postgres import load_queries
+from gateway.rollups import drop_history
+from projector.history.packing import Packer
+from runtime.postgres import lent, load_queries
 from tests.support.grafana import FOLDER, Range, expand_sql, find_queries
 
 if TYPE_CHECKING:
@@ -43,6 +46,25 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(below)
 
 
+def wasteful(plan: dict[str, Any], sizes: dict[str, float]) -> list[str]:
+    """Tables of which much is read to keep little."""
+    return [
+        node["Relation Name"]
+        for node in nodes(plan["Plan"])
+        if node["Node Type"] == "Seq Scan"
+        and MUCH < sizes[node["Relation Name"]] > MUCH_MORE * node["Plan Rows"]
+    ]
+
+
+async def pack(database: str) -> None:
+    """Pack all that is over, and drop its rows."""
+    async with asyncpg.create_pool(database, min_size=1, max_size=2, command_timeout=600) as pool:
+        while await Packer(pool).turn():
+            pass
+        async with lent(pool) as connection:
+            await drop_history(connection, NOW, {})
+
+
 @pytest.mark.timeout(900)
 async def test_every_query_uses_an_index(database: str) -> None:
     """No query scans much of a table or partition to keep little, over its own range or over thirty days."""
@@ -52,6 +74,8 @@ async def test_every_query_uses_an_index(database: str) -> None:
         await owner.execute(query, NOW)
     for query in (queries.measurements, queries.measurements_1m):
         await owner.execute(query, NOW, ROWS, timeout=600)
+    await owner.execute(queries.over, NOW)
+    await pack(database)
     for query in (
         queries.measurements_1h,
         queries.regions_1h,
@@ -62,6 +86,7 @@ async def test_every_query_uses_an_index(database: str) -> None:
     tables = await owner.fetch("SELECT relname, reltuples FROM pg_class WHERE relkind = 'r'")
     sizes: dict[str, float] = {row["relname"]: row["reltuples"] for row in tables}
     assert sum(rows for name, rows in sizes.items() if name.startswith("measurements_p")) >= ROWS * 0.99
+    assert sum(rows for name, rows in sizes.items() if name.startswith("open_minutes")) < ROWS / 20
     await owner.close()
 
     role = await asyncpg.connect(database.replace("postgres@", "grafana@"))
@@ -69,15 +94,19 @@ async def test_every_query_uses_an_index(database: str) -> None:
         for seconds in {each.since_s, 30 * DAY_S}:
             text = expand_sql(each, VARIABLES, Range.last(seconds, NOW))
             (plan,) = json.loads(await role.fetchval(f"EXPLAIN (FORMAT JSON) {text}"))
-            wasteful = [
-                node["Relation Name"]
-                for node in nodes(plan["Plan"])
-                if node["Node Type"] == "Seq Scan"
-                and MUCH < sizes[node["Relation Name"]] > MUCH_MORE * node["Plan Rows"]
-            ]
-            assert not wasteful, f"{each.name} over {seconds} s scans {wasteful}"
+            scanned = wasteful(plan, sizes)
+            assert not scanned, f"{each.name} over {seconds} s scans {scanned}"
             began = time.perf_counter()
             assert await role.fetch(text), each.name
             took_ms = (time.perf_counter() - began) * 1000
             print(f"{took_ms:8.1f} ms  {each.name}, {seconds // 3600} h")  # noqa: T201  # for `make plans`
+    text = queries.minutes_of_a_device.replace("$1", repr(NOW.isoformat()))
+    (plan,) = json.loads(await role.fetchval(f"EXPLAIN (FORMAT JSON) {text}"))
+    used = {node["Index Name"].split("_p2")[0] for node in nodes(plan["Plan"]) if "Index Name" in node}
+    assert {"open_minutes", "packed_minutes"} <= used, "an index on both sides"
+    assert not wasteful(plan, sizes)
+    began = time.perf_counter()
+    assert await role.fetch(text)
+    took_ms = (time.perf_counter() - began) * 1000
+    print(f"{took_ms:8.1f} ms  two days of a device, by their minutes alone")  # noqa: T201  # for `make plans`
     await role.close()

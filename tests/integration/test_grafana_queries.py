@@ -199,7 +199,7 @@ async def test_no_region_is_one_to_choose(role: Connection, database: str) -> No
                 ('temperature', date_trunc('minute', now()), 'north', 1, 1, 1, 1)"""  # noqa: S608  # names of ours
         )
     await owner.execute(
-        """INSERT INTO measurements_1m (device_id, metric, bucket, region, count, sum, min, max)
+        """INSERT INTO open_minutes (device_id, metric, bucket, region, count, sum, min, max)
         VALUES ('a', 'temperature', date_trunc('minute', now()), NULL, 2, 42, 20, 22)"""
     )
     await owner.close()
@@ -313,7 +313,7 @@ async def test_the_role_can_do_nothing_else(role: Connection, database: str) -> 
         "INSERT INTO devices VALUES ('x', NULL, now(), now())",
         "UPDATE measurements SET region = ''",
         "DELETE FROM regions_1h",
-        "TRUNCATE measurements_1m",
+        "TRUNCATE open_minutes",
         "CREATE TABLE mine ()",
         "CREATE TEMPORARY TABLE mine ()",
         "CREATE SCHEMA mine",

@@ -22,7 +22,7 @@ from contract.events import Event, Scalar, encode_events, format_time
 from projector.history import memory as memory_module
 from projector.history import recorder as recorder_module
 from projector.history.audit import Auditor
-from projector.history.minutes import Minutes
+from projector.history.minutes import PLACE_SIZE, ROW_SIZE, Minutes
 from projector.history.recorder import Recorder
 from projector.history.store import Span, Store, add
 from projector.lag import Freshness
@@ -244,7 +244,7 @@ async def test_a_minute_is_written_once_when_it_is_over(plant: Plant) -> None:
         if before != await plant.history():
             written_at.append(second)
             assert await plant.history() == expected(plant.written.events[:-3])
-        for found in await plant.pool.fetch("SELECT device_id, bucket, xmin::text::int FROM measurements_1m"):
+        for found in await plant.pool.fetch("SELECT device_id, bucket, xmin::text::int FROM open_minutes"):
             versions[found["device_id"], found["bucket"]].add(found["xmin"])
     assert written_at == [60, 120], "not before the minute is over, and once"
     twice = [key for key, each in versions.items() if len(each) > 1]
@@ -346,7 +346,7 @@ async def test_open_hours_are_mended(plant: Plant) -> None:
         await plant.reader.turn()
     await plant.pool.execute(
         "INSERT INTO measurements_1h SELECT 'ghost', metric, bucket, region, region_at, count, sum, min, max "
-        "FROM measurements_1h; UPDATE measurements_1m SET count = 9"
+        "FROM measurements_1h; UPDATE open_minutes SET count = 9"
     )
     await plant.auditor.rebuild(quiet)
     assert await plant.history() == expected(plant.written.events)
@@ -452,15 +452,16 @@ async def test_cancelled_while_it_writes(
 async def test_memory_is_bounded(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not fit into memory is left to the outbox, and nothing is lost by it."""
     held: list[int] = []
+    a_device = ROW_SIZE + 1
 
     class Watched(Minutes):
         def add(self, events: Iterable[Event]) -> None:
             super().add(events)
-            held.append(self.cells)
+            held.append(self.size)
 
     monkeypatch.setattr(memory_module, "Minutes", Watched)
-    monkeypatch.setattr(memory_module, "FLUSH_CELLS", 4)
-    monkeypatch.setattr(memory_module, "MOST_CELLS", 8)
+    monkeypatch.setattr(memory_module, "FLUSH_SIZE", PLACE_SIZE + 4 * a_device)
+    monkeypatch.setattr(memory_module, "MOST_SIZE", PLACE_SIZE + 8 * a_device)
     monkeypatch.setattr(recorder_module, "PAGE_EVENTS", 1)
     await plant.written.commit(event("first", 0, t=1))
     await plant.reader.turn()
@@ -468,11 +469,11 @@ async def test_memory_is_bounded(plant: Plant, monkeypatch: pytest.MonkeyPatch) 
     for i in range(12):
         row = await plant.written.commit(event(f"d{i}", i, t=1), at=NINE)  # all in one minute
         plant.reader.recorder.take([row])
-        assert held[-1] == min(i + 1, 8)
+        assert held[-1] == PLACE_SIZE + min(i + 1, 8) * a_device
     await plant.reader.turn(flush=False)
     await plant.reader.turn(flush=False)
     await plant.reader.turn()
-    assert max(held) <= 8
+    assert max(held) <= PLACE_SIZE + 8 * a_device
     assert await plant.history() == expected(plant.written.events)
 
 
@@ -483,14 +484,14 @@ async def test_planted_drift_is_told_exactly_and_mended(plant: Plant) -> None:
     await plant.written.commit(event("a", 5, t=9))  # after the cursor
     execute = plant.pool.execute
     await execute(
-        """UPDATE measurements_1m SET sum = sum + 1, region = 'x'
+        """UPDATE open_minutes SET sum = sum + 1, region = 'x'
         WHERE (device_id, metric, bucket) = ('a', 't', $1)""",
         NINE,
     )
     await execute("DELETE FROM measurements_1h WHERE (device_id, metric, bucket) = ('b', 'u', $1)", NINE)
     await execute("INSERT INTO regions_1m VALUES ('t', $1, 'south', 1, 2, 2, 2)", NINE)
     await execute("UPDATE regions_1h SET count = 7 WHERE metric = 'u' AND bucket = $1", NINE)
-    before = {row["ctid"] for row in await plant.pool.fetch("SELECT ctid FROM measurements_1m")}
+    before = {row["ctid"] for row in await plant.pool.fetch("SELECT ctid FROM open_minutes")}
     found = await plant.auditor.verify(quiet, limit=20)
     assert (found.equal, found.differing, found.missing, found.extra) == (False, 3, 1, 1)
     assert {(d.kind, d.key, d.field, d.expected, d.found) for d in found.differences if d.field} == {
@@ -506,7 +507,7 @@ async def test_planted_drift_is_told_exactly_and_mended(plant: Plant) -> None:
     mended = await plant.auditor.rebuild(quiet)
     assert (mended.differing, mended.missing, mended.extra) == (3, 1, 1)
     assert (await plant.auditor.verify(quiet, limit=1)).equal
-    after = {row["ctid"] for row in await plant.pool.fetch("SELECT ctid FROM measurements_1m")}
+    after = {row["ctid"] for row in await plant.pool.fetch("SELECT ctid FROM open_minutes")}
     assert len(before & after) == len(before) - 1
     await plant.reader.turn()
     assert await plant.history() == expected(plant.written.events)

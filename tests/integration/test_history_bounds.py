@@ -17,6 +17,7 @@ from gateway.retention import retire
 from gateway.rollups import drop_history
 from projector.history.audit import Auditor
 from projector.history.minutes import Minutes
+from projector.history.packing import Packer
 from projector.history.store import Span, Store, add
 from projector.outbox import queries
 from runtime.postgres import lent
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 TABLES = ("measurements_1m", "measurements_1h", "regions_1m", "regions_1h")
+DEFAULTS = ("open_minutes", "packed_minutes", "measurements_1h", "regions_1m", "regions_1h")
 NOW = datetime.now(UTC)
 
 
@@ -69,8 +71,8 @@ class Plant:
     async def strays(self) -> list[int]:
         """How many rows each default partition has."""
         return [
-            await self.pool.fetchval(f"SELECT count(*) FROM {table}_default")  # noqa: S608  # of four
-            for table in TABLES
+            await self.pool.fetchval(f"SELECT count(*) FROM {table}_default")  # noqa: S608  # of five
+            for table in DEFAULTS
         ]
 
     async def equal(self) -> bool:
@@ -97,11 +99,9 @@ async def test_partitions_are_made_ahead_once(plant: Plant) -> None:
     assert await plant.make() == 0
     await plant.measure(timedelta(), timedelta(days=7), timedelta(days=-3), timedelta(minutes=5))
     assert await plant.counts() == [4, 4, 4, 4]
-    assert await plant.strays() == [0, 0, 0, 0]
+    assert await plant.strays() == [0, 0, 0, 0, 0]
     assert await plant.make(NOW + timedelta(days=31)) > 0
-    fills = (
-        "SELECT DISTINCT reloptions FROM pg_class WHERE relname LIKE 'measurements_1m_p2%' AND relkind = 'r'"
-    )
+    fills = "SELECT DISTINCT reloptions FROM pg_class WHERE relname LIKE 'open_minutes_p2%' AND relkind = 'r'"
     assert [row["reloptions"] for row in await plant.pool.fetch(fills)] == [["fillfactor=90"]]
 
 
@@ -138,7 +138,7 @@ async def test_what_is_old_is_dropped_and_stays_dropped(plant: Plant) -> None:
     assert await plant.drop(NOW, {}) == 0
     assert await plant.counts() == [4, 4, 4, 4]
     kept = {"1m": timedelta(days=2), "1h": timedelta(days=200)}
-    assert await plant.drop(NOW, kept) == 2 * 5, "days 3 to 7 before now, of two tables"
+    assert await plant.drop(NOW, kept) == 3 * 5, "days 3 to 7 before now, of three tables"
     assert await plant.counts() == [1, 3, 1, 3]
     await plant.measure(*ages)
     assert await plant.counts() == [2, 6, 2, 6]
@@ -147,11 +147,51 @@ async def test_what_is_old_is_dropped_and_stays_dropped(plant: Plant) -> None:
     assert await plant.make() == 0, "none that would be dropped"
 
 
+async def test_rows_go_when_they_are_packed(plant: Plant) -> None:
+    """Days of rows and strays all of which are packed are dropped, an hour later, and are not made again."""
+    await plant.measure(*(timedelta(days=days) for days in (0, 2, 4, 300)))
+    while await Packer(plant.pool).turn():
+        pass
+    assert await plant.drop(NOW, {}) == 0, "nothing for its age"
+    assert await plant.counts() == [4, 4, 4, 4]
+    assert await plant.strays() == [0, 1, 1, 1, 1]
+    left = await plant.pool.fetchval("SELECT min(since) FROM partitions_of('open_minutes')")
+    assert left >= await plant.pool.fetchval(
+        "SELECT date_trunc('day', packed_until - interval '1 hour', 'UTC') FROM rollups WHERE rollup = '1m'"
+    )
+    assert await plant.make() == 0
+    await plant.measure(timedelta(days=2), timedelta(days=300))
+    assert await plant.counts() == [6, 6, 6, 6]
+    assert await plant.equal()
+    assert await plant.drop(NOW, {"1m": timedelta(days=3)}) > 0, "packed ones go by their age"
+    assert await plant.counts() == [3, 6, 3, 6]
+    assert await plant.strays() == [0, 0, 1, 0, 1]
+
+
+async def test_a_reader_of_packed_rows_delays_their_drop(plant: Plant) -> None:
+    """Rows that somebody reads, or read an hour ago, stay; nobody waits."""
+    await plant.measure(timedelta(days=2))
+    while await Packer(plant.pool).turn():
+        pass
+    async with plant.pool.acquire() as reader:
+        async with reader.transaction():
+            await reader.fetch("SELECT * FROM open_minutes")
+            await plant.drop(NOW, {})
+            assert await plant.pool.fetchval("SELECT count(*) FROM open_minutes") == 1
+        await plant.pool.execute(
+            "UPDATE rollups SET packed_until = $1 WHERE rollup = '1m'",
+            (NOW - timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0),
+        )
+        await plant.drop(NOW, {})
+        assert await plant.pool.fetchval("SELECT count(*) FROM open_minutes") == 1, "the day has just ended"
+        assert not await plant.pool.fetchval("SELECT drop_open_minutes('regions_1m')")
+
+
 async def test_a_clock_that_is_ahead_drops_nothing_young(plant: Plant) -> None:
     """Age is measured by the gateway's clock and the server's, and the younger counts."""
     await plant.measure(timedelta(), timedelta(days=1))
     ahead = NOW + timedelta(days=3000)
-    assert await plant.drop(ahead, {"1m": timedelta(days=2), "1h": timedelta(days=2)}) <= 10
+    assert await plant.drop(ahead, {"1m": timedelta(days=2), "1h": timedelta(days=2)}) <= 15
     assert await plant.counts() == [2, 2, 2, 2]
 
 

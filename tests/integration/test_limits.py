@@ -31,6 +31,7 @@ from projector.limits.rules import CRIT, OK, WARN, Rules
 from projector.limits.states import Limits
 from projector.limits.told import Told
 from projector.views import Keys, Run, Views
+from projector.watch.care import Care, Cares
 from runtime.http import Health
 from runtime.mqtt import Disconnected, MqttSession, Subscription, options_from
 from runtime.settings import Limit
@@ -251,7 +252,7 @@ async def test_a_claim_that_is_made_again_is_the_same(redis_url: str) -> None:
         one, other = Told(redis, ""), Told(redis, "")
         changes = [change(WARN, 100), change(CRIT, 200, device="b")]
         assert await one.claim(changes, 1) == changes
-        one._claims._call -= 1
+        one._levels._claims._call -= 1
         assert await other.claim(changes, 1) == []
         assert await one.claim(changes, 1) == changes
         assert await one.claim(changes, 1) == []
@@ -416,6 +417,7 @@ def limiter_of(
     broker: Broker,
     registry: CollectorRegistry,
     beyond: Beyond,
+    cares: Cares | None = None,
 ) -> Limiter:
     """A limiter that nobody runs."""
     return Limiter(
@@ -429,7 +431,33 @@ def limiter_of(
         health=Health(),
         gauges=Gauges(registry),
         now=lambda: START,
+        cares=cares,
     )
+
+
+async def test_nothing_is_told_of_who_is_muted(site: Site, redis_url: str) -> None:
+    """Nor of anybody before that is known. It is seen, but in no gauge; once the mute is over it is told."""
+    beyond, registry, broker = Beyond(), CollectorRegistry(), Broker(is_there=True)
+    cares, crit = Cares(), {"metric": "t", "when": "above", "state": "crit"}
+    cares.take(Care("a", "muted", START, START, "ann", "", 1, told=True))
+    async with Redis.from_url(redis_url) as redis:
+        limiter = limiter_of(redis, site.pool, broker, registry, beyond, cares)
+        await limiter.begin()
+        await limiter.turn()
+        readings = [Event(id_, None, text(1), text(1), "k", {"t": 50}) for id_ in ("a", "b")]
+        limiter._hear(0, int(START.timestamp()) + 1, readings)
+        await limiter.turn()
+        assert broker.taken == []
+        cares.is_known = True
+        await limiter.turn()
+        await limiter.turn()
+        assert [(each.device_id, each.state) for each in broker.taken] == [("b", "crit")]
+        assert registry.get_sample_value("projector_limits", crit) == 1
+        assert beyond.hot() == Hot(2, 2)
+        cares.take(Care("a", "expired", START, START, "ann", "", 2, told=True))
+        await limiter.turn()
+        assert [(each.device_id, each.state) for each in broker.taken[1:]] == [("a", "crit")]
+        assert registry.get_sample_value("projector_limits", crit) == 2
 
 
 async def test_nothing_is_shown_before_it_is_known(site: Site, redis_url: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import AsyncMock
 
 import asyncpg
@@ -12,8 +12,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from contract.events import Event
+from contract.events import Event, format_time
 from contract.views import FORMAT, UNFINISHED, VIEWS_FORMAT
+from projector.levels import ToldLevel
 from projector.live import census, choices, columns
 from projector.live.board import Board
 from projector.live.fields import Fields
@@ -23,6 +24,8 @@ from projector.live.orders import Order
 from projector.meters import Meters
 from projector.query import Queries
 from projector.views import Keys
+from projector.watch.care import Care
+from projector.watch.drift import AHEAD, BEHIND
 from projector.watch.said import Watch
 from projector.watch.silence import Silence
 from runtime.errors import Retry
@@ -31,7 +34,15 @@ from runtime.http import Health
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from projector.watch.care import What
+
 KEYS = Keys("p:")
+HOUR = timedelta(hours=1)
+
+
+def event(device: str, measured: datetime) -> Event:
+    """A message of a device."""
+    return Event(device, "north", format_time(measured), "", "", {})
 
 
 class Clock:
@@ -191,19 +202,46 @@ async def test_anything_under_our_keys(board: Board, redis: Redis, clock: Clock)
     assert list(state.rows) == ["a"]
 
 
-async def test_all_clocks_that_are_ahead(
-    board: Board, redis: Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+async def test_clocks_that_are_wrong_and_devices_that_are_retired(
+    board: Board, redis: Redis, clock: Clock, watch: Watch
 ) -> None:
-    """All of them are shown, however many there are, and some only Redis knows of yet."""
-    monkeypatch.setattr(census, "PIECE", 2)
-    for minutes, device in enumerate(("quiet", "slow", "fast", "faster")):
-        await see(redis, device, clock.now + timedelta(minutes=minutes))
-    await redis.zadd(KEYS.clock_ahead, {"slow": 400_000, "fast": 600_000, "faster": 700_000})
-    await board.look()
-    found = await board.window("", None, 0, 10, ahead=True)
-    assert (found.total, [row.id for row in found.rows]) == (3, ["fast", "faster", "slow"])
-    found = await board.window("fa", None, 1, 10, ahead=True)
-    assert (found.total, [row.id for row in found.rows]) == (2, ["faster"])
+    """The watch says whose clock is wrong; who is retired is in no list but its own, and found by its id."""
+    at = int(clock.now.timestamp())
+    clocks = {"fast": ToldLevel(AHEAD, at * 1_000_000), "gone": ToldLevel(BEHIND, at * 1_000_000)}
+    silence = Silence({"gone": at - 900, "lost": at - 600}, told_clocks=clocks)
+    for device in ("quiet", "lost", "fast", "gone", "muted"):
+        await see(redis, device, clock.now)
+        silence.know(device, "north")
+    silence.all_known()
+    moment = clock.now
+    for device, what, until in (("gone", "retired", None), ("muted", "muted", moment + timedelta(hours=2))):
+        silence.take_care(Care(device, cast("What", what), moment, until, "ann", "why", 1, told=True))
+    watch.begins(silence)
+    silence.drifts.hear(silence.devices["fast"], at, event("fast", clock.now + HOUR), is_apart=True)
+    state = await board.look()
+    assert state.devices.order == ["lost", "fast", "muted", "quiet"]
+    fleet = state.devices
+    assert (fleet.total, fleet.watched, fleet.silent, fleet.muted, fleet.retired) == (4, 4, 1, 1, 1)
+    assert (fleet.clocks_wrong, fleet.unknown) == (1, 2)
+    assert (state.rows["fast"].clock_wrong, state.rows["fast"].clock_error_s) == (True, 3600)
+    assert not state.rows["lost"].clock_wrong
+    until_ms = int((moment + timedelta(hours=2)).timestamp() * 1000)
+    muted = state.rows["muted"]
+    assert (muted.standing, muted.until_ms, muted.care) == ("muted", until_ms, "ann: why")
+
+    async def ids(
+        part: str = "", *, clock: bool = False, recent: bool = False, retired: bool = False
+    ) -> list[str]:
+        found = await board.window(part, None, 0, 10, clock=clock, recent=recent, retired=retired)
+        return [row.id for row in found.rows]
+
+    assert await ids(clock=True) == ["fast"]
+    assert await ids(retired=True) == ["gone"]
+    assert (await ids("gon"), await ids("gone"), await ids("go", retired=True)) == ([], ["gone"], ["gone"])
+    assert await ids(recent=True) == ["lost"]
+    row = (await board.device("gone")).row
+    assert row is not None
+    assert (row.standing, row.clock_wrong) == ("retired", True)
 
 
 async def test_a_fleet_that_is_made_anew(

@@ -12,6 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.migrate import Migration, migrate, migrations
+from projector.history.packing import Packer
+from projector.history.store import Store
 from runtime.errors import Retry, Stop
 from runtime.http import Health
 from tests.support.schema import dump_schema
@@ -81,6 +83,40 @@ async def test_streams_of_before_go_on(empty_database: str, unique: str) -> None
     assert await connection.fetchval("SELECT sum(head) FROM streams") == 10
     await connection.execute(f"RESET ROLE; DROP OWNED BY {unique}; DROP ROLE {unique}")
     await connection.execute("UPDATE streams SET epoch = gen_random_uuid()")
+    await connection.close()
+
+
+async def test_minutes_of_before_are_packed(empty_database: str, unique: str) -> None:
+    """Minutes keep rows, days and readers when their table becomes a view, and are packed as new ones are."""
+    minutes = "SELECT device_id, metric, bucket, region, region_at, count, sum, min, max FROM measurements_1m"
+    connection = await asyncpg.connect(empty_database)
+    await connection.execute(f"CREATE ROLE {unique}")
+    for migration in migrations():
+        if migration.name.endswith("_packed"):
+            await connection.execute(
+                """SELECT attach_partition('measurements_1m', 'bucket', '2026-11-23Z', '2026-11-24Z');
+                INSERT INTO measurements_1m
+                SELECT d, 't', at, 'north', at + interval '1 second', 2, n, n, n
+                FROM unnest(ARRAY['a', 'b']) AS d, generate_series(0, 99) AS n,
+                    LATERAL (SELECT timestamptz '2026-11-22 23:00Z' + n * interval '1 minute' AS at) AS t"""
+            )
+            await connection.execute(f"GRANT SELECT ON measurements_1m TO {unique}")
+            before = await connection.fetch(f"{minutes} ORDER BY device_id, bucket")
+        await connection.execute(migration.sql)
+    assert await connection.fetch(f"{minutes} ORDER BY device_id, bucket") == before
+    days = await connection.fetch(
+        "SELECT name FROM partitions_of('open_minutes')"
+        " UNION ALL SELECT name FROM partitions_of('packed_minutes')"
+    )
+    assert [row["name"] for row in days] == ["open_minutes_p20261123", "packed_minutes_p20261123"]
+    async with asyncpg.create_pool(empty_database, min_size=1, max_size=2) as pool:
+        await Store(pool).make_hours()
+        while await Packer(pool).turn():
+            pass
+    await connection.execute(f"SET ROLE {unique}")
+    assert await connection.fetch(f"{minutes} ORDER BY device_id, bucket") == before
+    await connection.execute(f"RESET ROLE; DROP OWNED BY {unique}; DROP ROLE {unique}")
+    assert await connection.fetchval("SELECT count(*) FROM packed_minutes_p20261123") == 2
     await connection.close()
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 queries = load_queries("gateway")
 MOMENT = datetime(2026, 11, 23, 23, 59, tzinfo=UTC)
 DAY = timedelta(days=1)
-TABLES = ("measurements", "measurements_1m", "regions_1m", "measurements_1h", "regions_1h")
+TABLES = ("measurements", "open_minutes", "packed_minutes", "regions_1m", "measurements_1h", "regions_1h")
 
 
 @pytest.fixture

@@ -103,9 +103,18 @@ CASES = [
             'projector_devices{instance="site:9", region="begun", state="ok"}': "1x40",
             'projector_devices{instance="site:9", region="begun", state="silent"}': "3x40",
             'projector_devices{instance="site:9", region="begun", state="unknown"}': "2x40",
+            'projector_devices{instance="site:9", region="north", state="muted"}': "9x40",
+            'projector_devices{instance="site:9", region="north", state="retired"}': "9x40",
         },
         "14m",
         "18m",
+        {**SITE, "region": "north"},
+    ),
+    Case(
+        "ClocksWrong",
+        {'projector_devices_clock_wrong{instance="site:9", region="north"}': "0x10 1x30"},
+        "10m",
+        "12m",
         {**SITE, "region": "north"},
     ),
     Case(
@@ -164,6 +173,7 @@ CASES = [
     ),
     Case("KeyNeverChanges", {f"gateway_devices_with_one_key_total{LABELS}": "0x10 1x40"}, "10m", "11m"),
     Case("MetricsDropped", {f"projector_metrics_dropped_total{LABELS}": "0x10 1x80"}, "10m", "11m"),
+    Case("RegionsDropped", {f"projector_regions_dropped_total{LABELS}": "0x10 5x80"}, "10m", "11m"),
     Case(
         "FieldsDropped",
         {

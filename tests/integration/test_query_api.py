@@ -110,6 +110,9 @@ async def test_lists_the_longest_silent_first(plant: Plant) -> None:
         "state": "unknown",
         "heard_at": None,
         "usual_seconds": None,
+        "clock_wrong_since": None,
+        "clock_error_seconds": None,
+        "care": None,
     }
     assert page["devices"][1] == {
         key: value for key, value in (await plant.get("/devices/a/stats")).items() if key != "views"

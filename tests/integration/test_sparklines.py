@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from deploy.local.server import free_port
 from projector.history import sparklines as sparklines_module
-from projector.history.sparklines import Sparklines, read_sparklines
+from projector.history.sparklines import MEANS_A_CALL, Sparklines, read_sparklines
 from projector.history.store import Mean
 from runtime.errors import Retry
 
@@ -78,6 +78,22 @@ async def test_the_last_hour(redis: Redis, pool: asyncpg.Pool[asyncpg.Record]) -
     assert await shown(redis) == (FIRST + 500, {FIRST + 500: -1})
     assert await read_sparklines(redis, "p:", ["nobody", "a"]) != [{}, {}]
     assert 7000 < await redis.ttl("p:device:spark:a") <= 7200
+
+
+async def test_no_call_takes_more_than_some_minutes(redis: Redis, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    """One device with names without end is written in many calls, and so are many devices' whole hours."""
+    sparklines = await begun(redis, pool)
+    await sparklines.show([Mean("scanner", f"m{i}", FIRST, i) for i in range(10 * MEANS_A_CALL)])
+    await sparklines.show([Mean(f"d{i // 60}", "t", FIRST + i % 60, i) for i in range(10 * MEANS_A_CALL)])
+    await redis.config_resetstat()
+    await sparklines.turn()
+    assert (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] >= 20
+    (lines,) = await read_sparklines(redis, "p:", ["scanner"])
+    assert set(lines) == {f"m{i}" for i in range(6)}
+    assert await shown(redis, f"d{MEANS_A_CALL // 60}") == (
+        FIRST + 59,
+        {FIRST + i: MEANS_A_CALL // 60 * 60 + i for i in range(60)},
+    )
 
 
 async def test_what_somebody_else_wrote(redis: Redis, pool: asyncpg.Pool[asyncpg.Record]) -> None:
@@ -168,7 +184,7 @@ async def test_lost_ones_are_written_anew(
     monkeypatch.setattr(sparklines_module, "PAGE_ROWS", 7)
     now = datetime.now(UTC).replace(second=0, microsecond=0)
     await pool.executemany(
-        "INSERT INTO measurements_1m VALUES ($1, 't', $2, NULL, NULL, 2, $3, 0, 0)",
+        "INSERT INTO open_minutes VALUES ($1, 't', $2, NULL, NULL, 2, $3, 0, 0)",
         [(f"d{i}", now - timedelta(minutes=age), i * age) for i in range(5) for age in (1, 2, 30, 70)],
     )
     await pool.execute("INSERT INTO regions_1m VALUES ('t', $1, '', 1, 1, 1, 1)", now - timedelta(minutes=1))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import tracemalloc
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from contract.events import Event
 from projector.history import minutes as minutes_module
-from projector.history.minutes import Minutes
+from projector.history.minutes import PLACE_SIZE, ROW_SIZE, Minutes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,30 @@ def test_one_row_a_metric_and_minute(pieces: int, monkeypatch: pytest.MonkeyPatc
         ("", "t", "2026-11-23T09:00Z", 1, 4.0, 4.0, 4.0),
         ("north", "t", "2026-11-23T09:01Z", 1, 0.0, 0.0, 0.0),
     }
-    assert minutes.cells == 4
+    assert minutes.size == 4 * (1 + ROW_SIZE + PLACE_SIZE)
+
+
+def test_nothing_is_summed_up_before_it_is_asked_for() -> None:
+    """Whoever asks does so beside the loop, of which large sums would hold up everything else."""
+    minutes = Minutes()
+    pieces = minutes.regions(), minutes.devices()
+    minutes.add([event(1, t=2)])
+    assert [len(rows(each)) for each in pieces] == [1, 1]
+
+
+def test_what_there_is_of_a_device() -> None:
+    """Each metric and minute of one device, for each region and each set of names that it came with."""
+    minutes = Minutes()
+    minutes.add([event(1, t=2), event(2, t=4, u=True, s="x"), event(61, t=-0.0), event(3, device="b", t=9)])
+    minutes.add([event(4, t=1.7e308, region=None), event(5, t=1.7e308, region=None)])
+    assert sorted(minutes.of_device("a")) == [
+        ("t", "2026-11-23T09:00Z", 1, 2, 2, 2),
+        ("t", "2026-11-23T09:00Z", 1, 4, 4, 4),
+        ("t", "2026-11-23T09:00Z", 2, 1.79769313486231e308, 1.7e308, 1.7e308),
+        ("t", "2026-11-23T09:01Z", 1, 0, 0, 0),
+        ("u", "2026-11-23T09:00Z", 1, 1, 1, 1),
+    ]
+    assert list(minutes.of_device("c")) == []
 
 
 def test_sums_stay_finite() -> None:
@@ -74,5 +98,54 @@ def test_strings_alone_leave_nothing() -> None:
     minutes.add([event(1)])
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert (minutes.cells, rows(minutes.devices()), rows(minutes.regions())) == (0, set(), set())
+    assert (minutes.size, rows(minutes.devices()), rows(minutes.regions())) == (0, set(), set())
     assert held < many
+
+
+def test_text_between_numbers_is_no_message_of_the_metric() -> None:
+    """Where a metric is text for once, only the other metrics have that message, and its region."""
+    minutes = Minutes()
+    minutes.add([event(1, t=1, u=1), event(2, region="south", t="off", u=2), event(3, region=None, u=3)])
+    assert {row[:2] + row[3:] for row in rows(minutes.devices())} == {
+        ("a", "t", "2026-11-23T09:00:01.000000Znorth", 1, 1.0, 1.0, 1.0),
+        ("a", "u", "2026-11-23T09:00:02.000000Zsouth", 3, 6.0, 1.0, 3.0),
+    }
+
+
+def test_metrics_may_come_in_any_company() -> None:
+    """Whatever metrics a message has, and in whichever order, each adds up with those of the same name."""
+    minutes, other = Minutes(), Minutes()
+    minutes.add([event(1, t=1, u=2), event(2, u=3, t=4), event(3, t=5), event(4, device="b", t=6)])
+    other.add([event(5, t=7, u=8), event(6, device="b", u=9, t=10), event(61, t=11)])
+    minutes.absorb(other)
+    assert {row[:3] + row[4:] for row in rows(minutes.devices())} == {
+        ("a", "t", "2026-11-23T09:00Z", 4, 17.0, 1.0, 7.0),
+        ("a", "u", "2026-11-23T09:00Z", 3, 13.0, 2.0, 8.0),
+        ("b", "t", "2026-11-23T09:00Z", 2, 16.0, 6.0, 10.0),
+        ("b", "u", "2026-11-23T09:00Z", 1, 9.0, 9.0, 9.0),
+        ("a", "t", "2026-11-23T09:01Z", 1, 11.0, 11.0, 11.0),
+    }
+
+
+@pytest.mark.parametrize(("devices", "together"), [(20_000, 2), (20_000, 1), (1, 1)])
+def test_size_is_what_memory_it_takes(devices: int, together: int) -> None:
+    """Of a fleet with few metrics, or one device with another in each message: about what `size` says."""
+    fleet = [
+        Event(
+            f"device-{i % devices}",
+            "north",
+            at,
+            at,
+            "k",
+            {f"metric-{i // devices}-{j}": i / 7 for j in range(together)},
+        )
+        for i in range(20_000)
+        for at in [f"2026-11-23T09:00:00.{i:06}Z"]
+    ]
+    messages = [msgspec.json.encode(each) for each in fleet]
+    minutes = Minutes()
+    tracemalloc.start()
+    minutes.add(msgspec.json.decode(message, type=Event) for message in messages)  # texts of their own each
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 80 < held / minutes.size < 200

@@ -24,10 +24,17 @@ SOON_S = 5.0
 def state(at_ms: int, **rows: int) -> State:
     """A state in which devices were last heard at some time."""
     made = {
-        id_: Row(id_, "ok", None, {}, last_seen_ms, None, None, 0, None, {})
+        id_: Row(
+            *(id_, "ok", None, {}, last_seen_ms, None),
+            clock_wrong=False,
+            clock_error_s=None,
+            rejected=0,
+            reason=None,
+            values={},
+        )
         for id_, last_seen_ms in rows.items()
     }
-    devices = Devices(total=len(rows), watched=len(rows), silent=0, ahead=0, order=list(rows))
+    devices = Devices(total=len(rows), watched=len(rows), silent=0, clocks_wrong=0, order=list(rows))
     return State(
         at_ms,
         at_ms,

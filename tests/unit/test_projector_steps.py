@@ -54,6 +54,9 @@ def test_run_is_bounded() -> None:
     assert [each.n for each in first_run(rows, max_metrics=5)] == [1, 2, 3, 4], (
         "names that only later events have"
     )
+    assert [each.n for each in first_run(rows, max_widest=5)] == [1, 2, 3, 4], "of one device"
+    rows = [row(n, device=f"d{n}", metrics={f"t{n}": 1, "u": 2}) for n in range(1, 9)]
+    assert len(first_run(rows, max_widest=5)) == 8, "many devices"
     assert first_run([]) == []
 
 

@@ -47,3 +47,20 @@ def test_marks_of_metrics_count_too() -> None:
         shelf.turn(run)
         shelf.learn(View(f"d{run}", others={f"m{i}": (1, "k") for i in range(46)}))
     assert len(shelf) <= 1000 / 50 + 2
+
+
+def test_a_fleet_that_fits_stays() -> None:
+    """Devices that all send in turn are read once each; of twice as many some are held."""
+    shelf, run, missed = Shelf(1000), 0, 0
+    for _ in range(5):
+        for i in range(190):  # a view with a metric is 5
+            run += 1
+            shelf.turn(run)
+            missed += shelf.get(f"d{i}") is None
+            use(shelf, run, f"d{i}", "t")
+    assert missed == 190
+    for _ in range(2000):
+        run += 1
+        shelf.turn(run)
+        use(shelf, run, f"d{run % 400}", "t")
+        assert len(shelf) < 1600 / 5

@@ -184,6 +184,7 @@ SELECT
 FROM measurements_1m
 WHERE metric = ${metric:sqlstring} AND coalesce(nullif(region, ''), '(none)') IN (${region:sqlstring})
     AND bucket BETWEEN $__timeTo()::timestamptz - interval '5 minutes' AND $__timeTo()::timestamptz
+    AND hour BETWEEN $__timeTo()::timestamptz - interval '65 minutes' AND $__timeTo()::timestamptz
 GROUP BY device_id
 ORDER BY average DESC
 LIMIT 20
@@ -253,6 +254,7 @@ SELECT $__timeGroupAlias(bucket, $__interval), device_id AS metric, sum(sum) / s
 FROM (
     SELECT bucket, device_id, sum, count FROM tagged JOIN measurements_1m USING (device_id)
     WHERE $__unixEpochTo() - $__unixEpochFrom() <= 172800 AND metric = ${metric:sqlstring} AND $__timeFilter(bucket)
+        AND hour BETWEEN $__timeFrom()::timestamptz - interval '1 hour' AND $__timeTo()::timestamptz
     UNION ALL
     SELECT bucket, device_id, sum, count FROM tagged JOIN measurements_1h USING (device_id)
     WHERE $__unixEpochTo() - $__unixEpochFrom() > 172800 AND metric = ${metric:sqlstring} AND $__timeFilter(bucket)
@@ -367,6 +369,7 @@ FROM (
     SELECT min, max, sum, count FROM measurements_1m
     WHERE $__unixEpochTo() - $__unixEpochFrom() <= 172800
         AND device_id = ${device:sqlstring} AND metric = ${metric:sqlstring} AND $__timeFilter(bucket)
+        AND hour BETWEEN $__timeFrom()::timestamptz - interval '1 hour' AND $__timeTo()::timestamptz
     UNION ALL
     SELECT min, max, sum, count FROM measurements_1h
     WHERE $__unixEpochTo() - $__unixEpochFrom() > 172800
@@ -415,6 +418,7 @@ FROM (
     SELECT bucket, min, max, sum, count FROM measurements_1m
     WHERE $__unixEpochTo() - $__unixEpochFrom() <= 172800
         AND device_id = ${device:sqlstring} AND metric = ${metric:sqlstring} AND $__timeFilter(bucket)
+        AND hour BETWEEN $__timeFrom()::timestamptz - interval '1 hour' AND $__timeTo()::timestamptz
     UNION ALL
     SELECT bucket, min, max, sum, count FROM measurements_1h
     WHERE $__unixEpochTo() - $__unixEpochFrom() > 172800

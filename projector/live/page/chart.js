@@ -4,7 +4,7 @@ import { patient, troubleOf } from "./ask.js";
 import { save, stamp } from "./csv.js";
 import { el, mark, say, svg } from "./dom.js";
 import { duration, moment, number, plural, timeFormat } from "./format.js";
-import { Extremes, RANGES, extremesOf, historyOf } from "./history.js";
+import { RANGES, extremesOf, historyOf } from "./history.js";
 import { unitOf, valued } from "./units.js";
 
 const REFRESH_MS = 15000;
@@ -23,7 +23,6 @@ export class Chart {
     this.at = -Infinity;
     this.trouble = null;
     this.pointed = null; // time of the point that is read
-    this.extremes = new Extremes(feed, device);
     this.select = el("select", { "aria-label": "Metric", onchange: () => this.choose(this.select.value, this.range) });
     this.ranges = Object.keys(RANGES).map((name) =>
       el("button", { type: "button", onclick: () => this.choose(this.metric, name) }, name));
@@ -54,7 +53,6 @@ export class Chart {
     }
     if (this.metric === null) this.choose(names.includes(preferred) ? preferred : names[0], this.range);
     else if (performance.now() - this.at > REFRESH_MS || this.timed !== Boolean(this.feed.state)) this.fetch();
-    this.extremes.learn(names, this.range);
   }
 
   choose(metric, range) {
@@ -77,7 +75,6 @@ export class Chart {
       const found = await historyOf(this.device, metric, range, this.feed.now(), patient(asked.signal));
       if (asked.signal.aborted) return;
       Object.assign(this, found, { trouble: null });
-      this.extremes.note(metric, range, found.points);
     } catch (error) {
       if (asked.signal.aborted) return;
       this.trouble = troubleOf(error);
@@ -88,7 +85,6 @@ export class Chart {
   /** Nobody looks any more. */
   leave() {
     this.asked?.abort();
-    this.extremes.leave();
   }
 
   save() {

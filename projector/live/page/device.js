@@ -6,11 +6,13 @@ import { el, keyed, mark, own, say } from "./dom.js";
 import { age, count, duration, moment } from "./format.js";
 import { letterBytes, newestMessage } from "./message.js";
 import { makeLetter, updateLetter } from "./overview.js";
+import { clockError } from "./row.js";
+import { Spans } from "./spans.js";
 import { valued } from "./units.js";
 
 const REFRESH_MS = 2000;
-const OF_RANGE = ["min", "max"];
-const OF_ALL = ["min", "avg", "max", "count"];
+const COLUMNS = ["min", "avg", "max", "count"];
+const PER_HOUR = "From the first minute of the last hour that has a value to the last one";
 
 const UNKNOWN = "Nothing is known of a device of this name, or nothing has come from it for long. What was rejected of it, if anything, is below.";
 
@@ -38,6 +40,7 @@ export class DeviceView {
     this.asked?.abort();
     this.asked = null;
     this.chart?.leave();
+    this.spans?.leave();
     this.id = null;
   }
 
@@ -49,16 +52,14 @@ export class DeviceView {
     this.body = el("tbody");
     this.letters = el("ol", { id: "device-letters" });
     this.chart = new Chart(this.feed, this.id);
-    this.span = el("th", { scope: "colgroup", colspan: OF_RANGE.length });
-    const head = (names) => names.map((name, i) => el("th", { scope: "col", class: i ? null : "first" }, name));
+    this.spans = new Spans(this.id, () => this.draw());
+    const head = (text, props) => el("th", { scope: "col", ...props }, text);
     this.known = el("div", { hidden: true, class: "known" },
       el("section", { "aria-label": "Facts" }, this.facts),
       this.chart.box,
-      el("section", { class: "wide", "aria-label": "Statistics" }, el("table", {},
-        el("thead", {},
-          el("tr", {}, el("td"), el("td"), this.span, el("th", { scope: "colgroup", colspan: OF_ALL.length, class: "first" }, "all time")),
-          el("tr", {}, el("th", { scope: "col" }, "Metric"), el("th", { scope: "col" }, "last"), ...head(OF_RANGE), ...head(OF_ALL))),
-        this.body)),
+      el("section", { "aria-label": "Statistics" }, this.spans.head, this.spans.note, el("div", { class: "wide" }, el("table", {},
+        el("thead", {}, el("tr", {}, head("Metric"), head("last"), head("change/h", { title: PER_HOUR }), ...COLUMNS.map((name, i) => head(name, { class: i ? null : "first" })))),
+        this.body))),
       el("section", { "aria-label": "Newest message" }, newestMessage(this.id)),
     );
     this.link = el("a", { class: "away", target: "_blank", rel: "noopener noreferrer", hidden: true }, "Open in Grafana");
@@ -90,7 +91,10 @@ export class DeviceView {
     }
     if (asked.signal.aborted) return;
     this.known.hidden = !this.stats;
-    if (this.stats) this.chart.offer(this.stats.metrics, this.live?.spark?.metric);
+    if (this.stats) {
+      this.chart.offer(this.stats.metrics, this.live?.spark?.metric);
+      this.spans.learn();
+    }
     this.draw();
   }
 
@@ -116,22 +120,20 @@ export class DeviceView {
     if (!this.stats) return;
     const now = this.feed.viewsNow();
     this.drawFacts(this.live?.row, now);
-    say(this.span, `last ${this.chart.range}`);
     keyed(this.body, Object.entries(this.stats.metrics), ([name, { count: many }]) => `${name} ${many > 0}`, ([name]) => this.makeMetric(name), (node, [name, metric]) => {
-      const within = this.chart.extremes.known.get(name);
-      const cells = [metric.last, ...OF_RANGE.map((column) => within?.[column]), ...OF_ALL.map((column) => metric[column])];
+      const span = this.spans.of(name, metric);
       const beyond = own(this.live?.beyond, name) ?? null;
       mark(node, "data-beyond", beyond);
       mark(node, "aria-current", name === this.chart.metric ? "true" : null);
-      cells.forEach((value, i) => say(node.children[i + 1], cellText(name, value, i === cells.length - 1, i === 4)));
-      if (beyond) say(node.children[1], `${cellText(name, metric.last)} ${beyond}`);
+      const cells = [`${cellText(name, metric.last)}${beyond ? ` ${beyond}` : ""}`, changeText(name, span.rate), ...COLUMNS.map((column) => cellText(name, span[column], column))];
+      cells.forEach((text, i) => say(node.children[i + 1], text));
     });
   }
 
   makeMetric(name) {
     const counted = this.stats.metrics[name].count > 0;
     const head = counted ? el("button", { type: "button", class: "plain", title: "Show its history", onclick: () => this.chart.choose(name, this.chart.range) }, name) : name;
-    const cells = ["", ...OF_RANGE, ...OF_ALL].map((column) => el("td", { class: column === "min" ? "first" : null }));
+    const cells = ["last", "rate", ...COLUMNS].map((column) => el("td", { class: column === "min" ? "first" : null }));
     return el("tr", {}, el("th", { scope: "row" }, head), ...cells);
   }
 
@@ -146,7 +148,8 @@ export class DeviceView {
       Region: stats.region ?? "none",
       Messages: count(stats.sample_count),
     };
-    if (stats.clock_ahead_ms !== null) facts["Its clock"] = `${duration(stats.clock_ahead_ms / 1000)} ahead`;
+    if (stats.clock_wrong_since) facts["Its clock"] = `${clockError(stats.clock_error_seconds)}, found ${age(Date.parse(stats.clock_wrong_since), now)}`;
+    if (row?.care) facts[stats.state === "retired" ? "Retired by" : "Muted by"] = row.care;
     if (stats.metrics_dropped) facts["Metrics left out"] = `${count(stats.metrics_dropped)}, too many names`;
     for (const [name, value] of Object.entries(stats.tags)) facts[`Tag ${name}`] = el("a", { href: `#/?${new URLSearchParams({ tag: `${name}:${value}` })}` }, value);
     if (row?.usual_ms) facts["Usually every"] = duration(row.usual_ms / 1000);
@@ -157,7 +160,8 @@ export class DeviceView {
 /** How it stands, where that is worth a word. */
 function saidOf(row, now) {
   if (row?.standing === "silent") return row.heard_ms === null ? "Silent" : `Silent for ${duration(Math.round((now - row.heard_ms) / 1000))}`;
-  return { rejected: "Rejected lately", unknown: "Not known yet whether it is silent" }[row?.standing] ?? "";
+  if (row?.standing === "muted" && row.until_ms !== null) return `Muted, ${duration(Math.max(0, Math.round((row.until_ms - now) / 1000)))} left`;
+  return { retired: "Retired", muted: "Muted", rejected: "Rejected lately", unknown: "Not known yet whether it is silent" }[row?.standing] ?? "";
 }
 
 /** A text, or a link. */
@@ -166,9 +170,16 @@ function drawFact(node, fact) {
   else if (node.textContent !== fact.textContent) node.replaceChildren(fact);
 }
 
-function cellText(metric, value, counts, mean) {
-  if (value === null || value === undefined || (counts && !value)) return "";
-  return counts ? count(value) : valued(metric, value, mean ? 6 : undefined);
+function cellText(metric, value, column) {
+  if (value === null || value === undefined) return "";
+  if (column === "count") return value ? count(value) : "";
+  return valued(metric, value, column === "avg" ? 6 : undefined);
+}
+
+/** How fast a value changes, to as many digits as a glance takes in. */
+function changeText(metric, value) {
+  if (value === null || value === undefined) return "";
+  return `${value > 0 ? "+" : ""}${valued(metric, value, 3)}`;
 }
 
 /** A dead letter of this device, with its bytes. */

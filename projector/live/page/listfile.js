@@ -6,7 +6,7 @@ import { own, say } from "./dom.js";
 import { count } from "./format.js";
 
 const PIECE = 100;
-const HEAD = ["device", "state", "region", "tags", "last_seen", "usual_s", "clock_ahead_s", "rejected", "reason"];
+const HEAD = ["device", "state", "region", "tags", "last_seen", "usual_s", "clock_error_s", "rejected", "reason"];
 const TAIL = ["heard_at"]; // came later, and those who count columns find the others where they were
 const seconds = (ms) => (ms === null ? null : ms / 1000);
 
@@ -38,7 +38,7 @@ export async function saveList(list, button) {
 function cells(row, metrics) {
   const tags = Object.entries(row.tags).map(([name, value]) => `${name}=${value}`).join("; ");
   return [
-    row.id, row.standing, row.region, tags, stamp(row.last_seen_ms), seconds(row.usual_ms), seconds(row.ahead_ms),
+    row.id, row.standing, row.region, tags, stamp(row.last_seen_ms), seconds(row.usual_ms), row.clock_error_s ?? "",
     row.rejected, row.reason, ...metrics.map((metric) => own(row.values, metric)), row.heard_ms && stamp(row.heard_ms),
   ];
 }

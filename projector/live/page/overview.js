@@ -13,7 +13,7 @@ const STEPS = { received: "to gateway", committed: "to store", published: "to to
 export function drawOverview(state, nowMs) {
   drawSummary(state);
   drawHot(state.hot);
-  drawRegions(state.regions, state.regions_total, state.views_at_ms !== null);
+  drawRegions(state.regions, state.regions_total, state.regions_dropped, state.views_at_ms !== null);
   drawLetters(state.letters, nowMs, state.letters_at_ms !== null);
   drawStreams(state.streams, !("postgres" in state.problems));
 }
@@ -21,7 +21,7 @@ export function drawOverview(state, nowMs) {
 function drawSummary({ devices, streams, letters, rates, problems, views_at_ms: seen, letters_at_ms: read }) {
   if (seen === null) figure("silent", "–", "", null);
   else if (devices.silent === null) figure("silent", "?", "not known yet", "warn");
-  else figure("silent", count(devices.silent), `of ${count(devices.total)}${devices.unknown ? `, ${count(devices.unknown)} not known yet` : ""}`, devices.silent ? "alarm" : devices.unknown > MANY * devices.total ? "warn" : "ok");
+  else figure("silent", count(devices.silent), `of ${count(devices.total)}${devices.muted ? `, ${count(devices.muted)} muted` : ""}${devices.unknown ? `, ${count(devices.unknown)} not known yet` : ""}`, devices.silent ? "alarm" : devices.unknown > MANY * devices.total ? "warn" : "ok");
   const behindS = Math.max(0, ...streams.map((stream) => stream.behind_s));
   const behindRows = streams.reduce((sum, stream) => sum + stream.behind_rows, 0);
   const away = "postgres" in problems;
@@ -54,8 +54,9 @@ function figure(name, text, note, level) {
   mark(box, "data-level", level);
 }
 
-function drawRegions(regions, total, known) {
-  say(byId("regions-note"), total > regions.length ? `the ${regions.length} busiest of ${count(total)}` : "busiest first");
+function drawRegions(regions, total, dropped, known) {
+  const gone = dropped ? `, ${count(dropped)} empty ones dropped` : "";
+  say(byId("regions-note"), `${total > regions.length ? `the ${regions.length} busiest of ${count(total)}` : "busiest first"}${gone}`);
   rows("region-rows", known, regions, (each) => each.region, makeRegion, (node, each) => {
     const [bar, name, note, speed] = node.firstChild.children;
     bar.style.width = `${Math.round(each.share * 100)}%`;

@@ -5,7 +5,7 @@ import { age, count, duration, moment } from "./format.js";
 import { emptySpark, spark } from "./spark.js";
 import { valued } from "./units.js";
 
-const SAID = { silent: "Silent", rejected: "Rejected", ok: "Heard", unknown: "Not known yet" };
+const SAID = { silent: "Silent", rejected: "Rejected", ok: "Heard", unknown: "Not known yet", muted: "Muted", retired: "Retired" };
 
 export function makeRow() {
   return el(
@@ -35,7 +35,8 @@ export function fillRow(node, row, course, columns, nowMs, beyond = {}) {
   }
   mark(link, "href", `#/device/${encodeURIComponent(row.id)}`);
   say(state.firstChild, SAID[row.standing]);
-  say(state.lastChild, row.standing === "silent" ? (row.heard_ms === null ? "" : ` ${duration(Math.round((nowMs - row.heard_ms) / 1000))}`) : row.reason ? ` ${count(row.rejected)} × ${row.reason}` : "");
+  say(state.lastChild, why(row, nowMs));
+  mark(state, "title", row.care);
   say(name.firstChild, row.id);
   say(name.lastChild, [row.region, ...Object.values(row.tags), ...unseen(beyond, row.values)].filter(Boolean).join(" · "));
   fillValues(values, row.values, columns, beyond);
@@ -43,9 +44,22 @@ export function fillRow(node, row, course, columns, nowMs, beyond = {}) {
   say(trend.lastChild, course?.metric ?? "");
   say(seen.firstChild, age(row.last_seen_ms, nowMs));
   mark(seen, "title", moment(row.last_seen_ms));
-  mark(seen, "data-ahead", row.ahead_ms === null ? null : "");
-  if (row.ahead_ms !== null) say(seen.lastChild, `clock ${duration(row.ahead_ms / 1000)} ahead`);
+  mark(seen, "data-clock", row.clock_wrong ? "" : null);
+  mark(seen.lastChild, "title", row.clock_wrong ? `its clock is ${clockError(row.clock_error_s)}` : null);
+  if (row.clock_wrong) say(seen.lastChild, `clock ${row.clock_error_s === null ? "wrong" : `${row.clock_error_s > 0 ? "+" : "−"}${duration(Math.abs(row.clock_error_s))}`}`);
   else say(seen.lastChild, row.usual_ms === null ? "" : `usually ${duration(row.usual_ms / 1000)}`);
+}
+
+/** For how long it is silent, how long it is muted still, or what was rejected. */
+function why(row, nowMs) {
+  if (row.standing === "silent") return row.heard_ms === null ? "" : ` ${duration(Math.round((nowMs - row.heard_ms) / 1000))}`;
+  if (row.standing === "muted") return row.until_ms === null ? "" : ` ${duration(Math.max(0, Math.round((row.until_ms - nowMs) / 1000)))} left`;
+  return row.reason && row.standing === "rejected" ? ` ${count(row.rejected)} × ${row.reason}` : "";
+}
+
+/** How a clock is wrong; a projector that has just begun may not know by how much. */
+export function clockError(seconds) {
+  return seconds === null ? "wrong" : `${duration(Math.abs(seconds))} ${seconds > 0 ? "ahead" : "behind"}`;
 }
 
 /** What is beyond a limit and has no value in the row. */

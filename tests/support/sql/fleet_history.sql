@@ -5,8 +5,11 @@
 SELECT count(*) FROM (
     SELECT create_measurement_partitions($1::timestamptz::date - 31, $1::timestamptz::date)
     UNION ALL
+    SELECT attach_partition('packed_minutes', 'hour', day, day + interval '1 day')::integer
+    FROM generate_series(date_trunc('day', $1::timestamptz, 'UTC') - interval '31 days', $1, '1 day') AS day
+    UNION ALL
     SELECT create_history_partition(parent, day, day + interval '1 day')::integer
-    FROM unnest(ARRAY['measurements_1m', 'regions_1m', 'measurements_1h', 'regions_1h']) AS parent,
+    FROM unnest(ARRAY['open_minutes', 'regions_1m', 'measurements_1h', 'regions_1h']) AS parent,
         generate_series(date_trunc('day', $1::timestamptz, 'UTC') - interval '31 days', $1, '1 day') AS day
 ) AS made;
 
@@ -39,11 +42,21 @@ FROM generate_series(0, $2::bigint / 1000 - 1) AS t,
 
 -- name: measurements_1m
 -- So many rows ($2): minutes of a thousand devices with two metrics, evenly over the thirty days.
-INSERT INTO measurements_1m (device_id, metric, bucket, region, region_at, count, sum, min, max)
+INSERT INTO open_minutes (device_id, metric, bucket, region, region_at, count, sum, min, max)
 SELECT 'device-' || d, metric, at, 'region-' || d % 4, at, 60, 60 * 21.5, 20, 23
 FROM generate_series(0, $2::bigint / 2000 - 1) AS t,
     LATERAL (SELECT date_trunc('minute', $1::timestamptz - t * interval '30 days' / ($2::bigint / 2000)) AS at) AS a,
     generate_series(1, 1000) AS d, unnest(ARRAY['temperature', 'humidity']) AS metric;
+
+-- name: over
+-- Lets every hour that ended before the moment be packed.
+UPDATE rollups SET open_since = date_trunc('hour', $1::timestamptz, 'UTC') WHERE rollup = '1h';
+
+-- name: minutes_of_a_device
+-- What somebody asks who knows nothing of packed hours.
+SELECT bucket, sum / count FROM measurements_1m
+WHERE device_id = 'device-17' AND metric = 'temperature'
+    AND bucket >= $1::timestamptz - interval '2 days' AND bucket < $1::timestamptz;
 
 -- name: measurements_1h
 -- The hours of the same.

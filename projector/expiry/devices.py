@@ -47,7 +47,7 @@ _LONGEST_S: Final = 3600.0
 _LOOKS: Final = 360  # while a device is silent for long enough, within these bounds
 
 _FOR_EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_SCRIPT: Final = resources.files("projector.views").joinpath("expire.lua").read_text(encoding="utf-8")
+_SCRIPT: Final = resources.files("projector.expiry").joinpath("devices.lua").read_text(encoding="utf-8")
 
 log = structlog.get_logger()
 

@@ -1,6 +1,6 @@
--- Claims changes of limits: whoever comes first with one writes it, and has it to tell.
+-- Claims changes of levels: whoever comes first with one writes it, and has it to tell.
 --
--- KEYS: what was told, device, metric and side → level and since when; what this projector was answered last.
+-- KEYS: what was told, field → level and since when; what this projector was answered last.
 -- ARGV: the number of the call; now; for each change its field, the level, since when, and the level that was told before as far
 -- as the projector knows, which counts where Redis has lost it. Times are microseconds since 1970.
 -- Returns a digit a change, 1 for those that are claimed. The same call is answered the same again: its answer may have been lost.

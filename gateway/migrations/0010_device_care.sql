@@ -1,0 +1,19 @@
+-- What people have said of devices: muted for a while, or retired. The newest word on each.
+
+-- `what` is muted, unmuted or expired; retired, unretired or returned. Of the last of each three, which nobody said, `said_by` and
+-- `reason` are those of the word that came to its end. `version` is given under a lock, so whoever has read up to one has read all
+-- before it; `told` is whether somebody has told of it.
+CREATE TABLE device_care (
+    device_id text COLLATE "C" PRIMARY KEY,
+    what text NOT NULL CHECK (what IN ('muted', 'unmuted', 'expired', 'retired', 'unretired', 'returned')),
+    since timestamptz NOT NULL,
+    until timestamptz CHECK (until IS NOT NULL OR what NOT IN ('muted', 'expired')),
+    said_by text NOT NULL,
+    reason text NOT NULL,
+    version bigint NOT NULL,
+    told boolean NOT NULL DEFAULT false
+);
+
+CREATE UNIQUE INDEX device_care_version ON device_care (version);
+
+CREATE SEQUENCE device_care_versions;

@@ -1,0 +1,214 @@
+"""`projector devices`: the command line. What it runs is imported late, so that commands start fast."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import sys
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from projector.devices.listing import COLUMNS, Selection, Wanted
+from runtime.cli import duration, with_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from projector.devices.listing import Listed
+    from projector.watch.care import Care, What
+    from runtime.settings import Settings
+
+_LONGEST_S = 3650 * 86_400
+_ROWS = 500  # are laid out together
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def _ids(_context: click.Context, _argument: click.Parameter, given: tuple[str, ...]) -> list[str]:
+    ids: list[str] = []
+    for each in given:
+        ids += [line.strip() for line in sys.stdin if line.strip()] if each == "-" else [each]
+    if not ids:
+        raise click.BadParameter("no device is named")
+    if wrong := [each for each in ids if "\0" in each]:
+        raise click.BadParameter(f"{wrong[0]!r} is no device's id")
+    return ids
+
+
+def _lasting(context: click.Context, option: click.Parameter, value: str) -> timedelta:
+    seconds = duration(context, option, value) or 0.0
+    if seconds > _LONGEST_S:
+        raise click.BadParameter('longer than "3650d": retire what is gone for good')
+    return timedelta(seconds=seconds)
+
+
+_IDS = click.argument("ids", metavar="ID...", nargs=-1, required=True, callback=_ids)
+_SAYING = (
+    click.option("--reason", default="", help="Kept beside it, and told."),
+    click.option("--by", default=_who, show_default="who runs this", help="Who says so; kept and told."),
+    click.option("--json", "as_json", is_flag=True, help="One line of JSON for each that changed."),
+)
+
+
+def _saying(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed((_IDS, *_SAYING)):
+        command = option(command)
+    return with_settings(command, log_level="error")
+
+
+@click.group("devices")
+def devices() -> None:
+    """List devices, mute some for a while, or retire them.
+
+    An ID of - reads ids from stdin, one a line. Of many at once all change or none.
+    """
+
+
+@devices.command("list")
+@click.option("--state", "states", multiple=True, type=click.Choice(get_args(Wanted)), help="Any of several.")
+@click.option("--region", "regions", multiple=True, metavar="NAME", help="Any of several.")
+@click.option("--prefix", default="", metavar="TEXT", help="With which ids begin.")
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option("--all", "is_all", is_flag=True, help="However many there are.")
+@click.option("--pace/--no-pace", default=True, help="Ask how long each usually pauses.", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON each.")
+@partial(with_settings, log_level="error")
+def list_command(
+    settings: Settings,
+    /,
+    *,
+    states: tuple[Wanted, ...],
+    regions: tuple[str, ...],
+    prefix: str,
+    limit: int,
+    is_all: bool,
+    pace: bool,
+    as_json: bool,
+) -> None:
+    """List devices by id, as PostgreSQL has them and as projectors have told of them.
+
+    --state clock-wrong are those whose clocks are, in whatever state.
+    """
+    from projector.devices import listing, words
+    from runtime.redis import open_redis
+
+    async def read() -> None:
+        async with words.database(settings.postgres.dsn) as pool, open_redis(settings.redis.url) as redis:
+            source = listing.Source(pool, redis, settings.redis.prefix)
+            found: list[Listed] = []
+            shown = 0
+            write = _json if as_json else _rows
+            async for device in listing.listed(source, Selection(states, regions, prefix), paces=pace):
+                found.append(device)
+                if len(found) == (1 if as_json else _ROWS):
+                    write(found, is_first=not shown)
+                    shown += len(found)
+                    found = []
+                if not is_all and shown + len(found) == limit:
+                    break
+            if found:
+                write(found, is_first=not shown)
+            elif not shown and not as_json:
+                click.echo("no devices")
+
+    try:
+        asyncio.run(read())
+    except BrokenPipeError:  # whoever reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@devices.command("mute")
+@click.option("--for", "lasting", required=True, callback=_lasting, metavar="DURATION", help='Such as "2h".')
+@_saying
+def mute_command(settings: Settings, /, *, lasting: timedelta, **said: Any) -> None:  # noqa: ANN401  # of `_say`
+    """Tell nobody that these are silent, wrong in their clocks or beyond limits; that ends by itself."""
+    _say(settings, "muted", lasting=lasting, **said)
+
+
+@devices.command("unmute")
+@_saying
+def unmute_command(settings: Settings, /, **said: Any) -> None:  # noqa: ANN401  # likewise
+    """End a mute now: what is wrong with these is told then."""
+    _say(settings, "unmuted", **said)
+
+
+@devices.command("retire")
+@_saying
+def retire_command(settings: Settings, /, **said: Any) -> None:  # noqa: ANN401  # likewise
+    """Take these out of service: nobody is told of them, and they count no more. All they sent is kept.
+
+    One that sends again is in service again, which is told.
+    """
+    _say(settings, "retired", **said)
+
+
+@devices.command("unretire")
+@_saying
+def unretire_command(settings: Settings, /, **said: Any) -> None:  # noqa: ANN401  # likewise
+    """Put these into service again."""
+    _say(settings, "unretired", **said)
+
+
+def _say(
+    settings: Settings,
+    what: What,
+    *,
+    ids: list[str],
+    reason: str,
+    by: str,
+    as_json: bool,
+    lasting: timedelta | None = None,
+) -> None:
+    from projector.devices import words
+
+    async def say() -> list[Care]:
+        async with words.database(settings.postgres.dsn) as pool:
+            return await words.say(pool, what, ids, lasting=lasting, by=by, reason=reason)
+
+    changed = asyncio.run(say())
+    if as_json:
+        for care in changed:
+            click.echo(_encoded(care))
+        return
+    many = len(set(ids))
+    until = f" until {changed[0].until:%Y-%m-%d %H:%M:%S}Z" if changed and changed[0].until else ""
+    click.echo(f"{len(changed):,} device{'' if len(changed) == 1 else 's'} {what}{until}")
+    if len(changed) < many:
+        click.echo(f"{many - len(changed):,} already so, or never otherwise")
+
+
+def _encoded(care: Care) -> str:
+    import msgspec
+
+    said = {"device_id": care.device_id, "state": care.what, "at": care.at, "until": care.until}
+    return msgspec.json.encode(said | {"by": care.by, "reason": care.reason or None}).decode()
+
+
+def _json(found: Sequence[Listed], *, is_first: bool) -> None:  # noqa: ARG001  # as `_rows`
+    import msgspec
+
+    for device in found:
+        click.echo(msgspec.json.encode(device))
+
+
+def _rows(found: Sequence[Listed], *, is_first: bool) -> None:
+    from projector.devices.listing import cells
+
+    rows = [cells(device) for device in found]
+    if not sys.stdout.isatty():
+        for row in [COLUMNS, *rows] if is_first else rows:
+            click.echo("\t".join(row))
+        return
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
+    for n, row in enumerate([COLUMNS, *rows]):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        click.echo(click.style(line, bold=True) if n == 0 else line)

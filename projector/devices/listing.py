@@ -1,0 +1,181 @@
+"""What is known of devices, by id: from PostgreSQL, and what projectors have told, from Redis.
+
+So a list is there without a projector too, and is then as of when one told last. However many devices there
+are, they are read in pages and shown as they come.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
+
+import msgspec
+
+from projector.outbox import queries
+from projector.views import answering
+from projector.watch.arrivals import newest_arrivals
+from projector.watch.drift import CLOCKS
+from projector.watch.pace import pauses_shown, usual_s
+from projector.watch.told import BEGUN, CLOCKS_TOLD, SILENT
+from runtime.terminal import safe, span
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    import asyncpg
+    from redis.asyncio import Redis
+
+    from projector.watch.book import State
+    from projector.watch.drift import Clock
+
+Wanted = Literal["ok", "silent", "unknown", "muted", "retired", "clock-wrong"]
+
+_PAGE: Final = 1000
+_PACES: Final = 50
+_MICROSECONDS: Final = 1_000_000
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """A device.
+
+    Attributes:
+        state: `unknown` as long as no projector has ever watched.
+        since: when its last message before it fell silent came, or it was muted or retired; null of others,
+            and when that is not known.
+        until: when a mute ends by itself.
+        by: who muted or retired it.
+        usual_seconds: how long it usually pauses; null when that is not known, or was not asked.
+        clock: what was told of it.
+        clock_since: when a wrong one was found out.
+    """
+
+    device_id: str
+    region: str | None
+    state: State
+    since: datetime | None
+    until: datetime | None
+    by: str | None
+    reason: str | None
+    usual_seconds: int | None
+    clock: Clock
+    clock_since: datetime | None
+
+
+class Selection(NamedTuple):
+    """Which devices; what is empty is any."""
+
+    states: Sequence[Wanted] = ()
+    regions: Sequence[str] = ()
+    prefix: str = ""
+
+
+class Source(NamedTuple):
+    """Where to read."""
+
+    pool: asyncpg.Pool[asyncpg.Record]
+    redis: Redis
+    prefix: str
+
+
+async def listed(source: Source, selection: Selection, *, paces: bool) -> AsyncIterator[Listed]:
+    """The devices of a selection, by id.
+
+    Args:
+        source: where to read.
+        selection: which.
+        paces: whether to ask for the usual pause of each, which takes a millisecond or three.
+
+    Raises:
+        Retry: a server is away.
+    """
+    with answering():
+        is_watched = bool(await source.redis.hexists(f"{source.prefix}{SILENT}", BEGUN))
+    after = ""
+    while True:
+        page = await source.pool.fetch(
+            queries.devices_listed, after, _PAGE, selection.prefix, list(selection.regions) or None
+        )
+        if not page:
+            return
+        after = page[-1]["device_id"]
+        read = await _read(source, page, is_watched=is_watched)
+        found = [each for each in read if _is_wanted(each, selection)]
+        for first in range(0, len(found), _PACES):
+            some = found[first : first + _PACES]
+            if paces:
+                arrivals = await newest_arrivals(source.pool, [each.device_id for each in some])
+                usual = {id_: usual_s(pauses_shown(each)) for id_, each in arrivals.items()}
+                some = [msgspec.structs.replace(each, usual_seconds=usual[each.device_id]) for each in some]
+            for each in some:
+                yield each
+
+
+async def _read(source: Source, page: Sequence[asyncpg.Record], *, is_watched: bool) -> list[Listed]:
+    ids = [record["device_id"] for record in page]
+    with answering():
+        async with source.redis.pipeline(transaction=False) as pipeline:
+            pipeline.hmget(f"{source.prefix}{SILENT}", ids)
+            pipeline.hmget(f"{source.prefix}{CLOCKS_TOLD}", ids)
+            silent, clocks = cast("list[list[bytes | None]]", await pipeline.execute())
+    return [
+        _listed(record, told, clock, is_watched=is_watched)
+        for record, told, clock in zip(page, silent, clocks, strict=True)
+    ]
+
+
+def _listed(record: asyncpg.Record, silent: bytes | None, clock: bytes | None, *, is_watched: bool) -> Listed:
+    level, since = _level(clock)
+    state: State = record["what"] or ("silent" if silent else "ok" if is_watched else "unknown")
+    held = record["what"] is not None
+    silent_since = _moment(int(silent)) if silent and silent.isdigit() and int(silent) else None
+    return Listed(
+        record["device_id"],
+        record["region"],
+        state,
+        record["since"] if held else silent_since,
+        record["until"],
+        record["said_by"],
+        record["reason"] or None,
+        None,
+        CLOCKS[level],
+        _moment(since // _MICROSECONDS) if level else None,
+    )
+
+
+def _level(told: bytes | None) -> tuple[int, int]:
+    try:
+        level, since = map(int, (told or b"").split())
+    except ValueError:
+        return 0, 0
+    return (level, since) if level in range(len(CLOCKS)) else (0, 0)
+
+
+def _is_wanted(device: Listed, selection: Selection) -> bool:
+    wanted = selection.states
+    return not wanted or device.state in wanted or ("clock-wrong" in wanted and device.clock != "right")
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+COLUMNS: Final = ("device", "region", "state", "since", "usual", "clock", "until", "by", "reason")
+
+
+def cells(device: Listed) -> tuple[str, ...]:
+    """A device in `COLUMNS`; nothing that strangers wrote reaches a terminal unescaped."""
+    return (
+        safe(device.device_id),
+        safe(device.region or "-"),
+        device.state,
+        _time(device.since),
+        "-" if device.usual_seconds is None else span(device.usual_seconds),
+        device.clock,
+        _time(device.until),
+        safe(device.by or "-"),
+        safe(device.reason or "-"),
+    )
+
+
+def _time(moment: datetime | None) -> str:
+    return "-" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"

@@ -1,0 +1,101 @@
+"""A device that makes up names without end, of metrics and of regions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING, Final
+
+import httpx
+import pytest
+
+from tests.faults.watch import until
+from tests.support.devices import publish
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.faults.site import Site
+
+NAMES: Final = 256  # of a message
+MESSAGES: Final = 200
+REGIONS: Final = 10_000
+MOST_REGIONS: Final = 500
+SLOW_US: Final = (
+    150_000  # by the clock, on a machine of which tests share the cores; it takes some 10,000 of one
+)
+LONGEST_S: Final = 10.0  # likewise
+
+
+def metrics() -> Iterator[tuple[str, bytes]]:
+    """A scanner that names each beacon it hears, fifty thousand in all, in a region that others share."""
+    for n in range(MESSAGES):
+        names = {f"beacon-{n}-{i}": -60 for i in range(NAMES)}
+        yield "devices/scanner/telemetry", json.dumps({"id": str(n), "region": "hall", **names}).encode()
+
+
+def regions() -> Iterator[tuple[str, bytes]]:
+    """A device that puts where it is into its region, a hundred readings a message."""
+    for first in range(0, REGIONS, 100):
+        readings = [{"id": f"w{i}", "region": f"52.5{i:05}", "speed": 3} for i in range(first, first + 100)]
+        yield "devices/wanderer/telemetry", json.dumps(readings).encode()
+
+
+async def send_innocently(site: Site, waited_s: list[float]) -> None:
+    """Send a message after the other in the scanner's region, each when the views have the one before."""
+    async with site.redis() as redis:
+
+        async def counted() -> str:
+            count = await redis.hget("device:stats:innocent", "count_n")
+            return "" if count == str(len(waited_s) + 1) else f"{count!r} messages"
+
+        while True:
+            body = json.dumps({"id": f"i{len(waited_s)}", "region": "hall", "n": 1}).encode()
+            await publish(site.services.mqtt_port, [("devices/innocent/telemetry", body)])
+            began = time.monotonic()
+            await until(counted, within_s=LONGEST_S)
+            waited_s.append(time.monotonic() - began)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(300)
+async def test_names_without_end(site: Site) -> None:
+    """Fifty thousand names and ten thousand regions: bounded, and neither Redis nor others wait for them."""
+    await site.start("gateway")
+    projector = await site.start("projector", {"EDGE_PROJECTOR_MAX_REGIONS": str(MOST_REGIONS)})
+    waited_s: list[float] = []
+    base = f"http://{site.settings()['EDGE_PROJECTOR_HTTP']}"
+    async with site.redis() as redis, httpx.AsyncClient(base_url=base) as http:
+        await redis.config_set("slowlog-log-slower-than", SLOW_US)
+        await redis.slowlog_reset()
+        sending = asyncio.create_task(send_innocently(site, waited_s))
+        await publish(site.services.mqtt_port, [*metrics(), *regions()])
+
+        async def all_there() -> str:
+            scanner = await redis.hget("device:stats:scanner", "sample_count")
+            wanderer = await redis.hget("device:stats:wanderer", "sample_count")
+            there = (scanner, wanderer) == (str(MESSAGES), str(REGIONS))
+            return "" if there else f"{scanner!r} and {wanderer!r} messages"
+
+        async def bounded() -> str:
+            many = await redis.hlen("projector:marks:regions")
+            await http.get("/regions")
+            return "" if many == MOST_REGIONS else f"{many} regions"
+
+        await until(all_there, within_s=60)
+        await until(bounded, within_s=100)
+        assert not sending.done(), sending.exception()
+        sending.cancel()
+        for path in ("/devices/scanner/stats", "/regions/hall/stats"):
+            stats = (await http.get(path)).json()
+            assert (len(stats["metrics"]), stats["metrics_dropped"] > 0) == (1000, True), path
+        assert (await http.get("/regions")).json()["dropped"] == REGIONS + 1 - MOST_REGIONS
+        slow = [
+            f"{entry['duration']} us: {entry['command'][:60]!r}" for entry in await redis.slowlog_get(128)
+        ]
+    assert slow == []
+    assert len(waited_s) > 1
+    verify = await site.command("projector", "verify")
+    assert await verify.exit_code(timeout_s=60) == 0, "\n".join(verify.output)
+    assert await projector.terminate() == 0

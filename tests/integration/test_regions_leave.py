@@ -1,0 +1,163 @@
+"""Regions without devices, beyond as many as there may be: those named last the longest ago make room."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import asyncpg
+import pytest
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+
+import projector.expiry.regions as regions_module
+from projector.expiry.regions import Vacancies
+from projector.meters import Meters
+from projector.query import Queries
+from runtime.http import Health
+from tests.support.both_sides import KEYS, Side, event, quiet
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+MOST = 3
+
+
+class Town(Side):
+    """Views, and what keeps their regions to a number."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], redis: Redis) -> None:
+        super().__init__(pool, redis)
+        self.registry = CollectorRegistry()
+        self.meters = Meters(self.registry)
+        self.vacancies = Vacancies(redis, KEYS, most=MOST, health=Health(), meters=self.meters)
+
+    async def regions(self) -> set[str]:
+        """Those in the views, which have marks as well."""
+        names = cast("list[bytes]", await self.redis.hkeys(KEYS.region_marks))
+        marked = {name.decode() for name in names}
+        viewed = {
+            key.removeprefix(KEYS.regions.encode()).decode()
+            async for key in self.redis.scan_iter("p[*]:region:*")
+        }
+        assert marked == viewed
+        return marked
+
+    async def wander(self, *regions: str, device: str = "scanner") -> None:
+        """A device sends from one region after the other."""
+        for region in regions:
+            self.second += 1
+            await self.apply(event(device, self.second, region=region, t=self.second))
+
+    second = 0
+
+
+@pytest.fixture
+async def town(database: str, redis_url: str) -> AsyncIterator[Town]:
+    """Nobody anywhere."""
+    async with (
+        asyncpg.create_pool(database, min_size=1, max_size=4) as pool,
+        Redis.from_url(redis_url) as redis,
+    ):
+        yield Town(pool, redis)
+
+
+async def test_those_not_named_for_longest_go(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where devices are stays, and of the other regions so many as there is room for."""
+    monkeypatch.setattr(regions_module, "AT_ONCE", 2)
+    await town.wander("home", device="lives here")
+    await town.wander(*(f"r{i}" for i in range(8)))
+    await town.wander("r2", "here")
+    assert await town.vacancies.turn() == 7
+    assert await town.regions() == {"home", "here", "r2"}
+    assert town.registry.get_sample_value("projector_regions") == MOST
+    assert town.registry.get_sample_value("projector_regions_dropped_total") == 7
+    result = await town.verify()
+    assert (result.equal, result.differences, result.regions) == (True, [], 10)
+    assert await town.vacancies.turn() == 0
+
+
+async def test_occupied_regions_stay(town: Town) -> None:
+    """However many there are: each has a device of its own."""
+    for i in range(2 * MOST):
+        await town.wander(f"r{i}", device=f"d{i}")
+    assert await town.vacancies.turn() == 0
+    assert len(await town.regions()) == 2 * MOST
+
+
+async def test_what_comes_back_begins_anew(town: Town) -> None:
+    """The projector that remembers a region reads it again; devices are counted where they are."""
+    await town.wander(*(f"r{i}" for i in range(6)))
+    assert await town.vacancies.turn() == 3
+    await town.wander("r0", "r5", "r1")
+    fields = {name: await town.redis.hget(KEYS.region(name), "sample_count") for name in ("r0", "r1", "r5")}
+    assert fields == {"r0": b"1", "r1": b"1", "r5": b"2"}
+    counts = {name: await town.redis.hget(KEYS.region(name), "device_count") for name in ("r0", "r1", "r5")}
+    assert counts == {"r0": b"0", "r1": b"1", "r5": b"0"}
+    result = await town.verify()
+    assert (result.equal, result.differences) == (True, [])
+    await town.redis.hset(KEYS.region("r1"), "device_count", 2)
+    assert [each.field for each in (await town.verify()).differences] == ["device_count"]
+
+
+async def test_a_region_that_was_named_meanwhile_stays(town: Town) -> None:
+    """Between the look and the removal a message may name an empty region, or a device come into it."""
+    await town.wander("named", "entered", "left")
+    seen = {name: at for at, name in await town.vacancies._empty()}
+    await town.wander("named", "left")
+    await town.apply(event("late", 0, region="entered", t=1))  # by its clock before all others
+    assert set(seen) == {b"named", b"entered"}
+    assert await town.vacancies._remove([(at, name) for name, at in seen.items()]) == 0
+    assert await town.regions() == {"named", "entered", "left"}
+
+
+async def test_a_region_with_devices_is_missed(town: Town) -> None:
+    """That regions have made room excuses none that has devices."""
+    await town.wander(*(f"r{i}" for i in range(6)))
+    await town.vacancies.turn()
+    await town.redis.delete(KEYS.region("r5"))
+    await town.redis.hdel(KEYS.region_marks, "r5")
+    assert [(each.kind, each.key) for each in (await town.verify()).differences] == [
+        ("missing", KEYS.region("r5"))
+    ]
+
+
+@pytest.mark.parametrize("field", ["unfinished", "staged"])
+async def test_nothing_goes_while_views_are_replaced(town: Town, field: str) -> None:
+    """A set that is being replaced, or is set in pieces, stays as it is."""
+    await town.wander(*(f"r{i}" for i in range(6)))
+    await town.redis.hset(KEYS.epoch, field, 1)
+    assert await town.vacancies.turn() == 0
+    await town.redis.hdel(KEYS.epoch, field)
+    assert await town.vacancies.turn() == 3
+
+
+async def test_a_rebuild_brings_them_back(town: Town) -> None:
+    """As PostgreSQL has everything; then all is compared again, until they go once more."""
+    await town.wander(*(f"r{i}" for i in range(6)))
+    await town.vacancies.turn()
+    await town.rebuilder.rebuild(quiet)
+    assert len(await town.regions()) == 6
+    await town.redis.hset(KEYS.region("r0"), "sample_count", 2)
+    assert [each.field for each in (await town.verify()).differences] == ["sample_count"]
+    assert await town.vacancies.turn() == 3
+
+
+async def test_the_api_says_how_many(town: Town) -> None:
+    """And reads the names of regions in pieces, for it would hold up Redis to have all of them at once."""
+    names = [f"r{i:04}" for i in range(1200)]
+    await town.apply(*(event("scanner", 1, region=name, t=1) for name in names))
+    await town.redis.config_resetstat()
+    queries = Queries(town.redis, KEYS, lag=town.meters.lag)
+    found: list[str] = []
+    after = None
+    while not found or after is not None:
+        page = await queries.regions(limit=500, after=after)
+        found += [each.region for each in page.regions]
+        after = page.after
+    assert found == names
+    commands = await town.redis.info("commandstats")
+    assert "cmdstat_hkeys" not in commands
+    assert commands["cmdstat_hscan"]["calls"] >= 6
+    gone = await town.vacancies.turn()
+    await queries.regions(limit=1)
+    assert (gone, queries.regions_dropped) == (1200 - MOST, 1200 - MOST)
