@@ -2,7 +2,8 @@
 
 Measurements are made in PostgreSQL, in the order in which the load would have brought them: the devices in
 turn, so that a page of them has as many devices as it can. The command then runs alone; its own figures count
-from its first query to the views in place.
+from its first query to the views in place. It runs twice: once from every measurement, and once more when all
+days but the last are settled, as the gateway does it when they are over.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -22,8 +23,9 @@ from bench.scenario import PlantError, Scenario, check, run_alone
 from bench.tables import Line
 from deploy.local.services import LocalServices
 from gateway.migrate import migrate
+from gateway.settling import settle
 from projector.repair.rebuild import Rebuilt
-from runtime.postgres import load_queries
+from runtime.postgres import lent, load_queries, open_pool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,15 +34,40 @@ if TYPE_CHECKING:
 
 _TARGET_PER_S: Final = 100_000
 _PER_EVENT: Final = 1e6
+_LONG_S: Final = 3600.0
+_LATE: Final = 50_000
+_SOON_S: Final = 180.0
+_SOON_EVENTS: Final = 100_000_000
 
 queries = load_queries("bench")
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How many events, of how many devices each time."""
+    """How many events on how many days, of how many devices each time."""
 
     events: int = 2_000_000
+    days: int = 10
     devices: tuple[int, ...] = (1000, 100_000)
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """A rebuild when all days but the last are settled.
+
+    Attributes:
+        events: of these days; 0 where their statistics would be hardly fewer rows than their measurements.
+        seconds: that the rebuild took.
+        events_per_s: put in place, all of them.
+        statistics: rows that were read instead.
+        settle_us: µs of PostgreSQL's CPU that settling took, a measurement.
+        late_us: how much more a measurement of a settled day takes than one of today, folded in the end.
+    """
+
+    events: int
+    seconds: float
+    events_per_s: float
+    statistics: int
+    settle_us: float
+    late_us: float
 
 
 class Rebuild(msgspec.Struct, frozen=True):
@@ -52,6 +79,7 @@ class Rebuild(msgspec.Struct, frozen=True):
         swap_ms: for how long views of both sets existed, at the end; Redis answered meanwhile.
         redis_bytes: of Redis's memory that a device takes, all keys counted, history's sparklines not.
         cpu_us: µs of CPU an event, by process.
+        settled: when most of the same is settled; None in results of before that was.
     """
 
     views: int
@@ -59,6 +87,7 @@ class Rebuild(msgspec.Struct, frozen=True):
     swap_ms: float
     redis_bytes: float
     cpu_us: dict[str, float]
+    settled: Settled | None = None
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -73,32 +102,71 @@ class Figures(msgspec.Struct, frozen=True):
 
 async def measure(_number: int, options: Options) -> Figures:
     """Rebuild for each number of devices, on fresh servers."""
-    return Figures({str(devices): await _rebuild(options.events, devices) for devices in options.devices})
+    return Figures({str(devices): await _rebuild(options, devices) for devices in options.devices})
 
 
-async def _rebuild(events: int, devices: int) -> Rebuild:
+async def _rebuild(options: Options, devices: int) -> Rebuild:
+    events = options.events
     async with LocalServices(("postgres", "redis"), environ={}) as services:
         await migrate(services.postgres_dsn)
-        await _fill(services.postgres_dsn, events, devices)
+        await _fill(services.postgres_dsn, options, devices)
         before, empty_bytes = _cpu_s(services), await _redis_bytes(services.redis_url)
-        rebuilt = await _run(services.environment())
+        rebuilt = await _run(services.environment(), "measurements")
         used = {name: after - before[name] for name, after in _cpu_s(services).items()}
         redis_bytes = (await _redis_bytes(services.redis_url) - empty_bytes) / devices
-    check("events folded", rebuilt.events, events)
+        check("events folded", rebuilt.events, events)
+        settled = await _settled(services, options, devices)
     cpu_us = {name: seconds / events * _PER_EVENT for name, seconds in used.items()}
-    return Rebuild(rebuilt.views, events / rebuilt.seconds, rebuilt.swap_ms, redis_bytes, cpu_us)
+    return Rebuild(rebuilt.views, events / rebuilt.seconds, rebuilt.swap_ms, redis_bytes, cpu_us, settled)
 
 
-async def _fill(dsn: str, events: int, devices: int) -> None:
+async def _settled(services: LocalServices, options: Options, devices: int) -> Settled:
+    def cpu_us(events: int) -> float:
+        return _cpu_s(services)["postgres"] / events * _PER_EVENT
+
+    events = options.events
+    async with await open_pool(services.postgres_dsn, name="bench") as pool, lent(pool) as connection:
+        before = cpu_us(_past(options))
+        await settle(connection, datetime.now(UTC), None)
+        settle_us = cpu_us(_past(options)) - before
+        await connection.execute(queries.vacuum, timeout=_LONG_S)
+        await connection.execute(queries.checkpoint, timeout=_LONG_S)
+        statistics = await connection.fetchval(queries.count_settled)
+        rebuilt = await _run(services.environment(), "settled")
+        check("events folded, settled", rebuilt.events, events)
+        marks = [cpu_us(_LATE)]
+        await connection.execute(queries.fill_today, 0, _LATE, devices, timeout=_LONG_S)
+        marks.append(cpu_us(_LATE))
+        first, hour = _midnight() - timedelta(days=options.days), timedelta(hours=1)
+        await connection.execute(queries.fill_past_days, _LATE, devices, first, hour, timeout=_LONG_S)
+        await settle(connection, datetime.now(UTC), None)
+        marks.append(cpu_us(_LATE))
+        late_us = marks[2] - 2 * marks[1] + marks[0]
+    return Settled(rebuilt.settled, rebuilt.seconds, events / rebuilt.seconds, statistics, settle_us, late_us)
+
+
+async def _fill(dsn: str, options: Options, devices: int) -> None:
     connection = await asyncpg.connect(dsn)
-    await connection.execute(queries.make_partitions)
-    await connection.execute(queries.grow_measurements, 0, events, events, devices, datetime.now(UTC))
+    await connection.execute(queries.make_partitions, options.days)
+    first, past = _midnight() - timedelta(days=options.days), _past(options)
+    days = timedelta(days=options.days - 1)
+    await connection.execute(queries.fill_past_days, past, devices, first, days)
+    await connection.execute(queries.fill_today, past, options.events, devices)
     await connection.execute(queries.vacuum)
     await connection.execute(queries.checkpoint)
     await connection.close()
 
 
-async def _run(environment: dict[str, str]) -> Rebuilt:
+def _past(options: Options) -> int:
+    """How many are of the days before."""
+    return options.events * (options.days - 1) // options.days
+
+
+def _midnight() -> datetime:
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+async def _run(environment: dict[str, str], source: str) -> Rebuilt:
     process = await asyncio.create_subprocess_exec(
         *(
             sys.executable,
@@ -107,6 +175,8 @@ async def _run(environment: dict[str, str]) -> Rebuilt:
             "rebuild",
             "--only",
             "views",
+            "--from",
+            source,
             "--json",
             "--log-level",
             "warning",
@@ -146,7 +216,29 @@ def lines(median: Figures) -> Sequence[Line]:
         Line(f"memory of Redis a device, of {int(devices):,}", f"{each.redis_bytes:,.0f} bytes")
         for devices, each in median.rebuilds.items()
     ]
-    return speeds + sizes
+    return [*speeds, *sizes, *_of_settled(median)]
+
+
+def _of_settled(median: Figures) -> Sequence[Line]:
+    found = []
+    for devices, each in median.rebuilds.items():
+        settled = each.settled
+        if settled and settled.events:
+            large = settled.events >= _SOON_EVENTS * 0.9
+            found += [
+                Line(
+                    f"{int(devices):,} devices, {settled.events:,} events of settled days",
+                    f"{settled.seconds:.1f} s, {settled.events_per_s:,.0f} events/s, "
+                    f"{settled.statistics:,} statistics",
+                    f"≤ {_SOON_S:g} s" if large else "",
+                    settled.seconds <= _SOON_S if large else None,
+                ),
+                Line(
+                    "settling them once, CPU of PostgreSQL",
+                    f"{settled.settle_us:.1f} µs a measurement, {settled.late_us:.1f} one that comes late",
+                ),
+            ]
+    return found
 
 
 def cpu(median: Figures) -> CpuByCase:
@@ -157,9 +249,10 @@ def cpu(median: Figures) -> CpuByCase:
 SCENARIO: Scenario[Any] = Scenario(
     name="rebuild",
     title="Rebuild",
-    text="`projector rebuild` by itself, from measurements that came from the devices in turn.",
+    text="`projector rebuild` by itself, from measurements that came from the devices in turn; once more, "
+    "when all days but the last are settled, unless that has few measurements a device and day.",
     options=Options(),
-    quick=Options(events=20_000, devices=(1000,)),
+    quick=Options(events=20_000, days=3, devices=(100,)),
     figures=Figures,
     measure=measure,
     lines=lines,

@@ -1,13 +1,18 @@
 """Measurements that are too old: added up, removed, and their partitions dropped, beside a running path.
 
-A piece of a day is added to `retired_statistics` by the very transaction that removes it, so whoever reads
-both in one snapshot sees each measurement once, and what a gateway that is killed has done stays done. A
-piece is a run of blocks, from one end of the partition to the other, long enough for some seconds of work:
-each device has a line in the statistics for each piece.
+Of a day that is settled (`gateway/settling.py`) it is known what it amounts to. From when it is marked as one
+that leaves, its rows do not count for anybody any more, its statistics and late rows do; those move to
+`retired_statistics`, and the partition is dropped as it is.
 
-A partition that lies wholly before the retention is dropped once it is empty. That takes a moment, locks
-everything, and therefore gives up after 100 ms and is tried again. `DETACH … CONCURRENTLY` is of no use here:
-it cannot stand beside a default partition. Rows of the default partition leave by age.
+Any other day is added up now. A piece of it is added to `retired_statistics` by the very transaction that
+removes it. A piece is a run of blocks, from one end of the partition to the other, long enough for some
+seconds of work: each device has a line in the statistics for each piece. Its partition is dropped once it is
+empty.
+
+Either way whoever reads all in one snapshot sees each measurement once, and what a gateway that is killed
+has done stays done. Dropping takes a moment, locks everything, and therefore gives up after 100 ms and is
+tried again. `DETACH … CONCURRENTLY` is of no use here: it cannot stand beside a default partition. Rows of
+the default partition leave by age.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 import structlog
 
+from gateway.stride import LONGEST_S, Stride
 from runtime.postgres import load_queries
 
 if TYPE_CHECKING:
@@ -30,9 +36,7 @@ log = structlog.get_logger()
 queries = load_queries("gateway")
 
 _PIECE_ROWS: Final = 5_000
-_FIRST_BLOCKS: Final = 1_000
-_FEWEST_BLOCKS: Final = 50
-_SHORT_S, _LONG_S, _LONGEST_S = 4.0, 20.0, 300.0
+_PIECE_STATISTICS: Final = 50_000
 _SMALL_BLOCKS: Final = 2_000  # read in some ten milliseconds
 _VACUUM_S: Final = 6 * 3600.0
 _ATTEMPTS: Final = 20
@@ -50,59 +54,78 @@ async def retire(connection: Connection, now: datetime, retention: timedelta) ->
         retention: how long to keep measurements.
 
     Returns:
-        How many were retired now, not counting a piece whose answer came too late.
+        How many were retired now, not counting a piece whose answer came too late, nor what comes to a
+        settled day while it leaves.
     """
     retired = 0
     for row in await connection.fetch(queries.expired_partitions, now - retention, retention):
-        rows = await _retire_blocks(connection, row["name"])
-        retired += rows
-        await _drop(connection, row["name"], rows)
+        retired += await _retire_day(connection, row["name"])
     midnight = datetime.combine((now - retention).astimezone(UTC).date(), time_of_day(), UTC)
     return retired + await _retire_strays(connection, midnight, retention)
+
+
+async def _retire_day(connection: Connection, name: str) -> int:
+    try:
+        settled = await connection.fetchval(queries.begin_leaving, name)
+    except asyncpg.LockNotAvailableError:
+        log.info("retirement_postponed", partition=name, measurements=0, reason="it is being settled")
+        return 0
+    if settled is None:
+        rows = await _retire_blocks(connection, name)
+        await _give_room_back(connection, name)
+        await _drop(connection, name, rows, queries.drop_empty_partition)
+        return rows
+    for query in (queries.fold_late_measurements, queries.retire_statistics):
+        while await connection.fetchval(query, name, _PIECE_STATISTICS, timeout=LONGEST_S):
+            pass
+    return settled if await _drop(connection, name, settled, queries.drop_leaving_partition) else 0
 
 
 async def _retire_blocks(connection: Connection, name: str) -> int:
     """Go through a partition once; rows that come behind are found by the drop, and wait a turn."""
     retired = block = 0
-    step = _FIRST_BLOCKS
+    stride = Stride()
     end = await connection.fetchval(queries.partition_blocks, name) or 0
     while block < end:
         began = time.monotonic()
         try:
             rows = await connection.fetchval(
-                queries.retire_blocks, name, block, block + step, timeout=_LONGEST_S
+                queries.retire_blocks, name, block, block + stride.blocks, timeout=LONGEST_S
             )
         except TimeoutError:
-            if step <= _FEWEST_BLOCKS:
+            if not stride.shorten():
                 raise
-            step = max(_FEWEST_BLOCKS, step // 4)
             continue
         retired += rows or 0
-        block += step
-        took_s = time.monotonic() - began
-        step = step * 2 if took_s < _SHORT_S else max(_FEWEST_BLOCKS, step // 2) if took_s > _LONG_S else step
+        block += stride.blocks
+        stride.took(time.monotonic() - began)
     return retired
 
 
-async def _drop(connection: Connection, name: str, rows: int) -> None:
+async def _give_room_back(connection: Connection, name: str) -> None:
+    """So that finding a partition empty takes a moment."""
     if (await connection.fetchval(queries.partition_blocks, name) or 0) > _SMALL_BLOCKS:
         await connection.execute(await connection.fetchval(queries.vacuum_partition, name), timeout=_VACUUM_S)
+
+
+async def _drop(connection: Connection, name: str, rows: int, query: str) -> bool:
     for attempt in range(_ATTEMPTS):
         if attempt:
             await asyncio.sleep(_PAUSE_S)
         try:
             async with connection.transaction():
                 await connection.execute(queries.look_for_a_second)
-                dropped = await connection.fetchval(queries.drop_empty_partition, name)
+                dropped = await connection.fetchval(query, name)
         except (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError):
             reason = "measurements is in use"
         else:
             if dropped:
                 log.info("partition_retired", partition=name, measurements=rows)
-                return
+                return True
             reason = "rows came late"
             break
     log.info("retirement_postponed", partition=name, measurements=rows, reason=reason)
+    return False
 
 
 async def _retire_strays(connection: Connection, before: datetime, retention: timedelta) -> int:

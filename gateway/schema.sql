@@ -1,5 +1,66 @@
 -- What the migrations in gateway/migrations/ add up to, for reading. Written by `make schema`.
 
+CREATE FUNCTION public.add_measurements(sources text, day text) RETURNS bigint
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'on'
+    SET enable_hashagg TO 'on'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    SET work_mem TO '32MB'
+    AS $_$
+DECLARE
+    messages bigint;
+BEGIN
+    EXECUTE format($sql$
+        WITH %s,
+        marked AS (
+            SELECT
+                device_id, coalesce(region, '') AS region, tags,
+                CASE WHEN tags <> '{}' THEN metrics || jsonb_build_object('', NULL, E'\ttags', tags) ELSE metrics || '{"": null}' END AS metrics,
+                encode(to_mark(order_time(ts, received_at)) || to_mark(received_at) || convert_to(message_key, 'UTF8'), 'hex')
+                    || ' ' || encode(to_mark(ts), 'hex') AS mark
+            FROM added
+            OFFSET 0 -- made once a message, not once a metric
+        ),
+        grouped AS (
+            SELECT
+                m.device_id, m.region, v.metric, count(*) AS messages, count(v.number) AS numbers,
+                CASE WHEN count(v.number) > 0 THEN
+                    least(1.79769313486231e308, greatest(-1.79769313486231e308, sum(v.number)))::double precision
+                END AS sum,
+                min(v.number)::double precision AS min, max(v.number)::double precision AS max,
+                max((m.mark || v.value) COLLATE "C") AS newest
+            FROM marked AS m
+            CROSS JOIN LATERAL (
+                SELECT
+                    e.key AS metric, e.value::text AS value,
+                    CASE jsonb_typeof(e.value)
+                        WHEN 'number' THEN e.value::numeric
+                        WHEN 'boolean' THEN e.value::boolean::integer::numeric
+                    END AS number
+                FROM jsonb_each(m.metrics) AS e
+                OFFSET 0 -- and this once a metric, not once an aggregate
+            ) AS v
+            GROUP BY m.device_id, m.region, v.metric
+        ),
+        placed AS (
+            SELECT *, strpos(newest, ' ') AS key_ends FROM grouped
+        ),
+        written AS (%s)
+        SELECT coalesce(sum(messages), 0) FROM grouped WHERE metric = ''
+    $sql$, sources, statement_to_add($rows$
+        SELECT
+            device_id, region, metric, CASE metric WHEN '' THEN messages ELSE numbers END, sum, min, max,
+            CASE WHEN metric <> '' THEN substr(newest, key_ends + 17)::jsonb END,
+            from_mark(substr(newest, key_ends + 1, 16)),
+            convert_from(decode(substr(newest, 33, key_ends - 33), 'hex'), 'UTF8'),
+            from_mark(substr(newest, 17, 16))
+        FROM placed
+    $rows$, day)) INTO messages;
+    RETURN messages;
+END
+$_$;
+
 CREATE FUNCTION public.attach_partition(parent text, time_column text, since timestamp with time zone, until timestamp with time zone) RETURNS boolean
     LANGUAGE plpgsql
     SET lock_timeout TO '100ms'
@@ -28,6 +89,20 @@ BEGIN
             RETURN false; -- a row or another gateway was faster
     END;
     RETURN true;
+END
+$$;
+
+CREATE FUNCTION public.begin_day(name text) RETURNS void
+    LANGUAGE plpgsql
+    SET lock_timeout TO '100ms'
+    AS $$
+BEGIN
+    EXECUTE format(
+        'CREATE OR REPLACE TRIGGER note_change AFTER INSERT OR UPDATE OR DELETE ON %I FOR EACH ROW EXECUTE FUNCTION note_change()', name);
+    EXECUTE format(
+        'CREATE OR REPLACE TRIGGER note_truncation AFTER TRUNCATE ON %I FOR EACH STATEMENT EXECUTE FUNCTION note_change()', name);
+    INSERT INTO settled_days (partition, state) VALUES (name, 'begun')
+    ON CONFLICT (partition) DO UPDATE SET state = 'begun', file = '', changed_at = now();
 END
 $$;
 
@@ -176,6 +251,20 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.drop_leaving_partition(name text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET lock_timeout TO '100ms'
+    AS $$
+BEGIN
+    EXECUTE format('LOCK TABLE %I IN SHARE MODE', name);
+    PERFORM fold_late_measurements(name, 1000000);
+    PERFORM retire_statistics(name, 1000000);
+    DELETE FROM settled_days WHERE partition = name AND state = 'leaving';
+    EXECUTE format('DROP TABLE %I', name);
+    RETURN true;
+END
+$$;
+
 CREATE FUNCTION public.drop_measurement_partition(name text, expected bigint) RETURNS boolean
     LANGUAGE plpgsql
     SET enable_seqscan TO 'on'
@@ -257,6 +346,12 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.file_of(name text) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT extract(epoch FROM pg_postmaster_start_time()) || ' ' || pg_relation_filepath(to_regclass(name))
+$$;
+
 CREATE FUNCTION public.fold_dead_letter_changes(piece integer) RETURNS bigint
     LANGUAGE sql
     AS $$
@@ -278,6 +373,36 @@ CREATE FUNCTION public.fold_dead_letter_changes(piece integer) RETURNS bigint
     SELECT count(*) FROM gone;
 $$;
 
+CREATE FUNCTION public.fold_late_measurements(name text, piece bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    SET lock_timeout TO '100ms'
+    AS $$
+DECLARE
+    folded bigint;
+BEGIN
+    PERFORM FROM settled_days WHERE partition = name AND state IN ('settled', 'leaving') FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    folded := add_measurements(
+        format(
+            'added AS (DELETE FROM late_measurements WHERE ctid = ANY (ARRAY('
+                'SELECT ctid FROM late_measurements WHERE partition = %L LIMIT %s)) RETURNING *)',
+            name, piece),
+        name);
+    UPDATE settled_days SET measurements = measurements + folded WHERE partition = name;
+    RETURN folded;
+END
+$$;
+
+CREATE FUNCTION public.from_mark(hex text) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT timestamptz '2000-01-01 00:00:00+00' - interval '17600000 hours'
+        + ('x' || hex)::bit(64)::bigint / 1000000 * interval '1 second'
+        + ('x' || hex)::bit(64)::bigint % 1000000 * interval '1 microsecond'
+$$;
+
 CREATE FUNCTION public.move_projection(name text, which integer, target bigint, history uuid, since bigint DEFAULT NULL::bigint) RETURNS boolean
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -297,6 +422,28 @@ BEGIN
         WHERE stream = which AND projection = name AND version = known.version;
     END IF;
     RETURN FOUND;
+END
+$$;
+
+CREATE FUNCTION public.note_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    day settled_days;
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO late_measurements (partition, place, device_id, ts, received_at, message_key, region, metrics, tags)
+        VALUES (TG_TABLE_NAME, NEW.ctid, NEW.device_id, NEW.ts, NEW.received_at, NEW.message_key, NEW.region, NEW.metrics, NEW.tags);
+        RETURN NULL;
+    END IF;
+    SELECT * INTO day FROM settled_days WHERE partition = TG_TABLE_NAME FOR UPDATE; -- waits for who is adding it up
+    IF day.state = 'leaving' THEN
+        RAISE object_in_use USING MESSAGE = format(
+            '%s is being dropped, and what it amounts to is in retired_statistics by now', TG_TABLE_NAME);
+    ELSIF day.state = 'settled' OR (day.state = 'begun' AND day.file <> '') THEN
+        UPDATE settled_days SET state = 'begun', file = '', changed_at = now() WHERE partition = TG_TABLE_NAME;
+    END IF;
+    RETURN NULL;
 END
 $$;
 
@@ -389,78 +536,27 @@ END
 $$;
 
 CREATE FUNCTION public.retire_measurements(source text) RETURNS bigint
+    LANGUAGE sql
+    AS $$
+    SELECT add_measurements('added AS (' || source || ')', NULL)
+$$;
+
+CREATE FUNCTION public.retire_statistics(name text, piece bigint) RETURNS bigint
     LANGUAGE plpgsql
-    SET enable_seqscan TO 'on'
-    SET enable_hashjoin TO 'on'
-    SET "TimeZone" TO 'UTC'
     AS $_$
 DECLARE
-    messages bigint;
+    moved bigint;
 BEGIN
     EXECUTE format($sql$
-        WITH retired AS (%s),
-        marked AS (
-            SELECT
-                device_id, coalesce(region, '') AS region, metrics, tags,
-                to_char(order_time(ts, received_at), 'YYYY-MM-DD HH24:MI:SS.US') || ' '
-                    || to_char(received_at, 'YYYY-MM-DD HH24:MI:SS.US') || ' '
-                    || encode(convert_to(message_key, 'UTF8'), 'hex') || ' '
-                    || to_char(ts, 'YYYY-MM-DD HH24:MI:SS.US') || ' ' AS mark
-            FROM retired
-            OFFSET 0 -- made once a message, not once a metric
+        WITH gone AS (
+            DELETE FROM settled_statistics
+            WHERE ctid = ANY (ARRAY(SELECT ctid FROM settled_statistics WHERE partition = %L LIMIT %s))
+            RETURNING device_id, region, metric, count, sum, min, max, last_value, last_ts, last_key, last_received_at
         ),
-        grouped AS (
-            SELECT
-                m.device_id, m.region, v.metric, count(*) AS messages, count(v.number) AS numbers,
-                CASE WHEN count(v.number) > 0 THEN
-                    least(1.79769313486231e308, greatest(-1.79769313486231e308, sum(v.number)))::double precision
-                END AS sum,
-                min(v.number::double precision) AS min, max(v.number::double precision) AS max,
-                max((m.mark || coalesce(v.value, '')) COLLATE "C") AS newest
-            FROM marked AS m
-            CROSS JOIN LATERAL (
-                SELECT
-                    e.key AS metric, e.value::text AS value,
-                    CASE jsonb_typeof(e.value)
-                        WHEN 'number' THEN e.value::numeric
-                        WHEN 'boolean' THEN e.value::boolean::integer::numeric
-                    END AS number
-                FROM jsonb_each(m.metrics) AS e
-                UNION ALL
-                SELECT '', NULL, NULL
-                UNION ALL
-                SELECT E'\ttags', m.tags::text, NULL WHERE m.tags <> '{}'
-            ) AS v
-            GROUP BY m.device_id, m.region, v.metric
-        ),
-        added AS (
-            INSERT INTO retired_statistics AS r
-            SELECT
-                device_id, region, metric, CASE metric WHEN '' THEN messages ELSE numbers END, sum, min, max,
-                CASE WHEN metric <> '' THEN substr(newest, 83 + length(split_part(newest, ' ', 5)))::jsonb END,
-                substr(newest, 56 + length(split_part(newest, ' ', 5)), 26)::timestamptz,
-                convert_from(decode(split_part(newest, ' ', 5), 'hex'), 'UTF8'),
-                substr(newest, 28, 26)::timestamptz
-            FROM grouped
-            ON CONFLICT (device_id, region, metric) DO UPDATE SET
-                count = r.count + excluded.count,
-                sum = saturating_sum(r.sum, excluded.sum),
-                min = least(r.min, excluded.min),
-                max = greatest(r.max, excluded.max),
-                (last_value, last_ts, last_key, last_received_at) = (
-                    SELECT n.value, n.ts, n.key, n.received_at
-                    FROM (
-                        VALUES
-                            (r.last_value, r.last_ts, r.last_key, r.last_received_at),
-                            (excluded.last_value, excluded.last_ts, excluded.last_key, excluded.last_received_at)
-                    ) AS n (value, ts, key, received_at)
-                    ORDER BY order_time(n.ts, n.received_at) DESC, n.received_at DESC, n.key COLLATE "C" DESC
-                    LIMIT 1
-                )
-        )
-        SELECT coalesce(sum(messages), 0) FROM grouped WHERE metric = ''
-    $sql$, source) INTO messages;
-    RETURN messages;
+        written AS (%s)
+        SELECT count(*) FROM gone
+    $sql$, name, piece, statement_to_add('SELECT * FROM gone', NULL)) INTO moved;
+    RETURN moved;
 END
 $_$;
 
@@ -484,6 +580,61 @@ CREATE FUNCTION public.select_dead_letters(reasons text[], devices text[], topic
         AND (until IS NULL OR d.received_at < until) AND (replayed OR d.replayed_at IS NULL)
 $$;
 
+CREATE FUNCTION public.settle_again() RETURNS bigint
+    LANGUAGE sql
+    AS $$
+    WITH again AS (
+        UPDATE settled_days SET state = 'begun', file = '', changed_at = now() WHERE state IN ('settled', 'left') RETURNING 1
+    )
+    SELECT count(*) FROM again
+$$;
+
+CREATE FUNCTION public.settle_blocks(name text, step bigint) RETURNS text
+    LANGUAGE plpgsql
+    SET lock_timeout TO '100ms'
+    AS $_$
+DECLARE
+    day settled_days;
+    stands_in text;
+    ends bigint;
+    until bigint;
+    span text;
+BEGIN
+    EXECUTE format('LOCK TABLE %I IN ACCESS SHARE MODE', name); -- so that nobody gives its rows other places
+    stands_in := file_of(name);
+    SELECT * INTO day FROM settled_days WHERE partition = name AND state = 'begun' FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    IF day.file <> stands_in THEN
+        -- From the first block on; what is seen now will be added up.
+        DELETE FROM settled_statistics WHERE partition = name;
+        DELETE FROM late_measurements WHERE partition = name;
+        day.blocks := 0;
+        day.measurements := 0;
+    END IF;
+    ends := pg_relation_size(to_regclass(name)) / current_setting('block_size')::bigint;
+    until := least(day.blocks + step, ends);
+    span := format('>= %L AND %%1$s < %L', format('(%s,0)', day.blocks), format('(%s,0)', until));
+    day.measurements := day.measurements + add_measurements(
+        format(
+            'copies AS (DELETE FROM late_measurements WHERE partition = %L AND place %s), added AS (SELECT * FROM %I WHERE ctid %s)',
+            name, format(span, 'place'), name, format(span, 'ctid')),
+        name);
+    IF until >= ends THEN
+        day.state := 'settled';
+        IF EXISTS (SELECT FROM settled_statistics WHERE partition = name OFFSET greatest(1000, day.measurements / 2)) THEN
+            day.state := 'left';
+            DELETE FROM settled_statistics WHERE partition = name;
+        END IF;
+    END IF;
+    UPDATE settled_days
+    SET state = day.state, file = stands_in, blocks = until, measurements = day.measurements, changed_at = now()
+    WHERE partition = name;
+    RETURN day.state;
+END
+$_$;
+
 CREATE FUNCTION public.shut_default_partition(parent text, time_column text, since timestamp with time zone[], until timestamp with time zone[]) RETURNS void
     LANGUAGE plpgsql
     SET lock_timeout TO '100ms'
@@ -497,6 +648,37 @@ BEGIN
         ));
 END
 $_$;
+
+CREATE FUNCTION public.statement_to_add(rows text, day text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $_$
+    SELECT format(
+        $sql$
+            INSERT INTO %s AS r
+            SELECT %s s.* FROM (%s) AS s
+            ON CONFLICT (%s device_id, region, metric) DO UPDATE SET
+                count = r.count + excluded.count,
+                sum = saturating_sum(r.sum, excluded.sum),
+                min = least(r.min, excluded.min),
+                max = greatest(r.max, excluded.max),
+                last_value = CASE WHEN %5$s THEN excluded.last_value ELSE r.last_value END,
+                last_ts = CASE WHEN %5$s THEN excluded.last_ts ELSE r.last_ts END,
+                last_key = CASE WHEN %5$s THEN excluded.last_key ELSE r.last_key END,
+                last_received_at = CASE WHEN %5$s THEN excluded.last_received_at ELSE r.last_received_at END
+        $sql$,
+        CASE WHEN day IS NULL THEN 'retired_statistics' ELSE 'settled_statistics' END,
+        quote_literal(day) || ',',
+        rows,
+        CASE WHEN day IS NOT NULL THEN 'partition,' END,
+        '(order_time(excluded.last_ts, excluded.last_received_at), excluded.last_received_at, excluded.last_key COLLATE "C")'
+            ' > (order_time(r.last_ts, r.last_received_at), r.last_received_at, r.last_key COLLATE "C")')
+$_$;
+
+CREATE FUNCTION public.to_mark(t timestamp with time zone) RETURNS bytea
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT timestamptz_send(t + interval '17600000 hours')
+$$;
 
 CREATE FUNCTION public.turn_dedup(window_length interval) RETURNS boolean
     LANGUAGE plpgsql
@@ -526,6 +708,39 @@ BEGIN
     EXECUTE format('ALTER TABLE %I VALIDATE CONSTRAINT partitions_ahead', parent || '_default');
 END
 $$;
+
+CREATE TABLE public.measurements (
+    device_id text NOT NULL COLLATE pg_catalog."C",
+    ts timestamp with time zone NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    message_key text NOT NULL,
+    region text,
+    metrics jsonb NOT NULL,
+    tags jsonb
+)
+PARTITION BY RANGE (ts);
+
+CREATE TABLE public.settled_days (
+    partition text NOT NULL COLLATE pg_catalog."C",
+    state text NOT NULL,
+    file text DEFAULT ''::text NOT NULL,
+    blocks bigint DEFAULT 0 NOT NULL,
+    measurements bigint DEFAULT 0 NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT settled_days_state_check CHECK ((state = ANY (ARRAY['begun'::text, 'settled'::text, 'left'::text, 'leaving'::text])))
+);
+
+CREATE VIEW public.days_added_up AS
+ SELECT d.partition,
+    d.state,
+    d.measurements,
+    i.inhrelid AS relation
+   FROM ((pg_inherits i
+     JOIN pg_class c ON ((c.oid = i.inhrelid)))
+     JOIN public.settled_days d ON ((d.partition = c.relname)))
+  WHERE ((i.inhparent = ('public.measurements'::regclass)::oid) AND (d.state = ANY (ARRAY['settled'::text, 'leaving'::text])) AND (EXISTS ( SELECT
+           FROM pg_trigger t
+          WHERE ((t.tgrelid = c.oid) AND (t.tgname = 'note_change'::name) AND (t.tgenabled <> 'D'::"char")))));
 
 CREATE TABLE public.dead_letter_changes (
     letters bigint NOT NULL,
@@ -605,6 +820,18 @@ CREATE TABLE public.devices (
 )
 WITH (fillfactor='80');
 
+CREATE TABLE public.late_measurements (
+    partition text NOT NULL COLLATE pg_catalog."C",
+    place tid NOT NULL,
+    device_id text NOT NULL COLLATE pg_catalog."C",
+    ts timestamp with time zone NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    message_key text NOT NULL,
+    region text,
+    metrics jsonb NOT NULL,
+    tags jsonb
+);
+
 CREATE TABLE public.late_minutes (
     device_id text NOT NULL COLLATE pg_catalog."C",
     metric text NOT NULL COLLATE pg_catalog."C",
@@ -616,17 +843,6 @@ CREATE TABLE public.late_minutes (
     min double precision NOT NULL,
     max double precision NOT NULL
 );
-
-CREATE TABLE public.measurements (
-    device_id text NOT NULL COLLATE pg_catalog."C",
-    ts timestamp with time zone NOT NULL,
-    received_at timestamp with time zone NOT NULL,
-    message_key text NOT NULL,
-    region text,
-    metrics jsonb NOT NULL,
-    tags jsonb
-)
-PARTITION BY RANGE (ts);
 
 CREATE TABLE public.measurements_1h (
     device_id text NOT NULL COLLATE pg_catalog."C",
@@ -880,6 +1096,22 @@ CREATE TABLE public.schema_migrations (
     applied_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE public.settled_statistics (
+    partition text NOT NULL COLLATE pg_catalog."C",
+    device_id text NOT NULL COLLATE pg_catalog."C",
+    region text NOT NULL COLLATE pg_catalog."C",
+    metric text NOT NULL COLLATE pg_catalog."C",
+    count bigint NOT NULL,
+    sum double precision,
+    min double precision,
+    max double precision,
+    last_value jsonb,
+    last_ts timestamp with time zone NOT NULL,
+    last_key text NOT NULL COLLATE pg_catalog."C",
+    last_received_at timestamp with time zone NOT NULL
+)
+WITH (fillfactor='80');
+
 CREATE TABLE public.site_settings (
     name text NOT NULL COLLATE pg_catalog."C",
     value text NOT NULL,
@@ -999,6 +1231,12 @@ ALTER TABLE ONLY public.rollups
 
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY public.settled_days
+    ADD CONSTRAINT settled_days_pkey PRIMARY KEY (partition);
+
+ALTER TABLE ONLY public.settled_statistics
+    ADD CONSTRAINT settled_statistics_pkey PRIMARY KEY (partition, device_id, region, metric);
 
 ALTER TABLE ONLY public.site_settings
     ADD CONSTRAINT site_settings_pkey PRIMARY KEY (name);

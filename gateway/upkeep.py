@@ -1,9 +1,9 @@
 """The gateway's chores: its own, and those that one gateway at a time does for the whole site.
 
-A site's chores (partitions, the dedup window, outbox, dead letters, retention) go by what `gateway/site.py`
-says is in force. Whoever comes first does a turn under a lock of that chore; the others find it taken. They
-have connections of their own, so that a long one keeps no batch from the path's, and give up a lock after
-100 ms.
+A site's chores (partitions, the dedup window, outbox, dead letters, retention, settling) go by what
+`gateway/site.py` says is in force. Whoever comes first does a turn under a lock of that chore; the others
+find it taken. They have connections of their own, so that a long one keeps no batch from the path's, and give
+up a lock after 100 ms.
 
 Before intake there is nothing to wait for: rows of a day without a partition go to the default one.
 """
@@ -26,6 +26,7 @@ from gateway.migrate import refuse_encoding
 from gateway.partitions import make_partitions
 from gateway.retention import retire
 from gateway.rollups import drop_history
+from gateway.settling import settle
 from runtime.lifecycle import keep_trying
 from runtime.postgres import lent, load_queries, open_pool
 from runtime.settings import duration_s
@@ -101,6 +102,7 @@ class Upkeep:
             self._site_chore("outbox", 60.0, _HOUR_S, self._trim_outbox),
             self._site_chore("dead_letters", 60.0, _HOUR_S, self._evict_dead_letters),
             self._site_chore("retention", 300.0, 24 * _HOUR_S, self._retire),
+            self._site_chore("settling", 300.0, 24 * _HOUR_S, self._settle),
             self._site_chore("history", 300.0, _HOUR_S, self._drop_history),
         )
         self.chores = Chores(self._chores, health)
@@ -204,6 +206,9 @@ class Upkeep:
     async def _retire(self, connection: Connection, site: Site) -> None:
         if site.retention is not None:
             await retire(connection, datetime.now(UTC), site.retention)
+
+    async def _settle(self, connection: Connection, site: Site) -> None:
+        await settle(connection, datetime.now(UTC), site.retention)
 
     async def _drop_history(self, connection: Connection, site: Site) -> None:
         await drop_history(connection, datetime.now(UTC), site.history)

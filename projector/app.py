@@ -180,7 +180,7 @@ async def rebuild_history(settings: Settings, *, progress: Progress) -> Audit:
         return await Auditor(pool).rebuild(progress)
 
 
-async def rebuild(settings: Settings, *, progress: Progress) -> Rebuilt:
+async def rebuild(settings: Settings, *, settled: bool, progress: Progress) -> Rebuilt:
     """Make the views anew from PostgreSQL.
 
     Raises:
@@ -190,7 +190,7 @@ async def rebuild(settings: Settings, *, progress: Progress) -> Rebuilt:
     async with _servers(settings) as (redis, pool):
         return await Rebuilder(
             redis, pool, Keys(settings.redis.prefix), _now, most_metrics=settings.projector.max_metrics
-        ).rebuild(progress)
+        ).rebuild(progress, settled=settled)
 
 
 @asynccontextmanager

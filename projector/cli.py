@@ -79,17 +79,25 @@ def verify(settings: Settings, *, limit: int, as_json: bool, only: str | None) -
 
 
 @main.command()
+@click.option(
+    "--from",
+    "source",
+    type=click.Choice(["settled", "measurements"]),
+    default="settled",
+    show_default=True,
+    help="What views are made of: what settled days amount to, or every measurement.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one line of JSON.")
 @_only
 @with_settings
-def rebuild(settings: Settings, *, as_json: bool, only: str | None) -> int:
+def rebuild(settings: Settings, *, source: str, as_json: bool, only: str | None) -> int:
     """Make views and history anew from PostgreSQL, while everything runs: readers see the old until then."""
     from projector import app, report
 
     async def work(bars: Bars) -> tuple[str, int]:
         views = history = None
         if only != "history":
-            views = await app.rebuild(settings, progress=bars("folding events"))
+            views = await app.rebuild(settings, settled=source == "settled", progress=bars("folding events"))
         if only != "views":
             history = await app.rebuild_history(settings, progress=bars("mending days"))
         return report.rebuilt(views, history, as_json=as_json), 0

@@ -78,7 +78,8 @@ def rebuilt(views: Rebuilt | None, history: Audit | None, *, as_json: bool) -> s
     lines = []
     if views is not None:
         lines.append(
-            f"rebuilt: {views.views:,} views from {views.events:,} events in {views.seconds:g} s, "
+            f"rebuilt: {views.views:,} views from {views.events:,} events "
+            f"({views.settled:,} of settled days) in {views.seconds:g} s, "
             f"put in place in {views.swap_ms:g} ms, {_rows(views.cursors)}"
         )
     if history is not None:

@@ -1,4 +1,5 @@
--- Measurements that are too old, a piece at a time. The functions are in gateway/migrations/0002_bounds.sql and 0006_chores.sql.
+-- Measurements that are too old, a piece at a time. The functions are in gateway/migrations/0002_bounds.sql,
+-- 0006_chores.sql and 0012_settled.sql.
 
 -- name: expired_partitions
 -- The day partitions that lie wholly before $1 by their real bounds, the oldest first. The server's clock has a say too: a gateway
@@ -7,6 +8,21 @@ SELECT p.name
 FROM partitions_of('measurements') AS p
 WHERE p.name ~ '^measurements_p[0-9]{8}$' AND p.until <= least($1, now() - $2::interval)
 ORDER BY p.until, p.name;
+
+-- name: begin_leaving
+-- Marks a settled day as one that leaves; how many measurements it has, or null when it is not settled. From then on its statistics
+-- count for everybody, and its rows for nobody.
+UPDATE settled_days AS d SET state = 'leaving', changed_at = now()
+WHERE d.partition = $1 AND d.state IN ('settled', 'leaving') AND EXISTS (SELECT FROM days_added_up AS a WHERE a.partition = $1)
+RETURNING d.measurements;
+
+-- name: retire_statistics
+-- Moves up to $2 statistics of a day that leaves to `retired_statistics`; says how many it was.
+SELECT retire_statistics($1, $2);
+
+-- name: drop_leaving_partition
+-- Drops the partition of a day that leaves, and takes what came late until now along.
+SELECT drop_leaving_partition($1);
 
 -- name: partition_blocks
 -- How far it is from one end of a partition to the other, in blocks; null when it has been dropped meanwhile.

@@ -1,6 +1,7 @@
 """Makes the live views anew from PostgreSQL, while readers and projectors go on.
 
-A replica is folded from everything stored (`projector/repair/replica.py`), brought up to the ends of the
+A replica is folded from everything stored, of settled days from what they amount to
+(`projector/repair/replica.py`, `truth.py`), brought up to the ends of the
 streams, and then put in the place of the live views (`projector/repair/swap.py`). Readers see the old
 values until the new ones are in place, and go on reading all the time. Running projectors stand still while
 they are put there; then the cursors have moved, forwards or by a few rows backwards, and they go on from
@@ -56,12 +57,14 @@ class Rebuilt(msgspec.Struct, frozen=True):
     Attributes:
         views: devices and regions put in place.
         events: measurements folded, not counting those that retention has dropped.
+        settled: how many of them by what their days amount to.
         cursors: stream → the last row in the views, as they were put in place.
         swap_ms: for how long there were views of both sets.
     """
 
     views: int
     events: int
+    settled: int
     cursors: dict[int, int]
     seconds: float
     swap_ms: float
@@ -95,15 +98,19 @@ class Rebuilder:
         self._outbox = Outbox(pool, PROJECTION)
         self._swap = Swap(redis, keys)
 
-    async def rebuild(self, progress: Progress) -> Rebuilt:
+    async def rebuild(self, progress: Progress, *, settled: bool = True) -> Rebuilt:
         """Rebuild, whatever the views hold.
+
+        Args:
+            progress: called with how many measurements are folded, and about how many there are.
+            settled: whether settled days are folded by what they amount to, not by every measurement.
 
         Raises:
             AlreadyRunningError: a rebuild is under way.
             Retry: a server is away, or the replica was lost; the views are as they were, or unfinished.
         """
         async with self._replica() as replica:
-            return await self._rebuild(replica, progress)
+            return await self._rebuild(replica, progress, settled=settled)
 
     async def mend(self, progress: Progress) -> Rebuilt | None:
         """Rebuild if the views cannot follow a stream, else do nothing.
@@ -132,7 +139,12 @@ class Rebuilder:
         )
 
     async def _rebuild(
-        self, replica: Replica, progress: Progress, halts: dict[int, Halt] | None = None
+        self,
+        replica: Replica,
+        progress: Progress,
+        halts: dict[int, Halt] | None = None,
+        *,
+        settled: bool = True,
     ) -> Rebuilt:
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -142,7 +154,7 @@ class Rebuilder:
             faults.point("rebuild")
             progress(done, estimate)
 
-        await replica.build(turn)
+        await replica.build(turn, settled=settled)
         await replica.follow()
         faults.point("rebuild")
         swapped = loop.time()
@@ -152,6 +164,7 @@ class Rebuilder:
         done = Rebuilt(
             views,
             replica.events,
+            replica.settled,
             {stream: cursor.n for stream, cursor in replica.cursors.items()},
             round(loop.time() - started, 3),
             swap_ms,

@@ -63,6 +63,7 @@ class Replica:
         token: held in the lock as long as it is ours.
         cursors: how far it has come on each stream.
         events: measurements folded into it, not counting those that retention has dropped.
+        settled: how many of them by what their days amount to.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Replica:
     ) -> None:
         self.keys = keys
         self.cursors: dict[int, Cursor] = {}
-        self.events = 0
+        self.events = self.settled = 0
         self._redis = redis
         self._pool = pool
         self._outbox = outbox
@@ -93,14 +94,14 @@ class Replica:
         token: bytes = self._lock.local.token
         return token
 
-    async def build(self, progress: Progress) -> None:
-        """Fold everything stored into it.
+    async def build(self, progress: Progress, *, settled: bool) -> None:
+        """Fold everything stored into it; of days that are settled, if so wanted, what they amount to.
 
         Raises:
             Retry: a server is away, or the replica was lost.
         """
-        async with open_truth(self._pool) as truth:
-            self.events = await truth.read(self._add, progress)
+        async with open_truth(self._pool, settled=settled) as truth:
+            self.events, self.settled = await truth.read(self._add, progress), truth.settled
         self.cursors = {
             stream: Cursor(position.head, position.epoch, position.head_at)
             for stream, position in truth.positions.items()

@@ -6,6 +6,11 @@ over them is what views must hold whose cursors are those heads. That is why a r
 and needs none of the outbox's rows up to there, which may have been trimmed long ago. Days that retention
 has dropped are in `retired_statistics` instead, since the same transaction.
 
+Days that the gateway has settled (`gateway/settling.py`) need not be read either: what their measurements
+amount to is in `settled_statistics`, but for late ones, of which there are copies, and in no snapshot is
+anything of that in two places. A rebuild goes by that. A verification reads the measurements, and so proves
+that too.
+
 Memory is bounded: the rows are taken a page at a time, and while a page is worked on, PostgreSQL waits.
 """
 
@@ -20,7 +25,7 @@ import msgspec
 from contract.events import Event
 from projector.outbox import answering, as_position, queries
 from projector.repair.gather import Gathered
-from projector.views.retired import Retired, parts
+from projector.views.retired import Retired, merged, parts
 from runtime.errors import Retry
 from runtime.postgres import lent
 
@@ -54,13 +59,24 @@ class Truth:
 
     Attributes:
         positions: where each stream stood in it.
+        settled: how many measurements are read as what their days amount to.
         estimate: about how many measurements there are; 0 when nobody knows.
     """
 
-    def __init__(self, connection: Connection, positions: dict[int, Position], estimate: int) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        positions: dict[int, Position],
+        *,
+        days: list[str],
+        settled: int,
+        estimate: int,
+    ) -> None:
         self.positions = positions
+        self.settled = settled
         self.estimate = estimate
         self._connection = connection
+        self._days = days
 
     async def read(
         self, take: Callable[[list[Retired]], Awaitable[None]], progress: Callable[[int, int], None]
@@ -69,10 +85,10 @@ class Truth:
 
         Args:
             take: called with no more than `ROWS_A_PART` rows.
-            progress: called with the number of measurements read and `estimate`.
+            progress: called with the number of measurements so far and `estimate`.
 
         Returns:
-            How many measurements there were.
+            How many measurements there were, those of settled days too.
 
         Raises:
             Retry: PostgreSQL is away, or holds a row that is no event; it says which.
@@ -83,19 +99,29 @@ class Truth:
             for part in parts(rows, ROWS_A_PART):
                 await take(part)
 
+        async def take_statistics(rows: list[Retired]) -> None:
+            await take_rows(merged(rows))
+
         async def take_measurements(events: list[_Measurement]) -> None:
             gathered.add(events)
-            progress(gathered.events, self.estimate)
+            progress(self.settled + gathered.events, self.estimate)
             if gathered.size > GATHERED_METRICS:
                 await take_rows(gathered.take())
 
-        await self._pages(queries.read_retired, _retired, take_rows)
-        await self._pages(queries.read_measurements, _measurements, take_measurements)
+        with answering():
+            statements = await self._connection.fetch(queries.read_measurements, self._days)
+        await self._pages(_retired, take_statistics, queries.read_statistics, self._days)
+        for (statement,) in statements:
+            await self._pages(_measurements, take_measurements, statement)
         await take_rows(gathered.take())
-        return gathered.events
+        return self.settled + gathered.events
 
     async def _pages(
-        self, query: str, decoder: msgspec.json.Decoder[list[T]], take: Callable[[list[T]], Awaitable[None]]
+        self,
+        decoder: msgspec.json.Decoder[list[T]],
+        take: Callable[[list[T]], Awaitable[None]],
+        query: str,
+        *arguments: object,
     ) -> None:
         page = bytearray()
         loop = asyncio.get_running_loop()
@@ -116,7 +142,9 @@ class Truth:
         try:
             async with asyncio.timeout(STALL_S) as stall:
                 with answering():
-                    await self._connection.copy_from_query(query, output=grow, timeout=_NO_TIMEOUT_S)
+                    await self._connection.copy_from_query(
+                        query, *arguments, output=grow, timeout=_NO_TIMEOUT_S
+                    )
                 if page:
                     await turn(len(page))
         except TimeoutError as error:
@@ -124,8 +152,12 @@ class Truth:
 
 
 @asynccontextmanager
-async def open_truth(pool: asyncpg.Pool[asyncpg.Record]) -> AsyncIterator[Truth]:
+async def open_truth(pool: asyncpg.Pool[asyncpg.Record], *, settled: bool) -> AsyncIterator[Truth]:
     """Hold a snapshot for as long as the body runs.
+
+    Args:
+        pool: one connection of it is used.
+        settled: whether settled days are read as what they amount to, or as their measurements.
 
     Meanwhile retention drops nothing, and no new partition is attached: both try again a while later.
 
@@ -140,7 +172,13 @@ async def open_truth(pool: asyncpg.Pool[asyncpg.Record]) -> AsyncIterator[Truth]
             await connection.execute(queries.lock_truth)
             records = await connection.fetch(queries.read_positions)
             positions = {record["stream"]: as_position(record) for record in records}
-            yield Truth(connection, positions, await connection.fetchval(queries.estimate_measurements))
+            added_up = await connection.fetchrow(queries.added_up, settled)
+            assert added_up is not None
+            days, known = added_up
+            estimate = await connection.fetchval(queries.estimate_measurements, days)
+            yield Truth(
+                connection, positions, days=days, settled=known, estimate=estimate and known + estimate
+            )
 
 
 def _decode(decoder: msgspec.json.Decoder[list[Any]], lines: bytes) -> list[Any]:

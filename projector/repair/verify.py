@@ -112,7 +112,7 @@ class Verifier:
         async with open_replica(
             "verify", self._redis, self._pool, keys=self._keys, now=self._now, most_metrics=self._most_metrics
         ) as replica:
-            await replica.build(folding)
+            await replica.build(folding, settled=False)
             result.events = replica.events
             devices, regions = zip(families(self._keys), families(replica.keys), strict=True)
             result.devices = await self._compare_all(*devices, replica, result, comparing)

@@ -8,12 +8,16 @@ events, so such rows change views as the events themselves would.
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from contract.events import Scalar  # noqa: TC001  # msgspec reads it from the struct
+from contract.order import order_time
+from projector.views.numbers import finite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -43,6 +47,40 @@ class Retired(msgspec.Struct, frozen=True, array_like=True, gc=False):
     last_ts: str
     last_key: str
     last_received_at: str
+
+
+def merged(rows: Iterable[Retired]) -> Iterator[Retired]:
+    """Make one row of those that say the same of several days; a device's come one after the other.
+
+    Applying a row to views costs ten times as much.
+    """
+    for _, its in groupby(rows, attrgetter("device_id")):
+        found: dict[tuple[str, str], Retired] = {}
+        for row in its:
+            known = found.get(group := (row.region, row.metric))
+            found[group] = row if known is None else _sum(known, row)
+        yield from found.values()
+
+
+def _sum(a: Retired, b: Retired) -> Retired:
+    if _place(b) > _place(a):
+        a, b = b, a
+    if a.sum is None or a.min is None or a.max is None:
+        return replace(a, count=a.count + b.count, sum=b.sum, min=b.min, max=b.max)
+    if b.sum is None or b.min is None or b.max is None:
+        return replace(a, count=a.count + b.count)
+    return replace(
+        a,
+        count=a.count + b.count,
+        sum=finite(a.sum + b.sum),
+        min=min(a.min, b.min),
+        max=max(a.max, b.max),
+    )
+
+
+def _place(row: Retired) -> tuple[str, str, str]:
+    """Of the newest message, in the order of a device's (`contract/order.py`)."""
+    return order_time(row.last_ts, row.last_received_at), row.last_received_at, row.last_key
 
 
 def parts(rows: Iterable[Retired], max_rows: int) -> Iterator[list[Retired]]:

@@ -186,7 +186,7 @@ async def test_another_history(side: Side) -> None:
 async def test_what_happens_meanwhile_is_counted_once(side: Side) -> None:
     """A row that the live views got after the replica's last one, its device new, is not lost or doubled."""
     async with open_replica("rebuild", side.redis, side.pool, keys=KEYS, now=lambda: NOW) as replica:
-        await replica.build(quiet)
+        await replica.build(quiet, settled=True)
         row = event("new", 6, region="east", t=1)
         await side.apply(row)
         assert await Swap(side.redis, KEYS).put_in_place(replica) == 5
@@ -201,7 +201,7 @@ async def test_rebuild_is_invisible_until_it_is_whole(side: Side) -> None:
     """As long as the replica is built the live views stay as they are."""
     await side.redis.hset(KEYS.device("a"), "sum_t", "99")
     async with open_replica("rebuild", side.redis, side.pool, keys=KEYS, now=lambda: NOW) as replica:
-        await replica.build(quiet)
+        await replica.build(quiet, settled=True)
         assert await side.redis.hget(KEYS.device("a"), "sum_t") == b"99"
         assert await side.redis.hget(replica.keys.device("a"), "sum_t") == b"1.5"
         names = await side.pool.fetch("SELECT projection, n FROM projections")
@@ -224,7 +224,7 @@ async def test_killed_while_it_is_put_in_place(
     before = {key: await side.redis.hgetall(key) for key in await side.redis.keys(b"*:stats:?")}
     swap = Swap(side.redis, KEYS)
     async with open_replica("rebuild", side.redis, side.pool, keys=KEYS, now=lambda: NOW) as replica:
-        await replica.build(quiet)
+        await replica.build(quiet, settled=True)
         monkeypatch.setattr("projector.repair.swap.faults.point", die_after_it)
         with pytest.raises(Killed):
             await swap.put_in_place(replica)
@@ -256,7 +256,7 @@ async def test_a_replica_moves_on_in_bounded_runs(side: Side, monkeypatch: pytes
 
     monkeypatch.setattr(Views, "apply", noted)
     async with open_replica("verify", side.redis, side.pool, keys=KEYS, now=lambda: NOW) as replica:
-        await replica.build(quiet)
+        await replica.build(quiet, settled=True)
         for device in "defg":
             await side.commit(event(device, 9, t=1, u=2, v=3) if device == "f" else event(device, 9, t=1))
         runs.clear()

@@ -23,6 +23,7 @@ from runtime.errors import Stop
 from runtime.http import Health
 from runtime.postgres import ERRORS, lent, open_pool
 from runtime.settings import Broker, Gateway, Postgres, Settings
+from tests.support.measured import OLD, at, insert, row
 from tests.support.write_side import decode, write_side
 
 if TYPE_CHECKING:
@@ -217,6 +218,17 @@ async def test_one_gateway_at_a_time_does_a_chore(
         assert made.outbox_bytes is None
         assert made.chores.records["outbox"].failures == 0
     assert made.dedup_age_s >= 0
+
+
+async def test_days_that_are_over_are_settled(
+    database: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """A gateway adds them up by itself, as long as they are kept."""
+    await connection.execute("SELECT create_measurement_partitions('2020-03-01', '2020-03-01')")
+    await insert(connection, [row("1", at(OLD), x=1)])
+    async with upkeep(database) as (made, _), running(made), asyncio.timeout(30):
+        while await connection.fetchval("SELECT state FROM settled_days") != "settled":
+            await connection.execute("SELECT pg_sleep(0.01)")
 
 
 async def test_a_start_leaves_the_partitions_to_who_is_at_them(

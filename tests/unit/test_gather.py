@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+from operator import attrgetter
+
 import pytest
 
 from contract.events import Event, Scalar
 from projector.repair.gather import Gathered
-from projector.views.retired import parts
+from projector.views.retired import Retired, merged, parts
 from tests.support.changed import Changed, Memory
 
 
@@ -61,6 +64,20 @@ def test_what_was_taken_is_gone() -> None:
     assert (gathered.size, list(gathered.take())) == (0, [])
     gathered.add(EVENTS[:1])
     assert told(Memory().run(rows=gathered.take())) == told(Memory().run(EVENTS[:1]))
+
+
+def test_what_several_days_amount_to() -> None:
+    """Rows of the same device, region and metric become one, which says what all of them say."""
+    days: list[Retired] = []
+    for some in (EVENTS[:3], EVENTS[3:6], EVENTS[6:]):
+        gathered = Gathered()
+        gathered.add(some)
+        days += gathered.take()
+    rows = list(merged(sorted(days, key=attrgetter("device_id"))))
+    assert len({(row.device_id, row.region, row.metric) for row in rows}) == len(rows) < len(days)
+    assert told(Memory().run(rows=rows)) == told(Memory().run(EVENTS))
+    for other in permutations(days[:5]):
+        assert told(Memory().run(rows=merged(other))) == told(Memory().run(rows=days[:5]))
 
 
 @pytest.mark.parametrize("max_rows", [1, 2, 3, 5])
