@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from projector.watch.care import What
     from runtime.mqtt import Message, Session
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-START = int(NOW.timestamp())
+START = 0  # of each test: this file may have been read long before
 MINUTE = 60
 
 
@@ -89,6 +88,11 @@ class Plant:
         told: list[tuple[str, str]] = [(change.device_id, change.state) for change in self.broker.taken]
         self.broker.taken.clear()
         return told
+
+
+@pytest.fixture(autouse=True)
+def _now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.START", int(datetime.now(UTC).timestamp()))
 
 
 @pytest.fixture
