@@ -77,16 +77,17 @@ class DeviceWindows(msgspec.Struct, frozen=True):
     """A device's metrics lately, by the minutes of its readings.
 
     Attributes:
-        until: the end of the minute under way, ISO 8601 UTC, where all windows end; `since_…` likewise.
+        until: the end of the minute under way, ISO 8601 UTC, where all windows end.
+        since_24h: where that one begins; null when history is not kept that far back. The others likewise.
         metrics: those that its statistics have and that were ever a number.
         history: how current it is: what has not been written yet counts as there where this process has it.
     """
 
     device_id: str
     until: str
-    since_24h: str
-    since_1h: str
-    since_5m: str
+    since_24h: str | None
+    since_1h: str | None
+    since_5m: str | None
     metrics: dict[str, MetricWindows]
     history: Freshness
 
@@ -216,7 +217,7 @@ class Windows:
         return DeviceWindows(
             device_id,
             format_time(until),
-            *(format_time(since[0]), format_time(since[1]), format_time(since[2])),
+            *(format_time(at) if kept else None for at, kept in zip(since, read.kept, strict=True)),
             {metric: each.said(read.kept) for metric, each in found.items()},
             freshness,
         )

@@ -334,7 +334,9 @@ async def test_what_is_not_kept(site: Site) -> None:
     await site.pool.execute(
         "UPDATE rollups SET kept_since = $1 WHERE rollup = '1m'", site.now - timedelta(hours=2)
     )
-    found = (await site.of("t")).metrics["t"]
+    windows = await site.of("t")
+    assert (windows.since_24h, windows.since_1h is None) == (None, False)
+    found = windows.metrics["t"]
     assert (found.avg_24h, found.max_24h, found.count_24h) == (None, None, 0)
     assert (found.max_1h, found.count_1h, found.rate_1h) == (30, 2, -60)
 
