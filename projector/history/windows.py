@@ -214,10 +214,13 @@ class Windows:
         found = {metric: _Metric() for metric in metrics}
         _add_history(found, read.rows)
         await _add_memory(found, late, since)
+        day, hour, five = (
+            format_time(at) if kept else None for at, kept in zip(since, read.kept, strict=True)
+        )
         return DeviceWindows(
             device_id,
             format_time(until),
-            *(format_time(at) if kept else None for at, kept in zip(since, read.kept, strict=True)),
+            *(day, hour, five),
             {metric: each.said(read.kept) for metric, each in found.items()},
             freshness,
         )

@@ -58,8 +58,8 @@ def test_much_room_is_made_for_one_view_at_a_time(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(writes, "PIECE", 1_000_000)
     memory = Memory(most_metrics=10)
     for n, (names, pieces) in enumerate(((3000, 1), (3000, 3), (5, 3), (5, 1))):
-        made = {f"m{n}-{i}": 1 for i in range(names)}
-        memory.run([event(key=str(n), region="r", received_at=f"2026-11-23T12:00:0{n}.000000Z", **made)])
+        made: dict[str, Scalar] = {f"m{n}-{i}": 1 for i in range(names)}
+        memory.run([Event("d", "r", NOON, f"2026-11-23T12:00:0{n}.000000Z", "k", made)])
         assert memory.pieces == pieces, n
 
 
