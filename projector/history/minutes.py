@@ -146,11 +146,8 @@ class Minutes:
         Returns:
             Minute, metrics and row (as in `_Devices`), maybe several of a minute, as it changed regions.
         """
-        return [
-            (minute, names, devices[device_id][:])
-            for (minute, _, names), devices in self._places.items()
-            if device_id in devices and since <= minute < until
-        ]
+        its = [(place, devices[device_id]) for place, devices in self._places.items() if device_id in devices]
+        return [(minute, names, row[:]) for (minute, _, names), row in its if since <= minute < until]
 
     def devices(self) -> Iterator[Columns]:
         """What is added to devices, in pieces."""

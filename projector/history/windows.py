@@ -103,8 +103,10 @@ class _Sum:
     def add(self, count: int, total: float, low: float, high: float) -> None:
         self.count += count
         self.total += total
-        self.low = min(self.low, low)
-        self.high = max(self.high, high)
+        if low < self.low:  # noqa: PLR1730  # there may be hundreds of thousands
+            self.low = low
+        if high > self.high:  # noqa: PLR1730
+            self.high = high
 
     @property
     def mean(self) -> float:
@@ -115,14 +117,21 @@ class _Sum:
 
 
 class _Metric:
-    """A metric in each of the windows; of the hour also minutes, the first and the last among them."""
+    """A metric in each of the windows; of the hour also the first minute and the last."""
 
     def __init__(self) -> None:
         self.sums = [_Sum() for _ in LENGTHS]
-        self.minutes: dict[datetime, _Sum] = {}
+        self.first: tuple[datetime, _Sum] | None = None
+        self.last: tuple[datetime, _Sum] | None = None
 
     def of_minute(self, minute: datetime, count: int, total: float) -> None:
-        self.minutes.setdefault(minute, _Sum()).add(count, total, inf, -inf)
+        if self.first is None or minute < self.first[0]:
+            self.first = minute, _Sum()
+        if self.last is None or minute > self.last[0]:
+            self.last = minute, _Sum()
+        for at, each in (self.first, self.last):
+            if at == minute:
+                each.add(count, total, inf, -inf)
 
     def said(self, kept: Sequence[bool]) -> MetricWindows:
         day, hour, five = (
@@ -131,12 +140,12 @@ class _Metric:
         return MetricWindows(*day, *hour, *five, self._rate() if kept[_HOUR] else None)
 
     def _rate(self) -> float | None:
-        if not self.minutes:
+        if self.first is None or self.last is None:
             return None
-        first, last = min(self.minutes), max(self.minutes)
+        (first, before), (last, after) = self.first, self.last
         if last - first < RATE_OVER:
             return None
-        return (self.minutes[last].mean - self.minutes[first].mean) / ((last - first) / timedelta(hours=1))
+        return (after.mean - before.mean) / ((last - first) / timedelta(hours=1))
 
 
 class _Read(NamedTuple):
