@@ -188,9 +188,17 @@ async def rebuild(settings: Settings, *, settled: bool, progress: Progress) -> R
         Retry: a server is away; nothing has changed.
     """
     async with _servers(settings) as (redis, pool):
-        return await Rebuilder(
-            redis, pool, Keys(settings.redis.prefix), _now, most_metrics=settings.projector.max_metrics
-        ).rebuild(progress, settled=settled)
+        return await _rebuilder(settings, redis, pool).rebuild(progress, settled=settled)
+
+
+def _rebuilder(settings: Settings, redis: Redis, pool: asyncpg.Pool[asyncpg.Record]) -> Rebuilder:
+    async def make_room(keys: Keys) -> None:
+        await Vacancies(redis, keys, most=settings.projector.max_regions, pause_s=0).turn()
+
+    keys = Keys(settings.redis.prefix)
+    return Rebuilder(
+        redis, pool, keys, _now, most_metrics=settings.projector.max_metrics, make_room=make_room
+    )
 
 
 @asynccontextmanager
@@ -275,13 +283,13 @@ async def _project(
             session,
             views,
             Outbox(pool, PROJECTION),
-            rebuilder=Rebuilder(redis, pool, keys, _now, most_metrics=settings.projector.max_metrics),
+            rebuilder=_rebuilder(settings, redis, pool),
             health=health,
             meters=meters,
             now=_now,
             heard=partial(_hand_on, (recorder.take, watcher.take, limiter.take)),
         )
-        vacancies = Vacancies(redis, keys, most=settings.projector.max_regions, health=health, meters=meters)
+        vacancies = Vacancies(redis, keys, most=settings.projector.max_regions, meters=meters)
         parts = {
             "views": consumer.run(),
             "history": recorder.run(),
@@ -289,7 +297,7 @@ async def _project(
             "sparklines": sparklines.run(),
             "watch": watcher.run(),
             "limits": limiter.run(),
-            "regions": vacancies.run(),
+            "regions": vacancies.run(health),
         }
         if after_s is not None:
             expiry = Expiry(

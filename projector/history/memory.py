@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -23,7 +23,7 @@ from projector.history.store import Span
 from projector.views import Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from contract.events import EventBatch
     from projector.history.store import Stand
@@ -165,18 +165,12 @@ class StreamMemory:
         self._waiting_since = oldest or self._waiting_since  # or later: the next look tells
         self._note_lag()
 
-    def of_device(self, device_id: str) -> Iterator[tuple[str, str, int, float, float, float]]:
+    def of_device(
+        self, device_id: str, since: str, until: str
+    ) -> list[tuple[str, tuple[str, ...], list[Any]]]:
         """What the rows after the cursor say of a device (`Minutes.of_device`), those being written too."""
-        for portion in (self._leaving, self._over, self._open):
-            yield from portion.minutes.of_device(device_id)
-
-    @property
-    def end_at(self) -> datetime | None:
-        """When the last row in memory was written; None without one."""
-        for portion in (self._open, self._over, self._leaving):
-            if portion.seen:
-                return datetime.fromisoformat(portion.seen[-1].created_at)
-        return None
+        portions = (self._leaving, self._over, self._open)
+        return [row for each in portions for row in each.minutes.of_device(device_id, since, until)]
 
     def halt(self, detail: str, health: Health) -> None:
         """Stand still at a row that holds no events."""

@@ -23,7 +23,7 @@ PIECE_CELLS: Final = 5_000  # so many leave at once: encoding them holds up ever
 ROW_SIZE: Final = 1
 PLACE_SIZE: Final = 3
 
-_MINUTE: Final = len("2026-11-23T09:00")
+MINUTE: Final = len("2026-11-23T09:00")
 
 _Place: TypeAlias = "tuple[str, str | None, tuple[str, ...]]"  # minute, region, names of metrics
 _Devices: TypeAlias = "dict[str, list[Any]]"
@@ -98,7 +98,7 @@ class Minutes:
             if not metrics:
                 continue  # without a number nothing is kept: `size` is all there is to bound
             ts = event.ts
-            place = ts[:_MINUTE], event.region, tuple(metrics)
+            place = ts[:MINUTE], event.region, tuple(metrics)
             devices = places.get(place)
             if devices is None:
                 devices = places[place] = {}
@@ -138,14 +138,16 @@ class Minutes:
                     _add_row(mine, row)
                     self.size -= ROW_SIZE + len(place[2])
 
-    def of_device(self, device_id: str) -> Iterator[tuple[str, str, int, float, float, float]]:
-        """A device's metric, minute, count, sum and extremes, maybe several times, as it changed regions."""
-        for (minute, _, names), devices in self._places.items():
-            if (row := devices.get(device_id)) is None:
-                continue
-            for i, name in enumerate(names):
-                total, low, high = row[2 + 3 * i : 5 + 3 * i]
-                yield name, f"{minute}Z", row[1], finite(total), low + 0.0, high + 0.0
+    def of_device(
+        self, device_id: str, since: str, until: str
+    ) -> list[tuple[str, tuple[str, ...], list[Any]]]:
+        """What a device measured from one minute to before another, as it is now.
+
+        Returns:
+            Minute, metrics and row (as in `_Devices`), maybe several of a minute, as it changed regions.
+        """
+        its = [(place, devices[device_id]) for place, devices in self._places.items() if device_id in devices]
+        return [(minute, names, row[:]) for (minute, _, names), row in its if since <= minute < until]
 
     def devices(self) -> Iterator[Columns]:
         """What is added to devices, in pieces."""

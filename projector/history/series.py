@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MOST_POINTS: Final = 1500
 PATIENCE_S: Final = 3.0  # whoever asked for a picture has left by then, and those who wait are not to pile up
 HOUR: Final = timedelta(hours=1)
+_SETTINGS: Final = {"plan_cache_mode": "force_generic_plan", "jit": "off"}  # planning took longer than asking
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -88,14 +89,18 @@ class History:
         )
 
     @asynccontextmanager
-    async def asked(self) -> AsyncIterator[Connection]:
-        """A connection for a question that is answered within `PATIENCE_S`.
+    async def asked(self, turn: asyncio.Semaphore | None = None) -> AsyncIterator[Connection]:
+        """A connection for a question that is answered within `PATIENCE_S`, of which it waits for its turn.
 
         Raises:
             Retry: PostgreSQL is away, or does not answer in time.
         """
         with answering():
-            async with asyncio.timeout(PATIENCE_S), lent(await self._connected()) as connection:
+            async with (
+                asyncio.timeout(PATIENCE_S),
+                turn or nullcontext(),
+                lent(await self._connected()) as connection,
+            ):
                 yield connection
 
     async def aclose(self) -> None:
@@ -106,7 +111,8 @@ class History:
     async def _connected(self) -> asyncpg.Pool[asyncpg.Record]:
         async with self._opening:
             if self._pool is None:
-                self._pool = await open_pool(self._dsn, name=f"{self._name}-history", max_size=2)
+                name = f"{self._name}-history"
+                self._pool = await open_pool(self._dsn, name=name, max_size=2, settings=_SETTINGS)
             return self._pool
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from heapq import nsmallest
+from bisect import bisect_right
 from importlib import resources
 from inspect import isawaitable
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 from projector.query.devices import Place
-from projector.query.regions import RegionNames
+from projector.query.regions import NAMES, RegionNames
 from projector.query.stats import DeviceStats, RegionStats, device_stats, region_stats
 from projector.query.whole import why_not_whole
 from projector.views import answering, as_marks
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from projector.views import Keys
 
 LOOK: Final = 2000  # devices that a page looks at, at most: half a dozen milliseconds of Redis
+NAMES_FOR_S: Final = 5.0
 _WHOLE_FOR_S: Final = 0.5
 
 S = TypeVar("S", DeviceStats, RegionStats)
@@ -74,6 +76,9 @@ class Queries:
         self.regions_dropped = 0
         self._page = redis.register_script(_SCRIPT)
         self._region_names = RegionNames(redis, keys)
+        self._sorted_names: list[bytes] = []
+        self._names_until_s = 0.0
+        self._reading_names = asyncio.Lock()
 
     async def whole(self) -> None:
         """Raise `Retry` unless what is not in the views does not exist."""
@@ -120,17 +125,16 @@ class Queries:
         )
 
     async def regions(self, *, limit: int, after: str | None = None) -> Regions:
-        """List regions by name; all names are read for that, piece by piece.
+        """List regions by name; all names are read for that, in pieces, and many are kept for `NAMES_FOR_S`.
 
         Args:
             limit: regions on the page.
             after: the last one of the page before.
         """
-        beyond = b"" if after is None else after.encode()
-        names: list[bytes] = []
-        async for piece in self._region_names.pieces():
-            names = nsmallest(limit + 1, {*names, *(name for name in piece if name > beyond)})
-        page = [name.decode() for name in names[:limit]]
+        async with self._reading_names:
+            names = await self._names()
+        first = 0 if after is None else bisect_right(names, after.encode())
+        page = [name.decode() for name in names[first : first + limit]]
 
         def ask(pipeline: Pipeline) -> None:
             for name in page:
@@ -139,8 +143,19 @@ class Queries:
         hashes: list[dict[bytes, bytes]] = await self._all(ask)
         return Regions(
             [_parse(region_stats, fields) for fields in hashes if fields],
-            page[-1] if len(names) > limit else None,
+            page[-1] if len(names) > first + limit else None,
         )
+
+    async def _names(self) -> list[bytes]:
+        """The names of all regions, in order."""
+        if time.monotonic() >= self._names_until_s:
+            found: set[bytes] = set()
+            async for piece in self._region_names.pieces():
+                found.update(piece)
+            self._sorted_names = sorted(found)
+            if len(found) > NAMES:
+                self._names_until_s = time.monotonic() + NAMES_FOR_S
+        return self._sorted_names
 
     async def _hash(self, key: str) -> dict[bytes, bytes]:
         """A view. One that is there is the old or the new one, should the set be about to be replaced.

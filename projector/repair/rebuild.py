@@ -38,7 +38,7 @@ from runtime import faults
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
@@ -78,6 +78,7 @@ class Rebuilder:
         keys: of the live views.
         now: the time, for `updated_at`.
         most_metrics: of a view.
+        make_room: called with the replica's keys before it is put in place; regions may leave it.
     """
 
     def __init__(
@@ -88,12 +89,14 @@ class Rebuilder:
         now: Callable[[], datetime],
         *,
         most_metrics: int = MOST_METRICS,
+        make_room: Callable[[Keys], Awaitable[None]] | None = None,
     ) -> None:
         self._redis = redis
         self._pool = pool
         self._keys = keys
         self._now = now
         self._most_metrics = most_metrics
+        self._make_room = make_room
         self._views = Views(redis, keys)
         self._outbox = Outbox(pool, PROJECTION)
         self._swap = Swap(redis, keys)
@@ -155,6 +158,8 @@ class Rebuilder:
             progress(done, estimate)
 
         await replica.build(turn, settled=settled)
+        if self._make_room is not None:
+            await self._make_room(replica.keys)
         await replica.follow()
         faults.point("rebuild")
         swapped = loop.time()

@@ -10,7 +10,8 @@ says so.
 
 What is compared: every device and region that the replica, or any of the live keys, know of when their turn
 comes. The statistics of a device that has expired are gone or have begun anew, so of it marks, region and
-last-seen time are compared; and of regions, once some have made room for others, how many devices they have.
+last-seen time are compared; and of a region that may be back, once some have made room for others, how many
+devices it has.
 Nothing live is written, and Redis is held up for one page at a time.
 """
 

@@ -21,7 +21,7 @@ from redis.exceptions import NoPermissionError
 
 from contract.events import format_time
 from contract.views import UNFINISHED
-from projector.views.change import Change, lacking
+from projector.views.change import Change, Lacking
 from projector.views.position import as_marks
 from projector.views.read import READ, answering, in_calls, read_views
 from projector.views.setting import Setting
@@ -227,7 +227,12 @@ class Views:
         self._runs += 1
         devices.turn(self._runs)
         regions.turn(self._runs)
-        lost = await self._learn(run, *lacking(devices, regions, run.events, run.retired))
+        lacking = Lacking(devices, regions)
+        for events in _portions(run.events):
+            lacking.add(events)
+            await asyncio.sleep(0)
+        lacking.merge(run.retired)
+        lost = await self._learn(run, *lacking.wanted())
         if lost is None:
             return await self._refused(run, now)
         change = Change(devices, regions, self._runs)

@@ -53,7 +53,7 @@ class Change:
         self._run = run
 
     def add(self, events: Iterable[Event]) -> None:
-        """Add events of which everything is remembered (`lacking`).
+        """Add events of which everything is remembered (`Lacking`).
 
         Raises:
             ValueError: an event's times are none. The state is of no use then.
@@ -79,7 +79,7 @@ class Change:
                 self._count(region, event, (us, f"{tie}\0{event.device_id}"), at, ahead)
 
     def merge(self, rows: Iterable[Retired]) -> None:
-        """Add what events amount to of which everything is remembered (`lacking`).
+        """Add what events amount to of which everything is remembered (`Lacking`).
 
         Raises:
             ValueError: times in a row are none. The state is of no use then.
@@ -186,28 +186,46 @@ class Change:
             device.tags, device.tags_mark = _tags_of(tuple(tags.items())), mark
 
 
-def lacking(
-    devices: Shelf, regions: Shelf, events: Iterable[Event], rows: Iterable[Retired]
-) -> tuple[list[Wanted], list[Wanted]]:
-    """What is to be read of devices and of regions before these can be added."""
-    of_devices: dict[str, set[str]] = {}
-    of_regions: dict[str, set[str]] = {}
-    for event in events:
-        names: AbstractSet[str] = event.metrics.keys()
-        view = devices.get(event.device_id)
-        if view is None or not names <= view.metrics.keys():
-            of_devices.setdefault(event.device_id, set()).update(names)
-        if event.region is not None:
-            view = regions.get(event.region)
+class Lacking:
+    """What is to be read before events, and what others amount to, can be added.
+
+    Args:
+        devices: what is remembered of them; `regions` likewise.
+    """
+
+    def __init__(self, devices: Shelf, regions: Shelf) -> None:
+        self._devices = devices
+        self._regions = regions
+        self._of_devices: dict[str, set[str]] = {}
+        self._of_regions: dict[str, set[str]] = {}
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Look for what these need."""
+        for event in events:
+            names: AbstractSet[str] = event.metrics.keys()
+            view = self._devices.get(event.device_id)
             if view is None or not names <= view.metrics.keys():
-                of_regions.setdefault(event.region, set()).update(names)
-    for row in rows:
-        names = {row.metric} if row.metric and not isinstance(row.last_value, dict) else set()
-        for shelf, id_, wanted in ((devices, row.device_id, of_devices), (regions, row.region, of_regions)):
-            view = shelf.get(id_)
-            if id_ and (view is None or not names <= view.metrics.keys()):
-                wanted.setdefault(id_, set()).update(names)
-    return _wanted(devices, of_devices), _wanted(regions, of_regions)
+                self._of_devices.setdefault(event.device_id, set()).update(names)
+            if event.region is not None:
+                view = self._regions.get(event.region)
+                if view is None or not names <= view.metrics.keys():
+                    self._of_regions.setdefault(event.region, set()).update(names)
+
+    def merge(self, rows: Iterable[Retired]) -> None:
+        """Look for what these need."""
+        for row in rows:
+            names = {row.metric} if row.metric and not isinstance(row.last_value, dict) else set()
+            for shelf, id_, wanted in (
+                (self._devices, row.device_id, self._of_devices),
+                (self._regions, row.region, self._of_regions),
+            ):
+                view = shelf.get(id_)
+                if id_ and (view is None or not names <= view.metrics.keys()):
+                    wanted.setdefault(id_, set()).update(names)
+
+    def wanted(self) -> tuple[list[Wanted], list[Wanted]]:
+        """What is to be read of devices and of regions."""
+        return _wanted(self._devices, self._of_devices), _wanted(self._regions, self._of_regions)
 
 
 def _wanted(shelf: Shelf, names: dict[str, set[str]]) -> list[Wanted]:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 RUN_EVENTS: Final = 40_000
 RUN_METRICS: Final = 20_000  # of devices: what the first call has to carry, in a dozen milliseconds
-RUN_WIDEST: Final = 4000  # metrics of one device: a view is worked out without a pause, in 20 ms
+RUN_WIDEST: Final = (
+    4000  # metrics of one device, unless one row has more: a view is worked out without a pause, in 20 ms
+)
 LINGER_S: Final = 0.25
 BUSY_EVENTS: Final = 3000  # in a run: from here on rows gather for `LINGER_S`
 
@@ -50,6 +52,7 @@ def first_run(
             if known is None:
                 devices[event.device_id] = event.metrics.keys()
                 metrics += len(event.metrics) or 1
+                widest = max(widest, len(event.metrics))
             elif not event.metrics.keys() <= known:
                 names = known if isinstance(known, set) else set(known)
                 metrics -= len(names)

@@ -163,7 +163,7 @@ class View(msgspec.Struct, gc=False):
         """
         beyond = len(self.names) + len(self.others) - most
         beyond = min(beyond, max(ROOM_AT_ONCE, len(self.changed)))
-        gone = sorted(self.others, key=lambda name: (self.others[name], name))[:beyond]
+        gone = sorted(sorted(self.others), key=self.others.__getitem__)[:beyond]
         stored = []
         for name in gone:
             del self.others[name]

@@ -29,6 +29,7 @@ _NOT_OF_METRICS: Final = frozenset(f"last_{name}" for name in RESERVED)
 
 PIECE: Final = 24_000  # fields, values and ids that are set in a call: a dozen milliseconds of Redis
 _VIEW: Final = 8  # what a view is beside them
+MUCH_ROOM: Final = 2000  # metrics that make room, after which others have their turn
 
 _encoder: Final = msgspec.msgpack.Encoder()
 
@@ -114,6 +115,7 @@ def pieces_of(change: Change, keys: Keys, most_metrics: int = MOST_METRICS) -> I
     piece = Piece()
     for view, key, fields_of in views:
         is_device = fields_of is _device
+        dropped = view.dropped
         gone = _make_room(view, most_metrics, piece)
         while len(gone) > PIECE:
             piece.remove(gone[:PIECE])
@@ -129,7 +131,7 @@ def pieces_of(change: Change, keys: Keys, most_metrics: int = MOST_METRICS) -> I
             yield piece
             piece = Piece()
             rest = piece.add(key, rest, existed=True, is_device=is_device)
-        if piece.size >= PIECE:
+        if piece.size >= PIECE or view.dropped - dropped >= MUCH_ROOM:
             yield piece
             piece = Piece()
     yield piece

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 from datetime import timedelta
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("gateway")
 
 NEWS_MS = 15_000  # windows are asked for every five seconds
+CLOCK = "var ahead = 0, now = performance.now.bind(performance); performance.now = () => now() + ahead"
 HISTORY_MS = 40_000  # minutes are written every ten seconds or so, and looked at twice a minute
 
 
@@ -96,6 +98,51 @@ async def test_all_time_where_windows_are_away(
     await page.unroute_all()
     await expect(statistics.locator(".note")).to_be_hidden(timeout=NEWS_MS)
     await expect(row).to_have_text(["3", "", "3", "3", "3", "1"])
+
+
+@pytest.mark.usefixtures("projector")
+async def test_a_device_that_measured_nothing_lately(
+    visits: Callable[..., Awaitable[Visit]], devices: Devices, base: str
+) -> None:
+    """Until it is known, and where nothing is, the page says so; a question that is slow is not put again."""
+    await devices.send("a1", ago=timedelta(hours=30), level=1)
+    page = (await visits()).page
+    asked: list[Route] = []
+    looked = asyncio.Semaphore(0)
+
+    async def hold(route: Route) -> None:
+        asked.append(route)
+
+    async def look(route: Route) -> None:
+        looked.release()
+        await route.continue_()
+
+    await page.add_init_script(CLOCK)
+    await page.route("**/device/windows?*", hold)
+    await page.route("**/device/stats?*", look)
+    await page.goto(f"{base}/#/device/a1")
+    note, row = page.get_by_label("Statistics").locator(".note"), page.locator("#device tbody tr td")
+    await expect(note).to_have_text("All time, until what was measured in the last 24 h is known.")
+    await expect(row).to_have_text(["1", "", "1", "1", "1", "1"])
+    await page.evaluate("ahead = 6000")
+    while not looked.locked():
+        await looked.acquire()
+    for _ in range(3):  # a question comes after each
+        await looked.acquire()
+    assert len(asked) == 1
+    answer = await asked[0].fetch()
+    await asked[0].fulfill(response=answer)
+    await expect(note).to_have_text("Nothing was measured in the last 24 h.")
+    await expect(row).to_have_text(["1", "", "", "", "", ""])
+
+    async def keep_less(route: Route) -> None:
+        await route.fulfill(json=(await answer.json()) | {"since_24h": None})
+
+    await page.unroute_all()
+    await page.route("**/device/windows?*", keep_less)
+    await expect(note).to_have_text("History is not kept that far back.", timeout=NEWS_MS)
+    await page.get_by_role("button", name="all time").click()
+    await expect(note).to_be_hidden()
 
 
 @pytest.mark.usefixtures("projector")

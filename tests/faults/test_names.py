@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import httpx
@@ -14,7 +15,7 @@ from tests.faults.watch import until
 from tests.support.devices import publish
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from tests.faults.site import Site
 
@@ -22,10 +23,11 @@ NAMES: Final = 256  # of a message
 MESSAGES: Final = 200
 REGIONS: Final = 10_000
 MOST_REGIONS: Final = 500
-SLOW_US: Final = (
-    150_000  # by the clock, on a machine of which tests share the cores; it takes some 10,000 of one
-)
-LONGEST_S: Final = 10.0  # likewise
+# Of their own processor time, as the machine has others. Until an answer a loop goes round several times, and
+# Redis does what others ask besides.
+STALL_MS: Final = 100
+REDIS_MS: Final = 40
+LONGEST_S: Final = 10.0  # by the clock
 
 
 def metrics() -> Iterator[tuple[str, bytes]]:
@@ -58,6 +60,20 @@ async def send_innocently(site: Site, waited_s: list[float]) -> None:
             waited_s.append(time.monotonic() - began)
 
 
+async def look_in(ask: Callable[[], Awaitable[object]], pid: int, spent_ms: list[float]) -> None:
+    """Ask a process the least that it answers, time and again: for how long it worked until it did."""
+    thread = Path(f"/proc/{pid}/schedstat")  # of the main one: nanoseconds that it ran, first
+
+    def ran_ms() -> float:
+        return int(thread.read_text(encoding="ascii").split()[0]) / 1e6
+
+    while True:
+        began = ran_ms()
+        await ask()
+        spent_ms.append(ran_ms() - began)
+        await asyncio.sleep(0.01)
+
+
 @pytest.mark.full
 @pytest.mark.timeout(300)
 async def test_names_without_end(site: Site) -> None:
@@ -67,9 +83,14 @@ async def test_names_without_end(site: Site) -> None:
     waited_s: list[float] = []
     base = f"http://{site.settings()['EDGE_PROJECTOR_HTTP']}"
     async with site.redis() as redis, httpx.AsyncClient(base_url=base) as http:
-        await redis.config_set("slowlog-log-slower-than", SLOW_US)
-        await redis.slowlog_reset()
         sending = asyncio.create_task(send_innocently(site, waited_s))
+        loop_ms: list[float] = []
+        redis_ms: list[float] = []
+        redis_pid = (await redis.info("server"))["process_id"]
+        looking = (
+            asyncio.create_task(look_in(lambda: http.get("/healthz"), projector.pid, loop_ms)),
+            asyncio.create_task(look_in(redis.ping, redis_pid, redis_ms)),
+        )
         await publish(site.services.mqtt_port, [*metrics(), *regions()])
 
         async def all_there() -> str:
@@ -81,20 +102,21 @@ async def test_names_without_end(site: Site) -> None:
         async def bounded() -> str:
             many = await redis.hlen("projector:marks:regions")
             await http.get("/regions")
-            return "" if many == MOST_REGIONS else f"{many} regions"
+            return "" if many <= MOST_REGIONS else f"{many} regions"
 
         await until(all_there, within_s=60)
-        await until(bounded, within_s=100)
-        assert not sending.done(), sending.exception()
-        sending.cancel()
+        await until(bounded, within_s=150)
+        for task in (sending, *looking):
+            assert not task.done(), task.exception()
+            task.cancel()
+        await asyncio.gather(sending, *looking, return_exceptions=True)
         for path in ("/devices/scanner/stats", "/regions/hall/stats"):
             stats = (await http.get(path)).json()
             assert (len(stats["metrics"]), stats["metrics_dropped"] > 0) == (1000, True), path
-        assert (await http.get("/regions")).json()["dropped"] == REGIONS + 1 - MOST_REGIONS
-        slow = [
-            f"{entry['duration']} us: {entry['command'][:60]!r}" for entry in await redis.slowlog_get(128)
-        ]
-    assert slow == []
+        left = await redis.hlen("projector:marks:regions")
+        assert (await http.get("/regions")).json()["dropped"] == REGIONS + 1 - left
+    assert max(loop_ms) < STALL_MS
+    assert max(redis_ms) < REDIS_MS
     assert len(waited_s) > 1
     verify = await site.command("projector", "verify")
     assert await verify.exit_code(timeout_s=60) == 0, "\n".join(verify.output)

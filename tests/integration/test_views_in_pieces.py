@@ -16,7 +16,7 @@ from contract.views import STAGED, UNFINISHED
 from projector.expiry.devices import Expiry
 from projector.meters import Meters
 from projector.repair import pages
-from projector.views import Keys, Run, Views, setting, writes
+from projector.views import Keys, Run, Views, apply, change, setting, writes
 from projector.views.read import METRICS_A_CALL, READ, in_calls, read_views
 from projector.views.state import Wanted
 from runtime import faults
@@ -25,7 +25,7 @@ from runtime.http import Health
 from tests.support.committed import Committed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from runtime.settings import Settings
     from tests.support.commands import RunningCommand
@@ -384,3 +384,22 @@ async def test_no_call_takes_more_than_a_piece(redis: Redis, monkeypatch: pytest
     ]
     assert max(reads) < 2 * METRICS_A_CALL
     assert sum(reads) == 6 * 10_000 + 15_000 + 4 * 15_000 // METRICS_A_CALL
+
+
+async def test_what_a_run_needs_is_looked_for_in_portions(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others have their turn after some metrics, also before anything is read."""
+    portions: list[int] = []
+    whole = change.Lacking.add
+
+    def noted(lacking: change.Lacking, events: Sequence[Event]) -> None:
+        portions.append(sum(len(each.metrics) for each in events))
+        whole(lacking, events)
+
+    monkeypatch.setattr(apply, "AT_ONCE", 100)
+    monkeypatch.setattr(change.Lacking, "add", noted)
+    names: dict[str, Any] = {f"m{i}": i for i in range(50)}
+    events = [event("wide", second, **names) for second in range(20)]
+    assert (await Views(redis, KEYS).apply(Run(0, "e", 1, 1, events), NOW)).status == "applied"
+    assert (sum(portions), max(portions)) == (1000, 100)

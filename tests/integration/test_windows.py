@@ -14,6 +14,7 @@ import pytest
 from msgspec.structs import asdict
 from prometheus_client import CollectorRegistry
 
+import projector.history.windows as windows_module
 from contract.events import Event, Scalar, format_time
 from projector.history.audit import Auditor
 from projector.history.minutes import Minutes
@@ -21,7 +22,7 @@ from projector.history.packing import Packer
 from projector.history.recorder import Recorder
 from projector.history.series import History
 from projector.history.store import Span, Store, add
-from projector.history.windows import MetricWindows, Windows
+from projector.history.windows import MetricWindows, Windows, _add_memory, _Metric
 from projector.meters import Meters
 from projector.outbox import Outbox
 from projector.views import Seen
@@ -49,7 +50,8 @@ class Site:
         self.written = Committed(pool)
         self.now = datetime.now(UTC)
         self.recorder = self.another()
-        self.windows = Windows(history, lambda: self.now)
+        self.history = history
+        self.windows = Windows(history, lambda: self.now, kept_s=0)
         self.windows.use(self.recorder.memory)
 
     def another(self) -> Recorder:
@@ -249,8 +251,81 @@ async def test_history_alone(site: Site, database: str) -> None:
 async def test_history_that_is_not_whole(site: Site) -> None:
     """A history that has not begun, and will be made anew, is none to be read."""
     await site.pool.execute("DELETE FROM projections WHERE projection = 'history'")
+    await site.pool.execute("DELETE FROM outbox WHERE n = 1")
     with pytest.raises(Retry, match="made anew"):
         await site.of("t")
+
+
+async def test_a_stream_that_history_has_not_begun(site: Site) -> None:
+    """What a new gateway writes is behind until the recorder begins its stream; the rest is there."""
+    await site.send(site.event(timedelta(), t=1))
+    await site.written.commit(site.event(timedelta(), t=2), stream=1)
+    found = await site.of("t")
+    assert (found.metrics["t"].count_5m, found.history.behind_rows) == (1, 1)
+    for _ in range(3):
+        await site.recorder.turn()
+    found = await site.of("t")
+    assert (found.metrics["t"].count_5m, found.history.behind_rows) == (2, 0)
+
+
+async def test_how_old_is_what_is_lacking(site: Site) -> None:
+    """Of what is not there, not of the last that is."""
+    row = await site.written.commit(site.event(timedelta(), t=1), at=site.now - timedelta(seconds=80))
+    site.recorder.take([row])
+    await site.written.commit(site.event(timedelta(), t=2), at=site.now - timedelta(seconds=3))
+    await site.written.commit(site.event(timedelta(), t=3), at=site.now)
+    history = (await site.of("t")).history
+    assert (history.behind_rows, history.behind_seconds) == (2, 3)
+
+
+async def test_one_question_for_all_who_ask(site: Site) -> None:
+    """Who asks meanwhile, or a moment later, is given the same answer; a failure is nobody else's."""
+    await site.send(site.event(timedelta(), t=1))
+    windows = Windows(site.history, lambda: site.now, kept_s=60)
+    windows.use(site.recorder.memory)
+    first, *others = await asyncio.gather(*(windows.of("a", ["t"]) for _ in range(20)))
+    later = await windows.of("a", ["t"])
+    assert all(each is first for each in (*others, later))
+    assert (await windows.of("a", ["t", "u"])).metrics.keys() == {"t", "u"}
+    await site.pool.execute("ALTER TABLE streams RENAME TO away")
+    for _ in range(2):
+        with pytest.raises(Retry, match="schema"):
+            await windows.of("b", ["t"])
+    await site.pool.execute("ALTER TABLE away RENAME TO streams")
+    assert (await windows.of("b", ["t"])).metrics["t"].count_5m == 0
+
+
+async def test_charts_do_not_wait_for_windows(site: Site) -> None:
+    """However many devices' windows are asked for: they take turns, and leave a connection to others."""
+    await site.send(site.event(timedelta(), t=1))
+    async with site.pool.acquire() as other, other.transaction():
+        await other.execute("LOCK TABLE measurements_1h IN ACCESS EXCLUSIVE MODE")
+        asking = [asyncio.create_task(site.of("t", device=device)) for device in "abcd"]
+        await site.somebody_waits()
+        await site.history.series("a", "t", site.now - timedelta(hours=1), site.now, timedelta(minutes=1))
+        assert not any(task.done() for task in asking)
+    assert [(await task).metrics["t"].count_5m for task in asking] == [1, 0, 0, 0]
+
+
+async def test_much_in_memory_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have their turn after each few values, and only what was asked for is looked at."""
+    monkeypatch.setattr(windows_module, "AT_ONCE", 10)
+    row = ["", 1, *(1.0 for _ in range(30))]
+    rows = [(f"2026-11-23T09:{minute:02}", tuple("abcdefghij"), row) for minute in range(60)]
+    found = {name: _Metric() for name in "ab"}
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    waiting = asyncio.create_task(others())
+    await _add_memory(found, rows, [datetime(2026, 11, 23, 9, tzinfo=UTC)] * 3)
+    waiting.cancel()
+    assert turns >= 59
+    assert [each.sums[0].count for each in found.values()] == [60, 60]
 
 
 async def test_what_is_not_kept(site: Site) -> None:
@@ -259,7 +334,9 @@ async def test_what_is_not_kept(site: Site) -> None:
     await site.pool.execute(
         "UPDATE rollups SET kept_since = $1 WHERE rollup = '1m'", site.now - timedelta(hours=2)
     )
-    found = (await site.of("t")).metrics["t"]
+    windows = await site.of("t")
+    assert (windows.since_24h, windows.since_1h is None) == (None, False)
+    found = windows.metrics["t"]
     assert (found.avg_24h, found.max_24h, found.count_24h) == (None, None, 0)
     assert (found.max_1h, found.count_1h, found.rate_1h) == (30, 2, -60)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from projector.views.change import Change, lacking
+from projector.views.change import Change, Lacking
 from projector.views.position import Keys
 from projector.views.state import Metric, Shelf, View, pack_marks, values_of
 from projector.views.writes import pieces_of
@@ -26,9 +26,15 @@ class Changed(NamedTuple):
 
 
 class Memory:
-    """Views of devices and regions as a projector remembers them, of which Redis had none at first."""
+    """Views of devices and regions as a projector remembers them, of which Redis had none at first.
 
-    def __init__(self) -> None:
+    Attributes:
+        pieces: how many the last run made.
+    """
+
+    def __init__(self, most_metrics: int = 1_000_000) -> None:
+        self._most_metrics = most_metrics
+        self.pieces = 0
         self.devices = Shelf(1_000_000)
         self.regions = Shelf(1_000_000)
         self._runs = 0
@@ -39,7 +45,10 @@ class Memory:
         self._runs += 1
         change = Change(self.devices, self.regions, self._runs)
         shelves = (self.devices, self.regions)
-        for shelf, wanted in zip(shelves, lacking(*shelves, events, rows), strict=True):
+        lacking = Lacking(*shelves)
+        lacking.add(events)
+        lacking.merge(rows)
+        for shelf, wanted in zip(shelves, lacking.wanted(), strict=True):
             for each in wanted:
                 shelf.learn(View(each.id, metrics={name: Metric(name) for name in each.names}))
         change.add(events)
@@ -48,7 +57,9 @@ class Memory:
             self.regions.learn(View(each.id))
         views = [*change.devices, *change.regions, *change.left]
         fields: defaultdict[str, dict[str, str]] = defaultdict(dict)
-        for piece in pieces_of(change, Keys(), 1_000_000):
+        self.pieces = 0
+        for piece in pieces_of(change, Keys(), self._most_metrics):
+            self.pieces += 1
             for key, its in zip(piece.views, piece.fields, strict=True):
                 fields[key] |= _named("sample_count", *its)
         return {

@@ -9,6 +9,7 @@ import pytest
 
 from contract.events import Event, Scalar
 from contract.order import microseconds
+from projector.views import writes
 from projector.views.numbers import number_text
 from projector.views.retired import TAGS, Retired
 from tests.support.changed import Memory
@@ -50,6 +51,16 @@ def test_one_view_a_device() -> None:
     odd = changes["d1"].fields
     assert (odd["sample_count"], odd["device_id"]) == ("5", "d1")
     assert statistics(odd) == ("5", "25", "1", "9", "5", "9")
+
+
+def test_much_room_is_made_for_one_view_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have their turn between two pieces; a few metrics that go are no reason for one more."""
+    monkeypatch.setattr(writes, "PIECE", 1_000_000)
+    memory = Memory(most_metrics=10)
+    for n, (names, pieces) in enumerate(((3000, 1), (3000, 3), (5, 3), (5, 1))):
+        made: dict[str, Scalar] = {f"m{n}-{i}": 1 for i in range(names)}
+        memory.run([Event("d", "r", NOON, f"2026-11-23T12:00:0{n}.000000Z", "k", made)])
+        assert memory.pieces == pieces, n
 
 
 def test_run_after_run() -> None:

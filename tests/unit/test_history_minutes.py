@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from math import inf
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -61,14 +62,16 @@ def test_what_there_is_of_a_device() -> None:
     minutes = Minutes()
     minutes.add([event(1, t=2), event(2, t=4, u=True, s="x"), event(61, t=-0.0), event(3, device="b", t=9)])
     minutes.add([event(4, t=1.7e308, region=None), event(5, t=1.7e308, region=None)])
-    assert sorted(minutes.of_device("a")) == [
-        ("t", "2026-11-23T09:00Z", 1, 2, 2, 2),
-        ("t", "2026-11-23T09:00Z", 1, 4, 4, 4),
-        ("t", "2026-11-23T09:00Z", 2, 1.79769313486231e308, 1.7e308, 1.7e308),
-        ("t", "2026-11-23T09:01Z", 1, 0, 0, 0),
-        ("u", "2026-11-23T09:00Z", 1, 1, 1, 1),
+    found = minutes.of_device("a", "2026-11-23T09:00", "2026-11-23T09:02")
+    assert sorted((minute, names, row[1:]) for minute, names, row in found) == [
+        ("2026-11-23T09:00", ("t",), [1, 2, 2, 2]),
+        ("2026-11-23T09:00", ("t",), [2, inf, 1.7e308, 1.7e308]),
+        ("2026-11-23T09:00", ("t", "u"), [1, 4, 4, 4, 1, 1, 1]),
+        ("2026-11-23T09:01", ("t",), [1, 0, 0, 0]),
     ]
-    assert list(minutes.of_device("c")) == []
+    assert len(minutes.of_device("a", "2026-11-23T09:01", "2026-11-23T09:02")) == 1
+    assert len(minutes.of_device("a", "2026-11-23T09:00", "2026-11-23T09:01")) == 3
+    assert minutes.of_device("c", "2026-11-23T09:00", "2026-11-23T09:02") == []
 
 
 def test_sums_stay_finite() -> None:

@@ -55,6 +55,9 @@ def test_run_is_bounded() -> None:
         "names that only later events have"
     )
     assert [each.n for each in first_run(rows, max_widest=5)] == [1, 2, 3, 4], "of one device"
+    wide: dict[str, Scalar] = dict.fromkeys("abcdef", 1)
+    rows = [row(1, device="x", metrics={"t": 1}), row(2, metrics=wide)]
+    assert [each.n for each in first_run(rows, max_widest=5)] == [1], "of one message"
     rows = [row(n, device=f"d{n}", metrics={f"t{n}": 1, "u": 2}) for n in range(1, 9)]
     assert len(first_run(rows, max_widest=5)) == 8, "many devices"
     assert first_run([]) == []

@@ -14,7 +14,8 @@ export class Spans {
   constructor(device, onChange) {
     this.device = device;
     this.onChange = onChange;
-    this.metrics = null; // before the first answer
+    this.answer = null; // before the first
+    this.asked = null;
     this.trouble = null;
     this.at = -Infinity;
     const chosen = recall("span");
@@ -32,18 +33,19 @@ export class Spans {
     this.onChange();
   }
 
-  /** Ask, when it is time. */
+  /** Ask, when it is time, and nothing is still asked. */
   async learn() {
-    if (performance.now() - this.at < REFRESH_MS) return;
+    if (this.asked || performance.now() - this.at < REFRESH_MS) return;
     this.at = performance.now();
-    this.asked?.abort();
     const asked = (this.asked = new AbortController());
     try {
-      this.metrics = (await ask(`device/windows?${new URLSearchParams({ id: this.device })}`, patient(asked.signal))).metrics;
+      this.answer = await ask(`device/windows?${new URLSearchParams({ id: this.device })}`, patient(asked.signal));
       this.trouble = null;
     } catch (error) {
       if (asked.signal.aborted) return;
       this.trouble = troubleOf(error) ?? this.trouble; // else nobody is there, which the connection says
+    } finally {
+      this.asked = null;
     }
     this.draw();
     this.onChange();
@@ -55,17 +57,31 @@ export class Spans {
 
   /** Mean, extremes and count of a metric in the span that was chosen, and its change an hour; `ever` is over all time. */
   of(name, ever) {
-    const late = this.trouble ? null : own(this.metrics, name);
+    const late = this.known ? own(this.answer.metrics, name) : null;
     const ending = SPANS[this.chosen];
     const its = (column) => late?.[`${column}${ending}`];
-    const span = !ending || this.trouble ? ever : { min: its("min"), avg: its("avg"), max: its("max"), count: its("count") };
+    const span = !ending || !this.known ? ever : { min: its("min"), avg: its("avg"), max: its("max"), count: its("count") };
     return { ...span, rate: late?.rate_1h };
+  }
+
+  get known() {
+    return this.answer !== null && !this.trouble;
   }
 
   draw() {
     for (const button of this.buttons) mark(button, "aria-pressed", button.textContent === this.chosen);
-    const falls = SPANS[this.chosen] && this.trouble;
-    say(this.note, falls ? `All time, for what was measured in the last ${this.chosen} is not known now: ${this.trouble}` : "");
-    this.note.hidden = !falls;
+    const said = SPANS[this.chosen] ? this.saying() : "";
+    say(this.note, said);
+    this.note.hidden = !said;
+  }
+
+  /** What is to be said of a window. */
+  saying() {
+    const [what, ending] = [`what was measured in the last ${this.chosen}`, SPANS[this.chosen]];
+    if (this.trouble) return `All time, for ${what} is not known now: ${this.trouble}`;
+    if (!this.known) return `All time, until ${what} is known.`;
+    if (this.answer[`since${ending}`] === null) return "History is not kept that far back.";
+    const metrics = Object.values(this.answer.metrics);
+    return metrics.length && metrics.every((each) => !each[`count${ending}`]) ? `Nothing was measured in the last ${this.chosen}.` : "";
   }
 }
