@@ -26,7 +26,7 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS e (device_id, ts,
 
 -- name: history_floor
 -- Since when measurements are whole: days up to the newest that was retired may lack some.
-SELECT coalesce(date_trunc('day', max(last_ts), 'UTC') + interval '1 day', '-infinity') FROM retired_statistics;
+SELECT coalesce(date_trunc('day', max(last_ts), 'UTC') + interval '24 hours', '-infinity') FROM retired_statistics;
 
 -- name: history_days
 -- Every day since the floor, $1, that measurements or history may have rows of.

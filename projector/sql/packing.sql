@@ -68,7 +68,7 @@ SET LOCAL jit = off;
 WITH RECURSIVE metrics (metric) AS (
     (
         SELECT metric FROM open_minutes
-        WHERE bucket >= date_trunc('day', $1::timestamptz, 'UTC') AND bucket < date_trunc('day', $1, 'UTC') + interval '1 day'
+        WHERE bucket >= date_trunc('day', $1::timestamptz, 'UTC') AND bucket < date_trunc('day', $1, 'UTC') + interval '24 hours'
         ORDER BY metric
         LIMIT 1
     )
@@ -76,7 +76,7 @@ WITH RECURSIVE metrics (metric) AS (
     SELECT next.metric FROM metrics AS m CROSS JOIN LATERAL (
         SELECT metric FROM open_minutes
         WHERE metric > m.metric
-            AND bucket >= date_trunc('day', $1, 'UTC') AND bucket < date_trunc('day', $1, 'UTC') + interval '1 day'
+            AND bucket >= date_trunc('day', $1, 'UTC') AND bucket < date_trunc('day', $1, 'UTC') + interval '24 hours'
         ORDER BY metric
         LIMIT 1
     ) AS next

@@ -208,6 +208,19 @@ async def test_a_long_reader_delays_the_drop(plant: Plant) -> None:
     assert await plant.counts() == [2, 3, 2, 3]
 
 
+async def test_days_are_24_hours_in_every_time_zone(plant: Plant) -> None:
+    """Since when measurements are whole does not depend on where clocks are put back."""
+    async with lent(plant.pool) as connection, connection.transaction():
+        await connection.execute("SET LOCAL TIME ZONE 'Europe/Berlin'")
+        await connection.execute(
+            "INSERT INTO retired_statistics"
+            " (device_id, region, metric, count, sum, last_ts, last_key, last_received_at)"
+            " VALUES ('a', '', 't', 1, 1, $1, '', $1)",
+            datetime(2026, 10, 25, 10, tzinfo=UTC),
+        )
+        assert await connection.fetchval(queries.history_floor) == datetime(2026, 10, 26, tzinfo=UTC)
+
+
 async def test_history_outlives_its_measurements(plant: Plant) -> None:
     """Days whose measurements were retired are not compared, and a rebuild leaves them as they are."""
     await plant.measure(timedelta(), timedelta(days=5), timedelta(days=5, minutes=1))

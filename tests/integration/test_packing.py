@@ -146,6 +146,26 @@ async def test_an_hour_a_turn(plant: Plant) -> None:
     assert await plant.pack() == 0
 
 
+@pytest.mark.parametrize(
+    ("zone", "day"), [("Europe/Berlin", (2026, 3, 29)), ("America/New_York", (2026, 3, 8))]
+)
+async def test_the_day_clocks_go_forward(database: str, zone: str, day: tuple[int, int, int]) -> None:
+    """A session's own time zone makes no day shorter: what came in its last hour alone is packed too."""
+    last = datetime(*day, 23, 10, tzinfo=UTC)
+    async with asyncpg.create_pool(
+        database, min_size=0, max_size=3, server_settings={"TimeZone": zone}
+    ) as pool:
+        plant = Plant(pool, Committed(pool), Store(pool), Packer(pool), Auditor(pool))
+        await plant.measure(
+            event("a", (last - 13 * HOUR - NINE).total_seconds(), t=1),
+            event("a", (last - NINE).total_seconds(), t=1, nightly=1),
+        )
+        before = await plant.minutes()
+        await plant.pack()
+        assert await plant.of("unpacked_minutes") == 3
+        assert await plant.minutes() == before
+
+
 async def test_the_last_hours_are_rows(plant: Plant) -> None:
     """An hour is packed two hours after its end, and not before what is made of its minutes is made."""
     now = datetime.now(UTC)
