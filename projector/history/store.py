@@ -150,12 +150,18 @@ class Store:
                 yield connection
 
 
-async def lock(connection: Connection) -> None:
+async def lock(connection: Connection, *, patiently: bool = False) -> None:
     """Take one's turn at changing history, until the end of the transaction.
+
+    Args:
+        patiently: wait for as long as anything may take.
 
     Raises:
         Busy: it is another's turn, and has been for long.
     """
+    if patiently:
+        await connection.execute(queries.lock_history, timeout=LONGEST_S)
+        return
     try:
         await connection.execute(queries.lock_history_soon)
     except asyncpg.LockNotAvailableError:

@@ -16,12 +16,14 @@ SELECT packed_until, packing_until FROM rollups WHERE rollup = '1m' AND packing_
 -- Removes what was packed of it, which nobody has read.
 DELETE FROM packed_minutes WHERE hour >= $1 AND hour < $2;
 
--- name: begin_packing
--- Says which hour is packed next: the first that has rows, two hours after its end, by what history has of the outbox, and when the
--- hours by device that are made of its minutes are made. From now on what comes for it is noted. Null: there is none, and all before
--- is packed.
+-- name: next_hour
+-- The oldest hour that has rows, when it ended two hours ago: whether it may be packed, by what history has of the outbox and by when
+-- the hours by device that are made of its minutes are made, and for how long it has waited. Each metric of a day of rows is one step
+-- of the index (metric, bucket), and one more.
 WITH bounds AS (
-    SELECT m.packed_until AS since, least(date_trunc('hour', least(now(), w.since) - interval '2 hours', 'UTC'), h.open_since) AS until
+    SELECT
+        m.packed_until AS since, date_trunc('hour', now() - interval '2 hours', 'UTC') AS until,
+        least(date_trunc('hour', least(now(), w.since) - interval '2 hours', 'UTC'), h.open_since) AS ready
     FROM rollups AS m, rollups AS h, (
         SELECT min(oldest.created_at) AS since
         FROM streams AS s LEFT JOIN LATERAL projection_at('history', s.stream) AS p ON true
@@ -30,41 +32,58 @@ WITH bounds AS (
         ) AS oldest
     ) AS w
     WHERE m.rollup = '1m' AND h.rollup = '1h'
-),
-next AS (
+)
+SELECT n.hour, n.hour < b.ready AS is_ready, extract(epoch FROM b.until - n.hour)::float8 - 3600 AS waits_s
+FROM bounds AS b CROSS JOIN LATERAL (
     SELECT date_trunc('hour', least(
         (SELECT min(bucket) FROM open_minutes_default WHERE bucket >= b.since AND bucket < b.until),
         (
-            SELECT coalesce(
-                nullif(greatest(p.since, b.since), '-infinity'), (SELECT min(bucket) FROM open_minutes WHERE bucket < p.until)
-            )
-            FROM (SELECT * FROM partitions_of('open_minutes') ORDER BY since) AS p
-            WHERE p.until > b.since AND p.since < b.until
-                AND EXISTS (SELECT FROM open_minutes AS m WHERE m.bucket >= p.since AND m.bucket < p.until)
+            SELECT f.bucket FROM (SELECT * FROM partitions_of('open_minutes') ORDER BY since) AS p
+            CROSS JOIN LATERAL (
+                WITH RECURSIVE metrics (metric) AS (
+                    (
+                        SELECT metric FROM open_minutes WHERE bucket >= p.since AND bucket < p.until ORDER BY metric LIMIT 1
+                    )
+                    UNION ALL
+                    SELECT next.metric FROM metrics AS m CROSS JOIN LATERAL (
+                        SELECT metric FROM open_minutes
+                        WHERE metric > m.metric AND bucket >= p.since AND bucket < p.until
+                        ORDER BY metric
+                        LIMIT 1
+                    ) AS next
+                )
+                SELECT min(m.bucket) AS bucket FROM metrics AS r CROSS JOIN LATERAL (
+                    SELECT bucket FROM open_minutes
+                    WHERE metric = r.metric AND bucket >= greatest(p.since, b.since) AND bucket < least(p.until, b.until)
+                    ORDER BY bucket
+                    LIMIT 1
+                ) AS m
+            ) AS f
+            WHERE p.until > b.since AND p.since < b.until AND f.bucket IS NOT NULL
+            ORDER BY p.since
             LIMIT 1
         )
     ), 'UTC') AS hour
-    FROM bounds AS b
-),
-none AS (
-    DELETE FROM late_minutes AS l USING bounds AS b WHERE l.bucket >= b.since
+) AS n
+WHERE b.since < b.until AND n.hour IS NOT NULL;
+
+-- name: begin_packing
+-- Begins with the hour $1, before which there are no rows that are not packed. From now on what comes for it is noted. Returns the
+-- number of the attempt.
+WITH none AS (
+    DELETE FROM late_minutes WHERE bucket >= (SELECT packed_until FROM rollups WHERE rollup = '1m')
 )
-UPDATE rollups AS r
-SET
-    packed_until = greatest(b.since, least(n.hour, b.until)),
-    packing_until = greatest(b.since, least(n.hour + interval '1 hour', b.until)),
-    packing = r.packing + 1
-FROM bounds AS b, next AS n
-WHERE r.rollup = '1m' AND b.since < b.until
-RETURNING r.packing, CASE WHEN n.hour < b.until THEN n.hour END AS hour;
+UPDATE rollups
+SET packed_until = $1, packing_until = $1::timestamptz + interval '1 hour', packing = packing + 1
+WHERE rollup = '1m'
+RETURNING packing;
 
 -- name: without_jit
 -- For the rest of the transaction: compiling what follows takes longer than doing it.
 SET LOCAL jit = off;
 
--- name: pack_hour
--- Packs the hour $1 as it is now; says how many rows it makes. Each metric is one range of the index (metric, bucket), and sorted
--- by itself. Which metrics there are the index says, by one step a metric.
+-- name: metrics_of_day
+-- Which metrics the day of the hour $1 has minutes of: the index says so, by one step a metric.
 WITH RECURSIVE metrics (metric) AS (
     (
         SELECT metric FROM open_minutes
@@ -80,11 +99,16 @@ WITH RECURSIVE metrics (metric) AS (
         ORDER BY metric
         LIMIT 1
     ) AS next
-),
-packed AS (
+)
+SELECT metric FROM metrics;
+
+-- name: pack_metrics
+-- Packs the metrics $2 of the hour $1 as they are now; says how many rows that makes. Each metric is one range of the index
+-- (metric, bucket), and sorted by itself.
+WITH packed AS (
     INSERT INTO packed_minutes (device_id, metric, hour, minutes, counts, sums, mins, maxs, regions, ats)
-    SELECT h.device_id, r.metric, $1, h.minutes, h.counts, h.sums, h.mins, h.maxs, h.regions, h.ats
-    FROM metrics AS r CROSS JOIN LATERAL (
+    SELECT h.device_id, r.metric, $1::timestamptz, h.minutes, h.counts, h.sums, h.mins, h.maxs, h.regions, h.ats
+    FROM unnest($2::text[]) AS r (metric) CROSS JOIN LATERAL (
         SELECT
             device_id,
             CASE WHEN count(*) < 60 THEN array_agg(minute) END AS minutes,

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+import structlog
 
 from contract.events import Event, Scalar, format_time
 from projector.history import packing as packing_module
@@ -166,6 +167,55 @@ async def test_the_day_clocks_go_forward(database: str, zone: str, day: tuple[in
         assert await plant.minutes() == before
 
 
+async def test_a_clock_that_was_ahead(plant: Plant) -> None:
+    """Hours without rows are not packed, so nothing is beyond the newest row, whatever the time was."""
+    await plant.measure(event("a", 1, t=1), event("a", 7201, t=1))
+    assert await plant.pack() == 2
+    assert await plant.pool.fetchval("SELECT packed_until FROM rollups WHERE rollup = '1m'") == NINE + 3 * HOUR
+    await plant.measure(event("a", 3 * 3600 + 1, t=1), event("b", 1, t=1))
+    assert (await plant.of("unpacked_minutes"), await plant.pack()) == (3, 1)
+    assert await plant.differences() == []
+
+
+async def test_with_nothing_to_do_nobody_waits(plant: Plant) -> None:
+    """A look does not need history, and history does not wait for it."""
+    await plant.measure(event("a", 1, t=1))
+    await plant.pack()
+    async with plant.pool.acquire() as other, other.transaction():
+        await lock(other)
+        assert not await plant.packer.turn()
+
+
+async def test_an_hour_is_packed_by_metrics(plant: Plant) -> None:
+    """What has no limit to its size is done in transactions that have one."""
+    metrics: dict[str, Scalar] = {f"m{number}": number for number in range(40)}
+    await plant.measure(event("a", 1, **metrics))
+    assert await plant.pack() == 1
+    assert await plant.of("unpacked_minutes") == 40
+    assert await plant.pool.fetchval("SELECT count(DISTINCT xmin::text) FROM packed_minutes") > 1
+    assert await plant.differences() == []
+
+
+async def test_a_packer_that_is_stuck_says_so(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long the oldest hour has waited is told, and why, again after a while, until it works again."""
+    behind: list[float] = []
+    packer = Packer(plant.pool, behind.append)
+    assert not await packer.turn()
+    await plant.measure(event("a", 1, t=1))
+    with structlog.testing.capture_logs() as logs:
+        assert not await packer.turn()
+        assert not await packer.turn()
+        monkeypatch.setattr(packing_module, "TELL_AGAIN_S", 0.0)
+        assert not await packer.turn()
+        await plant.store.make_hours()
+        while await packer.turn():
+            pass
+    waits = datetime.now(UTC) - NINE - 4 * HOUR
+    assert behind == [0, *[pytest.approx(waits.total_seconds(), abs=2 * 3600)] * 4, 0]
+    told = [each["event"] for each in logs if each["log_level"] != "debug"]
+    assert told == ["packing_waiting", "packing_waiting", "packing_works_again"]
+
+
 async def test_the_last_hours_are_rows(plant: Plant) -> None:
     """An hour is packed two hours after its end, and not before what is made of its minutes is made."""
     now = datetime.now(UTC)
@@ -236,10 +286,12 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Awaitab
     def arrange(act: Callable[[], Awaitable[object]]) -> None:
         calls = count(1)
 
-        async def act_first(connection: Connection) -> None:
+        async def act_first(connection: Connection, *, patiently: bool = False) -> None:
+            assert await connection.fetchval("SHOW jit") == "off", "compiling takes longer, and all would wait"
             if next(calls) == 2:
+                assert patiently, "what took long is not given up after five seconds"
                 await act()
-            await lock(connection)
+            await lock(connection, patiently=patiently)
 
         monkeypatch.setattr(packing_module, "lock", act_first)
 
