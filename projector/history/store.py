@@ -153,8 +153,7 @@ class Store:
 async def lock(connection: Connection, *, patiently: bool = False) -> None:
     """Take one's turn at changing history, until the end of the transaction.
 
-    Args:
-        patiently: wait for as long as anything may take.
+    Who is patient waits for as long as anything may take.
 
     Raises:
         Busy: it is another's turn, and has been for long.

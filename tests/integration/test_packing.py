@@ -171,7 +171,8 @@ async def test_a_clock_that_was_ahead(plant: Plant) -> None:
     """Hours without rows are not packed, so nothing is beyond the newest row, whatever the time was."""
     await plant.measure(event("a", 1, t=1), event("a", 7201, t=1))
     assert await plant.pack() == 2
-    assert await plant.pool.fetchval("SELECT packed_until FROM rollups WHERE rollup = '1m'") == NINE + 3 * HOUR
+    until = await plant.pool.fetchval("SELECT packed_until FROM rollups WHERE rollup = '1m'")
+    assert until == NINE + 3 * HOUR
     await plant.measure(event("a", 3 * 3600 + 1, t=1), event("b", 1, t=1))
     assert (await plant.of("unpacked_minutes"), await plant.pack()) == (3, 1)
     assert await plant.differences() == []
@@ -287,7 +288,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Awaitab
         calls = count(1)
 
         async def act_first(connection: Connection, *, patiently: bool = False) -> None:
-            assert await connection.fetchval("SHOW jit") == "off", "compiling takes longer, and all would wait"
+            assert await connection.fetchval("SHOW jit") == "off", "all would wait for that"
             if next(calls) == 2:
                 assert patiently, "what took long is not given up after five seconds"
                 await act()
