@@ -929,9 +929,11 @@ CREATE VIEW public.unpacked_minutes AS
     m.sum,
     m.min,
     m.max,
-    p.hour
+    p.hour,
+    m.minute,
+    m.at
    FROM (public.packed_minutes p
-     CROSS JOIN LATERAL ( SELECT COALESCE((u.minute)::bigint, (u.n - 1)) AS minute,
+     CROSS JOIN LATERAL ( SELECT COALESCE(u.minute, ((u.n - 1))::smallint) AS minute,
                 CASE cardinality(p.regions)
                     WHEN 1 THEN p.regions[1]
                     ELSE u.region

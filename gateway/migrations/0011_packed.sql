@@ -88,11 +88,12 @@ CREATE TABLE late_minutes (LIKE open_minutes);
 CREATE VIEW unpacked_minutes AS
 SELECT
     p.device_id, p.metric, p.hour + m.minute * interval '1 minute' AS bucket, m.region,
-    p.hour + m.minute * interval '1 minute' + m.at * interval '1 microsecond' AS region_at, m.count, m.sum, m.min, m.max, p.hour
+    p.hour + m.minute * interval '1 minute' + m.at * interval '1 microsecond' AS region_at, m.count, m.sum, m.min, m.max, p.hour,
+    m.minute, m.at
 FROM packed_minutes AS p
 CROSS JOIN LATERAL (
     SELECT
-        coalesce(u.minute, u.n - 1) AS minute, CASE cardinality(p.regions) WHEN 1 THEN p.regions[1] ELSE u.region END AS region,
+        coalesce(u.minute, (u.n - 1)::smallint) AS minute, CASE cardinality(p.regions) WHEN 1 THEN p.regions[1] ELSE u.region END AS region,
         CASE cardinality(p.ats) WHEN 1 THEN p.ats[1] ELSE u.at END AS at,
         CASE cardinality(p.counts) WHEN 1 THEN p.counts[1] ELSE coalesce(u.count, 1) END AS count, u.sum,
         coalesce(u.min, u.sum) AS min, coalesce(u.max, u.sum) AS max

@@ -165,62 +165,59 @@ SELECT m.* FROM changed AS c CROSS JOIN LATERAL (
 SELECT EXISTS (SELECT FROM late_minutes WHERE bucket < (SELECT packed_until FROM rollups WHERE rollup = '1m'));
 
 -- name: merge_late_minutes
--- Merges what came for packed hours, each of which is written once, however many of its minutes came.
+-- Merges what came for packed hours, each of which is unpacked, sorted and written once, by itself, however many of its minutes came.
 WITH late AS (
     DELETE FROM late_minutes AS l USING rollups AS r WHERE r.rollup = '1m' AND l.bucket < r.packed_until RETURNING l.*
 ),
-added AS MATERIALIZED (
+added AS (
     SELECT
-        device_id, metric, bucket,
+        device_id, metric, date_trunc('hour', bucket, 'UTC') AS hour, date_part('minute', bucket AT TIME ZONE 'UTC')::smallint AS minute,
         (array_agg(region ORDER BY region_at DESC, region COLLATE "C" DESC) FILTER (WHERE region IS NOT NULL))[1] AS region,
-        max(region_at) AS region_at, sum(count)::bigint AS count,
-        least(1.79769313486231e308, greatest(-1.79769313486231e308, sum(sum::numeric)))::float8 AS sum, min(min) AS min, max(max) AS max
+        date_part('microseconds', max(region_at) AT TIME ZONE 'UTC')::integer AS at, sum(count)::bigint AS count,
+        CASE WHEN count(*) = 1 THEN max(sum)
+            ELSE least(1.79769313486231e308, greatest(-1.79769313486231e308, sum(sum::numeric)))::float8
+        END AS sum, min(min) AS min, max(max) AS max
     FROM late
-    GROUP BY 1, 2, 3
+    GROUP BY device_id, metric, bucket
 ),
 hours AS (
-    SELECT DISTINCT device_id, metric, date_trunc('hour', bucket, 'UTC') AS hour FROM late
-),
-packed AS (
-    SELECT u.device_id, u.metric, u.bucket, u.region, u.region_at, u.count, u.sum, u.min, u.max
-    FROM hours AS h CROSS JOIN LATERAL (
-        SELECT * FROM unpacked_minutes
-        WHERE device_id = h.device_id AND metric = h.metric AND hour = h.hour
-        OFFSET 0 -- a look into the index for each
-    ) AS u
-),
-merged AS (
     SELECT
-        device_id, metric, bucket,
-        CASE
-            WHEN coalesce((a.region_at, a.region COLLATE "C") > (p.region_at, p.region COLLATE "C"), p.region IS NULL) THEN a.region
-            ELSE p.region
-        END AS region,
-        greatest(p.region_at, a.region_at) AS region_at, coalesce(p.count, 0) + coalesce(a.count, 0) AS count,
-        saturating_sum(p.sum, a.sum) AS sum, least(p.min, a.min) AS min, greatest(p.max, a.max) AS max
-    FROM packed AS p FULL JOIN added AS a USING (device_id, metric, bucket)
+        device_id, metric, hour, array_agg(minute) AS minutes, array_agg(region) AS regions, array_agg(at) AS ats, array_agg(count) AS counts,
+        array_agg(sum) AS sums, array_agg(min) AS mins, array_agg(max) AS maxs
+    FROM added
+    GROUP BY device_id, metric, hour
 )
 INSERT INTO packed_minutes AS p (device_id, metric, hour, minutes, counts, sums, mins, maxs, regions, ats)
-SELECT
-    device_id, metric, hour,
-    CASE WHEN count(*) < 60 THEN array_agg(minute) END AS minutes,
-    CASE WHEN max(count) > 1 THEN CASE WHEN min(count) = max(count) THEN ARRAY[max(count)] ELSE array_agg(count) END END AS counts,
-    array_agg(sum) AS sums,
-    CASE WHEN bool_or(min <> sum) THEN array_agg(min) END AS mins,
-    CASE WHEN bool_or(max <> sum) THEN array_agg(max) END AS maxs,
-    CASE
-        WHEN count(region) = count(*) AND min(region COLLATE "C") = max(region COLLATE "C") THEN ARRAY[max(region COLLATE "C")]
-        WHEN count(region) > 0 THEN array_agg(region)
-    END AS regions,
-    CASE WHEN count(at) = count(*) AND min(at) = max(at) THEN ARRAY[max(at)] WHEN count(at) > 0 THEN array_agg(at) END AS ats
-FROM (
+SELECT h.device_id, h.metric, h.hour, m.minutes, m.counts, m.sums, m.mins, m.maxs, m.regions, m.ats
+FROM hours AS h CROSS JOIN LATERAL (
     SELECT
-        *, date_trunc('hour', bucket, 'UTC') AS hour, date_part('minute', bucket AT TIME ZONE 'UTC')::smallint AS minute,
-        date_part('microseconds', region_at AT TIME ZONE 'UTC')::integer AS at
-    FROM merged
-    ORDER BY device_id, metric, bucket
+        CASE WHEN count(*) < 60 THEN array_agg(minute) END AS minutes,
+        CASE WHEN max(count) > 1 THEN CASE WHEN min(count) = max(count) THEN ARRAY[max(count)] ELSE array_agg(count) END END AS counts,
+        array_agg(sum) AS sums,
+        CASE WHEN bool_or(min <> sum) THEN array_agg(min) END AS mins,
+        CASE WHEN bool_or(max <> sum) THEN array_agg(max) END AS maxs,
+        CASE
+            WHEN count(region) = count(*) AND min(region COLLATE "C") = max(region COLLATE "C") THEN ARRAY[max(region COLLATE "C")]
+            WHEN count(region) > 0 THEN array_agg(region)
+        END AS regions,
+        CASE WHEN count(at) = count(*) AND min(at) = max(at) THEN ARRAY[max(at)] WHEN count(at) > 0 THEN array_agg(at) END AS ats
+    FROM (
+        SELECT
+            minute,
+            CASE
+                WHEN coalesce((a.at, a.region COLLATE "C") > (p.at, p.region COLLATE "C"), p.region IS NULL) THEN a.region
+                ELSE p.region
+            END AS region,
+            greatest(p.at, a.at) AS at, coalesce(p.count, 0) + coalesce(a.count, 0) AS count,
+            saturating_sum(p.sum, a.sum) AS sum, least(p.min, a.min) AS min, greatest(p.max, a.max) AS max
+        FROM (
+            SELECT * FROM unpacked_minutes WHERE device_id = h.device_id AND metric = h.metric AND hour = h.hour
+        ) AS p
+        FULL JOIN unnest(h.minutes, h.regions, h.ats, h.counts, h.sums, h.mins, h.maxs)
+            AS a (minute, region, at, count, sum, min, max) USING (minute)
+        ORDER BY minute
+    ) AS m
 ) AS m
-GROUP BY device_id, metric, hour
 ON CONFLICT (device_id, metric, hour) DO UPDATE SET
     minutes = excluded.minutes, counts = excluded.counts, sums = excluded.sums, mins = excluded.mins, maxs = excluded.maxs,
     regions = excluded.regions, ats = excluded.ats;

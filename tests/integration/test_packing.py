@@ -268,6 +268,19 @@ async def test_many_late_minutes_at_once(plant: Plant, *, packed: bool) -> None:
     assert found[2:4] == (3 if packed else 2, 1.79769313486231e308)
 
 
+async def test_late_minutes_keep_every_digit(plant: Plant, meanwhile: Meanwhile) -> None:
+    """A sum of one value is that value, for packed rows, where there are none, and packed a second time."""
+    value = 0.1 + 0.2
+    await plant.measure(event("a", 1, t=value), event("a", 61, t=1))
+    await plant.store.make_hours()
+    meanwhile(lambda: plant.measure(event("a", 121, t=value)))
+    assert await plant.packer.turn()
+    await plant.measure(event("a", 181, t=value), event("b", 1, t=value))
+    found = await plant.minutes()
+    assert {row[3:] for row in found.values()} == {(value, value, value), (1, 1, 1)}
+    assert await plant.of("unpacked_minutes") == 5
+
+
 async def test_what_is_older_than_what_is_kept_is_dropped(plant: Plant) -> None:
     """Late minutes of days that were dropped are not packed again."""
     await plant.measure(event("a", 86_400, t=1))
