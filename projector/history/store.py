@@ -192,11 +192,11 @@ async def add(connection: Connection, span: Span, minutes: Minutes) -> list[Mean
     return means
 
 
-async def merge_late(connection: Connection, *, within_s: float = LONGEST_S) -> None:
+async def merge_late(connection: Connection) -> None:
     """Merge what came for hours that are packed, as the last part of a transaction."""
     if await connection.fetchval(queries.has_late_minutes):
         await connection.execute(queries.without_jit)
-        await connection.execute(queries.merge_late_minutes, timeout=within_s)
+        await connection.execute(queries.merge_late_minutes, timeout=LONGEST_S)
 
 
 async def _beside(pieces: Iterator[Columns]) -> AsyncIterator[Columns]:

@@ -495,3 +495,4 @@ async def test_history_that_was_lost_is_made_packed(plant: Plant) -> None:
     await plant.auditor.rebuild(quiet)
     assert await plant.minutes() == before
     assert (await plant.of("unpacked_minutes"), await plant.of("open_minutes")) == (120, 10)
+    assert await plant.pool.fetchval("SELECT pg_relation_size('late_minutes')") == 0, "none of it was there"
