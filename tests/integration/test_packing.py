@@ -189,8 +189,8 @@ async def test_with_nothing_to_do_nobody_waits(plant: Plant) -> None:
 
 async def test_an_hour_is_packed_by_metrics(plant: Plant) -> None:
     """What has no limit to its size is done in transactions that have one."""
-    metrics: dict[str, Scalar] = {f"m{number}": number for number in range(40)}
-    await plant.measure(event("a", 1, **metrics))
+    metrics = {f"m{number}": number for number in range(40)}
+    await plant.measure(event("a", 1, region="north", **metrics))
     assert await plant.pack() == 1
     assert await plant.of("unpacked_minutes") == 40
     assert await plant.pool.fetchval("SELECT count(DISTINCT xmin::text) FROM packed_minutes") > 1
