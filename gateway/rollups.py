@@ -3,7 +3,8 @@
 The projector fills these tables and the gateway drops what is too old of them, with the rights that it has
 anyway. Nothing of it stays: first `rollups` says since when a resolution is whole, and from then on nothing
 older is added to it; then the partitions before that are dropped, and strays of the default partitions
-removed in small pieces. So go days of minutes as rows of which the projector says that all are packed.
+removed in small pieces. So go days of minutes as rows all of which have been packed for an hour: who took a
+snapshot before that reads them there. What somebody uses is let be until the next time, and keeps nothing else.
 """
 
 from __future__ import annotations

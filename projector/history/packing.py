@@ -1,12 +1,13 @@
 """Packs minutes of hours that are over: a row of arrays a device, metric and hour, a sixth of their size.
 
 `rollups.packed_until` says which hours are read where they are packed to, and every other as rows: it moves
-in one transaction, so a snapshot finds each minute once. Nothing is removed here: the gateway drops a day of
-rows when all of it is packed.
+in one transaction, so a snapshot finds each minute once, and never beyond the newest row. Nothing is removed
+here: the gateway drops a day of rows when all of it has been packed for an hour.
 
 An hour of a hundred thousand devices takes about a minute to pack, for which history must not stand still. So
-it is packed without history's lock, where nobody looks yet. From when it begins, what comes late for that
-hour is noted beside; at the end, under the lock, devices it came for are packed again, and the hour counts.
+it is packed without history's lock, some metrics in a transaction, where nobody looks yet. From when it
+begins, what comes late for that hour is noted beside; at the end, under the lock, devices it came for are
+packed again, and the hour counts. Nobody waits for a look that finds nothing to do.
 A packing that is killed is begun anew. One packs at a time.
 
 What comes still later is merged into its packed row by whoever adds it (`store.py`).
@@ -58,7 +59,7 @@ class Packer:
         self._told_at: float | None = None
 
     async def run(self) -> NoReturn:
-        """Pack what is over until cancelled, half of the time at most."""
+        """Pack what is over until cancelled, half of the time at most (of this projector; others may too)."""
         loop = asyncio.get_running_loop()
         pause_s = IDLE_S
         while True:
