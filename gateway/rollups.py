@@ -4,7 +4,7 @@ The projector fills these tables and the gateway drops what is too old of them, 
 anyway. Nothing of it stays: first `rollups` says since when a resolution is whole, and from then on nothing
 older is added to it; then the partitions before that are dropped, and strays of the default partitions
 removed in small pieces. So go days of minutes as rows all of which have been packed for an hour: who took a
-snapshot before that reads them there. What somebody uses is let be until the next time, and keeps nothing else.
+snapshot before that reads them there. What somebody uses is let be until the next time, and keeps no other.
 """
 
 from __future__ import annotations
