@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from uuid import uuid4
 
 import asyncpg
@@ -294,16 +294,16 @@ async def test_what_is_older_than_what_is_kept_is_dropped(plant: Plant) -> None:
 
 
 @pytest.fixture
-def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Awaitable[object]]], None]:
-    """Has something done once, between a packing and its end."""
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    """Has something done once, between a packing and its end, or before the lock of a packing."""
 
-    def arrange(act: Callable[[], Awaitable[object]]) -> None:
+    def arrange(act: Callable[[], Awaitable[object]], *, lock_number: int = 2) -> None:
         calls = count(1)
 
         async def act_first(connection: Connection, *, patiently: bool = False) -> None:
             assert await connection.fetchval("SHOW jit") == "off", "all would wait for that"
-            if next(calls) == 2:
-                assert patiently, "what took long is not given up after five seconds"
+            if next(calls) == lock_number:
+                assert patiently == (lock_number == 2), "what took long is not given up after five seconds"
                 await act()
             await lock(connection, patiently=patiently)
 
@@ -312,7 +312,21 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Awaitab
     return arrange
 
 
-Meanwhile = Callable[[Callable[[], Awaitable[object]]], None]
+class Meanwhile(Protocol):
+    """What arranges it."""
+
+    def __call__(self, act: Callable[[], Awaitable[object]], *, lock_number: int = 2) -> None:
+        """Have it done once."""
+
+
+async def test_late_minutes_between_look_and_lock(plant: Plant, meanwhile: Meanwhile) -> None:
+    """Nothing is passed over that comes for an hour before the one that a look found."""
+    await plant.measure(event("a", 3601, t=1))
+    await plant.store.make_hours()
+    meanwhile(lambda: plant.measure(event("a", 1, t=1)), lock_number=1)
+    assert await plant.pack() == 2
+    assert await plant.differences() == []
+    assert await plant.of("unpacked_minutes") == 2
 
 
 async def test_late_minutes_while_they_are_packed(plant: Plant, meanwhile: Meanwhile) -> None:
