@@ -173,6 +173,7 @@ class _Migrator:
         began = time.monotonic()
         log.info("migrating", version=migration.version, name=migration.name)
         self._say(f"migrating {migration.name}")
+        self._connection.add_log_listener(_hand_on)
         try:
             async with self._told(migration, began):
                 if migration.statements is None:
@@ -186,6 +187,8 @@ class _Migrator:
             cancelled = isinstance(error, asyncpg.QueryCanceledError)  # by somebody: there is no time-out
             retry = None if cancelled else as_retry(error)
             raise retry or Stop(f"migration {migration.name} failed: {error}") from error
+        finally:
+            self._connection.remove_log_listener(_hand_on)
         took_s = round(time.monotonic() - began, 1)
         log.info("migrated", version=migration.version, name=migration.name, took_s=took_s)
 
@@ -227,3 +230,9 @@ class _Migrator:
     def _say(self, reason: str | None) -> None:
         if self._health is not None:
             self._health.set("schema", reason)
+
+
+def _hand_on(_connection: object, message: asyncpg.PostgresLogMessage) -> None:
+    """Log what a migration warns of."""
+    if message.severity_en == "WARNING":
+        log.warning("migration_warns", message=message.message)

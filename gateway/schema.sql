@@ -290,7 +290,7 @@ CREATE FUNCTION public.drop_open_minutes(name text) RETURNS boolean
 BEGIN
     IF NOT EXISTS (
         SELECT FROM partitions_of('open_minutes') AS p, rollups AS r
-        WHERE p.name = drop_open_minutes.name AND r.rollup = '1m' AND p.until <= r.packed_until - interval '1 hour'
+        WHERE p.name = drop_open_minutes.name AND r.rollup = '1m' AND p.until <= r.droppable_until
     ) THEN
         RETURN false;
     END IF;
@@ -445,6 +445,15 @@ BEGIN
     END IF;
     RETURN NULL;
 END
+$$;
+
+CREATE FUNCTION public.note_packed() RETURNS void
+    LANGUAGE sql
+    AS $$
+    UPDATE rollups
+    SET droppable_until = CASE WHEN noted_at <= now() THEN noted_until ELSE droppable_until END,
+        noted_until = packed_until, noted_at = now()
+    WHERE rollup = '1m' AND packed_until > droppable_until AND noted_at NOT BETWEEN now() - interval '1 hour' AND now()
 $$;
 
 CREATE FUNCTION public.open_default_partition(parent text) RETURNS void
@@ -904,7 +913,10 @@ CREATE TABLE public.rollups (
     made_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     packed_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     packing_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
-    packing bigint DEFAULT 0 NOT NULL
+    packing bigint DEFAULT 0 NOT NULL,
+    droppable_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    noted_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    noted_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
 );
 
 CREATE VIEW public.unpacked_minutes AS
@@ -917,9 +929,11 @@ CREATE VIEW public.unpacked_minutes AS
     m.sum,
     m.min,
     m.max,
-    p.hour
+    p.hour,
+    m.minute,
+    m.at
    FROM (public.packed_minutes p
-     CROSS JOIN LATERAL ( SELECT COALESCE((u.minute)::bigint, (u.n - 1)) AS minute,
+     CROSS JOIN LATERAL ( SELECT COALESCE(u.minute, ((u.n - 1))::smallint) AS minute,
                 CASE cardinality(p.regions)
                     WHEN 1 THEN p.regions[1]
                     ELSE u.region
@@ -1272,6 +1286,8 @@ CREATE INDEX open_minutes_default_bucket ON public.open_minutes_default USING bt
 CREATE INDEX open_minutes_metric_bucket ON ONLY public.open_minutes USING btree (metric, bucket);
 
 CREATE INDEX open_minutes_default_metric_bucket_idx ON public.open_minutes_default USING btree (metric, bucket);
+
+CREATE INDEX packed_minutes_default_hour ON public.packed_minutes_default USING btree (hour);
 
 CREATE INDEX packed_minutes_hour ON ONLY public.packed_minutes USING brin (hour) WITH (pages_per_range='16', autosummarize='on');
 

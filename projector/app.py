@@ -293,7 +293,7 @@ async def _project(
         parts = {
             "views": consumer.run(),
             "history": recorder.run(),
-            "packing": Packer(pool).run(),
+            "packing": Packer(pool, meters.packing_behind_seconds.set).run(),
             "sparklines": sparklines.run(),
             "watch": watcher.run(),
             "limits": limiter.run(),

@@ -91,6 +91,11 @@ class Meters:
             "history_held", "Statistics (device, metric and minute) in memory that history does not have."
         )
         self.history_write_seconds = histogram("history_write_seconds", "Duration of writing to history.")
+        self.packing_behind_seconds = Gauge(
+            "projector_packing_behind_seconds",
+            "For how long the oldest hour of minutes that is to be packed has waited, else 0.",
+            registry=registry,
+        )
         self.undecodable = Counter(
             "projector_messages_undecodable",
             "Messages on the topic that are no event batch.",

@@ -67,8 +67,9 @@ _DATA = (
 )
 
 # The server ends a session whose peer vanished within about a minute, and with it the locks the session
-# holds.
+# holds. Its days have 24 hours, wherever the server is.
 _SERVER_SETTINGS = {
+    "TimeZone": "UTC",
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",

@@ -25,14 +25,18 @@ ORDER BY p.until, p.name;
 -- Drops one; gives up soon when somebody reads it.
 SELECT drop_history_partition($1, $2, $3);
 
+-- name: note_packed
+-- Notes how far minutes are packed, and what was packed an hour ago.
+SELECT note_packed();
+
 -- name: packed_partitions
--- Days of rows that are read where they are packed, the oldest first.
+-- Days of rows that have been packed for an hour, the oldest first.
 SELECT p.name FROM partitions_of('open_minutes') AS p, rollups AS r
-WHERE r.rollup = '1m' AND p.name ~ '_p[0-9]{8}$' AND p.until <= r.packed_until
+WHERE r.rollup = '1m' AND p.name ~ '_p[0-9]{8}$' AND p.until <= r.droppable_until
 ORDER BY p.until;
 
 -- name: drop_open_minutes
--- Drops one, if it has been packed for an hour; gives up soon when somebody reads it.
+-- Drops one; gives up soon when somebody reads it.
 SELECT drop_open_minutes($1);
 
 -- name: remove_history_strays

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import structlog
 
-from projector.history.store import merge_late
 from projector.outbox import Outbox, answering, queries
 from projector.repair.compare import Difference, Findings
 from runtime import faults
@@ -179,7 +178,8 @@ async def _audit(
         if mend:
             await connection.execute(queries.remove_wrong, timeout=_LONGEST_S)
             await connection.execute(queries.put_right, timeout=_LONGEST_S)
-            await merge_late(connection, within_s=_LONGEST_S)
+            await connection.execute(queries.without_jit)
+            await connection.execute(queries.merge_late_minutes, timeout=_LONGEST_S)
             faults.point("rebuild")
         progress(result.days, len(days))
     if mend:

@@ -7,7 +7,7 @@ first that came. A device that is silent for two hours has none.
 
 They are written after the minutes that they show, with their absolute values, so that writing them twice is
 harmless and losing them costs a look: whatever was not written, at a start or because Redis was away or
-flushed, is written anew from `measurements_1m`. One task writes them all, in the order in which they were
+flushed, is written anew from `open_minutes`. One task writes them all, in the order in which they were
 committed. History waits for it when much is due, but not when Redis is away. What somebody else keeps under
 such a key is left alone.
 """

@@ -150,12 +150,17 @@ class Store:
                 yield connection
 
 
-async def lock(connection: Connection) -> None:
+async def lock(connection: Connection, *, patiently: bool = False) -> None:
     """Take one's turn at changing history, until the end of the transaction.
+
+    Who is patient waits for as long as anything may take.
 
     Raises:
         Busy: it is another's turn, and has been for long.
     """
+    if patiently:
+        await connection.execute(queries.lock_history, timeout=LONGEST_S)
+        return
     try:
         await connection.execute(queries.lock_history_soon)
     except asyncpg.LockNotAvailableError:
@@ -187,11 +192,11 @@ async def add(connection: Connection, span: Span, minutes: Minutes) -> list[Mean
     return means
 
 
-async def merge_late(connection: Connection, *, within_s: float = LONGEST_S) -> None:
+async def merge_late(connection: Connection) -> None:
     """Merge what came for hours that are packed, as the last part of a transaction."""
     if await connection.fetchval(queries.has_late_minutes):
         await connection.execute(queries.without_jit)
-        await connection.execute(queries.merge_late_minutes, timeout=within_s)
+        await connection.execute(queries.merge_late_minutes, timeout=LONGEST_S)
 
 
 async def _beside(pieces: Iterator[Columns]) -> AsyncIterator[Columns]:

@@ -5,8 +5,9 @@
 LOCK TABLE measurements, retired_statistics, open_minutes, packed_minutes, measurements_1h, regions_1m, regions_1h IN ACCESS SHARE MODE;
 
 -- name: open_history_audit
--- What an audit works with: what the measurements of a day amount to, what is wrong about history, and the events that history
--- does not have yet. `id` is a device or a region.
+-- What an audit works with: what the measurements of a day amount to, what is wrong about history, the events that history does not
+-- have yet, and packed minutes that are to be made. These hide the table of late minutes, where days of them would leave their room.
+-- `id` is a device or a region.
 CREATE TEMPORARY TABLE expected_history (
     place text, id text, metric text, bucket timestamptz,
     region text, region_at timestamptz, count bigint, sum float8, min float8, max float8
@@ -17,6 +18,7 @@ CREATE TEMPORARY TABLE wrong_history (
 CREATE TEMPORARY TABLE pending_events (
     device_id text, ts timestamptz, received_at timestamptz, message_key text
 ) ON COMMIT DROP;
+CREATE TEMPORARY TABLE late_minutes (LIKE late_minutes) ON COMMIT DROP;
 
 -- name: add_pending
 -- Events after history's cursor.
@@ -26,7 +28,7 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS e (device_id, ts,
 
 -- name: history_floor
 -- Since when measurements are whole: days up to the newest that was retired may lack some.
-SELECT coalesce(date_trunc('day', max(last_ts), 'UTC') + interval '1 day', '-infinity') FROM retired_statistics;
+SELECT coalesce(date_trunc('day', max(last_ts), 'UTC') + interval '24 hours', '-infinity') FROM retired_statistics;
 
 -- name: history_days
 -- Every day since the floor, $1, that measurements or history may have rows of.

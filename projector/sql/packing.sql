@@ -16,12 +16,14 @@ SELECT packed_until, packing_until FROM rollups WHERE rollup = '1m' AND packing_
 -- Removes what was packed of it, which nobody has read.
 DELETE FROM packed_minutes WHERE hour >= $1 AND hour < $2;
 
--- name: begin_packing
--- Says which hour is packed next: the first that has rows, two hours after its end, by what history has of the outbox, and when the
--- hours by device that are made of its minutes are made. From now on what comes for it is noted. Null: there is none, and all before
--- is packed.
+-- name: next_hour
+-- The oldest hour that has rows, when it ended two hours ago: whether it may be packed, by what history has of the outbox and by when
+-- the hours by device that are made of its minutes are made, and for how long it has waited. Each metric of a day of rows is one step
+-- of the index (metric, bucket), and one more.
 WITH bounds AS (
-    SELECT m.packed_until AS since, least(date_trunc('hour', least(now(), w.since) - interval '2 hours', 'UTC'), h.open_since) AS until
+    SELECT
+        m.packed_until AS since, date_trunc('hour', now() - interval '2 hours', 'UTC') AS until,
+        least(date_trunc('hour', least(now(), w.since) - interval '2 hours', 'UTC'), h.open_since) AS ready
     FROM rollups AS m, rollups AS h, (
         SELECT min(oldest.created_at) AS since
         FROM streams AS s LEFT JOIN LATERAL projection_at('history', s.stream) AS p ON true
@@ -30,45 +32,62 @@ WITH bounds AS (
         ) AS oldest
     ) AS w
     WHERE m.rollup = '1m' AND h.rollup = '1h'
-),
-next AS (
+)
+SELECT n.hour, n.hour < b.ready AS is_ready, extract(epoch FROM b.until - n.hour)::float8 - 3600 AS waits_s
+FROM bounds AS b CROSS JOIN LATERAL (
     SELECT date_trunc('hour', least(
         (SELECT min(bucket) FROM open_minutes_default WHERE bucket >= b.since AND bucket < b.until),
         (
-            SELECT coalesce(
-                nullif(greatest(p.since, b.since), '-infinity'), (SELECT min(bucket) FROM open_minutes WHERE bucket < p.until)
-            )
-            FROM (SELECT * FROM partitions_of('open_minutes') ORDER BY since) AS p
-            WHERE p.until > b.since AND p.since < b.until
-                AND EXISTS (SELECT FROM open_minutes AS m WHERE m.bucket >= p.since AND m.bucket < p.until)
+            SELECT f.bucket FROM (SELECT * FROM partitions_of('open_minutes') ORDER BY since) AS p
+            CROSS JOIN LATERAL (
+                WITH RECURSIVE metrics (metric) AS (
+                    (
+                        SELECT metric FROM open_minutes WHERE bucket >= p.since AND bucket < p.until ORDER BY metric LIMIT 1
+                    )
+                    UNION ALL
+                    SELECT next.metric FROM metrics AS m CROSS JOIN LATERAL (
+                        SELECT metric FROM open_minutes
+                        WHERE metric > m.metric AND bucket >= p.since AND bucket < p.until
+                        ORDER BY metric
+                        LIMIT 1
+                    ) AS next
+                )
+                SELECT min(m.bucket) AS bucket FROM metrics AS r CROSS JOIN LATERAL (
+                    SELECT bucket FROM open_minutes
+                    WHERE metric = r.metric AND bucket >= greatest(p.since, b.since) AND bucket < least(p.until, b.until)
+                    ORDER BY bucket
+                    LIMIT 1
+                ) AS m
+            ) AS f
+            WHERE p.until > b.since AND p.since < b.until AND f.bucket IS NOT NULL
+            ORDER BY p.since
             LIMIT 1
         )
     ), 'UTC') AS hour
-    FROM bounds AS b
-),
-none AS (
-    DELETE FROM late_minutes AS l USING bounds AS b WHERE l.bucket >= b.since
+) AS n
+WHERE b.since < b.until AND n.hour IS NOT NULL;
+
+-- name: begin_packing
+-- Begins with the hour $1, before which there are no rows that are not packed. From now on what comes for it is noted. Returns the
+-- number of the attempt.
+WITH none AS (
+    DELETE FROM late_minutes WHERE bucket >= (SELECT packed_until FROM rollups WHERE rollup = '1m')
 )
-UPDATE rollups AS r
-SET
-    packed_until = greatest(b.since, least(n.hour, b.until)),
-    packing_until = greatest(b.since, least(n.hour + interval '1 hour', b.until)),
-    packing = r.packing + 1
-FROM bounds AS b, next AS n
-WHERE r.rollup = '1m' AND b.since < b.until
-RETURNING r.packing, CASE WHEN n.hour < b.until THEN n.hour END AS hour;
+UPDATE rollups
+SET packed_until = $1, packing_until = $1::timestamptz + interval '1 hour', packing = packing + 1
+WHERE rollup = '1m'
+RETURNING packing;
 
 -- name: without_jit
 -- For the rest of the transaction: compiling what follows takes longer than doing it.
 SET LOCAL jit = off;
 
--- name: pack_hour
--- Packs the hour $1 as it is now; says how many rows it makes. Each metric is one range of the index (metric, bucket), and sorted
--- by itself. Which metrics there are the index says, by one step a metric.
+-- name: metrics_of_day
+-- Which metrics the day of the hour $1 has minutes of: the index says so, by one step a metric.
 WITH RECURSIVE metrics (metric) AS (
     (
         SELECT metric FROM open_minutes
-        WHERE bucket >= date_trunc('day', $1::timestamptz, 'UTC') AND bucket < date_trunc('day', $1, 'UTC') + interval '1 day'
+        WHERE bucket >= date_trunc('day', $1::timestamptz, 'UTC') AND bucket < date_trunc('day', $1, 'UTC') + interval '24 hours'
         ORDER BY metric
         LIMIT 1
     )
@@ -76,15 +95,20 @@ WITH RECURSIVE metrics (metric) AS (
     SELECT next.metric FROM metrics AS m CROSS JOIN LATERAL (
         SELECT metric FROM open_minutes
         WHERE metric > m.metric
-            AND bucket >= date_trunc('day', $1, 'UTC') AND bucket < date_trunc('day', $1, 'UTC') + interval '1 day'
+            AND bucket >= date_trunc('day', $1, 'UTC') AND bucket < date_trunc('day', $1, 'UTC') + interval '24 hours'
         ORDER BY metric
         LIMIT 1
     ) AS next
-),
-packed AS (
+)
+SELECT metric FROM metrics;
+
+-- name: pack_metrics
+-- Packs the metrics $2 of the hour $1 as they are now; says how many rows that makes. Each metric is one range of the index
+-- (metric, bucket), and sorted by itself.
+WITH packed AS (
     INSERT INTO packed_minutes (device_id, metric, hour, minutes, counts, sums, mins, maxs, regions, ats)
-    SELECT h.device_id, r.metric, $1, h.minutes, h.counts, h.sums, h.mins, h.maxs, h.regions, h.ats
-    FROM metrics AS r CROSS JOIN LATERAL (
+    SELECT h.device_id, r.metric, $1::timestamptz, h.minutes, h.counts, h.sums, h.mins, h.maxs, h.regions, h.ats
+    FROM unnest($2::text[]) AS r (metric) CROSS JOIN LATERAL (
         SELECT
             device_id,
             CASE WHEN count(*) < 60 THEN array_agg(minute) END AS minutes,
@@ -141,62 +165,59 @@ SELECT m.* FROM changed AS c CROSS JOIN LATERAL (
 SELECT EXISTS (SELECT FROM late_minutes WHERE bucket < (SELECT packed_until FROM rollups WHERE rollup = '1m'));
 
 -- name: merge_late_minutes
--- Merges what came for packed hours, each of which is written once, however many of its minutes came.
+-- Merges what came for packed hours, each of which is unpacked, sorted and written once, by itself, however many of its minutes came.
 WITH late AS (
     DELETE FROM late_minutes AS l USING rollups AS r WHERE r.rollup = '1m' AND l.bucket < r.packed_until RETURNING l.*
 ),
-added AS MATERIALIZED (
+added AS (
     SELECT
-        device_id, metric, bucket,
+        device_id, metric, date_trunc('hour', bucket, 'UTC') AS hour, date_part('minute', bucket AT TIME ZONE 'UTC')::smallint AS minute,
         (array_agg(region ORDER BY region_at DESC, region COLLATE "C" DESC) FILTER (WHERE region IS NOT NULL))[1] AS region,
-        max(region_at) AS region_at, sum(count)::bigint AS count,
-        least(1.79769313486231e308, greatest(-1.79769313486231e308, sum(sum::numeric)))::float8 AS sum, min(min) AS min, max(max) AS max
+        date_part('microseconds', max(region_at) AT TIME ZONE 'UTC')::integer AS at, sum(count)::bigint AS count,
+        CASE WHEN count(*) = 1 THEN max(sum)
+            ELSE least(1.79769313486231e308, greatest(-1.79769313486231e308, sum(sum::numeric)))::float8
+        END AS sum, min(min) AS min, max(max) AS max
     FROM late
-    GROUP BY 1, 2, 3
+    GROUP BY device_id, metric, bucket
 ),
 hours AS (
-    SELECT DISTINCT device_id, metric, date_trunc('hour', bucket, 'UTC') AS hour FROM late
-),
-packed AS (
-    SELECT u.device_id, u.metric, u.bucket, u.region, u.region_at, u.count, u.sum, u.min, u.max
-    FROM hours AS h CROSS JOIN LATERAL (
-        SELECT * FROM unpacked_minutes
-        WHERE device_id = h.device_id AND metric = h.metric AND hour = h.hour
-        OFFSET 0 -- a look into the index for each
-    ) AS u
-),
-merged AS (
     SELECT
-        device_id, metric, bucket,
-        CASE
-            WHEN coalesce((a.region_at, a.region COLLATE "C") > (p.region_at, p.region COLLATE "C"), p.region IS NULL) THEN a.region
-            ELSE p.region
-        END AS region,
-        greatest(p.region_at, a.region_at) AS region_at, coalesce(p.count, 0) + coalesce(a.count, 0) AS count,
-        saturating_sum(p.sum, a.sum) AS sum, least(p.min, a.min) AS min, greatest(p.max, a.max) AS max
-    FROM packed AS p FULL JOIN added AS a USING (device_id, metric, bucket)
+        device_id, metric, hour, array_agg(minute) AS minutes, array_agg(region) AS regions, array_agg(at) AS ats, array_agg(count) AS counts,
+        array_agg(sum) AS sums, array_agg(min) AS mins, array_agg(max) AS maxs
+    FROM added
+    GROUP BY device_id, metric, hour
 )
 INSERT INTO packed_minutes AS p (device_id, metric, hour, minutes, counts, sums, mins, maxs, regions, ats)
-SELECT
-    device_id, metric, hour,
-    CASE WHEN count(*) < 60 THEN array_agg(minute) END AS minutes,
-    CASE WHEN max(count) > 1 THEN CASE WHEN min(count) = max(count) THEN ARRAY[max(count)] ELSE array_agg(count) END END AS counts,
-    array_agg(sum) AS sums,
-    CASE WHEN bool_or(min <> sum) THEN array_agg(min) END AS mins,
-    CASE WHEN bool_or(max <> sum) THEN array_agg(max) END AS maxs,
-    CASE
-        WHEN count(region) = count(*) AND min(region COLLATE "C") = max(region COLLATE "C") THEN ARRAY[max(region COLLATE "C")]
-        WHEN count(region) > 0 THEN array_agg(region)
-    END AS regions,
-    CASE WHEN count(at) = count(*) AND min(at) = max(at) THEN ARRAY[max(at)] WHEN count(at) > 0 THEN array_agg(at) END AS ats
-FROM (
+SELECT h.device_id, h.metric, h.hour, m.minutes, m.counts, m.sums, m.mins, m.maxs, m.regions, m.ats
+FROM hours AS h CROSS JOIN LATERAL (
     SELECT
-        *, date_trunc('hour', bucket, 'UTC') AS hour, date_part('minute', bucket AT TIME ZONE 'UTC')::smallint AS minute,
-        date_part('microseconds', region_at AT TIME ZONE 'UTC')::integer AS at
-    FROM merged
-    ORDER BY device_id, metric, bucket
+        CASE WHEN count(*) < 60 THEN array_agg(minute) END AS minutes,
+        CASE WHEN max(count) > 1 THEN CASE WHEN min(count) = max(count) THEN ARRAY[max(count)] ELSE array_agg(count) END END AS counts,
+        array_agg(sum) AS sums,
+        CASE WHEN bool_or(min <> sum) THEN array_agg(min) END AS mins,
+        CASE WHEN bool_or(max <> sum) THEN array_agg(max) END AS maxs,
+        CASE
+            WHEN count(region) = count(*) AND min(region COLLATE "C") = max(region COLLATE "C") THEN ARRAY[max(region COLLATE "C")]
+            WHEN count(region) > 0 THEN array_agg(region)
+        END AS regions,
+        CASE WHEN count(at) = count(*) AND min(at) = max(at) THEN ARRAY[max(at)] WHEN count(at) > 0 THEN array_agg(at) END AS ats
+    FROM (
+        SELECT
+            minute,
+            CASE
+                WHEN coalesce((a.at, a.region COLLATE "C") > (p.at, p.region COLLATE "C"), p.region IS NULL) THEN a.region
+                ELSE p.region
+            END AS region,
+            greatest(p.at, a.at) AS at, coalesce(p.count, 0) + coalesce(a.count, 0) AS count,
+            saturating_sum(p.sum, a.sum) AS sum, least(p.min, a.min) AS min, greatest(p.max, a.max) AS max
+        FROM (
+            SELECT * FROM unpacked_minutes WHERE device_id = h.device_id AND metric = h.metric AND hour = h.hour
+        ) AS p
+        FULL JOIN unnest(h.minutes, h.regions, h.ats, h.counts, h.sums, h.mins, h.maxs)
+            AS a (minute, region, at, count, sum, min, max) USING (minute)
+        ORDER BY minute
+    ) AS m
 ) AS m
-GROUP BY device_id, metric, hour
 ON CONFLICT (device_id, metric, hour) DO UPDATE SET
     minutes = excluded.minutes, counts = excluded.counts, sums = excluded.sums, mins = excluded.mins, maxs = excluded.maxs,
     regions = excluded.regions, ats = excluded.ats;

@@ -101,6 +101,7 @@ class View(msgspec.Struct, gc=False):
         ahead_ms: by how much that message's clock was ahead.
         changed: metrics that the run has touched.
         old_region: where the device was before the run, for Redis; `old_tags` likewise.
+        size: as much as it was counted for (`Shelf`).
     """
 
     id: str
@@ -124,6 +125,7 @@ class View(msgspec.Struct, gc=False):
     changed: list[Metric] = NOTHING
     old_region: str | None = None
     old_tags: str | None = None
+    size: int = 0
 
     def reshape(self, carried: Iterable[str]) -> None:
         """Note that the newest message, whose mark is not yet `mark`, carries these metrics."""
@@ -210,19 +212,22 @@ class Shelf:
         """A view; None when it is not remembered."""
         view = self._young.get(id_)
         if view is None and (view := self._old.pop(id_, None)) is not None:
-            self._old_size = max(0, self._old_size - _size(view))
+            self._old_size -= view.size
             view.metrics = {name: metric for name, metric in view.metrics.items() if metric.run > self._since}
-            self._put(view)
+            view.size = 0
+            self._young[id_] = view
+        if view is not None:
+            self._count(view)
         return view
 
     def learn(self, view: View) -> None:
         """Remember a view that was read, or its metrics when it is remembered."""
         known = self.get(view.id)
         if known is None:
-            self._put(view)
+            self._young[view.id] = known = view
         else:
             known.metrics |= view.metrics
-            self._size += len(view.metrics)
+        self._count(known)
 
     def turn(self, run: int) -> None:
         """Before a run, put away what was not used lately when there is too much."""
@@ -236,13 +241,11 @@ class Shelf:
         self._young, self._old = {}, {}
         self._size = self._old_size = 0
 
-    def _put(self, view: View) -> None:
-        self._young[view.id] = view
-        self._size += _size(view)
-
-
-def _size(view: View) -> int:
-    return VIEW + len(view.metrics) + len(view.others)
+    def _count(self, view: View) -> None:
+        """Count a view as it is now: what a run adds to it is counted when it is asked for again."""
+        size = VIEW + len(view.metrics) + len(view.others)
+        self._size += size - view.size
+        view.size = size
 
 
 def pack_marks(view: View) -> bytes:

@@ -150,14 +150,20 @@ async def test_what_is_old_is_dropped_and_stays_dropped(plant: Plant) -> None:
 async def test_rows_go_when_they_are_packed(plant: Plant) -> None:
     """Days of rows and strays all of which are packed are dropped, an hour later, and are not made again."""
     await plant.measure(*(timedelta(days=days) for days in (0, 2, 4, 300)))
-    while await Packer(plant.pool).turn():
-        pass
-    assert await plant.drop(NOW, {}) == 0, "nothing for its age"
+    first = "SELECT min(since) FROM partitions_of('open_minutes')"
+    before = await plant.pool.fetchval(first)
+    for pause in (timedelta(), timedelta(minutes=59), timedelta(minutes=2)):
+        await plant.pool.execute("UPDATE rollups SET noted_at = noted_at - $1::interval", pause)
+        while await Packer(plant.pool).turn():
+            pass
+        left = await plant.pool.fetchval(first)
+        assert left == before, "a snapshot of before the packing finds them for an hour, whatever they are of"
+        assert await plant.drop(NOW, {}) == 0, "nothing for its age"
     assert await plant.counts() == [4, 4, 4, 4]
     assert await plant.strays() == [0, 1, 1, 1, 1]
-    left = await plant.pool.fetchval("SELECT min(since) FROM partitions_of('open_minutes')")
-    assert left >= await plant.pool.fetchval(
-        "SELECT date_trunc('day', packed_until - interval '1 hour', 'UTC') FROM rollups WHERE rollup = '1m'"
+    left = await plant.pool.fetchval(first)
+    assert left == await plant.pool.fetchval(
+        "SELECT date_trunc('day', packed_until, 'UTC') FROM rollups WHERE rollup = '1m'"
     )
     assert await plant.make() == 0
     await plant.measure(timedelta(days=2), timedelta(days=300))
@@ -169,22 +175,34 @@ async def test_rows_go_when_they_are_packed(plant: Plant) -> None:
 
 
 async def test_a_reader_of_packed_rows_delays_their_drop(plant: Plant) -> None:
-    """Rows that somebody reads, or read an hour ago, stay; nobody waits."""
-    await plant.measure(timedelta(days=2))
+    """Rows that somebody reads stay, those of other days do not; nobody waits."""
+    await plant.measure(timedelta(days=3), timedelta(days=2), timedelta(hours=4))
     while await Packer(plant.pool).turn():
         pass
+    await plant.drop(NOW, {})
+    await plant.pool.execute("UPDATE rollups SET noted_at = noted_at - interval '1 hour'")
+    read = (NOW - timedelta(days=3)).strftime("open_minutes_p%Y%m%d")
     async with plant.pool.acquire() as reader:
         async with reader.transaction():
-            await reader.fetch("SELECT * FROM open_minutes")
+            await reader.fetch(f"SELECT * FROM {read}")  # noqa: S608  # a partition
             await plant.drop(NOW, {})
-            assert await plant.pool.fetchval("SELECT count(*) FROM open_minutes") == 1
-        await plant.pool.execute(
-            "UPDATE rollups SET packed_until = $1 WHERE rollup = '1m'",
-            (NOW - timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0),
-        )
-        await plant.drop(NOW, {})
-        assert await plant.pool.fetchval("SELECT count(*) FROM open_minutes") == 1, "the day has just ended"
+            left = await plant.pool.fetch("SELECT name FROM partitions_of('open_minutes') ORDER BY since")
+            assert left[0]["name"] == read
+            assert left[1]["name"] > (NOW - timedelta(days=2)).strftime("open_minutes_p%Y%m%d")
         assert not await plant.pool.fetchval("SELECT drop_open_minutes('regions_1m')")
+
+
+async def test_what_was_noted_by_a_clock_that_was_ahead(plant: Plant) -> None:
+    """Rows go an hour after it was put right, not before and not years later."""
+    await plant.measure(timedelta(days=2), timedelta(hours=4))
+    while await Packer(plant.pool).turn():
+        pass
+    kept = "SELECT name FROM partitions_of('open_minutes') WHERE until <= $1"
+    await plant.drop(NOW, {})
+    for ago, gone in ((-timedelta(days=900), False), (timedelta(), False), (timedelta(hours=1), True)):
+        await plant.pool.execute("UPDATE rollups SET noted_at = now() - $1::interval", ago)
+        await plant.drop(NOW, {})
+        assert (await plant.pool.fetch(kept, NOW - timedelta(days=1)) == []) == gone
 
 
 async def test_a_clock_that_is_ahead_drops_nothing_young(plant: Plant) -> None:
@@ -206,6 +224,19 @@ async def test_a_long_reader_delays_the_drop(plant: Plant) -> None:
             await plant.measure(timedelta())
         assert await plant.drop(NOW, kept) > 0
     assert await plant.counts() == [2, 3, 2, 3]
+
+
+async def test_days_are_24_hours_in_every_time_zone(plant: Plant) -> None:
+    """Since when measurements are whole does not depend on where clocks are put back."""
+    async with lent(plant.pool) as connection, connection.transaction():
+        await connection.execute("SET LOCAL TIME ZONE 'Europe/Berlin'")
+        await connection.execute(
+            "INSERT INTO retired_statistics"
+            " (device_id, region, metric, count, sum, last_ts, last_key, last_received_at)"
+            " VALUES ('a', '', 't', 1, 1, $1, '', $1)",
+            datetime(2026, 10, 25, 10, tzinfo=UTC),
+        )
+        assert await connection.fetchval(queries.history_floor) == datetime(2026, 10, 26, tzinfo=UTC)
 
 
 async def test_history_outlives_its_measurements(plant: Plant) -> None:

@@ -120,6 +120,46 @@ async def test_minutes_of_before_are_packed(empty_database: str, unique: str) ->
     await connection.close()
 
 
+async def test_views_of_others_have_all_minutes(empty_database: str, unique: str) -> None:
+    """What was made on the table of minutes reads all of them afterwards, or is named; rights stay."""
+    first = [migration for migration in migrations() if migration.version < 11]
+    await migrate(empty_database, known=first)
+    connection = await asyncpg.connect(empty_database)
+    await connection.execute(
+        """SELECT attach_partition('measurements_1m', 'bucket', '2026-11-23Z', '2026-11-24Z');
+        INSERT INTO measurements_1m VALUES ('a', 't', '2026-11-23 09:00Z', NULL, NULL, 1, 1, 1, 1);
+        CREATE VIEW mine WITH (security_barrier = true) AS SELECT * FROM measurements_1m WHERE metric = 't';
+        CREATE VIEW means AS SELECT device_id, sum(sum) / sum(count) AS mean FROM mine GROUP BY 1;
+        CREATE VIEW by_key AS SELECT device_id, metric, bucket, sum FROM measurements_1m
+            GROUP BY device_id, metric, bucket;
+        CREATE MATERIALIZED VIEW kept AS SELECT * FROM measurements_1m;
+        CREATE RULE counted AS ON INSERT TO dead_letters DO ALSO SELECT count(*) FROM measurements_1m;
+        CREATE PUBLICATION everywhere FOR TABLE measurements_1m"""
+    )
+    await connection.execute(f"CREATE ROLE {unique}; GRANT SELECT ON means TO {unique}")
+    with capture_logs() as logs:
+        await migrate(empty_database)
+    messages = [each["message"] for each in logs if each["event"] == "migration_warns"]
+    warned = sorted(message.split(" has minutes")[0] for message in messages)
+    assert warned == [
+        "materialized view kept",
+        "publication of table open_minutes in publication everywhere",
+        "rule counted on table dead_letters",
+        "view by_key",
+    ]
+    async with asyncpg.create_pool(empty_database, min_size=1, max_size=2) as pool:
+        await Store(pool).make_hours()
+        assert await Packer(pool).turn()
+    await connection.execute("DELETE FROM open_minutes")
+    assert await connection.fetchval("SELECT device_id FROM mine") == "a"
+    options = await connection.fetchval("SELECT reloptions FROM pg_class WHERE relname = 'mine'")
+    assert options == ["security_barrier=true"]
+    await connection.execute(f"SET ROLE {unique}")
+    assert await connection.fetchval("SELECT mean FROM means") == 1
+    await connection.execute(f"RESET ROLE; DROP OWNED BY {unique}; DROP ROLE {unique}")
+    await connection.close()
+
+
 async def test_a_migration_longer_than_a_command_may_take(
     empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from uuid import uuid4
 
 import asyncpg
 import pytest
+import structlog
 
 from contract.events import Event, Scalar, format_time
 from projector.history import packing as packing_module
@@ -23,7 +23,7 @@ from projector.history.store import Span, Store, add, lock
 from tests.support.committed import Committed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from runtime.postgres import Connection
 
@@ -146,6 +146,76 @@ async def test_an_hour_a_turn(plant: Plant) -> None:
     assert await plant.pack() == 0
 
 
+@pytest.mark.parametrize(
+    ("zone", "day"), [("Europe/Berlin", (2026, 3, 29)), ("America/New_York", (2026, 3, 8))]
+)
+async def test_the_day_clocks_go_forward(database: str, zone: str, day: tuple[int, int, int]) -> None:
+    """A session's own time zone makes no day shorter: what came in its last hour alone is packed too."""
+    last = datetime(*day, 23, 10, tzinfo=UTC)
+    async with asyncpg.create_pool(
+        database, min_size=0, max_size=3, server_settings={"TimeZone": zone}
+    ) as pool:
+        plant = Plant(pool, Committed(pool), Store(pool), Packer(pool), Auditor(pool))
+        await plant.measure(
+            event("a", (last - 13 * HOUR - NINE).total_seconds(), t=1),
+            event("a", (last - NINE).total_seconds(), t=1, nightly=1),
+        )
+        before = await plant.minutes()
+        await plant.pack()
+        assert await plant.of("unpacked_minutes") == 3
+        assert await plant.minutes() == before
+
+
+async def test_a_clock_that_was_ahead(plant: Plant) -> None:
+    """Hours without rows are not packed, so nothing is beyond the newest row, whatever the time was."""
+    await plant.measure(event("a", 1, t=1), event("a", 7201, t=1))
+    assert await plant.pack() == 2
+    until = await plant.pool.fetchval("SELECT packed_until FROM rollups WHERE rollup = '1m'")
+    assert until == NINE + 3 * HOUR
+    await plant.measure(event("a", 3 * 3600 + 1, t=1), event("b", 1, t=1))
+    assert (await plant.of("unpacked_minutes"), await plant.pack()) == (3, 1)
+    assert await plant.differences() == []
+
+
+async def test_with_nothing_to_do_nobody_waits(plant: Plant) -> None:
+    """A look does not need history, and history does not wait for it."""
+    await plant.measure(event("a", 1, t=1))
+    await plant.pack()
+    async with plant.pool.acquire() as other, other.transaction():
+        await lock(other)
+        assert not await plant.packer.turn()
+
+
+async def test_an_hour_is_packed_by_metrics(plant: Plant) -> None:
+    """What has no limit to its size is done in transactions that have one."""
+    metrics = {f"m{number}": number for number in range(40)}
+    await plant.measure(event("a", 1, region="north", **metrics))
+    assert await plant.pack() == 1
+    assert await plant.of("unpacked_minutes") == 40
+    assert await plant.pool.fetchval("SELECT count(DISTINCT xmin::text) FROM packed_minutes") > 1
+    assert await plant.differences() == []
+
+
+async def test_a_packer_that_is_stuck_says_so(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long the oldest hour has waited is told, and why, again after a while, until it works again."""
+    behind: list[float] = []
+    packer = Packer(plant.pool, behind.append)
+    assert not await packer.turn()
+    await plant.measure(event("a", 1, t=1))
+    with structlog.testing.capture_logs() as logs:
+        assert not await packer.turn()
+        assert not await packer.turn()
+        monkeypatch.setattr(packing_module, "TELL_AGAIN_S", 0.0)
+        assert not await packer.turn()
+        await plant.store.make_hours()
+        while await packer.turn():
+            pass
+    waits = datetime.now(UTC) - NINE - 4 * HOUR
+    assert behind == [0, *[pytest.approx(waits.total_seconds(), abs=2 * 3600)] * 4, 0]
+    told = [each["event"] for each in logs if each["log_level"] != "debug"]
+    assert told == ["packing_waiting", "packing_waiting", "packing_works_again"]
+
+
 async def test_the_last_hours_are_rows(plant: Plant) -> None:
     """An hour is packed two hours after its end, and not before what is made of its minutes is made."""
     now = datetime.now(UTC)
@@ -197,6 +267,19 @@ async def test_many_late_minutes_at_once(plant: Plant, *, packed: bool) -> None:
     assert found[2:4] == (3 if packed else 2, 1.79769313486231e308)
 
 
+async def test_late_minutes_keep_every_digit(plant: Plant, meanwhile: Meanwhile) -> None:
+    """A sum of one value is that value, for packed rows, where there are none, and packed a second time."""
+    value = 0.1 + 0.2
+    await plant.measure(event("a", 1, t=value), event("a", 61, t=1))
+    await plant.store.make_hours()
+    meanwhile(lambda: plant.measure(event("a", 121, t=value)))
+    assert await plant.packer.turn()
+    await plant.measure(event("a", 181, t=value), event("b", 1, t=value))
+    found = await plant.minutes()
+    assert {row[3:] for row in found.values()} == {(value, value, value), (1, 1, 1)}
+    assert await plant.of("unpacked_minutes") == 5
+
+
 async def test_what_is_older_than_what_is_kept_is_dropped(plant: Plant) -> None:
     """Late minutes of days that were dropped are not packed again."""
     await plant.measure(event("a", 86_400, t=1))
@@ -210,23 +293,39 @@ async def test_what_is_older_than_what_is_kept_is_dropped(plant: Plant) -> None:
 
 
 @pytest.fixture
-def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Awaitable[object]]], None]:
-    """Has something done once, between a packing and its end."""
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    """Has something done once, between a packing and its end, or before the lock of a packing."""
 
-    def arrange(act: Callable[[], Awaitable[object]]) -> None:
+    def arrange(act: Callable[[], Awaitable[object]], *, lock_number: int = 2) -> None:
         calls = count(1)
 
-        async def act_first(connection: Connection) -> None:
-            if next(calls) == 2:
+        async def act_first(connection: Connection, *, patiently: bool = False) -> None:
+            assert await connection.fetchval("SHOW jit") == "off", "all would wait for that"
+            if next(calls) == lock_number:
+                assert patiently == (lock_number == 2), "what took long is not given up after five seconds"
                 await act()
-            await lock(connection)
+            await lock(connection, patiently=patiently)
 
         monkeypatch.setattr(packing_module, "lock", act_first)
 
     return arrange
 
 
-Meanwhile = Callable[[Callable[[], Awaitable[object]]], None]
+class Meanwhile(Protocol):
+    """What arranges it."""
+
+    def __call__(self, act: Callable[[], Awaitable[object]], *, lock_number: int = 2) -> None:
+        """Have it done once."""
+
+
+async def test_late_minutes_between_look_and_lock(plant: Plant, meanwhile: Meanwhile) -> None:
+    """Nothing is passed over that comes for an hour before the one that a look found."""
+    await plant.measure(event("a", 3601, t=1))
+    await plant.store.make_hours()
+    meanwhile(lambda: plant.measure(event("a", 1, t=1)), lock_number=1)
+    assert await plant.pack() == 2
+    assert await plant.differences() == []
+    assert await plant.of("unpacked_minutes") == 2
 
 
 async def test_late_minutes_while_they_are_packed(plant: Plant, meanwhile: Meanwhile) -> None:
@@ -409,3 +508,4 @@ async def test_history_that_was_lost_is_made_packed(plant: Plant) -> None:
     await plant.auditor.rebuild(quiet)
     assert await plant.minutes() == before
     assert (await plant.of("unpacked_minutes"), await plant.of("open_minutes")) == (120, 10)
+    assert await plant.pool.fetchval("SELECT pg_relation_size('late_minutes')") == 0, "none of it was there"

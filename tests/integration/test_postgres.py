@@ -35,9 +35,9 @@ async def test_a_pool_says_who_it_is(empty_database: str) -> None:
         assert pool.get_max_size() == 2
         shown = [
             await pool.fetchval(f"SHOW {setting}")
-            for setting in ("application_name", "jit", "tcp_keepalives_idle", "tcp_user_timeout")
+            for setting in ("application_name", "jit", "tcp_keepalives_idle", "tcp_user_timeout", "TimeZone")
         ]
-    assert shown == ["gateway-0", "off", "30", "60000"]
+    assert shown == ["gateway-0", "off", "30", "60000", "UTC"]
 
 
 async def test_a_server_that_is_away_is_waited_for() -> None:

@@ -86,6 +86,12 @@ CASES = [
         "10m",
         "12m",
     ),
+    Case(  # an old database is packed from its first day on, for as long as that takes
+        "PackingLags",
+        {f"projector_packing_behind_seconds{LABELS}": "900000-60x120 892800+60x60"},
+        "120m",
+        "180m",
+    ),
     Case(
         "NothingArrives",
         {f"projector_heard_timestamp_seconds{LABELS}": "0x5 360+60x10 960x40"},

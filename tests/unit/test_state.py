@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from projector.views.state import Metric, Shelf, View
+from projector.views.state import VIEW, Metric, Shelf, View
 
 
 def use(shelf: Shelf, run: int, id_: str, *names: str) -> View:
@@ -64,3 +64,17 @@ def test_a_fleet_that_fits_stays() -> None:
         shelf.turn(run)
         use(shelf, run, f"d{run % 400}", "t")
         assert len(shelf) < 1600 / 5
+
+
+def test_marks_of_a_topic_for_each_metric_are_counted() -> None:
+    """A device whose messages carry a metric each has a mark for each of the others; these take room too."""
+    shelf = Shelf(1000)
+    for run in range(1, 2000):
+        shelf.turn(run)
+        name = f"m{run // 40 % 20}"
+        view = use(shelf, run, f"d{run % 40}", name)
+        view.reshape([name])
+        view.mark = (run, "")
+    views = [view for view in (shelf.get(f"d{device}") for device in range(40)) if view]
+    assert len(views) > 10
+    assert sum(VIEW + len(view.metrics) + len(view.others) for view in views) < 1000

@@ -58,6 +58,19 @@ SELECT bucket, sum / count FROM measurements_1m
 WHERE device_id = 'device-17' AND metric = 'temperature'
     AND bucket >= $1::timestamptz - interval '2 days' AND bucket < $1::timestamptz;
 
+-- name: minutes_of_all
+-- The same of everybody, a day of two days ago.
+SELECT count(*) FROM measurements_1m
+WHERE metric = 'temperature'
+    AND bucket >= $1::timestamptz - interval '48 hours' AND bucket < $1::timestamptz - interval '24 hours';
+
+-- name: minutes_of_all_by_hour
+-- Of somebody who knows.
+SELECT count(*) FROM measurements_1m
+WHERE metric = 'temperature'
+    AND bucket >= $1::timestamptz - interval '48 hours' AND bucket < $1::timestamptz - interval '24 hours'
+    AND hour > $1::timestamptz - interval '49 hours' AND hour < $1::timestamptz - interval '24 hours';
+
 -- name: measurements_1h
 -- The hours of the same.
 INSERT INTO measurements_1h (device_id, metric, bucket, region, region_at, count, sum, min, max)
