@@ -11,8 +11,8 @@ import pytest
 from redis.asyncio import Redis
 
 from contract.events import Event
+from gateway import days as days_module
 from gateway import retention as retention_module
-from gateway import settling as settling_module
 from gateway import stride as stride_module
 from gateway.retention import retire
 from gateway.settling import settle
@@ -77,7 +77,7 @@ async def test_as_every_measurement_would_make_them(
 ) -> None:
     """With late rows, folded or not, and a day retired: what a rebuild makes, verification finds equal."""
     monkeypatch.setattr(stride_module, "_FIRST", 1)
-    monkeypatch.setattr(settling_module, "_REST", 0.0)
+    monkeypatch.setattr(days_module, "_REST", 0.0)
     rng = random.Random(seed)  # noqa: S311  # test data
     await side.commit(*events(rng, 300))
     assert await keep(side) == DAYS
