@@ -43,6 +43,7 @@ PAGE_BYTES: Final = 1_000_000  # of JSON: about 5,000 measurements
 GATHERED_METRICS: Final = 300_000  # of devices, held at once: some 75 MB
 ROWS_A_PART: Final = 1500  # applied in one run, each a metric of a device
 STALL_S: Final = 60.0  # a server that is silent for so long is taken for dead
+SORT_S: Final = 3600.0  # but for one that sorts: of a year and a large fleet, hundreds of millions of rows
 _NO_TIMEOUT_S: Final = 30 * 86_400.0  # of the whole COPY; what ends it is a stall
 
 
@@ -110,7 +111,7 @@ class Truth:
 
         with answering():
             statements = await self._connection.fetch(queries.read_measurements, self._days)
-        await self._pages(_retired, take_statistics, queries.read_statistics, self._days)
+        await self._pages(_retired, take_statistics, queries.read_statistics, self._days, silent_s=SORT_S)
         for (statement,) in statements:
             await self._pages(_measurements, take_measurements, statement)
         await take_rows(gathered.take())
@@ -122,7 +123,9 @@ class Truth:
         take: Callable[[list[T]], Awaitable[None]],
         query: str,
         *arguments: object,
+        silent_s: float | None = None,
     ) -> None:
+        """Take what a query yields; its first line may be `silent_s` away."""
         page = bytearray()
         loop = asyncio.get_running_loop()
 
@@ -140,7 +143,7 @@ class Truth:
                 await turn(size)
 
         try:
-            async with asyncio.timeout(STALL_S) as stall:
+            async with asyncio.timeout(silent_s or STALL_S) as stall:
                 with answering():
                     await self._connection.copy_from_query(
                         query, *arguments, output=grow, timeout=_NO_TIMEOUT_S

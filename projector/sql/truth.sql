@@ -47,10 +47,13 @@ SELECT json_build_array(
     to_char(last_ts AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), last_key,
     to_char(last_received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
 FROM (
-    SELECT device_id, region, metric, count, sum, min, max, last_value, last_ts, last_key, last_received_at
-    FROM retired_statistics
-    UNION ALL
-    SELECT device_id, region, metric, count, sum, min, max, last_value, last_ts, last_key, last_received_at
-    FROM settled_statistics WHERE partition = ANY ($1::text[])
-) AS s
-ORDER BY device_id;
+    SELECT * FROM (
+        SELECT device_id, region, metric, count, sum, min, max, last_value, last_ts, last_key, last_received_at
+        FROM retired_statistics
+        UNION ALL
+        SELECT device_id, region, metric, count, sum, min, max, last_value, last_ts, last_key, last_received_at
+        FROM settled_statistics WHERE partition = ANY ($1::text[])
+    ) AS u
+    ORDER BY device_id
+    OFFSET 0 -- sorted before they become text
+) AS s;

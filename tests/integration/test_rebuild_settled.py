@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,14 @@ from gateway import retention as retention_module
 from gateway import stride as stride_module
 from gateway.retention import retire
 from gateway.settling import settle
-from runtime.postgres import lent, open_pool
+from projector.repair import truth as truth_module
+from runtime.postgres import lent, load_queries, open_pool
 from tests.support.both_sides import KEYS, Side, quiet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+queries = load_queries("tests.support")
 FIRST = datetime(2020, 3, 1, tzinfo=UTC)
 DAYS = 3
 
@@ -146,6 +149,26 @@ async def test_what_stands_there_is_wrong(side: Side) -> None:
     rebuilt = await side.rebuilder.rebuild(quiet)
     assert (rebuilt.events, rebuilt.settled) == (50, 50)
     assert (await side.verify()).differences == []
+
+
+async def test_statistics_that_take_long_to_sort(
+    side: Side, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that puts a year of a large fleet in order is silent until then, and no dead one."""
+    await side.commit(*events(random.Random(8), 50))  # noqa: S311  # test data
+    await keep(side)
+    monkeypatch.setattr(truth_module, "STALL_S", 0.1)
+    other = await asyncpg.connect(database)
+    transaction = other.transaction()
+    await transaction.start()
+    await other.execute("LOCK TABLE settled_statistics")
+    rebuilding = asyncio.create_task(side.rebuilder.rebuild(quiet))
+    while not (rebuilding.done() or await other.fetchval(queries.somebody_waits)):
+        pass
+    await other.execute("SELECT pg_sleep(0.5)")  # several times as long as a stall
+    await transaction.rollback()
+    await other.close()
+    assert (await rebuilding).settled == 50
 
 
 async def test_views_that_are_mended(side: Side) -> None:
