@@ -97,8 +97,7 @@ CREATE FUNCTION public.begin_day(name text) RETURNS text
     SET lock_timeout TO '100ms'
     AS $$
 BEGIN
-    IF is_sparse(name) AND NOT EXISTS (SELECT FROM settled_days WHERE partition = name AND state = 'leaving') THEN
-        PERFORM let_day_be(name);
+    IF is_sparse(name) AND let_day_be(name) THEN
         RETURN 'left';
     END IF;
     EXECUTE format(
@@ -456,13 +455,18 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION public.let_day_be(name text) RETURNS void
+CREATE FUNCTION public.let_day_be(name text) RETURNS boolean
     LANGUAGE plpgsql
     SET lock_timeout TO '100ms'
     AS $$
 DECLARE
     noting text;
 BEGIN
+    INSERT INTO settled_days AS d (partition, state) VALUES (name, 'left')
+    ON CONFLICT (partition) DO UPDATE SET state = 'left', changed_at = now() WHERE d.state <> 'leaving';
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
     FOR noting IN
         SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(name) AND tgname IN ('note_change', 'note_truncation')
     LOOP
@@ -470,8 +474,7 @@ BEGIN
     END LOOP;
     DELETE FROM settled_statistics WHERE partition = name;
     DELETE FROM late_measurements WHERE partition = name;
-    INSERT INTO settled_days AS d (partition, state) VALUES (name, 'left')
-    ON CONFLICT (partition) DO UPDATE SET state = 'left', changed_at = now() WHERE d.state <> 'leaving';
+    RETURN true;
 END
 $$;
 

@@ -88,13 +88,19 @@ LANGUAGE sql STABLE AS $$
     SELECT extract(epoch FROM pg_postmaster_start_time()) || ' ' || pg_relation_filepath(to_regclass(name))
 $$;
 
--- Leaves a day as it is: nothing is noted any more, and nothing kept. Writers of that very day make it fail within the timeout.
-CREATE FUNCTION let_day_be(name text) RETURNS void
+-- Leaves a day as it is, false when it leaves: nothing is noted any more, and nothing kept. Writers of that very day make it fail
+-- within the timeout.
+CREATE FUNCTION let_day_be(name text) RETURNS boolean
 LANGUAGE plpgsql
 SET lock_timeout = '100ms' AS $$
 DECLARE
     noting text;
 BEGIN
+    INSERT INTO settled_days AS d (partition, state) VALUES (name, 'left')
+    ON CONFLICT (partition) DO UPDATE SET state = 'left', changed_at = now() WHERE d.state <> 'leaving';
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
     FOR noting IN
         SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(name) AND tgname IN ('note_change', 'note_truncation')
     LOOP
@@ -102,8 +108,7 @@ BEGIN
     END LOOP;
     DELETE FROM settled_statistics WHERE partition = name;
     DELETE FROM late_measurements WHERE partition = name;
-    INSERT INTO settled_days AS d (partition, state) VALUES (name, 'left')
-    ON CONFLICT (partition) DO UPDATE SET state = 'left', changed_at = now() WHERE d.state <> 'leaving';
+    RETURN true;
 END
 $$;
 
@@ -132,8 +137,7 @@ CREATE FUNCTION begin_day(name text) RETURNS text
 LANGUAGE plpgsql
 SET lock_timeout = '100ms' AS $$
 BEGIN
-    IF is_sparse(name) AND NOT EXISTS (SELECT FROM settled_days WHERE partition = name AND state = 'leaving') THEN
-        PERFORM let_day_be(name);
+    IF is_sparse(name) AND let_day_be(name) THEN
         RETURN 'left';
     END IF;
     EXECUTE format(

@@ -8,8 +8,8 @@ has dropped are in `retired_statistics` instead, since the same transaction.
 
 Days that the gateway has settled (`gateway/settling.py`) need not be read either: what their measurements
 amount to is in `settled_statistics`, but for late ones, of which there are copies, and in no snapshot is
-anything of that in two places. A rebuild goes by that. A verification reads the measurements, and so proves
-that too.
+anything of that in two places. A rebuild goes by that. A verification reads the measurements, and tells where
+they are not as many as was settled; what each amounts to it does not add up again.
 
 Memory is bounded: the rows are taken a page at a time, and while a page is worked on, PostgreSQL waits.
 """
@@ -62,6 +62,8 @@ class Truth:
         positions: where each stream stood in it.
         settled: how many measurements are read as what their days amount to.
         estimate: about how many measurements there are; 0 when nobody knows.
+        miscounted: settled days that were read as their measurements: how many these were, and how many were
+            settled, where that differs.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Truth:
         self.positions = positions
         self.settled = settled
         self.estimate = estimate
+        self.miscounted: dict[str, tuple[int, int]] = {}
         self._connection = connection
         self._days = days
 
@@ -112,8 +115,11 @@ class Truth:
         with answering():
             statements = await self._connection.fetch(queries.read_measurements, self._days)
         await self._pages(_retired, take_statistics, queries.read_statistics, self._days, silent_s=SORT_S)
-        for (statement,) in statements:
+        for statement, day, settled in statements:
+            before = gathered.events
             await self._pages(_measurements, take_measurements, statement)
+            if settled is not None and (read := gathered.events - before) != settled:
+                self.miscounted[day] = read, settled
         await take_rows(gathered.take())
         return self.settled + gathered.events
 
