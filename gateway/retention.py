@@ -2,7 +2,7 @@
 
 Of a day that is settled (`gateway/settling.py`) it is known what it amounts to. From when it is marked as one
 that leaves, its rows do not count for anybody any more, its statistics and late rows do; those move to
-`retired_statistics`, and the partition is dropped as it is.
+`retired_statistics`, and the partition is dropped as it is. It leaves whatever becomes of the retention.
 
 Any other day is added up now. A piece of it is added to `retired_statistics` by the very transaction that
 removes it. A piece is a run of blocks, from one end of the partition to the other, long enough for some
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 import structlog
 
+from gateway.days import Days, in_pieces
 from gateway.stride import LONGEST_S, Stride
 from runtime.postgres import load_queries
 
@@ -43,41 +44,43 @@ _ATTEMPTS: Final = 20
 _PAUSE_S: Final = 0.5
 
 
-async def retire(connection: Connection, now: datetime, retention: timedelta) -> int:
-    """Retire the measurements that are older than the retention.
+async def retire(connection: Connection, now: datetime, retention: timedelta | None) -> int:
+    """Retire the measurements that are older than the retention, and days that have begun to leave.
 
     Whole days only: a partition stays until its last instant is old enough.
 
     Args:
         connection: of nobody else meanwhile; one gateway at a time.
         now: by the gateway's clock; the server's counts when it is behind.
-        retention: how long to keep measurements.
+        retention: how long to keep measurements; None for ever.
 
     Returns:
         How many were retired now, not counting a piece whose answer came too late, nor what comes to a
         settled day while it leaves.
+
+    Raises:
+        Retry: some days could not be retired, which the log names; all others were.
     """
     retired = 0
-    for row in await connection.fetch(queries.expired_partitions, now - retention, retention):
-        retired += await _retire_day(connection, row["name"])
-    midnight = datetime.combine((now - retention).astimezone(UTC).date(), time_of_day(), UTC)
-    return retired + await _retire_strays(connection, midnight, retention)
+    days = Days("retirement")
+    before = None if retention is None else now - retention
+    for row in await connection.fetch(queries.expired_partitions, before, retention):
+        retired += await days.work(row["name"], _retire_day(connection, row["name"]))
+    if before is not None:
+        midnight = datetime.combine(before.astimezone(UTC).date(), time_of_day(), UTC)
+        retired += await _retire_strays(connection, midnight, retention)
+    days.end()
+    return retired
 
 
 async def _retire_day(connection: Connection, name: str) -> int:
-    try:
-        settled = await connection.fetchval(queries.begin_leaving, name)
-    except asyncpg.LockNotAvailableError:
-        log.info("retirement_postponed", partition=name, measurements=0, reason="it is being settled")
-        return 0
+    settled: int | None = await connection.fetchval(queries.begin_leaving, name)
     if settled is None:
         rows = await _retire_blocks(connection, name)
         await _give_room_back(connection, name)
         await _drop(connection, name, rows, queries.drop_empty_partition)
         return rows
-    for query in (queries.fold_late_measurements, queries.retire_statistics):
-        while await connection.fetchval(query, name, _PIECE_STATISTICS, timeout=LONGEST_S):
-            pass
+    await in_pieces(connection, queries.retire_statistics, name, _PIECE_STATISTICS)
     return settled if await _drop(connection, name, settled, queries.drop_leaving_partition) else 0
 
 
@@ -112,6 +115,8 @@ async def _drop(connection: Connection, name: str, rows: int, query: str) -> boo
     for attempt in range(_ATTEMPTS):
         if attempt:
             await asyncio.sleep(_PAUSE_S)
+        # So that few are left for the transaction that others wait for.
+        await in_pieces(connection, queries.fold_late_measurements, name, _PIECE_ROWS)
         try:
             async with connection.transaction():
                 await connection.execute(queries.look_for_a_second)
@@ -128,7 +133,7 @@ async def _drop(connection: Connection, name: str, rows: int, query: str) -> boo
     return False
 
 
-async def _retire_strays(connection: Connection, before: datetime, retention: timedelta) -> int:
+async def _retire_strays(connection: Connection, before: datetime, retention: timedelta | None) -> int:
     """Rows of the default partition, a piece a transaction, from the oldest on."""
     retired = 0
     since = datetime.min.replace(tzinfo=UTC)

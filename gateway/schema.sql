@@ -92,17 +92,21 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION public.begin_day(name text) RETURNS void
+CREATE FUNCTION public.begin_day(name text) RETURNS text
     LANGUAGE plpgsql
     SET lock_timeout TO '100ms'
     AS $$
 BEGIN
+    IF is_sparse(name) AND let_day_be(name) THEN
+        RETURN 'left';
+    END IF;
     EXECUTE format(
         'CREATE OR REPLACE TRIGGER note_change AFTER INSERT OR UPDATE OR DELETE ON %I FOR EACH ROW EXECUTE FUNCTION note_change()', name);
     EXECUTE format(
         'CREATE OR REPLACE TRIGGER note_truncation AFTER TRUNCATE ON %I FOR EACH STATEMENT EXECUTE FUNCTION note_change()', name);
-    INSERT INTO settled_days (partition, state) VALUES (name, 'begun')
-    ON CONFLICT (partition) DO UPDATE SET state = 'begun', file = '', changed_at = now();
+    INSERT INTO settled_days AS d (partition, state) VALUES (name, 'begun')
+    ON CONFLICT (partition) DO UPDATE SET state = 'begun', file = '', changed_at = now() WHERE d.state <> 'leaving';
+    RETURN 'begun';
 END
 $$;
 
@@ -253,13 +257,18 @@ $$;
 
 CREATE FUNCTION public.drop_leaving_partition(name text) RETURNS boolean
     LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
     SET lock_timeout TO '100ms'
     AS $$
 BEGIN
+    PERFORM FROM settled_days WHERE partition = name AND state = 'leaving' FOR UPDATE;
+    IF NOT FOUND OR EXISTS (SELECT FROM settled_statistics WHERE partition = name) THEN
+        RETURN false;
+    END IF;
     EXECUTE format('LOCK TABLE %I IN SHARE MODE', name);
-    PERFORM fold_late_measurements(name, 1000000);
-    PERFORM retire_statistics(name, 1000000);
-    DELETE FROM settled_days WHERE partition = name AND state = 'leaving';
+    PERFORM fold_late_measurements(name, NULL);
+    DELETE FROM settled_days WHERE partition = name;
     EXECUTE format('DROP TABLE %I', name);
     RETURN true;
 END
@@ -378,20 +387,45 @@ CREATE FUNCTION public.fold_late_measurements(name text, piece bigint) RETURNS b
     SET lock_timeout TO '100ms'
     AS $$
 DECLARE
+    day settled_days;
     folded bigint;
 BEGIN
-    PERFORM FROM settled_days WHERE partition = name AND state IN ('settled', 'leaving') FOR UPDATE;
+    SELECT * INTO day FROM settled_days WHERE partition = name AND state IN ('settled', 'leaving') FOR UPDATE;
     IF NOT FOUND THEN
         RETURN 0;
     END IF;
     folded := add_measurements(
         format(
             'added AS (DELETE FROM late_measurements WHERE ctid = ANY (ARRAY('
-                'SELECT ctid FROM late_measurements WHERE partition = %L LIMIT %s)) RETURNING *)',
+                'SELECT ctid FROM late_measurements WHERE partition = %L LIMIT %L)) RETURNING *)',
             name, piece),
-        name);
+        CASE day.state WHEN 'settled' THEN name END);
     UPDATE settled_days SET measurements = measurements + folded WHERE partition = name;
     RETURN folded;
+END
+$$;
+
+CREATE FUNCTION public.forget_day(name text, piece bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET lock_timeout TO '100ms'
+    AS $$
+DECLARE
+    gone bigint;
+BEGIN
+    PERFORM FROM settled_days WHERE partition = name FOR UPDATE;
+    IF EXISTS (SELECT FROM partitions_of('measurements') AS p WHERE p.name = forget_day.name) THEN
+        RETURN 0; -- somebody has made it anew
+    END IF;
+    DELETE FROM settled_statistics
+    WHERE ctid = ANY (ARRAY(SELECT ctid FROM settled_statistics WHERE partition = name LIMIT piece));
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    IF gone < piece THEN
+        DELETE FROM late_measurements WHERE partition = name;
+        DELETE FROM settled_days WHERE partition = name;
+    END IF;
+    RETURN gone;
 END
 $$;
 
@@ -401,6 +435,47 @@ CREATE FUNCTION public.from_mark(hex text) RETURNS timestamp with time zone
     SELECT timestamptz '2000-01-01 00:00:00+00' - interval '17600000 hours'
         + ('x' || hex)::bit(64)::bigint / 1000000 * interval '1 second'
         + ('x' || hex)::bit(64)::bigint % 1000000 * interval '1 microsecond'
+$$;
+
+CREATE FUNCTION public.is_sparse(name text) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    AS $$
+DECLARE
+    metrics bigint;
+BEGIN
+    EXECUTE format(
+        'SELECT count(DISTINCT k) FROM (SELECT metrics FROM %I LIMIT 100) AS m, jsonb_object_keys(m.metrics) AS k', name) INTO metrics;
+    RETURN (
+        SELECT CASE WHEN s.n_distinct < 0 THEN -s.n_distinct * c.reltuples ELSE s.n_distinct END * (1 + metrics) > greatest(
+            1000, c.reltuples / greatest(c.relpages, 1) * pg_relation_size(c.oid) / current_setting('block_size')::bigint / 2)
+        FROM pg_class AS c
+        JOIN pg_stats AS s ON s.schemaname = c.relnamespace::regnamespace::text AND s.tablename = c.relname
+        WHERE c.oid = to_regclass(name) AND c.reltuples > 0 AND s.attname = 'device_id'
+    );
+END
+$$;
+
+CREATE FUNCTION public.let_day_be(name text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET lock_timeout TO '100ms'
+    AS $$
+DECLARE
+    noting text;
+BEGIN
+    INSERT INTO settled_days AS d (partition, state) VALUES (name, 'left')
+    ON CONFLICT (partition) DO UPDATE SET state = 'left', changed_at = now() WHERE d.state <> 'leaving';
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    FOR noting IN
+        SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(name) AND tgname IN ('note_change', 'note_truncation')
+    LOOP
+        EXECUTE format('ALTER TABLE %I DISABLE TRIGGER %I', name, noting);
+    END LOOP;
+    DELETE FROM settled_statistics WHERE partition = name;
+    DELETE FROM late_measurements WHERE partition = name;
+    RETURN true;
+END
 $$;
 
 CREATE FUNCTION public.move_projection(name text, which integer, target bigint, history uuid, since bigint DEFAULT NULL::bigint) RETURNS boolean
@@ -426,22 +501,21 @@ END
 $$;
 
 CREATE FUNCTION public.note_change() RETURNS trigger
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
     AS $$
-DECLARE
-    day settled_days;
 BEGIN
     IF TG_OP = 'INSERT' THEN
         INSERT INTO late_measurements (partition, place, device_id, ts, received_at, message_key, region, metrics, tags)
         VALUES (TG_TABLE_NAME, NEW.ctid, NEW.device_id, NEW.ts, NEW.received_at, NEW.message_key, NEW.region, NEW.metrics, NEW.tags);
         RETURN NULL;
     END IF;
-    SELECT * INTO day FROM settled_days WHERE partition = TG_TABLE_NAME FOR UPDATE; -- waits for who is adding it up
-    IF day.state = 'leaving' THEN
+    INSERT INTO settled_days AS d (partition, state) VALUES (TG_TABLE_NAME, 'begun')
+    ON CONFLICT (partition) DO UPDATE SET state = 'begun', file = '', changed_at = now() -- waits for who is adding it up
+    WHERE d.state = 'settled' OR (d.state = 'begun' AND d.file <> '');
+    IF EXISTS (SELECT FROM settled_days WHERE partition = TG_TABLE_NAME AND state = 'leaving') THEN
         RAISE object_in_use USING MESSAGE = format(
             '%s is being dropped, and what it amounts to is in retired_statistics by now', TG_TABLE_NAME);
-    ELSIF day.state = 'settled' OR (day.state = 'begun' AND day.file <> '') THEN
-        UPDATE settled_days SET state = 'begun', file = '', changed_at = now() WHERE partition = TG_TABLE_NAME;
     END IF;
     RETURN NULL;
 END
@@ -552,6 +626,8 @@ $$;
 
 CREATE FUNCTION public.retire_statistics(name text, piece bigint) RETURNS bigint
     LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
     AS $_$
 DECLARE
     moved bigint;
@@ -593,7 +669,7 @@ CREATE FUNCTION public.settle_again() RETURNS bigint
     LANGUAGE sql
     AS $$
     WITH again AS (
-        UPDATE settled_days SET state = 'begun', file = '', changed_at = now() WHERE state IN ('settled', 'left') RETURNING 1
+        UPDATE settled_days SET state = 'begun', file = '', changed_at = now() WHERE state <> 'leaving' RETURNING 1
     )
     SELECT count(*) FROM again
 $$;
@@ -634,7 +710,7 @@ BEGIN
         day.state := 'settled';
         IF EXISTS (SELECT FROM settled_statistics WHERE partition = name OFFSET greatest(1000, day.measurements / 2)) THEN
             day.state := 'left';
-            DELETE FROM settled_statistics WHERE partition = name;
+            PERFORM let_day_be(name);
         END IF;
     END IF;
     UPDATE settled_days
@@ -747,9 +823,9 @@ CREATE VIEW public.days_added_up AS
    FROM ((pg_inherits i
      JOIN pg_class c ON ((c.oid = i.inhrelid)))
      JOIN public.settled_days d ON ((d.partition = c.relname)))
-  WHERE ((i.inhparent = ('public.measurements'::regclass)::oid) AND (d.state = ANY (ARRAY['settled'::text, 'leaving'::text])) AND (EXISTS ( SELECT
+  WHERE ((i.inhparent = ('public.measurements'::regclass)::oid) AND ((d.state = 'leaving'::text) OR ((d.state = 'settled'::text) AND (EXISTS ( SELECT
            FROM pg_trigger t
-          WHERE ((t.tgrelid = c.oid) AND (t.tgname = 'note_change'::name) AND (t.tgenabled <> 'D'::"char")))));
+          WHERE ((t.tgrelid = c.oid) AND (t.tgname = 'note_change'::name) AND (t.tgenabled <> 'D'::"char")))))));
 
 CREATE TABLE public.dead_letter_changes (
     letters bigint NOT NULL,

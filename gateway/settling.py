@@ -12,24 +12,23 @@ So who reads `retired_statistics`, statistics and copies of settled days, and th
 snapshot has each measurement once, wherever a gateway was killed. Copies are folded into the statistics
 later. Rows that are changed or removed by hand make a day begin anew, and so does a table that was rewritten.
 
-The chore rests as long as it works: it takes half a core of the server at most.
+The chore rests as long as it works: it takes half a core of the server at most. After each day it asks again
+which are left, so neither late rows nor newer days wait for all of them.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-import asyncpg
 import structlog
 
+from gateway.days import Days, in_pieces, rest
 from gateway.stride import LONGEST_S, Stride
 from runtime.postgres import load_queries
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
     from datetime import datetime
 
     from runtime.postgres import Connection
@@ -40,7 +39,6 @@ queries = load_queries("gateway")
 SETTLED_AFTER: Final = timedelta(hours=6)  # from the end of a day; what comes later costs more than it did
 
 _PIECE_ROWS: Final = 50_000
-_REST: Final = 1.0  # of the time that a piece took
 
 
 async def settle(connection: Connection, now: datetime, retention: timedelta | None) -> int:
@@ -53,40 +51,37 @@ async def settle(connection: Connection, now: datetime, retention: timedelta | N
 
     Returns:
         How many days were settled now.
+
+    Raises:
+        Retry: some could not be, which the log names; all others were.
     """
-    await connection.execute(queries.forget_days)
-    for row in await connection.fetch(queries.days_with_late_rows):
-        await _or_later(row["name"], _fold(connection, row["name"]))
+    began = time.monotonic()
+    days = Days("settling")
+    for row in await connection.fetch(queries.forgotten_days):
+        await days.work(row["name"], in_pieces(connection, queries.forget_day, row["name"], _PIECE_ROWS))
     settled = 0
-    for row in await connection.fetch(queries.days_to_settle, now, SETTLED_AFTER, retention):
-        settled += await _or_later(row["name"], _settle(connection, row["name"], begun=row["begun"]))
+    tried: list[str] = []
+    while True:
+        for row in await connection.fetch(queries.days_with_late_rows):
+            if row["name"] not in days.failed:
+                fold = in_pieces(connection, queries.fold_late_measurements, row["name"], _PIECE_ROWS)
+                await days.work(row["name"], fold)
+        at = now + timedelta(seconds=time.monotonic() - began)
+        day = await connection.fetchrow(queries.day_to_settle, at, SETTLED_AFTER, retention, tried)
+        if day is None:
+            break
+        tried.append(day["name"])
+        settled += await days.work(day["name"], _settle(connection, day["name"], begun=day["begun"]))
+    days.end()
     return settled
-
-
-async def _or_later(name: str, work: Awaitable[int]) -> int:
-    try:
-        return await work
-    except asyncpg.LockNotAvailableError:
-        log.info("settling_postponed", partition=name, reason="it is in use")
-        return 0
-
-
-async def _fold(connection: Connection, name: str) -> int:
-    """Fold what came late to a settled day, until there is nothing more."""
-    folded = 0
-    while rows := await connection.fetchval(
-        queries.fold_late_measurements, name, _PIECE_ROWS, timeout=LONGEST_S
-    ):
-        folded += rows
-    return folded
 
 
 async def _settle(connection: Connection, name: str, *, begun: bool) -> int:
     """Add up a day from where it was left; 1 when it has been settled now."""
-    if not begun:
-        await connection.execute(queries.begin_day, name)
-    stride = Stride()
     state: str | None = "begun"
+    if not begun:
+        state = await connection.fetchval(queries.begin_day, name)
+    stride = Stride()
     while state == "begun":
         began = time.monotonic()
         try:
@@ -95,8 +90,8 @@ async def _settle(connection: Connection, name: str, *, begun: bool) -> int:
             if not stride.shorten():
                 raise
             continue
-        stride.took(took_s := time.monotonic() - began)
-        await asyncio.sleep(took_s * _REST)
+        stride.took(time.monotonic() - began)
+        await rest(began)
     if state is None:
         return 0
     log.info("day_settled" if state == "settled" else "day_left_as_it_is", partition=name)

@@ -204,8 +204,7 @@ class Upkeep:
         self._ledger.evict(evicted.letters)
 
     async def _retire(self, connection: Connection, site: Site) -> None:
-        if site.retention is not None:
-            await retire(connection, datetime.now(UTC), site.retention)
+        await retire(connection, datetime.now(UTC), site.retention)
 
     async def _settle(self, connection: Connection, site: Site) -> None:
         await settle(connection, datetime.now(UTC), site.retention)

@@ -67,9 +67,11 @@ _DATA = (
 )
 
 # The server ends a session whose peer vanished within about a minute, and with it the locks the session
-# holds. Its days have 24 hours, wherever the server is.
+# holds. Its days have 24 hours, wherever the server is; and whatever the database's own default is, a statement
+# sees what was committed before it: who waited for a lock must see what was done under it.
 _SERVER_SETTINGS = {
     "TimeZone": "UTC",
+    "default_transaction_isolation": "read committed",
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
@@ -87,8 +89,8 @@ async def open_pool(
 ) -> asyncpg.Pool[asyncpg.Record]:
     """Open a pool with one connection made, so that whoever gets it knows that the server answers.
 
-    Behind PgBouncer in session mode let it ignore the start-up
-    parameters `tcp_keepalives_*` and `tcp_user_timeout`.
+    Behind PgBouncer in session mode let it ignore the start-up parameters `tcp_keepalives_*`,
+    `tcp_user_timeout` and `default_transaction_isolation`.
 
     Args:
         dsn: connection URL; one that came from a file is read anew for each connection.

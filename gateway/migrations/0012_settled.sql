@@ -43,35 +43,44 @@ CREATE TABLE late_measurements (
 );
 
 -- Set on the partitions of such days alone, so that others pay nothing. A row that comes is noted with its place. Where one is changed
--- or removed by hand, the day is begun anew.
+-- or removed by hand, the day is begun anew; whose snapshot is older than what is said of the day cannot.
 CREATE FUNCTION note_change() RETURNS trigger
-LANGUAGE plpgsql AS $$
-DECLARE
-    day settled_days;
+LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
         INSERT INTO late_measurements (partition, place, device_id, ts, received_at, message_key, region, metrics, tags)
         VALUES (TG_TABLE_NAME, NEW.ctid, NEW.device_id, NEW.ts, NEW.received_at, NEW.message_key, NEW.region, NEW.metrics, NEW.tags);
         RETURN NULL;
     END IF;
-    SELECT * INTO day FROM settled_days WHERE partition = TG_TABLE_NAME FOR UPDATE; -- waits for who is adding it up
-    IF day.state = 'leaving' THEN
+    INSERT INTO settled_days AS d (partition, state) VALUES (TG_TABLE_NAME, 'begun')
+    ON CONFLICT (partition) DO UPDATE SET state = 'begun', file = '', changed_at = now() -- waits for who is adding it up
+    WHERE d.state = 'settled' OR (d.state = 'begun' AND d.file <> '');
+    IF EXISTS (SELECT FROM settled_days WHERE partition = TG_TABLE_NAME AND state = 'leaving') THEN
         RAISE object_in_use USING MESSAGE = format(
             '%s is being dropped, and what it amounts to is in retired_statistics by now', TG_TABLE_NAME);
-    ELSIF day.state = 'settled' OR (day.state = 'begun' AND day.file <> '') THEN
-        UPDATE settled_days SET state = 'begun', file = '', changed_at = now() WHERE partition = TG_TABLE_NAME;
     END IF;
     RETURN NULL;
 END
 $$;
 
+-- Who may write measurements needs no other right for it, nor gets one by a search path or a temporary table.
+DO $$
+BEGIN
+    EXECUTE format('ALTER FUNCTION note_change() SET search_path = %I, pg_temp', current_schema());
+    REVOKE EXECUTE ON FUNCTION note_change() FROM PUBLIC;
+END
+$$;
+
 -- Days whose statistics and late rows count, and not the rows of their partitions. In every snapshot these, `retired_statistics`
--- and the rows of all other partitions are every measurement once.
+-- and the rows of all other partitions are every measurement once. A settled day whose trigger somebody removed is read as its rows; of
+-- one that leaves they may be among the retired ones.
 CREATE VIEW days_added_up AS
 SELECT d.partition, d.state, d.measurements, i.inhrelid AS relation
 FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid JOIN settled_days AS d ON d.partition = c.relname
-WHERE i.inhparent = 'measurements'::regclass AND d.state IN ('settled', 'leaving')
-    AND EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND t.tgname = 'note_change' AND t.tgenabled <> 'D');
+WHERE i.inhparent = 'measurements'::regclass AND (
+    d.state = 'leaving' OR (
+        d.state = 'settled'
+        AND EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND t.tgname = 'note_change' AND t.tgenabled <> 'D')));
 
 -- Whose blocks they are. Tables are rewritten into other files, and restored on other servers, with their rows at other places.
 CREATE FUNCTION file_of(name text) RETURNS text
@@ -79,17 +88,89 @@ LANGUAGE sql STABLE AS $$
     SELECT extract(epoch FROM pg_postmaster_start_time()) || ' ' || pg_relation_filepath(to_regclass(name))
 $$;
 
--- From here on whatever changes in a partition is noted. Writers of that very day make it fail within the timeout.
-CREATE FUNCTION begin_day(name text) RETURNS void
+-- Leaves a day as it is, false when it leaves: nothing is noted any more, and nothing kept. Writers of that very day make it fail
+-- within the timeout.
+CREATE FUNCTION let_day_be(name text) RETURNS boolean
+LANGUAGE plpgsql
+SET lock_timeout = '100ms' AS $$
+DECLARE
+    noting text;
+BEGIN
+    INSERT INTO settled_days AS d (partition, state) VALUES (name, 'left')
+    ON CONFLICT (partition) DO UPDATE SET state = 'left', changed_at = now() WHERE d.state <> 'leaving';
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    FOR noting IN
+        SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(name) AND tgname IN ('note_change', 'note_truncation')
+    LOOP
+        EXECUTE format('ALTER TABLE %I DISABLE TRIGGER %I', name, noting);
+    END LOOP;
+    DELETE FROM settled_statistics WHERE partition = name;
+    DELETE FROM late_measurements WHERE partition = name;
+    RETURN true;
+END
+$$;
+
+-- Whether a day's statistics would be more than half as many rows as its measurements, by what the server has counted; it would take as
+-- long to find out otherwise as to add it up. Null when it has counted nothing.
+CREATE FUNCTION is_sparse(name text) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    metrics bigint;
+BEGIN
+    EXECUTE format(
+        'SELECT count(DISTINCT k) FROM (SELECT metrics FROM %I LIMIT 100) AS m, jsonb_object_keys(m.metrics) AS k', name) INTO metrics;
+    RETURN (
+        SELECT CASE WHEN s.n_distinct < 0 THEN -s.n_distinct * c.reltuples ELSE s.n_distinct END * (1 + metrics) > greatest(
+            1000, c.reltuples / greatest(c.relpages, 1) * pg_relation_size(c.oid) / current_setting('block_size')::bigint / 2)
+        FROM pg_class AS c
+        JOIN pg_stats AS s ON s.schemaname = c.relnamespace::regnamespace::text AND s.tablename = c.relname
+        WHERE c.oid = to_regclass(name) AND c.reltuples > 0 AND s.attname = 'device_id'
+    );
+END
+$$;
+
+-- From here on whatever changes in a partition is noted, unless the day is left as it is; returns its state. Writers of that very day
+-- make it fail within the timeout.
+CREATE FUNCTION begin_day(name text) RETURNS text
 LANGUAGE plpgsql
 SET lock_timeout = '100ms' AS $$
 BEGIN
+    IF is_sparse(name) AND let_day_be(name) THEN
+        RETURN 'left';
+    END IF;
     EXECUTE format(
         'CREATE OR REPLACE TRIGGER note_change AFTER INSERT OR UPDATE OR DELETE ON %I FOR EACH ROW EXECUTE FUNCTION note_change()', name);
     EXECUTE format(
         'CREATE OR REPLACE TRIGGER note_truncation AFTER TRUNCATE ON %I FOR EACH STATEMENT EXECUTE FUNCTION note_change()', name);
-    INSERT INTO settled_days (partition, state) VALUES (name, 'begun')
-    ON CONFLICT (partition) DO UPDATE SET state = 'begun', file = '', changed_at = now();
+    INSERT INTO settled_days AS d (partition, state) VALUES (name, 'begun')
+    ON CONFLICT (partition) DO UPDATE SET state = 'begun', file = '', changed_at = now() WHERE d.state <> 'leaving';
+    RETURN 'begun';
+END
+$$;
+
+-- Removes up to `piece` statistics of a partition that somebody dropped, and with the last of them the rest; returns how many.
+CREATE FUNCTION forget_day(name text, piece bigint) RETURNS bigint
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET lock_timeout = '100ms' AS $$
+DECLARE
+    gone bigint;
+BEGIN
+    PERFORM FROM settled_days WHERE partition = name FOR UPDATE;
+    IF EXISTS (SELECT FROM partitions_of('measurements') AS p WHERE p.name = forget_day.name) THEN
+        RETURN 0; -- somebody has made it anew
+    END IF;
+    DELETE FROM settled_statistics
+    WHERE ctid = ANY (ARRAY(SELECT ctid FROM settled_statistics WHERE partition = name LIMIT piece));
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    IF gone < piece THEN
+        DELETE FROM late_measurements WHERE partition = name;
+        DELETE FROM settled_days WHERE partition = name;
+    END IF;
+    RETURN gone;
 END
 $$;
 
@@ -239,7 +320,7 @@ BEGIN
         day.state := 'settled';
         IF EXISTS (SELECT FROM settled_statistics WHERE partition = name OFFSET greatest(1000, day.measurements / 2)) THEN
             day.state := 'left';
-            DELETE FROM settled_statistics WHERE partition = name;
+            PERFORM let_day_be(name);
         END IF;
     END IF;
     UPDATE settled_days
@@ -249,31 +330,35 @@ BEGIN
 END
 $$;
 
--- Adds up to `piece` late rows of a day to its statistics; returns how many.
+-- Adds up to `piece` late rows of a day, or all, to its statistics, of one that leaves to the retired ones; returns how many.
 CREATE FUNCTION fold_late_measurements(name text, piece bigint) RETURNS bigint
 LANGUAGE plpgsql
 SET lock_timeout = '100ms' AS $$
 DECLARE
+    day settled_days;
     folded bigint;
 BEGIN
-    PERFORM FROM settled_days WHERE partition = name AND state IN ('settled', 'leaving') FOR UPDATE;
+    SELECT * INTO day FROM settled_days WHERE partition = name AND state IN ('settled', 'leaving') FOR UPDATE;
     IF NOT FOUND THEN
         RETURN 0;
     END IF;
     folded := add_measurements(
         format(
             'added AS (DELETE FROM late_measurements WHERE ctid = ANY (ARRAY('
-                'SELECT ctid FROM late_measurements WHERE partition = %L LIMIT %s)) RETURNING *)',
+                'SELECT ctid FROM late_measurements WHERE partition = %L LIMIT %L)) RETURNING *)',
             name, piece),
-        name);
+        CASE day.state WHEN 'settled' THEN name END);
     UPDATE settled_days SET measurements = measurements + folded WHERE partition = name;
     RETURN folded;
 END
 $$;
 
--- Moves up to `piece` statistics of a day that leaves to `retired_statistics`; returns how many.
+-- Moves up to `piece` statistics of a day that leaves to `retired_statistics`; returns how many. By the index: a table is full of those
+-- of other days, and of those that have moved.
 CREATE FUNCTION retire_statistics(name text, piece bigint) RETURNS bigint
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_bitmapscan = off AS $$
 DECLARE
     moved bigint;
 BEGIN
@@ -290,26 +375,51 @@ BEGIN
 END
 $$;
 
--- Drops the partition of a day that leaves, and takes along what came late until now. From the lock to the end of the transaction only
--- a writer with a row of that very day waits; the drop itself stops everyone for an instant, or fails within the timeout.
+-- Drops the partition of a day that leaves and whose statistics have moved, and takes along what came late until now; false when it is
+-- not one. From the lock to the end of the transaction only a writer with a row of that very day waits; the drop itself stops everyone
+-- for an instant, or fails within the timeout.
 CREATE FUNCTION drop_leaving_partition(name text) RETURNS boolean
 LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
 SET lock_timeout = '100ms' AS $$
 BEGIN
+    PERFORM FROM settled_days WHERE partition = name AND state = 'leaving' FOR UPDATE;
+    IF NOT FOUND OR EXISTS (SELECT FROM settled_statistics WHERE partition = name) THEN
+        RETURN false;
+    END IF;
     EXECUTE format('LOCK TABLE %I IN SHARE MODE', name);
-    PERFORM fold_late_measurements(name, 1000000);
-    PERFORM retire_statistics(name, 1000000);
-    DELETE FROM settled_days WHERE partition = name AND state = 'leaving';
+    PERFORM fold_late_measurements(name, NULL);
+    DELETE FROM settled_days WHERE partition = name;
     EXECUTE format('DROP TABLE %I', name);
     RETURN true;
 END
 $$;
 
--- Has every settled day added up again; returns how many. For when what stands there is not to be trusted.
+-- Has every day added up again but those that leave; returns how many. For when what stands there is not to be trusted.
 CREATE FUNCTION settle_again() RETURNS bigint
 LANGUAGE sql AS $$
     WITH again AS (
-        UPDATE settled_days SET state = 'begun', file = '', changed_at = now() WHERE state IN ('settled', 'left') RETURNING 1
+        UPDATE settled_days SET state = 'begun', file = '', changed_at = now() WHERE state <> 'leaving' RETURNING 1
     )
     SELECT count(*) FROM again
+$$;
+
+-- Whoever could read what dropped days amount to can read it of settled ones.
+DO $$
+DECLARE
+    grantee text;
+    name text;
+BEGIN
+    FOR grantee IN
+        SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
+        FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+        WHERE c.oid = 'retired_statistics'::regclass AND a.grantee <> c.relowner AND a.privilege_type = 'SELECT'
+    LOOP
+        FOREACH name IN ARRAY ARRAY['settled_days', 'settled_statistics', 'late_measurements', 'days_added_up']
+        LOOP
+            EXECUTE format('GRANT SELECT ON %I TO %s', name, grantee);
+        END LOOP;
+    END LOOP;
+END
 $$;

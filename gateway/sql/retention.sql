@@ -2,11 +2,13 @@
 -- 0006_chores.sql and 0012_settled.sql.
 
 -- name: expired_partitions
--- The day partitions that lie wholly before $1 by their real bounds, the oldest first. The server's clock has a say too: a gateway
--- whose clock is wrong drops nothing that is young by the server's.
+-- The day partitions that lie wholly before $1 by their real bounds, the oldest first, and those that have begun to leave. The server's
+-- clock has a say too: a gateway whose clock is wrong drops nothing that is young by the server's.
 SELECT p.name
 FROM partitions_of('measurements') AS p
-WHERE p.name ~ '^measurements_p[0-9]{8}$' AND p.until <= least($1, now() - $2::interval)
+WHERE p.name ~ '^measurements_p[0-9]{8}$' AND (
+    p.until <= least($1, now() - $2::interval)
+    OR EXISTS (SELECT FROM settled_days AS d WHERE d.partition = p.name AND d.state = 'leaving'))
 ORDER BY p.until, p.name;
 
 -- name: begin_leaving

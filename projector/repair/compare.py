@@ -32,8 +32,8 @@ class Difference(msgspec.Struct, frozen=True):
         kind: a key, or a member of one of the projector's own keys, that is `missing` or `extra`, or one that
             `differs`.
         field: of a hash, or the member; None when the difference is the key itself.
-        expected: by PostgreSQL; None when there should be nothing.
-        found: in Redis; None when there is nothing.
+        expected: by PostgreSQL's measurements; None when there should be nothing.
+        found: in Redis, or of a settled day in PostgreSQL; None when there is nothing.
     """
 
     kind: Kind

@@ -64,6 +64,7 @@ class Replica:
         cursors: how far it has come on each stream.
         events: measurements folded into it, not counting those that retention has dropped.
         settled: how many of them by what their days amount to.
+        miscounted: as of `Truth`.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Replica:
         self.keys = keys
         self.cursors: dict[int, Cursor] = {}
         self.events = self.settled = 0
+        self.miscounted: dict[str, tuple[int, int]] = {}
         self._redis = redis
         self._pool = pool
         self._outbox = outbox
@@ -102,6 +104,7 @@ class Replica:
         """
         async with open_truth(self._pool, settled=settled) as truth:
             self.events, self.settled = await truth.read(self._add, progress), truth.settled
+            self.miscounted = truth.miscounted
         self.cursors = {
             stream: Cursor(position.head, position.epoch, position.head_at)
             for stream, position in truth.positions.items()

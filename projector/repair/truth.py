@@ -8,8 +8,8 @@ has dropped are in `retired_statistics` instead, since the same transaction.
 
 Days that the gateway has settled (`gateway/settling.py`) need not be read either: what their measurements
 amount to is in `settled_statistics`, but for late ones, of which there are copies, and in no snapshot is
-anything of that in two places. A rebuild goes by that. A verification reads the measurements, and so proves
-that too.
+anything of that in two places. A rebuild goes by that. A verification reads the measurements, and tells where
+they are not as many as was settled; what each amounts to it does not add up again.
 
 Memory is bounded: the rows are taken a page at a time, and while a page is worked on, PostgreSQL waits.
 """
@@ -43,6 +43,7 @@ PAGE_BYTES: Final = 1_000_000  # of JSON: about 5,000 measurements
 GATHERED_METRICS: Final = 300_000  # of devices, held at once: some 75 MB
 ROWS_A_PART: Final = 1500  # applied in one run, each a metric of a device
 STALL_S: Final = 60.0  # a server that is silent for so long is taken for dead
+SORT_S: Final = 3600.0  # but for one that sorts: of a year and a large fleet, hundreds of millions of rows
 _NO_TIMEOUT_S: Final = 30 * 86_400.0  # of the whole COPY; what ends it is a stall
 
 
@@ -61,6 +62,8 @@ class Truth:
         positions: where each stream stood in it.
         settled: how many measurements are read as what their days amount to.
         estimate: about how many measurements there are; 0 when nobody knows.
+        miscounted: settled days that were read as their measurements: how many these were, and how many were
+            settled, where that differs.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Truth:
         self.positions = positions
         self.settled = settled
         self.estimate = estimate
+        self.miscounted: dict[str, tuple[int, int]] = {}
         self._connection = connection
         self._days = days
 
@@ -110,9 +114,12 @@ class Truth:
 
         with answering():
             statements = await self._connection.fetch(queries.read_measurements, self._days)
-        await self._pages(_retired, take_statistics, queries.read_statistics, self._days)
-        for (statement,) in statements:
+        await self._pages(_retired, take_statistics, queries.read_statistics, self._days, silent_s=SORT_S)
+        for statement, day, settled in statements:
+            before = gathered.events
             await self._pages(_measurements, take_measurements, statement)
+            if settled is not None and (read := gathered.events - before) != settled:
+                self.miscounted[day] = read, settled
         await take_rows(gathered.take())
         return self.settled + gathered.events
 
@@ -122,7 +129,9 @@ class Truth:
         take: Callable[[list[T]], Awaitable[None]],
         query: str,
         *arguments: object,
+        silent_s: float | None = None,
     ) -> None:
+        """Take what a query yields; its first line may be `silent_s` away."""
         page = bytearray()
         loop = asyncio.get_running_loop()
 
@@ -140,7 +149,7 @@ class Truth:
                 await turn(size)
 
         try:
-            async with asyncio.timeout(STALL_S) as stall:
+            async with asyncio.timeout(silent_s or STALL_S) as stall:
                 with answering():
                     await self._connection.copy_from_query(
                         query, *arguments, output=grow, timeout=_NO_TIMEOUT_S

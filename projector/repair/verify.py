@@ -8,10 +8,10 @@ names must be equal. Nobody but us moves the replica, so nothing has to be caugh
 are behind the replica are waited for; when they stand still there, they cannot be compared, and the error
 says so.
 
-What is compared: every device and region that the replica, or any of the live keys, know of when their turn
-comes. The statistics of a device that has expired are gone or have begun anew, so of it marks, region and
-last-seen time are compared; and of a region that may be back, once some have made room for others, how many
-devices it has.
+What is compared: how many measurements there are of each settled day, which a rebuild would go by; and every
+device and region that the replica, or any of the live keys, know of when their turn comes. The statistics of
+a device that has expired are gone or have begun anew, so of it marks, region and last-seen time are compared;
+and of a region that may be back, once some have made room for others, how many devices it has.
 Nothing live is written, and Redis is held up for one page at a time.
 """
 
@@ -115,6 +115,9 @@ class Verifier:
         ) as replica:
             await replica.build(folding, settled=False)
             result.events = replica.events
+            for day, (read, settled) in replica.miscounted.items():
+                wrong = Difference("differs", f"settled_days {day}", "measurements", str(read), str(settled))
+                result.add(wrong, self._limit)
             devices, regions = zip(families(self._keys), families(replica.keys), strict=True)
             result.devices = await self._compare_all(*devices, replica, result, comparing)
             result.regions = await self._compare_all(*regions, replica, result, comparing)

@@ -23,7 +23,7 @@ WHERE i.inhparent = 'measurements'::regclass AND c.relname <> ALL ($1::text[]);
 
 -- name: read_measurements
 -- The statements that read measurements, in whatever order is cheapest: of each partition but for these ($1), and of these what came
--- late.
+-- late. Of a day that is settled also its name and how many there have to be.
 SELECT format($statement$
     SELECT json_build_array(
         device_id, region,
@@ -31,13 +31,15 @@ SELECT format($statement$
         to_char(received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
         message_key, metrics, tags)
     FROM %s
-$statement$, s.source)
+$statement$, s.source) AS statement, s.day, s.settled
 FROM (
-    SELECT i.inhrelid::regclass::text AS source
-    FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
+    SELECT
+        i.inhrelid::regclass::text AS source, d.partition AS day,
+        d.measurements + (SELECT count(*) FROM late_measurements AS l WHERE l.partition = d.partition) AS settled
+    FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid LEFT JOIN days_added_up AS d ON d.relation = c.oid
     WHERE i.inhparent = 'measurements'::regclass AND c.relname <> ALL ($1::text[])
     UNION ALL
-    SELECT format('late_measurements WHERE partition = ANY (%L)', $1::text[])
+    SELECT format('late_measurements WHERE partition = ANY (%L)', $1::text[]), NULL, NULL
 ) AS s;
 
 -- name: read_statistics
@@ -47,10 +49,13 @@ SELECT json_build_array(
     to_char(last_ts AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), last_key,
     to_char(last_received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
 FROM (
-    SELECT device_id, region, metric, count, sum, min, max, last_value, last_ts, last_key, last_received_at
-    FROM retired_statistics
-    UNION ALL
-    SELECT device_id, region, metric, count, sum, min, max, last_value, last_ts, last_key, last_received_at
-    FROM settled_statistics WHERE partition = ANY ($1::text[])
-) AS s
-ORDER BY device_id;
+    SELECT * FROM (
+        SELECT device_id, region, metric, count, sum, min, max, last_value, last_ts, last_key, last_received_at
+        FROM retired_statistics
+        UNION ALL
+        SELECT device_id, region, metric, count, sum, min, max, last_value, last_ts, last_key, last_received_at
+        FROM settled_statistics WHERE partition = ANY ($1::text[])
+    ) AS u
+    ORDER BY device_id
+    OFFSET 0 -- sorted before they become text
+) AS s;

@@ -86,6 +86,34 @@ async def test_streams_of_before_go_on(empty_database: str, unique: str) -> None
     await connection.close()
 
 
+async def test_who_read_and_wrote_before_days_are_settled(empty_database: str, unique: str) -> None:
+    """Readers of retired statistics read settled ones; who may write measurements needs nothing more."""
+    connection = await asyncpg.connect(empty_database)
+    await connection.execute(f"CREATE ROLE {unique}")
+    for migration in migrations():
+        if migration.name.endswith("_settled"):
+            await connection.execute(
+                f"""GRANT SELECT ON retired_statistics TO {unique}, public;
+                GRANT SELECT, INSERT, DELETE ON measurements TO {unique}"""
+            )
+        await connection.execute(migration.sql)
+    await connection.execute(
+        """SELECT create_measurement_partitions('2020-03-01', '2020-03-01');
+        SELECT begin_day('measurements_p20200301'), settle_blocks('measurements_p20200301', 1)"""
+    )
+    await connection.execute(f"SET ROLE {unique}; CREATE TEMPORARY TABLE late_measurements (partition text)")
+    await connection.execute("INSERT INTO measurements VALUES ('d', '2020-03-01Z', now(), 'k', NULL, '{}')")
+    assert await connection.fetchval("SELECT count(*) FROM public.late_measurements") == 1
+    await connection.execute("DELETE FROM measurements WHERE device_id = 'd'")
+    assert await connection.fetchval("SELECT state FROM settled_days") == "begun"
+    assert await connection.fetch("SELECT FROM settled_statistics") == []
+    assert await connection.fetch("SELECT FROM days_added_up") == []
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute("UPDATE settled_days SET state = 'settled'")
+    await connection.execute(f"RESET ROLE; DROP OWNED BY {unique}; DROP ROLE {unique}")
+    await connection.close()
+
+
 async def test_minutes_of_before_are_packed(empty_database: str, unique: str) -> None:
     """Minutes keep rows, days and readers when their table becomes a view, and are packed as new ones are."""
     minutes = "SELECT device_id, metric, bucket, region, region_at, count, sum, min, max FROM measurements_1m"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,17 +12,19 @@ import pytest
 from redis.asyncio import Redis
 
 from contract.events import Event
+from gateway import days as days_module
 from gateway import retention as retention_module
-from gateway import settling as settling_module
 from gateway import stride as stride_module
 from gateway.retention import retire
 from gateway.settling import settle
-from runtime.postgres import lent, open_pool
+from projector.repair import truth as truth_module
+from runtime.postgres import lent, load_queries, open_pool
 from tests.support.both_sides import KEYS, Side, quiet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+queries = load_queries("tests.support")
 FIRST = datetime(2020, 3, 1, tzinfo=UTC)
 DAYS = 3
 
@@ -77,7 +80,7 @@ async def test_as_every_measurement_would_make_them(
 ) -> None:
     """With late rows, folded or not, and a day retired: what a rebuild makes, verification finds equal."""
     monkeypatch.setattr(stride_module, "_FIRST", 1)
-    monkeypatch.setattr(settling_module, "_REST", 0.0)
+    monkeypatch.setattr(days_module, "_REST", 0.0)
     rng = random.Random(seed)  # noqa: S311  # test data
     await side.commit(*events(rng, 300))
     assert await keep(side) == DAYS
@@ -146,6 +149,47 @@ async def test_what_stands_there_is_wrong(side: Side) -> None:
     rebuilt = await side.rebuilder.rebuild(quiet)
     assert (rebuilt.events, rebuilt.settled) == (50, 50)
     assert (await side.verify()).differences == []
+
+
+async def test_a_row_that_was_removed_unnoticed(side: Side) -> None:
+    """Verification counts: views that are right are told from days that are not."""
+    await side.commit(*events(random.Random(9), 50))  # noqa: S311  # test data
+    await keep(side)
+    await side.commit(*events(random.Random(10), 10))  # noqa: S311  # test data
+    await side.rebuilder.rebuild(quiet)
+    assert (await side.verify()).differences == []
+    await side.pool.execute(
+        "SET session_replication_role = replica;"
+        " DELETE FROM measurements_p20200301 WHERE ctid IN (SELECT ctid FROM measurements_p20200301 LIMIT 2);"
+        " RESET session_replication_role"
+    )
+    await side.rebuilder.rebuild(quiet, settled=False)
+    (difference,) = (await side.verify()).differences
+    assert (difference.kind, difference.key) == ("differs", "settled_days measurements_p20200301")
+    assert int(difference.expected or 0) == int(difference.found or 0) - 2
+    await side.pool.execute("SELECT settle_again()")
+    await keep(side)
+    assert (await side.verify()).differences == []
+
+
+async def test_statistics_that_take_long_to_sort(
+    side: Side, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that puts a year of a large fleet in order is silent until then, and no dead one."""
+    await side.commit(*events(random.Random(8), 50))  # noqa: S311  # test data
+    await keep(side)
+    monkeypatch.setattr(truth_module, "STALL_S", 0.1)
+    other = await asyncpg.connect(database)
+    transaction = other.transaction()
+    await transaction.start()
+    await other.execute("LOCK TABLE settled_statistics")
+    rebuilding = asyncio.create_task(side.rebuilder.rebuild(quiet))
+    while not (rebuilding.done() or await other.fetchval(queries.somebody_waits)):
+        pass
+    await other.execute("SELECT pg_sleep(0.5)")  # several times as long as a stall
+    await transaction.rollback()
+    await other.close()
+    assert (await rebuilding).settled == 50
 
 
 async def test_views_that_are_mended(side: Side) -> None:

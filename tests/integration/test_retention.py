@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from gateway import retention as retention_module
 from gateway import stride as stride_module
@@ -241,6 +242,23 @@ async def test_a_row_that_comes_while_its_day_is_retired(
     await check_retired(connection, rows)
     assert await partitions(connection) == set()
     await watcher.close()
+
+
+async def test_a_row_that_somebody_holds(
+    keeper: Connection, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """A day with a row that is being changed waits for another turn, the days beside it do not."""
+    await connection.execute("SELECT create_measurement_partitions($1, $2)", OLD, OLD + timedelta(days=1))
+    await insert(connection, [row("1", at(OLD)), row("2", at(OLD, 90_000))])
+    async with connection.transaction():
+        await connection.execute("SELECT FROM measurements_p20200301 FOR UPDATE")
+        with capture_logs() as logs:
+            assert await retire(keeper, now(), KEEP) == 1
+    assert [line["partition"] for line in logs if line["event"] == "retirement_postponed"] == [
+        "measurements_p20200301"
+    ]
+    assert await partitions(connection) == {"measurements_p20200301"}
+    assert await retire(keeper, now(), KEEP) == 1
 
 
 async def test_sums_stay_finite(keeper: Connection, connection: asyncpg.Connection[asyncpg.Record]) -> None:

@@ -13,11 +13,13 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from gateway import days as days_module
 from gateway import retention as retention_module
 from gateway import settling as settling_module
 from gateway import stride as stride_module
 from gateway.retention import retire
 from gateway.settling import settle
+from runtime.errors import Retry
 from runtime.postgres import ERRORS, lent, load_queries, open_pool
 from tests.support.measured import OLD, Row, at, check_retired, history, insert, now, row
 from tests.support.write_side import decode, write_side
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     Client = asyncpg.Connection[asyncpg.Record]
 
 queries = load_queries("tests.support")
+gateway = load_queries("gateway")
 DAY = "measurements_p20200301"
 END_KEEPERS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'keeper'"
 LEFTOVERS = """SELECT (SELECT count(*) FROM settled_days) + (SELECT count(*) FROM settled_statistics)
@@ -42,7 +45,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stride_module, "_FIRST", 1)
     monkeypatch.setattr(stride_module, "_FEWEST", 1)
     monkeypatch.setattr(stride_module, "_SHORT_S", 0.0)
-    monkeypatch.setattr(settling_module, "_REST", 0.0)
+    monkeypatch.setattr(days_module, "_REST", 0.0)
 
 
 @pytest.fixture
@@ -150,17 +153,24 @@ async def test_which_days(keeper: Connection, connection: Client) -> None:
     assert await settle(keeper, now() + timedelta(days=3000), None) == 0
 
 
-async def test_days_whose_statistics_are_no_shorter(keeper: Connection, connection: Client) -> None:
-    """A day on which thousands of devices sent once is left as it is, and what comes late is forgotten."""
+@pytest.mark.parametrize("analyzed", [True, False])
+async def test_days_whose_statistics_are_no_shorter(
+    keeper: Connection, connection: Client, *, analyzed: bool
+) -> None:
+    """A day on which thousands of devices sent once is left as it is, once it is known or as it seems."""
     rows = [row(str(i), at(OLD, i), f"d{i}", x=i) for i in range(1200)]
     await tell(connection, rows)
+    if analyzed:
+        await connection.execute(f"ANALYZE {DAY}")
     assert await settle(keeper, now(), None) == 1
     assert await states(connection) == {"0301": "left"}
     assert await connection.fetchval("SELECT count(*) FROM settled_statistics") == 0
+    begun = await connection.fetchval("SELECT count(*) FROM pg_trigger WHERE tgname = 'note_change'")
+    assert begun == (0 if analyzed else 1)
     await tell(connection, many(5))
     assert await check(connection) == 1205
+    assert await late(connection) == 0, "it pays for no trigger"
     assert await settle(keeper, now(), None) == 0
-    assert await late(connection) == 0
     assert await retire(keeper, now(), timedelta(days=90)) == 1205
     assert await check(connection) == 1205
     await check_retired(connection, rows + many(5))
@@ -187,10 +197,10 @@ async def test_late_rows_at_any_time(keeper: Connection, connection: Client, dat
         assert await settle(keeper, now(), None) == 1
         assert await states(connection) == {"0301": "settled"}
         assert await check(connection) == 1250
-        assert 50 <= await late(connection) < 500, "those in blocks that were done"
+        assert await late(connection) == 0, "those in blocks that were done are folded"
     await other.close()
     assert await check(connection) == 2150
-    assert await late(connection) > 900
+    assert await late(connection) == 900
     assert await settle(keeper, now(), None) == 0
     assert (await check(connection), await late(connection)) == (2150, 0)
 
@@ -209,6 +219,65 @@ async def test_who_writes_waits_for_nothing(database: str, keeper: Connection, c
         assert [line["event"] for line in logs if "settl" in line["event"]] == ["settling_postponed"]
     assert await settle(keeper, now(), None) == 1
     assert await connection.fetchval("SELECT sum(count) FROM settled_statistics WHERE metric = ''") == 21
+
+
+async def test_rows_that_come_faster_than_they_are_folded(keeper: Connection, connection: Client) -> None:
+    """Each piece that is folded brings a row: a turn ends all the same, and leaves it to the next."""
+    await tell(connection, many(300))
+    await settle(keeper, now(), None)
+    await connection.execute(
+        """CREATE FUNCTION another() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            INSERT INTO measurements_p20200301 VALUES ('d1', '2020-03-01Z', now(), 'another', NULL, '{}');
+            INSERT INTO told VALUES (1);
+            RETURN NULL;
+        END
+        $$;
+        CREATE TRIGGER another AFTER DELETE ON late_measurements
+        FOR EACH STATEMENT EXECUTE FUNCTION another()"""
+    )
+    await tell(connection, many(20, "late"))
+    async with asyncio.timeout(60):
+        await settle(keeper, now(), None)
+    assert await late(connection) == 1
+    await check(connection)
+
+
+async def test_what_comes_while_days_are_settled(keeper: Connection, connection: Client) -> None:
+    """Late rows and days that are over meanwhile have their turn after the day that is at it."""
+    await tell(connection, [*many(300), row("next", at(OLD, 90_000), x=1)])
+    await connection.execute(
+        """CREATE FUNCTION more() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            INSERT INTO measurements
+            SELECT 'd1', day, now(), 'more', NULL, '{}'
+            FROM unnest(ARRAY['2020-03-02Z', '2020-03-03Z']::timestamptz[]) AS day;
+            INSERT INTO told VALUES (2);
+            RETURN NULL;
+        END
+        $$;
+        CREATE TRIGGER more AFTER UPDATE ON settled_days
+        FOR EACH ROW WHEN (NEW.partition = 'measurements_p20200301' AND NEW.state = 'settled')
+        EXECUTE FUNCTION more()"""
+    )
+    assert await settle(keeper, now(), None) == 3
+    assert await late(connection) == 0
+    assert await check(connection) == 303
+
+
+async def test_a_day_that_cannot_be_settled(keeper: Connection, connection: Client) -> None:
+    """A row that no gateway stores keeps its day, and no other, from being settled and retired."""
+    bad = Row("d1", at(OLD, 90_000), at(OLD, 90_000), "bad", None, '{"x": 1e400}')
+    await tell(connection, [*many(300), bad, row("third", at(OLD, 180_000))])
+    with capture_logs() as logs, pytest.raises(Retry, match="measurements_p20200302: NumericValueOutOfRange"):
+        await settle(keeper, now(), None)
+    assert [line["partition"] for line in logs if line["event"] == "settling_failed"] == [f"{DAY[:-1]}2"]
+    assert await states(connection) == {"0301": "settled", "0302": "begun", "0303": "settled"}
+    assert await check(connection) == 302
+    with pytest.raises(Retry, match="measurements_p20200302"):
+        await retire(keeper, now(), timedelta(days=90))
+    assert await connection.fetchval("SELECT count(*) FROM measurements") == 1
+    assert await check(connection) == 302
 
 
 # -- what is changed by hand ---------------------------------------------------------------------------------
@@ -245,6 +314,28 @@ async def test_what_is_changed_by_hand(keeper: Connection, connection: Client, c
     await check_retired(connection, [Row(*each) for each in left], queries.settled)
 
 
+async def test_a_day_that_is_dropped_is_forgotten_in_pieces(
+    keeper: Connection, connection: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A day of a large fleet is no statement that takes longer than statements may."""
+    monkeypatch.setattr(settling_module, "_PIECE_ROWS", 7)
+    await tell(connection, many(30) + [row("1", at(OLD), f"e{i}", x=1) for i in range(20)])
+    await settle(keeper, now(), None)
+    await connection.execute(
+        """CREATE FUNCTION too_many() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            ASSERT (SELECT count(*) FROM gone) <= 7;
+            RETURN NULL;
+        END
+        $$;
+        CREATE TRIGGER too_many AFTER DELETE ON settled_statistics REFERENCING OLD TABLE AS gone
+        FOR EACH STATEMENT EXECUTE FUNCTION too_many();
+        DROP TABLE measurements_p20200301"""
+    )
+    await settle(keeper, now(), None)
+    assert await connection.fetchval(LEFTOVERS) == 0
+
+
 @pytest.mark.parametrize("done", [0, 2])
 async def test_changed_while_it_is_added_up(keeper: Connection, connection: Client, done: int) -> None:
     """Whoever removes rows waits for the piece, and then the day begins anew; and the other way round."""
@@ -265,6 +356,38 @@ async def test_changed_while_it_is_added_up(keeper: Connection, connection: Clie
     await settle(keeper, now(), None)
     await connection.execute("INSERT INTO told SELECT count(*) - 400 FROM measurements")
     assert await check(connection) == 134
+
+
+@pytest.mark.parametrize("change", ["removed", "changed", "truncated"])
+async def test_changed_by_who_cannot_see_that_it_is_settled(
+    keeper: Connection, connection: Client, database: str, change: str
+) -> None:
+    """Whose snapshot is from before is refused: nothing could be said of a row that it does not see."""
+    await tell(connection, many(30))
+    other = await asyncpg.connect(database)
+    transaction = other.transaction(isolation="repeatable_read")
+    await transaction.start()
+    await other.fetch("SELECT FROM pg_class")
+    await settle(keeper, now(), None)
+    with pytest.raises(asyncpg.SerializationError):
+        await other.execute(CHANGES[change])
+    await transaction.rollback()
+    await other.close()
+    assert await check(connection) == 30
+
+
+async def test_a_day_that_is_begun_is_not_trusted_either(keeper: Connection, connection: Client) -> None:
+    """What was removed with triggers off in blocks that are done is gone once all is added up again."""
+    await tell(connection, many(400))
+    await connection.execute("SELECT begin_day($1)", DAY)
+    await connection.execute("SELECT settle_blocks($1, 2)", DAY)
+    await connection.execute(
+        "SET session_replication_role = replica; DELETE FROM measurements WHERE device_id = 'd1';"
+        " RESET session_replication_role; UPDATE told SET n = (SELECT count(*) FROM measurements)"
+    )
+    assert await connection.fetchval("SELECT settle_again()") == 1
+    assert await settle(keeper, now(), None) == 1
+    assert await check(connection) == 267
 
 
 async def test_a_table_that_is_rewritten(keeper: Connection, connection: Client) -> None:
@@ -305,26 +428,97 @@ async def test_a_day_leaves_beside_a_reader(
         assert await settle(keeper, now(), None) == 0
         assert await check(connection) == 312
     await reader.close()
-    assert await retire(keeper, now(), timedelta(days=90)) == 312
+    assert await retire(keeper, now(), timedelta(days=90)) == 307
     assert await check(connection) == 312
     await check_retired(connection, many(300) + many(7, "late") + many(5, "later"))
 
 
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
 async def test_a_row_that_comes_while_its_day_is_dropped(
-    keeper: Connection, connection: Client, database: str
+    connection: Client, database: str, isolation: str
 ) -> None:
-    """The drop waits for who writes to the day, and takes the row along."""
+    """The drop waits for who writes to the day, and takes the row along, whatever databases begin with."""
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
     await tell(connection, many(100))
-    await settle(keeper, now(), None)
     looker = await asyncpg.connect(database)
-    async with connection.transaction():
-        await tell(connection, many(1, "late"))
-        retiring = asyncio.create_task(retire(keeper, now(), timedelta(days=90)))
-        await somebody_waits(looker)
-    assert await retiring == 100
+    async with keeping(database) as keeper:
+        await settle(keeper, now(), None)
+        async with connection.transaction():
+            await tell(connection, many(1, "late"))
+            retiring = asyncio.create_task(retire(keeper, now(), timedelta(days=90)))
+            await somebody_waits(looker)
+        assert await retiring == 100
     await looker.close()
     assert await check(connection) == 101
     await check_retired(connection, many(100) + many(1, "late"))
+
+
+async def test_a_leaving_day_without_its_trigger(keeper: Connection, connection: Client) -> None:
+    """Its rows still count for nobody, it goes on leaving, and what comes is noted again."""
+    await tell(connection, many(300))
+    await settle(keeper, now(), None)
+    assert await keeper.fetchval(gateway.begin_leaving, DAY) == 300
+    await keeper.fetchval(gateway.retire_statistics, DAY, 3)
+    await connection.execute(f"ALTER TABLE {DAY} DISABLE TRIGGER ALL")
+    await check(connection)
+    assert await settle(keeper, now(), timedelta(days=90)) == 0
+    assert await states(connection) == {"0301": "leaving"}
+    await tell(connection, many(5, "late"))
+    assert await check(connection) == 305
+    await connection.execute(f"ALTER TABLE {DAY} DISABLE TRIGGER ALL")
+    await retire(keeper, now(), timedelta(days=90))
+    assert await connection.fetchval("SELECT to_regclass($1)", DAY) is None
+    await check_retired(connection, many(300) + many(5, "late"))
+
+
+@pytest.mark.parametrize("state", ["begun", "settled"])
+async def test_only_days_that_leave_are_dropped(keeper: Connection, connection: Client, state: str) -> None:
+    """Whoever comes to drop a day that does not leave any more, or is gone, leaves it alone."""
+    await tell(connection, many(300))
+    await settle(keeper, now(), None)
+    await connection.execute("UPDATE settled_days SET state = $1", state)
+    if state == "begun":  # anew
+        await connection.execute("DELETE FROM settled_statistics")
+    assert await keeper.fetchval(gateway.drop_leaving_partition, DAY) is False
+    assert await keeper.fetchval(gateway.drop_leaving_partition, "measurements_p20190101") is False
+    assert await check(connection) == 300
+
+
+async def test_what_a_leaving_day_costs_its_writers(keeper: Connection, connection: Client) -> None:
+    """Statistics move by the index, before the lock; what comes late needs none of them any more."""
+    await tell(connection, many(5000) + [row(f"m{i}", at(OLD), f"e{i}", x=1) for i in range(1000)])
+    await settle(keeper, now(), None)
+    await keeper.fetchval(gateway.begin_leaving, DAY)
+    await connection.execute("ANALYZE settled_statistics")
+
+    async with keeper.transaction():
+        before = await keeper.fetchval(queries.scans_of_statistics)
+        assert await keeper.fetchval(gateway.retire_statistics, DAY, 10) == 10
+        assert await keeper.fetchval(queries.scans_of_statistics) == before
+    assert await keeper.fetchval(gateway.retire_statistics, DAY, 10**6) > 1000
+    await tell(connection, many(7, "late"))
+    assert await keeper.fetch(gateway.days_with_late_rows) == []
+    async with keeper.transaction():
+        before = await keeper.fetchval(queries.scans_of_statistics)
+        assert await keeper.fetchval(gateway.fold_late_measurements, DAY, 3) == 3
+        assert await keeper.fetchval(gateway.drop_leaving_partition, DAY)
+        assert await keeper.fetchval(queries.scans_of_statistics) == before
+    assert await check(connection) == 6007
+    assert await connection.fetchval(LEFTOVERS) == 0
+
+
+@pytest.mark.parametrize("retention", [timedelta(days=36_500), None])
+async def test_a_retention_that_is_made_longer(
+    keeper: Connection, connection: Client, retention: timedelta | None
+) -> None:
+    """A day that has begun to leave does: its rows count for nobody any more."""
+    await tell(connection, [*many(300), row("next", at(OLD, 86_400))])
+    await settle(keeper, now(), None)
+    assert await keeper.fetchval(gateway.begin_leaving, DAY) == 300
+    assert await retire(keeper, now(), retention) == 300
+    assert await connection.fetchval("SELECT to_regclass($1)", DAY) is None
+    assert await check(connection) == 301
 
 
 async def test_a_day_that_is_half_settled_is_retired(keeper: Connection, connection: Client) -> None:
@@ -357,7 +551,7 @@ class Storm:
     async def keep(self, work: Callable[[Connection], Awaitable[object]]) -> None:
         """A keeper, and its successors."""
         while not self.over.is_set():
-            with contextlib.suppress(*ERRORS):
+            with contextlib.suppress(*ERRORS, Retry):
                 async with keeping(self._database) as keeper:
                     while not self.over.is_set():
                         await work(keeper)

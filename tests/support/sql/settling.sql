@@ -33,3 +33,7 @@ SELECT device_id, ts, received_at, message_key, region, metrics FROM measurement
 SELECT EXISTS (
     SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
 );
+
+-- name: scans_of_statistics
+-- How often all of them have been read, their index aside, as far as this session has not told it to the server.
+SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'settled_statistics';
