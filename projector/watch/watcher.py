@@ -25,6 +25,7 @@ from projector.watch.arrivals import newest_arrivals
 from projector.watch.book import Change
 from projector.watch.care import Cares
 from projector.watch.carer import Carer
+from projector.watch.drift import RIGHT
 from projector.watch.rows import Rows
 from projector.watch.silence import TOLERANCE_S, Silence
 from projector.watch.told import CLOCKS_TOLD, Told
@@ -248,7 +249,11 @@ class Watcher:
             for device in map(silence.devices.__getitem__, again):
                 what = (device.id, device.region, True, device.at, device.at, device.silence, None)
                 silence.pending[device.id] = Change(*what, is_news=False, was_told=True)
-            told = {id_: (each.drift.told, each.drift.since) for id_, each in drifts.wrong.items()}
+            told = {
+                id_: (each.drift.told, each.drift.since)
+                for id_, each in drifts.wrong.items()
+                if each.drift.told != RIGHT and id_ not in drifts.pending
+            }
             await self._clocks.write(told)
             await self._told.begin(self._begun)
         except Retry:

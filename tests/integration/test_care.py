@@ -174,6 +174,19 @@ async def test_what_is_wrong_once_a_mute_is_over_is_told_by_one(plant: Plant) ->
     assert sorted(plant.told()) == [("a", "ok"), ("b", "clock_right")]
 
 
+async def test_a_clock_found_wrong_while_redis_was_emptied_is_told(plant: Plant) -> None:
+    """What waits to be told is not written down as told."""
+    await plant.know("a", "b")
+    one = await plant.watcher()
+    hear(one, 0, 60, "a", "b")
+    hear(one, 60, 120, "a", lag=3600)
+    await plant.redis.flushdb()
+    await one._write_again()
+    assert await plant.redis.hgetall("projector:clocks") == {}
+    await one.turn()
+    assert ("a", "clock_wrong") in plant.told()
+
+
 async def test_a_retired_device_that_sends_is_told_by_one(plant: Plant) -> None:
     """What was on its way when it was retired puts it not into service again; what came after does."""
     await plant.know("a", "b")
