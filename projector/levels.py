@@ -124,7 +124,7 @@ class Levels:
                         pipeline.hsetnx(self._key, field, f"{level} {since * 1_000_000}")
                     await pipeline.execute()
 
-    async def leave(self, fields: Sequence[str]) -> None:
+    async def leave(self, fields: Sequence[str | bytes]) -> None:
         """Forget what was told of these, as if it never had been.
 
         Raises:
