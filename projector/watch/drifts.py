@@ -128,7 +128,7 @@ class Drifts:
         device.drift.told = RIGHT
 
     def speak(self, device: Device, at: int, *, stands: bool) -> None:
-        """Tell of a device again, and now how its clock is, when it is wrong, or what was told before stands."""
+        """Tell of a device again, and now how its clock is: when it is wrong, or what was told stands."""
         if device.drift.level != RIGHT or stands:
             self._tell(device, max(at, device.drift.since), stands=stands)
 

@@ -217,6 +217,8 @@ class Silence:
         self.counts.add(device)
         if device.care is not None:
             self._silence(device)
+            if care.has_come_back(device.at):
+                self.returned[device.id] = device.at  # its message was faster than the word
         elif before is not None:
             self._speak(device, care)
 

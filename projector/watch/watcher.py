@@ -177,6 +177,7 @@ class Watcher:
             self._loaded = page[-1]["device_id"]
         self._known = []
         self._silence.all_known()
+        await self._carer.find_returned(self._silence)
         self._cares.is_known = True
 
     async def turn(self) -> None:
@@ -190,7 +191,7 @@ class Watcher:
         if self._turns % WRITTEN_AGAIN == 0:
             await self._write_again()
         await keep_trying("redis", self._carer.show, self._health)
-        if self._carer.untold and self._voice.room:
+        if self._carer.untold and not self._voice.waiting:
             await keep_trying("postgres", self._tell_of_people, self._health)
         is_told = (self._silence.pending or self._silence.drifts.pending) and self._voice.room
         if is_told or self._silence.left or self._claiming or self._claiming_clocks or self._set_back:
@@ -237,7 +238,7 @@ class Watcher:
         await self._carer.hear(self._silence, self._now())
 
     async def _tell_of_people(self) -> None:
-        for care in await self._carer.claim(min(AT_ONCE, self._voice.room)):
+        for care in await self._carer.claim(AT_ONCE):
             self._voice.care(care, self._silence.devices.get(care.device_id))
 
     async def _write_again(self) -> None:

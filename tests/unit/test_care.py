@@ -232,6 +232,15 @@ def test_a_retired_device_that_sends_is_back() -> None:
     assert site.silence.returned == {}
 
 
+def test_a_message_that_is_faster_than_the_word_puts_a_device_back() -> None:
+    """It came after the device was retired, and was heard of before that was."""
+    site = Site()
+    site.run(0, 60, "a", "b")
+    site.silence.take_care(word("a", "retired", 58 * MINUTE))
+    site.silence.take_care(word("b", "retired", 59 * MINUTE, 2))
+    assert site.silence.returned == {"a": START + 59 * MINUTE}
+
+
 def test_a_muted_device_that_sends_stays_muted() -> None:
     """It is not retired."""
     site = Site()
@@ -245,7 +254,7 @@ def test_words_that_hold() -> None:
     cares = Cares()
     cares.take(word("a", "muted", 0, 5))
     cares.take(word("b", "retired", 0, 6))
-    assert ("a" in cares, "b" in cares, len(cares), set(cares.retired())) == (True, True, 2, {"b"})
+    assert ("a" in cares, "b" in cares, len(cares), cares.retired) == (True, True, 2, {"b"})
     assert not cares.is_any_over(moment(2 * HOUR - 1))
     assert cares.is_any_over(moment(2 * HOUR))
     cares.take(word("a", "expired", 2 * HOUR, 7))
