@@ -153,8 +153,7 @@ class Limiter:
         if not self._is_learned:
             await self._learn()
         self._limits.turn(self._seconds())
-        is_told = self._limits.pending and self._post.room and self._are_cares_known
-        if self._claiming or self._limits.left or is_told:
+        if self._claiming or self._limits.left or (self._limits.pending and self._post.room):
             await keep_trying("redis", self._tell, self._health)
         await self._post.publish()
         if self._is_learned:  # a number that is not whole would end an alert, and begin it again

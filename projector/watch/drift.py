@@ -15,21 +15,17 @@ import re
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-Clock = Literal["right", "behind", "ahead"]
+from contract.times import epoch_microseconds
+
+ClockState = Literal["right", "behind", "ahead"]
 
 RIGHT, BEHIND, AHEAD = range(3)
-CLOCKS: Final[tuple[Clock, ...]] = ("right", "behind", "ahead")
+CLOCKS: Final[tuple[ClockState, ...]] = ("right", "behind", "ahead")
 
 WINDOW_S: Final = 600
 MINUTES: Final = 3
 
 _NONE: Final = 1 << 62
-_UNITS: Final = (
-    (10**11, 1),
-    (10**14, 10**3),
-    (10**17, 10**6),
-    (10**20, 10**9),
-)  # as `gateway/decode/times.py`
 _NUMBER: Final = re.compile(r"[0-9]{1,20}(\.[0-9]{1,30})?")
 
 
@@ -77,7 +73,7 @@ class Drift:
         if before == _NONE:
             return self.level
         grown = least - before
-        is_one = min(abs(grown), abs(grown - length)) <= tolerance_s / 2
+        is_one = min(abs(grown), abs(grown - length)) <= tolerance_s / 10
         return self._judged(before, least, tolerance_s, is_one=is_one)
 
     @property
@@ -108,8 +104,7 @@ def claimed_s(claimed: str) -> float | None:
         claimed: as the tag `claimed_ts` has it.
     """
     if _NUMBER.fullmatch(claimed):
-        number = float(claimed)
-        return next((number / unit for limit, unit in _UNITS if number < limit), None)
+        return epoch_microseconds(float(claimed)) / 1_000_000
     try:
         moment = datetime.fromisoformat(claimed)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
