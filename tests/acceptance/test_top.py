@@ -83,7 +83,7 @@ async def test_once_over_a_pipeline(
     top = await run_command("projector", "top", "--once", "--json")
     assert await top.exit_code() == 0, top.output
     told: dict[str, Any] = json.loads(top.stdout[0])
-    assert (told["devices"], told["silent"], told["redis"], told["projector"]) == (4, 1, None, None)
+    assert (told["devices"], told["silent"], told["redis"], told["projector"]) == (3, 1, None, None)
     assert told["unknown"] == 0
     assert [(each["device_id"], each["silent"]) for each in told["listed"]] == [
         ("lost", True),
