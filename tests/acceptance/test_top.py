@@ -122,7 +122,7 @@ async def test_once_over_a_pipeline(
     await again.event("watch_begins", silent=1)
     piped = await run_command("projector", "top")
     assert await piped.exit_code() == 0
-    assert "4 devices   1 silent, 1 not known yet" in "\n".join(piped.stdout)
+    assert "3 devices   1 silent, 1 not known yet" in "\n".join(piped.stdout)
 
 
 async def test_keys(terminal: Terminal, redis_url: str) -> None:
