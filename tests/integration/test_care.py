@@ -403,6 +403,7 @@ async def test_a_copy_is_brought_up_to_date_word_by_word(plant: Plant) -> None:
     one = await plant.watcher()
     await one.turn()
     assert set(await plant.redis.hkeys("projector:care")) == {id_.encode() for id_ in ids}
+    assert len({id(care.reason) for care in map(one._cares.get, ids) if care}) == 1, "they are kept once"
     await plant.redis.config_resetstat()
     await plant.say("unretired", "d0007")
     await plant.say("muted", "d0007", lasting=timedelta(hours=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -120,6 +121,18 @@ def test_a_backlog_is_no_drift(pace: float) -> None:
     over = int(DAY / 2 / (pace - 1))
     catching = [(at, 1 + DAY // 2 - int(at * (pace - 1))) for at in range(0, over, 10)]
     assert judged([*catching, *each(MINUTE, 1, since=over, until=over + DAY)]) == ["right"]
+
+
+def test_it_takes_little_room() -> None:
+    """Hundreds of thousands are kept."""
+    tracemalloc.start()
+    try:
+        drifts = [Drift() for _ in range(1000)]
+        for n, drift in enumerate(drifts):
+            judged(each(MINUTE, 1000 + n, until=HOUR), drift)
+        assert tracemalloc.get_traced_memory()[0] < 1000 * 160
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_clock_that_stands_still_is_behind() -> None:
