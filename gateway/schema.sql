@@ -885,8 +885,10 @@ CREATE TABLE public.device_care (
     said_by text NOT NULL,
     reason text NOT NULL,
     version bigint NOT NULL,
-    told boolean DEFAULT false NOT NULL,
+    told_by text,
     CONSTRAINT device_care_check CHECK (((until IS NOT NULL) OR (what <> ALL (ARRAY['muted'::text, 'expired'::text])))),
+    CONSTRAINT device_care_reason_check CHECK ((length(reason) <= 500)),
+    CONSTRAINT device_care_said_by_check CHECK ((length(said_by) <= 500)),
     CONSTRAINT device_care_what_check CHECK ((what = ANY (ARRAY['muted'::text, 'unmuted'::text, 'expired'::text, 'retired'::text, 'unretired'::text, 'returned'::text])))
 );
 

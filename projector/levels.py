@@ -39,6 +39,12 @@ class ToldLevel(NamedTuple):
     at: int
 
 
+def read_level(value: bytes | None) -> ToldLevel | None:
+    """What stands in a field; None for nothing, or what is none of ours."""
+    found = _LEVEL.fullmatch(value or b"")
+    return ToldLevel(int(found[1]), int(found[2])) if found else None
+
+
 class LevelChange(NamedTuple):
     """A change to be claimed.
 
@@ -81,10 +87,10 @@ class Levels:
         over: list[bytes] = []
         with answering():
             async for field, value in self._redis.hscan_iter(self._key, count=_PAGE):
-                found = _LEVEL.fullmatch(value)
-                if found is None:
+                told = read_level(value)
+                if told is None:
                     continue
-                level, at = int(found[1]), int(found[2])
+                level, at = told
                 if level == 0 and at < now * 1_000_000 - _DAY_US:
                     over += (field, value)
                     continue
@@ -124,7 +130,7 @@ class Levels:
                         pipeline.hsetnx(self._key, field, f"{level} {since * 1_000_000}")
                     await pipeline.execute()
 
-    async def leave(self, fields: Sequence[str]) -> None:
+    async def leave(self, fields: Sequence[str | bytes]) -> None:
         """Forget what was told of these, as if it never had been.
 
         Raises:

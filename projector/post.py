@@ -40,6 +40,11 @@ class Post:
         """How many more messages may be added."""
         return max(0, KEPT - len(self._outgoing))
 
+    @property
+    def waiting(self) -> int:
+        """How many messages wait."""
+        return len(self._outgoing)
+
     def add(self, payload: bytes) -> None:
         """Put a message at the end."""
         self._outgoing.append(Message(self._topic, payload))

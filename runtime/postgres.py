@@ -67,8 +67,8 @@ _DATA = (
 )
 
 # The server ends a session whose peer vanished within about a minute, and with it the locks the session
-# holds. Its days have 24 hours, wherever the server is; and whatever the database's own default is, a statement
-# sees what was committed before it: who waited for a lock must see what was done under it.
+# holds. Its days have 24 hours, wherever the server is; and whatever the database's own default is, a
+# statement sees what was committed before it: who waited for a lock must see what was done under it.
 _SERVER_SETTINGS = {
     "TimeZone": "UTC",
     "default_transaction_isolation": "read committed",

@@ -14,6 +14,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from contract.order import AHEAD
+from contract.times import epoch_microseconds
 from gateway.decode.known import Memo
 from gateway.decode.written_times import Written, read_written
 from runtime.errors import ConfigurationError, Reject
@@ -21,10 +22,6 @@ from runtime.errors import ConfigurationError, Reject
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-# Seconds stay below 1e11 until the year 5138, milliseconds are above it from 1973 on; and so for the next
-# units.
-_UNITS: Final = ((10**11, 1_000_000), (10**14, 1_000), (10**17, 1))
-_NS_LIMIT: Final = 10**20
 _UNIT_NAMES: Final = {"s": 10**6, "ms": 10**3, "us": 1, "ns": 1e-3}
 
 _HALF: Final = timedelta(minutes=30)  # of the hour that comes twice
@@ -177,12 +174,10 @@ def check_time(moment: datetime, now: datetime, max_ahead: timedelta) -> None:
 
 
 def _from_epoch(value: float) -> datetime:
-    if not 0 <= value < _NS_LIMIT:
-        raise Reject("invalid_time", "the number is no epoch time in s, ms, µs or ns")
-    for limit, microseconds in _UNITS:
-        if value < limit:
-            return _EPOCH + timedelta(microseconds=round(value * microseconds))
-    return _EPOCH + timedelta(microseconds=int(value) // 1000)
+    try:
+        return _EPOCH + timedelta(microseconds=epoch_microseconds(value))
+    except ValueError as error:
+        raise Reject("invalid_time", str(error)) from None
 
 
 def _check_format(time_format: str, where: str) -> None:

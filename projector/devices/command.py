@@ -8,7 +8,7 @@ import os
 import sys
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import click
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from projector.watch.care import Care, What
     from runtime.settings import Settings
 
+LONGEST: Final = 500  # as `device_care` has it
+
+_QUOTED: Final = 40  # characters of what is too long
 _LONGEST_S = 3650 * 86_400
 _ROWS = 500  # are laid out together
 
@@ -33,14 +36,39 @@ def _who() -> str:
         return "unknown"
 
 
-def _ids(_context: click.Context, _argument: click.Parameter, given: tuple[str, ...]) -> list[str]:
+class _Text(click.ParamType[str]):
+    """What a text in PostgreSQL can be: UTF-8 without NUL, and not too long."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Take it, or end the command."""
+        if len(value) > LONGEST:
+            self.fail(f"{value[:_QUOTED]!r}… has more than {LONGEST} characters", param, ctx)
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{value!r} is not UTF-8", param, ctx)
+        if "\0" in value:
+            self.fail(f"{value!r} has a NUL in it", param, ctx)
+        return value
+
+
+_TEXT: Final = _Text()
+
+
+def _ids(context: click.Context, argument: click.Parameter, given: tuple[str, ...]) -> list[str]:
     ids: list[str] = []
     for each in given:
-        ids += [line.strip() for line in sys.stdin if line.strip()] if each == "-" else [each]
+        if each == "-":
+            read = sys.stdin.buffer.read().decode(errors="surrogateescape")
+            ids += [
+                _TEXT.convert(line.strip(), argument, context) for line in read.split("\n") if line.strip()
+            ]
+        else:
+            ids.append(each)
     if not ids:
         raise click.BadParameter("no device is named")
-    if wrong := [each for each in ids if "\0" in each]:
-        raise click.BadParameter(f"{wrong[0]!r} is no device's id")
     return ids
 
 
@@ -51,10 +79,12 @@ def _lasting(context: click.Context, option: click.Parameter, value: str) -> tim
     return timedelta(seconds=seconds)
 
 
-_IDS = click.argument("ids", metavar="ID...", nargs=-1, required=True, callback=_ids)
+_IDS = click.argument("ids", metavar="ID...", nargs=-1, required=True, type=_TEXT, callback=_ids)
 _SAYING = (
-    click.option("--reason", default="", help="Kept beside it, and told."),
-    click.option("--by", default=_who, show_default="who runs this", help="Who says so; kept and told."),
+    click.option("--reason", default="", type=_TEXT, help="Kept beside it, and told."),
+    click.option(
+        "--by", default=_who, type=_TEXT, show_default="who runs this", help="Who says so; kept and told."
+    ),
     click.option("--json", "as_json", is_flag=True, help="One line of JSON for each that changed."),
 )
 
@@ -75,8 +105,8 @@ def devices() -> None:
 
 @devices.command("list")
 @click.option("--state", "states", multiple=True, type=click.Choice(get_args(Wanted)), help="Any of several.")
-@click.option("--region", "regions", multiple=True, metavar="NAME", help="Any of several.")
-@click.option("--prefix", default="", metavar="TEXT", help="With which ids begin.")
+@click.option("--region", "regions", multiple=True, type=_TEXT, metavar="NAME", help="Any of several.")
+@click.option("--prefix", default="", type=_TEXT, metavar="TEXT", help="With which ids begin.")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--all", "is_all", is_flag=True, help="However many there are.")
 @click.option("--pace/--no-pace", default=True, help="Ask how long each usually pauses.", show_default=True)
@@ -96,7 +126,7 @@ def list_command(
 ) -> None:
     """List devices by id, as PostgreSQL has them and as projectors have told of them.
 
-    --state clock-wrong are those whose clocks are, in whatever state.
+    --state clock-wrong are those that were told to have such a clock, and are neither muted nor retired.
     """
     from projector.devices import listing, words
     from runtime.redis import open_redis

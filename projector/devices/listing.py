@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
 import msgspec
 
+from projector.levels import ToldLevel, read_level
 from projector.outbox import queries
 from projector.views import answering
 from projector.watch.arrivals import newest_arrivals
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from projector.watch.book import State
-    from projector.watch.drift import Clock
+    from projector.watch.drift import ClockState
 
 Wanted = Literal["ok", "silent", "unknown", "muted", "retired", "clock-wrong"]
 
@@ -39,13 +40,13 @@ class Listed(msgspec.Struct, frozen=True):
     """A device.
 
     Attributes:
-        state: `unknown` as long as no projector has ever watched.
+        state: `ok` is who was not told silent, `unknown` everybody as long as no projector has ever watched.
         since: when its last message before it fell silent came, or it was muted or retired; null of others,
             and when that is not known.
         until: when a mute ends by itself.
         by: who muted or retired it.
         usual_seconds: how long it usually pauses; null when that is not known, or was not asked.
-        clock: what was told of it.
+        clock: what was told of it; null of one that is muted or retired, of which nothing is.
         clock_since: when a wrong one was found out.
     """
 
@@ -57,7 +58,7 @@ class Listed(msgspec.Struct, frozen=True):
     by: str | None
     reason: str | None
     usual_seconds: int | None
-    clock: Clock
+    clock: ClockState | None
     clock_since: datetime | None
 
 
@@ -124,7 +125,7 @@ async def _read(source: Source, page: Sequence[asyncpg.Record], *, is_watched: b
 
 
 def _listed(record: asyncpg.Record, silent: bytes | None, clock: bytes | None, *, is_watched: bool) -> Listed:
-    level, since = _level(clock)
+    told = read_level(clock) or ToldLevel(0, 0)
     state: State = record["what"] or ("silent" if silent else "ok" if is_watched else "unknown")
     held = record["what"] is not None
     silent_since = _moment(int(silent)) if silent and silent.isdigit() and int(silent) else None
@@ -137,22 +138,14 @@ def _listed(record: asyncpg.Record, silent: bytes | None, clock: bytes | None, *
         record["said_by"],
         record["reason"] or None,
         None,
-        CLOCKS[level],
-        _moment(since // _MICROSECONDS) if level else None,
+        None if held else CLOCKS[told.level],
+        _moment(told.at // _MICROSECONDS) if told.level and not held else None,
     )
-
-
-def _level(told: bytes | None) -> tuple[int, int]:
-    try:
-        level, since = map(int, (told or b"").split())
-    except ValueError:
-        return 0, 0
-    return (level, since) if level in range(len(CLOCKS)) else (0, 0)
 
 
 def _is_wanted(device: Listed, selection: Selection) -> bool:
     wanted = selection.states
-    return not wanted or device.state in wanted or ("clock-wrong" in wanted and device.clock != "right")
+    return not wanted or device.state in wanted or ("clock-wrong" in wanted and device.clock in CLOCKS[1:])
 
 
 def _moment(seconds: int) -> datetime:
@@ -170,7 +163,7 @@ def cells(device: Listed) -> tuple[str, ...]:
         device.state,
         _time(device.since),
         "-" if device.usual_seconds is None else span(device.usual_seconds),
-        device.clock,
+        device.clock or "-",
         _time(device.until),
         safe(device.by or "-"),
         safe(device.reason or "-"),

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 NAMED: Final = 5  # devices in an error
 NEAR: Final = 3
 
+_SETTINGS: Final = {
+    "idle_in_transaction_session_timeout": "10s"
+}  # a command that stands still lets others speak
+
 _MOOT: Final[dict[str, frozenset[str]]] = {
     "muted": frozenset(),
     "unmuted": frozenset({"unmuted", "expired", "retired", "unretired", "returned"}),
@@ -40,7 +44,7 @@ async def database(dsn: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
         Retry: PostgreSQL is away.
         Stop: it has no schema, or an older one.
     """
-    async with await open_pool(dsn, name="projector-devices", max_size=2) as pool:
+    async with await open_pool(dsn, name="projector-devices", max_size=2, settings=_SETTINGS) as pool:
         try:
             with retryable():
                 yield pool
@@ -70,19 +74,16 @@ async def say(
     Raises:
         Stop: nothing was ever stored of one of them, or one that is to be muted is retired; it names some.
     """
-    async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(queries.lock_care)
-        await _refuse_unknown(connection, ids)
-        before = {record["device_id"]: record for record in await connection.fetch(queries.care_of, ids)}
-        if what == "muted":
-            retired = [id_ for id_, each in before.items() if each["what"] == "retired"]
-            if retired:
+    async with pool.acquire() as connection:
+        await _refuse_unknown(connection, ids)  # before anybody waits for the lock
+        async with connection.transaction():
+            await connection.execute(queries.lock_care)
+            before = dict(map(tuple, await connection.fetch(queries.care_of, ids)))
+            if what == "muted" and (retired := [id_ for id_, last in before.items() if last == "retired"]):
                 raise Stop(f"{_named(retired)}: retired, so nobody is told of it; unretire it first")
-        moot = _MOOT[what] | ({None} if what in {"unmuted", "unretired"} else set())
-        about = [
-            id_ for id_ in dict.fromkeys(ids) if (before[id_]["what"] if id_ in before else None) not in moot
-        ]
-        said = await connection.fetch(queries.say_care, about, what, lasting, by, reason)
+            moot = _MOOT[what] | ({None} if what in {"unmuted", "unretired"} else set())
+            about = [id_ for id_ in dict.fromkeys(ids) if before.get(id_) not in moot]
+            said = await connection.fetch(queries.say_care, about, what, lasting, by, reason)
     return sorted(Care(*record) for record in said)
 
 

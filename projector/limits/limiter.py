@@ -11,6 +11,7 @@ A change is claimed in Redis, then logged and published; a projector that dies i
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, cast
 
 import structlog
@@ -19,6 +20,7 @@ from contract.changes import VERSION, LimitChange, encode_change
 from contract.events import GATEWAY_STREAMS
 from contract.topics import limits_topic
 from projector.limits.beyond import text
+from projector.limits.book import SECOND
 from projector.limits.learn import Learner
 from projector.limits.rules import OK, STATES, Rules
 from projector.limits.states import Limits
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from projector.limits.book import Change
     from projector.limits.gauges import Gauges
     from projector.views import Keys
-    from projector.watch.care import Cares
+    from projector.watch.care import Care, Cares
     from runtime.http import Health
     from runtime.mqtt import Session
     from runtime.settings import Limit
@@ -61,8 +63,7 @@ class Limiter:
         beyond: where to show what is beyond.
         forget_after_s: how long after its newest message came a device is forgotten; None for never.
         now: the time.
-        cares: what people have said of devices: of those that are muted or retired nothing is told. Nothing
-            is of any as long as these are not known; without it of all.
+        cares: what people have said of devices. Nothing is told of any as long as that is not known.
     """
 
     def __init__(
@@ -90,6 +91,8 @@ class Limiter:
         self._now = now
         self._forget_after_s = forget_after_s
         self._cares = cares
+        if cares is not None:
+            cares.changed.append(self._take_care)
         self._limits = Limits(self._rules)
         self._is_begun = self._is_learned = False
         self._rows = Rows(
@@ -127,7 +130,8 @@ class Limiter:
             Retry: Redis is away.
         """
         known = await self._told.read(self._seconds())
-        self._limits = Limits(self._rules, known, forget_after_s=self._forget_after_s)
+        besides = () if self._cares is None else self._cares
+        self._limits = Limits(self._rules, known, forget_after_s=self._forget_after_s, besides=besides)
         self._beyond.use(self._limits)
 
     async def _end_all(self) -> None:
@@ -149,11 +153,11 @@ class Limiter:
         if not self._is_learned:
             await self._learn()
         self._limits.turn(self._seconds())
-        if self._claiming or (self._limits.pending and self._post.room and self._are_cares_known):
+        if self._claiming or self._limits.left or (self._limits.pending and self._post.room):
             await keep_trying("redis", self._tell, self._health)
         await self._post.publish()
         if self._is_learned:  # a number that is not whole would end an alert, and begin it again
-            self._gauges.show(self._limits.counts(besides=self._cares or ()), self._limits.no_room)
+            self._gauges.show(self._limits.counts(), self._limits.no_room)
         self._warn.flush()
         self._say.flush()
 
@@ -171,9 +175,12 @@ class Limiter:
             self._warn.close()
             self._say.close()
 
+    def _take_care(self, care: Care) -> None:
+        self._limits.take_care(care.device_id, int(care.at.timestamp() * SECOND), holds=care.holds)
+
     @property
     def _are_cares_known(self) -> bool:
-        return self._cares is None or self._cares.is_known
+        return not self._rules or self._cares is None or self._cares.is_known
 
     async def _go_on(self) -> NoReturn:
         while True:
@@ -208,15 +215,16 @@ class Limiter:
 
     async def _tell(self) -> None:
         if self._claiming is None:
-            room = min(AT_ONCE, self._post.room)
-            changes = self._limits.take_pending(room, besides=self._cares or ())
-            if not changes:
-                return
-            self._claiming = changes
-        claimed = await self._told.claim(self._claiming, self._seconds())
+            room = min(AT_ONCE, self._post.room) if self._are_cares_known else 0
+            self._claiming = self._limits.take_pending(room)
+        if self._claiming:
+            for change in await self._told.claim(self._claiming, self._seconds()):
+                self._note(change)
         self._claiming = None
-        for change in claimed:
-            self._note(change)
+        left = list(islice(self._limits.left, AT_ONCE))
+        await self._told.leave(left)
+        for key in left:
+            self._limits.left.pop(key, None)
 
     def _note(self, change: Change) -> None:
         device_id, metric, when = change.key

@@ -11,6 +11,9 @@ A device is forgotten when the site has gone on for long enough without any mess
 What is known to have been told comes first (`Known`), so a start tells nothing again; what the views hold is
 read as if it came then. What is decided waits in `pending`; what is over again meanwhile is not told of.
 
+Devices that people have muted or retired are heard like others, but neither counted, shown nor told of. What
+had been told of one is over with that, and others forget it (`left`); afterwards what it is beyond is told.
+
 An event that no limit names costs one look whether names meet. Pure.
 """
 
@@ -27,7 +30,7 @@ from projector.limits.leaving import Leaving
 from projector.limits.rules import OK
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
 
     from contract.events import Event, Scalar
     from projector.limits.book import Key, Mark
@@ -49,11 +52,13 @@ class Limits:
         known: what was told before.
         most: so many devices and limits are known of, first those that were told of; others are counted.
         forget_after_s: how long after its newest message came a device is forgotten; None for never.
+        besides: devices that are muted or retired; whoever changes them says so (`take_care`).
 
     Attributes:
         groups: metric → what is known of it, a group for each side that has limits.
         pending: what is to be told.
         beyond: device → its states that are beyond, by metric and side.
+        left: of what others may forget that it was told.
         no_room: how many readings came of devices for which there is no room.
     """
 
@@ -64,13 +69,16 @@ class Limits:
         *,
         most: int = MOST,
         forget_after_s: float | None = None,
+        besides: Container[str] = (),
     ) -> None:
         self.groups: dict[str, list[Group]] = {}
         for (metric, when), its in rules.items():
             self.groups.setdefault(metric, []).append(Group(metric, when, its))
         self.pending: dict[Key, Change] = {}
         self.beyond: dict[str, dict[tuple[str, str], State]] = {}
+        self.left: dict[Key, None] = {}
         self.no_room = 0
+        self._besides = besides
         self._known = dict(known or {})
         self._reserved = {key for key, its in self._known.items() if its.level > OK}
         self._most = most
@@ -150,10 +158,21 @@ class Limits:
                 if device_id in group.states:
                     self._leave(group, group.states[device_id], self._clocks.site.now * SECOND)
 
-    def take_pending(self, most: int, *, besides: Container[str] = ()) -> list[Change]:
-        """Take some of what is to be told, but of these devices nothing."""
+    def take_care(self, device_id: str, at: int, *, holds: bool) -> None:
+        """Note that a device is muted or retired from a time on, microseconds since 1970, or no longer is."""
+        for group in (group for groups in self.groups.values() for group in groups):
+            if state := group.states.get(device_id):
+                group.counts[state.level] += -1 if holds else 1
+                self._place(state)
+                if holds:
+                    self._silence(state)
+                else:
+                    self._speak(state, at)
+
+    def take_pending(self, most: int) -> list[Change]:
+        """Take some of what is to be told."""
         changes = []
-        for key in list(islice((key for key in self.pending if key[0] not in besides), most)):
+        for key in list(islice(self.pending, most)):
             change, state, known = self.pending.pop(key), self._state(key), self._known.pop(key, None)
             if state:
                 changes.append(change._replace(told=state.told))
@@ -163,15 +182,11 @@ class Limits:
                 self._known[key] = Known(change.level, change.at)
         return changes
 
-    def counts(self, *, besides: Collection[str] = ()) -> Iterator[tuple[str, str, list[int]]]:
-        """Of each metric and side how many devices are within, beyond `warn` and `crit`, but for these."""
+    def counts(self) -> Iterator[tuple[str, str, list[int]]]:
+        """Of each metric and side how many devices are within, beyond `warn` and `crit`."""
         for groups in self.groups.values():
             for group in groups:
-                counts = group.counts.copy()
-                for device_id in besides:
-                    if state := group.states.get(device_id):
-                        counts[state.level] -= 1
-                yield group.metric, group.when, counts
+                yield group.metric, group.when, group.counts.copy()
 
     def _hear(self, stream: int | None, event: Event) -> None:
         try:
@@ -240,8 +255,11 @@ class Limits:
         state = group.states[device_id] = State(key, rule, self._known.pop(key, None))
         self._size += 1
         self._leaving.watch(device_id, at // SECOND)
-        group.counts[state.level] += 1
-        self._place(state)
+        if device_id in self._besides:
+            self._silence(state)
+        else:
+            group.counts[state.level] += 1
+            self._place(state)
         return state
 
     def _settle(self, state: State, now: int) -> None:
@@ -250,23 +268,41 @@ class Limits:
             self._become(state, level, state.since(level) if level > state.level else now)
 
     def _become(self, state: State, level: Level, at: int) -> None:
-        group = self._group(state.key)
-        group.counts[state.level] -= 1
-        group.counts[level] += 1
+        is_told = state.key[0] not in self._besides
+        if is_told:
+            counts = self._group(state.key).counts
+            counts[state.level] -= 1
+            counts[level] += 1
         if at <= state.at and (state.stream is None or state.at < at + _A_DAY_US):
             at = state.at + 1  # who claims it has to be later; a clock that was ahead holds up nobody
         state.level, state.at = level, at
         self._place(state)
         if level == state.told:
             self.pending.pop(state.key, None)
-            return
+        elif is_told:
+            self._tell(state)
+
+    def _tell(self, state: State) -> None:
+        limit = state.rule.crossed(state.level)
         self.pending[state.key] = Change(
-            *(state.key, state.region, level, state.value, state.rule.crossed(level), at, state.mark[0])
+            *(state.key, state.region, state.level, state.value, limit, state.at, state.mark[0])
         )
+
+    def _silence(self, state: State) -> None:
+        self.pending.pop(state.key, None)
+        if state.told > OK:
+            self.left[state.key] = None
+        state.told = OK
+
+    def _speak(self, state: State, at: int) -> None:
+        stands = self.left.pop(state.key, self) is None  # others have not forgotten yet what was told
+        if state.level > OK or stands:
+            state.at = max(state.at, at)
+            self._tell(state)
 
     def _place(self, state: State) -> None:
         device_id, metric, when = state.key
-        if state.level > OK:
+        if state.level > OK and device_id not in self._besides:
             self.beyond.setdefault(device_id, {})[metric, when] = state
         elif its := self.beyond.get(device_id):
             its.pop((metric, when), None)
@@ -281,7 +317,8 @@ class Limits:
             if change := self.pending.get(state.key):
                 self.pending[state.key] = change._replace(value=None)
         self._waiting.pop(state.key, None)
-        group.counts[OK] -= 1
+        if state.key[0] not in self._besides:
+            group.counts[OK] -= 1
         del group.states[state.key[0]]
         self._size -= 1
 

@@ -66,3 +66,11 @@ class Told:
             LevelChange(_encoder.encode(each.key), each.level, each.at, each.told) for each in changes
         ]
         return await self._levels.claim(changes, described, now)
+
+    async def leave(self, keys: Sequence[Key]) -> None:
+        """Forget what was told of these, as if it never had been.
+
+        Raises:
+            Retry: Redis is away; then it can be asked again.
+        """
+        await self._levels.leave([_encoder.encode(key) for key in keys])

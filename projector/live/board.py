@@ -219,7 +219,8 @@ class Board:
         read_ms = self._letters_at_ms or now_ms
         recent = (letter for letter in self._letters if read_ms - letter.at_ms < _RECENT_MS)
         await self._fleet.look(now_ms, recent)
-        self._hot = await self._regions.look(at_s, self._fleet.silent_by_region())
+        fleet = self._fleet
+        self._hot = await self._regions.look(at_s, fleet.silent_by_region(), fleet.retired_by_region())
         rows = await self._fleet.rows(self._fleet.devices().order)
         self._sparks = await self._fleet.first_sparks(rows, now_ms)
         self._rows = {row.id: row for row in rows}

@@ -17,7 +17,7 @@ from projector.history.sparklines import read_sparklines
 from projector.live.census import Census
 from projector.live.choices import Choice, Choices, Ranking
 from projector.live.columns import Columns
-from projector.live.pieces import by, those
+from projector.live.pieces import by, in_order, those
 from projector.live.places import Places
 from projector.live.roster import Roster
 from projector.live.rows import make_row
@@ -27,7 +27,7 @@ from projector.live.tags import Tags
 from projector.views import answering
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from redis.asyncio import Redis
 
@@ -63,6 +63,8 @@ class Fleet:
         self.columns = Columns(self._redis, self._keys)
         self._letters: dict[str, list[Letter]] = {}
         self._ranking = Ranking([], [])
+        self._retired: list[str] = []  # by name, as of so many
+        self._retirements = 0
 
     async def look(self, now_ms: int, letters: Iterable[Letter]) -> None:
         """Look who is there, and rank the devices anew when it is time.
@@ -106,6 +108,10 @@ class Fleet:
         """Region → devices that are silent."""
         regions = self._places.regions
         return Counter(regions[id_] for id_ in self._ranking.silent if id_ in regions)
+
+    def retired_by_region(self) -> Mapping[str | None, int]:
+        """Region → devices that are out of service."""
+        return self._watch.retired_by_region()
 
     async def rows(self, ids: list[str], metrics: Sequence[str] = ()) -> list[Row]:
         """The rows of devices with these metrics, or the most common; one that has gone is left out.
@@ -183,14 +189,15 @@ class Fleet:
         await self._places.learn(islice((id_ for id_ in silent if id_ not in regions), PLACED))
         urgent = await by(silent, lambda id_: watch.of(id_).urgency(now_ms // 1000))
         first = dict.fromkeys(urgent)
-        refused = {id_: len(letters) for id_, letters in self._letters.items()}
-        first |= dict.fromkeys(self._roster.refused(refused, first))
         retired = watch.retired()
-        for id_ in retired:
-            first.pop(id_, None)
+        refused = {id_: len(letters) for id_, letters in self._letters.items() if id_ not in retired}
+        first |= dict.fromkeys(self._roster.refused(refused, first))
         others = await those(await self._names(), lambda id_: id_ not in first and id_ not in retired)
         clocks = await those(watch.clocks_wrong(), seen.__contains__)
-        self._ranking = Ranking([*first, *others], silent, clocks, sorted(retired & seen.keys()))
+        if self._retirements != (retirements := watch.retirements):
+            self._retired, self._retirements = await in_order(list(retired)), retirements
+        out = await those(self._retired, seen.__contains__)
+        self._ranking = Ranking([*first, *others], silent, clocks, out)
         self._places.keep(seen)
 
     async def _names(self) -> list[str]:

@@ -64,12 +64,15 @@ class Regions:
         self._turn: list[str] = []
         self._shown: list[str] = []
 
-    async def look(self, at_s: float, silent: Mapping[str | None, int]) -> list[Region]:
+    async def look(
+        self, at_s: float, silent: Mapping[str | None, int], retired: Mapping[str | None, int]
+    ) -> list[Region]:
         """The busiest regions, busiest first.
 
         Args:
             at_s: of a clock that never goes back.
             silent: region → devices of it that are silent.
+            retired: region → devices of it that are out of service, which count no more.
 
         Raises:
             Retry: Redis is away.
@@ -92,7 +95,7 @@ class Regions:
         return [
             Region(
                 region=name,
-                devices=known[name].devices,
+                devices=max(0, known[name].devices - retired.get(name, 0)),
                 per_s=known[name].per_s,
                 share=round((known[name].per_s or 0) / total, 3) if total else 0,
                 silent=silent.get(name, 0),

@@ -49,6 +49,7 @@ class Region(msgspec.Struct, frozen=True):
     """One region.
 
     Attributes:
+        devices: that the views know, without those that are retired.
         per_s: messages a second; None at the first look.
         share: of all regions' messages of the last seconds, 0 to 1.
         silent: devices of it that are silent.

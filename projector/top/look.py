@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import re
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 import msgspec
 
 from projector.lag import Lag
+from projector.levels import read_level
 from projector.query import Queries
 from projector.views import Views, answering
 from projector.watch.carer import CARE
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from projector.query import RegionStats
     from projector.views import Cursor, Keys
-    from projector.watch.drift import Clock
+    from projector.watch.drift import ClockState
 
 Order = Literal["silent", "fresh"]
 
@@ -41,7 +41,6 @@ REGIONS: Final = 200
 _PAGE: Final = 1000
 _LAG_TIMEOUT_S: Final = 1.0
 _RETIRED: Final = b"retired"
-_LEVEL: Final = re.compile(rb"[12](?= )")
 
 
 class Wanted(NamedTuple):
@@ -73,7 +72,7 @@ class Device(NamedTuple):
     last_seen_ms: int
     messages: int
     silent_since_s: int | None
-    clock: Clock | None
+    clock: ClockState | None
     is_muted: bool
 
 
@@ -224,9 +223,9 @@ class Looker:
         ]
 
 
-def _clock(told: bytes | None) -> Clock | None:
-    level = _LEVEL.match(told or b"")
-    return CLOCKS[int(level[0])] if level else None
+def _clock(told: bytes | None) -> ClockState | None:
+    level = read_level(told)
+    return CLOCKS[level.level] if level and level.level else None
 
 
 def _ask_lag(address: str) -> tuple[Lag | None, str | None]:

@@ -68,6 +68,7 @@ class Picture(msgspec.Struct, frozen=True):
     Attributes:
         redis: why Redis does not answer; the rest is empty then.
         projector: why no projector answers; its part is null then.
+        devices: that the views have, without those that are retired as far as a projector says so.
         silent: devices that are; null as long as no projector has ever watched.
         unknown: devices of which the projector does not know yet whether they are; null without one.
         events_per_s: events that the projector applied.
@@ -133,7 +134,7 @@ def paint(look: Look, before: Look | None) -> Picture:
     return Picture(
         at=format_time(look.at),
         projector=look.no_lag,
-        devices=look.total,
+        devices=look.total - (known.retired if known else 0),
         silent=look.silent,
         unknown=_unknown(look),
         clocks_wrong=known.clock_wrong if known else None,

@@ -15,6 +15,7 @@ State = Literal["ok", "silent", "unknown", "muted", "retired"]
 
 OK, SILENT, RETURNING = range(3)
 STATES: Final[tuple[State, ...]] = ("ok", "silent", "unknown", "muted", "retired")
+RETIRED: Final = STATES.index("retired")
 
 _SLOT_S: Final = 10
 

@@ -6,14 +6,17 @@ which all of them were committed. Each projector has them all in memory, so whoe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import datetime
+    from collections.abc import Callable, Iterator
 
 What = Literal["muted", "unmuted", "expired", "retired", "unretired", "returned"]
 """The last word: `expired` is a mute that came to its end, `returned` a retired device that sent again."""
+
+
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class Care(NamedTuple):
@@ -57,12 +60,18 @@ class Cares:
     Attributes:
         is_known: False until all of them have been read.
         version: of the newest that was read.
+        retired: the devices that are out of service; `retirements` is another whenever these are.
+        changed: called with each word by which nothing is told of a device any more, or something again.
     """
 
     def __init__(self) -> None:
         self.is_known = False
         self.version = 0
+        self.retired: set[str] = set()
+        self.retirements = 0
+        self.changed: list[Callable[[Care], None]] = []
         self._held: dict[str, Care] = {}
+        self._next: datetime | None = None
 
     def __contains__(self, device_id: object) -> bool:
         return device_id in self._held
@@ -73,26 +82,31 @@ class Cares:
     def __len__(self) -> int:
         return len(self._held)
 
-    def held(self) -> list[Care]:
-        """All of them."""
-        return list(self._held.values())
-
     def get(self, device_id: str) -> Care | None:
         """The word that holds for a device."""
         return self._held.get(device_id)
 
-    def retired(self) -> frozenset[str]:
-        """The devices that are out of service."""
-        return frozenset(id_ for id_, care in self._held.items() if care.what == "retired")
-
     def take(self, care: Care) -> None:
         """Take a word, newer than all before."""
         self.version = max(self.version, care.version)
+        before = self._held.pop(care.device_id, None)
         if care.holds:
             self._held[care.device_id] = care
-        else:
-            self._held.pop(care.device_id, None)
+        if before is not None and before.until == self._next:
+            self._next = None
+        if care.holds and care.until is not None and self._next is not None:
+            self._next = min(self._next, care.until)
+        is_retired = care.what == "retired"
+        if is_retired != (care.device_id in self.retired):
+            self.retirements += 1
+            (self.retired.add if is_retired else self.retired.remove)(care.device_id)
+        if care.holds != (before is not None):
+            for tell in self.changed:
+                tell(care)
 
     def is_any_over(self, now: datetime) -> bool:
-        """Whether a mute has come to its end."""
-        return any(care.until is not None and care.until <= now for care in self._held.values())
+        """Whether a mute has come to its end; goes through all when it is not known which is the next."""
+        if self._next is None:
+            ends = (care.until for care in self._held.values() if care.until is not None)
+            self._next = min(ends, default=_NEVER)
+        return self._next <= now

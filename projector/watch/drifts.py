@@ -127,10 +127,10 @@ class Drifts:
         self.pending.pop(device.id, None)
         device.drift.told = RIGHT
 
-    def speak(self, device: Device, at: int) -> None:
-        """Tell of a device again, and now how its clock is."""
-        if device.drift.level != RIGHT:
-            self._tell(device, at)
+    def speak(self, device: Device, at: int, *, stands: bool) -> None:
+        """Tell of a device again, and now how its clock is: when it is wrong, or what was told stands."""
+        if device.drift.level != RIGHT or stands:
+            self._tell(device, max(at, device.drift.since), stands=stands)
 
     def leave(self, device: Device) -> None:
         """Forget a device."""
@@ -148,9 +148,9 @@ class Drifts:
         if device.care is None:
             self._tell(device, at)
 
-    def _tell(self, device: Device, at: int) -> None:
+    def _tell(self, device: Device, at: int, *, stands: bool = False) -> None:
         drift = device.drift
-        if drift.level == drift.told:
+        if drift.level == drift.told and not stands:
             self.pending.pop(device.id, None)
             return
         self.pending[device.id] = ClockChange(

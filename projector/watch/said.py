@@ -13,6 +13,9 @@ from projector.watch.drift import RIGHT
 from projector.watch.pace import silent_after_s, usual_s
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
+
     from projector.watch.book import State
     from projector.watch.care import Care
     from projector.watch.silence import Silence
@@ -96,9 +99,18 @@ class Watch:
             return []
         return [device.id for device in self._silence.drifts.wrong.values() if device.care is None]
 
-    def retired(self) -> frozenset[str]:
-        """The devices that are out of service."""
-        return self._silence.cares.retired() if self._silence else frozenset()
+    def retired(self) -> AbstractSet[str]:
+        """The devices that are out of service, as they are from now on."""
+        return self._silence.cares.retired if self._silence else frozenset()
+
+    @property
+    def retirements(self) -> int:
+        """Another number whenever those have changed."""
+        return self._silence.cares.retirements if self._silence else 0
+
+    def retired_by_region(self) -> Mapping[str | None, int]:
+        """Region → devices of it that are out of service."""
+        return self._silence.counts.retired if self._silence else {}
 
     def counts(self) -> Counts | None:
         """How many devices are what; None before the watch has begun."""

@@ -217,12 +217,10 @@ class Silence:
         self.counts.add(device)
         if device.care is not None:
             self._silence(device)
+            if care.has_come_back(device.at):
+                self.returned[device.id] = device.at  # its message was faster than the word
         elif before is not None:
-            self.left.pop(device.id, None)  # what was told of it still stands
-            at = int(care.at.timestamp())
-            if device.state == SILENT:
-                self._change(device, at)
-            self.drifts.speak(device, at)
+            self._speak(device, care)
 
     def take_pending(self, most: int) -> list[Change]:
         """Take some of what is to be told."""
@@ -265,6 +263,25 @@ class Silence:
         self.pending.pop(device.id, None)
         self.drifts.silence(device)
         self.left[device.id] = None
+
+    def _speak(self, device: Device, care: Care) -> None:
+        """Tell of a device again, and now what is wrong with it; others may not have forgotten it yet."""
+        stands = self.left.pop(device.id, self) is None
+        at = int(care.at.timestamp())
+        is_back = care.what == "returned"  # the word tells so
+        if is_back and device.stream is not None:
+            self.counts.heard(device, max(device.at, at))
+            self.counts.remove(device)
+            device.state = OK
+            self.counts.add(device)
+            self.silent.pop(device.id, None)
+            device.stream.enter(device, 0)
+        if device.state != OK or (stands and device.at):
+            self._change(device, max(at, device.at))
+            if device.state == OK:
+                change = self.pending[device.id]
+                self.pending[device.id] = change._replace(is_news=not is_back, was_told=False)
+        self.drifts.speak(device, at, stands=stands)
 
     def _note(self, device: Device, stream: Stream, at: int) -> None:
         if at <= device.at:
@@ -328,7 +345,7 @@ class Silence:
     def _change(self, device: Device, at: int) -> None:
         state, before = device.state, self.pending.get(device.id)
         self.pending[device.id] = Change(
-            *(device.id, device.region, state == SILENT, at),
+            *(device.id, device.region, state != OK, at),
             heard_at=device.at,
             silence=device.silence,
             usual_s=usual_s(device.pauses),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from projector.watch.book import STATES
+from projector.watch.book import RETIRED, STATES
 
 if TYPE_CHECKING:
     from projector.watch.book import Device
@@ -18,7 +19,14 @@ class Tally(dict[str, list[int]]):
     """Region, as far as there is room for its name → devices by `STATES`, and those whose clock is wrong.
 
     The latter are among the others too, but none that is muted or retired.
+
+    Attributes:
+        retired: region → devices that are out of service, of all regions that have some.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.retired: Counter[str | None] = Counter()
 
     def add(self, device: Device) -> None:
         """Count a device."""
@@ -43,5 +51,7 @@ class Tally(dict[str, list[int]]):
             region = region if len(self) < REGIONS else OTHERS
             self.setdefault(region, [0] * (len(STATES) + 1))
         self[region][device.standing] += by
+        if device.standing == RETIRED:
+            self.retired[device.region] += by
         if device.is_clock_wrong:
             self[region][-1] += by

@@ -53,6 +53,11 @@ class Voice:
         """How many more changes may be told."""
         return self._post.room
 
+    @property
+    def waiting(self) -> int:
+        """How many have been told of and not been published yet."""
+        return self._post.waiting
+
     async def speak(self) -> None:
         """Publish some of what was told."""
         await self._post.publish()

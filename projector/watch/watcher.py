@@ -25,6 +25,7 @@ from projector.watch.arrivals import newest_arrivals
 from projector.watch.book import Change
 from projector.watch.care import Cares
 from projector.watch.carer import Carer
+from projector.watch.drift import RIGHT
 from projector.watch.rows import Rows
 from projector.watch.silence import TOLERANCE_S, Silence
 from projector.watch.told import CLOCKS_TOLD, Told
@@ -176,6 +177,7 @@ class Watcher:
             self._loaded = page[-1]["device_id"]
         self._known = []
         self._silence.all_known()
+        await self._carer.find_returned(self._silence)
         self._cares.is_known = True
 
     async def turn(self) -> None:
@@ -189,7 +191,7 @@ class Watcher:
         if self._turns % WRITTEN_AGAIN == 0:
             await self._write_again()
         await keep_trying("redis", self._carer.show, self._health)
-        if self._carer.untold and self._voice.room:
+        if self._carer.untold and not self._voice.waiting:
             await keep_trying("postgres", self._tell_of_people, self._health)
         is_told = (self._silence.pending or self._silence.drifts.pending) and self._voice.room
         if is_told or self._silence.left or self._claiming or self._claiming_clocks or self._set_back:
@@ -236,7 +238,7 @@ class Watcher:
         await self._carer.hear(self._silence, self._now())
 
     async def _tell_of_people(self) -> None:
-        for care in await self._carer.claim(min(AT_ONCE, self._voice.room)):
+        for care in await self._carer.claim(AT_ONCE):
             self._voice.care(care, self._silence.devices.get(care.device_id))
 
     async def _write_again(self) -> None:
@@ -248,7 +250,11 @@ class Watcher:
             for device in map(silence.devices.__getitem__, again):
                 what = (device.id, device.region, True, device.at, device.at, device.silence, None)
                 silence.pending[device.id] = Change(*what, is_news=False, was_told=True)
-            told = {id_: (each.drift.told, each.drift.since) for id_, each in drifts.wrong.items()}
+            told = {
+                id_: (each.drift.told, each.drift.since)
+                for id_, each in drifts.wrong.items()
+                if each.drift.told != RIGHT and id_ not in drifts.pending
+            }
             await self._clocks.write(told)
             await self._told.begin(self._begun)
         except Retry:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -196,6 +198,36 @@ async def test_an_id_that_nobody_knows(plant: Plant, settings: Settings) -> None
         await plant.command("mute", "valve-1", "--for", wrong, code=2)
 
 
+async def test_what_is_no_text_ends_in_a_line(run_command: Run) -> None:
+    """Bytes that are not UTF-8, a NUL, and what is too long, wherever it stands; it is not repeated whole."""
+    long = "x" * 50_000
+    for words, said in (
+        (("retire", "\udcff"), "is not UTF-8"),
+        (("retire", "a", "--reason", "\udcff"), "is not UTF-8"),
+        (("mute", "a", "--for", "1h", "--by", "\udcff"), "is not UTF-8"),
+        (("list", "--prefix", "\udcff"), "is not UTF-8"),
+        (("list", "--region", "\udcff"), "is not UTF-8"),
+        (("retire", long), "has more than 500 characters"),
+        (("retire", "a", "--reason", long), "has more than 500 characters"),
+    ):
+        command = await run_command("projector", "devices", *words)
+        assert await command.exit_code() == 2
+        output = "\n".join(command.output)
+        assert said in output
+        assert "Traceback" not in output
+        assert len(output) < 1000
+
+
+def test_ids_on_stdin_that_are_no_text() -> None:
+    """They are refused like those of the command line."""
+    command = [sys.executable, "-m", "projector", "devices", "retire", "-"]
+    for given in (b"a\xff\n", b"a\0\n"):
+        with pytest.raises(subprocess.CalledProcessError) as error:
+            subprocess.run(command, input=given, check=True, capture_output=True)
+        assert error.value.returncode == 2
+        assert b"Traceback" not in error.value.stderr
+
+
 async def test_the_list(plant: Plant, settings: Settings) -> None:
     """By id, narrowed in several ways, also before anybody ever watched; with a pace where one is known."""
     await plant.send("b", "a", region="north")
@@ -232,4 +264,8 @@ async def test_the_list(plant: Plant, settings: Settings) -> None:
     assert lines[0].split("\t")[:3] == ["device", "region", "state"]
     assert lines[2].split("\t")[:6] == ["b", "north", "ok", "-", "-", "behind"]
     assert lines[3].startswith("c\\x1b\tsouth\tok")
+    await plant.command("mute", "b", "--for", "1h")
+    assert await ids("--state", "clock-wrong") == []
+    (muted,) = await plant.listed("--state", "muted")
+    assert (muted["clock"], muted["clock_since"]) == (None, None), "nothing is told of it"
     assert await plant.command("list", "--prefix", "zz") == ["no devices"]

@@ -418,10 +418,12 @@ def limiter_of(
     registry: CollectorRegistry,
     beyond: Beyond,
     cares: Cares | None = None,
+    *,
+    limits: Sequence[Limit] = (Limit("t", crit=40),),
 ) -> Limiter:
     """A limiter that nobody runs."""
     return Limiter(
-        [Limit("t", crit=40)],
+        limits,
         redis,
         pool,
         cast("Session", broker),
@@ -453,11 +455,32 @@ async def test_nothing_is_told_of_who_is_muted(site: Site, redis_url: str) -> No
         await limiter.turn()
         assert [(each.device_id, each.state) for each in broker.taken] == [("b", "crit")]
         assert registry.get_sample_value("projector_limits", crit) == 1
-        assert beyond.hot() == Hot(2, 2)
+        assert beyond.hot() == Hot(1, 1)
+        assert [(each.crit, each.ok) for each in beyond.counts()] == [(1, 0)]
+        assert beyond.ids() == {"b"}
         cares.take(Care("a", "expired", START, START, "ann", "", 2, told=True))
         await limiter.turn()
         assert [(each.device_id, each.state) for each in broker.taken[1:]] == [("a", "crit")]
         assert registry.get_sample_value("projector_limits", crit) == 2
+        cares.take(Care("a", "muted", START, None, "ann", "", 3, told=True))
+        await limiter.turn()
+        assert [device for device, _, _ in await Told(redis, "").read(0)] == ["b"], "what was told is over"
+        cares.take(Care("a", "unmuted", START + timedelta(seconds=9), None, "ann", "", 4, told=True))
+        await limiter.turn()
+        assert [(each.device_id, each.at) for each in broker.taken[2:]] == [("a", text(9))]
+
+
+async def test_the_last_limit_of_a_retired_device_that_is_taken_out_is_over(
+    site: Site, redis_url: str
+) -> None:
+    """Whatever people have said of the device, and before that is known."""
+    broker, cares = Broker(is_there=True), Cares()
+    cares.take(Care("a", "retired", START, None, "ann", "", 1, told=True))
+    async with Redis.from_url(redis_url) as redis, asyncio.timeout(10):
+        await Told(redis, "").claim([change(CRIT, 100)], 1)
+        limiter = limiter_of(redis, site.pool, broker, CollectorRegistry(), Beyond(), cares, limits=[])
+        await limiter.run()
+    assert [(each.device_id, each.state, each.value) for each in broker.taken] == [("a", "ok", None)]
 
 
 async def test_nothing_is_shown_before_it_is_known(site: Site, redis_url: str) -> None:

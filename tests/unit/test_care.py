@@ -139,12 +139,67 @@ def test_what_was_told_before_is_over_with_the_word() -> None:
 
 
 def test_what_redis_has_not_forgotten_yet_stands() -> None:
-    """A mute that is over before Redis was there again forgets nothing."""
+    """A mute that is over before Redis was there again forgets nothing, and what is over since is told."""
     site = Site()
-    site.silence.know("a", None)
-    site.silence.take_care(word("a", "muted", 0))
-    site.silence.take_care(word("a", "unmuted", 1, 2))
+    site.run(0, 60, "a", "b")
+    site.run(60, 120, "b", lag=HOUR)
+    for minute in range(120, 180):
+        moment = START + minute * MINUTE
+        ts = format_time(datetime.fromtimestamp(moment, UTC))
+        site.silence.hear(0, moment, [Event(id_, "north", ts, "", "", {}) for id_ in "ab"])
+    for id_ in "ab":
+        site.silence.take_care(word(id_, "muted", 3 * HOUR))
+        site.silence.take_care(word(id_, "unmuted", 3 * HOUR + 1, 2))
     assert list(site.silence.left) == []
+    back = {change.device_id: change for change in site.silence.take_pending(9)}
+    assert (back["a"].silent, back["a"].is_news, back["a"].was_told) == (False, True, False)
+    clocks = {change.device_id: change for change in site.silence.drifts.take_pending(9)}
+    assert (clocks["b"].level, clocks["b"].told) == (RIGHT, RIGHT), "Redis says what was told"
+
+
+def test_one_message_of_a_silent_device_ends_no_silence() -> None:
+    """It takes two; so when a mute ends after one, the device is told silent all the same."""
+    site = Site()
+    site.run(0, 60, "a", "b")
+    assert site.run(60, 120, "b") == [("a", "silent")]
+    site.silence.take_care(word("a", "muted", 2 * HOUR))
+    site.silence.left.clear()
+    site.run(120, 121, "a", "b")
+    site.silence.take_care(word("a", "unmuted", 121 * MINUTE, 2))
+    assert site.told() == [("a", "silent")]
+    assert site.run(121, 200, "b") == []
+    assert site.run(200, 203, "a", "b") == [("a", "ok")]
+
+
+def test_a_retired_device_that_was_silent_is_back_at_once() -> None:
+    """The word tells so; when nothing follows it falls silent again, which is told."""
+    site = Site()
+    site.run(0, 60, "a", "b")
+    site.run(60, 120, "b")
+    site.silence.take_care(word("a", "retired", 2 * HOUR))
+    site.silence.left.clear()
+    site.run(120, 180, "b")
+    site.run(180, 181, "a", "b")
+    site.silence.take_care(word("a", "returned", 3 * HOUR, 2))
+    assert (site.told(), site.watch.of("a").state, site.watch.silent()) == ([], "ok", [])
+    assert site.run(181, 240, "b") == [("a", "silent")]
+
+
+def test_what_is_told_when_a_mute_ends_was_not_so_before() -> None:
+    """PostgreSQL was away when it ended: what came to be wrong meanwhile is told as of then."""
+    site = Site()
+    site.run(0, 60, "a", "b", "c")
+    for id_ in "ac":
+        site.silence.take_care(word(id_, "muted", HOUR))
+    site.silence.left.clear()
+    site.run(60, 300, "a", "b", "c")
+    site.run(300, 400, "b", "c", lag=HOUR)
+    for id_ in "ac":
+        site.silence.take_care(word(id_, "expired", 3 * HOUR, 2))
+    (silent,) = site.silence.take_pending(9)
+    assert silent.at >= silent.heard_at == START + 299 * MINUTE
+    clocks = {change.device_id: change for change in site.silence.drifts.take_pending(9)}
+    assert clocks["c"].at >= START + 5 * HOUR
 
 
 def test_a_change_that_waits_is_not_told() -> None:
@@ -165,6 +220,7 @@ def test_a_retired_device_that_sends_is_back() -> None:
     site = Site()
     site.run(0, 60, "a")
     site.silence.take_care(word("a", "retired", HOUR))
+    site.silence.left.clear()
     site.run(60, 61, "a")
     assert site.silence.returned == {}
     site.run(61, 62, "a")
@@ -174,6 +230,15 @@ def test_a_retired_device_that_sends_is_back() -> None:
     site.silence.returned.clear()
     assert site.run(62, 70, "a") == []
     assert site.silence.returned == {}
+
+
+def test_a_message_that_is_faster_than_the_word_puts_a_device_back() -> None:
+    """It came after the device was retired, and was heard of before that was."""
+    site = Site()
+    site.run(0, 60, "a", "b")
+    site.silence.take_care(word("a", "retired", 58 * MINUTE))
+    site.silence.take_care(word("b", "retired", 59 * MINUTE, 2))
+    assert site.silence.returned == {"a": START + 59 * MINUTE}
 
 
 def test_a_muted_device_that_sends_stays_muted() -> None:
@@ -189,7 +254,7 @@ def test_words_that_hold() -> None:
     cares = Cares()
     cares.take(word("a", "muted", 0, 5))
     cares.take(word("b", "retired", 0, 6))
-    assert ("a" in cares, "b" in cares, len(cares), set(cares.retired())) == (True, True, 2, {"b"})
+    assert ("a" in cares, "b" in cares, len(cares), cares.retired) == (True, True, 2, {"b"})
     assert not cares.is_any_over(moment(2 * HOUR - 1))
     assert cares.is_any_over(moment(2 * HOUR))
     cares.take(word("a", "expired", 2 * HOUR, 7))

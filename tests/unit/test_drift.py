@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -114,10 +115,24 @@ def test_a_store_and_forward_device_with_a_wrong_clock_is_known() -> None:
     assert drift.error_s == -HOUR - MINUTE
 
 
-def test_a_backlog_is_no_drift() -> None:
-    """Somebody catches up on a day for hours, the oldest first; then he sends as usual."""
-    catching = [(at, max(1, DAY - 4 * at)) for at in range(0, DAY // 4, MINUTE)]
-    assert judged([*catching, *each(MINUTE, 1, since=DAY // 4)]) == ["right"]
+@pytest.mark.parametrize("pace", [1.06, 1.1, 1.25, 2, 5, 100])
+def test_a_backlog_is_no_drift(pace: float) -> None:
+    """Somebody catches up on half a day, by so much faster than he measures; then he sends as usual."""
+    over = int(DAY / 2 / (pace - 1))
+    catching = [(at, 1 + DAY // 2 - int(at * (pace - 1))) for at in range(0, over, 10)]
+    assert judged([*catching, *each(MINUTE, 1, since=over, until=over + DAY)]) == ["right"]
+
+
+def test_it_takes_little_room() -> None:
+    """Hundreds of thousands are kept."""
+    tracemalloc.start()
+    try:
+        drifts = [Drift() for _ in range(1000)]
+        for n, drift in enumerate(drifts):
+            judged(each(MINUTE, 1000 + n, until=HOUR), drift)
+        assert tracemalloc.get_traced_memory()[0] < 1000 * 160
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_clock_that_stands_still_is_behind() -> None:

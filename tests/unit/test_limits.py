@@ -412,3 +412,83 @@ def test_times_that_are_none_are_no_reading() -> None:
     limits.hear(0, 0, [Event("a", None, "z", "y", "k", {"t": 50})])
     limits.learn("a", None, "t", 50, (0, "y"))
     assert len(limits) == 0
+
+
+class Muted(Heard):
+    """Limits of devices that people mute."""
+
+    def __init__(self, *limits: Limit, known: dict[tuple[str, str, str], Known] | None = None) -> None:
+        self.muted: set[str] = set()
+        self.limits = Limits(Rules(limits), known, besides=self.muted)
+
+    def mute(self, second: float, *devices: str) -> None:
+        """From now on nothing is told of them."""
+        self.muted.update(devices)
+        for device in devices:
+            self.limits.take_care(device, at(second), holds=True)
+
+    def unmute(self, second: float, *devices: str) -> None:
+        """That ends."""
+        self.muted.difference_update(devices)
+        for device in devices:
+            self.limits.take_care(device, at(second), holds=False)
+
+    @property
+    def counts(self) -> list[int]:
+        """How many are within and beyond."""
+        ((_, _, counts),) = self.limits.counts()
+        return counts
+
+
+def test_a_muted_device_counts_nowhere_and_is_told_again_afterwards() -> None:
+    """Neither counted nor shown nor told; what it is beyond once that ends is told as of then."""
+    heard = Muted(HOT)
+    heard.read(0, 50, device="a").read(0, 35, device="b").read(0, 7, device="c").told()
+    heard.mute(10, "a", "b", "c")
+    assert (heard.counts, heard.limits.beyond) == ([0, 0, 0], {})
+    assert list(heard.limits.left) == [("a", "t", "above"), ("b", "t", "above")]
+    heard.limits.left.clear()
+    heard.read(20, 51, device="a").read(20, 7, device="b").read(20, 50, device="c").read(20, 50, device="d")
+    assert heard.told() == [("d", CRIT, 50, 40, 20)]
+    assert (heard.counts, list(heard.limits.beyond)) == ([0, 0, 1], ["d"])
+    heard.unmute(30, "a", "b", "c")
+    assert sorted(heard.told()) == [("a", CRIT, 51, 40, 30), ("c", CRIT, 50, 40, 30)]
+    assert (heard.counts, sorted(heard.limits.beyond)) == ([1, 0, 3], ["a", "c", "d"])
+    assert heard.read(40, 7, device="a").told() == [("a", OK, 7, None, 40)]
+    heard.mute(50, "a", "c", "d")
+    assert heard.counts == [1, 0, 0]
+
+
+def test_what_others_have_not_forgotten_yet_is_over_if_it_is() -> None:
+    """A mute that is over before Redis was there again: whoever claims finds what was told."""
+    heard = Muted(HOT)
+    heard.read(0, 50, device="a").read(0, 50, device="b").told()
+    heard.mute(10, "a", "b")
+    heard.read(20, 7, device="a")
+    heard.unmute(30, "a", "b")
+    assert heard.limits.left == {}
+    assert heard.told() == [("a", OK, 7, None, 30), ("b", CRIT, 50, 40, 30)]
+
+
+def test_what_was_told_of_a_device_that_is_muted_is_forgotten_at_a_start() -> None:
+    """Also when it was said while nobody ran; a limit that is there no more is over all the same."""
+    known = {("a", "t", "above"): Known(CRIT, at(0)), ("a", "u", "above"): Known(CRIT, at(0))}
+    heard = Muted(HOT, known=known)
+    heard.muted.add("a")
+    heard.read(1, 50)
+    heard.limits.all_learned(at(2) // 1_000_000)
+    assert [(change.key, change.level) for change in heard.limits.take_pending(9)] == [
+        (("a", "u", "above"), OK)
+    ]
+    assert (list(heard.limits.left), heard.counts) == ([("a", "t", "above")], [0, 0, 0])
+
+
+def test_a_muted_device_that_leaves_was_not_counted() -> None:
+    """It is gone; the others are there still."""
+    heard = Muted(Limit("t", warn=30, crit=40, region="north"))
+    heard.read(0, 50, region="north").read(0, 7, region="north", device="b")
+    heard.mute(1, "a")
+    heard.read(2, 50, region="south")
+    assert heard.counts == [1, 0, 0]
+    heard.unmute(3, "a")
+    assert (heard.counts, heard.told()) == ([1, 0, 0], [])
