@@ -11,7 +11,7 @@ import asyncpg
 from projector.outbox import queries
 from projector.watch.care import Care
 from runtime.errors import Stop
-from runtime.postgres import open_pool, retryable
+from runtime.postgres import lent, open_pool, retryable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -74,7 +74,7 @@ async def say(
     Raises:
         Stop: nothing was ever stored of one of them, or one that is to be muted is retired; it names some.
     """
-    async with pool.acquire() as connection:
+    async with lent(pool) as connection:
         await _refuse_unknown(connection, ids)  # before anybody waits for the lock
         async with connection.transaction():
             await connection.execute(queries.lock_care)

@@ -89,10 +89,7 @@ class Store:
             Retry: PostgreSQL is away.
         """
         with answering():
-            records = await self._pool.fetch(queries.look_at_history)
-        return {
-            row["stream"]: Stand(row["epoch"], row["head"], row["n"], row["waiting_since"]) for row in records
-        }
+            return await read_stands(self._pool)
 
     async def begin(self, stream: int) -> bool:
         """Begin a stream at its first row; False when that is not there any more, or somebody was faster.
@@ -165,6 +162,14 @@ async def lock(connection: Connection, *, patiently: bool = False) -> None:
         await connection.execute(queries.lock_history_soon)
     except asyncpg.LockNotAvailableError:
         raise Busy from None
+
+
+async def read_stands(source: asyncpg.Pool[asyncpg.Record] | Connection) -> dict[int, Stand]:
+    """Read where every stream stands, by its number."""
+    return {
+        row["stream"]: Stand(row["epoch"], row["head"], row["n"], row["waiting_since"])
+        for row in await source.fetch(queries.look_at_history)
+    }
 
 
 async def add(connection: Connection, span: Span, minutes: Minutes) -> list[Mean] | None:

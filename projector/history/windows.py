@@ -22,7 +22,7 @@ import msgspec
 
 from contract.events import format_time
 from projector.history.minutes import MINUTE as MINUTE_TEXT
-from projector.history.store import Stand
+from projector.history.store import read_stands
 from projector.lag import Freshness
 from projector.outbox import queries
 from projector.views.numbers import finite
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from projector.history.memory import StreamMemory
     from projector.history.series import History
+    from projector.history.store import Stand
     from runtime.postgres import Connection
 
 MINUTE: Final = timedelta(minutes=1)
@@ -105,7 +106,7 @@ class _Sum:
         self.total += total
         if low < self.low:  # noqa: PLR1730  # there may be hundreds of thousands
             self.low = low
-        if high > self.high:  # noqa: PLR1730
+        if high > self.high:  # noqa: PLR1730  # likewise
             self.high = high
 
     @property
@@ -242,10 +243,7 @@ class Windows:
             self._history.asked(self._one_by_one) as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            stands = {
-                row["stream"]: Stand(row["epoch"], row["head"], row["n"], row["waiting_since"])
-                for row in await connection.fetch(queries.look_at_history)
-            }
+            stands = await read_stands(connection)
             lacking = await self._lacking(connection, stands)
             kept = await connection.fetchval(queries.are_kept, since)
             rows = await connection.fetch(queries.read_windows, device_id, metrics, since, until, hour)

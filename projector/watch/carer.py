@@ -25,6 +25,7 @@ from projector.outbox import answering as asking
 from projector.outbox import queries
 from projector.views import answering
 from projector.watch.care import Care
+from runtime.postgres import lent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -190,7 +191,7 @@ class Carer:
         """What a query under a lock returns; None when somebody else has the lock."""
         with asking():
             try:
-                async with self._pool.acquire() as connection, connection.transaction():
+                async with lent(self._pool) as connection, connection.transaction():
                     await connection.execute(lock)
                     return await connection.fetch(query, *arguments)
             except asyncpg.LockNotAvailableError:
