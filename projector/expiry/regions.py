@@ -8,8 +8,8 @@ the longest ago go. Regions that have devices stay, however many, and so do thos
 expired, which count there as before: so many as devices were ever heard of, at most.
 
 A region that comes back begins anew. Of which ones that is so nothing is kept, for that would grow with
-them; among the epochs stands how many have gone. Once there are any, a verification compares of a region with other
-than the expected number of messages, which may be back, only how many devices it has.
+them; among the epochs stands how many have gone. Once there are any, a verification compares of a region
+with another number of messages than it should have, which may be back, only how many devices it has.
 """
 
 from __future__ import annotations
