@@ -37,7 +37,7 @@ from projector.api.parameters import (
     refuse_unknown,
     selection,
 )
-from projector.lag import DeviceCounts, Lag
+from projector.lag import Lag  # noqa: TC001  # Litestar reads the handler's signature
 from runtime.http import ESCAPED_SLASH
 
 if TYPE_CHECKING:
@@ -74,8 +74,7 @@ def query_routes(queries: Queries, meters: Meters, watch: Watch) -> ControllerRo
     )
     def lag() -> Lag:
         """Of each stream, with the way of its newest event; seconds are by the clocks of those it passed."""
-        counts = watch.counts()
-        return replace(meters.lag(), devices=DeviceCounts(*counts) if counts else None)
+        return replace(meters.lag(), devices=watch.counts())
 
     handlers = [*_device_routes(queries, meters, watch), *_region_routes(queries, meters), lag]
     return Router("/", route_handlers=handlers, before_request=refuse_unknown)

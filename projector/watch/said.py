@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from projector.lag import DeviceCounts
 from projector.watch.book import STATES
 from projector.watch.drift import RIGHT
 from projector.watch.pace import silent_after_s, usual_s
@@ -45,17 +46,6 @@ class Said(NamedTuple):
     def urgency(self, now: int) -> float:
         """The less the longer it has been quiet in its own measure."""
         return ((self.heard_at or 0) - now) / silent_after_s(self.usual_s)
-
-
-class Counts(NamedTuple):
-    """Devices by what is known of them; the last are those of the first three whose clock is wrong."""
-
-    ok: int
-    silent: int
-    unknown: int
-    muted: int = 0
-    retired: int = 0
-    clock_wrong: int = 0
 
 
 _NOTHING: Final = Said("unknown", None, None)
@@ -112,9 +102,9 @@ class Watch:
         """Region → devices of it that are out of service."""
         return self._silence.counts.retired if self._silence else {}
 
-    def counts(self) -> Counts | None:
+    def counts(self) -> DeviceCounts | None:
         """How many devices are what; None before the watch has begun."""
         if self._silence is None:
             return None
         regions = self._silence.counts.values()
-        return Counts(*(sum(region[state] for region in regions) for state in range(len(STATES) + 1)))
+        return DeviceCounts(*(sum(region[state] for region in regions) for state in range(len(STATES) + 1)))

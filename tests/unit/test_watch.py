@@ -7,6 +7,7 @@ import time
 from prometheus_client import CollectorRegistry
 
 from contract.events import Event
+from projector.lag import DeviceCounts
 from projector.watch import silence as silence_module
 from projector.watch.clock import Clock
 from projector.watch.gauges import Gauges
@@ -20,7 +21,7 @@ from projector.watch.pace import (
     silent_after_s,
     usual_s,
 )
-from projector.watch.said import Counts, Said, Watch
+from projector.watch.said import Said, Watch
 from projector.watch.silence import Silence
 from projector.watch.tally import NOWHERE, OTHERS, REGIONS
 
@@ -483,13 +484,13 @@ def test_what_others_are_told_of_a_device() -> None:
     watch.begins(site.silence)
     assert watch.of("a") == Said("unknown", None, None)
     assert watch.of("dead") == Said("silent", START - DAY, None)
-    assert (watch.counts(), watch.silent()) == (Counts(0, 1, 3), ["dead"])
+    assert (watch.counts(), watch.silent()) == (DeviceCounts(0, 1, 3), ["dead"])
     site.every(MINUTE, "a", "b", since=0, until=20 * MINUTE)
     assert watch.of("a") == Said("ok", START + 19 * MINUTE, MINUTE)
     assert watch.of("old") == Said("silent", START - 3 * DAY + 120, MINUTE)
     site.every(MINUTE, "b", since=20 * MINUTE, until=30 * MINUTE)
     assert watch.of("a") == Said("silent", START + 19 * MINUTE, MINUTE)
     assert watch.of("nobody").state == "unknown"
-    assert (watch.counts(), watch.silent()) == (Counts(1, 3, 0), ["dead", "old", "a"])
+    assert (watch.counts(), watch.silent()) == (DeviceCounts(1, 3, 0), ["dead", "old", "a"])
     by_urgency = sorted(watch.silent(), key=lambda id_: watch.of(id_).urgency(START + 30 * MINUTE))
     assert by_urgency == ["old", "a", "dead"], "in their own measure"
