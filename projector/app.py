@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from contract.topics import all_streams
 from contract.views import PROJECTION
-from projector.api import OPENAPI, query_routes
+from projector.api import openapi, query_routes
 from projector.api.history import history_routes, window_routes
 from projector.api.limits import limit_routes
 from projector.expiry.devices import Expiry
@@ -114,7 +114,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         ]
         names = (host_port(settings.projector.http)[0], *settings.projector.hosts)
         hosts = Hosts(names, setting="projector.hosts")
-        app = create_app(routes, openapi=OPENAPI, hosts=hosts)
+        app = create_app(routes, openapi=openapi(), hosts=hosts)
         http_stop = asyncio.Event()
         tasks.create_task(feed.run(http_stop), name="live")
         tasks.create_task(

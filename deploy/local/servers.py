@@ -158,7 +158,7 @@ class Redis(Server):
             "appendonly": "yes",
         }
         options |= {"appendfsync": "everysec", "databases": str(self.databases)}
-        # A hundred thousand views make the file anew every eight seconds otherwise: a quarter of Redis's time.
+        # With 100,000 views it would be made anew every eight seconds: a quarter of what Redis does.
         options["auto-aof-rewrite-min-size"] = "512mb"
         return [str(self.binary), *(word for name, value in options.items() for word in (f"--{name}", value))]
 

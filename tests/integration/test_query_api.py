@@ -8,11 +8,12 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from litestar import get
 from prometheus_client import CollectorRegistry
 
 from contract.events import Event, Scalar, format_time
 from deploy.local.server import free_port
-from projector.api import OPENAPI, query_routes
+from projector.api import openapi, query_routes
 from projector.meters import Meters
 from projector.query import LOOK, Queries
 from projector.views import Keys, Run, Views
@@ -44,7 +45,7 @@ class Plant:
         self._views = Views(redis, KEYS)
         self._n = 0
         queries = Queries(redis, KEYS, lag=self.meters.lag)
-        app = create_app([query_routes(queries, self.meters, self.watch)], openapi=OPENAPI)
+        app = create_app([query_routes(queries, self.meters, self.watch)], openapi=openapi())
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]  # narrower
         self.http = httpx.AsyncClient(transport=transport, base_url="http://test")
 
@@ -474,3 +475,17 @@ async def test_documentation_needs_no_internet(plant: Plant) -> None:
     assert {each["name"] for each in parameters if each["in"] == "query"} == {
         *("region", "silent_for", "metric", "above", "below", "tag", "clock_ahead", "limit", "after")
     }
+
+
+async def test_applications_describe_themselves() -> None:
+    """What one application of a process serves is in no other's description."""
+
+    @get("/more")
+    async def more() -> None: ...
+
+    for handlers in ([more], []):
+        app = create_app(handlers, openapi=openapi())
+        transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]  # narrower
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            description = (await http.get("/docs/openapi.json")).json()
+        assert list(description["paths"]) == (["/more"] if handlers else [])
