@@ -66,8 +66,8 @@ def test_run_is_bounded() -> None:
 def test_busy_lingers() -> None:
     """The more a run brought, the longer rows may gather, up to a bound; a single message hardly waits."""
     assert linger_s(1) < 0.000_001
-    assert linger_s(150) < 0.001 < linger_s(500) < 0.01 < linger_s(1000) < LINGER_S
-    assert linger_s(3000) == linger_s(9000) == LINGER_S
+    assert linger_s(300) < 0.001 < linger_s(1000) < 0.01 < linger_s(2000) < LINGER_S
+    assert linger_s(6000) == linger_s(9000) == LINGER_S
 
 
 def test_run_has_one_epoch() -> None:
