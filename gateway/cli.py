@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from gateway.decode.dialects import complete_routes
 from gateway.dead_letters.command import dead_letters
 from gateway.simulate.command import simulate_command
 from gateway.tail.command import tail_command
@@ -22,8 +23,10 @@ _REPORT_WIDTH: Final = 120  # of a wide terminal
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mqtt-edge-gateway")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """MQTT telemetry into PostgreSQL, each message exactly once."""
+    context.obj = complete_routes
 
 
 main.add_command(simulate_command)

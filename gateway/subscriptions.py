@@ -54,7 +54,7 @@ def plan(settings: Settings) -> Plan:
     refuse_own_events(routes, settings)
     asked: dict[str, Qos] = {}
     for route in routes:
-        if not route.route.ignore:
+        if route.route.ignore is not True:
             asked[route.topic_filter] = max(asked.get(route.topic_filter, 0), route.route.qos)
     chosen, covered = _covering(asked)
     marked = [replace(each, overlaps=_overlapped(each, chosen)) for each in _levelled(chosen)]

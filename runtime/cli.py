@@ -81,7 +81,8 @@ def with_settings(
     ) -> None:
         logs.configure(log_format, log_level)
         try:
-            code = command(settings.load(config), *args, **kwargs)
+            complete = click.get_current_context().find_root().obj
+            code = command(settings.load(config, complete=complete), *args, **kwargs)
         except (Stop, Retry) as error:
             click.echo(f"error: {logs.mask(str(error))}", err=True)
             code = getattr(error, "exit_code", 1)

@@ -25,7 +25,7 @@ from runtime.errors import ConfigurationError
 from runtime.secret import FromFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 S = TypeVar("S", bound=msgspec.Struct)
 Raw = dict[str, Any]
@@ -34,13 +34,19 @@ PREFIX = "EDGE_"
 FILE_VARIABLE = "EDGE_CONFIG"
 
 
-def read(schema: type[S], path: str | Path | None, environ: Mapping[str, str]) -> S:
+def read(
+    schema: type[S],
+    path: str | Path | None,
+    environ: Mapping[str, str],
+    complete: Callable[[Raw], None] | None = None,
+) -> S:
     """Read the file if there is one, put the environment over it, fetch secrets from files, check types.
 
     Args:
         schema: a struct whose fields are sections (structs), lists of structs, or tables whose keys are free.
         path: the TOML file; None looks at `EDGE_CONFIG` and then does without one.
         environ: the environment; variables without the prefix `EDGE_` are not looked at.
+        complete: puts into what was read what it stands for, before it is checked.
 
     Raises:
         ConfigurationError: with the key's path and what would be right.
@@ -49,6 +55,8 @@ def read(schema: type[S], path: str | Path | None, environ: Mapping[str, str]) -
     raw = _read_file(Path(path)) if path else {}
     _merge_environment(raw, schema, environ)
     _read_secrets(raw, schema)
+    if complete is not None:
+        complete(raw)
     try:
         return msgspec.convert(raw, schema)
     except msgspec.ValidationError as error:

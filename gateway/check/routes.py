@@ -20,7 +20,7 @@ async def check_routes(wanted: Plan) -> AsyncIterator[Finding]:
 
 
 def _said(route: CompiledRoute, wanted: Plan) -> str:
-    if route.route.ignore:
+    if route.route.ignore is True:
         return "ignored: counted, and stored nowhere"
     plan, names = route.plan, list(route.pattern.groupindex)
     instead = wanted.covered.get(route.topic_filter)

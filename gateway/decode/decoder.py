@@ -1,32 +1,34 @@
 """The steps of decoding, one after the other: route, format, mapping, assembly.
 
 One payload can be a great many readings. What is refused of it is kept element by element at first; what
-follows becomes one letter that holds the rest, so that one sender's fault costs the others no room.
+follows becomes one letter that holds the rest (`refusals`). A message that cannot be cut into its readings is
+refused as a whole when one of them is.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.decode.assemble import Assembler
 from gateway.decode.drops import Drops
-from gateway.decode.formats import FORMATS
+from gateway.decode.formats import format_of
 from gateway.decode.known import Memo
-from gateway.decode.mapping import Mapper
+from gateway.decode.mapping import Mapper, Shaper, needs_shaping
 from gateway.decode.reading import Reading, Received, Rejection
+from gateway.decode.refusals import MANY, MAX_LETTERS, Refusals, rejection
 from gateway.decode.routes import CompiledRoute, Matched, Router
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from gateway.decode.fields import Unfit
+    from gateway.decode.formats import Format
     from gateway.decode.limits import Limits
+    from gateway.decode.mapping import Mapped, Part
     from runtime.mqtt.port import Delivery
 
 _TOPICS_BYTES: Final = 128_000_000  # over 100,000 topics in the half that is found at once
-_MAX_LETTERS: Final = 10
-_MANY: Final = "many_bad_elements"
 
 
 class Decoder:
@@ -38,6 +40,9 @@ class Decoder:
         ignored: messages that a route leaves out.
         empty: messages without a payload, by which a retained one is cleared (MQTT5 §3.3.1.3).
         drops: fields that were left out.
+
+    Raises:
+        ConfigurationError: what a route says of its messages means nothing.
     """
 
     def __init__(self, routes: Sequence[CompiledRoute], limits: Limits) -> None:
@@ -48,10 +53,15 @@ class Decoder:
         self._max_payload_bytes = limits.max_payload_bytes
         self._assemble = Assembler(limits).assemble
         self._topics: Memo[Matched] = Memo(_TOPICS_BYTES, lambda matched: matched.size_bytes)
-        self._mappers = [Mapper(route.plan, limits) for route in routes]
+        self._formats = [format_of(each.route, f"route[{i}]") for i, each in enumerate(routes)]
+        self._mappers = [Mapper(each.plan, limits) for each in routes]
+        self._shapers = [
+            Shaper(each.route, each.plan, limits, f"route[{i}]") if needs_shaping(each.route) else None
+            for i, each in enumerate(routes)
+        ]
 
     def decode(self, delivery: Delivery, received: Received) -> list[Reading | Rejection]:
-        """Decode a delivery to readings and rejections, one for each element of an array.
+        """Decode a delivery to readings and rejections, one for each reading that it was to be.
 
         There is none only of what is ignored, or empty.
         """
@@ -64,10 +74,15 @@ class Decoder:
                 return []
             if len(payload) > self._max_payload_bytes:
                 raise self._too_large(payload)
-            form = FORMATS[matched.format]
-            value = form.parse(payload)
+            form = self._formats[matched.number]
+            unpacked = payload
+            if payload[0] in form.unpacking.first:
+                unpacked = form.unpacking.unpack(payload, self._max_payload_bytes)
+            value = form.parse(unpacked)
+            if (shaper := self._shapers[matched.number]) is not None:
+                return self._shaped(value, matched, received, payload, unpacked, shaper)
             if type(value) is list:
-                return self._elements(value, matched, received, payload)
+                return self._elements(value, matched, received, unpacked)
             return [self._reading(value, matched, received, payload)]
         except Reject as reject:
             device_id = matched.device_id if matched else None
@@ -117,35 +132,98 @@ class Decoder:
     def _elements(
         self, values: list[Any], matched: Matched, received: Received, payload: bytes
     ) -> list[Reading | Rejection]:
-        form = FORMATS[matched.format]
+        form = self._formats[matched.number]
         if not values:
             raise Reject("empty_message", "the array has no readings")
-        if len(values) > _MAX_LETTERS and matched.metric is None and dict not in set(map(type, values)):
+        if len(values) > MAX_LETTERS and matched.metric is None and dict not in set(map(type, values)):
             detail = f"none of {len(values)} elements is an object"
-            return [_rejection(matched, received, payload, _MANY, detail)]
+            return [rejection(matched, received, payload, MANY, detail)]
         found: list[Reading | Rejection] = []
-        rest: list[bytes | memoryview] = []
-        reasons: Counter[str] = Counter()
-        refused, first, first_at = 0, "", ""
+        refusals = Refusals(matched, received, form.join)
         for place, (value, raw) in enumerate(zip(values, form.elements(payload), strict=True)):
             try:
                 found.append(self._reading(value, matched, received, bytes(raw)))
             except Reject as reject:
-                error = f"element {place}: {reject.detail}"
-                refused += 1
-                if refused <= _MAX_LETTERS:
-                    found.append(_rejection(matched, received, bytes(raw), reject.reason, error))
-                    continue
-                first = first or error
-                first_at = first_at or received.next()
-                reasons[reject.reason] += 1
-                rest.append(raw)
-        if rest:
-            said = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(5))
-            error = f"{len(rest)} more elements of one payload: {said}; the first, {first}"
-            found.append(Rejection(first_at, matched.topic, matched.device_id, _MANY, error, form.join(rest)))
+                if letter := refusals.letter(place, reject, raw):
+                    found.append(letter)
+        if rest := refusals.last():
+            found.append(rest)
         return found
 
+    def _shaped(
+        self,
+        value: Any,  # noqa: ANN401  # a format's value is any value
+        matched: Matched,
+        received: Received,
+        payload: bytes,
+        unpacked: bytes,
+        shaper: Shaper,
+    ) -> list[Reading | Rejection]:
+        """The readings of a message that has several of them, or says what they are in its own way."""
+        form = self._formats[matched.number]
+        try:
+            parts = shaper.parts(value, matched.metric)
+        except Reject:
+            raise
+        except Exception as error:  # likewise a bug of ours
+            raise Reject("undecodable", f"the decoder failed: {error!r}") from error
+        raws = _raws(parts, value, payload, unpacked, form, shaper)
+        if raws is None:  # it cannot be cut: all of it or nothing
+            return [self._part(part, matched, received, payload, shaper) for part in parts]
+        found: list[Reading | Rejection] = []
+        refusals = Refusals(matched, received, form.join)
+        for place, (part, raw) in enumerate(zip(parts, raws, strict=True)):
+            try:
+                found.append(self._part(part, matched, received, raw, shaper))
+            except Reject as reject:
+                if letter := refusals.letter(place, reject, raw):
+                    found.append(letter)
+        if rest := refusals.last():
+            found.append(rest)
+        return found
 
-def _rejection(matched: Matched, received: Received, raw: bytes, reason: str, error: str) -> Rejection:
-    return Rejection(received.next(), matched.topic, matched.device_id, reason, error, raw)
+    def _part(
+        self, part: Part, matched: Matched, received: Received, raw: bytes, shaper: Shaper
+    ) -> Reading:
+        """A reading of a part.
+
+        Raises:
+            Reject: it is none.
+        """
+        unfit = shaper.unfit
+        try:
+            if part.mapped is None:
+                raise part.reject or Reject("undecodable", "nothing was made of it")
+            if part.tags:
+                matched = matched.with_tags(part.tags)
+            reading = self._assemble(part.mapped, matched, received, raw, unfit)
+        except Reject:
+            unfit.fields.clear()
+            raise
+        except Exception as error:  # likewise a bug of ours
+            unfit.fields.clear()
+            raise Reject("undecodable", f"the decoder failed: {error!r}") from error
+        if part.left_out or unfit.fields:
+            self.drops.add(matched.route.topic, part.left_out + unfit.fields)
+            unfit.fields.clear()
+        return reading
+
+
+def _raws(
+    parts: Sequence[Part],
+    value: Any,  # noqa: ANN401  # a format's value is any value
+    payload: bytes,
+    unpacked: bytes,
+    form: Format,
+    shaper: Shaper,
+) -> Iterator[bytes] | None:
+    """The bytes of each part, a payload each; None when the message cannot be cut."""
+    if len(parts) == 1:
+        return iter([payload])
+    if not all(part.places for part in parts):
+        return None
+    if not shaper.each.path and type(value) is list:
+        elements = form.elements(unpacked)
+        return (form.join([elements[int(at)] for (at, *_) in part.places]) for part in parts)
+    write = form.write
+    return write and (write(shaper.each.only(value, part.places)) for part in parts)

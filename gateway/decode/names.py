@@ -72,6 +72,15 @@ def check_tag(name: str, value: str) -> str:
     return value
 
 
+def check_tag_name(name: str) -> str:
+    """The name of a tag is 1 to 128 characters without control characters."""
+    if not 0 < len(name) <= MAX_NAME or _CONTROL.search(name):
+        raise Reject(
+            "invalid_tag", f"a tag is called {name[:40]!r}, expected 1 to {MAX_NAME} characters, none of them a control character"
+        )
+    return name
+
+
 def metric_fault(name: str, max_name: int) -> str | None:
     """What is wrong with a metric's name: it should have 1 to `max_name` printable characters."""
     if not name:

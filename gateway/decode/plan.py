@@ -1,6 +1,7 @@
 """What a route says of its messages, made ready to be asked for each of them.
 
-A path is a name, or names with dots between them for what is nested; `a | b` is the first that is there.
+A path is a name, or names with dots between them for what is nested; `a | b` is the first that is there
+(`paths`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from gateway.decode.paths import alternatives
 from gateway.decode.times import TimeReader
 from runtime.errors import ConfigurationError
 
@@ -61,8 +63,7 @@ def plan_of(route: Route, where: str) -> Plan:
         ConfigurationError: they contradict each other, or a time zone or format means nothing.
     """
     keys, times, devices, regions = (
-        tuple(name.strip() for name in path.split("|")) if path else ()
-        for path in (route.key, route.time, route.device, route.region)
+        alternatives(path) for path in (route.key, route.time, route.device, route.region)
     )
     taken: dict[str, str] = {}
     for setting, names in (("key", keys), ("time", times), ("device", devices), ("region", regions)):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from contract.topics import stream_topic
-from gateway.decode.names import MAX_NAME, check_device_id, check_region, check_tag, metric_fault
+from gateway.decode.names import MAX_NAME, check_device_id, check_region, check_tag, check_tag_name, metric_fault
 from gateway.decode.plan import Plan, plan_of
 from gateway.decode.reading import COPY_ESCAPES
 from gateway.decode.templates import compile_template
@@ -53,7 +53,6 @@ class Matched(msgspec.Struct, frozen=True, gc=False):
     number: int
     scope: str
     ignore: bool
-    format: str
 
     @property
     def size_bytes(self) -> int:
@@ -65,6 +64,16 @@ class Matched(msgspec.Struct, frozen=True, gc=False):
         """The tags and one more, and all of them in COPY text form."""
         tags = {**(self.tags or {}), name: value.replace("\x00", "\ufffd")}
         return tags, _copy_line(tags)
+
+    def with_tags(self, tags: dict[str, str]) -> Matched:
+        """The same with tags that a payload names; those of the topic count more.
+
+        Raises:
+            Reject: one of them cannot be kept.
+        """
+        named = {check_tag_name(name): check_tag(name, value) for name, value in tags.items()}
+        all_ = {**named, **(self.tags or {})}
+        return msgspec.structs.replace(self, tags=all_, tags_line=_copy_line(all_))
 
 
 class CompiledRoute(NamedTuple):
@@ -90,21 +99,26 @@ def compile_routes(routes: Sequence[Route]) -> list[CompiledRoute]:
     compiled: list[CompiledRoute] = []
     scoped = False
     for i, route in enumerate(routes):
+        if route.dialect and "/" not in route.dialect:
+            raise ConfigurationError(f"route[{i}].dialect: {route.dialect!r} was not put in its place")
         template = compile_template(route.topic, f"route[{i}].topic")
         for name in template.names:
             if name in _OURS:
                 raise ConfigurationError(
                     f"route[{i}].topic: {{{name}}} is a tag that the gateway makes itself"
                 )
-        if "metric" in template.names and route.metrics:
-            raise ConfigurationError(f"route[{i}].metrics: the topic names the metric already, by {{metric}}")
+        for setting in ("metrics", "metric") if "metric" in template.names else ():
+            if getattr(route, setting):
+                raise ConfigurationError(
+                    f"route[{i}].{setting}: the topic names the metric already, by {{metric}}"
+                )
         pattern = re.compile(template.pattern, re.DOTALL)
         plan = plan_of(route, f"route[{i}]")
         # Topics of one route that differ by the device alone need no topic in the identity, as long as no
         # other route does without it: two topics of one device must not be taken for one.
         compiled.append(CompiledRoute(route, template.topic_filter, pattern, plan, scoped or template.loose))
-        scoped = scoped or not (template.loose or route.ignore)
-    if all(route.ignore for route in routes):
+        scoped = scoped or not (template.loose or route.ignore is True)
+    if all(route.ignore is True for route in routes):
         raise ConfigurationError("route: every [[route]] has ignore = true; nothing would be stored")
     return compiled
 
@@ -121,7 +135,7 @@ def refuse_own_events(routes: Sequence[CompiledRoute], settings: Settings) -> No
     own = stream_topic(settings.events.topic, settings.gateway.stream)
     for i, route in enumerate(routes):
         if route.pattern.fullmatch(own):
-            if route.route.ignore:
+            if route.route.ignore is True:
                 return
             raise ConfigurationError(
                 f"route[{i}].topic: covers events.topic, so the gateway would read itself"
@@ -162,6 +176,7 @@ def match(routes: Sequence[CompiledRoute], topic: str) -> Matched:
 
 def _matched(route: CompiledRoute, number: int, topic: str, names: dict[str, str]) -> Matched:
     device_id, region, metric = map(names.get, _MEANT)
+    metric = metric or route.route.metric or None
     if device_id is not None:
         levels = device_id.split("/")
         if len(device_id) > MAX_NAME:
@@ -182,8 +197,7 @@ def _matched(route: CompiledRoute, number: int, topic: str, names: dict[str, str
         "\\N" if tags is None else _copy_line(tags),
         number,
         f"\x1e{len(topic)}\x1f{topic}\x1f".replace("\x00", "\ufffd") if route.scoped else "",
-        route.route.ignore,
-        route.route.format,
+        route.route.ignore is True,
     )
 
 

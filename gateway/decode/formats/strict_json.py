@@ -16,12 +16,16 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from gateway.decode.fields import NoNumber
+from gateway.decode.formats.form import Format
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from runtime.settings import Route
+
 _decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder(enc_hook=str).encode
 _decode_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 # Strings first, an unfinished one to its end, so that the search goes over a payload once.
@@ -43,6 +47,11 @@ _BEGINNINGS: Final = (  # of what is taken for JSON and is none
     (b"\x78\xda", "this is zlib's deflate: send it unpacked"),
     (b"\x28\xb5\x2f\xfd", "this is zstd: send it unpacked"),
 )
+
+
+def make(_route: Route, _where: str) -> Format:
+    """The format of a route."""
+    return Format(parse, elements, join, write)
 
 
 def parse(payload: bytes) -> Any:  # noqa: ANN401  # JSON is any value
@@ -86,6 +95,11 @@ def elements(payload: bytes) -> Sequence[bytes | memoryview]:
 def join(elements_: Sequence[bytes | memoryview]) -> bytes:
     """An array payload of elements."""
     return b"[" + b",".join(elements_) + b"]"
+
+
+def write(value: Any) -> bytes:  # noqa: ANN401  # JSON is any value
+    """A payload of a value; a number that is none stands as it was written."""
+    return _encode(value)
 
 
 def _soften(payload: bytes) -> bytes:

@@ -85,7 +85,7 @@ class Mapper:
                 integers = int in kinds
             else:
                 item = self._flattening.flatten(item)
-        return device_id, key, time, region, _named(item, metric) if metric else item, integers
+        return device_id, key, time, region, named(item, metric) if metric else item, integers
 
     def _read_nested(self, item: dict[str, Any]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         plan, within = self.plan, self._inside
@@ -121,7 +121,7 @@ class Mapper:
             metrics[name] = value
 
 
-def _named(metrics: dict[str, Any], metric: str) -> dict[str, Any]:
+def named(metrics: dict[str, Any], metric: str) -> dict[str, Any]:
     """The metrics of a message whose topic names them."""
     itself = "value" if "value" in metrics else metric
     return {metric if name == itself else f"{metric}.{name}": value for name, value in metrics.items()}

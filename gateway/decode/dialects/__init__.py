@@ -1,0 +1,120 @@
+"""Dialects: presets of routes for what devices and gateways of a kind send, a TOML file each.
+
+A file says what it is for, where that is documented, and its routes; each route has a name, its `part`, and
+examples with the readings that they become, which a test plays. In a configuration `dialect = "tasmota"` stands
+for all routes of the file, and `dialect = "tasmota/sensor"` for one; what stands beside it wins, and `prefix`
+goes before its topics.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from functools import cache
+from importlib import resources
+from typing import Any, Final, NamedTuple
+
+from runtime.errors import ConfigurationError
+
+Raw = dict[str, Any]
+
+_FOLDER: Final = resources.files("gateway.decode.dialects")
+_OWN: Final = frozenset({"dialect", "prefix"})
+
+
+class Dialect(NamedTuple):
+    """A file.
+
+    Attributes:
+        name: of it.
+        title: what people call it.
+        about: who sends it, and what a site has to know.
+        source: addresses of the documents that it follows.
+        routes: by part, as a configuration would have them.
+    """
+
+    name: str
+    title: str
+    about: str
+    source: tuple[str, ...]
+    routes: dict[str, Raw]
+
+
+def names() -> list[str]:
+    """The dialects that there are."""
+    return sorted(
+        file.name.removesuffix(".toml") for file in _FOLDER.iterdir() if file.name.endswith(".toml")
+    )
+
+
+@cache
+def read(name: str) -> Dialect:
+    """Read a dialect.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    if name not in names():
+        raise KeyError(name)
+    raw = tomllib.loads(_FOLDER.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
+    routes = {}
+    for route in raw["route"]:
+        part = route.pop("part")
+        routes[part] = route
+    return Dialect(name, raw["title"], " ".join(raw["about"].split()), tuple(raw["source"]), routes)
+
+
+def complete_routes(raw: Raw) -> None:
+    """Put the routes of dialects in the places of those that name one.
+
+    Args:
+        raw: a configuration as it was read, unchecked. Its routes are changed.
+
+    Raises:
+        ConfigurationError: there is no such dialect, or what stands beside it does not go with it.
+    """
+    routes = raw.get("route")
+    if isinstance(routes, list):
+        raw["route"] = [each for at, route in enumerate(routes) for each in _completed(route, f"route[{at}]")]
+
+
+def _completed(route: Any, where: str) -> list[Any]:  # noqa: ANN401  # unchecked
+    if not isinstance(route, dict) or not isinstance(dialect := route.get("dialect"), str) or not dialect:
+        return [route]
+    name, _, part = dialect.partition("/")
+    try:
+        routes = read(name).routes
+    except KeyError:
+        raise ConfigurationError(f"{where}.dialect: there is no {name!r}; {_suggestion(name)}") from None
+    if part:
+        if part not in routes:
+            raise ConfigurationError(
+                f"{where}.dialect: {name!r} has no part {part!r}, but {', '.join(routes)}"
+            )
+        routes = {part: routes[part]}
+    if "topic" in route and len(routes) > 1:
+        raise ConfigurationError(
+            f"{where}.topic: {name!r} has {len(routes)} topics; put levels before all of them by prefix, or name "
+            f"one by dialect = \"{name}/{next(iter(routes))}\""
+        )
+    return [_merged(preset, route, f"{name}/{each}") for each, preset in routes.items()]
+
+
+def _merged(preset: Raw, route: Raw, dialect: str) -> Raw:
+    beside = {key: value for key, value in route.items() if key not in _OWN}
+    merged = {**preset, **beside, "dialect": dialect}
+    merged.pop("example", None)
+    if "example" in beside:
+        merged["example"] = beside["example"]
+    for key in ("rename", "states"):  # of tables what is not named beside stays
+        if isinstance(preset.get(key), dict) and isinstance(beside.get(key), dict):
+            merged[key] = {**preset[key], **beside[key]}
+    prefix = route.get("prefix", "")
+    if isinstance(prefix, str) and prefix and "topic" not in beside:
+        merged["topic"] = f"{prefix}{merged['topic']}"
+    return merged
+
+
+def _suggestion(name: str) -> str:
+    close = difflib.get_close_matches(name, names(), n=1)
+    return f"did you mean {close[0]!r}?" if close else "`gateway dialects` lists those that there are"

@@ -1,0 +1,30 @@
+"""What a format is: how the payloads of one route are read, cut and put together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gateway.decode.formats.compression import NOT_PACKED, Unpacking
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Raws = Sequence[bytes | memoryview]
+
+
+class Format(NamedTuple):
+    """How the payloads of a route are read.
+
+    Attributes:
+        parse: the value of a payload; a list is several readings. Raises `Reject`.
+        elements: the bytes of each element of a payload that is a list, each a payload of the same format.
+        join: a payload of such elements.
+        write: a payload that has this value; None when there is no such thing.
+        unpacking: what is done before, of a payload that is compressed.
+    """
+
+    parse: Callable[[bytes], Any]
+    elements: Callable[[bytes], Raws]
+    join: Callable[[Raws], bytes]
+    write: Callable[[Any], bytes] | None = None
+    unpacking: Unpacking = NOT_PACKED

@@ -1,0 +1,114 @@
+"""What a route says of its metrics by name and by value: `rename`, `ignore`, `numbers`, `states`. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from runtime.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from gateway.decode.fields import Unfit
+    from runtime.settings import Route
+
+_KNOWN: Final = 4096  # names whose fate is remembered
+_LEFT_OUT: Final = None
+
+# Only ASCII digits; the sign may be a minus of typographers. A comma is the decimal one when it is the only mark.
+_NUMBER: Final = re.compile(r"[+-\u2212]?(?:[0-9]{1,300}(?:[.,][0-9]{0,300})?|[.,][0-9]{1,300})(?:[eE][+-]?[0-9]{1,3})?")
+_UNIT: Final = r"(?:[^\W\d_]|[%\u00b0\u2030$\u20ac\u00a3])(?:[^\s\d]|(?<=m)[23]){0,15}"  # no digits but of m2 and m3: 10h30 is no number
+_WITH_UNIT: Final = re.compile(rf"({_NUMBER.pattern})(?:\s{{0,3}}{_UNIT})?")
+
+
+class Words:
+    """Changes the metrics of a route's readings.
+
+    Args:
+        route: whose words they are.
+        where: its place in the file, for errors.
+
+    Raises:
+        ConfigurationError: one means nothing.
+    """
+
+    def __init__(self, route: Route, where: str) -> None:
+        self._exact: dict[str, str] = {}
+        self._patterns: list[tuple[re.Pattern[str], str]] = []
+        for name, new in route.rename.items():
+            if not new or new.count("*") > name.count("*"):
+                raise ConfigurationError(f"{where}.rename: {name!r} → {new!r}: a * stands for what a * stood for before")
+            if "*" in name:
+                self._patterns.append((_pattern(name), new))
+            else:
+                self._exact[name] = new
+        ignored = route.ignore if isinstance(route.ignore, tuple) else ()
+        self._ignored = [_pattern(name) for name in ignored]
+        self._numbers = route.numbers
+        self._states = route.states
+        self._by_name = bool(self._exact or self._patterns or self._ignored)
+        self._by_value = bool(self._states) or self._numbers != "as_sent"
+        self._known: dict[str, str | None] = {}
+
+    def apply(self, metrics: dict[str, Any], unfit: Unfit) -> dict[str, Any]:
+        """The metrics as the route wants them; two that come to one name are refused, or one is dropped."""
+        if self._by_name:
+            metrics = self._named(metrics, unfit)
+        if self._by_value:
+            for name, value in metrics.items():
+                if type(value) is str:
+                    metrics[name] = self._read(value)
+        return metrics
+
+    def _named(self, metrics: dict[str, Any], unfit: Unfit) -> dict[str, Any]:
+        kept: dict[str, Any] = {}
+        for name, value in metrics.items():
+            new = self._known.get(name, name) if name in self._known else self._fate(name)
+            if new is _LEFT_OUT:
+                unfit.fields.append((name, "ignored"))
+            elif new in kept:
+                unfit.add(new, "duplicate_key", f"two fields of the message come to be called {new[:40]!r}")
+            else:
+                kept[new] = value
+        return kept
+
+    def _fate(self, name: str) -> str | None:
+        new: str | None = self._exact.get(name, name)
+        if new == name:
+            for pattern, form in self._patterns:
+                if found := pattern.fullmatch(name):
+                    new = _filled(form, found.groups())
+                    break
+        if any(pattern.fullmatch(name) for pattern in self._ignored):
+            new = _LEFT_OUT
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        self._known[name] = new
+        return new
+
+    def _read(self, text: str) -> str | float:
+        state = self._states.get(text)
+        if state is not None:
+            return state
+        if self._numbers == "as_sent":
+            return text
+        return read_number(text, with_unit=self._numbers == "from_text_with_unit")
+
+
+def read_number(text: str, *, with_unit: bool) -> str | float:
+    """The number that a text is: `21.5`, `21,5`, with a unit `21,5 °C`; the text itself when it is none."""
+    stripped = text.strip()
+    found = (_WITH_UNIT if with_unit else _NUMBER).fullmatch(stripped)
+    if found is None:
+        return text
+    digits = found[1] if with_unit else stripped
+    number = float(digits.replace(",", ".").replace("\u2212", "-"))
+    return number if abs(number) != float("inf") else text
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+    return re.compile("(.*)".join(map(re.escape, name.split("*"))), re.DOTALL)
+
+
+def _filled(form: str, found: tuple[str, ...]) -> str:
+    first, *rest = form.split("*")
+    return first + "".join(each + after for each, after in zip(found, rest, strict=False))

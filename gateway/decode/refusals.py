@@ -1,0 +1,68 @@
+"""What is refused of a payload that is many readings: the first of it one by one, all that follows in one letter.
+
+One sender's fault is not to cost the others their room.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from gateway.decode.reading import Rejection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gateway.decode.reading import Received
+    from gateway.decode.routes import Matched
+    from runtime.errors import Reject
+
+MAX_LETTERS: Final = 10
+MANY: Final = "many_bad_elements"
+
+
+class Refusals:
+    """Those of one payload.
+
+    Args:
+        matched: what its topic says.
+        received: gives letters their times of arrival.
+        join: makes a payload of elements.
+    """
+
+    def __init__(
+        self, matched: Matched, received: Received, join: Callable[[Sequence[bytes | memoryview]], bytes]
+    ) -> None:
+        self._matched = matched
+        self._received = received
+        self._join = join
+        self._count = 0
+        self._first = self._first_at = ""
+        self._reasons: Counter[str] = Counter()
+        self._rest: list[bytes | memoryview] = []
+
+    def letter(self, place: int, reject: Reject, raw: bytes | memoryview) -> Rejection | None:
+        """The letter of an element, numbered from 0; None when it is kept for the last one."""
+        error = f"element {place}: {reject.detail}"
+        self._count += 1
+        if self._count <= MAX_LETTERS:
+            return rejection(self._matched, self._received, bytes(raw), reject.reason, error)
+        self._first = self._first or error
+        self._first_at = self._first_at or self._received.next()
+        self._reasons[reject.reason] += 1
+        self._rest.append(raw)
+        return None
+
+    def last(self) -> Rejection | None:
+        """The letter of all the others, if there are any."""
+        if not self._rest:
+            return None
+        said = ", ".join(f"{count} {reason}" for reason, count in self._reasons.most_common(5))
+        error = f"{len(self._rest)} more elements of one payload: {said}; the first, {self._first}"
+        matched = self._matched
+        return Rejection(self._first_at, matched.topic, matched.device_id, MANY, error, self._join(self._rest))
+
+
+def rejection(matched: Matched, received: Received, raw: bytes, reason: str, error: str) -> Rejection:
+    """A letter that comes now."""
+    return Rejection(received.next(), matched.topic, matched.device_id, reason, error, raw)

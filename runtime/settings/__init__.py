@@ -1,0 +1,187 @@
+"""Configuration: one TOML file, every key also an environment variable, all checked before anything starts.
+
+Precedence, highest first: `EDGE_<SECTION>_<KEY>` (`EDGE_ROUTE` and `EDGE_LIMIT` are JSON arrays of what
+`[[route]]` and `[[limit]]` hold, `EDGE_UNITS` an object like `[units]`), the file, the defaults below, which
+work against servers on localhost. A secret can be read from a file by naming it `<key>_file`. Unknown keys,
+wrong types and impossible values raise `ConfigurationError` with the key's path. `runtime.configuration` does
+the reading; here stands what there is to configure, and which combinations are impossible.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from runtime import configuration
+from runtime.errors import ConfigurationError
+from runtime.settings.brokers import Broker, Events, check_broker, tls_context
+from runtime.settings.limits import Limit, check_limits
+from runtime.settings.route import Route
+from runtime.settings.types import (
+    Age,
+    ClientId,
+    Duration,
+    HostName,
+    HostPort,
+    Section,
+    Text,
+    Unit,
+    Url,
+    duration_s,
+    host_port,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+__all__ = [
+    "Broker",
+    "Events",
+    "Gateway",
+    "Limit",
+    "Postgres",
+    "Projector",
+    "Redis",
+    "Route",
+    "Settings",
+    "duration_s",
+    "host_port",
+    "load",
+    "tls_context",
+]
+
+_LONGEST_AHEAD_S: Final = 30 * 86_400  # each day has partitions
+_LONGEST_DURATION_S: Final = 3650 * 86_400  # below the 2^32 - 1 seconds of an MQTT session (MQTT5 §3.1.2.11.2)
+
+
+class Postgres(Section, frozen=True):
+    """The truth: measurements, keys and the outbox."""
+
+    dsn: Text = "postgresql://postgres@127.0.0.1:5432/postgres"
+    dsn_file: str = ""
+
+
+class Redis(Section, frozen=True):
+    """The view: statistics per device and region.
+
+    `prefix` goes before every key. With Redis Cluster set a hash tag such as `{edge}:`: all keys in one slot.
+    """
+
+    url: Text = "redis://127.0.0.1:6379/0"
+    url_file: str = ""
+    prefix: str = ""
+
+
+class Gateway(Section, frozen=True):
+    """The write side."""
+
+    stream: Annotated[int, Meta(ge=0, le=32767)] = 0
+    batch_messages: Annotated[int, Meta(ge=1, le=20_000)] = 1000
+    batch_bytes: Annotated[int, Meta(ge=1024, le=64 * 1024 * 1024)] = 1_000_000
+    batch_linger_ms: Annotated[int, Meta(ge=0, le=10_000)] = 20
+    dedup_window: Duration = "24h"
+    max_payload_bytes: Annotated[int, Meta(ge=64, le=64 * 1024 * 1024)] = 262_144
+    max_ahead: Duration = "24h"
+    max_metrics: Annotated[int, Meta(ge=1, le=10_000)] = 256
+    max_metric_name: Annotated[int, Meta(ge=16, le=512)] = 128
+    outbox_retention: Duration = "1h"
+    retention: Age = ""
+    minutes_retention: Age = "35d"
+    hours_retention: Age = ""
+    dead_letters_max: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 100_000
+    dead_letters_max_bytes: Annotated[int, Meta(ge=65_536, le=2**50)] = 268_435_456
+    shutdown_timeout: Duration = "10s"
+    migrate: bool = True
+    http: HostPort = "127.0.0.1:9101"
+
+
+class Projector(Section, frozen=True):
+    """The read side."""
+
+    http: HostPort = "127.0.0.1:9102"
+    hosts: tuple[HostName, ...] = ()
+    client_id: ClientId = "projector-0"
+    expire_devices_after: Age = ""
+    clock_tolerance: Duration = "5m"
+    max_metrics: Annotated[int, Meta(ge=1, le=10_000)] = 1000
+    max_regions: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
+    grafana_url: Url = ""
+    shutdown_timeout: Duration = "10s"
+
+
+class Settings(Section, frozen=True):
+    """The whole configuration, checked.
+
+    `units` are those of metrics whose names do not tell; "" is none.
+    """
+
+    broker: Broker = Broker()
+    events: Events = Events()
+    postgres: Postgres = Postgres()
+    redis: Redis = Redis()
+    gateway: Gateway = Gateway()
+    projector: Projector = Projector()
+    units: dict[str, Unit] = msgspec.field(default_factory=dict)
+    route: tuple[Route, ...] = (Route(),)
+    limit: tuple[Limit, ...] = ()
+
+    def events_broker(self, client_id: str) -> Broker:
+        """The broker of the internal topic: `[broker]` with what `[events]` sets put over it."""
+        overrides = {
+            name: value
+            for name in Events.__struct_fields__
+            if name in Broker.__struct_fields__ and (value := getattr(self.events, name)) is not None
+        }
+        return msgspec.structs.replace(self.broker, **{**overrides, "client_id": client_id})
+
+
+def load(
+    path: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    complete: Callable[[dict[str, Any]], None] | None = None,
+) -> Settings:
+    """Read, merge and check the configuration.
+
+    Args:
+        path: the TOML file; None looks at `EDGE_CONFIG` and then does without one.
+        environ: the environment; None is the process's own.
+        complete: puts the routes of dialects in their places; None for who has no use for routes.
+
+    Raises:
+        ConfigurationError: with the key's path and what would be right.
+    """
+    settings = configuration.read(Settings, path, os.environ if environ is None else environ, complete)
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    """Refuse what no single key shows to be impossible."""
+    for name in ("gateway", "projector"):
+        if host_port(getattr(settings, name).http)[1] > 65535:  # noqa: PLR2004  # the largest TCP port
+            raise ConfigurationError(f"{name}.http: the port is beyond 65535")
+    for name, section in (
+        ("broker", settings.broker),
+        ("gateway", settings.gateway),
+        ("projector", settings.projector),
+    ):
+        for field in msgspec.structs.fields(section):
+            if field.type is Duration and duration_s(getattr(section, field.name)) > _LONGEST_DURATION_S:
+                raise ConfigurationError(f'{name}.{field.name}: longer than ten years, "3650d"')
+    if duration_s(settings.broker.session_expiry) < 1:
+        raise ConfigurationError('broker.session_expiry: shorter than "1s" keeps no session')
+    if duration_s(settings.gateway.max_ahead) > _LONGEST_AHEAD_S:
+        raise ConfigurationError('gateway.max_ahead: longer than "30d"; no partitions are made so far ahead')
+    if not settings.route:
+        raise ConfigurationError("route: at least one [[route]] is needed; leave it out for the default")
+    check_limits(settings.limit)
+    check_broker("broker", settings.broker, settings.broker)
+    check_broker("events", settings.events, settings.events_broker(settings.broker.client_id))
+    if settings.projector.client_id == settings.broker.client_id:
+        raise ConfigurationError(
+            "projector.client_id: equal to broker.client_id, so each would end the other's session"
+        )

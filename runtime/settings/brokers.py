@@ -1,0 +1,82 @@
+"""`[broker]` and `[events]`: where devices publish, and where events go."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from runtime.errors import ConfigurationError
+from runtime.settings.types import ClientId, Duration, Port, Section, Text, Topic
+
+
+class Broker(Section, frozen=True):
+    """Where devices publish."""
+
+    host: Text = "127.0.0.1"
+    port: Port = 1883
+    driver: Literal["auto", "mqtt5", "mqtt311", "aiomqtt"] = "auto"
+    client_id: ClientId = "gateway-0"
+    username: str = ""
+    password: str = ""
+    password_file: str = ""
+    transport: Literal["tcp", "websockets"] = "tcp"
+    websocket_path: Text = "/mqtt"
+    tls: bool = False
+    tls_ca_file: str = ""
+    tls_cert_file: str = ""
+    tls_key_file: str = ""
+    keepalive_s: Annotated[int, Meta(ge=5, le=3600)] = 30
+    session_expiry: Duration = "7d"
+    receive_maximum: Annotated[int, Meta(ge=1, le=65535)] = 3000
+    max_packet_bytes: Annotated[int, Meta(ge=1024, le=256 * 1024 * 1024)] = 2_000_000
+
+
+class Events(Section, frozen=True):
+    """Where events go; a broker key that is not set here is taken from `[broker]`."""
+
+    topic: Topic = "gateway/events/v1"
+    host: Text | None = None
+    port: Port | None = None
+    driver: Literal["auto", "mqtt5", "mqtt311", "aiomqtt"] | None = None
+    username: str | None = None
+    password: str | None = None
+    password_file: str = ""
+    transport: Literal["tcp", "websockets"] | None = None
+    websocket_path: Text | None = None
+    tls: bool | None = None
+    tls_ca_file: str | None = None
+    tls_cert_file: str | None = None
+    tls_key_file: str | None = None
+
+
+def tls_context(broker: Broker, section: str = "broker") -> ssl.SSLContext | None:
+    """Build the TLS context that a broker section asks for; None without TLS.
+
+    Args:
+        broker: `[broker]`, or what `Settings.events_broker` returns.
+        section: its name in the file, for the message.
+
+    Raises:
+        ConfigurationError: a certificate or key file cannot be used.
+    """
+    if not broker.tls:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=broker.tls_ca_file or None)
+        if broker.tls_cert_file:
+            context.load_cert_chain(broker.tls_cert_file, broker.tls_key_file or None)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"{section}.tls: cannot use the certificate files: {error}") from error
+    return context
+
+
+def check_broker(name: str, section: Broker | Events, merged: Broker) -> None:
+    if merged.transport == "websockets" and merged.driver in {"mqtt5", "mqtt311"}:
+        raise ConfigurationError(f'{name}.transport: "websockets" needs driver "aiomqtt" or "auto"')
+    if merged.tls_key_file and not merged.tls_cert_file:
+        raise ConfigurationError(f"{name}.tls_key_file: needs {name}.tls_cert_file beside it")
+    for key in ("tls_ca_file", "tls_cert_file"):
+        if getattr(section, key) and not merged.tls:
+            raise ConfigurationError(f"{name}.{key}: has no effect without {name}.tls = true")

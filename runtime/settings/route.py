@@ -1,0 +1,167 @@
+"""`[[route]]`: which topics carry telemetry, in what format, and what of a message means what."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from runtime.settings.types import Paths, Section, Text
+
+FormatName = Literal[
+    "json", "ndjson", "value", "csv", "influx", "senml", "cbor", "msgpack", "protobuf", "sparkplug", "bytes"
+]
+Compression = Literal["auto", "none", "gzip", "zlib", "zstd"]
+Dialect = Annotated[
+    str,
+    Meta(
+        pattern=r"^([a-z0-9-]+(/[a-z0-9-]+)?)?$",
+        max_length=64,
+        description='a name such as "tasmota", or "tasmota/sensor" for a part of it',
+    ),
+]
+Prefix = Annotated[
+    str,
+    Meta(
+        pattern=r"^([^#\x00]*/)?$",
+        max_length=500,
+        description='levels that end in a slash, such as "site/{region}/", or "" for none',
+    ),
+]
+Metric = Annotated[str, Meta(pattern=r"^[^\x00-\x1f]*$", max_length=128, description="the name of a metric")]
+Names = Annotated[
+    tuple[Annotated[str, Meta(min_length=1, max_length=512)], ...],
+    Meta(description="a list of names, in which * stands for anything"),
+]
+Order = Literal["big", "little"]
+Binary = Literal[
+    "uint8", "int8", "uint16", "int16", "uint24", "int24", "uint32", "int32", "uint64", "int64",
+    "float16", "float32", "float64", "bool", "text", "hex",
+]  # fmt: skip
+
+
+class Csv(Section, frozen=True):
+    """How lines of values are read.
+
+    `columns` are the names of the values; empty takes them from the first line of each message, which then is a
+    header. `delimiter` empty finds it out among comma, semicolon, tab and bar.
+    """
+
+    columns: tuple[Metric, ...] = ()
+    header: bool | None = None
+    delimiter: Annotated[str, Meta(max_length=1, description='one character, or "" to find it out')] = ""
+    comment: Annotated[str, Meta(max_length=8, description='how a comment begins, or ""')] = ""
+
+
+class Influx(Section, frozen=True):
+    """How line protocol is read: in what its timestamps count."""
+
+    precision: Literal["auto", "ns", "us", "ms", "s"] = "auto"
+
+
+class Protobuf(Section, frozen=True):
+    """Which message of a descriptor set a payload is: what `protoc --descriptor_set_out --include_imports` writes."""
+
+    descriptor: str = ""
+    message: str = ""
+
+
+class Field(Section, frozen=True):
+    """A value of a fixed layout: where it stands, as what, and what is made of it.
+
+    `at` is in bytes, negative from the end. `bits` takes `[first, count]` of an unsigned integer, from the
+    lowest. The number is multiplied by `scale`, and then `add` is added.
+    """
+
+    name: Metric
+    type: Binary
+    at: Annotated[int, Meta(ge=-65536, le=65536)] = 0
+    order: Order | None = None
+    bits: Annotated[tuple[int, ...], Meta(description="two integers: the lowest bit and how many")] = ()
+    size: Annotated[int, Meta(ge=0, le=65536)] = 0
+    scale: float = 1.0
+    add: float = 0.0
+
+
+class Bytes(Section, frozen=True):
+    """A payload of fixed places: a preset, or fields of one's own.
+
+    `inside` is the path of a text in a JSON payload that holds the bytes, in `encoding`; without it the payload
+    is the bytes, or their text.
+    """
+
+    preset: Literal["", "cayenne-lpp"] = ""
+    encoding: Literal["raw", "base64", "hex"] = "raw"
+    inside: Paths = ""
+    order: Order = "big"
+    field: tuple[Field, ...] = ()
+
+
+class Example(Section, frozen=True):
+    """A message of a route, and the readings that it becomes, as `gateway decode --json` prints them.
+
+    What a reading's `expect` leaves out is not looked at. A payload that is no text is given in `hex` or `base64`.
+    """
+
+    topic: Text
+    payload: str = ""
+    hex: str = ""
+    base64: str = ""
+    at: str = ""
+    expect: tuple[dict[str, object], ...] = ()
+    reject: str = ""
+
+
+class Route(Section, frozen=True):
+    """Which topics carry telemetry, in what format, and what of a message means what.
+
+    A path is a name, or names with dots between them for what is nested, or any JMESPath expression; `a | b` is
+    the first that is there, and "" is none. `$1` is what the first `*` in `each` stood for. What is looked for is
+    looked for in a reading first, and then in the message around it.
+
+    Attributes:
+        dialect: a preset, `gateway dialects` lists them; what stands beside it wins.
+        prefix: levels in front of the topics of a dialect.
+        each: path of the arrays whose elements are readings.
+        name, value: of an element that is one metric: the paths of its name and its value.
+        tags: paths of what is kept as tags.
+        rename: name of a metric → its new one, with a `*` for what they have in common.
+        numbers: whether a text that is a number is one; with a unit after it too.
+        states: text → number.
+        clock: what a device time that cannot be, or cannot be read, leads to: "device" refuses the message,
+            "prefer" takes the time of arrival, and "received" always does.
+        ignore: true leaves all messages out; a list the metrics of these names.
+        metric: of a message that is a value alone, where the topic has no {metric}.
+    """
+
+    topic: Text = "devices/{device_id}/telemetry"
+    dialect: Dialect = ""
+    prefix: Prefix = ""
+    format: FormatName = "json"
+    compression: Compression = "auto"
+    each: Paths = ""
+    device: Paths = "device_id"
+    key: Paths = "id | message_id | idempotency_key"
+    time: Paths = "ts | timestamp | time"
+    time_format: Text = "auto"
+    timezone: Text = "UTC"
+    clock: Literal["device", "prefer", "received"] = "device"
+    region: Paths = "region"
+    metrics: Paths = ""
+    metric: Metric = ""
+    name: Paths = ""
+    value: Paths = ""
+    tags: tuple[Paths, ...] = ()
+    rename: dict[str, str] = {}
+    numbers: Literal["as_sent", "from_text", "from_text_with_unit"] = "as_sent"
+    states: dict[str, float] = {}
+    on_bad_field: Literal["reject", "drop"] = "reject"
+    ignore: bool | Names = False
+    identity: Literal["key", "key+time"] = "key"
+    qos: Literal[0, 1, 2] = 1
+    csv: Csv = Csv()
+    influx: Influx = Influx()
+    protobuf: Protobuf = Protobuf()
+    bytes: Bytes = Bytes()
+    example: tuple[Example, ...] = msgspec.field(default=())
