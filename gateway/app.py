@@ -18,7 +18,6 @@ from prometheus_client import CollectorRegistry
 from gateway.arrivals import arrivals_after
 from gateway.batcher import BatchPolicy
 from gateway.broker_watch import BrokerWatch
-from gateway.decode import Decoder, Limits
 from gateway.devices import DeviceTracker
 from gateway.lease import Lease
 from gateway.ledger import Ledger
@@ -161,7 +160,7 @@ async def _work(
     )
     pipeline = Pipeline(
         intake,
-        decoder=Decoder(wanted.routes, Limits.of(settings.gateway)),
+        decoder=wanted.decoder,
         policy=BatchPolicy(
             settings.gateway.batch_messages,
             settings.gateway.batch_bytes,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from gateway.decode.dialects import complete_routes
 from gateway.dead_letters.command import dead_letters
+from gateway.decode.dialects import complete_routes
+from gateway.explain.command import decode_command
 from gateway.simulate.command import simulate_command
 from gateway.tail.command import tail_command
 from gateway.trace.command import trace_command
@@ -33,6 +34,7 @@ main.add_command(simulate_command)
 main.add_command(dead_letters)
 main.add_command(tail_command)
 main.add_command(trace_command)
+main.add_command(decode_command)
 
 
 @main.command()
@@ -67,13 +69,19 @@ def migrate(settings: Settings) -> None:
 
 
 @main.command()
+@click.option(
+    "--offline", is_flag=True, help="Try no server: the configuration, and the examples of its routes."
+)
 @with_settings
-def check(settings: Settings) -> int:
-    """Try the broker, PostgreSQL and Redis, and say what works and what to do about what does not."""
+def check(settings: Settings, *, offline: bool) -> int:
+    """Try the broker, PostgreSQL and Redis, and say what works and what to do about what does not.
+
+    The examples of routes are played too. Exits with 1 when something fails.
+    """
     from gateway.check import check as examine
     from gateway.check import render
     from runtime.terminal import columns
 
-    report = asyncio.run(examine(settings))
+    report = asyncio.run(examine(settings, offline=offline))
     click.echo(render(report, columns(at_most=_REPORT_WIDTH)))
     return 0 if report.ok else 1

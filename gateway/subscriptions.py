@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from gateway.decode import Decoder, Limits
 from gateway.decode.routes import compile_routes, refuse_own_events
 from runtime.errors import ConfigurationError
 from runtime.mqtt.port import Subscription
@@ -30,15 +31,17 @@ _SHARED: Final = "$share/"
 
 
 class Plan(NamedTuple):
-    """Routes and what is subscribed for them.
+    """Routes, what reads their messages, and what is subscribed for them.
 
     Attributes:
         routes: checked, in their order.
+        decoder: of their messages.
         subscriptions: none covers another.
         covered: filter → the filter subscribed in its place.
     """
 
     routes: list[CompiledRoute]
+    decoder: Decoder
     subscriptions: list[Subscription]
     covered: dict[str, str]
 
@@ -48,9 +51,10 @@ def plan(settings: Settings) -> Plan:
 
     Raises:
         ConfigurationError: a route is impossible, reads the gateway's own events, or overlaps a shared
-            subscription.
+            subscription; or what it says of its messages means nothing.
     """
     routes = compile_routes(settings.route)
+    decoder = Decoder(routes, Limits.of(settings.gateway))
     refuse_own_events(routes, settings)
     asked: dict[str, Qos] = {}
     for route in routes:
@@ -58,7 +62,7 @@ def plan(settings: Settings) -> Plan:
             asked[route.topic_filter] = max(asked.get(route.topic_filter, 0), route.route.qos)
     chosen, covered = _covering(asked)
     marked = [replace(each, overlaps=_overlapped(each, chosen)) for each in _levelled(chosen)]
-    return Plan(routes, marked, covered)
+    return Plan(routes, decoder, marked, covered)
 
 
 def covers(topic_filter: str, other: str) -> bool:

@@ -1,12 +1,13 @@
 """`gateway check`: try all that the gateway and its surroundings need, and say what to do about what fails.
 
 `report` holds findings and their layout; `broker`, `postgres` and `redis` each try one thing and yield
-findings; `routes` says what each route makes of its messages.
+findings; `routes` says what each route makes of its messages, and plays their examples.
 """
 
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from contract.topics import stream_topic
@@ -18,7 +19,7 @@ from gateway.check.routes import check_routes
 from gateway.subscriptions import plan
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from runtime.settings import Settings
 
@@ -27,11 +28,15 @@ __all__ = ["Finding", "Report", "check", "render"]
 _TIMEOUT_S = 30.0
 
 
-async def check(settings: Settings) -> Report:
+async def check(settings: Settings, *, offline: bool = False) -> Report:
     """Try broker, PostgreSQL, the broker of the internal topic, and Redis, all at once.
 
     Leaves nothing behind but one empty message on `<internal topic>/<stream>/check`, which no part of the
     house reads.
+
+    Args:
+        settings: the whole configuration.
+        offline: tries no server, and looks at what the configuration says alone.
 
     Raises:
         ConfigurationError: a value can be used by nobody (a malformed URL, an unreadable certificate), or
@@ -41,6 +46,11 @@ async def check(settings: Settings) -> Report:
     events = settings.events_broker(broker.client_id)
     topic = stream_topic(settings.events.topic, settings.gateway.stream)
     wanted = plan(settings)
+    messages = {"messages": check_routes(wanted, datetime.now(UTC))}
+    if offline:
+        report = await _together(messages)
+        report.findings.append(Finding("servers", "ok", "none was tried: --offline"))
+        return report
     if events == broker:
         brokers = {"broker": check_broker(broker, "broker", wanted=wanted, publish_to=topic)}
     else:
@@ -48,12 +58,11 @@ async def check(settings: Settings) -> Report:
             "broker": check_broker(broker, "broker", wanted=wanted),
             "events": check_broker(events, "events", publish_to=topic),
         }
-    probes = {
-        **brokers,
-        "messages": check_routes(wanted),
-        "postgres": check_postgres(settings),
-        "redis": check_redis(settings.redis),
-    }
+    servers = {"postgres": check_postgres(settings), "redis": check_redis(settings.redis)}
+    return await _together({**brokers, **messages, **servers})
+
+
+async def _together(probes: Mapping[str, AsyncIterator[Finding]]) -> Report:
     # Each to its end, whatever another meets: a driver cancelled while it connects complains in the log.
     found = await asyncio.gather(
         *(_collect(name, probe) for name, probe in probes.items()), return_exceptions=True

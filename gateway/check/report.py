@@ -21,7 +21,7 @@ class Finding:
     Attributes:
         component: what it is about, such as `postgres` or `route devices/+/telemetry`.
         state: `warn` when the gateway works but a promise is weaker than it could be, or will not last.
-        found: what was seen, in one line without secrets.
+        found: what was seen, without secrets; a line, or several.
         advice: what to do about it; empty when there is nothing to do.
     """
 
@@ -51,7 +51,11 @@ def render(report: Report, width: int) -> str:
     lines: list[str] = []
     for finding in report.findings:
         state = click.style(finding.state.ljust(_STATE_WIDTH), fg=_COLOURS[finding.state], bold=True)
-        found = textwrap.wrap(finding.found, width - len(indent), break_on_hyphens=False) or [""]
+        found = [
+            wrapped
+            for line in finding.found.splitlines()
+            for wrapped in textwrap.wrap(line, width - len(indent), break_on_hyphens=False)
+        ] or [""]
         if len(finding.component) < name_width:
             lines.append(state + finding.component.ljust(name_width) + found[0])
         else:

@@ -89,6 +89,11 @@ class CompiledRoute(NamedTuple):
     plan: Plan
     scoped: bool
 
+    @property
+    def identity(self) -> list[str]:
+        """What two messages have in common that are one, in words."""
+        return [*(["topic"] if self.scoped else []), "device", "key", *(["time"] if self.plan.timed else [])]
+
 
 def compile_routes(routes: Sequence[Route]) -> list[CompiledRoute]:
     """Check and compile the configured routes.
