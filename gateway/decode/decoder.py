@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.decode.assemble import Assembler
 from gateway.decode.drops import Drops
+from gateway.decode.fields import Refused
 from gateway.decode.formats import format_of
 from gateway.decode.known import Memo
 from gateway.decode.mapping import Mapper, Shaper, needs_shaping
@@ -80,6 +81,8 @@ class Decoder:
                 unpacked = form.unpacking.unpack(payload, self._max_payload_bytes)
             value = form.parse(unpacked)
             if (shaper := self._shapers[matched.number]) is not None:
+                if form.lines and type(value) is list and shaper.each.path:
+                    return self._lines(value, matched, received, unpacked, shaper)
                 return self._shaped(value, matched, received, payload, unpacked, shaper)
             if type(value) is list:
                 return self._elements(value, matched, received, unpacked)
@@ -137,12 +140,33 @@ class Decoder:
             raise Reject("empty_message", "the array has no readings")
         if len(values) > MAX_LETTERS and matched.metric is None and dict not in set(map(type, values)):
             detail = f"none of {len(values)} elements is an object"
+            if isinstance(values[0], Refused):
+                detail = f"{detail}; the first, {values[0].detail}"
             return [rejection(matched, received, payload, MANY, detail)]
         found: list[Reading | Rejection] = []
         refusals = Refusals(matched, received, form.join)
         for place, (value, raw) in enumerate(zip(values, form.elements(payload), strict=True)):
             try:
                 found.append(self._reading(value, matched, received, bytes(raw)))
+            except Reject as reject:
+                if letter := refusals.letter(place, reject, raw):
+                    found.append(letter)
+        if rest := refusals.last():
+            found.append(rest)
+        return found
+
+    def _lines(
+        self, values: list[Any], matched: Matched, received: Received, payload: bytes, shaper: Shaper
+    ) -> list[Reading | Rejection]:
+        """The readings of lines that have several of them each."""
+        form = self._formats[matched.number]
+        found: list[Reading | Rejection] = []
+        refusals = Refusals(matched, received, form.join)
+        for place, (value, raw) in enumerate(zip(values, form.elements(payload), strict=True)):
+            try:
+                if isinstance(value, Refused):
+                    raise value.reject()
+                found += self._shaped(value, matched, received, bytes(raw), bytes(raw), shaper)
             except Reject as reject:
                 if letter := refusals.letter(place, reject, raw):
                     found.append(letter)

@@ -37,6 +37,24 @@ class NoNumber:
         return self.text
 
 
+class Refused:
+    """What a format could not read where a reading should stand, when it could read its neighbours.
+
+    Attributes:
+        reason, detail: as of a `Reject`.
+    """
+
+    __slots__ = ("detail", "reason")
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        self.detail = detail
+
+    def reject(self) -> Reject:
+        """What to raise in its place."""
+        return Reject(self.reason, self.detail)
+
+
 class Unfit:
     """What becomes of fields that cannot be stored: the message is refused, or goes without them.
 

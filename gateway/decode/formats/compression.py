@@ -21,6 +21,7 @@ _GZIP: Final = b"\x1f\x8b\x08"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _ZLIB: Final = 0x78  # deflate with a window of 32 kB, as everybody has it
 _CHECK: Final = 31  # divides the two bytes of a header (RFC 1950 §2.2)
+_DICTIONARY: Final = 0x20  # of one that nobody sends along, but "x " begins so too: a measurement of line protocol
 _GZIP_WINDOW: Final = 31
 _CHUNK: Final = 16_384
 
@@ -66,6 +67,8 @@ def _unpack_gzip(payload: bytes, most: int) -> bytes:
 
 def _unpack_zlib(payload: bytes, most: int) -> bytes:
     if len(payload) < 2 or payload[0] != _ZLIB or (payload[0] << 8 | payload[1]) % _CHECK:  # noqa: PLR2004  # bytes of a header
+        return payload
+    if payload[1] & _DICTIONARY:
         return payload
     return _inflated(zlib.decompressobj(), payload, most, "zlib")
 

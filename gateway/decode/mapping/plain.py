@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway.decode.fields import SCALARS, Flattening, NoNumber, Unfit
+from gateway.decode.fields import SCALARS, Flattening, NoNumber, Refused, Unfit
 from gateway.decode.names import kind_of
 from gateway.decode.plan import METRICS
 from runtime.errors import Reject
@@ -66,6 +66,8 @@ class Mapper:
             Reject: it is no object, or something about it cannot be stored.
         """
         if type(item) is not dict:
+            if type(item) is Refused:
+                raise item.reject()
             metrics = {metric: _scalar(item, metric)} if metric else _no_object(item)
             return None, None, None, None, metrics, True
         integers = True

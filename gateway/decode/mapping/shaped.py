@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from gateway.decode.fields import SCALARS, Flattening, Unfit
+from gateway.decode.fields import SCALARS, Flattening, Refused, Unfit
 from gateway.decode.limits import MAX_DEPTH
 from gateway.decode.mapping.each import Each
 from gateway.decode.paths import alternatives, compile_path, is_plain, star_of
@@ -180,6 +180,8 @@ class Shaper:
         value = element.value
         if type(value) is list:
             value = {str(i): each for i, each in enumerate(value)}
+        elif type(value) is Refused:
+            raise value.reject()
         elif type(value) is not dict:
             value = {"value": value}
         fields = {} if self._metrics else self._flattening.flatten(value)
