@@ -169,10 +169,11 @@ def _equal(field: str, expected: object, got: object) -> bool:
         return got is None  # TOML has no null
     if isinstance(expected, bool) or isinstance(got, bool):
         return expected is got
-    numbers = isinstance(expected, (int, float)) and isinstance(got, (int, float))
-    if numbers and float in {type(expected), type(got)}:
-        return math.isclose(expected, got, rel_tol=_DIGITS)
-    return expected == got
+    if expected == got:
+        return True
+    if isinstance(expected, (int, float)) and isinstance(got, (int, float)):
+        return float in {type(expected), type(got)} and math.isclose(expected, got, rel_tol=_DIGITS)
+    return False
 
 
 def _instant(moment: str | datetime) -> datetime | str:
