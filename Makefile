@@ -15,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 UV := .make/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers tools demo test plans faults mutants brokers soak pictures bench check fmt schema dashboards lock clean
+.PHONY: help setup servers tools demo test plans faults mutants brokers soak pictures bench check fmt schema dialects dashboards lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ fmt: setup ## format, and mend what the linter can mend
 
 schema: setup servers ## write gateway/schema.sql from the migrations
 	$(BIN)/python -m tests.support.schema
+
+dialects: setup ## write docs/dialects.md from the files of the dialects
+	$(BIN)/python -m gateway.dialects.page
 
 dashboards: setup ## write deploy/grafana/dashboards from their code
 	$(BIN)/python -m deploy.grafana

@@ -9,6 +9,8 @@ import click
 
 from gateway.dead_letters.command import dead_letters
 from gateway.decode.dialects import complete_routes
+from gateway.discover.command import discover_command
+from gateway.dialects.command import dialects_command
 from gateway.explain.command import decode_command
 from gateway.simulate.command import simulate_command
 from gateway.tail.command import tail_command
@@ -31,10 +33,12 @@ def main(context: click.Context) -> None:
 
 
 main.add_command(simulate_command)
+main.add_command(discover_command)
 main.add_command(dead_letters)
 main.add_command(tail_command)
 main.add_command(trace_command)
 main.add_command(decode_command)
+main.add_command(dialects_command)
 
 
 @main.command()

@@ -46,7 +46,7 @@ def read(
         schema: a struct whose fields are sections (structs), lists of structs, or tables whose keys are free.
         path: the TOML file; None looks at `EDGE_CONFIG` and then does without one.
         environ: the environment; variables without the prefix `EDGE_` are not looked at.
-        complete: puts into what was read what it stands for, before it is checked.
+        complete: puts into what was read, and is checked, what it stands for; that is checked again.
 
     Raises:
         ConfigurationError: with the key's path and what would be right.
@@ -55,9 +55,11 @@ def read(
     raw = _read_file(Path(path)) if path else {}
     _merge_environment(raw, schema, environ)
     _read_secrets(raw, schema)
-    if complete is not None:
-        complete(raw)
     try:
+        checked = msgspec.convert(raw, schema)  # as it is written, so that an error names a place in the file
+        if complete is None:
+            return checked
+        complete(raw)
         return msgspec.convert(raw, schema)
     except msgspec.ValidationError as error:
         raise ConfigurationError(_explain(error, schema)) from None

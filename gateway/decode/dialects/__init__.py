@@ -2,8 +2,9 @@
 
 A file says what it is for, where that is documented, and its routes; each route has a name, its `part`, and
 examples with the readings that they become, which a test plays. In a configuration `dialect = "tasmota"` stands
-for all routes of the file, and `dialect = "tasmota/sensor"` for one; what stands beside it wins, and `prefix`
-goes before its topics.
+for all routes of the file, in their order, and `dialect = "tasmota/sensor"` for one; what stands beside it wins, of
+`rename` and `states` name by name, and `prefix` goes before its topics. Routes that are ignored are topics that carry no
+telemetry; they are there so that their messages are no dead letters.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import difflib
 import tomllib
 from functools import cache
 from importlib import resources
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from runtime.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Raw = dict[str, Any]
 
@@ -64,11 +68,31 @@ def read(name: str) -> Dialect:
     return Dialect(name, raw["title"], " ".join(raw["about"].split()), tuple(raw["source"]), routes)
 
 
+def find(dialect: str) -> tuple[Dialect, dict[str, Raw]]:
+    """A dialect by its name, and those of its routes that are meant: all, or by `name/part` one.
+
+    Raises:
+        ConfigurationError: there is none, and which may have been meant.
+    """
+    name, slash, part = dialect.partition("/")
+    try:
+        found = read(name)
+    except KeyError:
+        others = _suggestion(name, names()) or "`gateway dialects` lists those that there are"
+        raise ConfigurationError(f"there is no {name!r}; {others}") from None
+    if not slash:
+        return found, found.routes
+    if part not in found.routes:
+        others = _suggestion(part, found.routes) or f"it has {', '.join(found.routes)}"
+        raise ConfigurationError(f"{name!r} has no part {part!r}; {others}")
+    return found, {part: found.routes[part]}
+
+
 def complete_routes(raw: Raw) -> None:
     """Put the routes of dialects in the places of those that name one.
 
     Args:
-        raw: a configuration as it was read, unchecked. Its routes are changed.
+        raw: a configuration as it was read. Its routes are changed.
 
     Raises:
         ConfigurationError: there is no such dialect, or what stands beside it does not go with it.
@@ -79,19 +103,17 @@ def complete_routes(raw: Raw) -> None:
 
 
 def _completed(route: Any, where: str) -> list[Any]:  # noqa: ANN401  # unchecked
-    if not isinstance(route, dict) or not isinstance(dialect := route.get("dialect"), str) or not dialect:
+    if not isinstance(route, dict) or not isinstance(dialect := route.get("dialect", ""), str):
         return [route]
-    name, _, part = dialect.partition("/")
+    if not dialect:
+        if route.get("prefix"):
+            raise ConfigurationError(f"{where}.prefix: goes before the topics of a dialect, and none is named")
+        return [route]
     try:
-        routes = read(name).routes
-    except KeyError:
-        raise ConfigurationError(f"{where}.dialect: there is no {name!r}; {_suggestion(name)}") from None
-    if part:
-        if part not in routes:
-            raise ConfigurationError(
-                f"{where}.dialect: {name!r} has no part {part!r}, but {', '.join(routes)}"
-            )
-        routes = {part: routes[part]}
+        found, routes = find(dialect)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}.dialect: {error}") from None
+    name = found.name
     if "topic" in route and len(routes) > 1:
         raise ConfigurationError(
             f"{where}.topic: {name!r} has {len(routes)} topics; put levels before all of them by prefix, or name "
@@ -115,6 +137,6 @@ def _merged(preset: Raw, route: Raw, dialect: str) -> Raw:
     return merged
 
 
-def _suggestion(name: str) -> str:
-    close = difflib.get_close_matches(name, names(), n=1)
-    return f"did you mean {close[0]!r}?" if close else "`gateway dialects` lists those that there are"
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else ""

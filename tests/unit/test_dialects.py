@@ -1,0 +1,256 @@
+"""Dialects: each file does what it says, and a configuration gets what it names."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from gateway.cli import main
+from gateway.decode import Decoder, Limits, Reading
+from gateway.decode.dialects import complete_routes, names, read
+from gateway.decode.examples import as_object
+from gateway.decode.examples import play as play_examples
+from gateway.decode.routes import compile_routes
+from gateway.dialects import page
+from gateway.dialects.played import Played, compiled, play
+from runtime.errors import ConfigurationError
+from runtime.settings import Route, load
+
+NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
+ARRIVED = "2026-11-23T09:30:00.000000Z"
+MADE_UP = ("auto:", "uuid:")
+
+
+def arrived(played: Played) -> str:
+    """When an example's message came, as a reading says it."""
+    moment = datetime.fromisoformat(played.example.at) if played.example.at else NOW
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def unsaid(expect: dict[str, Any], reading: dict[str, Any], arrival: str) -> list[str]:
+    """Fields of a reading that its example does not say though there is something to be said."""
+    found = []
+    if "ts" not in expect and not reading["ts"].startswith(arrival[:19]):
+        found.append("ts")
+    if "key" not in expect and not reading["key"].startswith(MADE_UP):
+        found.append("key")
+    found += [name for name in ("region", "tags") if name not in expect and reading[name]]
+    return found
+
+
+@pytest.mark.parametrize("name", names())
+def test_examples_become_what_their_file_says(name: str) -> None:
+    """Each example is taken by its own route, among all of its dialect, and becomes the readings that are expected."""
+    routes = compiled(read(name))
+    outcomes = play_examples(routes, Decoder(routes, Limits()), NOW)
+    assert {outcome.topic: outcome.faults for outcome in outcomes if outcome.faults} == {}
+
+
+@pytest.mark.parametrize("name", names())
+def test_examples_say_all_of_a_reading(name: str) -> None:
+    """Device and metrics are in each `expect`; a time, key, region or tag that it leaves out is not there."""
+    for part in play(read(name), NOW):
+        for played in part.played:
+            readings = [as_object(item) for item in played.found if isinstance(item, Reading)]
+            assert len(readings) == len(played.example.expect)
+            for expect, reading in zip(played.example.expect, readings, strict=True):
+                assert {"device_id", "metrics"} <= expect.keys(), played.example.topic
+                assert unsaid(expect, reading, arrived(played)) == [], played.example.topic
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_file_is_whole(name: str) -> None:
+    """It has a title, a text that fits a page, the addresses of its sources, and an example of each route."""
+    dialect = read(name)
+    assert dialect.title
+    assert 40 < len(dialect.about) < 500
+    assert dialect.source
+    assert all(address.startswith("https://") for address in dialect.source)
+    assert [part for part, words in dialect.routes.items() if not words.get("example")] == []
+
+
+@pytest.mark.parametrize("name", names())
+def test_examples_are_of_the_telemetry_they_stand_by(name: str) -> None:
+    """A route that is not ignored has an example that becomes a reading, and one that is ignored has none."""
+    for part in play(read(name), NOW):
+        became = [item for played in part.played for item in played.found]
+        assert bool(became) is not part.ignored, part.name
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_dialect_by_its_name_alone_is_a_configuration(name: str, tmp_path: Path) -> None:
+    """`dialect = "…"` loads, is all routes of the file in their order, and compiles."""
+    routes = loaded(tmp_path, f'[[route]]\ndialect = "{name}"\n')
+    assert [route.dialect for route in routes] == [f"{name}/{part}" for part in read(name).routes]
+    assert all(not route.example for route in routes)
+    compile_routes(routes)
+
+
+def loaded(folder: Path, text: str) -> tuple[Route, ...]:
+    """The routes of a configuration."""
+    file = folder / "edge.toml"
+    file.write_text(text, encoding="utf-8")
+    return load(file, {}, complete_routes).route
+
+
+def test_a_part_is_one_route(tmp_path: Path) -> None:
+    """`dialect = "tasmota/sensor"` is that route of it alone, where it stands among others."""
+    before, sensor, after = loaded(
+        tmp_path,
+        '[[route]]\ntopic = "a/{device_id}"\n'
+        '[[route]]\ndialect = "tasmota/sensor"\n'
+        '[[route]]\ntopic = "b/{device_id}"\n',
+    )
+    assert (before.topic, sensor.topic, after.topic) == ("a/{device_id}", "tele/{device_id}/SENSOR", "b/{device_id}")
+    assert (sensor.dialect, sensor.time, sensor.clock) == ("tasmota/sensor", "Time", "prefer")
+    assert (before.dialect, after.dialect) == ("", "")
+
+
+def test_a_prefix_goes_before_all_topics(tmp_path: Path) -> None:
+    """Levels of a site, with names of their own, stand in front of each topic."""
+    routes = loaded(tmp_path, '[[route]]\ndialect = "tasmota"\nprefix = "{region}/line-{line}/"\n')
+    assert {route.topic.partition("/line-{line}/")[0] for route in routes} == {"{region}"}
+    assert routes[0].topic == "{region}/line-{line}/tele/{device_id}/SENSOR"
+
+
+def test_what_stands_beside_wins(tmp_path: Path) -> None:
+    """A word beside the name replaces the dialect's, in every part of it."""
+    routes = loaded(tmp_path, '[[route]]\ndialect = "tasmota"\ntimezone = "Europe/Berlin"\nclock = "received"\n')
+    assert {(route.timezone, route.clock) for route in routes} == {("Europe/Berlin", "received")}
+    (route,) = loaded(tmp_path, '[[route]]\ndialect = "tasmota/sensor"\ntopic = "%/{device_id}"\nprefix = "x/"\n')
+    assert route.topic == "%/{device_id}"
+
+
+def test_tables_beside_are_added(tmp_path: Path) -> None:
+    """Of `states` and `rename` those names are replaced that stand beside, and the others stay."""
+    (route,) = loaded(tmp_path, '[[route]]\ndialect = "tasmota/sensor"\nstates = { OFF = -1, TOGGLE = 2 }\n')
+    assert route.states == {"ON": 1, "OFF": -1, "TOGGLE": 2}
+    (route,) = loaded(tmp_path, '[[route]]\ndialect = "meshtastic/packet"\nrename = { snr = "noise" }\n')
+    assert route.rename == {"payload.*": "*", "snr": "noise"}
+
+
+def test_examples_beside_are_the_configurations_own(tmp_path: Path) -> None:
+    """The file's examples do not come along; those that stand beside stay."""
+    (route,) = loaded(
+        tmp_path,
+        '[[route]]\ndialect = "tasmota/sensor"\n[[route.example]]\ntopic = "tele/a/SENSOR"\npayload = "{}"\n',
+    )
+    assert [example.topic for example in route.example] == ["tele/a/SENSOR"]
+
+
+def test_the_environment_has_dialects_too() -> None:
+    """`EDGE_ROUTE` may name one."""
+    routes = load(None, {"EDGE_ROUTE": '[{"dialect": "victron"}]'}, complete_routes).route
+    assert routes[-1].dialect == "victron/value"
+
+
+@pytest.mark.parametrize(
+    ("route", "said"),
+    [
+        ('dialect = "tasmot"', "route[0].dialect: there is no 'tasmot'; did you mean 'tasmota'?"),
+        ('dialect = "xyzzy"', "route[0].dialect: there is no 'xyzzy'; `gateway dialects` lists those that there are"),
+        ('dialect = "tasmota/sensr"', "route[0].dialect: 'tasmota' has no part 'sensr'; did you mean 'sensor'?"),
+        ('dialect = "ruuvi-gateway/q"', "route[0].dialect: 'ruuvi-gateway' has no part 'q'; it has status, sensor"),
+        ('dialect = "Tasmota"', "route[0].dialect: "),
+        ('dialect = "tasmota/"', "route[0].dialect: "),
+        ('dialect = "../tasmota"', "route[0].dialect: "),
+        ("dialect = 7", "route[0].dialect: "),
+        ('dialect = "victron"\ntopic = "x/{device_id}"', "route[0].topic: 'victron' has 4 topics; "),
+        ('dialect = "victron"\nprefix = "site"', "route[0].prefix: "),
+        ('dialect = "victron"\nprefix = "#/"', "route[0].prefix: "),
+        ('dialect = "victron"\nprefix = 7', "route[0].prefix: "),
+        ('prefix = "site/"', "route[0].prefix: goes before the topics of a dialect, and none is named"),
+        ('dialect = "victron"\nclock = "mine"', "route[0].clock: "),
+    ],
+)
+def test_what_cannot_be_is_refused(route: str, said: str, tmp_path: Path) -> None:
+    """An error names the place, as the file has it, and what may have been meant."""
+    with pytest.raises(ConfigurationError) as refused:
+        loaded(tmp_path, f"[[route]]\n{route}\n")
+    assert str(refused.value).startswith(said)
+
+
+def test_places_in_errors_are_those_of_the_file(tmp_path: Path) -> None:
+    """A dialect of many routes does not move the numbers of what stands behind it."""
+    with pytest.raises(ConfigurationError, match=r"^route\[1\]\.formt: "):
+        loaded(tmp_path, '[[route]]\ndialect = "tasmota"\n[[route]]\nformt = "json"\n')
+
+
+def test_a_whole_dialect_is_shared_among_gateways(tmp_path: Path) -> None:
+    """A shared subscription is a prefix."""
+    routes = compile_routes(loaded(tmp_path, '[[route]]\ndialect = "ruuvi-gateway"\nprefix = "$share/edge/"\n'))
+    assert [route.topic_filter for route in routes] == ["$share/edge/ruuvi/+/gw_status", "$share/edge/ruuvi/+/+"]
+
+
+def test_texts_that_are_no_states_stay_texts(tmp_path: Path) -> None:
+    """ON and OFF become numbers where a dialect says so, and nothing else does."""
+    routes = compile_routes(loaded(tmp_path, '[[route]]\ndialect = "zigbee2mqtt/device"\n'))
+    played = {
+        state: zigbee_state(Decoder(routes, Limits()), state) for state in ("ON", "OFF", "OPEN", "on", "ON ", "")
+    }
+    assert played == {"ON": 1, "OFF": 0, "OPEN": "OPEN", "on": "on", "ON ": "ON ", "": ""}
+
+
+def zigbee_state(decoder: Decoder, state: str) -> object:
+    """What becomes of a state."""
+    from gateway.decode import Received
+    from gateway.decode.examples import Message
+
+    payload = json.dumps({"state": state}).encode()
+    (reading,) = decoder.decode(Message("zigbee2mqtt/lamp", payload), Received.of(NOW))
+    assert isinstance(reading, Reading)
+    return as_object(reading)["metrics"]["state"]
+
+
+def test_the_command_lists() -> None:
+    """`gateway dialects` has a line each with name, title and topic; `--json` the same for programs."""
+    result = CliRunner().invoke(main, ["dialects"])
+    assert result.exit_code == 0
+    lines = {line.split()[0]: line for line in result.output.splitlines()}
+    assert list(lines) == names()
+    assert "Victron, Venus OS" in lines["victron"]
+    assert "N/{device_id}/{metric...}" in lines["victron"]
+    told = json.loads(CliRunner().invoke(main, ["dialects", "--json"]).output)
+    assert [each["name"] for each in told] == names()
+    assert told[0].keys() == {"name", "title", "about", "source", "parts"}
+
+
+@pytest.mark.parametrize("name", [*names(), "tasmota/sensor"])
+def test_what_the_command_shows_can_be_pasted(name: str) -> None:
+    """Its text is TOML with the routes of the dialect; examples are comments."""
+    result = CliRunner().invoke(main, ["dialects", name])
+    assert result.exit_code == 0
+    dialect, _, part = name.partition("/")
+    routes = read(dialect).routes
+    wanted = [routes[part]] if part else list(routes.values())
+    assert tomllib.loads(result.output)["route"] == [
+        {word: value for word, value in route.items() if word != "example"} for route in wanted
+    ]
+
+
+def test_the_command_shows_what_examples_become() -> None:
+    """The readings stand below each example, and `--json` has them as values."""
+    shown = CliRunner().invoke(main, ["dialects", "victron/value"]).output
+    assert '#   → {"device_id":"c0619ab1a2b3","ts":"2026-11-23T09:00:12.000000Z"' in shown
+    told = json.loads(CliRunner().invoke(main, ["dialects", "victron/value", "--json"]).output)
+    (part,) = told["parts"]
+    assert part["examples"][0]["readings"][0]["metrics"] == {"battery/256/Dc/0/Voltage": 26.41}
+
+
+def test_the_command_says_what_may_have_been_meant() -> None:
+    """A name that there is not is wrong usage, with the one that is close."""
+    result = CliRunner().invoke(main, ["dialects", "shelly-gen3"])
+    assert result.exit_code == 2
+    assert "did you mean 'shelly-gen" in result.stderr
+
+
+def test_the_page_is_up_to_date() -> None:
+    """docs/dialects.md is what `make dialects` writes."""
+    written = (Path(__file__).parents[2] / page.PAGE).read_text(encoding="utf-8")
+    assert written == page.page(), "run `make dialects`"
