@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import secrets
 import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
+from click.core import ParameterSource
 
 from runtime.cli import with_settings
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from gateway.simulate.summary import Summary
     from runtime.mqtt.port import Qos
     from runtime.settings import Settings
+
+_OF_A_FLEET: Final = ("devices", "regions", "duplicates", "garbage", "late", "arrays", "topic")
 
 
 class _Number(click.FloatRange):
@@ -46,6 +49,10 @@ class _Number(click.FloatRange):
 @click.option("--arrays", type=float, default=0.0, show_default=True, help="Share sent as arrays.")
 @click.option("--seed", type=int, help="Same seed, same devices; drawn when not given.")
 @click.option("--topic", help="Where devices publish; the first route's topic when not given.")
+@click.option(
+    "--dialect", "dialects", multiple=True, metavar="NAME", help="As devices of a dialect, or of all; several may be."
+)
+@click.option("--prefix", default="", metavar="LEVELS/", help="Before the topics of dialects, such as site/north/.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one line of JSON.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @with_settings
@@ -65,13 +72,16 @@ def simulate_command(
     arrays: float,
     seed: int | None,
     topic: str | None,
+    dialects: tuple[str, ...],
+    prefix: str,
     as_json: bool,
     quiet: bool,
 ) -> int:
     """Publish as a fleet of devices does, and say what the broker acknowledged.
 
-    Messages are in the default device form, with diurnal values; some are repeated, spoiled or late. Exits
-    with 1 when a message was not acknowledged.
+    Messages are in the default device form, with diurnal values; some are repeated, spoiled or late. With
+    --dialect they are the examples of dialects, sent as if measured now. Exits with 1 when a message was not
+    acknowledged.
     """
     from rich.console import Console
 
@@ -82,6 +92,7 @@ def simulate_command(
     from runtime.lifecycle import run_until_stopped
     from runtime.terminal import columns
 
+    _check_dialects(dialects, prefix)
     try:
         shares = Shares(duplicates=duplicates, garbage=garbage, late=late, arrays=arrays)
     except ValueError as error:
@@ -96,7 +107,9 @@ def simulate_command(
         connections=connections,
         shares=shares,
         seed=secrets.randbits(31) if seed is None else seed,
-        topic=_checked_topic(topic or settings.route[0].topic),
+        topic="" if dialects else _checked_topic(topic or settings.route[0].topic),
+        dialects=dialects,
+        prefix=prefix,
         progress=sys.stderr.isatty() and not quiet,
     )
     summaries: list[Summary] = []
@@ -113,6 +126,20 @@ def simulate_command(
         if not summary.complete:
             code = code or 1
     return code
+
+
+def _check_dialects(dialects: tuple[str, ...], prefix: str) -> None:
+    from gateway.decode.dialects import names
+
+    if prefix and (not dialects or not prefix.endswith("/") or any(sign in prefix for sign in "+#\x00")):
+        raise click.UsageError(f"--prefix {prefix!r}: levels that end in a slash, beside --dialect")
+    for dialect in dialects:
+        if dialect != "all" and dialect not in names():
+            raise click.UsageError(f"--dialect {dialect!r} is none; there are {', '.join(names())}, and all")
+    context = click.get_current_context()
+    for option in _OF_A_FLEET if dialects else ():
+        if context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{option} has no effect beside --dialect")
 
 
 def _checked_topic(topic: str) -> str:

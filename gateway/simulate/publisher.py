@@ -17,7 +17,7 @@ import contextlib
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -28,7 +28,7 @@ from runtime.mqtt.port import Disconnected, Message
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gateway.simulate.devices import Emission, Fleet, Kind
+    from gateway.simulate.devices import Emission, Kind
     from gateway.simulate.pace import Pace
     from runtime.mqtt.port import Qos, Session
 
@@ -66,6 +66,13 @@ class Tally:
     repeated: int = 0
     lost: int = 0
     behind: int = 0
+
+
+class Talking(Protocol):
+    """Devices that say one thing after the other."""
+
+    def emit(self, now: float) -> Emission:
+        """Make the next message, at a time in epoch seconds."""
 
 
 class Lane:
@@ -149,7 +156,7 @@ class Publisher:
 
     def __init__(
         self,
-        fleet: Fleet,
+        fleet: Talking,
         sessions: Sequence[Session],
         pace: Pace,
         qos: Qos,

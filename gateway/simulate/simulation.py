@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from gateway.simulate.devices import Fleet, Shares, run_id
+from gateway.simulate.dialects import Dialects
 from gateway.simulate.pace import Pace
 from gateway.simulate.progress import progress_bar
 from gateway.simulate.publisher import Publisher, Tally
@@ -36,6 +37,7 @@ class Options:
         seconds: how long; None with `messages` None too means until stopped.
         messages: how many.
         topic: where devices publish; `{device_id}` and `{region}` are filled.
+        dialects: whose examples are sent instead, below `prefix`; empty for devices of our own.
         progress: draw a progress bar on stderr.
     """
 
@@ -49,6 +51,8 @@ class Options:
     shares: Shares
     seed: int
     topic: str
+    dialects: tuple[str, ...] = ()
+    prefix: str = ""
     progress: bool = False
 
 
@@ -59,14 +63,7 @@ async def simulate(settings: Settings, options: Options, stop: asyncio.Event) ->
         Stop: the broker refuses the messages, or cannot be used at all.
     """
     run = run_id(options.seed, time.time())
-    fleet = Fleet(
-        devices=options.devices,
-        regions=options.regions,
-        shares=options.shares,
-        topic=options.topic,
-        run=run,
-        seed=options.seed,
-    )
+    fleet = _fleet(options, run)
     pace = Pace(options.rate, messages=options.messages, seconds=options.seconds)
     tally = Tally()
     async with AsyncExitStack() as stack:
@@ -85,8 +82,9 @@ async def simulate(settings: Settings, options: Options, stop: asyncio.Event) ->
     acknowledged = tally.acknowledged.total()
     return Summary(
         run=run,
-        devices=options.devices,
-        regions=options.regions,
+        devices=len(fleet.speakers) if isinstance(fleet, Dialects) else options.devices,
+        regions=0 if isinstance(fleet, Dialects) else options.regions,
+        dialects=len(fleet.names) if isinstance(fleet, Dialects) else 0,
         connections=options.connections,
         qos=options.qos,
         seconds=round(elapsed_s, 3),
@@ -101,4 +99,17 @@ async def simulate(settings: Settings, options: Options, stop: asyncio.Event) ->
         behind=tally.behind,
         reconnects=sum(max(0, count - 1) for count in connections),
         complete=acknowledged + tally.lost == tally.made,
+    )
+
+
+def _fleet(options: Options, run: str) -> Fleet | Dialects:
+    if options.dialects:
+        return Dialects(options.dialects, prefix=options.prefix, seed=options.seed)
+    return Fleet(
+        devices=options.devices,
+        regions=options.regions,
+        shares=options.shares,
+        topic=options.topic,
+        run=run,
+        seed=options.seed,
     )

@@ -36,6 +36,7 @@ class Summary(msgspec.Struct, frozen=True):
         lost: QoS 0 messages given up with a lost connection.
         behind: messages that fell due and were not sent.
         reconnects: connections beyond the first of each client.
+        dialects: of how many the examples were sent; then `devices` are examples, and there are no regions.
         complete: whether every message made was acknowledged, or given up as QoS 0 allows.
     """
 
@@ -56,6 +57,7 @@ class Summary(msgspec.Struct, frozen=True):
     behind: int
     reconnects: int
     complete: bool
+    dialects: int = 0
 
 
 def counts(tally: Tally) -> dict[Kind, Count]:
@@ -78,10 +80,12 @@ def render(summary: Summary) -> Group:
         table.add_row(kind.value, f"{count.sent:,}", f"{count.acknowledged:,}")
     table.add_section()
     table.add_row("all", f"{summary.sent:,}", f"{summary.acknowledged:,}")
-    fleet = f"{summary.devices:,} devices in {summary.regions} regions over {summary.connections} connections"
+    fleet = f"{summary.devices:,} devices in {summary.regions} regions"
+    if summary.dialects:
+        fleet = f"{summary.devices:,} examples of {summary.dialects} dialects"
     rates = f"{summary.rate_reached:,.0f} messages/s, asked for {summary.rate_asked:,g}"
     notes = [
-        f"{fleet}, QoS {summary.qos}",
+        f"{fleet} over {summary.connections} connections, QoS {summary.qos}",
         f"{rates}; {summary.readings:,} readings in {summary.seconds:.1f} s",
     ]
     for number, meaning in (

@@ -1,0 +1,244 @@
+"""What the fields of messages of one shape hold: a column a field, with what it was each time. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from gateway.decode.times import TimeReader
+from gateway.discover.looks import looks_like_id, words_of
+from runtime.errors import ConfigurationError, Reject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_MOST_FIELDS: Final = 400
+_DEPTH: Final = 8
+_NEAR: Final = timedelta(days=1)
+_CLOSE: Final = timedelta(minutes=6)  # of a whole hour
+_AGE: Final = timedelta(days=800)
+_AHEAD: Final = timedelta(hours=24)
+_MOST_HOURS: Final = 14
+_TIME_WORDS: Final = frozenset(
+    "time timestamp ts date datetime at when received measured sampled tst dt created utc epoch clock t".split()
+)
+_PATTERNS: Final = (
+    "%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S", "%d-%m-%Y %H:%M:%S", "%m-%d-%Y %H:%M:%S",
+    "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%d/%m/%y %H:%M:%S", "%m/%d/%y %H:%M:%S", "%d.%m.%y %H:%M:%S",
+    "%y-%m-%d %H:%M:%S", "%y%m%d%H%M%S", "%d%m%Y%H%M%S", "%H:%M:%S %d/%m/%Y", "%H:%M:%S %d.%m.%Y",
+    "%m/%d/%Y %I:%M:%S %p", "%d/%m/%Y, %H:%M:%S", "%m/%d/%Y, %I:%M:%S %p",
+)  # fmt: skip
+_KEY_NAMES: Final = ("id", "message_id", "messageId", "msg_id", "msgId", "msgid", "mid", "uuid", "guid", "idempotency_key")
+_KEY_WORDS: Final = frozenset(
+    "id key uid uuid guid seq sequence counter cnt count msg message packet frame fcnt nr no number num pkt record n".split()
+)
+_COUNTERS: Final = frozenset("seq sequence counter cnt msg message packet frame fcnt nr pkt record mid".split())
+
+
+class Cell(NamedTuple):
+    """A value that a field had.
+
+    Attributes:
+        at: when the message came.
+        message: which one it was in.
+        fresh: whether the message was sent then, and not kept by the broker.
+    """
+
+    topic: str
+    at: datetime
+    message: int
+    value: Any
+    fresh: bool
+
+
+class Row(NamedTuple):
+    """A reading, before it is known what is what in it."""
+
+    topic: str
+    at: datetime
+    message: int
+    value: Any
+    fresh: bool = True
+
+
+Columns = dict[str, list[Cell]]
+
+
+def columns_of(rows: Iterable[Row]) -> Columns:
+    """The columns of readings; lists and objects in one are as many fields as they hold."""
+    columns: Columns = defaultdict(list)
+    for row in rows:
+        for name, value in _scalars(row.value, "", _DEPTH):
+            if name in columns or len(columns) < _MOST_FIELDS:
+                columns[name].append(Cell(row.topic, row.at, row.message, value, row.fresh))
+    return dict(columns)
+
+
+def _scalars(value: Any, prefix: str, depth: int) -> Iterable[tuple[str, Any]]:  # noqa: ANN401  # a message is any value
+    members: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        members = value.items()
+    elif isinstance(value, list):
+        members = enumerate(value)
+    for name, member in members:
+        if isinstance(member, dict | list):
+            if depth:
+                yield from _scalars(member, f"{prefix}{name}.", depth - 1)
+        elif member is not None:
+            yield f"{prefix}{name}", member
+
+
+class Time(NamedTuple):
+    """A column that holds times.
+
+    Attributes:
+        words: of a route: format, zone, what to do with impossible ones.
+        unsure: what is guessed about it.
+        score: how good it is; the higher the better.
+    """
+
+    name: str
+    words: dict[str, str]
+    unsure: list[str]
+    score: int
+
+
+def time_of(name: str, cells: Sequence[Cell]) -> Time | None:
+    """What a column says as a time; None when it holds none."""
+    kinds = {type(cell.value) for cell in cells}
+    if not kinds <= {int, float, str}:
+        return None
+    words = words_of(name.rpartition(".")[2])
+    named = bool(_TIME_WORDS & set(words)) or name.lower().endswith(("time", "timestamp", "date"))
+    if not named and kinds != {str}:
+        numbers = [cell.value for cell in cells]
+        if not all(isinstance(number, int) and number > 1_400_000_000 for number in numbers):
+            return None
+    for form in ("auto", *_PATTERNS):
+        reader = TimeReader(form, "UTC", "route")
+        try:
+            moments = [(reader.read(cell.value, cell.at, ""), cell) for cell in cells]
+        except (Reject, ConfigurationError):
+            if form == "auto" and kinds != {str}:
+                break
+            continue
+        if found := _judged(name, form, moments, named=named):
+            return found
+    if named and kinds == {str}:
+        return None
+    return None
+
+
+def _judged(name: str, form: str, moments: Sequence[tuple[datetime, Cell]], *, named: bool) -> Time | None:
+    words: dict[str, str] = {} if form == "auto" else {"time_format": form}
+    unsure: list[str] = []
+    if form in {"%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S"} and all(moment.day <= 12 for moment, _ in moments):  # noqa: PLR2004  # months
+        unsure.append(f"in {name} the {'day' if form[1] == 'd' else 'month'} comes first, as that is nearer to now")
+    gaps = [moment - cell.at for moment, cell in moments if cell.fresh] or [moment - cell.at for moment, cell in moments]
+    near = [gap for gap in gaps if abs(gap) < _NEAR]
+    if len(near) * 2 > len(gaps):
+        zoneless = all(isinstance(cell.value, str) and not _has_zone(cell.value) for _, cell in moments)
+        hours = _whole_hours(near)
+        if hours and zoneless:
+            words["timezone"] = f"Etc/GMT{'-' if hours > 0 else '+'}{abs(hours)}"
+            unsure.append(
+                f"{name} is {abs(hours)} h {'ahead of' if hours > 0 else 'behind'} UTC: if these are local times "
+                f'with summer time, name their place, such as timezone = "Europe/Berlin"'
+            )
+        elif hours and hours > 0:
+            words["clock"] = "prefer"
+            unsure.append(f"{name} is {hours} h ahead of now although it says in what zone it is: is the clock right?")
+        return Time(name, words, unsure, 10 + 5 * named - name.count("."))
+    if not named:
+        return None
+    if all(-_AGE < gap < _AHEAD for gap in gaps):
+        unsure.append(f"{name} is far from now; it is taken for the time of measuring")
+        return Time(name, words, unsure, 4)
+    if form == "auto" and all(moment.year < 2000 for moment, _ in moments):  # noqa: PLR2004  # as the decoder has it
+        return None
+    return None
+
+
+def zone_of(gaps: Sequence[timedelta]) -> int:
+    """By how many whole hours times are off, all of those that are near; 0 when they are not."""
+    near = [gap for gap in gaps if abs(gap) < _NEAR]
+    return _whole_hours(near) if len(near) * 2 > len(gaps) else 0
+
+
+def _whole_hours(gaps: Sequence[timedelta]) -> int:
+    """By how many hours all of them are off, 0 when they are not."""
+    hours = {round(gap / timedelta(hours=1)) for gap in gaps}
+    if len(hours) != 1 or not 0 < abs(hour := hours.pop()) <= _MOST_HOURS:
+        return 0
+    return hour if all(abs(gap - timedelta(hours=hour)) < _CLOSE for gap in gaps) else 0
+
+
+def _has_zone(text: str) -> bool:
+    return bool(re.search(r"(z|utc|gmt|[+-][0-9]{2}(:?[0-9]{2})?)(\s*\(.*\))?$", text[10:], re.IGNORECASE)) or bool(
+        re.fullmatch(r"\s*[0-9]+([.,][0-9]+)?\s*", text)
+    )
+
+
+class Key(NamedTuple):
+    """A column that tells messages apart.
+
+    Attributes:
+        counts: whether it is a counter, which begins anew some day.
+        score: how good it is.
+    """
+
+    name: str
+    counts: bool
+    unsure: list[str]
+    score: int
+
+
+def key_of(name: str, cells: Sequence[Cell]) -> Key | None:
+    """What a column is as a key; None when it is none: a constant, or values that come again."""
+    kinds = {type(cell.value) for cell in cells}
+    if kinds not in ({int}, {str}):
+        return None
+    last = name.rpartition(".")[2]
+    words = set(words_of(last))
+    by_topic: dict[str, list[Any]] = defaultdict(list)
+    for cell in cells:
+        by_topic[cell.topic].append(cell.value)
+    several = [values for values in by_topic.values() if len(values) > 1]
+    values = [cell.value for cell in cells]
+    depth = name.count(".")
+    exact = last in _KEY_NAMES
+    if not several:
+        if exact and len(set(values)) == len(values) > 2 and kinds == {str}:  # noqa: PLR2004  # a few are by chance
+            return None if _is_address(values) else Key(name, False, [_unseen(name)], 3 - depth)
+        return None
+    if any(len(set(each)) < len(each) for each in several):
+        return None
+    if kinds == {str} and all(str(each).isdigit() for each in values):
+        several = [[int(each) for each in group] for group in several]
+        kinds = {int}
+    if kinds == {int}:
+        if not _counts(several) or not (exact or words & _KEY_WORDS):
+            return None
+        if not exact and not words & _COUNTERS and max(map(len, several)) < 3:  # noqa: PLR2004  # a few are by chance
+            return None
+        return Key(name, True, [], 8 + 3 * exact + 2 * bool(words & _COUNTERS) - depth)
+    if exact or words & _KEY_WORDS or all(looks_like_id(str(each)) for each in values):
+        few = max(map(len, several)) < 3  # noqa: PLR2004  # likewise
+        return Key(name, False, [_unseen(name)] if few else [], 9 + 3 * exact - depth)
+    return None
+
+
+def _unseen(name: str) -> str:
+    return f"{name} is taken for the key of a message, from few of them"
+
+
+def _counts(groups: Sequence[Sequence[int]]) -> bool:
+    steps = [b - a for group in groups for a, b in zip(group, group[1:], strict=False)]
+    up = [step for step in steps if 0 < step < 1000]  # noqa: PLR2004  # some were missed
+    return len(up) >= max(1, len(steps) - len(groups))
+
+
+def _is_address(values: Sequence[Any]) -> bool:
+    return all(looks_like_id(str(value)) and len(str(value)) <= 23 for value in values)  # noqa: PLR2004  # of an EUI with colons

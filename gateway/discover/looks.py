@@ -1,0 +1,53 @@
+"""What a name looks like: a word, a number, an address. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE)
+_ADDRESS: Final = re.compile(r"(0x)?([0-9a-f]{2}[:-]?){5,9}[0-9a-f]{2}|(0x|!)[0-9a-f]{4,16}", re.IGNORECASE)
+_NUMBER: Final = re.compile(r"[0-9]+")
+_NUMBERED: Final = re.compile(r"(.*?)[0-9a-fA-F]*[0-9][0-9a-fA-F]*(.*)")
+
+DEVICE_WORDS: Final = frozenset(
+    "device devices dev deviceid sensor sensors node nodes thing things client clients station stations meter meters "
+    "unit machine machines asset assets plc gateway gateways pump pumps tracker trackers eui deveui serial sn mac "
+    "imei uid module inverter inverters motor motors host equipment edge".split()
+)
+REGION_WORDS: Final = frozenset(
+    "region regions site sites zone zones area areas plant plants factory factories building buildings location "
+    "locations room rooms hall halls line lines floor floors city country farm farms district".split()
+)
+METRIC_WORDS: Final = frozenset(
+    "temperature temp humidity hum pressure press power energy voltage volt current amps level flow rpm speed "
+    "co2 pm25 pm10 lux light illuminance battery bat rssi snr lqi weight ph moisture vibration torque frequency "
+    "state status value count total load cpu memory uptime noise sound distance angle wind rain gas tvoc voc dewpoint "
+    "setpoint running alarm motion door contact occupancy position brightness signal".split()
+)
+
+
+def looks_like_id(text: str) -> bool:
+    """Whether a text is an address, a UUID or a number, which nobody would choose as a word."""
+    if _UUID.fullmatch(text) or _NUMBER.fullmatch(text):
+        return True
+    return bool(_ADDRESS.fullmatch(text) and any(sign.isdigit() for sign in text))
+
+
+def look_of(text: str) -> str:
+    """What texts of one kind have in common: `uuid`, `address`, `number`, `pump-#`; a word is itself."""
+    if _UUID.fullmatch(text):
+        return "{uuid}"
+    if _NUMBER.fullmatch(text):
+        return "{number}"
+    if _ADDRESS.fullmatch(text) and any(sign.isdigit() for sign in text):
+        return f"{{address{len(text)}}}"
+    if found := _NUMBERED.fullmatch(text):
+        return f"{found[1]}#{'#' if any(sign.isdigit() for sign in found[2]) else found[2]}"
+    return text
+
+
+def words_of(name: str) -> list[str]:
+    """The words in a name: `devEUI` is dev, eui; `sensor_id` is sensor, id."""
+    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
+    return [word.lower() for word in re.split(r"[^A-Za-z0-9]+", spaced) if word]

@@ -1,0 +1,161 @@
+"""Listening: a session that disturbs nobody, until the time is over.
+
+It has a client id of its own, begins clean and leaves nothing behind, and asks for QoS 0: there is nothing to
+acknowledge, and a broker owes it nothing. What arrives faster than it is looked at is dropped here, and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, NoReturn
+from uuid import uuid4
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from gateway.discover.heard import Heard, Sample
+from runtime.lifecycle import unless
+from runtime.mqtt import MqttSession, Subscription, options_from
+from runtime.terminal import safe
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from runtime.settings import Settings
+
+_MAX_PENDING_BYTES: Final = 8_000_000
+_BACKOFF_MAX_S: Final = 3.0  # somebody is watching
+_LOOK_S: Final = 0.2
+
+
+@dataclasses.dataclass
+class Listening:
+    """How it went.
+
+    Attributes:
+        seconds: from the first subscription on.
+        dropped: messages that came faster than they were looked at.
+        reason: why nothing could be heard; empty when it could.
+    """
+
+    heard: Heard
+    seconds: float = 0.0
+    dropped: int = 0
+    reason: str = ""
+
+
+async def listen(
+    settings: Settings, topic_filter: str, seconds: float, stop: asyncio.Event, *, progress: bool
+) -> Listening:
+    """Listen until the time is over or `stop` is set.
+
+    Raises:
+        ConfigurationError: a certificate or an address in the configuration cannot be used.
+        Stop: the broker will never let this work; it says why.
+    """
+    listening = Listening(Heard())
+    session = _session(settings, topic_filter)
+    async with session, _progress(listening, session, seconds, draw=progress):
+        async with asyncio.TaskGroup() as tasks:
+            follow = tasks.create_task(_follow(session, settings, listening), name="receive")
+            watch = tasks.create_task(_watch(session, settings), name="session-status")
+            connected = False
+            try:
+                async with asyncio.timeout(seconds):
+                    connected = bool(await unless(stop, _connected(session)))
+            except TimeoutError:
+                pass
+            if connected:
+                began = time.monotonic()
+                try:
+                    async with asyncio.timeout(seconds):
+                        await stop.wait()
+                except TimeoutError:
+                    pass
+                listening.seconds = time.monotonic() - began
+            else:
+                listening.reason = session.status.reason or "the broker did not answer"
+            follow.cancel()
+            watch.cancel()
+        listening.dropped = session.status.dropped_qos0
+    return listening
+
+
+def _session(settings: Settings, topic_filter: str) -> MqttSession:
+    client_id = f"{settings.broker.client_id[:100]}-discover-{uuid4().hex[:8]}"
+    broker = msgspec.structs.replace(settings.broker, client_id=client_id)
+    options = options_from(broker, subscriptions=[Subscription(topic_filter, qos=0)], clean_start=True)
+    return MqttSession(
+        dataclasses.replace(options, max_pending_bytes=_MAX_PENDING_BYTES, backoff_max_s=_BACKOFF_MAX_S)
+    )
+
+
+async def _connected(session: MqttSession) -> bool:
+    await session.connected()
+    return True
+
+
+async def _follow(session: MqttSession, settings: Settings, listening: Listening) -> NoReturn:
+    own = settings.events.topic
+    while True:
+        chunk = await session.receive()
+        now = datetime.now(UTC)
+        for delivery in chunk.deliveries:
+            topic = delivery.topic
+            if topic.startswith("$SYS") or topic == own or topic.startswith(f"{own}/"):
+                continue
+            listening.heard.add(Sample(topic, bytes(delivery.payload), now, delivery.retain))
+
+
+async def _watch(session: MqttSession, settings: Settings) -> NoReturn:
+    said = ""
+    where = f"broker {settings.broker.host}:{settings.broker.port}"
+    while True:
+        status = session.status
+        if status.connected or status.reason != "connecting":
+            told = "listening" if status.connected else f"away, trying again: {status.reason}"
+            if told != said:
+                said = told
+                click.echo(f"{where}: {safe(told)}", err=True)
+        await asyncio.sleep(_LOOK_S)
+
+
+@asynccontextmanager
+async def _progress(
+    listening: Listening, session: MqttSession, seconds: float, *, draw: bool
+) -> AsyncIterator[None]:
+    """Draw on stderr while the body runs."""
+    if not draw:
+        yield
+        return
+    bar = Progress(
+        SpinnerColumn(),
+        BarColumn(),
+        TextColumn("{task.fields[messages]:,} messages  {task.fields[topics]:,} topics"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    with bar:
+        task = bar.add_task("", total=seconds, messages=0, topics=0)
+
+        async def drawing() -> NoReturn:
+            began: float | None = None
+            while True:
+                if began is None and session.status.connected:
+                    began = time.monotonic()
+                done = time.monotonic() - began if began is not None else 0.0
+                heard = listening.heard
+                bar.update(task, completed=done, messages=heard.messages, topics=len(heard.topics))
+                await asyncio.sleep(_LOOK_S)
+
+        drawn = asyncio.create_task(drawing(), name="discover-progress")
+        try:
+            yield
+        finally:
+            drawn.cancel()
