@@ -3,7 +3,7 @@
 - All it holds can be stored, or has been: it is replayed.
 - Nothing of it can: it stays, with what stands in its way now.
 - A part of an array can: it is replayed, and each element that cannot becomes a letter of its own, as it does
-  when an array comes from the broker.
+  when an array comes from the broker. Where the message cannot be cut, the letter stays: it is all of it.
 
 A known conflict is not asked again as long as its route identifies messages by key: the key that it collided
 with may have left the dedup window, and the letter would then be stored beside what it contradicts.
@@ -117,8 +117,12 @@ def judge(attempts: Iterable[Attempt], claimed: Claimed) -> Verdicts:
     """Tell what became of each letter once the keys of their readings have been claimed."""
     verdicts = Verdicts([], [], [], 0)
     new = {id(reading) for reading in claimed.new}
-    # A reading that is not new is a conflict by its identity and content, so by its topic and bytes.
-    conflicts = {(conflict.topic, conflict.payload): conflict for conflict in claimed.conflicts}
+    # A reading that is not new is a conflict by its identity and content, so by these; all readings of a
+    # message that cannot be cut have the same bytes.
+    conflicts = {
+        (conflict.topic, conflict.device_id, conflict.key, conflict.payload): conflict
+        for conflict in claimed.conflicts
+    }
     duplicates = 0
     for attempt in attempts:
         stored = attempt.repeats
@@ -126,13 +130,15 @@ def judge(attempts: Iterable[Attempt], claimed: Claimed) -> Verdicts:
         for reading in attempt.readings:
             conflict = None
             if id(reading) not in new:
-                conflict = conflicts.get((reading.topic, reading.raw))
+                event = reading.event
+                conflict = conflicts.get((reading.topic, event.device_id, event.key, reading.raw))
                 duplicates += conflict is None
             if conflict is None:
                 stored += 1
             else:
                 attempt.failures.append(conflict)
-        if attempt.failures and not stored:
+        whole = any(failure.payload == attempt.letter.payload for failure in attempt.failures)
+        if attempt.failures and (whole or not stored):
             verdicts.failing.append((attempt.letter, attempt.failures[0]))
             continue
         verdicts.replayed.append(attempt.letter.id)

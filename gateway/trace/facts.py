@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from gateway.decode.paths import alternatives, is_plain, star_of
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
+    from runtime.settings import Route
+
+KeyNames = frozenset[tuple[str, ...]] | None
+"""The last names of the paths that routes have for the key, in their order; None when there are others."""
+
 _ESCAPE = re.compile(r"\\u([0-9a-f]{4})")
-_KEY_NAMES = ("id", "message_id", "idempotency_key")
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -123,15 +130,33 @@ def spellings(key: str) -> list[bytes]:
     return sorted({msgspec.json.encode(key)[1:-1], escaped.encode(), upper.encode()})
 
 
-def names_key(payload: bytes, key: str) -> bool | None:
-    """Whether a payload has a message with the key; None when it cannot be read."""
+def key_names(routes: Sequence[Route]) -> KeyNames:
+    """The names of the fields that are message keys; None when a route has an expression for it."""
+    keys = [alternatives(route.key) for route in routes]
+    if not all(is_plain(path) and star_of(path) is None for paths in keys for path in paths):
+        return None
+    return frozenset(tuple(path.rpartition(".")[2] for path in paths) for paths in keys)
+
+
+def names_key(payload: bytes, key: str, names: KeyNames) -> bool | None:
+    """Whether a JSON payload has the key in a field that may be one; None when that cannot be told."""
     try:
         value: Any = msgspec.json.decode(payload)
     except (msgspec.DecodeError, RecursionError):
         return None
-    items = value if isinstance(value, list) else [value]
-    return any(str(_key_of(item)) == key for item in items if isinstance(item, dict))
+    if names is None:
+        return None
+    within = [value]
+    while within:
+        each = within.pop()
+        if isinstance(each, dict):
+            if any(str(_first(each, alternative)) == key for alternative in names):
+                return True
+            within += each.values()
+        elif isinstance(each, list):
+            within += each
+    return False
 
 
-def _key_of(item: dict[str, Any]) -> object:
-    return next((item[name] for name in _KEY_NAMES if item.get(name) is not None), None)
+def _first(item: dict[str, Any], names: Iterable[str]) -> object:
+    return next((item[name] for name in names if item.get(name) is not None), None)

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from contract.events import decode_events, format_time
 from contract.views import CURSORS, EPOCHS, EXPIRED, PROJECTION, UNFINISHED, device_key
 from gateway.dead_letters.letters import database
-from gateway.trace.facts import Cursor, Facts, Letter, Row, Searched, Stored, names_key, spellings
+from gateway.trace.facts import Cursor, Facts, Letter, Row, Searched, Stored, key_names, names_key, spellings
 from runtime.postgres import load_queries
 from runtime.redis import as_retry, open_redis
 from runtime.settings import duration_s
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import asyncpg
     from redis.asyncio import Redis
 
+    from gateway.trace.facts import KeyNames
     from runtime.settings import Settings
 
 queries = load_queries("gateway")
@@ -50,6 +51,7 @@ class Search:
         window: how long a key is known for at least.
         retention: how long an outbox row is kept for at least.
         prefix: of the keys in Redis.
+        names: of the fields that are keys; None when they cannot be said.
         tell: told in a sentence that it has to look widely.
     """
 
@@ -64,6 +66,7 @@ class Search:
         window: timedelta,
         retention: timedelta,
         prefix: str,
+        names: KeyNames,
         tell: Callable[[str], None],
     ) -> None:
         self._pool = pool
@@ -74,6 +77,7 @@ class Search:
         self._window = window
         self._retention = retention
         self._prefix = prefix
+        self._names = names
         self._tell = tell
         self._redis_away: str | None = None
 
@@ -214,7 +218,7 @@ class Search:
         )
         letters = []
         for row in rows:
-            certain = said in row["error"] or names_key(row["payload"], self._key)
+            certain = said in row["error"] or names_key(row["payload"], self._key, self._names)
             if certain is not False:
                 fields = {name: row[name] for name in Letter.__struct_fields__ if name != "certain"}
                 letters.append(Letter(**fields, certain=bool(certain)))
@@ -256,6 +260,7 @@ async def search(
             window=window,
             retention=timedelta(seconds=duration_s(settings.gateway.outbox_retention)),
             prefix=settings.redis.prefix,
+            names=key_names(settings.route),
             tell=tell,
         ).run()
 

@@ -137,6 +137,18 @@ def test_nothing_of_an_array() -> None:
     assert (letter.id, found.reason) == (1, "wrong_root")
 
 
+def test_a_part_of_what_cannot_be_cut() -> None:
+    """A letter that is a whole message stays while one reading of it conflicts; the others are none."""
+    routes = compile_routes([Route(each="data[?x]", device="", identity="key+time")])
+    letter = kept(b'{"data":[{"id":"1","x":1},{"id":"2","x":2},{"id":"3","x":3}]}', "conflict")
+    attempt = decode(letter, Decoder(routes, Limits()), routes)
+    new, conflicting, _repeat = attempt.readings
+    verdicts = judge([attempt], Claimed([new], 1, [conflicting.reject("conflict", "")]))
+    ((stays, found),) = verdicts.failing
+    assert (stays.id, found.key, verdicts.duplicates) == (1, "2", 1)
+    assert (verdicts.replayed, verdicts.orphans) == ([], [])
+
+
 def test_equal_letters_of_which_the_first_is_new() -> None:
     """The second of two equal letters is a repeat of the first, not a conflict."""
     attempts = [decode(kept(b'{"id":"1"}'), DECODER, ROUTES) for _ in range(2)]

@@ -15,10 +15,11 @@ from gateway.tail.items import Measurement, Missed
 from gateway.tail.lines import coloured, plain
 from gateway.tail.measurements import Rows
 from gateway.tail.rejections import Seen
-from gateway.trace.facts import names_key
+from gateway.trace.facts import key_names, names_key
 from projector.top.keys import Controls
 from projector.top.picture import Picture
 from projector.top.screen import draw
+from runtime.settings import Route
 from runtime.terminal import span
 from tests.support.write_side import Delivered
 
@@ -116,7 +117,16 @@ def test_spans(seconds: float, spelt: str) -> None:
 )
 def test_whether_a_payload_has_a_key(payload: bytes, found: bool | None) -> None:  # noqa: FBT001  # a parameter
     """The key is looked for where the decoder would; bytes that nobody can read leave it open."""
-    assert names_key(payload, "k") is found
+    assert names_key(payload, "k", key_names([Route()])) is found
+
+
+def test_keys_of_routes() -> None:
+    """A key is a field that a route names, wherever it stands; an expression leaves it open."""
+    names = key_names([Route(key="meta.seq | nr"), Route(key="")])
+    assert names_key(b'{"data":[{"meta":{"seq":7}}]}', "7", names) is True
+    assert names_key(b'{"data":[{"meta":{"count":7}}]}', "7", names) is False
+    assert names_key(b'{"nr":7}', "7", key_names([Route(), Route(key="max(nr)")])) is None
+    assert names_key(b'{"nr":7}', "7", key_names([Route(each="*", key="$1")])) is None
 
 
 def test_keys() -> None:
