@@ -1,16 +1,76 @@
-"""Lines of JSON."""
+"""Lines of JSON (https://jsonlines.org, https://github.com/ndjson/ndjson-spec), each a message.
+
+A line ends with LF or CRLF, and blank ones are left out. Objects that follow each other in one line, as of a sender
+that forgets to end its lines, are messages too.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
 
-from runtime.errors import ConfigurationError
+from gateway.decode.formats import strict_json
+from gateway.decode.formats.form import Format
+from gateway.decode.formats.lines import read_lines
 
 if TYPE_CHECKING:
-    from gateway.decode.formats.form import Format
+    from collections.abc import Iterator, Sequence
+
     from runtime.settings import Route
 
+_BLANK: Final = b" \t\r"
+_BETWEEN: Final = (" ", "\t", "\r")
+_SEVERAL: Final = re.compile(rb"\}[ \t\r]*+\{")
+_scan = json.JSONDecoder().raw_decode
 
-def make(route: Route, where: str) -> Format:
+
+def make(_route: Route, _where: str) -> Format:
     """The format of a route."""
-    raise ConfigurationError(f"{where}.format: {route.format} is not there yet")
+    return Format(parse, elements, join, strict_json.write, lines=True)
+
+
+def parse(payload: bytes) -> Any:  # noqa: ANN401  # JSON is any value
+    """The value of a line, or those of several.
+
+    Raises:
+        Reject: there is no line, or the only one is not JSON.
+    """
+    return read_lines(_lines(payload), strict_json.parse)
+
+
+def elements(payload: bytes) -> list[bytes]:
+    """The lines that hold something."""
+    return [line for _, line in _lines(payload)]
+
+
+def join(elements_: Sequence[bytes | memoryview]) -> bytes:
+    """A payload of lines."""
+    return b"\n".join(elements_)
+
+
+def _lines(payload: bytes) -> Iterator[tuple[int, bytes]]:
+    for number, line in enumerate(payload.split(b"\n"), 1):
+        stripped = line.strip(_BLANK)
+        if _SEVERAL.search(stripped):
+            for each in _apart(stripped):
+                yield number, each
+        elif stripped:
+            yield number, stripped
+
+
+def _apart(line: bytes) -> list[bytes]:
+    """The objects that a line holds, one after the other; the line itself when it holds anything else."""
+    found: list[bytes] = []
+    at = 0
+    try:
+        text = line.decode()
+        while text.startswith("{", at):
+            end = _scan(text, at)[1]
+            found.append(text[at:end].encode())
+            while text[end : end + 1] in _BETWEEN:
+                end += 1
+            at = end
+    except (ValueError, RecursionError):
+        return [line]
+    return found if at == len(text) else [line]

@@ -1,16 +1,92 @@
-"""A value by itself."""
+"""A value by itself, as text: `23.5`, `ON`, `-61`, `online`; its topic or its route names the metric.
+
+White space around it counts for nothing, nor does a NUL at its end, which senders in C leave there. What is a
+number, and what only looks like one, says `texts`; in quotation marks, as a JSON string, everything is a text:
+`"1.10"`. An object or array of JSON is what it says, an array by its indices.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from runtime.errors import ConfigurationError
+import msgspec
+
+from gateway.decode.formats import strict_json
+from gateway.decode.formats.form import Format
+from gateway.decode.formats.texts import read_text
+from gateway.decode.templates import compile_template
+from runtime.errors import ConfigurationError, Reject
 
 if TYPE_CHECKING:
-    from gateway.decode.formats.form import Format
+    from collections.abc import Sequence
+
     from runtime.settings import Route
+
+_decode_string = msgspec.json.Decoder(str).decode
 
 
 def make(route: Route, where: str) -> Format:
-    """The format of a route."""
-    raise ConfigurationError(f"{where}.format: {route.format} is not there yet")
+    """The format of a route.
+
+    Raises:
+        ConfigurationError: nothing names the metric.
+    """
+    if not route.metric and "metric" not in compile_template(route.topic, f"{where}.topic").names:
+        raise ConfigurationError(
+            f"{where}.metric: a value has no name of its own: put {{metric}} into the topic {route.topic!r} "
+            f'in the place of the level that says what it is, or give one here, such as metric = "temperature"'
+        )
+    return Format(parse, elements, join)
+
+
+def parse(payload: bytes) -> Any:  # noqa: ANN401  # of JSON, any value
+    """The value of a payload; never a list.
+
+    Raises:
+        Reject: it is no UTF-8, or empty.
+    """
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError as error:
+        raise Reject(
+            "not_utf8", f'byte {error.start} is not UTF-8: is this text? Binary values are format = "bytes"'
+        ) from None
+    text = text.removeprefix("\ufeff").removesuffix("\x00").strip()
+    if not text:
+        raise Reject("empty_message", "there is nothing but white space in it")
+    first = text[0]
+    if first == '"':
+        return _unquoted(text)
+    if first in "{[":
+        return _structure(text)
+    return read_text(text, "malformed_value")
+
+
+def elements(payload: bytes) -> list[bytes]:
+    """The payload: it is one value."""
+    return [payload]
+
+
+def join(elements_: Sequence[bytes | memoryview]) -> bytes:
+    """The payload that was one value."""
+    return bytes(elements_[0])
+
+
+def _unquoted(text: str) -> str:
+    try:
+        return _decode_string(text)
+    except msgspec.DecodeError:
+        return text
+
+
+def _structure(text: str) -> Any:  # noqa: ANN401  # JSON is any value
+    """What JSON says; a text that only begins like it is a text. A key given twice, and the like, is refused."""
+    try:
+        value = strict_json.parse(text.encode())
+    except Reject as reject:
+        if reject.reason == "malformed_json":
+            return text
+        raise
+    if type(value) is list:
+        return {str(i): each for i, each in enumerate(value)}
+    return value
