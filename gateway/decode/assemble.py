@@ -22,6 +22,7 @@ from contract.events import RawEvent, format_utc
 from gateway.decode.fields import NoNumber
 from gateway.decode.known import Names
 from gateway.decode.names import (
+    CLAIMED,
     INT64,
     MAX_KEY,
     MAX_TAG,
@@ -44,9 +45,6 @@ if TYPE_CHECKING:
     from gateway.decode.plan import Plan
     from gateway.decode.routes import Matched
 
-CLAIMED: Final = "claimed_ts"
-"""The tag that keeps a device time which is not relied on."""
-
 _NAMES_BYTES: Final = 16_000_000
 
 _LARGEST: Final = 1e300  # a hundred million of them add up without overflow
@@ -66,7 +64,14 @@ class Assembler:
         self._metrics = Names(_NAMES_BYTES)
 
     def assemble(  # noqa: C901, PLR0912  # step by step, without a call for each: every message comes by
-        self, mapped: Mapped, matched: Matched, received: Received, raw: bytes, unfit: Unfit
+        self,
+        mapped: Mapped,
+        matched: Matched,
+        received: Received,
+        raw: bytes,
+        unfit: Unfit,
+        *,
+        number: str = "",
     ) -> Reading:
         """Make a reading of what a message says.
 
@@ -76,6 +81,7 @@ class Assembler:
             received: gives it its time of arrival.
             raw: its bytes as they came.
             unfit: takes fields that cannot be stored.
+            number: of the readings that have the same bytes.
 
         Raises:
             Reject: it cannot be stored.
@@ -115,7 +121,7 @@ class Assembler:
 
         keyed, plain = key is not None, True
         if not keyed:
-            key = _made_key(stated, matched.topic, raw)
+            key = _made_key(stated, matched.topic, raw, number)
         elif type(key) is not str or not key.isprintable() or not 0 < len(key) <= MAX_KEY:
             key = check_key(key)
             plain = key.isprintable()
@@ -204,11 +210,11 @@ def _claimed(time: object, matched: Matched, unfit: Unfit) -> tuple[dict[str, st
     return matched.tags, matched.tags_line
 
 
-def _made_key(stated_ts: str, topic: str, raw: bytes) -> str:
+def _made_key(stated_ts: str, topic: str, raw: bytes, number: str) -> str:
     """A key for a message without one: of its time, topic and bytes, or without a time a fresh one."""
     if not stated_ts:
         return f"uuid:{uuid.uuid4()}"
-    digest = hashlib.blake2b(f"{topic}\x1f".encode() + raw, digest_size=8)
+    digest = hashlib.blake2b(f"{topic}\x1f{number}".encode() + raw, digest_size=8)
     return f"auto:{stated_ts}:{digest.hexdigest()}"
 
 

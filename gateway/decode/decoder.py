@@ -15,18 +15,17 @@ from gateway.decode.fields import Refused
 from gateway.decode.formats import format_of
 from gateway.decode.known import Memo
 from gateway.decode.mapping import Mapper, Shaper, needs_shaping
+from gateway.decode.pieces import Pieces
 from gateway.decode.reading import Reading, Received, Rejection
 from gateway.decode.refusals import MANY, MAX_LETTERS, Refusals, rejection
 from gateway.decode.routes import CompiledRoute, Matched, Router
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from gateway.decode.fields import Unfit
-    from gateway.decode.formats import Format
     from gateway.decode.limits import Limits
-    from gateway.decode.mapping import Mapped, Part
+    from gateway.decode.mapping import Part
     from runtime.mqtt.port import Delivery
 
 _TOPICS_BYTES: Final = 128_000_000  # over 100,000 topics in the half that is found at once
@@ -82,8 +81,8 @@ class Decoder:
             value = form.parse(unpacked)
             if (shaper := self._shapers[matched.number]) is not None:
                 if form.lines and type(value) is list and shaper.each.path:
-                    return self._lines(value, matched, received, unpacked, shaper)
-                return self._shaped(value, matched, received, payload, unpacked, shaper)
+                    return self._lines(value, matched, received, unpacked)
+                return self._shaped(value, matched, received, payload, unpacked)
             if type(value) is list:
                 return self._elements(value, matched, received, unpacked)
             return [self._reading(value, matched, received, payload)]
@@ -143,9 +142,10 @@ class Decoder:
             if isinstance(values[0], Refused):
                 detail = f"{detail}; the first, {values[0].detail}"
             return [rejection(matched, received, payload, MANY, detail)]
+        raws = form.elements(payload)
         found: list[Reading | Rejection] = []
-        refusals = Refusals(matched, received, form.join)
-        for place, (value, raw) in enumerate(zip(values, form.elements(payload), strict=True)):
+        refusals = Refusals(matched, received, lambda places: form.join([raws[at] for at in places]))
+        for place, (value, raw) in enumerate(zip(values, raws, strict=True)):
             try:
                 found.append(self._reading(value, matched, received, bytes(raw)))
             except Reject as reject:
@@ -156,17 +156,18 @@ class Decoder:
         return found
 
     def _lines(
-        self, values: list[Any], matched: Matched, received: Received, payload: bytes, shaper: Shaper
+        self, values: list[Any], matched: Matched, received: Received, payload: bytes
     ) -> list[Reading | Rejection]:
         """The readings of lines that have several of them each."""
         form = self._formats[matched.number]
+        raws = form.elements(payload)
         found: list[Reading | Rejection] = []
-        refusals = Refusals(matched, received, form.join)
-        for place, (value, raw) in enumerate(zip(values, form.elements(payload), strict=True)):
+        refusals = Refusals(matched, received, lambda places: form.join([raws[at] for at in places]))
+        for place, (value, raw) in enumerate(zip(values, raws, strict=True)):
             try:
                 if isinstance(value, Refused):
                     raise value.reject()
-                found += self._shaped(value, matched, received, bytes(raw), bytes(raw), shaper)
+                found += self._shaped(value, matched, received, bytes(raw), bytes(raw))
             except Reject as reject:
                 if letter := refusals.letter(place, reject, raw):
                     found.append(letter)
@@ -181,73 +182,68 @@ class Decoder:
         received: Received,
         payload: bytes,
         unpacked: bytes,
-        shaper: Shaper,
     ) -> list[Reading | Rejection]:
         """The readings of a message that has several of them, or says what they are in its own way."""
-        form = self._formats[matched.number]
+        shaper = self._shapers[matched.number]
+        assert shaper is not None
         try:
-            parts = shaper.parts(value, matched.metric)
+            parts, drops = shaper.parts(value, matched.metric)
         except Reject:
             raise
         except Exception as error:  # likewise a bug of ours
             raise Reject("undecodable", f"the decoder failed: {error!r}") from error
-        raws = _raws(parts, value, payload, unpacked, form, shaper)
-        if raws is None:  # it cannot be cut: all of it or nothing
-            return [self._part(part, matched, received, payload, shaper) for part in parts]
+        pieces = Pieces(parts, value, (payload, unpacked), self._formats[matched.number], shaper)
         found: list[Reading | Rejection] = []
-        refusals = Refusals(matched, received, form.join)
-        for place, (part, raw) in enumerate(zip(parts, raws, strict=True)):
-            try:
-                found.append(self._part(part, matched, received, raw, shaper))
-            except Reject as reject:
-                if letter := refusals.letter(place, reject, raw):
-                    found.append(letter)
-        if rest := refusals.last():
-            found.append(rest)
+        if pieces.raws is None or len(parts) == 1:  # it cannot be cut: all of it or nothing
+            for part in parts:
+                number = str(part.number) if len(parts) > 1 else ""
+                found.append(self._part(part, matched, received, payload, drops, number=number))
+        else:
+            refusals = Refusals(matched, received, pieces.join)
+            for place, (part, raw) in enumerate(zip(parts, pieces.raws, strict=True)):
+                try:
+                    found.append(self._part(part, matched, received, raw, drops))
+                except Reject as reject:
+                    if letter := refusals.letter(place, reject, raw, part.number):
+                        found.append(letter)
+            if rest := refusals.last():
+                found.append(rest)
+        if drops:
+            self.drops.add(matched.route.topic, drops)
         return found
 
     def _part(
-        self, part: Part, matched: Matched, received: Received, raw: bytes, shaper: Shaper
+        self,
+        part: Part,
+        matched: Matched,
+        received: Received,
+        raw: bytes,
+        drops: list[tuple[str, str]],
+        *,
+        number: str = "",
     ) -> Reading:
-        """A reading of a part.
+        """A reading of a part; what is left out of it is added to the drops.
 
         Raises:
             Reject: it is none.
         """
+        shaper = self._shapers[matched.number]
+        assert shaper is not None
+        if part.mapped is None:
+            raise part.reject or Reject("undecodable", "nothing was made of it")
+        tags, of_topic = part.tags, matched.tags or {}
+        if tags:
+            matched = matched.with_tags(tags)
         unfit = shaper.unfit
         try:
-            if part.mapped is None:
-                raise part.reject or Reject("undecodable", "nothing was made of it")
-            if part.tags:
-                matched = matched.with_tags(part.tags)
-            reading = self._assemble(part.mapped, matched, received, raw, unfit)
+            reading = self._assemble(part.mapped, matched, received, raw, unfit, number=number)
+            drops += part.left_out
+            drops += unfit.fields
         except Reject:
-            unfit.fields.clear()
             raise
         except Exception as error:  # likewise a bug of ours
-            unfit.fields.clear()
             raise Reject("undecodable", f"the decoder failed: {error!r}") from error
-        if part.left_out or unfit.fields:
-            self.drops.add(matched.route.topic, part.left_out + unfit.fields)
+        finally:
             unfit.fields.clear()
+        drops += [(name, "left_out") for name in tags if of_topic.get(name, tags[name]) != tags[name]]
         return reading
-
-
-def _raws(
-    parts: Sequence[Part],
-    value: Any,  # noqa: ANN401  # a format's value is any value
-    payload: bytes,
-    unpacked: bytes,
-    form: Format,
-    shaper: Shaper,
-) -> Iterator[bytes] | None:
-    """The bytes of each part, a payload each; None when the message cannot be cut."""
-    if len(parts) == 1:
-        return iter([payload])
-    if not all(part.places for part in parts):
-        return None
-    if not shaper.each.path and type(value) is list:
-        elements = form.elements(unpacked)
-        return (form.join([elements[int(at)] for (at, *_) in part.places]) for part in parts)
-    write = form.write
-    return write and (write(shaper.each.only(value, part.places)) for part in parts)

@@ -11,6 +11,8 @@ MAX_NAME: Final = 128
 MAX_KEY: Final = 256
 MAX_TAG: Final = 256
 INT64: Final = 2**63
+CLAIMED: Final = "claimed_ts"
+"""The tag that keeps a device time which is not relied on."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _TOPIC_SYNTAX = re.compile(r"[+#/]")
@@ -72,13 +74,20 @@ def check_tag(name: str, value: str) -> str:
     return value
 
 
-def check_tag_name(name: str) -> str:
-    """The name of a tag is 1 to 128 characters without control characters."""
+def tag_fault(name: str, value: str) -> str | None:
+    """What is wrong with a tag of a payload.
+
+    Its name has 1 to 128 characters and itself up to 256, none of them a control character.
+    """
     if not 0 < len(name) <= MAX_NAME or _CONTROL.search(name):
-        raise Reject(
-            "invalid_tag", f"a tag is called {name[:40]!r}, expected 1 to {MAX_NAME} characters, none of them a control character"
+        return f"tag name {name[:40]!r} should have 1 to {MAX_NAME} characters without control characters"
+    if name == CLAIMED:
+        return f"a tag is called {CLAIMED!r}, and that one the gateway makes itself"
+    if len(value) > MAX_TAG or _CONTROL.search(value):
+        return (
+            f"tag {name!r} is {value[:40]!r}, expected up to {MAX_TAG} characters without control characters"
         )
-    return name
+    return None
 
 
 def metric_fault(name: str, max_name: int) -> str | None:

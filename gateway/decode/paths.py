@@ -1,8 +1,11 @@
 """Paths: where in a message something stands.
 
-Names with dots between them are read without a library, as every message is: `meta.id`, `data.0`. Anything else is
-JMESPath (https://jmespath.org/specification.html), which has names in quotation marks for what has a dot in it.
-Between plain paths ` | ` stands for "the first that is there"; in JMESPath that is `||`.
+Names with dots between them are read without a library, as every message is: `meta.id`, `data.0`, `em:0.power`.
+Anything else is JMESPath (https://jmespath.org/specification.html), which has names in quotation marks for what has a
+dot in it. Between plain paths ` | ` stands for "the first that is there"; in JMESPath that is `||`.
+
+What a plain path finds has a place in the message, and so has an expression of names and indices alone,
+`"a.b"[0].c`. What any other expression finds may have been made by it.
 """
 
 from __future__ import annotations
@@ -12,16 +15,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 import jmespath
 from jmespath.exceptions import JMESPathError
+from jmespath.functions import Functions
 
 from runtime.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
-Look = "Callable[[Any], Any]"
+Place = tuple["str | int", ...]
+"""Names and indices, from the outside."""
 
-_SYNTAX: Final = re.compile(r"[\[\]()'\"`&@!<>?,:{}*\\]|\|\||==")
+Found = tuple[Any, "Place | None"]
+"""What stands at a path, and where; None when the path is an expression."""
+
+# `@` by itself is the message; the first letter of a name, as in @timestamp, it is not in JMESPath.
+_SYNTAX: Final = re.compile(r"[\[\]()'\"`&!<>{}*\\]|\|\||==|(?:^|\|)\s*@\s*(?:$|[.|])")
 _STAR: Final = re.compile(r"\$([1-9])")
+_STEPS: Final = re.compile(r'(?:(?:^|\.)(?:([A-Za-z_][A-Za-z0-9_]*)|"([^"\\]+)")|\[([0-9]{1,6})\])')
+_INDEX: Final = re.compile(r"[0-9]{1,6}")  # no array is longer
 
 
 def is_plain(path: str) -> bool:
@@ -42,51 +53,126 @@ def star_of(path: str) -> int | None:
     return int(found[1]) - 1 if found else None
 
 
+def steps_of(expression: str) -> Place | None:
+    """The names and indices of an expression that is nothing else; None of any other."""
+    steps: list[str | int] = []
+    at = 0
+    while found := _STEPS.match(expression, at):
+        name, quoted, index = found.groups()
+        steps.append(int(index) if index else name or quoted)
+        at = found.end()
+    return tuple(steps) if steps and at == len(expression) and type(steps[0]) is str else None
+
+
 def compile_path(path: str, where: str) -> Callable[[Any], Any]:
     """What looks for one path in a value, and gives None where there is nothing.
 
     Raises:
         ConfigurationError: it is none.
     """
-    if not is_plain(path):
-        try:
-            expression = jmespath.compile(path)
-        except JMESPathError as error:
-            said = str(error).splitlines()[0].rstrip(":")
-            raise ConfigurationError(f"{where}: {path!r} is no JMESPath expression: {said}") from None
-        return _searching(expression)
-    if not all(names := path.split(".")):
-        raise ConfigurationError(f"{where}: a name is missing in {path!r}")
-    return _walking(path, names)
+    find = compile_find(path, where)
 
-
-def _searching(expression: Any) -> Callable[[Any], Any]:  # noqa: ANN401  # the library's own
     def look(value: Any) -> Any:  # noqa: ANN401  # a message is any value
+        found = find(value)
+        return None if found is None else found[0]
+
+    return look
+
+
+def compile_find(path: str, where: str) -> Callable[[Any], Found | None]:
+    """What looks for one path in a value, and gives what stands there and where; None where there is nothing.
+
+    A function of an expression that is given what it does not take finds nothing.
+
+    Raises:
+        ConfigurationError: it is no path.
+    """
+    if is_plain(path):
+        if not all(names := path.split(".")):
+            raise ConfigurationError(f"{where}: a name is missing in {path!r}")
+        return _by_name(path) if len(names) == 1 else _by_names(names)
+    expression = _compiled(path, where)
+    steps = steps_of(path)
+    return _by_search(expression) if steps is None else _by_steps(steps)
+
+
+def _compiled(path: str, where: str) -> Any:  # noqa: ANN401  # the library's own
+    try:
+        expression = jmespath.compile(path)
+        functions = list(_functions(expression.parsed))
+    except (JMESPathError, RecursionError) as error:
+        said = (str(error).splitlines() or [""])[0].rstrip(":")
+        raise ConfigurationError(f"{where}: {path!r} is no JMESPath expression: {said}") from None
+    for name, given in functions:
+        if name not in Functions.FUNCTION_TABLE:
+            raise ConfigurationError(f"{where}: {path!r}: JMESPath has no function {name}()")
+        signature = Functions.FUNCTION_TABLE[name]["signature"]
+        more = bool(signature) and bool(signature[-1].get("variadic"))
+        if given < len(signature) or (given > len(signature) and not more):
+            raise ConfigurationError(
+                f"{where}: {path!r}: {name}() takes {len(signature)} arguments{' or more' * more}, not {given}"
+            )
+    return expression
+
+
+def _functions(node: Any) -> Iterator[tuple[str, int]]:  # noqa: ANN401  # the library's own
+    """Those that an expression calls, each with how many arguments: the library looks at them only when it does."""
+    if type(node) is dict:
+        if node.get("type") == "function_expression":
+            yield node["value"], len(node["children"])
+        for child in node.get("children", ()):
+            yield from _functions(child)
+
+
+def _by_search(expression: Any) -> Callable[[Any], Found | None]:  # noqa: ANN401  # the library's own
+    def find(value: Any) -> Found | None:  # noqa: ANN401  # a message is any value
         try:
-            return expression.search(value)
-        except JMESPathError:  # of a function that was given what it does not take: not what is looked for
+            found = expression.search(value)
+        except Exception:  # noqa: BLE001  # the library's functions let many kinds through, of what a message holds
             return None
+        return None if found is None else (found, None)
 
-    return look
-
-
-def _walking(path: str, names: list[str]) -> Callable[[Any], Any]:
-    if len(names) == 1:
-        return lambda value: value.get(path) if type(value) is dict else _index(value, path)
-
-    def look(value: Any) -> Any:  # noqa: ANN401  # a message is any value
-        if type(value) is dict and path in value:  # a name with dots in it
-            return value[path]
-        for name in names:
-            value = value.get(name) if type(value) is dict else _index(value, name)
-            if value is None:
-                return None
-        return value
-
-    return look
+    return find
 
 
-def _index(value: Any, name: str) -> Any:  # noqa: ANN401  # a message is any value
-    if type(value) is list and name.isdigit() and len(name) < 6 and int(name) < len(value):  # noqa: PLR2004  # no array is longer
-        return value[int(name)]
+def _by_name(name: str) -> Callable[[Any], Found | None]:
+    place = (name,)
+
+    def find(value: Any) -> Found | None:  # noqa: ANN401  # a message is any value
+        if type(value) is dict:
+            found = value.get(name)
+            return None if found is None else (found, place)
+        return _located(value, (name,))
+
+    return find
+
+
+def _by_names(names: Sequence[str]) -> Callable[[Any], Found | None]:
+    return lambda value: _located(value, names)
+
+
+def _by_steps(steps: Place) -> Callable[[Any], Found | None]:
+    def find(value: Any) -> Found | None:  # noqa: ANN401  # a message is any value
+        for step in steps:
+            if type(step) is str:
+                value = value.get(step) if type(value) is dict else None
+            else:
+                value = value[step] if type(value) is list and step < len(value) else None  # type: ignore[operator]  # an index
+        return None if value is None else (value, steps)
+
+    return find
+
+
+def _located(value: Any, names: Sequence[str]) -> Found | None:  # noqa: ANN401  # a message is any value
+    """Names may have dots in them, so `a.b.c` is c in b in a, and also c in a.b."""
+    if not names:
+        return None if value is None else (value, ())
+    if type(value) is dict:
+        for end in range(1, len(names) + 1):
+            name = ".".join(names[:end])
+            if name in value and (found := _located(value[name], names[end:])):
+                return found[0], (name, *(found[1] or ()))
+    elif type(value) is list and _INDEX.fullmatch(names[0]) and (at := int(names[0])) < len(value):
+        if found := _located(value[at], names[1:]):
+            return found[0], (at, *(found[1] or ()))
     return None

@@ -27,30 +27,37 @@ class Refusals:
     Args:
         matched: what its topic says.
         received: gives letters their times of arrival.
-        join: makes a payload of elements.
+        join: makes a payload of the elements at some places, numbered from 0.
     """
 
-    def __init__(
-        self, matched: Matched, received: Received, join: Callable[[Sequence[bytes | memoryview]], bytes]
-    ) -> None:
+    def __init__(self, matched: Matched, received: Received, join: Callable[[Sequence[int]], bytes]) -> None:
         self._matched = matched
         self._received = received
         self._join = join
         self._count = 0
         self._first = self._first_at = ""
         self._reasons: Counter[str] = Counter()
-        self._rest: list[bytes | memoryview] = []
+        self._rest: list[int] = []
 
-    def letter(self, place: int, reject: Reject, raw: bytes | memoryview) -> Rejection | None:
-        """The letter of an element, numbered from 0; None when it is kept for the last one."""
-        error = f"element {place}: {reject.detail}"
+    def letter(
+        self, place: int, reject: Reject, raw: bytes | memoryview, number: int | None = None
+    ) -> Rejection | None:
+        """The letter of an element; None when it is kept for the last one.
+
+        Args:
+            place: of it.
+            reject: why it is refused.
+            raw: its bytes.
+            number: what people are told of its place, where that is another.
+        """
+        error = f"element {place if number is None else number}: {reject.detail}"
         self._count += 1
         if self._count <= MAX_LETTERS:
             return rejection(self._matched, self._received, bytes(raw), reject.reason, error)
         self._first = self._first or error
         self._first_at = self._first_at or self._received.next()
         self._reasons[reject.reason] += 1
-        self._rest.append(raw)
+        self._rest.append(place)
         return None
 
     def last(self) -> Rejection | None:
@@ -60,7 +67,8 @@ class Refusals:
         said = ", ".join(f"{count} {reason}" for reason, count in self._reasons.most_common(5))
         error = f"{len(self._rest)} more elements of one payload: {said}; the first, {self._first}"
         matched = self._matched
-        return Rejection(self._first_at, matched.topic, matched.device_id, MANY, error, self._join(self._rest))
+        payload = self._join(self._rest)
+        return Rejection(self._first_at, matched.topic, matched.device_id, MANY, error, payload)
 
 
 def rejection(matched: Matched, received: Received, raw: bytes, reason: str, error: str) -> Rejection:

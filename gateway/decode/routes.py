@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from contract.topics import stream_topic
-from gateway.decode.names import MAX_NAME, check_device_id, check_region, check_tag, check_tag_name, metric_fault
+from gateway.decode.names import CLAIMED, MAX_NAME, check_device_id, check_region, check_tag, metric_fault
 from gateway.decode.plan import Plan, plan_of
 from gateway.decode.reading import COPY_ESCAPES
 from gateway.decode.templates import compile_template
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from runtime.settings import Route, Settings
 
 _MEANT: Final = ("device_id", "region", "metric")
-_OURS: Final = ("claimed_ts",)
 
 
 class Matched(msgspec.Struct, frozen=True, gc=False):
@@ -66,13 +65,8 @@ class Matched(msgspec.Struct, frozen=True, gc=False):
         return tags, _copy_line(tags)
 
     def with_tags(self, tags: dict[str, str]) -> Matched:
-        """The same with tags that a payload names; those of the topic count more.
-
-        Raises:
-            Reject: one of them cannot be kept.
-        """
-        named = {check_tag_name(name): check_tag(name, value) for name, value in tags.items()}
-        all_ = {**named, **(self.tags or {})}
+        """The same with tags that a payload names; those of the topic count more."""
+        all_ = {**tags, **(self.tags or {})}
         return msgspec.structs.replace(self, tags=all_, tags_line=_copy_line(all_))
 
 
@@ -108,7 +102,7 @@ def compile_routes(routes: Sequence[Route]) -> list[CompiledRoute]:
             raise ConfigurationError(f"route[{i}].dialect: {route.dialect!r} was not put in its place")
         template = compile_template(route.topic, f"route[{i}].topic")
         for name in template.names:
-            if name in _OURS:
+            if name == CLAIMED:
                 raise ConfigurationError(
                     f"route[{i}].topic: {{{name}}} is a tag that the gateway makes itself"
                 )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from runtime.settings import Route
 
 _decode = msgspec.json.Decoder().decode
-_encode = msgspec.json.Encoder(enc_hook=str).encode
+_encode = msgspec.json.Encoder(enc_hook=lambda number: msgspec.Raw(str(number).encode())).encode
 _decode_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 # Strings first, an unfinished one to its end, so that the search goes over a payload once.

@@ -1,22 +1,32 @@
 """`each`: which elements of a message are readings, and what the message is with some of them only.
 
-`readings` are the elements of an array of this name, `*` those of the arrays that are members of the message, and
-`*.values` of those within. What stands there and is no array is one element. What a `*` stood for is kept, for
-`$1`. Any other JMESPath expression finds its elements too, but a message cannot be cut by one. Pure.
+`readings` are the elements of an array of this name, `*` those of the members of the message, `*.values`
+those of the arrays within, and `a | b` those of the first that is there. What stands there and is no array is
+one element; null is none. What a `*` stood for is kept, for `$1`. Of an array at the root each element is a
+message of its own. Any other JMESPath expression finds its elements too, of all of the payload, but a message
+cannot be cut by one. Pure.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from gateway.decode.paths import compile_path, is_plain
+from gateway.decode.limits import MAX_DEPTH
+from gateway.decode.paths import Place, compile_path, is_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
-Place = tuple["str | int", ...]
-_STAR: Final = "*"
+STAR: Final = "*"
 OUTSIDE: Final = "(outside each)"
+"""The name of what an expression left of a message, where no other can be told."""
+
+_ALL: Final = "[]"  # the elements of an array, without a number for $1
+_STEPS: Final = re.compile(r'(?:^|\.)(?:([A-Za-z_][A-Za-z0-9_]*|\*)|"([^"\\]+)")|(\[\*?\])')
+
+Layer = tuple[Any, Place]
+Tree = dict["str | int", "Tree | None"]
 
 
 class Element(NamedTuple):
@@ -26,11 +36,15 @@ class Element(NamedTuple):
         value: it.
         stars: what each `*` stood for.
         place: the names and indices that lead to it; None when it cannot be said.
+        around: the objects that it is in, each with its place, from the innermost.
+        message: which one of an array of messages it is of.
     """
 
     value: Any
-    stars: tuple[str, ...]
-    place: Place | None
+    stars: tuple[str, ...] = ()
+    place: Place | None = None
+    around: tuple[Layer, ...] = ()
+    message: int = 0
 
 
 class Each:
@@ -42,6 +56,7 @@ class Each:
 
     Attributes:
         path: the same.
+        stars: how many `*` it has.
         cuts: whether a message can be cut into its elements.
 
     Raises:
@@ -50,68 +65,235 @@ class Each:
 
     def __init__(self, path: str, where: str) -> None:
         self.path = path
-        names = path.split(".") if path else []
-        self.cuts = all(name == _STAR or (name and is_plain(name)) for name in names)
-        self._names = names if self.cuts else []
+        self._ways = _ways(path)
+        self.cuts = bool(self._ways) or not path
+        self.stars = min((way.count(STAR) for way in self._ways), default=0)
         self._look = None if self.cuts else compile_path(path, where)
 
     def find(self, message: Any) -> list[Element]:  # noqa: ANN401  # a message is any value
         """The elements, in the order in which they stand."""
-        if self._look is None:
-            return list(self._elements(message, 0, (), ()))
-        found = self._look(message)
-        values = found if type(found) is list else [] if found is None else [found]
-        return [Element(value, (), None) for value in values]
-
-    def only(self, message: Any, places: Sequence[Place]) -> Any:  # noqa: ANN401  # a message is any value
-        """The message with these elements and no others; an array of one stays an array."""
-        return _only(message, places, self._names)
-
-    def around(self, message: Any) -> Any:  # noqa: ANN401  # a message is any value
-        """The message without the elements."""
+        if not self.path:
+            if type(message) is not list:
+                return [Element(message, (), ())]
+            return [Element(value, (), (at,)) for at, value in enumerate(message)]
         if self._look is not None:
-            return {OUTSIDE: True}
-        return _without(message, self._names) if self._names else None
+            found = self._look(message)
+            values = found if type(found) is list else [found]
+            return [Element(value, around=((message, ()),)) for value in values if value is not None]
+        if type(message) is not list:
+            return self._first(message, (), 0)
+        return [each for at, one in enumerate(message) for each in self._first(one, (at,), at)]
 
-    def _elements(self, value: Any, at: int, stars: tuple[str, ...], place: Place) -> Iterator[Element]:  # noqa: ANN401  # likewise
-        if at == len(self._names):
-            if type(value) is list:
-                for i, each in enumerate(value):
-                    yield Element(each, stars, (*place, i))
-            elif value is not None:
-                yield Element(value, stars, place)
-            return
-        name = self._names[at]
-        if name == _STAR:
-            for key, member in _members(value):
-                yield from self._elements(member, at + 1, (*stars, str(key)), (*place, key))
-        elif type(value) is dict and name in value:
-            yield from self._elements(value[name], at + 1, stars, (*place, name))
+    def only(self, message: Any, places: Sequence[Place], *, around: bool, counted: bool) -> Any:  # noqa: ANN401  # likewise
+        """The message with these elements and no others; an array of one stays an array.
+
+        Args:
+            message: all of it.
+            places: of the elements.
+            around: whether what is around them stays.
+            counted: whether it matters how an array numbers what a `*` stands for.
+        """
+        if type(message) is list and self.path:
+            of: dict[Any, list[Place]] = {}
+            for place in places:
+                of.setdefault(place[0], []).append(place[1:])
+            return [self._only(message[at], its, around=around, counted=counted) for at, its in of.items()]
+        return self._only(message, places, around=around, counted=counted)
+
+    def left(self, message: Any, elements: Iterable[Element], used: Iterable[Place]) -> list[str]:  # noqa: ANN401  # likewise
+        """The paths of the scalars that are in no element, and not used."""
+        if self._look is not None:
+            return _left_by_identity(message, list(elements), used)
+        tree: Tree = {}
+        for place in (*(each.place for each in elements if each.place), *used):
+            _plant(tree, place)
+        return list(_left(message, tree, ""))
+
+    def _only(self, message: Any, places: Sequence[Place], *, around: bool, counted: bool) -> Any:  # noqa: ANN401  # likewise
+        way = next((way for way in self._ways if _leads(way, places[0])), ())
+        return _only(message, places, (*way, _ALL), around=around, counted=counted)
+
+    def _first(self, message: Any, place: Place, at: int) -> list[Element]:  # noqa: ANN401  # likewise
+        for way in self._ways:
+            if found := list(_elements(message, way, (), place, (), at)):
+                return found
+        return []
 
 
-def _members(value: Any) -> list[tuple[str | int, Any]]:  # noqa: ANN401  # a message is any value
+def names_in(
+    value: Any,  # noqa: ANN401  # likewise
+    prefix: str = "",
+    depth: int = MAX_DEPTH,
+    but: Collection[int] = (),
+) -> Iterator[str]:
+    """The paths of the scalars of a value, but for what is in the objects and arrays of these ids."""
+    for name, member in _members(value):
+        if type(member) in {dict, list}:
+            if id(member) in but:
+                continue
+            if depth:
+                yield from names_in(member, f"{prefix}{name}.", depth - 1, but)
+                continue
+        if member is not None:
+            yield f"{prefix}{name}"
+
+
+def without(value: Any, place: Place) -> Any:  # noqa: ANN401  # likewise
+    """A value without what stands at a place; itself when it stands there no more."""
+    first, *rest = place
     if type(value) is dict:
-        return list(value.items())
-    return list(enumerate(value)) if type(value) is list else []
+        if first not in value:
+            return value
+        copied: Any = value.copy()
+        if not rest:
+            del copied[first]
+            return copied
+    elif type(value) is list and type(first) is int:
+        copied = value.copy()
+        if not rest:
+            copied[first] = None  # the others keep their numbers
+            return copied
+    else:
+        return value
+    copied[first] = without(copied[first], tuple(rest))
+    return copied
 
 
-def _only(value: Any, places: Sequence[Place], names: Sequence[str]) -> Any:  # noqa: ANN401  # likewise
+def graft(into: Any, value: Any, place: Place, new: Any = None) -> bool:  # noqa: ANN401  # likewise
+    """Put what stands at a place of a value, or something new, at the same place of another.
+
+    Returns whether that could be: an array has its numbers already.
+    """
+    for at, step in enumerate(place):
+        if type(into) is not dict or type(step) is not str:
+            return False
+        last = at + 1 == len(place)
+        value = value[step]
+        if last:
+            into[step] = value if new is None else new
+        elif step not in into:
+            if type(value) is not dict:  # an array: all of it, so that what is counted stays where it is
+                into[step] = value
+                return new is None
+            into[step] = {}
+        into = into[step]
+    return True
+
+
+def _ways(path: str) -> list[tuple[str, ...]]:
+    if not path:
+        return []
+    ways = [tuple(part.strip().split(".")) for part in path.split("|")]
+    if all(name == STAR or (name and is_plain(name)) for way in ways for name in way):
+        return ways
+    steps: list[str] = []
+    at = 0
+    while found := _STEPS.match(path, at):
+        steps.append(found[1] or found[2] or _ALL)
+        at = found.end()
+    if not steps or at < len(path) or _is_quoted(path):
+        return []
+    while steps and steps[-1] == _ALL:
+        steps.pop()
+    return [tuple(steps)] if steps else []
+
+
+def _is_quoted(path: str) -> bool:
+    """Whether a name in quotation marks would be taken for something else."""
+    return f'"{STAR}"' in path or f'"{_ALL}"' in path
+
+
+def _elements(  # noqa: PLR0917  # of a recursion that every element comes by
+    value: Any,  # noqa: ANN401  # a message is any value
+    way: Sequence[str],
+    stars: tuple[str, ...],
+    place: Place,
+    around: tuple[Layer, ...],
+    message: int,
+) -> Iterator[Element]:
+    if not way:
+        if type(value) is list:
+            for at, each in enumerate(value):
+                if each is not None:
+                    yield Element(each, stars, (*place, at), around, message)
+        elif value is not None:
+            yield Element(value, stars, place, around, message)
+        return
+    name, rest = way[0], way[1:]
+    if name == STAR or (name == _ALL and type(value) is list):
+        for key, member in _members(value):
+            met = (*stars, str(key)) if name == STAR else stars
+            yield from _elements(member, rest, met, (*place, key), around, message)
+    elif type(value) is dict and name in value:
+        yield from _elements(value[name], rest, stars, (*place, name), ((value, place), *around), message)
+    elif type(value) is list and name.isascii() and name.isdigit() and int(name[:9]) < len(value):
+        at = int(name)
+        yield from _elements(value[at], rest, stars, (*place, at), around, message)
+
+
+def _members(value: Any) -> Iterable[tuple[Any, Any]]:  # noqa: ANN401  # likewise
+    if type(value) is dict:
+        return value.items()
+    return enumerate(value) if type(value) is list else ()
+
+
+def _leads(way: Sequence[str], place: Place) -> bool:
+    return len(place) >= len(way) and all(
+        name in {STAR, _ALL} or name == str(step) for name, step in zip(way, place, strict=False)
+    )
+
+
+def _only(value: Any, places: Sequence[Place], steps: Sequence[str], *, around: bool, counted: bool) -> Any:  # noqa: ANN401  # likewise
     if not places[0]:
         return value
     within: dict[str | int, list[Place]] = {}
-    for first, *rest in places:
-        within.setdefault(first, []).append(tuple(rest))
-    members = {key: _only(value[key], its, names[1:]) for key, its in within.items()}
-    if type(value) is list:
+    for place in places:
+        within.setdefault(place[0], []).append(place[1:])
+    members = {
+        key: _only(value[key], its, steps[1:], around=around, counted=counted) for key, its in within.items()
+    }
+    if type(value) is dict:
+        return {**value, **members} if around and steps[0] != STAR else members
+    if steps[0] == _ALL or (steps[0] == STAR and not counted):
         return list(members.values())
-    return members if names and names[0] == _STAR else {**value, **members}
+    return [members.get(at) for at in range(max(members) + 1)]  # type: ignore[type-var, operator]  # indices
 
 
-def _without(value: Any, names: Sequence[str]) -> Any:  # noqa: ANN401  # likewise
-    first, *rest = names
-    if type(value) is not dict or first == _STAR:
-        return {}
-    others = {key: member for key, member in value.items() if key != first}
-    if rest and first in value:
-        others[first] = _without(value[first], rest)
-    return others
+def _plant(tree: Tree, place: Place) -> None:
+    node = tree
+    for step in place[:-1]:
+        within = node.setdefault(step, {})
+        if within is None:
+            return
+        node = within
+    if place:
+        node[place[-1]] = None
+
+
+def _left(value: Any, tree: Tree, prefix: str) -> Iterator[str]:  # noqa: ANN401  # likewise
+    for name, member in _members(value):
+        if name not in tree:
+            if type(member) in {dict, list}:
+                yield from names_in(member, f"{prefix}{name}.")
+            elif member is not None:
+                yield f"{prefix}{name}"
+        elif (within := tree[name]) is not None:
+            yield from _left(member, within, f"{prefix}{name}.")
+
+
+def _left_by_identity(message: Any, elements: list[Element], used: Iterable[Place]) -> list[str]:  # noqa: ANN401  # likewise
+    """What an expression finds is of the message itself, unless the expression made it."""
+    ids = {id(each.value) for each in elements if type(each.value) in {dict, list}}
+    if len(ids) < len(elements) or not ids <= {id(message), *_ids(message, MAX_DEPTH)}:
+        return [OUTSIDE]
+    rest = message
+    for place in used:
+        rest = without(rest, place)
+    return [] if id(message) in ids else list(names_in(rest, but=ids))
+
+
+def _ids(value: Any, depth: int) -> Iterator[int]:  # noqa: ANN401  # likewise
+    for _, member in _members(value):
+        if type(member) in {dict, list} and depth:
+            yield id(member)
+            yield from _ids(member, depth - 1)

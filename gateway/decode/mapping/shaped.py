@@ -1,38 +1,47 @@
-"""Readings out of messages that are not one flat object: arrays inside, one metric an element, names to change.
+"""Readings out of messages that are not one flat object: arrays inside, a metric an element, names to change.
 
-`each` finds the elements. What the route looks for is looked for in an element first and then in the message around
-it. With `name` and `value` an element is one metric, what else it says stands under that name, and elements of one
-device, key, time and region are one reading. What is left is flattened, as of any message, and goes through the
-route's words. What of the message is in no element is left out, and counted.
+`each` finds the elements. What the route looks for is looked for in an element first, and then in the
+objects around it, from the innermost. With `name` and `value` an element is one metric, what else it says
+stands under that name, and elements of one device, key, time and region are one reading. What a path finds in
+an element is no metric then; what an expression finds may have been made of metrics, which stay. What is left
+is flattened, as of any message, and goes through the route's words. What of the message is in no element, and
+not looked for, is left out, and counted.
+
+A key around several readings is the message's: each of them has it with its number, `k17:0`, `k17:1`. Where a
+message is cut, each piece has what its reading needs of what is around, its own key among it, so that it is
+decoded again to the same reading.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from gateway.decode.fields import SCALARS, Flattening, Refused, Unfit
+from gateway.decode.fields import SCALARS, Flattening, NoNumber, Refused, Unfit
 from gateway.decode.limits import MAX_DEPTH
-from gateway.decode.mapping.each import Each
-from gateway.decode.paths import alternatives, compile_path, is_plain, star_of
+from gateway.decode.mapping.each import Each, graft, names_in, without
 from gateway.decode.mapping.plain import Mapped, named
 from gateway.decode.mapping.words import Words
+from gateway.decode.names import kind_of, metric_fault, tag_fault
+from gateway.decode.paths import alternatives, compile_find, is_plain, star_of, steps_of
 from gateway.decode.plan import METRICS
 from runtime.errors import ConfigurationError, Reject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from gateway.decode.limits import Limits
-    from gateway.decode.mapping.each import Element, Place
+    from gateway.decode.mapping.each import Element
+    from gateway.decode.paths import Found, Place
     from gateway.decode.plan import Plan
     from runtime.settings import Route
 
 _SPARE: Final = 8
 _LEFT_OUT: Final = "left_out"
-_TAG: Final = "tag"  # of an expression, which has no name
-_EXPRESSION: Final = "the expression"
+_BESIDE: Final = "(beside metrics)"
+"""The name of what an expression left of an element, where no other can be told."""
 
 
 class Part(NamedTuple):
@@ -41,30 +50,54 @@ class Part(NamedTuple):
     Attributes:
         mapped: what it says; None when it cannot be read.
         tags: what of it is kept as tags.
-        places: of its elements; empty when it is all of the message, or they cannot be said.
+        number: of its first element, within its message.
+        message: which one of an array of messages it is of.
+        places: of its elements; empty when they cannot be said.
+        around: what it took of the objects around them.
         reject: why it cannot be read.
         left_out: fields, each with a reason.
     """
 
     mapped: Mapped | None
     tags: dict[str, str]
+    number: int
+    message: int
     places: tuple[Place, ...]
-    reject: Reject | None
-    left_out: list[tuple[str, str]]
+    around: _Around
+    reject: Reject | None = None
+    left_out: Sequence[tuple[str, str]] = ()
+
+
+class _Around(NamedTuple):
+    """What was found in the objects around an element.
+
+    Attributes:
+        places: of it, in the message.
+        key: the place of the key, when that was found there.
+        keyed: whether it was.
+        everything: whether an expression found something, of whatever it is made.
+    """
+
+    places: tuple[Place, ...] = ()
+    key: Place | None = None
+    keyed: bool = False
+    everything: bool = False
 
 
 class _Look(NamedTuple):
     """One of the paths of which the first that is there counts.
 
     Attributes:
-        name: of a plain path, by which what it finds leaves the fields; empty for an expression.
-        look: finds it.
+        path: itself.
+        find: finds what stands there, and where.
         star: which `*`; None for a path.
+        made: whether it is an expression, and what it finds may have no place.
     """
 
-    name: str
-    look: Callable[[Any], Any]
+    path: str
+    find: Callable[[Any], Found | None]
     star: int | None
+    made: bool
 
 
 class _Said(NamedTuple):
@@ -73,6 +106,26 @@ class _Said(NamedTuple):
     names: tuple[Any, Any, Any, Any]
     tags: dict[str, str]
     metrics: dict[str, Any]
+    around: _Around
+
+
+class _Group:
+    """A reading of several elements, of which the first says what they have in common."""
+
+    __slots__ = ("around", "first", "left_out", "metrics", "places")
+
+    def __init__(self, first: Part, metrics: dict[str, Any]) -> None:
+        self.first = first
+        self.metrics = metrics
+        self.places: list[Place] = []
+        self.around: set[Place] = set()
+        self.left_out: list[tuple[str, str]] = []
+
+    def part(self) -> Part:
+        """The reading."""
+        first = self.first
+        around = first.around._replace(places=tuple(self.around))
+        return first._replace(places=tuple(self.places), around=around, left_out=self.left_out)
 
 
 class Shaper:
@@ -95,20 +148,26 @@ class Shaper:
     def __init__(self, route: Route, plan: Plan, limits: Limits, where: str) -> None:
         self.each = Each(route.each, f"{where}.each")
         self.unfit = Unfit(drop=plan.drop)
-        stars = route.each.split(".").count("*") if self.each.cuts else 0
         looks = {
-            setting: [_look(path, f"{where}.{setting}", stars) for path in alternatives(getattr(route, setting))]
-            for setting in ("device", "key", "time", "region", "name", "value")
+            setting: [
+                _look(path, f"{where}.{setting}", self.each.stars)
+                for path in alternatives(getattr(route, setting))
+            ]
+            for setting in ("device", "key", "time", "region", "name", "value", "metrics")
         }
-        self._looks = [looks.pop(setting) for setting in ("device", "key", "time", "region")]
-        self._name, self._value = looks["name"], looks["value"]
+        self._looks = [looks[setting] for setting in ("device", "key", "time", "region")]
+        self._name, self._value, self._metrics = looks["name"], looks["value"], looks["metrics"]
         if bool(self._name) != bool(self._value):
             given, missing = ("name", "value") if self._name else ("value", "name")
             raise ConfigurationError(f"{where}.{missing}: is needed beside {given}")
-        self._tags = [_look(path, f"{where}.tags", stars) for path in route.tags]
-        self._metrics = [_look(path, f"{where}.metrics", 0) for path in alternatives(route.metrics)]
+        if self._name and self._metrics:
+            raise ConfigurationError(f"{where}.metrics: with name and value an element is one metric")
+        tags = [_look(path, f"{where}.tags", self.each.stars) for path in route.tags]
+        self._tags = list(zip(_tag_names(route.tags, where), tags, strict=True))
+        every = (*self._looks, self._name, self._value, self._metrics, tags)
+        self._counted = any(look.star is not None for looks_ in every for look in looks_)
         self._words = Words(route, where)
-        self._within = bool(route.each)
+        self._max_name, self._max_tags = limits.max_metric_name, limits.max_metrics
         self._flattening = Flattening(
             self.unfit,
             bare="" if self._name or self._metrics else METRICS,
@@ -116,8 +175,8 @@ class Shaper:
             max_fields=limits.max_metrics + _SPARE,
         )
 
-    def parts(self, message: Any, metric: str | None) -> list[Part]:  # noqa: ANN401  # a format's value is any value
-        """The readings of a message, in the order of their first elements.
+    def parts(self, message: Any, metric: str | None) -> tuple[list[Part], list[tuple[str, str]]]:  # noqa: ANN401  # a format's value is any value
+        """The readings of a message, in the order of their first elements, and what is in none of them.
 
         Args:
             message: what a format made of the payload.
@@ -128,142 +187,237 @@ class Shaper:
         """
         elements = self.each.find(message)
         if not elements:
-            where = f"at {self.each.path!r}, which each of its route names" if self._within else "in the array"
+            where = (
+                f"at {self.each.path!r}, which each of its route names" if self.each.path else "in the array"
+            )
             raise Reject("empty_message", f"there is no reading {where}")
-        around = self.each.around(message) if self._within else None
         if self._name:
-            parts = self._grouped(elements, around)
+            parts = self._grouped(elements, metric)
         else:
-            parts = [self._part(each, around, metric) for each in elements]
-        if self._within:
-            parts[0].left_out.extend(self._rest(around))
-        return parts
+            parts = [self._part(each, number, metric) for number, each in _numbered(elements)]
+        if not self.each.path:
+            return parts, []
+        used = {place for part in parts for place in part.around.places}
+        left_out = [(name, _LEFT_OUT) for name in self.each.left(message, elements, used)]
+        return _with_keys(parts), left_out
 
-    def _part(self, element: Element, around: Any, metric: str | None) -> Part:  # noqa: ANN401  # a message is any value
+    def cut(self, message: Any, part: Part, *, several: bool) -> Any:  # noqa: ANN401  # likewise
+        """The message with one of its readings and no others; None when there is no such thing.
+
+        Args:
+            message: all of it.
+            part: the reading.
+            several: whether there are others of its message, so that its key has its number.
+        """
+        around = part.around
+        if not part.places or not self.each.cuts or (several and around.keyed and around.key is None):
+            return None
+        cut = self.each.only(message, part.places, around=around.everything, counted=self._counted)
+        within, at = (cut[0], 1) if type(message) is list else (cut, 0)
+        whole = message[part.message] if at else message
+        for place in around.places if not around.everything else ():
+            if place != around.key and not graft(within, whole, place[at:]):
+                return None
+        if around.key is not None:
+            key = part.mapped[1] if part.mapped and several else None
+            if not graft(within, whole, around.key[at:], key):
+                return None
+        return cut
+
+    def together(self, message: Any, parts: Sequence[Part]) -> Any:  # noqa: ANN401  # likewise
+        """The message without what some other readings are; None when their keys would not be the same."""
+        if any(part.around.keyed or not part.places for part in parts) or not self.each.cuts:
+            return None
+        places = sorted({place for part in parts for place in part.places}, key=_in_order)
+        return self.each.only(message, places, around=True, counted=self._counted)
+
+    def _part(self, element: Element, number: int, metric: str | None) -> Part:
+        places = (element.place,) if element.place is not None else ()
         try:
-            said = self._read(element, around)
-            metrics = named(said.metrics, metric) if metric else said.metrics
-            metrics = self._words.apply(metrics, self.unfit)
-            return Part((*said.names, metrics, True), said.tags, _places(element), None, self.unfit.fields[:])
+            said = self._read(element, metric)
+            metrics = self._words.apply(said.metrics, self.unfit)
+            left_out = self.unfit.fields[:]
+            return Part(
+                (*said.names, metrics, True),
+                said.tags,
+                number,
+                element.message,
+                places,
+                said.around,
+                None,
+                left_out,
+            )
         except Reject as reject:
-            return Part(None, {}, _places(element), reject, [])
+            around = _Around(everything=bool(element.around))
+            return Part(None, {}, number, element.message, places, around, reject)
         finally:
             self.unfit.fields.clear()
 
-    def _grouped(self, elements: list[Element], around: Any) -> list[Part]:  # noqa: ANN401  # a message is any value
+    def _grouped(self, elements: list[Element], metric: str | None) -> list[Part]:
         """Readings of the metrics of elements; one that says a metric again begins another."""
-        groups: list[tuple[_Said, list[Place]]] = []
-        open_: dict[str, int] = {}
-        refused: list[Part] = []
-        for element in elements:
-            try:
-                said = self._read(element, around)
-                said = said._replace(metrics=self._words.apply(said.metrics, self.unfit))
-            except Reject as reject:
-                refused.append(Part(None, {}, _places(element), reject, []))
+        found: list[_Group | Part] = []
+        open_: dict[tuple[Any, ...], _Group] = {}
+        for number, element in _numbered(elements):
+            part = self._part(element, number, metric)
+            if part.mapped is None:
+                found.append(part)
                 continue
-            key = repr((said.names, said.tags))
-            at = open_.get(key)
-            if at is not None and said.metrics.keys().isdisjoint(groups[at][0].metrics):
-                groups[at][0].metrics.update(said.metrics)
-                groups[at][1].extend(_places(element))
+            *names, metrics, _ = part.mapped
+            told = (*map(_told_apart, names), part.around.keyed, part.around.everything)
+            key = (part.message, told, frozenset(part.tags.items()))
+            group = open_.get(key)
+            if group is None or any(name in group.metrics for name in metrics):
+                group = open_[key] = _Group(part, metrics)
+                found.append(group)
             else:
-                open_[key] = len(groups)
-                groups.append((said, [*_places(element)]))
-        parts = [Part((*said.names, said.metrics, True), said.tags, tuple(at), None, []) for said, at in groups]
-        parts += refused
-        parts[0].left_out.extend(self.unfit.fields)
-        self.unfit.fields.clear()
-        return parts
+                group.metrics.update(metrics)
+            group.places += part.places
+            group.around.update(part.around.places)
+            group.left_out += part.left_out
+        return [each if isinstance(each, Part) else each.part() for each in found]
 
-    def _read(self, element: Element, around: Any) -> _Said:  # noqa: ANN401  # a message is any value
+    def _read(self, element: Element, metric: str | None) -> _Said:
         value = element.value
-        if type(value) is list:
-            value = {str(i): each for i, each in enumerate(value)}
-        elif type(value) is Refused:
-            raise value.reject()
-        elif type(value) is not dict:
-            value = {"value": value}
-        fields = {} if self._metrics else self._flattening.flatten(value)
-        found = [self._find(looks, element, value, around, fields) for looks in self._looks]
-        tags = self._read_tags(element, value, around, fields)
-        if self._metrics:
-            fields = self._chosen(element, value, around)
+        if type(value) is not dict:
+            value = self._wrapped(value, metric)
+        rest = value
+        named_so = of = None
         if self._name:
-            name = self._find(self._name, element, value, None, fields)
-            fields = self._one(name, self._find(self._value, element, value, None, fields), fields)
-        device_id, key, time, region = found
-        return _Said((device_id, key, time, region), tags, fields)
+            named_so, rest = self._taken(self._name, element, value, rest)
+            of, rest = self._taken(self._value, element, value, rest)
+        places: list[Place] = []
+        keyed, everything, key_place = False, False, None
+        names: list[Any] = []
+        for at, looks in enumerate(self._looks):
+            found, rest = self._taken(looks, element, value, rest)
+            if found is None and element.around and looks:
+                hit = _around(looks, element)
+                if hit is not None:
+                    found, place = hit
+                    everything |= place is None
+                    places += () if place is None else (place,)
+                    if at == 1:
+                        keyed, key_place = True, place
+            names.append(found)
+        tags, rest, more, made = self._read_tags(element, value, rest)
+        if self._metrics:
+            fields = self._chosen(value, rest)
+        else:
+            fields = self._flattening.flatten(rest)
+            if self._name:
+                fields = self._one(named_so, of, fields)
+        if metric:
+            fields = named(fields, metric)
+        around = _Around((*places, *more), key_place, keyed, everything or made)
+        return _Said((names[0], names[1], names[2], names[3]), tags, fields, around)
 
-    def _find(
+    def _wrapped(self, value: Any, metric: str | None) -> dict[str, Any]:  # noqa: ANN401  # a message is any value
+        if type(value) is Refused:
+            raise value.reject()
+        if not self.each.path and not metric and not self._name:
+            raise Reject("wrong_root", f"{kind_of(value)}, expected an object or an array of objects")
+        if type(value) is list:
+            if not self.each.path and not self._name:
+                raise Reject(
+                    "wrong_root", f"{kind_of(value)}, expected an object, a number, a boolean or a string"
+                )
+            return {str(at): each for at, each in enumerate(value)}
+        if value is None:
+            raise Reject("wrong_root", "null, expected an object, a number, a boolean or a string")
+        return {"value": value}
+
+    def _taken(self, looks: list[_Look], element: Element, value: Any, rest: Any) -> tuple[Any, Any]:  # noqa: ANN401  # likewise
+        """What stands at the first path that is there in the element; and what is left of it."""
+        for look in looks:
+            if look.star is not None:
+                return element.stars[look.star], rest
+            hit = look.find(value if look.made else rest)
+            if hit is not None:
+                found, place = hit
+                return found, without(rest, place) if place else rest
+        return None, rest
+
+    def _read_tags(
         self,
-        looks: list[_Look],
         element: Element,
         value: Any,  # noqa: ANN401  # a message is any value
-        around: Any,  # noqa: ANN401  # likewise
-        fields: dict[str, Any],
-    ) -> Any:  # noqa: ANN401  # likewise
-        """What stands at the first path that is there; what is found in the element leaves the fields."""
-        for name, look, star in looks:
-            if star is not None:
-                return element.stars[star]
-            found = look(value)
-            if found is not None:
-                if name:
-                    _leave(fields, name)
-                return found
-        if around:
-            for _, look, star in looks:
-                if star is None and (found := look(around)) is not None:
-                    return found
-        return None
-
-    def _read_tags(self, element: Element, value: Any, around: Any, fields: dict[str, Any]) -> dict[str, str]:  # noqa: ANN401  # likewise
+        rest: Any,  # noqa: ANN401  # likewise
+    ) -> tuple[dict[str, str], Any, list[Place], bool]:
+        """Tags, also of what means something else; what is left; and what was found around."""
         tags: dict[str, str] = {}
-        for look in self._tags:
-            found = self._find([look], element, value, around, fields)
-            last = look.name.rpartition(".")[2] or _TAG
-            for name, each in (found if type(found) is dict else {last: found}).items():
-                if type(each) in SCALARS:
-                    tags[name] = each if type(each) is str else msgspec.json.encode(each).decode()
-                elif each is not None:
-                    self.unfit.fields.append((f"{last}.{name}", _LEFT_OUT))
-        return tags
+        places: list[Place] = []
+        made = False
+        for name, look in self._tags:
+            found, rest = self._taken([look], element, value, rest)
+            if found is None and (hit := look.find(value)):  # it means something else, too
+                found = hit[0]
+            if found is None and (hit := _around([look], element)):
+                found, place = hit
+                made |= place is None
+                places += () if place is None else (place,)
+            if type(found) is dict:
+                for inner, each in _scalars(found, ""):
+                    self._tag(tags, inner, each)
+            elif type(found) is list:
+                for inner, each in _scalars(found, f"{name}."):
+                    self._tag(tags, inner, each)
+            elif found is not None:
+                self._tag(tags, name, found)
+        return tags, rest, places, made
 
-    def _chosen(self, element: Element, value: Any, around: Any) -> dict[str, Any]:  # noqa: ANN401  # likewise
-        """The metrics of the object that the route names; what else there is, is left out."""
-        holder = self._find(self._metrics, element, value, around, {})
+    def _tag(self, tags: dict[str, str], name: str, value: Any) -> None:  # noqa: ANN401  # likewise
+        if type(value) is NoNumber:
+            self.unfit.add(name[: self._max_name], value.reason, f"tag {name[:40]!r} is {value.text[:40]}")
+            return
+        text = value if type(value) is str else msgspec.json.encode(value).decode()
+        fault = tag_fault(name, text)
+        reason = "invalid_tag"
+        if name in tags:
+            reason, fault = "duplicate_key", f"two tags of the message are called {name[:40]!r}"
+        elif len(tags) == self._max_tags:
+            fault = f"{self._max_tags} tags and more, gateway.max_metrics allows as many"
+        if fault:
+            self.unfit.add(name[: self._max_name], reason, fault)
+        else:
+            tags[name] = text
+
+    def _chosen(self, value: Any, rest: Any) -> dict[str, Any]:  # noqa: ANN401  # likewise
+        """The metrics of what stands where the route says; what else there is, is left out."""
+        holder, place, path = None, None, ""
+        for look in self._metrics:
+            if hit := look.find(value if look.made else rest):
+                (holder, place), path = hit, look.path
+                break
+        if holder is None and not any(look.find(value) for look in self._metrics):
+            where = " | ".join(look.path for look in self._metrics)
+            raise Reject("no_metrics", f"there is nothing at {where!r}, which holds the metrics of its route")
+        if place:
+            rest = without(rest, place)
+        self.unfit.fields += [(name, _LEFT_OUT) for name in _beside(rest, holder, place)]
         if type(holder) is list:
-            holder = {str(i): each for i, each in enumerate(holder)}
-        if type(holder) is not dict:
-            raise Reject("no_metrics", f"there is no object at {self._metrics[0].name or _EXPRESSION!r}, which holds the metrics of its route")
-        fields = self._flattening.flatten(holder)
-        names = [look.name for look in self._metrics if look.name]
-        for look in (each for looks in self._looks for each in looks if each.name):
-            for name in names:
-                if look.name.startswith(f"{name}."):
-                    fields.pop(look.name.removeprefix(f"{name}."), None)
-        taken = {*names, *(each.name for looks in (*self._looks, self._tags) for each in looks)}
-        self.unfit.fields += [(name, _LEFT_OUT) for name in names_in(value) if not _is_taken(name, taken)]
-        return fields
+            holder = {str(at): each for at, each in enumerate(holder)}
+        elif type(holder) is not dict:
+            holder = {path if is_plain(path) else "value": holder}
+        return self._flattening.flatten(holder)
 
     def _one(self, name: object, value: Any, fields: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401  # likewise
         """The metric that an element is, and what else it says of it."""
         if type(name) not in SCALARS or name == "":
-            raise Reject("invalid_metric", f"an element names no metric at {self._name[0].name or _EXPRESSION!r}")
-        metrics: dict[str, Any] = {}
-        if type(value) is dict or type(value) is list:
-            metrics = self._flattening.flatten({str(name): value})
-        elif value is not None:
-            metrics[str(name)] = value
+            where = " | ".join(look.path for look in self._name)
+            raise Reject("invalid_metric", f"an element names no metric at {where!r}")
+        name = str(name)
+        if fault := metric_fault(name, self._max_name):
+            self.unfit.add(name[: self._max_name], "invalid_metric", fault)
+            self.unfit.fields += [(each, _LEFT_OUT) for each in fields]
+            return {}
+        metrics: dict[str, Any] = self._flattening.flatten({name: value})
         for rest, each in fields.items():
-            metrics.setdefault(f"{name}.{rest}", each)
+            path = f"{name}.{rest}"
+            if path in metrics:
+                self.unfit.add(path, "duplicate_key", f"two fields of the message are called {path[:40]!r}")
+            else:
+                metrics[path] = each
         return metrics
-
-    def _rest(self, around: Any) -> list[tuple[str, str]]:  # noqa: ANN401  # a message is any value
-        """What is around the elements and is not looked for."""
-        taken = {each.name for looks in (*self._looks, self._tags, self._metrics) for each in looks}
-        return [(name, _LEFT_OUT) for name in names_in(around) if not _is_taken(name, taken)]
 
 
 def needs_shaping(route: Route) -> bool:
@@ -280,22 +434,8 @@ def needs_shaping(route: Route) -> bool:
         or isinstance(route.ignore, tuple)
         or "|" in route.metrics
         or not all(map(is_plain, paths))
+        or any(star_of(each) is not None for path in paths for each in alternatives(path))
     )
-
-
-def names_in(value: Any, prefix: str = "", depth: int = MAX_DEPTH) -> Iterator[str]:  # noqa: ANN401  # a message is any value
-    """The paths of the scalars of an object."""
-    for name, member in _items(value):
-        if depth and type(member) in {dict, list}:
-            yield from names_in(member, f"{prefix}{name}.", depth - 1)
-        elif member is not None:
-            yield f"{prefix}{name}"
-
-
-def _items(value: Any) -> Iterable[tuple[Any, Any]]:  # noqa: ANN401  # a message is any value
-    if type(value) is dict:
-        return value.items()
-    return enumerate(value) if type(value) is list else ()
 
 
 def _look(path: str, where: str, stars: int) -> _Look:
@@ -303,25 +443,85 @@ def _look(path: str, where: str, stars: int) -> _Look:
     if star is not None:
         if star >= stars:
             raise ConfigurationError(f"{where}: {path} is what a * in each stands for, and there are {stars}")
-        return _Look("", bool, star)
-    return _Look(path if is_plain(path) else "", compile_path(path, where), None)
+        return _Look(path, lambda _: None, star, made=False)
+    made = not is_plain(path) and steps_of(path) is None
+    return _Look(path, compile_find(path, where), None, made)
 
 
-def _places(element: Element) -> tuple[Place, ...]:
-    return () if element.place is None else (element.place,)
+def _around(looks: list[_Look], element: Element) -> Found | None:
+    """What stands at the first path that is there in the innermost object around an element that has one."""
+    for value, prefix in element.around:
+        for look in looks:
+            if look.star is None and (hit := look.find(value)):
+                return hit[0], None if hit[1] is None else (*prefix, *hit[1])
+    return None
 
 
-def _leave(fields: dict[str, Any], name: str) -> None:
-    if name in fields:
-        del fields[name]
-    else:
-        for each in [each for each in fields if each.startswith(f"{name}.")]:
-            del fields[each]
+def _numbered(elements: list[Element]) -> Iterator[tuple[int, Element]]:
+    number, message = -1, -1
+    for element in elements:
+        number = number + 1 if element.message == message else 0
+        message = element.message
+        yield number, element
 
 
-def _is_taken(name: str, taken: Collection[str]) -> bool:
-    while name not in taken:
-        name, dot, _ = name.rpartition(".")
-        if not dot:
-            return False
-    return True
+def _with_keys(parts: list[Part]) -> list[Part]:
+    """The readings of a message, each with a key of its own where the message has one."""
+    counts = Counter(part.message for part in parts)
+    return [_with_key(part) if counts[part.message] > 1 else part for part in parts]
+
+
+def _with_key(part: Part) -> Part:
+    if part.mapped is None or not part.around.keyed or type(part.mapped[1]) not in {str, int}:
+        return part
+    device_id, key, *rest = part.mapped
+    return part._replace(mapped=(device_id, f"{key}:{part.number}", *rest))
+
+
+def _told_apart(value: Any) -> tuple[type, Any]:  # noqa: ANN401  # likewise
+    """1, 1.0, true and "1" are four."""
+    kind = type(value)
+    return kind, id(value) if kind is dict or kind is list else value
+
+
+def _tag_names(paths: Sequence[str], where: str) -> list[str]:
+    """The last name of each path; the whole path where two are alike."""
+    lasts = [_last(path) for path in paths]
+    names = [last if lasts.count(last) == 1 else path for last, path in zip(lasts, paths, strict=True)]
+    for name in names:
+        if fault := tag_fault(name, ""):
+            raise ConfigurationError(f"{where}.tags: {fault}")
+        if names.count(name) > 1:
+            raise ConfigurationError(f"{where}.tags: {name!r} is there twice")
+    return names
+
+
+def _last(path: str) -> str:
+    if is_plain(path):
+        return path.rpartition(".")[2].strip()
+    return path.rstrip('"]').replace('"', ".").replace("]", ".").rpartition(".")[2]
+
+
+def _scalars(value: Any, prefix: str, depth: int = MAX_DEPTH) -> Iterator[tuple[str, Any]]:  # noqa: ANN401  # likewise
+    """The scalars of an object or array, by their paths."""
+    for name, member in value.items() if type(value) is dict else enumerate(value):
+        if type(member) in {dict, list}:
+            if not depth:
+                raise Reject("too_deep", f"{prefix[:40]!r} is nested deeper than {MAX_DEPTH}")
+            yield from _scalars(member, f"{prefix}{name}.", depth - 1)
+        elif member is not None:
+            yield f"{prefix}{name}", member
+
+
+def _beside(rest: Any, holder: Any, place: Place | None) -> list[str]:  # noqa: ANN401  # likewise
+    """What an element holds beside its metrics."""
+    if place is not None or holder is None:
+        return list(names_in(rest))
+    names = list(names_in(rest))
+    if type(holder) in {dict, list} and len(beside := list(names_in(rest, but={id(holder)}))) < len(names):
+        return beside
+    return [_BESIDE] if names else []
+
+
+def _in_order(place: Place) -> tuple[tuple[str, int], ...]:
+    return tuple(("", step) if type(step) is int else (str(step), 0) for step in place)

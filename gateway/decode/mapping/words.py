@@ -14,10 +14,17 @@ if TYPE_CHECKING:
 _KNOWN: Final = 4096  # names whose fate is remembered
 _LEFT_OUT: Final = None
 
-# Only ASCII digits; the sign may be a minus of typographers. A comma is the decimal one when it is the only mark.
-_NUMBER: Final = re.compile(r"[+-\u2212]?(?:[0-9]{1,300}(?:[.,][0-9]{0,300})?|[.,][0-9]{1,300})(?:[eE][+-]?[0-9]{1,3})?")
-_UNIT: Final = r"(?:[^\W\d_]|[%\u00b0\u2030$\u20ac\u00a3])(?:[^\s\d]|(?<=m)[23]){0,15}"  # no digits but of m2 and m3: 10h30 is no number
+# Only ASCII digits; the sign may be a minus of typographers. A comma is the decimal one, as the only mark.
+_NUMBER: Final = re.compile(
+    r"[+\-\u2212]?(?:[0-9]{1,300}(?:[.,][0-9]{0,300})?|[.,][0-9]{1,300})(?:[eE][+-]?[0-9]{1,3})?"
+)
+_WHOLE: Final = re.compile(r"[+\-\u2212]?[0-9]{1,300}")
+# Digits in no unit but m2 and m3, so that 10h30 is no number; and no x after a zero, which 0xAB has.
+_UNIT: Final = r"(?:(?![xX])[^\W\d_]|[%\u00b0\u2030$\u20ac\u00a3])(?:[^\s\d]|(?<=m)[23]){0,15}"
 _WITH_UNIT: Final = re.compile(rf"({_NUMBER.pattern})(?:\s{{0,3}}{_UNIT})?")
+_LONGEST: Final = 640  # characters of a text that may be a number
+_LARGEST: Final = 1e300  # beyond it a metric is refused
+_INT64: Final = 2**63
 
 
 class Words:
@@ -36,7 +43,9 @@ class Words:
         self._patterns: list[tuple[re.Pattern[str], str]] = []
         for name, new in route.rename.items():
             if not new or new.count("*") > name.count("*"):
-                raise ConfigurationError(f"{where}.rename: {name!r} → {new!r}: a * stands for what a * stood for before")
+                raise ConfigurationError(
+                    f"{where}.rename: {name!r} → {new!r}: a * stands for what a * stood for before"
+                )
             if "*" in name:
                 self._patterns.append((_pattern(name), new))
             else:
@@ -95,18 +104,31 @@ class Words:
 
 
 def read_number(text: str, *, with_unit: bool) -> str | float:
-    """The number that a text is: `21.5`, `21,5`, with a unit `21,5 °C`; the text itself when it is none."""
+    """The number that a text is: `21.5`, `21,5`, with a unit `21,5 °C`; the text itself when it is none.
+
+    Digits alone are an integer, with all of them; beyond 64 bits they stay a text.
+    """
+    if len(text) > _LONGEST:
+        return text
     stripped = text.strip()
     found = (_WITH_UNIT if with_unit else _NUMBER).fullmatch(stripped)
     if found is None:
         return text
-    digits = found[1] if with_unit else stripped
-    number = float(digits.replace(",", ".").replace("\u2212", "-"))
-    return number if abs(number) != float("inf") else text
+    digits = (found[1] if with_unit else stripped).replace(",", ".").replace("\u2212", "-")
+    if _WHOLE.fullmatch(digits):
+        whole = int(digits)
+        return whole if -_INT64 <= whole < _INT64 else text
+    number = float(digits)
+    return number if abs(number) <= _LARGEST else text
 
 
 def _pattern(name: str) -> re.Pattern[str]:
-    return re.compile("(.*)".join(map(re.escape, name.split("*"))), re.DOTALL)
+    """Each `*` takes as little as it can, the last what is left: never going back, as names may be long."""
+    first, *middle = map(re.escape, name.split("*"))
+    if not middle:
+        return re.compile(first, re.DOTALL)
+    last = middle.pop()
+    return re.compile(first + "".join(f"(?>(.*?){each})" for each in middle) + f"(.*){last}", re.DOTALL)
 
 
 def _filled(form: str, found: tuple[str, ...]) -> str:

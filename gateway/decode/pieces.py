@@ -1,0 +1,99 @@
+"""The bytes of the readings of one message: each a payload of its format, which is decoded to that reading alone.
+
+They are what a spool and a dead letter keep. Where a message cannot be cut, every reading has all of it; so the
+whole is bounded: a message of a great many readings with a great deal around them is refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from runtime.errors import Reject
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.decode.formats import Format
+    from gateway.decode.mapping import Part, Shaper
+
+_MOST_BYTES: Final = 16_000_000  # of all pieces of one message
+
+
+class Pieces:
+    """Those of a message.
+
+    Args:
+        parts: its readings.
+        value: what it was parsed to.
+        payload: its bytes as they came, and uncompressed.
+        form: its format.
+        shaper: cuts values.
+
+    Attributes:
+        raws: the bytes of each part; None when the message cannot be cut.
+
+    Raises:
+        Reject: there is too much of it.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        value: Any,  # noqa: ANN401  # a format's value is any value
+        payload: tuple[bytes, bytes],
+        form: Format,
+        shaper: Shaper,
+    ) -> None:
+        came, self._unpacked = payload
+        self._parts, self._value = parts, value
+        self._form, self._shaper = form, shaper
+        self._elements: Sequence[bytes | memoryview] = ()
+        if len(parts) == 1:
+            self.raws: list[bytes] | None = [came]
+        elif not shaper.each.path:
+            self._elements = form.elements(self._unpacked)
+            self.raws = [self._joined(part) for part in parts]
+        else:
+            self.raws = self._cut()
+            if self.raws is None and len(parts) * len(came) > _MOST_BYTES:
+                raise self._too_many()
+
+    def join(self, numbers: Sequence[int]) -> bytes:
+        """A payload of some of them; of all of them, where it would not be the same otherwise."""
+        parts = [self._parts[at] for at in numbers]
+        if self._elements:
+            places = sorted(int(at) for part in parts for (at, *_) in part.places)
+            return self._form.join([self._elements[at] for at in places])
+        together = self._shaper.together(self._value, parts)
+        if together is None or self._form.write is None:
+            return self._unpacked
+        return self._form.write(together)
+
+    def _joined(self, part: Part) -> bytes:
+        elements = [self._elements[int(at)] for (at, *_) in part.places]
+        return bytes(elements[0]) if len(elements) == 1 else self._form.join(elements)
+
+    def _cut(self) -> list[bytes] | None:
+        write = self._form.write
+        if write is None:
+            return None
+        seen = [0] * (1 + max(part.message for part in self._parts))
+        for part in self._parts:
+            seen[part.message] += 1
+        raws, total = [], 0
+        for part in self._parts:
+            cut = self._shaper.cut(self._value, part, several=seen[part.message] > 1)
+            if cut is None:
+                return None
+            raws.append(write(cut))
+            total += len(raws[-1])
+            if total > _MOST_BYTES:
+                raise self._too_many()
+        return raws
+
+    def _too_many(self) -> Reject:
+        return Reject(
+            "too_many_readings",
+            f"{len(self._parts)} readings with what is around each of them are more than {_MOST_BYTES} bytes; "
+            f"send fewer in one message",
+        )
