@@ -2,20 +2,24 @@
 
 A dialect is known by a topic that one of its routes matches, with levels before it or without, when the route makes
 readings of its messages and no dead letter. Of several the one whose route says most of the topic counts, and
-then the one that leaves least of the messages out. What a dialect ignores is taken for its own where something else
-of it was seen.
+then the one that leaves least of the messages out. Where a topic has little that others have not, something else
+of the dialect has to be seen too, and so for what it ignores.
 """
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
 from gateway.decode import Decoder, Limits, Received, Reading
 from gateway.decode.dialects import complete_routes, names
-from gateway.decode.routes import Router, compile_routes
-from runtime.errors import ConfigurationError, Reject
+from gateway.decode.routes import compile_routes
+from gateway.discover.looks import GENERAL
+from runtime.errors import ConfigurationError
 from runtime.settings import Route
 
 if TYPE_CHECKING:
@@ -25,8 +29,7 @@ if TYPE_CHECKING:
     from gateway.discover.heard import Sample
 
 _MOST_LEVELS: Final = 4  # before a dialect's own
-_FEW_SIGNS: Final = 6  # of the constants of a topic, too few to know a dialect by
-_WEAK: Final = 12  # likewise, so few that something else has to speak for it
+_CLEAR: Final = 8  # characters of the constants of a topic, by which a dialect is known without a second word
 
 
 class Known(NamedTuple):
@@ -35,6 +38,7 @@ class Known(NamedTuple):
     Attributes:
         prefix: levels before those of the dialect, empty or with a slash at the end.
         ignored: whether the dialect leaves its messages out.
+        clear: whether it is known by this alone.
         rank: how sure that is.
     """
 
@@ -42,52 +46,73 @@ class Known(NamedTuple):
     part: str
     prefix: str
     ignored: bool
+    clear: bool
     rank: tuple[int, ...]
 
 
 class _Dialect:
-    """One, ready to be tried."""
+    """One, ready to be tried.
+
+    Raises:
+        ConfigurationError: it cannot be used, as when its format is missing.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         raw: dict[str, Any] = {"route": [{"dialect": name}]}
         complete_routes(raw)
-        self.routes = compile_routes(msgspec.convert(raw["route"], list[Route]))
-        self.router = Router(self.routes)
-        self.signs = [signs_of(route) for route in self.routes]
+        self._routes = compile_routes(msgspec.convert(raw["route"], list[Route]))
+        self._patterns = Patterns(self._routes)
+        self._decoder = Decoder(self._routes, Limits())
+        self._signs = [signs_of(route) for route in self._routes]
 
     def judge(self, topic: str, prefix: str, samples: Sequence[Sample]) -> Known | None:
         """What it makes of messages; None when they are none of its own."""
         own = topic.removeprefix(prefix)
-        try:
-            number = self.router.match(own).number
-        except Reject:
+        number = self._patterns.first(own)
+        if number is None:
             return None
-        signs, route = self.signs[number], self.routes[number].route
-        if signs < (_FEW_SIGNS if prefix else 1):
-            return None
+        signs, route = self._signs[number], self._routes[number].route
         part = route.dialect.partition("/")[2]
         if route.ignore is True:
-            return Known(self.name, part, prefix, True, (0, signs, 0))
-        decoder = Decoder(self.routes, Limits())
-        timed = keyed = 0
+            return Known(self.name, part, prefix, True, False, (signs, 0))
+        before = self._left_out()
+        timed = keyed = False
         for sample in samples:
-            found = decoder.decode(sample._replace(topic=own), Received.of(sample.at))
-            if not found or not all(isinstance(each, Reading) for each in found):
+            found = self._decoder.decode(sample._replace(topic=own), Received.of(sample.at))
+            for each in found:
+                if not isinstance(each, Reading):
+                    return None
+                timed = timed or each.event.ts != each.event.received_at
+                keyed = keyed or each.keyed
+            if not found:
                 return None
-            timed += any(isinstance(each, Reading) and each.event.ts != each.event.received_at for each in found)
-            keyed += any(isinstance(each, Reading) and each.keyed for each in found)
         spoken = bool(timed or keyed or route.each or route.format not in {"json", "value"})
-        if signs < _WEAK and not spoken and route.format != "value":
-            return None
-        left_out = sum(count for (*_, reason), count in decoder.drops.counts.items() if reason == "left_out")
-        return Known(self.name, part, prefix, False, (1, signs, int(spoken), -left_out))
+        clear = signs >= _CLEAR or (spoken and signs * 2 >= _CLEAR)
+        return Known(self.name, part, prefix, False, clear, (signs, 1, int(spoken), before - self._left_out()))
+
+    def _left_out(self) -> int:
+        counts = self._decoder.drops.counts
+        return sum(count for (*_, reason), count in counts.items() if reason == "left_out")
+
+
+class Patterns:
+    """Which of several routes a topic is for, without a word about those that it is not for."""
+
+    def __init__(self, routes: Sequence[CompiledRoute]) -> None:
+        bodies = (re.sub(r"\(\?P<\w+>", "(?:", route.pattern.pattern) for route in routes)
+        self._first = re.compile("|".join(f"({body})" for body in bodies), re.DOTALL)
+
+    def first(self, topic: str) -> int | None:
+        """The number of the first; None when there is none."""
+        found = self._first.fullmatch(topic)
+        return None if found is None or found.lastindex is None else found.lastindex - 1
 
 
 def signs_of(route: CompiledRoute) -> int:
-    """How many characters of a topic a route says."""
+    """How many characters of a topic a route says, without the words that are in topics of everybody."""
     levels = route.topic_filter.split("/")
-    return sum(len(level) for level in levels if level not in {"+", "#", ""})
+    return sum(len(level) for level in levels if level not in GENERAL and not level.startswith(("+", "#", "$")))
 
 
 class Dialects:
@@ -96,11 +121,8 @@ class Dialects:
     def __init__(self) -> None:
         self._all: list[_Dialect] = []
         for name in names():
-            try:
+            with contextlib.suppress(ConfigurationError, msgspec.ValidationError):
                 self._all.append(_Dialect(name))
-                Decoder(self._all[-1].routes, Limits())
-            except (ConfigurationError, msgspec.ValidationError):
-                self._all = [each for each in self._all if each.name != name]
 
     def know(self, samples: dict[str, Sequence[Sample]]) -> dict[str, Known]:
         """Which dialect each topic is of, where it is known.
@@ -108,25 +130,35 @@ class Dialects:
         Args:
             samples: of each topic.
         """
+        judged = {
+            topic: [each for prefix in _prefixes(topic) for each in self._judged(topic, prefix, its)]
+            for topic, its in samples.items()
+        }
+        clear: set[tuple[str, str]] = set()
+        parts: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for all_ in judged.values():
+            readings = [each for each in all_ if not each.ignored]
+            if readings and (best := max(readings, key=_rank)).clear:
+                clear.add((best.dialect, best.prefix))
+            for each in all_:
+                parts[each.dialect, each.prefix].add(each.part if not each.ignored else "")
+        clear |= {own for own, its in parts.items() if len(its) > 1 and any(its)}
+        topics = Counter((each.dialect, each.prefix) for all_ in judged.values() for each in all_)
         found: dict[str, Known] = {}
-        ignored: dict[str, list[Known]] = {}
-        for topic, its in samples.items():
-            judged = [each for prefix in _prefixes(topic) for each in self._judged(topic, prefix, its)]
-            readings = [each for each in judged if not each.ignored]
-            ignored[topic] = [each for each in judged if each.ignored]
-            if readings:
-                found[topic] = max(readings, key=lambda each: (each.rank, -len(each.prefix)))
-        established = {(each.dialect, each.prefix) for each in found.values()}
-        for topic, judged in ignored.items():
-            own = [each for each in judged if (each.dialect, each.prefix) in established]
-            if own and topic not in found:
-                found[topic] = max(own, key=lambda each: each.rank)
+        for topic, all_ in judged.items():
+            own = [each for each in all_ if (each.dialect, each.prefix) in clear]
+            if own:
+                found[topic] = max(own, key=lambda each: (each.rank[:2], topics[each.dialect, each.prefix], _rank(each)))
         return found
 
     def _judged(self, topic: str, prefix: str, samples: Sequence[Sample]) -> Iterable[Known]:
         for dialect in self._all:
             if (known := dialect.judge(topic, prefix, samples)) is not None:
                 yield known
+
+
+def _rank(known: Known) -> tuple[Any, ...]:
+    return (*known.rank[:2], -len(known.prefix), *known.rank[2:])
 
 
 def _prefixes(topic: str) -> list[str]:

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gateway.discover.looks import DEVICE_WORDS, METRIC_WORDS, REGION_WORDS, look_of, looks_like_id, words_of
+from gateway.discover.looks import DEVICE_WORDS, GENERAL, METRIC_WORDS, REGION_WORDS, look_of, looks_like_id, words_of
 from gateway.discover.shapes import VARIES
 
 if TYPE_CHECKING:
@@ -14,10 +14,6 @@ if TYPE_CHECKING:
 
     from gateway.discover.shapes import Levels
 
-_GENERAL: Final = frozenset(
-    "telemetry data state status up uplink event events json sensor sensors value values message messages msg out raw "
-    "tele stat measurement measurements reading readings update notify report metrics get info v1 v2 api iot mqtt".split()
-)
 _ENDS: Final = frozenset("value state get status reading data now current".split())
 _SHARED: Final = 0.1  # of the names of devices, that many may come twice by chance
 _BAD: Final = re.compile(r"[+#{}\x00]")
@@ -131,9 +127,9 @@ def _device(shape: Levels, names: Sequence[set[str]], varying: Sequence[int], de
 
 def _constant(shape: Levels, names: Sequence[set[str]], taken: Collection[int]) -> int | None:
     free = [i for i in range(len(shape)) if i not in taken and shape[i]]
-    ids = [i for i in free if any(map(looks_like_id, names[i]))]
-    numbered = [i for i in free if look_of(str(shape[i])) != shape[i] and str(shape[i]).lower() not in _GENERAL]
-    words = [i for i in free if str(shape[i]).lower() not in _GENERAL]
+    ids = [i for i in free if any(looks_like_id(name) and len(name) > 3 for name in names[i])]  # noqa: PLR2004  # no channel
+    numbered = [i for i in free if look_of(str(shape[i])) != shape[i] and str(shape[i]).lower() not in GENERAL]
+    words = [i for i in free if str(shape[i]).lower() not in GENERAL and not str(shape[i]).isdigit()]
     return next((each[-1] for each in (ids, numbered, words, free) if each), None)
 
 
@@ -186,7 +182,7 @@ def _template(shape: Levels, roles: dict[int, str], several: int | None, device:
 
 def _tag(before: str | None, at: int) -> str:
     word = "_".join(words_of(before or ""))
-    if not word or not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", word) or word in _GENERAL | {"device_id", "region", "metric", "claimed_ts"}:
+    if not word or not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", word) or word in GENERAL | {"device_id", "region", "metric", "claimed_ts"}:
         return f"level{at + 1}"
     return word.removesuffix("s") if len(word) > 3 and not word.endswith("ss") else word  # noqa: PLR2004  # gas, bus
 

@@ -25,6 +25,12 @@ METRIC_WORDS: Final = frozenset(
     "state status value count total load cpu memory uptime noise sound distance angle wind rain gas tvoc voc dewpoint "
     "setpoint running alarm motion door contact occupancy position brightness signal".split()
 )
+GENERAL: Final = frozenset(
+    "telemetry data state status up uplink event events json sensor sensors value values message messages msg out raw "
+    "tele stat measurement measurements reading readings update notify report metrics get set info v1 v2 api iot mqtt "
+    "device devices result command cmd config switch light binary_sensor climate settings".split()
+)
+"""Words in topics that say nothing of whose they are."""
 
 
 def looks_like_id(text: str) -> bool:

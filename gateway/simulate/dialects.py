@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _ISO: Final = re.compile(
     r"(?P<day>20[0-9]{2}-[01][0-9]-[0-3][0-9])(?P<sep>[T ])(?P<clock>[0-2][0-9]:[0-5][0-9](?::[0-5][0-9])?)(?P<fraction>\.[0-9]{1,9})?"
 )
-_EPOCH: Final = re.compile(r"(?<![0-9A-Za-z_.:-])1[4-9][0-9]{8}(?:[0-9]{3}|[0-9]{6}|[0-9]{9})?(?![0-9A-Za-z_:-])")
-_FRACTION: Final = re.compile(r"(?<![0-9A-Za-z_.:-])-?[0-9]{1,9}\.[0-9]{1,9}(?![0-9A-Za-z_.:-])")
+_EPOCH: Final = re.compile(r"(?<![0-9A-Za-z_.-])1[4-9][0-9]{8}(?:[0-9]{3}|[0-9]{6}|[0-9]{9})?(?![0-9A-Za-z_:-])")
+_FRACTION: Final = re.compile(r"(?<![0-9A-Za-z_.-])-?[0-9]{1,9}\.[0-9]{1,9}(?![0-9A-Za-z_.:-])")
 _DIGITS: Final = re.compile(r"[0-9]+$")
 _NEAR_S: Final = 40 * 86_400.0  # of the time of an example: what is further away is no time of its message
 _MOVED: Final = 0.01
