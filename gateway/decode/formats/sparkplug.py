@@ -1,16 +1,547 @@
-"""Sparkplug B."""
+"""The payload of Sparkplug B (Eclipse Sparkplug 3.0.0 §6.4) as plain values.
+
+    {"timestamp": ms, "seq": 3, "metrics": [{"name": "Temp", "timestamp": ms, "datatype": 9, "value": 21.5}]}
+
+What a payload does not have is not there, but for `metrics`, and the `value` of a metric, which is None then.
+A metric that has an alias and no name comes out so: who it is was said at birth.
+
+- Integers have the sign that their datatype says: they arrive as two's complement in unsigned fields. One
+  that its datatype cannot hold is a `NoNumber`. Without a datatype, as after a birth, they are what stands
+  there, and `typed` reads them later.
+- Bytes are base64; of an array type, the list of its elements. A date is milliseconds since 1970.
+- A data set is a list of its rows, each an object by column. A template is an object of its members by name;
+  what else is said of it stands beside the value under `template`, and of its members under `members`. A
+  property set is an object too. Types of columns, parameters and properties are how values are written, and
+  say no more.
+- A field of a number that the standard leaves to others comes out as `field_6`.
+
+The wire format (https://protobuf.dev/programming-guides/encoding/) is read here, so that nothing unknown
+and nothing said twice is overlooked, as libraries do. Five metrics take 14 µs; with protobuf's objects they
+would take 10.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from base64 import b64encode
+from struct import Struct, error
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from runtime.errors import ConfigurationError
+from gateway.decode.fields import NoNumber
+from gateway.decode.formats.form import Format
+from gateway.decode.formats.singles import of_double, of_single
+from gateway.decode.limits import MAX_DEPTH
+from runtime.errors import Reject
 
 if TYPE_CHECKING:
-    from gateway.decode.formats.form import Format
+    from collections.abc import Callable
+
     from runtime.settings import Route
 
+_VARINT, _FIXED64, _SIZED, _FIXED32 = 0, 1, 2, 5
+_TOP: Final = 0x80  # of a byte: another one follows
+_UINT64: Final = 64
+_SHORT: Final = 32  # bits of `int_value`
+_METRIC_DEPTH: Final = 3  # of a payload's metrics: they stand in an array in an object
 
-def make(route: Route, where: str) -> Format:
+_SIGNED: Final = {1: 8, 2: 16, 3: 32, 4: 64}  # datatype → bits
+_UNSIGNED: Final = {5: 8, 6: 16, 7: 32, 8: 64}
+_ARRAYS: Final = {
+    22: "b", 23: "h", 24: "i", 25: "q", 26: "B", 27: "H", 28: "I", 29: "Q", 30: "f", 31: "d", 34: "Q",
+}  # fmt: skip
+_FLOATS: Final = 30
+_DOUBLES: Final = 31
+_BOOLEANS: Final = 32
+_STRINGS: Final = 33
+_ZEROS: Final = (0, "", b"")  # what may stand beside is_null, as a placeholder
+
+_read_float = Struct("<f").unpack_from
+_read_double = Struct("<d").unpack_from
+_read_count = Struct("<I").unpack_from
+
+
+# A field of a message: its name; what makes its value, of a number, or of payload, beginning, end and depth
+# for what has a size (None leaves a number as it is, and reads a text); and whether there may be several.
+_Field = tuple[str, "Callable[..., Any] | None", bool]
+
+
+class _Message(NamedTuple):
+    """A kind of message.
+
+    Attributes:
+        name: its own.
+        fields: by their tags, which are field number and wire type.
+        numbers: of the fields.
+        open: whether fields of other numbers come out too.
+    """
+
+    name: str
+    fields: dict[int, _Field]
+    numbers: frozenset[int]
+    open: bool
+
+
+class _Template(NamedTuple):
+    """The value of a metric that is a template, and what else is said of it."""
+
+    value: dict[str, Any]
+    template: dict[str, Any]
+    members: dict[str, dict[str, Any]]
+
+
+def make(_route: Route, _where: str) -> Format:
     """The format of a route."""
-    raise ConfigurationError(f"{where}.format: {route.format} is not there yet")
+    return Format(parse, lambda payload: [payload], b"".join)
+
+
+def parse(payload: bytes) -> dict[str, Any]:
+    """The values of a payload.
+
+    Raises:
+        Reject: `malformed_sparkplug` with the byte at which it goes wrong, `not_utf8`, `duplicate_key`,
+            `too_deep`.
+    """
+    try:
+        found = _read(payload, 0, len(payload), _PAYLOAD, 1)
+    except (IndexError, error):
+        raise _malformed(payload, len(payload), "it ends in the middle of a field") from None
+    except UnicodeDecodeError as wrong:
+        at = payload.index(wrong.object) + wrong.start
+        raise Reject("not_utf8", f"byte {at} is in a text, and is not UTF-8") from None
+    found.setdefault("metrics", [])
+    return found
+
+
+def typed(value: Any, datatype: int) -> Any:  # noqa: ANN401  # of any datatype
+    """What the value of a field says as of a datatype: an integer its sign, bytes the elements of an array.
+
+    Raises:
+        Reject: the bytes are no such array.
+    """
+    kind = type(value)
+    if kind is int:
+        return _integer(value, datatype)
+    return _bytes(value, datatype) if kind is bytes else value
+
+
+def _integer(value: int, datatype: int) -> int | NoNumber:
+    bits = _SIGNED.get(datatype)
+    if bits is None:
+        bits = _UNSIGNED.get(datatype, _UINT64)
+        return value if not value >> bits else _beyond(value, f"UInt{bits}")
+    half = 1 << bits - 1
+    if value < half:
+        return value
+    if value < 2 * half:
+        return value - 2 * half
+    for wide in (_SHORT, _UINT64):  # some keep the sign in all bits of the field
+        if 0 < (1 << wide) - value <= half:
+            return value - (1 << wide)
+    return _beyond(value, f"Int{bits}")
+
+
+def _beyond(value: int, name: str) -> NoNumber:
+    return NoNumber("number_out_of_range", f"{value}, beyond {name}")
+
+
+def _bytes(raw: bytes, datatype: int) -> Any:  # noqa: ANN401  # of any datatype
+    if datatype == _BOOLEANS:
+        return _booleans(raw)
+    if datatype == _STRINGS:
+        return _strings(raw)
+    form = _ARRAYS.get(datatype)
+    if form is None:
+        return b64encode(raw).decode()
+    size = Struct(f"<{form}").size
+    if len(raw) % size:
+        raise Reject(
+            "malformed_sparkplug",
+            f"an array of datatype {datatype} has {size} bytes an element, and {len(raw)} bytes in all",
+        )
+    found = list(Struct(f"<{len(raw) // size}{form}").unpack(raw))
+    if datatype == _FLOATS:
+        return [of_single(each) for each in found]
+    return [of_double(each) for each in found] if datatype == _DOUBLES else found
+
+
+def _booleans(raw: bytes) -> list[bool]:
+    """Four bytes say how many there are; the highest bit of a byte is the first of its eight."""
+    if len(raw) < 4 or (count := _read_count(raw)[0]) > 8 * (len(raw) - 4) or count <= 8 * (len(raw) - 5):  # noqa: PLR2004  # bytes of the count, bits of a byte
+        raise Reject(
+            "malformed_sparkplug", f"a BooleanArray of {len(raw)} bytes does not hold as many as it says"
+        )
+    return [bool(raw[4 + i // 8] & 0x80 >> i % 8) for i in range(count)]
+
+
+def _strings(raw: bytes) -> list[str]:
+    """A NUL ends each."""
+    if not raw:
+        return []
+    try:
+        return raw.removesuffix(b"\x00").decode().split("\x00")
+    except UnicodeDecodeError:
+        raise Reject("not_utf8", "a StringArray is not UTF-8") from None
+
+
+def _read(payload: bytes, at: int, end: int, message: _Message, depth: int) -> dict[str, Any]:  # noqa: C901, PLR0912, PLR0915  # calls are what it costs
+    """The fields of a message that stands between two bytes.
+
+    Args:
+        payload: all of it.
+        at: the first byte.
+        end: the byte after the last.
+        message: what it is.
+        depth: of the object that is made of it, in all that is given out.
+
+    Raises:
+        Reject: it is none.
+        IndexError, struct.error: the payload ends too soon.
+    """
+    if depth > MAX_DEPTH:
+        raise Reject("too_deep", f"byte {at}: nested deeper than {MAX_DEPTH}")
+    found: dict[str, Any] = {}
+    fields = message.fields
+    while at < end:
+        start = at
+        tag = payload[at]
+        if tag < _TOP:
+            at += 1
+        else:
+            tag, at = _varint(payload, at)
+        field = fields.get(tag)
+        if field is None:
+            field = _other(payload, start, tag, message)
+        name, read, repeated = field
+        wire = tag & 7
+        value: Any
+        if wire == _VARINT:
+            value = payload[at]
+            if value < _TOP:
+                at += 1
+            else:
+                value, at = _varint(payload, at)
+            if read is not None:
+                value = read(value)
+        elif wire == _SIZED:
+            size = payload[at]
+            if size < _TOP:
+                at += 1
+            else:
+                size, at = _varint(payload, at)
+            if at + size > end:
+                raise _malformed(payload, start, f"{name} has {size} bytes, and {end - at} are left")
+            if read is None:
+                value = payload[at : at + size].decode()
+            else:
+                value = read(payload, at, at + size, depth + 1)
+            at += size
+        else:
+            assert read is not None
+            value = read(payload, at)
+            at += 4 if wire == _FIXED32 else 8
+        if repeated:
+            if name in found:
+                found[name].append(value)
+            else:
+                found[name] = [value]
+        elif name in found:
+            raise _malformed(payload, start, f"{message.name} has {name} twice")
+        else:
+            found[name] = value
+    if at != end:
+        raise _malformed(payload, end, f"the last field of {message.name} goes beyond its end")
+    return found
+
+
+def _varint(payload: bytes, at: int) -> tuple[int, int]:
+    """An integer of seven bits a byte, the lowest first, and the byte after it."""
+    start = at
+    value = payload[at] & 0x7F
+    shift = 7
+    while True:
+        at += 1
+        byte = payload[at]
+        value |= (byte & 0x7F) << shift
+        if byte < _TOP:
+            break
+        shift += 7
+        if shift >= _UINT64 + 6:
+            raise _malformed(payload, start, "an integer has more than ten bytes")
+    if value >> _UINT64:
+        raise _malformed(payload, start, "an integer has more than 64 bits")
+    return value, at + 1
+
+
+def _other(payload: bytes, at: int, tag: int, message: _Message) -> _Field:
+    """A field that the standard does not have."""
+    number, wire = tag >> 3, tag & 7
+    if number in message.numbers:
+        raise _malformed(
+            payload, at, f"field {number} of {message.name} is of another kind (wire type {wire})"
+        )
+    if not message.open or not 0 < number < 1 << 29 or wire not in _OTHERS:
+        raise _malformed(payload, at, f"{message.name} has no field {number} of wire type {wire}")
+    return f"field_{number}", _OTHERS[wire], True
+
+
+def _malformed(payload: bytes, at: int, detail: str) -> Reject:
+    if payload[:1] in {b"{", b"["}:
+        detail = f"{detail}; it begins as JSON does, as STATE messages are: they need a route of their own"
+    return Reject("malformed_sparkplug", f"byte {at}: {detail}")
+
+
+def _uint32(value: int) -> int:
+    """The low half of what has more bits, as of a negative integer with all its signs."""
+    return value & 0xFFFFFFFF if value >> _SHORT == 0xFFFFFFFF else value  # noqa: PLR2004  # bits
+
+
+def _float(payload: bytes, at: int) -> float | NoNumber:
+    return of_single(_read_float(payload, at)[0])
+
+
+def _double(payload: bytes, at: int) -> float | NoNumber:
+    return of_double(_read_double(payload, at)[0])
+
+
+def _raw(payload: bytes, at: int, end: int, _depth: int) -> bytes:
+    return payload[at:end]
+
+
+def _base64(payload: bytes, at: int, end: int, _depth: int) -> str:
+    return b64encode(payload[at:end]).decode()
+
+
+def _integers(payload: bytes, at: int, end: int, _depth: int) -> list[int]:
+    """Repeated integers in one field, as newer writers pack them."""
+    found = []
+    while at < end:
+        value, at = _varint(payload, at) if payload[at] >= _TOP else (payload[at], at + 1)
+        found.append(value)
+    if at != end:
+        raise _malformed(payload, end, "an integer goes beyond the end of its field")
+    return found
+
+
+def _metric(payload: bytes, at: int, end: int, depth: int) -> dict[str, Any]:
+    found = _read(payload, at, end, _METRIC, depth)
+    value = _value(payload, at, found, found.get("datatype", 0))
+    if isinstance(value, _Template):
+        found["value"] = value.value
+        if value.template:
+            found["template"] = value.template
+        if value.members:
+            found["members"] = value.members
+    else:
+        found["value"] = value
+    return found
+
+
+def _value(payload: bytes, at: int, found: dict[str, Any], datatype: int) -> Any:  # noqa: ANN401  # of any datatype
+    """The value among the fields of a metric, property or parameter; None when there is none."""
+    value = found.get("value")
+    if found.get("is_null") and value is not None:
+        if value not in _ZEROS:
+            raise _malformed(payload, at, "a value is said to be null, and is there")
+        return None
+    kind = type(value)
+    if kind is int:
+        return _integer(value, datatype)
+    return _bytes(value, datatype) if kind is bytes else value
+
+
+def _metadata(payload: bytes, at: int, end: int, depth: int) -> dict[str, Any]:
+    return _read(payload, at, end, _METADATA, depth)
+
+
+def _properties(payload: bytes, at: int, end: int, depth: int) -> dict[str, Any]:
+    found = _read(payload, at, end, _PROPERTIES, depth)
+    return _by_name(payload, at, found.get("keys", []), found.get("values", []), "property set")
+
+
+def _property(payload: bytes, at: int, end: int, depth: int) -> Any:  # noqa: ANN401  # of any datatype
+    found = _read(payload, at, end, _PROPERTY, depth - 1)  # it is no object itself
+    return _value(payload, at, found, found.get("type", 0))
+
+
+def _property_sets(payload: bytes, at: int, end: int, depth: int) -> list[dict[str, Any]]:
+    sets: list[dict[str, Any]] = _read(payload, at, end, _PROPERTY_SETS, depth).get("sets", [])
+    return sets
+
+
+def _data_set(payload: bytes, at: int, end: int, depth: int) -> list[dict[str, Any]]:
+    found = _read(payload, at, end, _DATA_SET, depth)
+    columns: list[str] = found.get("columns", [])
+    types: list[int] = found.get("types", []) + [each for pack in found.get("packed", []) for each in pack]
+    stated = found.get("num_of_columns", len(columns))
+    if stated != len(columns) or (types and len(types) != len(columns)):
+        raise _malformed(
+            payload,
+            at,
+            f"a data set has {len(columns)} names of columns, {len(types)} types, and says it has {stated}",
+        )
+    types = types or [0] * len(columns)
+    rows = []
+    for row in found.get("rows", []):
+        values = [typed(each, of) for each, of in zip(row, types, strict=False)]
+        rows.append(_by_name(payload, at, columns, values + row[len(values) :], "row"))
+    return rows
+
+
+def _row(payload: bytes, at: int, end: int, depth: int) -> list[Any]:
+    elements: list[Any] = _read(payload, at, end, _ROW, depth).get("elements", [])
+    return elements
+
+
+def _element(payload: bytes, at: int, end: int, depth: int) -> Any:  # noqa: ANN401  # of any datatype
+    return _read(payload, at, end, _ELEMENT, depth - 1).get("value")
+
+
+def _template(payload: bytes, at: int, end: int, depth: int) -> _Template:
+    found = _read(payload, at, end, _TEMPLATE, depth)
+    names, values, members = [], [], {}
+    for member in found.pop("metrics", []):
+        if "name" not in member:
+            raise _malformed(payload, at, "a member of a template has no name")
+        name = member.pop("name")
+        names.append(name)
+        values.append(member.pop("value"))
+        if member:
+            members[name] = member
+    parameters = found.pop("parameters", None)
+    if parameters:
+        named, said = zip(*parameters, strict=True)
+        found["parameters"] = _by_name(payload, at, named, said, "list of parameters")
+    return _Template(_by_name(payload, at, names, values, "template"), found, members)
+
+
+def _parameter(payload: bytes, at: int, end: int, depth: int) -> tuple[str, Any]:
+    found = _read(payload, at, end, _PARAMETER, depth)
+    if "name" not in found:
+        raise _malformed(payload, at, "a parameter of a template has no name")
+    return found["name"], _value(payload, at, found, found.get("type", 0))
+
+
+def _by_name(payload: bytes, at: int, names: Any, values: Any, what: str) -> dict[str, Any]:  # noqa: ANN401  # lists or tuples
+    if len(names) != len(values):
+        raise _malformed(payload, at, f"a {what} has {len(names)} names and {len(values)} values")
+    found = dict(zip(names, values, strict=True))
+    if len(found) != len(names):
+        raise Reject("duplicate_key", f"byte {at}: a {what} has a name twice")
+    return found
+
+
+_OTHERS: Final[dict[int, Callable[..., Any] | None]] = {
+    _VARINT: None,
+    _FIXED64: lambda payload, at: int.from_bytes(_whole(payload, at, 8), "little"),
+    _SIZED: _base64,
+    _FIXED32: lambda payload, at: int.from_bytes(_whole(payload, at, 4), "little"),
+}
+
+
+def _whole(payload: bytes, at: int, size: int) -> bytes:
+    if at + size > len(payload):
+        raise IndexError
+    return payload[at : at + size]
+
+
+def _message(
+    name: str, *fields: tuple[int, int, str, Callable[..., Any] | None], more: str = "", open_: bool = False
+) -> _Message:
+    """A kind of message, of field numbers, wire types, names and what reads them."""
+    names = more.split()
+    by_tag = {number << 3 | wire: (field, read, field in names) for number, wire, field, read in fields}
+    return _Message(name, by_tag, frozenset(number for number, *_ in fields), open_)
+
+
+def _values(first: int) -> list[tuple[int, int, str, Callable[..., Any] | None]]:
+    """The fields of which one is the value."""
+    return [
+        (first, _VARINT, "value", _uint32),
+        (first + 1, _VARINT, "value", None),
+        (first + 2, _FIXED32, "value", _float),
+        (first + 3, _FIXED64, "value", _double),
+        (first + 4, _VARINT, "value", bool),
+        (first + 5, _SIZED, "value", None),
+    ]
+
+
+_METADATA: Final = _message(
+    "metadata",
+    (1, _VARINT, "is_multi_part", bool),
+    (2, _SIZED, "content_type", None),
+    (3, _VARINT, "size", None),
+    (4, _VARINT, "seq", None),
+    (5, _SIZED, "file_name", None),
+    (6, _SIZED, "file_type", None),
+    (7, _SIZED, "md5", None),
+    (8, _SIZED, "description", None),
+    open_=True,
+)
+_PROPERTY: Final = _message(
+    "a property",
+    (1, _VARINT, "type", None),
+    (2, _VARINT, "is_null", bool),
+    *_values(3),
+    (9, _SIZED, "value", _properties),
+    (10, _SIZED, "value", _property_sets),
+    (11, _SIZED, "value", _base64),
+)
+_PROPERTIES: Final = _message(
+    "a property set", (1, _SIZED, "keys", None), (2, _SIZED, "values", _property), more="keys values"
+)
+_PROPERTY_SETS: Final = _message("a list of property sets", (1, _SIZED, "sets", _properties), more="sets")
+_ELEMENT: Final = _message("an element of a data set", *_values(1), (7, _SIZED, "value", _base64))
+_ROW: Final = _message("a row", (1, _SIZED, "elements", _element), more="elements")
+_DATA_SET: Final = _message(
+    "a data set",
+    (1, _VARINT, "num_of_columns", None),
+    (2, _SIZED, "columns", None),
+    (3, _VARINT, "types", None),
+    (3, _SIZED, "packed", _integers),
+    (4, _SIZED, "rows", _row),
+    more="columns types packed rows",
+)
+_PARAMETER: Final = _message(
+    "a parameter",
+    (1, _SIZED, "name", None),
+    (2, _VARINT, "type", None),
+    *_values(3),
+    (9, _SIZED, "value", _base64),
+)
+_TEMPLATE: Final = _message(
+    "a template",
+    (1, _SIZED, "version", None),
+    (2, _SIZED, "metrics", _metric),
+    (3, _SIZED, "parameters", _parameter),
+    (4, _SIZED, "template_ref", None),
+    (5, _VARINT, "is_definition", bool),
+    more="metrics parameters",
+    open_=True,
+)
+_METRIC: Final = _message(
+    "a metric",
+    (1, _SIZED, "name", None),
+    (2, _VARINT, "alias", None),
+    (3, _VARINT, "timestamp", None),
+    (4, _VARINT, "datatype", None),
+    (5, _VARINT, "is_historical", bool),
+    (6, _VARINT, "is_transient", bool),
+    (7, _VARINT, "is_null", bool),
+    (8, _SIZED, "metadata", _metadata),
+    (9, _SIZED, "properties", _properties),
+    *_values(10),
+    (16, _SIZED, "value", _raw),
+    (17, _SIZED, "value", _data_set),
+    (18, _SIZED, "value", _template),
+    (19, _SIZED, "value", _base64),
+    open_=True,
+)
+_PAYLOAD: Final = _message(
+    "the payload",
+    (1, _VARINT, "timestamp", None),
+    (2, _SIZED, "metrics", lambda payload, at, end, _: _metric(payload, at, end, _METRIC_DEPTH)),
+    (3, _VARINT, "seq", None),
+    (4, _SIZED, "uuid", None),
+    (5, _SIZED, "body", _base64),
+    more="metrics",
+    open_=True,
+)
