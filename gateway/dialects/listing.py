@@ -113,7 +113,11 @@ def _example_told(played: Played) -> dict[str, Any]:
     readings = [_became(item) for item in played.found if isinstance(item, Reading)]
     letters = [_became(item) for item in played.found if not isinstance(item, Reading)]
     example = played.example
-    given = {"hex": played.payload.hex()} if played.payload and not example.payload else {"payload": example.payload}
+    given = (
+        {"hex": played.payload.hex()}
+        if played.payload and not example.payload
+        else {"payload": example.payload}
+    )
     return {"topic": example.topic, **given, "readings": readings, "dead_letters": letters}
 
 

@@ -1,4 +1,4 @@
-"""docs/dialects.md, made from the files of the dialects: five lines each. `python -m gateway.dialects.page` writes it."""
+"""docs/dialects.md, made from the files of the dialects. `python -m gateway.dialects.page` writes it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ _METRICS: Final = 4  # of a reading
 _HEAD: Final = """\
 # Dialects
 
-Presets of routes for what devices and gateways of a kind send. Made from `gateway/decode/dialects/` by `make dialects`.
+Presets of routes for what devices and gateways of a kind send.
+Made from `gateway/decode/dialects/` by `make dialects`.
 
 ```toml
 [[route]]
@@ -39,9 +40,10 @@ prefix = "{region}/"           # levels in front of them, where a site has some
 timezone = "Europe/Berlin"     # what stands beside it wins
 ```
 
-`gateway dialects NAME` shows the routes and what their examples become, `gateway decode TOPIC FILE --dialect NAME` what a message of
-yours would. Routes are tried in their order, so one of your own in front of a dialect takes what it matches. Topics that are left out
-carry no telemetry: whether a device is there, commands, what describes it.
+`gateway dialects NAME` shows the routes and what their examples become, and
+`gateway decode TOPIC FILE --dialect NAME` what a message of yours would. Routes are tried in their order, so
+one of your own in front of a dialect takes what it matches. Topics that are left out carry no telemetry: commands,
+whether a device is there, what describes it.
 """
 
 
@@ -54,10 +56,11 @@ def _lines(dialect: Dialect) -> Iterator[str]:
     carrying = topics(dialect)
     others = [words["topic"] for words in dialect.routes.values() if words.get("ignore") is True]
     left_out = f"; left out: {_codes(others)}" if others else ""
-    shown = next(part.played[0] for part in play(dialect, _ARRIVAL) if not part.ignored)
+    first = next(part for part in play(dialect, _ARRIVAL) if not part.ignored)
+    shown = min((each for each in first.played if each.found), key=lambda each: len(each.payload))
     yield f"## {dialect.title}: `{dialect.name}`"
     yield ""
-    yield f"{dialect.about}"
+    yield dialect.about.replace("<", "&lt;")
     yield ""
     yield f"- Topics: {_codes(carrying)}{left_out}."
     yield f"- `{shown.example.topic}` with {_code(_brief(payload(shown)))}"

@@ -58,9 +58,7 @@ def compiled(dialect: Dialect) -> list[CompiledRoute]:
     Raises:
         ConfigurationError: the file is not as it should be.
     """
-    named = [
-        {**words, "dialect": f"{dialect.name}/{part}"} for part, words in dialect.routes.items()
-    ]
+    named = [{**words, "dialect": f"{dialect.name}/{part}"} for part, words in dialect.routes.items()]
     return compile_routes(msgspec.convert(named, list[Route]))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,24 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli import main
-from gateway.decode import Decoder, Limits, Reading
+from gateway.decode import Decoder, Limits, Reading, Received
 from gateway.decode.dialects import complete_routes, names, read
-from gateway.decode.examples import as_object
+from gateway.decode.examples import Message, as_object
 from gateway.decode.examples import play as play_examples
 from gateway.decode.routes import compile_routes
 from gateway.dialects import page
-from gateway.dialects.played import Played, compiled, play
+from gateway.dialects.played import Part, Played, compiled, play
 from runtime.errors import ConfigurationError
 from runtime.settings import Route, load
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
-ARRIVED = "2026-11-23T09:30:00.000000Z"
 MADE_UP = ("auto:", "uuid:")
+
+
+@cache
+def parts(name: str) -> list[Part]:
+    """What the examples of a dialect become."""
+    return play(read(name), NOW)
 
 
 def arrived(played: Played) -> str:
@@ -46,7 +52,7 @@ def unsaid(expect: dict[str, Any], reading: dict[str, Any], arrival: str) -> lis
 
 @pytest.mark.parametrize("name", names())
 def test_examples_become_what_their_file_says(name: str) -> None:
-    """Each example is taken by its own route, among all of its dialect, and becomes the readings that are expected."""
+    """Each example is taken by its own route, among all of its dialect, and becomes what is expected."""
     routes = compiled(read(name))
     outcomes = play_examples(routes, Decoder(routes, Limits()), NOW)
     assert {outcome.topic: outcome.faults for outcome in outcomes if outcome.faults} == {}
@@ -55,7 +61,7 @@ def test_examples_become_what_their_file_says(name: str) -> None:
 @pytest.mark.parametrize("name", names())
 def test_examples_say_all_of_a_reading(name: str) -> None:
     """Device and metrics are in each `expect`; a time, key, region or tag that it leaves out is not there."""
-    for part in play(read(name), NOW):
+    for part in parts(name):
         for played in part.played:
             readings = [as_object(item) for item in played.found if isinstance(item, Reading)]
             assert len(readings) == len(played.example.expect)
@@ -78,7 +84,7 @@ def test_a_file_is_whole(name: str) -> None:
 @pytest.mark.parametrize("name", names())
 def test_examples_are_of_the_telemetry_they_stand_by(name: str) -> None:
     """A route that is not ignored has an example that becomes a reading, and one that is ignored has none."""
-    for part in play(read(name), NOW):
+    for part in parts(name):
         became = [item for played in part.played for item in played.found]
         assert bool(became) is not part.ignored, part.name
 
@@ -107,7 +113,11 @@ def test_a_part_is_one_route(tmp_path: Path) -> None:
         '[[route]]\ndialect = "tasmota/sensor"\n'
         '[[route]]\ntopic = "b/{device_id}"\n',
     )
-    assert (before.topic, sensor.topic, after.topic) == ("a/{device_id}", "tele/{device_id}/SENSOR", "b/{device_id}")
+    assert (before.topic, sensor.topic, after.topic) == (
+        "a/{device_id}",
+        "tele/{device_id}/SENSOR",
+        "b/{device_id}",
+    )
     assert (sensor.dialect, sensor.time, sensor.clock) == ("tasmota/sensor", "Time", "prefer")
     assert (before.dialect, after.dialect) == ("", "")
 
@@ -121,9 +131,13 @@ def test_a_prefix_goes_before_all_topics(tmp_path: Path) -> None:
 
 def test_what_stands_beside_wins(tmp_path: Path) -> None:
     """A word beside the name replaces the dialect's, in every part of it."""
-    routes = loaded(tmp_path, '[[route]]\ndialect = "tasmota"\ntimezone = "Europe/Berlin"\nclock = "received"\n')
+    routes = loaded(
+        tmp_path, '[[route]]\ndialect = "tasmota"\ntimezone = "Europe/Berlin"\nclock = "received"\n'
+    )
     assert {(route.timezone, route.clock) for route in routes} == {("Europe/Berlin", "received")}
-    (route,) = loaded(tmp_path, '[[route]]\ndialect = "tasmota/sensor"\ntopic = "%/{device_id}"\nprefix = "x/"\n')
+    (route,) = loaded(
+        tmp_path, '[[route]]\ndialect = "tasmota/sensor"\ntopic = "%/{device_id}"\nprefix = "x/"\n'
+    )
     assert route.topic == "%/{device_id}"
 
 
@@ -154,9 +168,18 @@ def test_the_environment_has_dialects_too() -> None:
     ("route", "said"),
     [
         ('dialect = "tasmot"', "route[0].dialect: there is no 'tasmot'; did you mean 'tasmota'?"),
-        ('dialect = "xyzzy"', "route[0].dialect: there is no 'xyzzy'; `gateway dialects` lists those that there are"),
-        ('dialect = "tasmota/sensr"', "route[0].dialect: 'tasmota' has no part 'sensr'; did you mean 'sensor'?"),
-        ('dialect = "ruuvi-gateway/q"', "route[0].dialect: 'ruuvi-gateway' has no part 'q'; it has status, sensor"),
+        (
+            'dialect = "xyzzy"',
+            "route[0].dialect: there is no 'xyzzy'; `gateway dialects` lists those that there are",
+        ),
+        (
+            'dialect = "tasmota/sensr"',
+            "route[0].dialect: 'tasmota' has no part 'sensr'; did you mean 'sensor'?",
+        ),
+        (
+            'dialect = "ruuvi-gateway/q"',
+            "route[0].dialect: 'ruuvi-gateway' has no part 'q'; it has status, sensor",
+        ),
         ('dialect = "Tasmota"', "route[0].dialect: "),
         ('dialect = "tasmota/"', "route[0].dialect: "),
         ('dialect = "../tasmota"', "route[0].dialect: "),
@@ -165,7 +188,7 @@ def test_the_environment_has_dialects_too() -> None:
         ('dialect = "victron"\nprefix = "site"', "route[0].prefix: "),
         ('dialect = "victron"\nprefix = "#/"', "route[0].prefix: "),
         ('dialect = "victron"\nprefix = 7', "route[0].prefix: "),
-        ('prefix = "site/"', "route[0].prefix: goes before the topics of a dialect, and none is named"),
+        ('prefix = "site/"', "route[0].prefix: goes before the topics of a dialect; none is named"),
         ('dialect = "victron"\nclock = "mine"', "route[0].clock: "),
     ],
 )
@@ -184,24 +207,27 @@ def test_places_in_errors_are_those_of_the_file(tmp_path: Path) -> None:
 
 def test_a_whole_dialect_is_shared_among_gateways(tmp_path: Path) -> None:
     """A shared subscription is a prefix."""
-    routes = compile_routes(loaded(tmp_path, '[[route]]\ndialect = "ruuvi-gateway"\nprefix = "$share/edge/"\n'))
-    assert [route.topic_filter for route in routes] == ["$share/edge/ruuvi/+/gw_status", "$share/edge/ruuvi/+/+"]
+    routes = compile_routes(
+        loaded(tmp_path, '[[route]]\ndialect = "ruuvi-gateway"\nprefix = "$share/edge/"\n')
+    )
+    assert [route.topic_filter for route in routes] == [
+        "$share/edge/ruuvi/+/gw_status",
+        "$share/edge/ruuvi/+/+",
+    ]
 
 
 def test_texts_that_are_no_states_stay_texts(tmp_path: Path) -> None:
     """ON and OFF become numbers where a dialect says so, and nothing else does."""
     routes = compile_routes(loaded(tmp_path, '[[route]]\ndialect = "zigbee2mqtt/device"\n'))
     played = {
-        state: zigbee_state(Decoder(routes, Limits()), state) for state in ("ON", "OFF", "OPEN", "on", "ON ", "")
+        state: zigbee_state(Decoder(routes, Limits()), state)
+        for state in ("ON", "OFF", "OPEN", "on", "ON ", "")
     }
     assert played == {"ON": 1, "OFF": 0, "OPEN": "OPEN", "on": "on", "ON ": "ON ", "": ""}
 
 
 def zigbee_state(decoder: Decoder, state: str) -> object:
     """What becomes of a state."""
-    from gateway.decode import Received
-    from gateway.decode.examples import Message
-
     payload = json.dumps({"state": state}).encode()
     (reading,) = decoder.decode(Message("zigbee2mqtt/lamp", payload), Received.of(NOW))
     assert isinstance(reading, Reading)

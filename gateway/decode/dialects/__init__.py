@@ -1,10 +1,10 @@
 """Dialects: presets of routes for what devices and gateways of a kind send, a TOML file each.
 
 A file says what it is for, where that is documented, and its routes; each route has a name, its `part`, and
-examples with the readings that they become, which a test plays. In a configuration `dialect = "tasmota"` stands
-for all routes of the file, in their order, and `dialect = "tasmota/sensor"` for one; what stands beside it wins, of
-`rename` and `states` name by name, and `prefix` goes before its topics. Routes that are ignored are topics that carry no
-telemetry; they are there so that their messages are no dead letters.
+examples with the readings that they become, which a test plays. In a configuration `dialect = "tasmota"`
+stands for all routes of the file, in their order, and `dialect = "tasmota/sensor"` for one; what stands
+beside it wins, of `rename` and `states` name by name, and `prefix` goes before its topics. Routes that are
+ignored are topics that carry no telemetry; they are there so that their messages are no dead letters.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _completed(route: Any, where: str) -> list[Any]:  # noqa: ANN401  # unchecke
         return [route]
     if not dialect:
         if route.get("prefix"):
-            raise ConfigurationError(f"{where}.prefix: goes before the topics of a dialect, and none is named")
+            raise ConfigurationError(f"{where}.prefix: goes before the topics of a dialect; none is named")
         return [route]
     try:
         found, routes = find(dialect)
@@ -116,8 +116,8 @@ def _completed(route: Any, where: str) -> list[Any]:  # noqa: ANN401  # unchecke
     name = found.name
     if "topic" in route and len(routes) > 1:
         raise ConfigurationError(
-            f"{where}.topic: {name!r} has {len(routes)} topics; put levels before all of them by prefix, or name "
-            f"one by dialect = \"{name}/{next(iter(routes))}\""
+            f"{where}.topic: {name!r} has {len(routes)} topics; put levels before all of them by prefix, or "
+            f'name one by dialect = "{name}/{next(iter(routes))}"'
         )
     return [_merged(preset, route, f"{name}/{each}") for each, preset in routes.items()]
 
