@@ -148,7 +148,8 @@ def _field(name: str, value: str, width: int, remark: str = "") -> list[str]:
         return [shown]
     if len(value) + len(remark) + 2 <= room:
         return [f"{shown}  {click.style(remark, dim=True)}"]
-    return [shown, f"{'':<{_NAMES}} {click.style(remark, dim=True)}"]
+    below = textwrap.wrap(remark, max(room, _LEAST))
+    return [shown, *(f"{'':<{_NAMES}} {click.style(line, dim=True)}" for line in below)]
 
 
 def _wrapped(text: str, width: int) -> list[str]:
