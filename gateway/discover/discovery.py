@@ -19,8 +19,8 @@ from gateway.decode.dialects import complete_routes
 from gateway.decode.routes import Router, compile_routes, refuse_own_events
 from gateway.discover.columns import zone_of
 from gateway.discover.guess import Guess, guess, usable
-from gateway.discover.known import Dialects, signs_of
-from gateway.discover.looks import look_of
+from gateway.discover.known import Dialects, Patterns, signs_of
+from gateway.discover.looks import look_of, look_of_topic
 from gateway.discover.shapes import VARIES, shapes_of
 from gateway.discover.sniff import Sniffer
 from runtime.errors import ConfigurationError, Reject
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gateway.discover.sniff import Sniffed
     from runtime.settings import Settings
 
+_MANY_ALIKE: Final = 200
 _MOST_SAMPLES: Final = 2000  # of a shape, that are looked at
 _MOST_KINDS: Final = 64
 _ALIKE: Final = 0.5  # of the fields of two messages, which then are of one kind
@@ -124,7 +125,7 @@ class Discovery:
 
 def discover(heard: Heard, settings: Settings) -> Discovery:
     """Make routes of what was heard."""
-    samples = {name: topic.samples for name, topic in heard.topics.items() if topic.samples}
+    samples = _looked_at(heard)
     known = Dialects().know(samples)
     blocks = _dialects(known, samples)
     guessed, unexplained = _guessed({name: its for name, its in samples.items() if name not in known})
@@ -132,6 +133,19 @@ def discover(heard: Heard, settings: Settings) -> Discovery:
     blocks = _in_order([*blocks, *guessed], unexplained, settings)
     _counted(blocks, heard, silent)
     return Discovery(heard, blocks, _summed(unexplained, heard))
+
+
+def _looked_at(heard: Heard) -> dict[str, Sequence[Sample]]:
+    """The messages by topic; of topics that are alike the first ones are enough, and one message of each other."""
+    alike: Counter[str] = Counter()
+    found: dict[str, Sequence[Sample]] = {}
+    for name in sorted(heard.topics):
+        samples = heard.topics[name].samples
+        if samples:
+            look = look_of_topic(name)
+            alike[look] += 1
+            found[name] = samples if alike[look] <= _MANY_ALIKE else samples[-1:]
+    return found
 
 
 def routes_of(blocks: Iterable[Block]) -> tuple[list[CompiledRoute], list[int]]:
@@ -347,12 +361,16 @@ def _narrowed(blocks: list[Block], at: int, route: Route) -> bool:
     if not block.parts or "/" in block.words["dialect"] or part in block.parts:
         return False
     routes, _ = routes_of([block])
-    seen = [name for each in routes if (name := each.route.dialect.partition("/")[2]) in block.parts]
-    narrow = []
-    for name in seen:
-        own = Router([each for each in routes if each.route.dialect == f"{dialect}/{name}"])
-        topics = [topic for topic in block.topics if _owner(own, [0], topic) is not None]
-        narrow.append(Block({**block.words, "dialect": f"{dialect}/{name}"}, topics, parts=(name,)))
+    parts = [each.route.dialect.partition("/")[2] for each in routes]
+    patterns = Patterns(routes)
+    topics: dict[str, list[str]] = {name: [] for name in parts if name in block.parts}
+    for topic in block.topics:
+        number = patterns.first(topic)
+        if number is not None:
+            topics.setdefault(parts[number], []).append(topic)
+    narrow = [
+        Block({**block.words, "dialect": f"{dialect}/{name}"}, its, parts=(name,)) for name, its in topics.items()
+    ]
     narrow[0].unsure = [*block.unsure, f"only parts of {dialect} that were seen: others would take what is not their own"]
     blocks[at : at + 1] = narrow
     return True
@@ -403,7 +421,7 @@ def _summed(unexplained: Mapping[str, str], heard: Heard) -> list[Unexplained]:
     """Topics without a route, those that look alike together."""
     alike: dict[tuple[str, str], list[str]] = defaultdict(list)
     for topic, why in unexplained.items():
-        alike["/".join(map(look_of, topic.split("/"))), why].append(topic)
+        alike[look_of_topic(topic), why].append(topic)
     found = []
     for (_, why), topics in alike.items():
         messages = sum(heard.topics[topic].count for topic in topics)

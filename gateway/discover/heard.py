@@ -1,7 +1,8 @@
 """What has come by, bounded: every topic is counted, and of each the last payloads are kept.
 
 How many of them depends on how many topics there are. While what is kept fits into the bound, that is eight a
-topic; then half as many, down to one; and at last topics of which a hundred alike are kept already keep none.
+topic. Then topics of which a hundred alike are kept already keep half as many, down to one, and then the others too;
+at last they keep none.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from datetime import datetime
 
-_MAX_BYTES: Final = 20_000_000
+_MAX_BYTES: Final = 15_000_000
 _MAX_TOPICS: Final = 50_000
 _PER_TOPIC: Final = 8
 _PER_LOOK: Final = 100  # topics alike that keep payloads whatever there is
@@ -61,12 +62,14 @@ class Topic:
     Attributes:
         count: messages.
         samples: the last of them.
+        first: whether it is one of the first that look alike, which keep more.
     """
 
-    __slots__ = ("count", "samples")
+    __slots__ = ("count", "first", "samples")
 
     def __init__(self) -> None:
         self.count = 0
+        self.first = True
         self.samples: list[Sample] = []
 
 
@@ -91,7 +94,7 @@ class Heard:
         self._looks: Counter[str] = Counter()
         self._max_bytes = max_bytes
         self._size_bytes = 0
-        self._per_topic = _PER_TOPIC
+        self._per_topic = self._others = _PER_TOPIC
 
     def add(self, sample: Sample) -> None:
         """Take a message."""
@@ -106,21 +109,27 @@ class Heard:
                 return
             topic = self.topics[sample.topic] = Topic()
         topic.count += 1
-        if not topic.samples and not self._may_begin(sample):
+        if not topic.samples and not self._may_begin(sample, topic):
             return
-        if len(topic.samples) >= self._per_topic:
+        if len(topic.samples) >= self._allowed(topic):
             self._size_bytes -= _size(topic.samples.pop(0))
         topic.samples.append(sample)
         self._size_bytes += _size(sample)
-        while self._size_bytes > self._max_bytes and self._per_topic > 1:
-            self._per_topic //= 2
+        while self._size_bytes > self._max_bytes and (self._others > 1 or self._per_topic > 1):
+            if self._others > 1:
+                self._others //= 2
+            else:
+                self._per_topic //= 2
             self._trim()
 
     def samples(self) -> list[Sample]:
         """What is kept of all topics, by topic."""
         return [sample for name in sorted(self.topics) for sample in self.topics[name].samples]
 
-    def _may_begin(self, sample: Sample) -> bool:
+    def _allowed(self, topic: Topic) -> int:
+        return self._per_topic if topic.first else min(self._others, self._per_topic)
+
+    def _may_begin(self, sample: Sample, topic: Topic) -> bool:
         look = _DIGITS.sub("0", sample.topic)
         full = self._size_bytes + _size(sample) > self._max_bytes
         if full and (self._per_topic == 1 and self._looks[look] >= _PER_LOOK):
@@ -128,11 +137,12 @@ class Heard:
         if full and self._size_bytes > 2 * self._max_bytes:
             return False
         self._looks[look] += 1
+        topic.first = self._looks[look] <= _PER_LOOK
         return True
 
     def _trim(self) -> None:
         for topic in self.topics.values():
-            while len(topic.samples) > self._per_topic:
+            while len(topic.samples) > self._allowed(topic):
                 self._size_bytes -= _size(topic.samples.pop(0))
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _MOST_LEVELS: Final = 4  # before a dialect's own
 _CLEAR: Final = 8  # characters of the constants of a topic, by which a dialect is known without a second word
+_LOOKED_AT: Final = 3  # of the messages of a topic
 
 
 class Known(NamedTuple):
@@ -131,7 +132,7 @@ class Dialects:
             samples: of each topic.
         """
         judged = {
-            topic: [each for prefix in _prefixes(topic) for each in self._judged(topic, prefix, its)]
+            topic: [each for prefix in _prefixes(topic) for each in self._judged(topic, prefix, its[-_LOOKED_AT:])]
             for topic, its in samples.items()
         }
         clear: set[tuple[str, str]] = set()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _ENDS: Final = frozenset("value state get status reading data now current".split())
 _SHARED: Final = 0.1  # of the names of devices, that many may come twice by chance
+_MOST_REGIONS: Final = 50
 _BAD: Final = re.compile(r"[+#{}\x00]")
 
 
@@ -154,7 +155,7 @@ def _region(
     before = [
         i
         for i in varying
-        if device is not None and i < device and len(names[i]) <= len(names[device])
+        if device is not None and i < device and len(names[i]) <= min(len(names[device]), _MOST_REGIONS)
         and not any(map(looks_like_id, names[i]))
     ]  # fmt: skip
     return before[0] if before else None

@@ -53,6 +53,11 @@ def look_of(text: str) -> str:
     return text
 
 
+def look_of_topic(topic: str) -> str:
+    """What topics of one kind have in common."""
+    return "/".join(map(look_of, topic.split("/")))
+
+
 def words_of(name: str) -> list[str]:
     """The words in a name: `devEUI` is dev, eui; `sensor_id` is sensor, id."""
     spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)

@@ -16,6 +16,7 @@ import msgspec
 
 from gateway.decode.dialects import names, read
 from gateway.decode.examples import payload_of
+from gateway.decode.templates import compile_template
 from gateway.simulate.devices import Emission, Kind
 from runtime.settings.route import Example
 
@@ -41,10 +42,13 @@ class Speaker:
         where: its name, for errors.
 
     Attributes:
+        dialect: whose it is.
+        topic: of it.
         readings: that each message becomes.
     """
 
     def __init__(self, example: Example, where: str, rng: Random) -> None:
+        self.dialect = where.partition("/")[0]
         self.topic = example.topic
         self.readings = len(example.expect)
         self._payload = payload_of(example, where)
@@ -110,7 +114,8 @@ class Dialects:
         rng = Random(seed)  # noqa: S311  # a simulation has to be repeatable, not unpredictable
         self.names = names() if "all" in chosen else list(dict.fromkeys(chosen))
         self.speakers = [speaker for name in self.names for speaker in speakers(name, rng)]
-        self._prefix = prefix
+        levels = _levels(self.names)
+        self.topics = [f"{prefix}{levels[each.dialect]}{each.topic}" for each in self.speakers]
         self._emitted = 0
 
     def emit(self, now: float) -> Emission:
@@ -122,7 +127,7 @@ class Dialects:
         index = self._emitted % len(self.speakers)
         self._emitted += 1
         speaker = self.speakers[index]
-        return Emission(index, Kind.GOOD, f"{self._prefix}{speaker.topic}", speaker.say(now), speaker.readings)
+        return Emission(index, Kind.GOOD, self.topics[index], speaker.say(now), speaker.readings)
 
 
 def speakers(name: str, rng: Random) -> list[Speaker]:
@@ -134,6 +139,25 @@ def speakers(name: str, rng: Random) -> list[Speaker]:
             if not example.reject:
                 found.append(Speaker(example, f"{name}/{part}.example[{i}]", rng))
     return found
+
+
+def _levels(chosen: Sequence[str]) -> dict[str, str]:
+    """What stands before the topics of each dialect: where two have the same, the second has a level of its own."""
+    taken: set[str] = set()
+    levels: dict[str, str] = {}
+    for name in chosen:
+        filters = {
+            compile_template(route["topic"], name).topic_filter
+            for route in read(name).routes.values()
+            if route.get("ignore") is not True
+        }
+        level, number = "", 1
+        while taken & {f"{level}{each}" for each in filters}:
+            number += 1
+            level = f"site-{number}/"
+        taken |= {f"{level}{each}" for each in filters}
+        levels[name] = level
+    return levels
 
 
 def _numbers(metrics: object) -> list[float]:
