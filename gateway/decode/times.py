@@ -4,6 +4,7 @@ Numbers, and texts that are numbers, are seconds, milliseconds, microseconds or 
 apart by size. A time without an offset is in the route's time zone. At the end of summer time an hour comes
 twice there: which of the two is meant is told by when the message arrived, and where it arrived late by what
 the device had sent before: its own times do not go back.
+A duration in seconds, `-PT5S` (ISO 8601), is counted from arrival.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _DEVICES_BYTES: Final = 16_000_000
 _AFTER_DATE: Final = frozenset(["", "T", "t", " ", "_"])
 """What follows a day; for the library anything may, the sign of an offset or a digit too."""
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,30}([.,][0-9]{1,30})?")
+_RELATIVE: Final = re.compile(r"(-?)PT([0-9]{1,9}(?:\.[0-9]{1,6})?)S")
 _SAMPLES: Final = (datetime(2011, 2, 13, 4, 5, 6, tzinfo=UTC), datetime(2033, 11, 28, 15, 46, 57, tzinfo=UTC))
 
 
@@ -75,11 +77,11 @@ class TimeReader:
         if kind is str:
             try:  # most are of this form
                 iso = self._iso and value[4:5] == "-" and value[10:11] in _AFTER_DATE
-                moment = datetime.fromisoformat(value) if iso else self._parse(value)
+                moment = datetime.fromisoformat(value) if iso else self._parse(value, arrived)
             except ValueError:
                 moment = self._written(value)
         elif kind is int or kind is float:
-            moment = self._epoch(value) if self._plain or self._unit else self._parse(str(value))
+            moment = self._epoch(value) if self._plain or self._unit else self._parse(str(value), arrived)
         else:
             raise Reject(
                 "invalid_time",
@@ -97,7 +99,9 @@ class TimeReader:
         except OverflowError:
             raise Reject("invalid_time", f"{str(value)[:40]!r} is outside the calendar") from None
 
-    def _parse(self, text: str) -> datetime:
+    def _parse(self, text: str, arrived: datetime) -> datetime:
+        if relative := _RELATIVE.fullmatch(text):
+            return arrived + timedelta(seconds=float(relative[1] + relative[2]))
         if self._iso:
             return self._written(text)
         if self._unit:
