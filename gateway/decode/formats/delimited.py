@@ -1,14 +1,14 @@
 r"""Lines of values with a delimiter between them (CSV, RFC 4180), each line a message.
 
-The names of the columns are the route's, or stand in the first line of each payload. A line that repeats them is a
-header as well. Values have no types: see `texts`; white space around one counts for nothing, and an empty one is no
-value, quoted or not. A quoted value may hold delimiters, line ends, and quotes that are written twice; a quote
-inside a value that does not begin with one is a character like any. A column without a name holds nothing: the end
-of lines that end with a delimiter.
+The names of the columns are the route's, or stand in the first line of each payload. A line that repeats
+them is a header as well. Values have no types: see `texts`; white space around one counts for nothing, and an
+empty one is no value, quoted or not. A quoted value may hold delimiters, line ends, and quotes that are
+written twice; a quote inside a value that does not begin with one is a character like any. A column without
+a name holds nothing: the end of lines that end with a delimiter.
 
-Where the route does not say the delimiter, a header says it for its payload, and without one each line for itself:
-it is the one that gives as many values as there are columns. When several do, a tab counts before a semicolon, a
-bar and a comma: `21,5;40` is two values with a decimal comma.
+Where the route does not say the delimiter, a header says it for its payload, and without one each line for
+itself: it is the one that gives as many values as there are columns. When several do, a tab counts before a
+semicolon, a bar and a comma: `21,5;40` is two values with a decimal comma.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _MALFORMED: Final = "malformed_csv"
 _NO_TEXT: Final = re.compile(r"[\ud800-\udfff]")  # what a byte that is no UTF-8 was kept as
 _LINE: Final = re.compile(r"[^\r\n]*+(?:\r\n?|\n)|[^\r\n]++")
 _QUOTED: Final = r'"(?:[^"]|"")*+"'
+_HEADERS: Final = 64  # that are remembered
 _WAY: Final = "csv.columns on its route names them where there is no header"
 
 
@@ -52,7 +53,7 @@ def make(route: Route, where: str) -> Format:
         raise ConfigurationError(f"{where}.csv.columns: are needed where header is false")
     if delimiter in {_QUOTE, "\r", "\n", " "}:
         raise ConfigurationError(
-            f"{where}.csv.delimiter: {delimiter!r} cannot stand between values; a comma, semicolon, tab or bar can"
+            f"{where}.csv.delimiter: {delimiter!r} is none; a comma, a semicolon, a tab or a bar is"
         )
     lines = _Lines(names, header=header, delimiter=delimiter, comment=route.csv.comment)
     return Format(lines.parse, lines.elements, lines.join, lines=True)
@@ -89,6 +90,7 @@ class _Lines:
         self._header = header
         self._delimiter = delimiter
         self._comment = comment
+        self._known: dict[str, tuple[tuple[str, ...], str]] = {}  # headers: a device sends the same each time
 
     def parse(self, payload: bytes) -> Any:  # noqa: ANN401  # a format's value is any value
         """The values of a line by the names of its columns, or those of several lines.
@@ -103,8 +105,7 @@ class _Lines:
         def read(line: str) -> dict[str, Any]:
             if suspicious and _NO_TEXT.search(line):
                 raise Reject("not_utf8", "the line is not UTF-8: send that, and no Latin-1")
-            cells = _cells(line, delimiter or _delimiter(line, len(names)))
-            return _values(names, cells)
+            return _values(names, _cells_of(line, delimiter, len(names)))
 
         return read_lines(lines, read)
 
@@ -128,14 +129,24 @@ class _Lines:
         names, delimiter = self._names, self._delimiter
         if not names or self._header:
             number, raw = next(lines, (0, ""))
-            if _NO_TEXT.search(raw):
-                raise Reject("not_utf8", f"line {number}, the header, is not UTF-8")
-            delimiter = delimiter or _most(raw)
-            cells = tuple(cell.strip() for cell in _cells(raw, delimiter or _DELIMITERS[0]))
-            names = self._checked(names, cells, number)
+            known = self._known.get(raw)
+            if known is None:
+                known = self._named(raw, number)
+                if len(self._known) >= _HEADERS:
+                    self._known.clear()
+                self._known[raw] = known
+            names, delimiter = known
         if self._header is not False:
             lines = (each for each in lines if not _is_header(each[1], names, delimiter))
         return _Head(names, delimiter, raw, lines)
+
+    def _named(self, raw: str, number: int) -> tuple[tuple[str, ...], str]:
+        """The names and the delimiter that a header says."""
+        if _NO_TEXT.search(raw):
+            raise Reject("not_utf8", f"line {number}, the header, is not UTF-8")
+        delimiter = self._delimiter or _most(raw)
+        cells = tuple(cell.strip() for cell in _cells(raw, delimiter or _DELIMITERS[0]))
+        return self._checked(self._names, cells, number), delimiter
 
     def _checked(self, names: tuple[str, ...], cells: tuple[str, ...], number: int) -> tuple[str, ...]:
         """The names of the columns, by a header."""
@@ -143,7 +154,7 @@ class _Lines:
             if len(cells) != len(names) and not _ends_open(cells, len(names)):
                 raise Reject(
                     _MALFORMED,
-                    f"line {number}: the header names {len(cells)} columns, csv.columns of its route {len(names)}",
+                    f"line {number}: the header has {_so_many(len(cells), 'column')}, its route {len(names)}",
                 )
             return names
         if not any(cells):
@@ -154,8 +165,8 @@ class _Lines:
             if self._header is None and type(read_text(cell, _MALFORMED)) is not str:
                 raise Reject(
                     _MALFORMED,
-                    f"line {number}: {cell[:40]!r} is a value, and no name of a column; {_WAY}; csv.header = true "
-                    f"says that this is one",
+                    f"line {number}: {cell[:40]!r} is a value, and no name of a column; {_WAY}, and "
+                    f"csv.header = true says that this is one",
                 )
         return cells
 
@@ -229,18 +240,23 @@ def _cells(line: str, delimiter: str) -> list[str]:
     )
 
 
-def _delimiter(line: str, count: int) -> str:
-    """The delimiter by which a line has so many values; the most frequent one when there is none."""
-    for delimiter in _DELIMITERS:
-        found = line.count(delimiter) + 1
-        if found == count or (found > count and (_QUOTE in line or line.rstrip(" ").endswith(delimiter))):
+def _cells_of(line: str, delimiter: str, count: int) -> list[str]:
+    """The values of a line that should have so many, by the delimiter that gives them if none is said.
+
+    Raises:
+        Reject: of the most frequent one, when none gives them.
+    """
+    if delimiter:
+        return _cells(line, delimiter)
+    for each in _DELIMITERS:
+        if line.count(each) >= count - 1:
             try:
-                cells = _cells(line, delimiter)
+                cells = _cells(line, each)
             except Reject:
                 continue
             if len(cells) == count or _ends_open(cells, count):
-                return delimiter
-    return _most(line) or _DELIMITERS[0]
+                return cells
+    return _cells(line, _most(line) or _DELIMITERS[0])
 
 
 def _most(line: str) -> str:
@@ -275,11 +291,10 @@ def _is_header(line: str, names: Sequence[str], delimiter: str) -> bool:
     if names[0] not in line or names[-1] not in line:
         return False
     try:
-        return [cell.strip() for cell in _cells(line, delimiter or _delimiter(line, len(names)))] == list(
-            names
-        )
+        cells = _cells_of(line, delimiter, len(names))
     except Reject:
         return False
+    return [cell.strip() for cell in cells] == list(names)
 
 
 def _twice(names: Sequence[str]) -> str:

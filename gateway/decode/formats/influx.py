@@ -1,14 +1,14 @@
 r"""InfluxDB's line protocol, each line a message.
 
-Sources: https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/, and the grammar and the corpus of
-https://github.com/influxdata/line-protocol, which say more of escapes.
+Sources: https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/, and the grammar in
+https://github.com/influxdata/line-protocol, which says more of escapes.
 
-`weather,location=us-midwest temperature=82 1465839830100400200` is
-`{"measurement": "weather", "tags": {"location": "us-midwest"}, "fields": {"temperature": 82.0}, "time": 1465839830100400200}`:
-the time in nanoseconds, null where a line has none. A number without `i` or `u` is a double. In names and tags a
-backslash takes the meaning from a comma, a space or an equals sign, and is itself otherwise; in strings it does so
-for a quote and a backslash. A string may go on in the next line. What InfluxDB lets pass and would keep by half, a
-tag or field of one name twice, is refused.
+`weather,location=us-midwest temperature=82 1465839830100400200` is `{"measurement": "weather", "tags":
+{"location": "us-midwest"}, "fields": {"temperature": 82.0}, "time": 1465839830100400200}`: the time in
+nanoseconds, null where a line has none. A number without `i` or `u` is a double. In names and tags a
+backslash takes the meaning from a comma, a space or an equals sign, and is itself otherwise; in strings it
+does so for a quote and a backslash. A string may go on in the next line. What InfluxDB lets pass and would
+keep by half, a tag or field of one name twice, is refused.
 """
 
 from __future__ import annotations
@@ -30,23 +30,27 @@ if TYPE_CHECKING:
 _MALFORMED: Final = "malformed_influx"
 _RANGE: Final = "number_out_of_range"
 
-_ESCAPED: Final = r"\\++[^\\\x00-\x1f\x7f]"
-_NAME: Final = rf"(?:[^ ,=\\\x00-\x1f\x7f]|{_ESCAPED})++"
-_MEASUREMENT: Final = re.compile(rf"((?:[^ ,\\\x00-\x1f\x7f]|{_ESCAPED})++)(?:,| ++|\Z)")
-_TAG: Final = re.compile(rf"({_NAME})=((?:[^ ,=\\\n]|\\++[^\\\n])++)(?:,| ++|\Z)")
+# All of these go over a line once: nothing in them can be matched in two ways, or is given back.
+_CONTROL: Final = r"\x00-\x1f\x7f"
+_ESCAPE: Final = rf"\\++[^\\{_CONTROL}]"
+_NAME: Final = rf"(?=[^ ,=])[^ ,=\\{_CONTROL}]*+(?:{_ESCAPE}[^ ,=\\{_CONTROL}]*+)*+"
+_STRING: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+'  # all but its end
+_AFTER: Final = r"(?:,| ++|\Z)"
+_MEASUREMENT: Final = re.compile(rf"((?=[^ ,])[^ ,\\{_CONTROL}]*+(?:{_ESCAPE}[^ ,\\{_CONTROL}]*+)*+){_AFTER}")
+_TAG: Final = re.compile(rf"({_NAME})=((?=[^ ,=])[^ ,=\\\n]*+(?:\\++[^\\\n][^ ,=\\\n]*+)*+){_AFTER}")
 _FIELD: Final = re.compile(
     rf"({_NAME})="
     r"(?:(?P<float>-?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?)"
     r"|(?P<int>-?[0-9]++)i|(?P<uint>[0-9]++)u"
-    r'|"(?P<string>(?:[^"\\]|\\.)*+)"'
-    r"|(?P<word>[A-Za-z+-]++))(?:,|\Z| ++)",
+    rf'|(?P<string>{_STRING})"'
+    rf"|(?P<word>[A-Za-z+-]++)){_AFTER}",
     re.DOTALL,
 )
-_OPEN: Final = re.compile(rf'{_NAME}="(?:[^"\\]|\\.)*+\Z', re.DOTALL)
+_OPEN: Final = re.compile(rf"{_NAME}={_STRING}\Z", re.DOTALL)
 _FIELDS_OPEN: Final = re.compile(
-    r"(?:[^ \\]|\\.)++ ++" rf'(?:{_NAME}=(?:"(?:[^"\\]|\\.)*+"|[^", ]*+),)*+{_OPEN.pattern}', re.DOTALL
+    rf'[^ \\]*+(?:\\.[^ \\]*+)*+ ++(?:{_NAME}=(?:{_STRING}"|[^", ]*+),)*+{_OPEN.pattern}', re.DOTALL
 )
-_CLOSED: Final = re.compile(r'(?:[^"\\]|\\.)*+"', re.DOTALL)
+_CLOSED: Final = re.compile(r'[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _TIME: Final = re.compile(r"-?[0-9]{1,19}")
 _NAME_ESCAPE: Final = re.compile(r"\\([,= ])")
 _MEASUREMENT_ESCAPE: Final = re.compile(r"\\([, ])")
@@ -70,8 +74,11 @@ def make(route: Route, _where: str) -> Format:
     """The format of a route."""
     unit = _NANOSECONDS.get(route.influx.precision)
 
+    def read(line: str) -> dict[str, Any]:
+        return read_line(line, unit)
+
     def parse(payload: bytes) -> Any:  # noqa: ANN401  # a format's value is any value
-        return read_lines(_lines(_text(payload)), lambda line: read_line(line, unit))
+        return read_lines(_lines(_text(payload)), read)
 
     return Format(parse, elements, join, lines=True)
 
@@ -163,7 +170,7 @@ def _short(text: str) -> int | None:
 
 
 def _string(text: str) -> str:
-    return _STRING_ESCAPE.sub(r"\1", text) if "\\" in text else text
+    return _STRING_ESCAPE.sub(r"\1", text[1:]) if "\\" in text else text[1:]
 
 
 def _word(text: str) -> bool | NoNumber:
@@ -228,7 +235,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _continued(line: str, lines: list[str], at: int) -> tuple[str, int]:
-    """A line and those in which its string goes on, and where the next begins; itself when that makes no sense."""
+    """A line and those in which its string goes on, and where the next begins; the line if they make none."""
     end = next((i + 1 for i in range(at, len(lines)) if _CLOSED.match(lines[i])), at)
     text = "\n".join(lines[at - 1 : end]).lstrip(" ").rstrip(" \r")
     try:

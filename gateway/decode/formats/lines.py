@@ -1,7 +1,7 @@
 """Payloads of lines, each a message: one that cannot be read is no reason to lose its neighbours.
 
-A payload of one line is what that line is; of several it is a list, in which a `Refused` stands for a line that
-could not be read. A line that is a list itself, as a row of values can be, stays one message.
+A payload of one line is what that line is; of several it is a list, in which a `Refused` stands for a line
+that could not be read. A line that is a list itself, as a row of values can be, stays one message.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Lines of JSON (https://jsonlines.org, https://github.com/ndjson/ndjson-spec), each a message.
 
-A line ends with LF or CRLF, and blank ones are left out. Objects that follow each other in one line, as of a sender
-that forgets to end its lines, are messages too.
+A line ends with LF or CRLF, and blank ones are left out. Objects that follow each other in one line, as of a
+sender that forgets to end its lines, are messages too.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A value by itself, as text: `23.5`, `ON`, `-61`, `online`; its topic or its route names the metric.
 
-White space around it counts for nothing, nor does a NUL at its end, which senders in C leave there. What is a
-number, and what only looks like one, says `texts`; in quotation marks, as a JSON string, everything is a text:
-`"1.10"`. An object or array of JSON is what it says, an array by its indices.
+White space around it counts for nothing, nor does a NUL at its end, which senders in C leave there. What is
+a number, and what only looks like one, says `texts`; in quotation marks, as a JSON string, everything is a
+text: `"1.10"`. An object or array of JSON is what it says, an array by its indices.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def make(route: Route, where: str) -> Format:
     """
     if not route.metric and "metric" not in compile_template(route.topic, f"{where}.topic").names:
         raise ConfigurationError(
-            f"{where}.metric: a value has no name of its own: put {{metric}} into the topic {route.topic!r} "
-            f'in the place of the level that says what it is, or give one here, such as metric = "temperature"'
+            f"{where}.metric: a value has no name of its own: put {{metric}} into the topic {route.topic!r}, "
+            f'where it says what the value is, or give a name here, such as metric = "temperature"'
         )
     return Format(parse, elements, join)
 
@@ -48,9 +48,8 @@ def parse(payload: bytes) -> Any:  # noqa: ANN401  # of JSON, any value
     try:
         text = payload.decode()
     except UnicodeDecodeError as error:
-        raise Reject(
-            "not_utf8", f'byte {error.start} is not UTF-8: is this text? Binary values are format = "bytes"'
-        ) from None
+        detail = f'byte {error.start} is not UTF-8; binary values are format = "bytes"'
+        raise Reject("not_utf8", detail) from None
     text = text.removeprefix("\ufeff").removesuffix("\x00").strip()
     if not text:
         raise Reject("empty_message", "there is nothing but white space in it")
@@ -80,7 +79,7 @@ def _unquoted(text: str) -> str:
 
 
 def _structure(text: str) -> Any:  # noqa: ANN401  # JSON is any value
-    """What JSON says; a text that only begins like it is a text. A key given twice, and the like, is refused."""
+    """What JSON says; a text that only begins like it is a text."""
     try:
         value = strict_json.parse(text.encode())
     except Reject as reject:

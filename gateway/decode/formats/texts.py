@@ -1,8 +1,9 @@
 """What a text by itself is: a number, true or false, or a text. For formats that have no types.
 
-A number is what JSON calls one. `007`, `+5`, `.5`, `1,5` and `0x1F` stay texts, as identifiers look like that (a
-route reads them as numbers by `numbers = "from_text"`), and so does `12e45`, digits around an e, which no program
-writes for a number: there a point or the sign of the exponent stands with it. Digits are not kept: `1.10` is 1.1.
+A number is what JSON calls one. `007`, `+5`, `.5`, `1,5` and `0x1F` stay texts, as identifiers look like that
+(a route reads them as numbers by `numbers = "from_text"`), and so does `12e45`, digits around an e, which no
+program writes for a number: there a point or the sign of the exponent stands with it. Digits are not kept:
+`1.10` is 1.1.
 """
 
 from __future__ import annotations
