@@ -190,7 +190,7 @@ def _scaled(read: Callable[[bytes, int], Any], field: Field, where: str) -> Call
         return read
     # In decimal, as a datasheet means it: 215 times 0.1 is 21.5, and 21.500000000000004 in binary.
     scale, add = Decimal(repr(field.scale)), Decimal(repr(field.add))
-    whole = field.scale.is_integer() and field.add.is_integer()
+    whole = not (field.scale % 1 or field.add % 1)
 
     def scaled(payload: bytes, at: int) -> float | NoNumber:
         value = read(payload, at)
