@@ -1,8 +1,9 @@
 """Paths: where in a message something stands.
 
-Names with dots between them are read without a library, as every message is: `meta.id`, `data.0`, `em:0.power`.
-Anything else is JMESPath (https://jmespath.org/specification.html), which has names in quotation marks for what has a
-dot in it. Between plain paths ` | ` stands for "the first that is there"; in JMESPath that is `||`.
+Names with dots between them are read without a library: `meta.id`, `data.0`, `em:0.power`.
+Anything else is JMESPath (https://jmespath.org/specification.html), which has names in quotation marks for
+what has a dot in it. Between plain paths ` | ` stands for "the first that is there", as `||`
+in JMESPath.
 
 What a plain path finds has a place in the message, and so has an expression of names and indices alone,
 `"a.b"[0].c`. What any other expression finds may have been made by it.
@@ -10,6 +11,7 @@ What a plain path finds has a place in the message, and so has an expression of 
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -88,6 +90,8 @@ def compile_find(path: str, where: str) -> Callable[[Any], Found | None]:
         ConfigurationError: it is no path.
     """
     if is_plain(path):
+        if "|" in path:
+            return _by_first([compile_find(each, where) for each in alternatives(path)])
         if not all(names := path.split(".")):
             raise ConfigurationError(f"{where}: a name is missing in {path!r}")
         return _by_name(path) if len(names) == 1 else _by_names(names)
@@ -109,14 +113,13 @@ def _compiled(path: str, where: str) -> Any:  # noqa: ANN401  # the library's ow
         signature = Functions.FUNCTION_TABLE[name]["signature"]
         more = bool(signature) and bool(signature[-1].get("variadic"))
         if given < len(signature) or (given > len(signature) and not more):
-            raise ConfigurationError(
-                f"{where}: {path!r}: {name}() takes {len(signature)} arguments{' or more' * more}, not {given}"
-            )
+            wanted = f"{len(signature)} arguments{' or more' * more}"
+            raise ConfigurationError(f"{where}: {path!r}: {name}() takes {wanted}, not {given}")
     return expression
 
 
 def _functions(node: Any) -> Iterator[tuple[str, int]]:  # noqa: ANN401  # the library's own
-    """Those that an expression calls, each with how many arguments: the library looks at them only when it does."""
+    """Those that an expression calls, with how many arguments each; the library looks only when it calls."""
     if type(node) is dict:
         if node.get("type") == "function_expression":
             yield node["value"], len(node["children"])
@@ -130,7 +133,9 @@ def _by_search(expression: Any) -> Callable[[Any], Found | None]:  # noqa: ANN40
             found = expression.search(value)
         except Exception:  # noqa: BLE001  # the library's functions let many kinds through, of what a message holds
             return None
-        return None if found is None else (found, None)
+        if found is None or (type(found) is float and not math.isfinite(found)):  # to_number('nan')
+            return None
+        return found, None
 
     return find
 
@@ -147,6 +152,10 @@ def _by_name(name: str) -> Callable[[Any], Found | None]:
     return find
 
 
+def _by_first(finds: Sequence[Callable[[Any], Found | None]]) -> Callable[[Any], Found | None]:
+    return lambda value: next((found for find in finds if (found := find(value))), None)
+
+
 def _by_names(names: Sequence[str]) -> Callable[[Any], Found | None]:
     return lambda value: _located(value, names)
 
@@ -157,7 +166,7 @@ def _by_steps(steps: Place) -> Callable[[Any], Found | None]:
             if type(step) is str:
                 value = value.get(step) if type(value) is dict else None
             else:
-                value = value[step] if type(value) is list and step < len(value) else None  # type: ignore[operator]  # an index
+                value = value[step] if type(value) is list and step < len(value) else None  # type: ignore[operator, index]  # an index
         return None if value is None else (value, steps)
 
     return find
@@ -173,6 +182,6 @@ def _located(value: Any, names: Sequence[str]) -> Found | None:  # noqa: ANN401 
             if name in value and (found := _located(value[name], names[end:])):
                 return found[0], (name, *(found[1] or ()))
     elif type(value) is list and _INDEX.fullmatch(names[0]) and (at := int(names[0])) < len(value):
-        if found := _located(value[at], names[1:]):
-            return found[0], (at, *(found[1] or ()))
+        found = _located(value[at], names[1:])
+        return found and (found[0], (at, *(found[1] or ())))
     return None

@@ -1,7 +1,7 @@
-"""The bytes of the readings of one message: each a payload of its format, which is decoded to that reading alone.
+"""The bytes of the readings of one message: each a payload of its format, decoded to that reading alone.
 
-They are what a spool and a dead letter keep. Where a message cannot be cut, every reading has all of it; so the
-whole is bounded: a message of a great many readings with a great deal around them is refused.
+They are what a spool and a dead letter keep. Where a message cannot be cut, every reading has all of it; so
+the whole is bounded: a message of a great many readings with a great deal around them is refused.
 """
 
 from __future__ import annotations
@@ -94,6 +94,6 @@ class Pieces:
     def _too_many(self) -> Reject:
         return Reject(
             "too_many_readings",
-            f"{len(self._parts)} readings with what is around each of them are more than {_MOST_BYTES} bytes; "
+            f"{len(self._parts)} readings, each with what is around it, are more than {_MOST_BYTES} bytes; "
             f"send fewer in one message",
         )

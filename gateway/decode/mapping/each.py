@@ -65,10 +65,11 @@ class Each:
 
     def __init__(self, path: str, where: str) -> None:
         self.path = path
+        look = compile_path(path, where) if path and not _is_dotted(path) else None
         self._ways = _ways(path)
         self.cuts = bool(self._ways) or not path
         self.stars = min((way.count(STAR) for way in self._ways), default=0)
-        self._look = None if self.cuts else compile_path(path, where)
+        self._look = None if self.cuts else look
 
     def find(self, message: Any) -> list[Element]:  # noqa: ANN401  # a message is any value
         """The elements, in the order in which they stand."""
@@ -180,12 +181,20 @@ def graft(into: Any, value: Any, place: Place, new: Any = None) -> bool:  # noqa
     return True
 
 
+def _dotted(path: str) -> list[tuple[str, ...]]:
+    return [tuple(part.strip().split(".")) for part in path.split("|")]
+
+
+def _is_dotted(path: str) -> bool:
+    """Whether a path is names and stars with dots, or several of those."""
+    return all(name == STAR or (name and is_plain(name)) for way in _dotted(path) for name in way)
+
+
 def _ways(path: str) -> list[tuple[str, ...]]:
     if not path:
         return []
-    ways = [tuple(part.strip().split(".")) for part in path.split("|")]
-    if all(name == STAR or (name and is_plain(name)) for way in ways for name in way):
-        return ways
+    if _is_dotted(path):
+        return _dotted(path)
     steps: list[str] = []
     at = 0
     while found := _STEPS.match(path, at):
@@ -256,7 +265,7 @@ def _only(value: Any, places: Sequence[Place], steps: Sequence[str], *, around: 
         return {**value, **members} if around and steps[0] != STAR else members
     if steps[0] == _ALL or (steps[0] == STAR and not counted):
         return list(members.values())
-    return [members.get(at) for at in range(max(members) + 1)]  # type: ignore[type-var, operator]  # indices
+    return [members.get(at) for at in range(max(members) + 1)]  # type: ignore[operator]  # indices
 
 
 def _plant(tree: Tree, place: Place) -> None:
