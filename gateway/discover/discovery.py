@@ -87,7 +87,7 @@ class Block:
     @property
     def title(self) -> str:
         """How people call it."""
-        if dialect := self.words.get("dialect"):
+        if (dialect := self.words.get("dialect")) and "topic" not in self.words:
             prefix = self.words.get("prefix", "")
             return f"{dialect} below {prefix}" if prefix else str(dialect)
         return str(self.words["topic"])
@@ -162,7 +162,7 @@ def routes_of(blocks: Iterable[Block]) -> tuple[list[CompiledRoute], list[int]]:
         made = msgspec.convert(raw["route"], list[Route])
         routes += made
         owners += [i] * len(made)
-    return compile_routes(routes), owners
+    return compile_routes(routes) if routes else [], owners
 
 
 def _dialects(known: Mapping[str, Known], samples: Mapping[str, Sequence[Sample]]) -> list[Block]:
@@ -304,12 +304,11 @@ def _in_order(blocks: list[Block], unexplained: Mapping[str, str], settings: Set
         router = Router(routes)
         wrong = _first_wrong(blocks, router, owners)
         if wrong is None:
-            wrong_topic = next((topic for topic in unexplained if _owner(router, owners, topic) is not None), None)
+            wrong_topic = next((topic for topic in unexplained if _is_taken(router, topic)), None)
             if wrong_topic is None:
                 break
-            taker = _owner(router, owners, wrong_topic)
-            assert taker is not None
-            if _narrowed(blocks, taker, routes[router.match(wrong_topic).number].route):
+            match = router.match(wrong_topic)
+            if _narrowed(blocks, owners[match.number], match.route):
                 continue
             blocks.insert(0, Block(
                 {"topic": _left_out(wrong_topic), "ignore": True}, [],
@@ -354,6 +353,13 @@ def _owner(router: Router, owners: Sequence[int], topic: str) -> int | None:
         return None
 
 
+def _is_taken(router: Router, topic: str) -> bool:
+    try:
+        return not router.match(topic).ignore
+    except Reject:
+        return False
+
+
 def _narrowed(blocks: list[Block], at: int, route: Route) -> bool:
     """Let a dialect stand for those of its parts that were seen, when another of them takes what is not its own."""
     block = blocks[at]
@@ -391,9 +397,12 @@ def _counted(blocks: Sequence[Block], heard: Heard, silent: Iterable[str]) -> No
         block.messages = sum(heard.topics[topic].count for topic in block.topics)
         shown: set[str] = set()
         for topic in block.topics:
-            for sample in heard.topics[topic].samples[-1:]:
+            samples = heard.topics[topic].samples
+            for sample in samples if len(block.topics) <= _FEW_TOPICS else samples[-1:]:
                 found = decoder.decode(sample, Received.of(sample.at))
                 devices |= {each.event.device_id for each in found if isinstance(each, Reading)}
+                if sample is not samples[-1]:
+                    continue
                 route = router.match(topic).route
                 part = route.dialect.partition("/")[2]
                 fresh = part not in shown if part else len(shown) < 1

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from gateway.decode import Decoder, Limits, Received, Rejection
+from gateway.decode.dialects import complete_routes
 from gateway.decode.mapping.words import read_number
 from gateway.decode.routes import compile_routes
 from gateway.discover.columns import Row, columns_of, key_of, time_of
@@ -21,7 +22,7 @@ from runtime.errors import ConfigurationError
 from runtime.settings import Route
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gateway.discover.columns import Cell, Columns, Time
     from gateway.discover.heard import Sample
@@ -89,13 +90,48 @@ def guess(shape: Levels, samples: Sequence[Sample], sniffed: Sequence[Sniffed]) 
     topics = sorted({sample.topic for sample in samples})
     if words["format"] == "value":
         found = _scalars(shape, topics, samples, sniffed)
-    elif words["format"] in {"influx", "senml", "sparkplug"}:
-        meaning = meaning_of(shape, topics, named=False)
-        found = Guess({"topic": meaning.topic, **words}, meaning.unsure)
+    elif words["format"] in _BY_DIALECT:
+        found = _by_dialect(shape, topics, sniffed)
     else:
         found = _objects(shape, topics, samples, sniffed)
     found.samples = samples
     return _tried(found)
+
+
+def _by_dialect(shape: Levels, topics: Sequence[str], sniffed: Sequence[Sniffed]) -> Guess:
+    """Formats that say themselves what is what: the words are those of their dialect."""
+    name = sniffed[0].format
+    own = _BY_DIALECT[name]
+    records = [each for one in sniffed for each in (one.values if isinstance(one.values, list) else [one.values])]
+    devices = {device for each in records if (device := own.device(each))}
+    everywhere = len(devices) >= len(topics) and all(own.device(each) for each in records)
+    meaning = meaning_of(shape, topics, named=False, devices=devices, elsewhere=everywhere)
+    part = own.by_topic if meaning.device else own.by_message
+    return Guess({"dialect": f"{name}/{part}", "topic": meaning.topic}, list(meaning.unsure))
+
+
+def _device_of_line(record: Any) -> str:  # noqa: ANN401  # a format's value is any value
+    tags = record.get("tags") if isinstance(record, dict) else None
+    found = [tags.get(name) for name in ("device_id", "device", "host")] if isinstance(tags, dict) else []
+    return next((str(each) for each in found if each), "")
+
+
+def _device_of_record(record: Any) -> str:  # noqa: ANN401  # a format's value is any value
+    return str(record.get("bn") or "") if isinstance(record, dict) else ""
+
+
+class _Own(NamedTuple):
+    """Of a format with a dialect: its parts, and what names the device in its values."""
+
+    by_topic: str
+    by_message: str
+    device: Callable[[Any], str]
+
+
+_BY_DIALECT: Final = {
+    "influx": _Own("device", "lines", _device_of_line),
+    "senml": _Own("device", "pack", _device_of_record),
+}
 
 
 def _scalars(
@@ -172,6 +208,8 @@ def _objects(
     if renamed:
         words["rename"] = renamed
     _texts(words, {name: [cell.value for cell in cells] for name, cells in left.items()}, unsure)
+    if words["format"] == "bytes":
+        unsure.append("the bytes are read as Cayenne LPP; others can look like it by chance")
     if not key and not time:
         unsure.append("without key and time each delivery is stored, a repeated one too")
     return Guess({name: each for name, each in words.items() if name != "value" or elements.name}, unsure)
@@ -411,7 +449,9 @@ def letters(words: dict[str, Any], samples: Sequence[Sample]) -> list[Rejection]
     Raises:
         ConfigurationError: the route is none.
     """
-    decoder = Decoder(compile_routes([msgspec.convert(words, Route)]), Limits())
+    raw: dict[str, Any] = {"route": [dict(words)]}
+    complete_routes(raw)
+    decoder = Decoder(compile_routes(msgspec.convert(raw["route"], list[Route])), Limits())
     return [
         each
         for sample in samples
