@@ -42,8 +42,8 @@ timezone = "Europe/Berlin"     # what stands beside it wins
 
 `gateway dialects NAME` shows the routes and what their examples become, and
 `gateway decode TOPIC FILE --dialect NAME` what a message of yours would. Routes are tried in their order, so
-one of your own in front of a dialect takes what it matches. Topics that are left out carry no telemetry: commands,
-whether a device is there, what describes it.
+one of your own in front of a dialect takes what it matches. Topics that are left out carry no telemetry, but
+commands, whether a device is there, or what describes it.
 """
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from math import isfinite
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
-from runtime.settings.types import Paths, Section, Text
+from runtime.errors import ConfigurationError
+from runtime.settings.types import Number, Paths, Section, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FormatName = Literal[
     "json", "ndjson", "value", "csv", "influx", "senml", "cbor", "msgpack", "protobuf", "sparkplug", "bytes"
@@ -30,10 +35,12 @@ Prefix = Annotated[
     ),
 ]
 Metric = Annotated[str, Meta(pattern=r"^[^\x00-\x1f]*$", max_length=128, description="the name of a metric")]
+Name = Annotated[str, Meta(min_length=1, max_length=512, description="a name of 1 to 512 characters")]
 Names = Annotated[
-    tuple[Annotated[str, Meta(min_length=1, max_length=512)], ...],
-    Meta(description="a list of names, in which * stands for anything"),
+    tuple[Name, ...],
+    Meta(description="true, false or a list of names, in which * stands for anything"),
 ]
+PathList = Annotated[tuple[Paths, ...], Meta(description='a list of paths such as ["meta.line"]')]
 Order = Literal["big", "little"]
 Binary = Literal[
     "uint8", "int8", "uint16", "int16", "uint24", "int24", "uint32", "int32", "uint64", "int64",
@@ -44,8 +51,8 @@ Binary = Literal[
 class Csv(Section, frozen=True):
     """How lines of values are read.
 
-    `columns` are the names of the values; empty takes them from the first line of each message, which then is a
-    header. `delimiter` empty finds it out among comma, semicolon, tab and bar.
+    `columns` are the names of the values; empty takes them from the first line of each message, which then is
+    a header. `delimiter` empty finds it out among comma, semicolon, tab and bar.
     """
 
     columns: tuple[Metric, ...] = ()
@@ -61,7 +68,10 @@ class Influx(Section, frozen=True):
 
 
 class Protobuf(Section, frozen=True):
-    """Which message of a descriptor set a payload is: what `protoc --descriptor_set_out --include_imports` writes."""
+    """Which message of a descriptor set a payload is.
+
+    `descriptor` is the file that `protoc --descriptor_set_out=… --include_imports` writes.
+    """
 
     descriptor: str = ""
     message: str = ""
@@ -87,11 +97,11 @@ class Field(Section, frozen=True):
 class Bytes(Section, frozen=True):
     """A payload of fixed places: a preset, or fields of one's own.
 
-    `inside` is the path of a text in a JSON payload that holds the bytes, in `encoding`; without it the payload
-    is the bytes, or their text.
+    `inside` is the path of a text in a JSON payload that holds the bytes, in `encoding`; without it the
+    payload is the bytes, or their text.
     """
 
-    preset: Literal["", "cayenne-lpp"] = ""
+    preset: Literal["", "cayenne-lpp", "ruuvi"] = ""
     encoding: Literal["raw", "base64", "hex"] = "raw"
     inside: Paths = ""
     order: Order = "big"
@@ -101,7 +111,8 @@ class Bytes(Section, frozen=True):
 class Example(Section, frozen=True):
     """A message of a route, and the readings that it becomes, as `gateway decode --json` prints them.
 
-    What a reading's `expect` leaves out is not looked at. A payload that is no text is given in `hex` or `base64`.
+    What a reading's `expect` leaves out is not looked at. A payload that is no text is given in `hex` or
+    `base64`; `at` is when it arrives, and `reject` the reason of the dead letters that it comes to.
     """
 
     topic: Text
@@ -116,9 +127,9 @@ class Example(Section, frozen=True):
 class Route(Section, frozen=True):
     """Which topics carry telemetry, in what format, and what of a message means what.
 
-    A path is a name, or names with dots between them for what is nested, or any JMESPath expression; `a | b` is
-    the first that is there, and "" is none. `$1` is what the first `*` in `each` stood for. What is looked for is
-    looked for in a reading first, and then in the message around it.
+    A path is a name, or names with dots between them for what is nested, or any JMESPath expression; `a | b`
+    is the first that is there, and "" is none. `$1` is what the first `*` in `each` stood for. What is looked
+    for is looked for in a reading first, and then in the message around it.
 
     Attributes:
         dialect: a preset, `gateway dialects` lists them; what stands beside it wins.
@@ -152,10 +163,10 @@ class Route(Section, frozen=True):
     metric: Metric = ""
     name: Paths = ""
     value: Paths = ""
-    tags: tuple[Paths, ...] = ()
-    rename: dict[str, str] = {}
+    tags: PathList = ()
+    rename: dict[str, Metric] = msgspec.field(default_factory=dict)
     numbers: Literal["as_sent", "from_text", "from_text_with_unit"] = "as_sent"
-    states: dict[str, float] = {}
+    states: dict[str, Number] = msgspec.field(default_factory=dict)
     on_bad_field: Literal["reject", "drop"] = "reject"
     ignore: bool | Names = False
     identity: Literal["key", "key+time"] = "key"
@@ -164,4 +175,23 @@ class Route(Section, frozen=True):
     influx: Influx = Influx()
     protobuf: Protobuf = Protobuf()
     bytes: Bytes = Bytes()
-    example: tuple[Example, ...] = msgspec.field(default=())
+    example: tuple[Example, ...] = ()
+
+
+_OF_FORMATS: Final = ("csv", "influx", "protobuf", "bytes")  # tables that are called as their format
+
+
+def check_routes(routes: Sequence[Route]) -> None:
+    """Refuse what no single key of a route shows to be impossible.
+
+    Raises:
+        ConfigurationError: with the route's position.
+    """
+    for at, route in enumerate(routes):
+        for table in _OF_FORMATS:
+            given = getattr(route, table)
+            if given != type(given)() and route.format != table:
+                raise ConfigurationError(f'route[{at}].{table}: has no effect with format = "{route.format}"')
+        for text, number in route.states.items():
+            if not isfinite(number):
+                raise ConfigurationError(f"route[{at}].states.{text}: expected a finite number")

@@ -18,7 +18,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.decode.fields import Refused
-from gateway.decode.formats import cayenne, strict_json
+from gateway.decode.formats import cayenne, ruuvi, strict_json
 from gateway.decode.formats.form import Format
 from gateway.decode.formats.singles import of_double, of_half, of_single
 from gateway.decode.paths import alternatives, compile_path, is_plain
@@ -74,14 +74,26 @@ def make(route: Route, where: str) -> Format:
         )
     if not layout.preset and not layout.field:
         raise ConfigurationError(f"{where}.field: is needed to say what stands where, or a preset")
-    read = cayenne.parse if layout.preset else _reader_of(layout, where)
+    read = _PRESETS[layout.preset] if layout.preset else _reader_of(layout, where)
     unwrap = _DECODERS[layout.encoding]
     if not layout.inside:
-        return Format(lambda payload: read(unwrap(payload)), lambda payload: [payload], b"".join)
+        return Format(lambda payload: _known(read(unwrap(payload))), lambda payload: [payload], b"".join)
     if layout.encoding == "raw":
         raise ConfigurationError(f'{where}.encoding: bytes in JSON are a text, so say "base64" or "hex"')
-    inside = _Inside(layout.inside, f"{where}.inside", lambda text: read(unwrap(text)), apart=not route.each)
+    inside = _Inside(
+        layout.inside,
+        f"{where}.inside",
+        lambda text: read(unwrap(text)),
+        apart=not route.each,
+        optional=layout.preset == "ruuvi",
+    )
     return Format(inside.parse, strict_json.elements, strict_json.join)
+
+
+def _known(values: dict[str, Any] | None) -> dict[str, Any]:
+    if values is None:
+        raise Reject("malformed_bytes", "this is no advertisement of a RuuviTag in data format 3 or 5")
+    return values
 
 
 def _reader_of(layout: Bytes, where: str) -> Callable[[bytes], dict[str, Any]]:
@@ -238,15 +250,24 @@ class _Inside:
     Args:
         path: of the text; the first of several that is there.
         where: the setting, for errors.
-        read: the values of such a text.
+        read: the values of such a text; None leaves it as it is.
         apart: whether elements of an array are messages of their own, so that one that cannot be read is
             refused alone.
+        optional: whether a message without such a text is one too.
 
     Raises:
         ConfigurationError: the path means nothing, or nothing can take its place.
     """
 
-    def __init__(self, path: str, where: str, read: Callable[[str], dict[str, Any]], *, apart: bool) -> None:
+    def __init__(
+        self,
+        path: str,
+        where: str,
+        read: Callable[[str], dict[str, Any] | None],
+        *,
+        apart: bool,
+        optional: bool,
+    ) -> None:
         if not is_plain(path):
             raise ConfigurationError(
                 f"{where}: {path!r} is an expression; the values take the place of what a plain path names"
@@ -255,6 +276,7 @@ class _Inside:
         self._looks = [(each, compile_path(each, where)) for each in alternatives(path)]
         self._read = read
         self._apart = apart
+        self._optional = optional
 
     def parse(self, payload: bytes) -> Any:  # noqa: ANN401  # JSON is any value
         """The message, with the values where the text was; each of the elements of an array.
@@ -283,8 +305,11 @@ class _Inside:
                     raise Reject(
                         "malformed_bytes", f"{path!r} is no text, and should hold the bytes of the message"
                     )
-                _replace(message, path, self._read(text))
+                if (values := self._read(text)) is not None:
+                    _replace(message, path, values)
                 return
+        if self._optional:
+            return
         raise Reject(
             "malformed_bytes",
             f"nothing stands at {self._path!r}, where bytes.inside of its route has the bytes of the message",
@@ -342,6 +367,10 @@ def _shown(text: str | bytes) -> str:
     return repr(text[:24]).removeprefix("b") + ("…" if len(text) > 24 else "")  # noqa: PLR2004  # characters
 
 
+_PRESETS: Final[dict[str, Callable[[bytes], dict[str, Any] | None]]] = {
+    "cayenne-lpp": cayenne.parse,
+    "ruuvi": ruuvi.parse,
+}
 _DECODERS: Final[dict[str, Callable[[Any], bytes]]] = {
     "raw": lambda payload: payload,
     "base64": _of_base64,
