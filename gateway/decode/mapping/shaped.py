@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from runtime.settings import Route
 
 _SPARE: Final = 8
+_SPARE_OF_IGNORED: Final = 2048  # of each of fifty gateways that heard a sensor, forty fields
 _LEFT_OUT: Final = "left_out"
 _BESIDE: Final = "(beside metrics)"
 """The name of what an expression left of an element, where no other can be told."""
@@ -168,11 +169,12 @@ class Shaper:
         self._counted = any(look.star is not None for looks_ in every for look in looks_)
         self._words = Words(route, where)
         self._max_name, self._max_tags = limits.max_metric_name, limits.max_metrics
+        spare = _SPARE_OF_IGNORED if isinstance(route.ignore, tuple) else _SPARE
         self._flattening = Flattening(
             self.unfit,
             bare="" if self._name or self._metrics else METRICS,
             max_name=limits.max_metric_name,
-            max_fields=limits.max_metrics + _SPARE,
+            max_fields=limits.max_metrics + spare,
         )
 
     def parts(self, message: Any, metric: str | None) -> tuple[list[Part], list[tuple[str, str]]]:  # noqa: ANN401  # a format's value is any value
