@@ -15,6 +15,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+import types
 import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
@@ -186,13 +187,13 @@ def _explain(error: msgspec.ValidationError, schema: type[msgspec.Struct]) -> st
 
 def _expected(message: str, kind: Any) -> str:  # noqa: ANN401  # any annotation
     """Say in a person's words what msgspec said of a value of this type."""
-    words = [str(word) for literal in _parts(kind, Literal) for word in typing.get_args(literal)]
+    words = [str(word) or '""' for literal in _parts(kind, Literal) for word in typing.get_args(literal)]
     if words and "enum" in message:
         return f"expected one of {', '.join(words)}, got {message.rpartition('enum value ')[2]}"
     descriptions = [meta.description for meta in _parts(kind, msgspec.Meta) if meta.description]
     _, got, found = message.partition(", got ")
     if descriptions:
-        return f"expected {descriptions[0]}{got}{found.replace('`', '')}"
+        return f"expected {descriptions[-1]}{got}{found.replace('`', '')}"
     return message.replace("`", "").replace("Expected", "expected", 1).replace("bool", "true or false")
 
 
@@ -218,9 +219,14 @@ def _type_at(schema: Any, path: str) -> Any:  # noqa: ANN401  # any annotation
 
 
 def _element(kind: Any) -> Any:  # noqa: ANN401  # any annotation
-    if typing.get_origin(kind) is dict:
-        return typing.get_args(kind)[1]
-    return typing.get_args(kind)[0] if typing.get_origin(kind) in {tuple, list} else None
+    origin, within = typing.get_origin(kind), typing.get_args(kind)
+    if origin is dict:
+        return within[1]
+    if origin in {tuple, list}:
+        return within[0]
+    if origin in {typing.Annotated, typing.Union, types.UnionType}:
+        return next((element for each in within if (element := _element(each)) is not None), None)
+    return None
 
 
 def _is_struct(kind: Any) -> bool:  # noqa: ANN401  # any annotation

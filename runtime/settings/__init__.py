@@ -19,7 +19,7 @@ from runtime import configuration
 from runtime.errors import ConfigurationError
 from runtime.settings.brokers import Broker, Events, check_broker, tls_context
 from runtime.settings.limits import Limit, check_limits
-from runtime.settings.route import Route
+from runtime.settings.route import Route, check_routes
 from runtime.settings.types import (
     Age,
     ClientId,
@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 _LONGEST_AHEAD_S: Final = 30 * 86_400  # each day has partitions
-_LONGEST_DURATION_S: Final = 3650 * 86_400  # below the 2^32 - 1 seconds of an MQTT session (MQTT5 §3.1.2.11.2)
+_LONGEST_DURATION_S: Final = 3650 * 86_400  # below the 2^32 - 1 seconds of a session (MQTT5 §3.1.2.11.2)
 
 
 class Postgres(Section, frozen=True):
@@ -178,6 +178,7 @@ def _check(settings: Settings) -> None:
         raise ConfigurationError('gateway.max_ahead: longer than "30d"; no partitions are made so far ahead')
     if not settings.route:
         raise ConfigurationError("route: at least one [[route]] is needed; leave it out for the default")
+    check_routes(settings.route)
     check_limits(settings.limit)
     check_broker("broker", settings.broker, settings.broker)
     check_broker("events", settings.events, settings.events_broker(settings.broker.client_id))

@@ -73,6 +73,16 @@ def tls_context(broker: Broker, section: str = "broker") -> ssl.SSLContext | Non
 
 
 def check_broker(name: str, section: Broker | Events, merged: Broker) -> None:
+    """Refuse keys of a broker that contradict each other, or do nothing.
+
+    Args:
+        name: the section's.
+        section: as it was written.
+        merged: with what it takes from `[broker]`.
+
+    Raises:
+        ConfigurationError: with the key.
+    """
     if merged.transport == "websockets" and merged.driver in {"mqtt5", "mqtt311"}:
         raise ConfigurationError(f'{name}.transport: "websockets" needs driver "aiomqtt" or "auto"')
     if merged.tls_key_file and not merged.tls_cert_file:

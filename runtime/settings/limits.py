@@ -35,6 +35,11 @@ class Limit(Section, frozen=True):
 
 
 def check_limits(limits: Sequence[Limit]) -> None:
+    """Refuse limits that mean nothing, and those that are never looked at.
+
+    Raises:
+        ConfigurationError: with the limit's position.
+    """
     if len(limits) > _MOST_LIMITS:
         raise ConfigurationError(f"limit: more than {_MOST_LIMITS}; patterns let one stand for many devices")
     takes_all: dict[tuple[str, str], str] = {}

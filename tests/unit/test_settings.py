@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from gateway.decode.dialects import complete_routes
 from runtime.errors import ConfigurationError
 from runtime.settings import Broker, Limit, Settings, duration_s, host_port, load, tls_context
 
@@ -104,6 +105,23 @@ def test_the_file_can_be_named_by_the_environment(write: Callable[[str], Path]) 
         ),
         ("[events]\ndriver = 'x'", "events.driver: expected one of auto, mqtt5, mqtt311, aiomqtt, got 'x'"),
         ("[[route]]\nqos = 3", "route[0].qos: expected one of 0, 1, 2, got 3"),
+        (
+            "[[route]]\n[route.csv]\ndelimeter = ';'",
+            "route[0].csv.delimeter: no such key; did you mean delimiter?",
+        ),
+        ("[[route]]\n[route.csv]\ncolumns = ['a']", 'route[0].csv: has no effect with format = "json"'),
+        (
+            "[[route]]\n[route.bytes]\npreset = 'x'",
+            'route[0].bytes.preset: expected one of "", cayenne-lpp, ',
+        ),
+        ("[[route]]\n[[route.bytes.field]]\nname = 't'", "route[0].bytes.field[0].type: is needed"),
+        ("[[route]]\nignore = 'x'", "route[0].ignore: expected true, false or a list of names"),
+        ("[[route]]\nignore = ['a', '']", "route[0].ignore[1]: expected a name of 1 to 512 characters"),
+        ("[[route]]\ntags = 'x'", "route[0].tags: expected a list of paths such as "),
+        ("[[route]]\nstates = { ON = '1' }", "route[0].states[...]: expected a number, got str"),
+        ("[[route]]\nstates = { ON = nan }", "route[0].states.ON: expected a finite number"),
+        ("[[route]]\nrename = { a = 1 }", "route[0].rename[...]: expected the name of a metric, got int"),
+        ("[[route]]\n[[route.example]]", "route[0].example[0].topic: is needed"),
         ("[[route]]\nidentity = 'time'", "route[0].identity: expected one of key, key+time, got 'time'"),
         (
             "[broker]\ntransport = 'websockets'\ndriver = 'mqtt5'",
@@ -188,6 +206,16 @@ def test_routes_come_from_the_environment_as_json() -> None:
         ("a/{device_id}", "key+time"),
         ("b", "key"),
     ]
+
+
+def test_routes_of_dialects_come_from_the_environment_too() -> None:
+    """A dialect in `EDGE_ROUTE` stands for its routes in their place, with what is said beside it."""
+    dialect = '{"dialect": "tasmota/sensor", "timezone": "Europe/Berlin", "prefix": "x/"}'
+    text = f'[{{"topic": "a/{{device_id}}"}}, {dialect}]'
+    first, second = load(None, {"EDGE_ROUTE": text}, complete_routes).route
+    assert (first.topic, first.dialect) == ("a/{device_id}", "")
+    assert (second.topic, second.dialect) == ("x/tele/{device_id}/SENSOR", "tasmota/sensor")
+    assert (second.timezone, second.time) == ("Europe/Berlin", "Time")
 
 
 def test_units_are_a_table_with_keys_of_its_own(write: Callable[[str], Path]) -> None:
