@@ -31,7 +31,8 @@ def make(route: Route, where: str) -> Format:
     Raises:
         ConfigurationError: nothing names the metric.
     """
-    if not route.metric and "metric" not in compile_template(route.topic, f"{where}.topic").names:
+    named = route.metric or "metric" in compile_template(route.topic, f"{where}.topic").names
+    if not named and route.ignore is not True:
         raise ConfigurationError(
             f"{where}.metric: a value has no name of its own: put {{metric}} into the topic {route.topic!r}, "
             f'where it says what the value is, or give a name here, such as metric = "temperature"'
