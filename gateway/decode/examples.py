@@ -88,11 +88,14 @@ def play(routes: Sequence[CompiledRoute], decoder: Decoder, now: datetime) -> li
     outcomes = []
     for number, route in enumerate(routes):
         for i, example in enumerate(route.route.example):
+            owners = _owners(routes, number, example)
+            if number != min(owners):
+                continue
             where = f"route[{number}].example[{i}]"
             message = Message(example.topic, payload_of(example, where))
             at = _moment(example.at, f"{where}.at") if example.at else now
             _check_names(example.expect, where)
-            faults = _taken(routes, router, number, example.topic)
+            faults = _taken(routes, router, owners, example.topic)
             if not faults:
                 faults = list(differences(example, decoder.decode(message, Received.of(at))))
             outcomes.append(Outcome(where, example.topic, faults))
@@ -200,19 +203,28 @@ def _check_names(expected: Iterable[Mapping[str, object]], where: str) -> None:
                 raise ConfigurationError(f"{where}.expect[{i}].{name}: no such field of a reading; {said}")
 
 
-def _taken(routes: Sequence[CompiledRoute], router: Router, number: int, topic: str) -> list[str]:
-    """Which route takes the topic of an example, when it is not its own."""
+def _owners(routes: Sequence[CompiledRoute], number: int, example: Example) -> set[int]:
+    """The routes that an example is of: one, or all of the dialect that it stands beside."""
+    dialect = routes[number].route.dialect.partition("/")[0]
+    if not dialect:
+        return {number}
+    beside = (i for i, route in enumerate(routes) if route.route.dialect.partition("/")[0] == dialect)
+    return {i for i in beside if example in routes[i].route.example}
+
+
+def _taken(routes: Sequence[CompiledRoute], router: Router, owners: set[int], topic: str) -> list[str]:
+    """Which route takes the topic of an example, when it is none of its own."""
     try:
         taker = router.match(topic).number
     except Reject as reject:
         return [reject.detail] if reject.reason == "no_route" else []  # another: what the message comes to
-    if taker == number:
+    if taker in owners:
         return []
-    template = routes[taker].route.topic
-    taken = f"route[{taker}], {template}, takes its topic"
-    if routes[number].pattern.fullmatch(topic):
+    taken = f"route[{taker}], {routes[taker].route.topic}, takes its topic"
+    if any(routes[owner].pattern.fullmatch(topic) for owner in owners):
         return [f"{taken}, for it stands before: the first that matches counts"]
-    return [f"{taken}, which is none of its route's, {routes[number].route.topic}"]
+    templates = ", ".join(routes[owner].route.topic for owner in sorted(owners))
+    return [f"{taken}, which is none of its route's, {templates}"]
 
 
 def _brief(value: object) -> str:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import click
 import msgspec
 import pytest
 
 from gateway.check.routes import check_routes
 from gateway.decode import Decoder, Limits
+from gateway.decode.dialects import complete_routes
 from gateway.decode.examples import play
 from gateway.decode.routes import compile_routes
+from gateway.explain import render
+from gateway.explain.explanation import explain
 from gateway.subscriptions import plan
 from runtime.errors import ConfigurationError
 from runtime.settings import Route, Settings, load
 from runtime.settings.route import Example
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+README = Path(__file__).parents[2] / "README.md"
 NOW = datetime(2026, 11, 23, 9, 0, 0, tzinfo=UTC)
 TOPIC = "devices/a1/telemetry"
 PAYLOAD = '{"id": "7", "ts": "2026-11-23T08:59:59.5Z", "region": "north", "t": 21.5, "on": true, "n": 3}'
@@ -134,6 +137,40 @@ def test_an_example_that_another_route_takes() -> None:
     assert faults(Example("b/c"), own) == [
         "topic 'b/c' matches no configured route; one with ignore = true leaves such out"
     ]
+
+
+def test_an_example_beside_a_dialect() -> None:
+    """An example beside a dialect of several routes is played once, by whichever of them takes it."""
+    dialect = {
+        "dialect": "tasmota",
+        "example": [
+            {
+                "topic": "tele/p1/SENSOR",
+                "payload": '{"Time": "2026-11-23T09:00:00", "POWER": "ON"}',
+                "expect": [{"metrics": {"POWER": 1}}],
+            }
+        ],
+    }
+    raw: dict[str, object] = {"route": [{"topic": "a/{device_id}"}, dialect]}
+    complete_routes(raw)
+    compiled = compile_routes(msgspec.convert(raw["route"], list[Route]))
+    [outcome] = play(compiled, Decoder(compiled, Limits()), NOW)
+    assert (outcome.topic, outcome.faults) == ("tele/p1/SENSOR", [])
+
+
+def test_the_example_of_the_readme(tmp_path: Path) -> None:
+    """What README.md says of a route with an example is so, down to what `gateway decode` prints."""
+    readme, file = README.read_text(), tmp_path / "edge.toml"
+    [toml] = re.findall(r"```toml\n([^`]*?example\]\][^`]*`gateway check`.*?)```", readme, re.DOTALL)
+    file.write_text(toml)
+    routes = compile_routes(load(file, {}).route)
+    [outcome] = play(routes, Decoder(routes, Limits()), NOW)
+    assert outcome.faults == []
+    [example] = routes[0].route.example
+    [shown] = re.findall(r"```text\n(topic .*?)```", readme, re.DOTALL)
+    later = NOW.replace(minute=1)
+    said = explain(routes, Limits(), example.topic, example.payload.strip().encode(), later)
+    assert click.unstyle(render.as_text(said, 200)).splitlines() == shown.splitlines()
 
 
 def test_topics_with_an_impossible_name() -> None:
