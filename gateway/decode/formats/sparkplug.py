@@ -22,7 +22,7 @@ would take 10.
 
 from __future__ import annotations
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from struct import Struct, error
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -52,6 +52,8 @@ _FLOATS: Final = 30
 _DOUBLES: Final = 31
 _BOOLEANS: Final = 32
 _STRINGS: Final = 33
+_BITS_OF: Final = [tuple(bool(byte & 0x80 >> i) for i in range(8)) for byte in range(256)]
+_OF_ARRAYS: Final = frozenset({*_ARRAYS, _BOOLEANS, _STRINGS})
 _ZEROS: Final = (0, "", b"")  # what may stand beside is_null, as a placeholder
 
 _read_float = Struct("<f").unpack_from
@@ -112,15 +114,22 @@ def parse(payload: bytes) -> dict[str, Any]:
 
 
 def typed(value: Any, datatype: int) -> Any:  # noqa: ANN401  # of any datatype
-    """What the value of a field says as of a datatype: an integer its sign, bytes the elements of an array.
+    """What a value that came without a datatype says as of this one, which was said at birth.
 
     Raises:
-        Reject: the bytes are no such array.
+        Reject: it is no such array.
     """
     kind = type(value)
     if kind is int:
         return _integer(value, datatype)
-    return _bytes(value, datatype) if kind is bytes else value
+    if kind is str and datatype in _OF_ARRAYS:
+        try:
+            return _bytes(b64decode(value, validate=True), datatype)
+        except ValueError:
+            raise Reject(
+                "malformed_sparkplug", f"a text stands where an array of datatype {datatype} was"
+            ) from None
+    return value
 
 
 def _integer(value: int, datatype: int) -> int | NoNumber:
@@ -169,7 +178,10 @@ def _booleans(raw: bytes) -> list[bool]:
         raise Reject(
             "malformed_sparkplug", f"a BooleanArray of {len(raw)} bytes does not hold as many as it says"
         )
-    return [bool(raw[4 + i // 8] & 0x80 >> i % 8) for i in range(count)]
+    found: list[bool] = []
+    for byte in raw[4:]:
+        found += _BITS_OF[byte]
+    return found[:count]
 
 
 def _strings(raw: bytes) -> list[str]:
@@ -378,15 +390,24 @@ def _data_set(payload: bytes, at: int, end: int, depth: int) -> list[dict[str, A
             at,
             f"a data set has {len(columns)} names of columns, {len(types)} types, and says it has {stated}",
         )
-    types = types or [0] * len(columns)
+    _by_name(payload, at, columns, columns, "data set")
+    signed = [(i, of) for i, of in enumerate(types) if of in _SIGNED or of in _UNSIGNED]
     rows = []
     for row in found.get("rows", []):
-        values = [typed(each, of) for each, of in zip(row, types, strict=False)]
-        rows.append(_by_name(payload, at, columns, values + row[len(values) :], "row"))
+        if len(row) != len(columns) or not row:
+            raise _malformed(
+                payload, at, f"a row has {len(row)} values, and there are {len(columns)} columns"
+            )
+        for i, of in signed:
+            if type(row[i]) is int:
+                row[i] = _integer(row[i], of)
+        rows.append(dict(zip(columns, row, strict=True)))
     return rows
 
 
 def _row(payload: bytes, at: int, end: int, depth: int) -> list[Any]:
+    if at == end:
+        return []
     elements: list[Any] = _read(payload, at, end, _ROW, depth).get("elements", [])
     return elements
 
