@@ -9,8 +9,8 @@ import click
 
 from gateway.dead_letters.command import dead_letters
 from gateway.decode.dialects import complete_routes
-from gateway.discover.command import discover_command
 from gateway.dialects.command import dialects_command
+from gateway.discover.command import discover_command
 from gateway.explain.command import decode_command
 from gateway.simulate.command import simulate_command
 from gateway.tail.command import tail_command

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 PAGE: Final = Path("docs/dialects.md")
 
-_ARRIVAL: Final = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+_ARRIVAL: Final = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 _BRIEF: Final = 160  # characters of a payload
 _METRICS: Final = 4  # of a reading
+_SEVERAL: Final = 2
 
 _HEAD: Final = """\
 # Dialects
@@ -56,8 +57,9 @@ def _lines(dialect: Dialect) -> Iterator[str]:
     carrying = topics(dialect)
     others = [words["topic"] for words in dialect.routes.values() if words.get("ignore") is True]
     left_out = f"; left out: {_codes(others)}" if others else ""
-    first = next(part for part in play(dialect, _ARRIVAL) if not part.ignored)
-    shown = min((each for each in first.played if each.found), key=lambda each: len(each.payload))
+    shown = min(
+        (each for part in play(dialect, _ARRIVAL) for each in part.played if each.found), key=_plainness
+    )
     yield f"## {dialect.title}: `{dialect.name}`"
     yield ""
     yield dialect.about.replace("<", "&lt;")
@@ -67,6 +69,16 @@ def _lines(dialect: Dialect) -> Iterator[str]:
     yield f"  becomes {_became(shown)}."
     yield f"- Source: {', '.join(f'<{address}>' for address in dialect.source)}"
     yield ""
+
+
+def _plainness(played: Played) -> tuple[bool, bool, int]:
+    """The lower, the better an example shows a dialect: with a time of its own, several values, and short."""
+    reading = played.found[0]
+    if not isinstance(reading, Reading):
+        return True, True, len(played.payload)
+    event = reading.event
+    metrics = msgspec.json.decode(event.metrics)
+    return event.ts == event.received_at, len(metrics) < _SEVERAL, len(played.payload)
 
 
 def _became(played: Played) -> str:
