@@ -354,10 +354,9 @@ def _value(payload: bytes, at: int, found: dict[str, Any], datatype: int) -> Any
         if value not in _ZEROS:
             raise _malformed(payload, at, "a value is said to be null, and is there")
         return None
-    kind = type(value)
-    if kind is int:
+    if type(value) is int:
         return _integer(value, datatype)
-    return _bytes(value, datatype) if kind is bytes else value
+    return _bytes(value, datatype) if type(value) is bytes else value
 
 
 def _metadata(payload: bytes, at: int, end: int, depth: int) -> dict[str, Any]:
