@@ -3,7 +3,8 @@
 Names with dots between them are read without a library: `meta.id`, `data.0`, `em:0.power`.
 Anything else is JMESPath (https://jmespath.org/specification.html), which has names in quotation marks for
 what has a dot in it. Between plain paths ` | ` stands for "the first that is there", as `||`
-in JMESPath.
+in JMESPath. One function is ours: `from_json(text)` is the value of a text that is JSON itself, and null
+when it is none.
 
 What a plain path finds has a place in the message, and so has an expression of names and indices alone,
 `"a.b"[0].c`. What any other expression finds may have been made by it.
@@ -11,13 +12,15 @@ What a plain path finds has a place in the message, and so has an expression of 
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 import jmespath
+import msgspec
 from jmespath.exceptions import JMESPathError
-from jmespath.functions import Functions
+from jmespath.functions import Functions, signature
 
 from runtime.errors import ConfigurationError
 
@@ -35,6 +38,31 @@ _SYNTAX: Final = re.compile(r"[\[\]()'\"`&!<>{}*\\]|\|\||==|(?:^|\|)\s*@\s*(?:$|
 _STAR: Final = re.compile(r"\$([1-9])")
 _STEPS: Final = re.compile(r'(?:(?:^|\.)(?:([A-Za-z_][A-Za-z0-9_]*)|"([^"\\]+)")|\[([0-9]{1,6})\])')
 _INDEX: Final = re.compile(r"[0-9]{1,6}")  # no array is longer
+
+
+class _Own(Functions):  # type: ignore[misc]  # the library has no types
+    """Those of JMESPath, and ours."""
+
+    @signature({"types": ["string", "null"]})  # type: ignore[untyped-decorator]  # likewise
+    def _func_from_json(self, text: str | None) -> Any:  # noqa: ANN401  # JSON is any value
+        if text is None:
+            return None
+        try:
+            json.loads(text, object_pairs_hook=_once)
+            return msgspec.json.decode(text)
+        except (ValueError, RecursionError, msgspec.DecodeError):
+            return None
+
+
+def _once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of a name that is given twice the library would keep the last value only."""
+    found = dict(members)
+    if len(found) < len(members):
+        raise ValueError(members)
+    return found
+
+
+_OPTIONS: Final = jmespath.Options(custom_functions=_Own())
 
 
 def is_plain(path: str) -> bool:
@@ -108,12 +136,12 @@ def _compiled(path: str, where: str) -> Any:  # noqa: ANN401  # the library's ow
         said = (str(error).splitlines() or [""])[0].rstrip(":")
         raise ConfigurationError(f"{where}: {path!r} is no JMESPath expression: {said}") from None
     for name, given in functions:
-        if name not in Functions.FUNCTION_TABLE:
+        if name not in _Own.FUNCTION_TABLE:
             raise ConfigurationError(f"{where}: {path!r}: JMESPath has no function {name}()")
-        signature = Functions.FUNCTION_TABLE[name]["signature"]
-        more = bool(signature) and bool(signature[-1].get("variadic"))
-        if given < len(signature) or (given > len(signature) and not more):
-            wanted = f"{len(signature)} arguments{' or more' * more}"
+        takes = _Own.FUNCTION_TABLE[name]["signature"]
+        more = bool(takes) and bool(takes[-1].get("variadic"))
+        if given < len(takes) or (given > len(takes) and not more):
+            wanted = f"{len(takes)} arguments{' or more' * more}"
             raise ConfigurationError(f"{where}: {path!r}: {name}() takes {wanted}, not {given}")
     return expression
 
@@ -130,7 +158,7 @@ def _functions(node: Any) -> Iterator[tuple[str, int]]:  # noqa: ANN401  # the l
 def _by_search(expression: Any) -> Callable[[Any], Found | None]:  # noqa: ANN401  # the library's own
     def find(value: Any) -> Found | None:  # noqa: ANN401  # a message is any value
         try:
-            found = expression.search(value)
+            found = expression.search(value, options=_OPTIONS)
         except Exception:  # noqa: BLE001  # the library's functions let many kinds through, of what a message holds
             return None
         if found is None or (type(found) is float and not math.isfinite(found)):  # to_number('nan')

@@ -54,8 +54,8 @@ def test_texts_that_are_numbers(text: str, number: float) -> None:
     [
         "", " ", "-", ".", ",", "+-3", "--3", "e5", "1e", "nan", "inf", "-Infinity", "ON", "A5", "/5", "5 5",
         "1.2.3", "1,234.5", "1.234,5", "1,2,3", "12:30", "2026-11-23", "0x1F", "0xAB", "1_000",
-        "\u0661\u0662", "\u00b2", "1e999", "1e301", "9223372036854775808", "8949123456789012345678", "9" * 400,
-        "9" * 100_000, "5\n5",
+        "\u0661\u0662", "\u00b2", "1e999", "1e301", "9223372036854775808", "894912345678901234567",
+        "9" * 400, "9" * 100_000, "5\n5",
     ],
 )  # fmt: skip
 def test_texts_that_are_none(text: str) -> None:
@@ -125,7 +125,7 @@ def test_any_text_is_read(text: str) -> None:
     ],
 )
 def test_renaming(rename: dict[str, str], name: str, new: str) -> None:
-    """A name of its own counts first, then the first pattern; each * is what it stood for, the first short."""
+    """A name of its own counts first, then the first pattern; each * is what it stood for, the first few."""
     assert apply({name: 1}, rename=rename)[0] == {new: 1}
     assert apply({name: 1, "other": 2}, rename=rename | {"other": "o"})[0] == {new: 1, "o": 2}
 
