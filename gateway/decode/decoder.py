@@ -53,10 +53,10 @@ class Decoder:
         self._max_payload_bytes = limits.max_payload_bytes
         self._assemble = Assembler(limits).assemble
         self._topics: Memo[Matched] = Memo(_TOPICS_BYTES, lambda matched: matched.size_bytes)
-        self._formats = [format_of(each.route, f"route[{i}]") for i, each in enumerate(routes)]
+        self._formats = [format_of(each.route, each.route.where(i)) for i, each in enumerate(routes)]
         self._mappers = [Mapper(each.plan, limits) for each in routes]
         self._shapers = [
-            Shaper(each.route, each.plan, limits, f"route[{i}]") if needs_shaping(each.route) else None
+            Shaper(each.route, each.plan, limits, each.route.where(i)) if needs_shaping(each.route) else None
             for i, each in enumerate(routes)
         ]
 

@@ -91,7 +91,7 @@ def play(routes: Sequence[CompiledRoute], decoder: Decoder, now: datetime) -> li
             owners = _owners(routes, number, example)
             if number != min(owners):
                 continue
-            where = f"route[{number}].example[{i}]"
+            where = f"{route.route.where(number)}.example[{i}]"
             message = Message(example.topic, payload_of(example, where))
             at = _moment(example.at, f"{where}.at") if example.at else now
             _check_names(example.expect, where)
@@ -220,7 +220,7 @@ def _taken(routes: Sequence[CompiledRoute], router: Router, owners: set[int], to
         return [reject.detail] if reject.reason == "no_route" else []  # another: what the message comes to
     if taker in owners:
         return []
-    taken = f"route[{taker}], {routes[taker].route.topic}, takes its topic"
+    taken = f"{routes[taker].route.where(taker)}, {routes[taker].route.topic}, takes its topic"
     if any(routes[owner].pattern.fullmatch(topic) for owner in owners):
         return [f"{taken}, for it stands before: the first that matches counts"]
     templates = ", ".join(routes[owner].route.topic for owner in sorted(owners))

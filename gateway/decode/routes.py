@@ -98,21 +98,22 @@ def compile_routes(routes: Sequence[Route]) -> list[CompiledRoute]:
     compiled: list[CompiledRoute] = []
     scoped = False
     for i, route in enumerate(routes):
+        where = route.where(i)
         if route.dialect and "/" not in route.dialect:
-            raise ConfigurationError(f"route[{i}].dialect: {route.dialect!r} was not put in its place")
-        template = compile_template(route.topic, f"route[{i}].topic")
+            raise ConfigurationError(f"{where}.dialect: {route.dialect!r} was not put in its place")
+        template = compile_template(route.topic, f"{where}.topic")
         for name in template.names:
             if name == CLAIMED:
                 raise ConfigurationError(
-                    f"route[{i}].topic: {{{name}}} is a tag that the gateway makes itself"
+                    f"{where}.topic: {{{name}}} is a tag that the gateway makes itself"
                 )
         for setting in ("metrics", "metric") if "metric" in template.names else ():
             if getattr(route, setting):
                 raise ConfigurationError(
-                    f"route[{i}].{setting}: the topic names the metric already, by {{metric}}"
+                    f"{where}.{setting}: the topic names the metric already, by {{metric}}"
                 )
         pattern = re.compile(template.pattern, re.DOTALL)
-        plan = plan_of(route, f"route[{i}]")
+        plan = plan_of(route, where)
         # Topics of one route that differ by the device alone need no topic in the identity, as long as no
         # other route does without it: two topics of one device must not be taken for one.
         compiled.append(CompiledRoute(route, template.topic_filter, pattern, plan, scoped or template.loose))
@@ -137,7 +138,7 @@ def refuse_own_events(routes: Sequence[CompiledRoute], settings: Settings) -> No
             if route.route.ignore is True:
                 return
             raise ConfigurationError(
-                f"route[{i}].topic: covers events.topic, so the gateway would read itself"
+                f"{route.route.where(i)}.topic: covers events.topic, so the gateway would read itself"
             )
 
 

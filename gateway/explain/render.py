@@ -72,7 +72,7 @@ def _head(explanation: Explanation, width: int) -> Iterator[str]:
         yield from _field("route", "none", width)
         return
     route = explanation.route.route
-    yield from _field("route", f"route[{explanation.number}]  {safe(route.topic)}", width)
+    yield from _field("route", f"{route.where(explanation.number or 0)}  {safe(route.topic)}", width)
     if route.dialect:
         name, _, part = route.dialect.partition("/")
         yield from _field("dialect", f"{name}, part {part}", width)

@@ -48,6 +48,10 @@ Binary = Literal[
 ]  # fmt: skip
 
 
+PLACE: Final = "(place)"
+"""The key under which a route of a dialect says where that stands; no file has such a key."""
+
+
 class Csv(Section, frozen=True):
     """How lines of values are read.
 
@@ -176,6 +180,11 @@ class Route(Section, frozen=True):
     protobuf: Protobuf = Protobuf()
     bytes: Bytes = Bytes()
     example: tuple[Example, ...] = ()
+    place: str = msgspec.field(default="", name=PLACE)
+
+    def where(self, at: int) -> str:
+        """Where in the file it stands: what dialects stand for is counted as what was written."""
+        return self.place or f"route[{at}]"
 
 
 _OF_FORMATS: Final = ("csv", "influx", "protobuf", "bytes")  # tables that are called as their format
@@ -191,7 +200,8 @@ def check_routes(routes: Sequence[Route]) -> None:
         for table in _OF_FORMATS:
             given = getattr(route, table)
             if given != type(given)() and route.format != table:
-                raise ConfigurationError(f'route[{at}].{table}: has no effect with format = "{route.format}"')
+                where = f"{route.where(at)}.{table}"
+                raise ConfigurationError(f'{where}: has no effect with format = "{route.format}"')
         for text, number in route.states.items():
             if not isfinite(number):
-                raise ConfigurationError(f"route[{at}].states.{text}: expected a finite number")
+                raise ConfigurationError(f"{route.where(at)}.states.{text}: expected a finite number")

@@ -16,6 +16,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from runtime.errors import ConfigurationError
+from runtime.settings.route import PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,7 +90,7 @@ def find(dialect: str) -> tuple[Dialect, dict[str, Raw]]:
 
 
 def complete_routes(raw: Raw) -> None:
-    """Put the routes of dialects in the places of those that name one.
+    """Put the routes of dialects in the places of those that name one; each says where that stood.
 
     Args:
         raw: a configuration as it was read. Its routes are changed.
@@ -99,7 +100,11 @@ def complete_routes(raw: Raw) -> None:
     """
     routes = raw.get("route")
     if isinstance(routes, list):
-        raw["route"] = [each for at, route in enumerate(routes) for each in _completed(route, f"route[{at}]")]
+        raw["route"] = [
+            {**each, PLACE: where} if isinstance(each, dict) else each
+            for where, route in ((f"route[{at}]", route) for at, route in enumerate(routes))
+            for each in _completed(route, where)
+        ]
 
 
 def _completed(route: Any, where: str) -> list[Any]:  # noqa: ANN401  # unchecked
