@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.decode.times import TimeReader
-from gateway.discover.looks import looks_like_id, words_of
+from gateway.discover.looks import looks_like_id, word_set, words_of
 from runtime.errors import ConfigurationError, Reject
 
 if TYPE_CHECKING:
@@ -21,8 +22,13 @@ _CLOSE: Final = timedelta(minutes=6)  # of a whole hour
 _AGE: Final = timedelta(days=800)
 _AHEAD: Final = timedelta(hours=24)
 _MOST_HOURS: Final = 14
-_TIME_WORDS: Final = frozenset(
-    "time timestamp ts date datetime at when received measured sampled tst dt created utc epoch clock t".split()
+_MONTHS: Final = 12
+_FEW: Final = 3  # messages, fewer of which are alike by chance
+_MISSED: Final = 1000  # steps of a counter
+_LONGEST_ADDRESS: Final = 23  # of an EUI with colons
+_LONG_AGO_S: Final = 1_400_000_000  # counts since 1970 below this are something else
+_TIME_WORDS: Final = word_set(
+    "time timestamp ts date datetime at when received measured sampled tst dt created utc epoch clock t"
 )
 _PATTERNS: Final = (
     "%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S", "%d-%m-%Y %H:%M:%S", "%m-%d-%Y %H:%M:%S",
@@ -30,11 +36,23 @@ _PATTERNS: Final = (
     "%y-%m-%d %H:%M:%S", "%y%m%d%H%M%S", "%d%m%Y%H%M%S", "%H:%M:%S %d/%m/%Y", "%H:%M:%S %d.%m.%Y",
     "%m/%d/%Y %I:%M:%S %p", "%d/%m/%Y, %H:%M:%S", "%m/%d/%Y, %I:%M:%S %p",
 )  # fmt: skip
-_KEY_NAMES: Final = ("id", "message_id", "messageId", "msg_id", "msgId", "msgid", "mid", "uuid", "guid", "idempotency_key")
-_KEY_WORDS: Final = frozenset(
-    "id key uid uuid guid seq sequence counter cnt count msg message packet frame fcnt nr no number num pkt record n".split()
+_KEY_NAMES: Final = (
+    "id",
+    "message_id",
+    "messageId",
+    "msg_id",
+    "msgId",
+    "msgid",
+    "mid",
+    "uuid",
+    "guid",
+    "idempotency_key",
 )
-_COUNTERS: Final = frozenset("seq sequence counter cnt msg message packet frame fcnt nr pkt record mid".split())
+_KEY_WORDS: Final = word_set(
+    "id key uid uuid guid seq sequence counter cnt count msg message packet frame fcnt nr no "
+    "number num pkt record n"
+)
+_COUNTERS: Final = word_set("seq sequence counter cnt msg message packet frame fcnt nr pkt record mid")
 
 
 class Cell(NamedTuple):
@@ -114,7 +132,7 @@ def time_of(name: str, cells: Sequence[Cell]) -> Time | None:
     named = bool(_TIME_WORDS & set(words)) or name.lower().endswith(("time", "timestamp", "date"))
     if not named and kinds != {str}:
         numbers = [cell.value for cell in cells]
-        if not all(isinstance(number, int) and number > 1_400_000_000 for number in numbers):
+        if not all(isinstance(number, int) and number > _LONG_AGO_S for number in numbers):
             return None
     for form in ("auto", *_PATTERNS):
         reader = TimeReader(form, "UTC", "route")
@@ -126,38 +144,43 @@ def time_of(name: str, cells: Sequence[Cell]) -> Time | None:
             continue
         if found := _judged(name, form, moments, named=named):
             return found
-    if named and kinds == {str}:
-        return None
     return None
 
 
 def _judged(name: str, form: str, moments: Sequence[tuple[datetime, Cell]], *, named: bool) -> Time | None:
     words: dict[str, str] = {} if form == "auto" else {"time_format": form}
     unsure: list[str] = []
-    if form in {"%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S"} and all(moment.day <= 12 for moment, _ in moments):  # noqa: PLR2004  # months
-        unsure.append(f"in {name} the {'day' if form[1] == 'd' else 'month'} comes first, as that is nearer to now")
-    gaps = [moment - cell.at for moment, cell in moments if cell.fresh] or [moment - cell.at for moment, cell in moments]
+    if form in {"%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S"} and all(
+        moment.day <= _MONTHS for moment, _ in moments
+    ):  # months
+        unsure.append(
+            f"in {name} the {'day' if form[1] == 'd' else 'month'} comes first, as that is nearer to now"
+        )
+    gaps = [moment - cell.at for moment, cell in moments if cell.fresh] or [
+        moment - cell.at for moment, cell in moments
+    ]
     near = [gap for gap in gaps if abs(gap) < _NEAR]
     if len(near) * 2 > len(gaps):
         zoneless = all(isinstance(cell.value, str) and not _has_zone(cell.value) for _, cell in moments)
         hours = _whole_hours(near)
+        side = "ahead of" if hours > 0 else "behind"
         if hours and zoneless:
             words["timezone"] = f"Etc/GMT{'-' if hours > 0 else '+'}{abs(hours)}"
             unsure.append(
-                f"{name} is {abs(hours)} h {'ahead of' if hours > 0 else 'behind'} UTC: if these are local times "
+                f"{name} is {abs(hours)} h {side} UTC: if these are local times "
                 f'with summer time, name their place, such as timezone = "Europe/Berlin"'
             )
         elif hours and hours > 0:
             words["clock"] = "prefer"
-            unsure.append(f"{name} is {hours} h ahead of now although it says in what zone it is: is the clock right?")
+            unsure.append(
+                f"{name} is {hours} h ahead of now although it says in what zone it is: is the clock right?"
+            )
         return Time(name, words, unsure, 10 + 5 * named - name.count("."))
     if not named:
         return None
     if all(-_AGE < gap < _AHEAD for gap in gaps):
         unsure.append(f"{name} is far from now; it is taken for the time of measuring")
         return Time(name, words, unsure, 4)
-    if form == "auto" and all(moment.year < 2000 for moment, _ in moments):  # noqa: PLR2004  # as the decoder has it
-        return None
     return None
 
 
@@ -176,9 +199,9 @@ def _whole_hours(gaps: Sequence[timedelta]) -> int:
 
 
 def _has_zone(text: str) -> bool:
-    return bool(re.search(r"(z|utc|gmt|[+-][0-9]{2}(:?[0-9]{2})?)(\s*\(.*\))?$", text[10:], re.IGNORECASE)) or bool(
-        re.fullmatch(r"\s*[0-9]+([.,][0-9]+)?\s*", text)
-    )
+    return bool(
+        re.search(r"(z|utc|gmt|[+-][0-9]{2}(:?[0-9]{2})?)(\s*\(.*\))?$", text[10:], re.IGNORECASE)
+    ) or bool(re.fullmatch(r"\s*[0-9]+([.,][0-9]+)?\s*", text))
 
 
 class Key(NamedTuple):
@@ -190,12 +213,12 @@ class Key(NamedTuple):
     """
 
     name: str
-    counts: bool
     unsure: list[str]
     score: int
+    counts: bool = False
 
 
-def key_of(name: str, cells: Sequence[Cell]) -> Key | None:
+def key_of(name: str, cells: Sequence[Cell]) -> Key | None:  # noqa: C901, PLR0911  # the kinds of keys, one after the other
     """What a column is as a key; None when it is none: a constant, or values that come again."""
     kinds = {type(cell.value) for cell in cells}
     if kinds not in ({int}, {str}):
@@ -210,8 +233,8 @@ def key_of(name: str, cells: Sequence[Cell]) -> Key | None:
     depth = name.count(".")
     exact = last in _KEY_NAMES
     if not several:
-        if exact and len(set(values)) == len(values) > 2 and kinds == {str}:  # noqa: PLR2004  # a few are by chance
-            return None if _is_address(values) else Key(name, False, [_unseen(name)], 3 - depth)
+        if exact and len(set(values)) == len(values) >= _FEW and kinds == {str}:
+            return None if _is_address(values) else Key(name, [_unseen(name)], 3 - depth)
         return None
     if any(len(set(each)) < len(each) for each in several):
         return None
@@ -221,12 +244,12 @@ def key_of(name: str, cells: Sequence[Cell]) -> Key | None:
     if kinds == {int}:
         if not _counts(several) or not (exact or words & _KEY_WORDS):
             return None
-        if not exact and not words & _COUNTERS and max(map(len, several)) < 3:  # noqa: PLR2004  # a few are by chance
+        if not exact and not words & _COUNTERS and max(map(len, several)) < _FEW:
             return None
-        return Key(name, True, [], 8 + 3 * exact + 2 * bool(words & _COUNTERS) - depth)
+        return Key(name, [], 8 + 3 * exact + 2 * bool(words & _COUNTERS) - depth, counts=True)
     if exact or words & _KEY_WORDS or all(looks_like_id(str(each)) for each in values):
-        few = max(map(len, several)) < 3  # noqa: PLR2004  # likewise
-        return Key(name, False, [_unseen(name)] if few else [], 9 + 3 * exact - depth)
+        few = max(map(len, several)) < _FEW
+        return Key(name, [_unseen(name)] if few else [], 9 + 3 * exact - depth)
     return None
 
 
@@ -235,10 +258,12 @@ def _unseen(name: str) -> str:
 
 
 def _counts(groups: Sequence[Sequence[int]]) -> bool:
-    steps = [b - a for group in groups for a, b in zip(group, group[1:], strict=False)]
-    up = [step for step in steps if 0 < step < 1000]  # noqa: PLR2004  # some were missed
+    steps = [b - a for group in groups for a, b in pairwise(group)]
+    up = [step for step in steps if 0 < step < _MISSED]
     return len(up) >= max(1, len(steps) - len(groups))
 
 
 def _is_address(values: Sequence[Any]) -> bool:
-    return all(looks_like_id(str(value)) and len(str(value)) <= 23 for value in values)  # noqa: PLR2004  # of an EUI with colons
+    return all(
+        looks_like_id(str(value)) and len(str(value)) <= _LONGEST_ADDRESS for value in values
+    )  # of an EUI with colons

@@ -23,8 +23,16 @@ _GRACE_S = 3.0
 
 @click.command("discover")
 @click.argument("topic_filter", metavar="[FILTER]", default="#")
-@click.option("--seconds", type=click.FloatRange(0.1, 86_400), default=60.0, show_default=True, help="How long to listen.")
-@click.option("--write", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a configuration.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.1, 86_400),
+    default=60.0,
+    show_default=True,
+    help="How long to listen.",
+)
+@click.option(
+    "--write", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a configuration."
+)
 @click.option("--force", is_flag=True, help="Overwrite FILE when it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @partial(with_settings, log_level="error")
@@ -39,10 +47,10 @@ def discover_command(
 ) -> int:
     """Listen to what devices send, and say which routes would store it.
 
-    FILTER is an MQTT topic filter, # unless given. Listens by a session of its own at QoS 0 and changes nothing.
-    Prints [[route]] blocks, what each makes of a message, what is left unexplained and what is unsure; with
-    --write, FILE becomes a configuration of what is configured now and these routes. Ctrl-C ends the listening
-    and shows what was heard by then. Exits with 1 when nothing was heard, or nothing of it has a route.
+    FILTER is an MQTT topic filter, # unless given. Listens by a session of its own at QoS 0 and changes
+    nothing. Prints [[route]] blocks, what each makes of a message, what is unexplained and what is unsure; with
+    --write, FILE becomes a configuration of what is configured now and these routes. Ctrl-C ends the
+    listening and shows what was heard by then. Exits with 1 when nothing that was heard has a route.
     """
     from rich.console import Console
 
@@ -108,7 +116,9 @@ def _write(path: Path, text: str, *, force: bool) -> None:
 
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        with os.fdopen(
+            os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+        ) as file:
             file.write(text)
         if force:
             part.replace(path)

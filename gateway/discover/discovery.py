@@ -1,8 +1,8 @@
-"""What was heard, as routes: dialects where they are known, guesses where not, and what each makes of its messages.
+"""What was heard, as routes: dialects where they are known, guesses where not.
 
-The routes are put in an order in which every topic that was heard goes to the route that was made for it: the one
-that says more of a topic comes first. Topics of no route that another one would take are left out by a route of
-their own, so that they become no dead letters. Pure.
+The routes are put in an order in which every topic that was heard goes to the route that was made for it:
+the one that says more of a topic comes first. Topics of no route that another one would take are left out
+by a route of their own, so that they become no dead letters. Pure.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def discover(heard: Heard, settings: Settings) -> Discovery:
 
 
 def _looked_at(heard: Heard) -> dict[str, Sequence[Sample]]:
-    """The messages by topic; of topics that are alike the first ones are enough, and one message of each other."""
+    """The messages by topic; of topics that are alike the first are enough, and one message of each other."""
     alike: Counter[str] = Counter()
     found: dict[str, Sequence[Sample]] = {}
     for name in sorted(heard.topics):
@@ -187,7 +187,9 @@ def _set_zone(block: Block, samples: Sequence[Sample]) -> None:
     tried = replace(block, words={**block.words, "timezone": zone})
     side = "ahead of" if hours > 0 else "behind"
     if zone_of(_gaps(tried, samples)):
-        block.unsure.append(f"times are {abs(hours)} h {side} now although they say their zone: are the clocks right?")
+        block.unsure.append(
+            f"times are {abs(hours)} h {side} now although they say their zone: are the clocks right?"
+        )
         return
     block.words = tried.words
     block.unsure.append(
@@ -203,9 +205,11 @@ def _gaps(block: Block, samples: Sequence[Sample]) -> list[timedelta]:
     for sample in samples:
         if sample.retained:
             continue
-        for each in decoder.decode(sample, Received.of(sample.at)):
-            if isinstance(each, Reading) and each.event.ts != each.event.received_at:
-                gaps.append(datetime.fromisoformat(each.event.ts) - sample.at)
+        gaps += [
+            datetime.fromisoformat(each.event.ts) - sample.at
+            for each in decoder.decode(sample, Received.of(sample.at))
+            if isinstance(each, Reading) and each.event.ts != each.event.received_at
+        ]
     return gaps
 
 
@@ -216,9 +220,11 @@ def _guessed(samples: Mapping[str, Sequence[Sample]]) -> tuple[list[Block], dict
     kinds: dict[str, dict[str, list[tuple[Sample, Sniffed]]]] = defaultdict(dict)
     for topic, its in samples.items():
         sniffed = [(sample, sniffer.sniff(sample.payload, topic)) for sample in its]
-        kind, _ = Counter(each.kind for _, each in sniffed if each.format).most_common(1)[0] if any(
-            each.format for _, each in sniffed
-        ) else ("", 0)
+        kind, _ = (
+            Counter(each.kind for _, each in sniffed if each.format).most_common(1)[0]
+            if any(each.format for _, each in sniffed)
+            else ("", 0)
+        )
         if not kind:
             unexplained[topic] = sniffed[-1][1].why
         else:
@@ -239,7 +245,9 @@ def _guessed(samples: Mapping[str, Sequence[Sample]]) -> tuple[list[Block], dict
         else:
             if found.letters:
                 letter = found.letters[0]
-                found.unsure.append(f"some messages would be dead letters, for {letter.reason}: {letter.error}")
+                found.unsure.append(
+                    f"some messages would be dead letters, for {letter.reason}: {letter.error}"
+                )
             blocks.append(Block(found.words, sorted(members), unsure=found.unsure, compression=packed))
     return blocks, unexplained
 
@@ -310,10 +318,8 @@ def _in_order(blocks: list[Block], unexplained: Mapping[str, str], settings: Set
             match = router.match(wrong_topic)
             if _narrowed(blocks, owners[match.number], match.route):
                 continue
-            blocks.insert(0, Block(
-                {"topic": _left_out(wrong_topic), "ignore": True}, [],
-                unsure=[f"{wrong_topic} is of no format that is known, and another route would take it: {unexplained[wrong_topic]}"],
-            ))  # fmt: skip
+            why = f"{wrong_topic} would go to another route: {unexplained[wrong_topic]}"
+            blocks.insert(0, Block({"topic": _left_out(wrong_topic), "ignore": True}, [], unsure=[why]))
             continue
         topic, taker, owner = wrong
         if _narrowed(blocks, taker, routes[router.match(topic).number].route):
@@ -324,7 +330,9 @@ def _in_order(blocks: list[Block], unexplained: Mapping[str, str], settings: Set
         refuse_own_events(routes_of(blocks)[0], settings)
     except ConfigurationError:
         events = f"{settings.events.topic}/#"
-        blocks.insert(0, Block({"topic": events, "ignore": True}, [], unsure=["the gateway's own events are left out"]))
+        blocks.insert(
+            0, Block({"topic": events, "ignore": True}, [], unsure=["the gateway's own events are left out"])
+        )
     return blocks
 
 
@@ -333,11 +341,15 @@ def _left_out(topic: str) -> str:
 
 
 def _precedence(block: Block) -> tuple[int, int, str]:
-    routes, _ = routes_of([replace(block, words={**block.words, "ignore": False} if "topic" in block.words else block.words)])
+    routes, _ = routes_of(
+        [replace(block, words={**block.words, "ignore": False} if "topic" in block.words else block.words)]
+    )
     return 0, -max(map(signs_of, routes), default=0), block.title
 
 
-def _first_wrong(blocks: Sequence[Block], router: Router, owners: Sequence[int]) -> tuple[str, int, int] | None:
+def _first_wrong(
+    blocks: Sequence[Block], router: Router, owners: Sequence[int]
+) -> tuple[str, int, int] | None:
     for owner, block in enumerate(blocks):
         for topic in block.topics:
             taker = _owner(router, owners, topic)
@@ -361,7 +373,7 @@ def _is_taken(router: Router, topic: str) -> bool:
 
 
 def _narrowed(blocks: list[Block], at: int, route: Route) -> bool:
-    """Let a dialect stand for those of its parts that were seen, when another of them takes what is not its own."""
+    """Let a dialect stand for its parts that were seen, when another of them takes what is not its own."""
     block = blocks[at]
     dialect, _, part = route.dialect.partition("/")
     if not block.parts or "/" in block.words["dialect"] or part in block.parts:
@@ -375,9 +387,13 @@ def _narrowed(blocks: list[Block], at: int, route: Route) -> bool:
         if number is not None:
             topics.setdefault(parts[number], []).append(topic)
     narrow = [
-        Block({**block.words, "dialect": f"{dialect}/{name}"}, its, parts=(name,)) for name, its in topics.items()
+        Block({**block.words, "dialect": f"{dialect}/{name}"}, its, parts=(name,))
+        for name, its in topics.items()
     ]
-    narrow[0].unsure = [*block.unsure, f"only parts of {dialect} that were seen: others would take what is not their own"]
+    narrow[0].unsure = [
+        *block.unsure,
+        f"only parts of {dialect} that were seen: others would take what is not their own",
+    ]
     blocks[at : at + 1] = narrow
     return True
 
@@ -409,7 +425,10 @@ def _counted(blocks: Sequence[Block], heard: Heard, silent: Iterable[str]) -> No
                 if fresh and len(block.tried) < _FEW_TOPICS:
                     shown.add(part)
                     readings = [_object(each) for each in found if isinstance(each, Reading)]
-                    letter = next((f"{each.reason}: {each.error}" for each in found if not isinstance(each, Reading)), "")
+                    letter = next(
+                        (f"{each.reason}: {each.error}" for each in found if not isinstance(each, Reading)),
+                        "",
+                    )
                     block.tried.append(Tried(topic, part, readings, route.ignore is True, letter))
         block.devices = len(devices)
 

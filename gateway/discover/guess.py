@@ -17,7 +17,7 @@ from gateway.decode.mapping.words import read_number
 from gateway.decode.routes import compile_routes
 from gateway.discover.columns import Row, columns_of, key_of, time_of
 from gateway.discover.levels import meaning_of
-from gateway.discover.looks import REGION_WORDS, looks_like_id, words_of
+from gateway.discover.looks import REGION_WORDS, looks_like_id, word_set, words_of
 from runtime.errors import ConfigurationError
 from runtime.settings import Route
 
@@ -30,24 +30,32 @@ if TYPE_CHECKING:
     from gateway.discover.sniff import Sniffed
 
 _NAMES: Final = (
-    "n", "name", "metric", "key", "param", "parameter", "measurement", "signal", "variable", "tag", "code", "field",
-    "channel", "label", "type", "sensor", "id",
+    "n", "name", "metric", "key", "param", "parameter", "measurement", "signal", "variable", "tag",
+    "code", "field", "channel", "label", "type", "sensor", "id",
 )  # fmt: skip
 _VALUES: Final = ("v", "value", "val", "reading")
 _MOST_BESIDE: Final = 6  # what an element that is one metric says besides
-_HOLDERS: Final = frozenset("values metrics data payload fields measurements readings state d v params object decoded".split())
+_HOLDERS: Final = word_set(
+    "values metrics data payload fields measurements readings state d v params object decoded"
+)
 _DEVICES: Final = (
-    "device_id", "deviceId", "deviceID", "DeviceId", "device", "dev_eui", "devEUI", "devEui", "deveui", "DevEUI", "eui",
-    "mac", "MAC", "serial", "serialNumber", "serial_number", "sn", "SN", "sensor_id", "sensorId", "sensor", "node_id",
-    "nodeId", "node", "station", "meter_id", "meterId", "meter", "imei", "IMEI", "thing", "client_id", "clientId",
-    "machine", "asset", "uid", "dev", "gateway", "unit", "host", "deviceName", "device_name", "name", "id",
+    "device_id", "deviceId", "deviceID", "DeviceId", "device", "dev_eui", "devEUI", "devEui", "deveui",
+    "DevEUI", "eui", "mac", "MAC", "serial", "serialNumber", "serial_number", "sn", "SN", "sensor_id",
+    "sensorId", "sensor", "node_id", "nodeId", "node", "station", "meter_id", "meterId", "meter",
+    "imei", "IMEI", "thing", "client_id", "clientId", "machine", "asset", "uid", "dev", "gateway",
+    "unit", "host", "deviceName", "device_name", "name", "id",
 )  # fmt: skip
 _STATES: Final = (
-    ("on", "off"), ("true", "false"), ("open", "closed"), ("open", "close"), ("online", "offline"), ("yes", "no"),
-    ("active", "inactive"), ("enabled", "disabled"), ("detected", "clear"), ("locked", "unlocked"),
-    ("home", "not_home"), ("running", "stopped"), ("connected", "disconnected"), ("up", "down"), ("high", "low"),
+    ("on", "off"), ("true", "false"), ("open", "closed"), ("open", "close"), ("online", "offline"),
+    ("yes", "no"), ("active", "inactive"), ("enabled", "disabled"), ("detected", "clear"),
+    ("locked", "unlocked"), ("home", "not_home"), ("running", "stopped"), ("connected", "disconnected"),
+    ("up", "down"), ("high", "low"),
 )  # fmt: skip
 _TRIES: Final = 6
+_ALONE: Final = 10  # the score of an array with one element and nothing that speaks for it
+_MANY_TOPICS: Final = 500
+_LONGEST_NAME: Final = 128  # as names of devices and regions may have
+_BESIDE: Final = 2  # numbers beside a value, such as its quality
 
 
 @dataclass
@@ -102,7 +110,9 @@ def _by_dialect(shape: Levels, topics: Sequence[str], sniffed: Sequence[Sniffed]
     """Formats that say themselves what is what: the words are those of their dialect."""
     name = sniffed[0].format
     own = _BY_DIALECT[name]
-    records = [each for one in sniffed for each in (one.values if isinstance(one.values, list) else [one.values])]
+    records = [
+        each for one in sniffed for each in (one.values if isinstance(one.values, list) else [one.values])
+    ]
     devices = {device for each in records if (device := own.device(each))}
     everywhere = len(devices) >= len(topics) and all(own.device(each) for each in records)
     meaning = meaning_of(shape, topics, named=False, devices=devices, elsewhere=everywhere)
@@ -110,13 +120,13 @@ def _by_dialect(shape: Levels, topics: Sequence[str], sniffed: Sequence[Sniffed]
     return Guess({"dialect": f"{name}/{part}", "topic": meaning.topic}, list(meaning.unsure))
 
 
-def _device_of_line(record: Any) -> str:  # noqa: ANN401  # a format's value is any value
+def _device_of_line(record: Any) -> str:  # noqa: ANN401   # a format's value is any value
     tags = record.get("tags") if isinstance(record, dict) else None
     found = [tags.get(name) for name in ("device_id", "device", "host")] if isinstance(tags, dict) else []
     return next((str(each) for each in found if each), "")
 
 
-def _device_of_record(record: Any) -> str:  # noqa: ANN401  # a format's value is any value
+def _device_of_record(record: Any) -> str:  # noqa: ANN401   # a format's value is any value
     return str(record.get("bn") or "") if isinstance(record, dict) else ""
 
 
@@ -143,11 +153,17 @@ def _scalars(
         words["metric"] = meaning.metric_name or "value"
     unsure = list(meaning.unsure)
     values = [(sample.topic, each.values) for sample, each in zip(samples, sniffed, strict=True)]
-    _texts(words, {topic: [v for t, v in values if t == topic] for topic in topics} if len(topics) < 500 else {"": [v for _, v in values]}, unsure)  # noqa: PLR2004,E501  # more would not say more
+    _texts(
+        words,
+        {topic: [v for t, v in values if t == topic] for topic in topics}
+        if len(topics) < _MANY_TOPICS
+        else {"": [v for _, v in values]},
+        unsure,
+    )
     return Guess(words, unsure)
 
 
-def _objects(
+def _objects(  # noqa: C901  # what a field can be, one after the other
     shape: Levels, topics: Sequence[str], samples: Sequence[Sample], sniffed: Sequence[Sniffed]
 ) -> Guess:
     messages = [
@@ -203,8 +219,10 @@ def _objects(
         tags = [name for name in around if name not in taken and _at_path(name)]
         if tags:
             words["tags"] = tags
-            unsure.append(f"{', '.join(tags[:5])} beside {elements.each} would be left out, and is kept as tags")
-    renamed = _renamed(left, meaning.metric, named, columns, taken)
+            unsure.append(
+                f"{', '.join(tags[:5])} beside {elements.each} would be left out, and is kept as tags"
+            )
+    renamed = _renamed(left, named, taken, by_topic=meaning.metric)
     if renamed:
         words["rename"] = renamed
     _texts(words, {name: [cell.value for cell in cells] for name, cells in left.items()}, unsure)
@@ -224,14 +242,24 @@ def _elements(messages: Sequence[Row]) -> _Elements:
     if not whole:
         return _Elements("", "", "", "", [], [])
     if len(whole) > 0 and all(_is_map_of_lists(row.value) for row in whole):
-        rows = [row._replace(value=each, topic=f"{row.topic}\n{name}") for row in whole for name, list_ in row.value.items() for each in list_]
+        rows = [
+            row._replace(value=each, topic=f"{row.topic}\n{name}")
+            for row in whole
+            for name, list_ in row.value.items()
+            for each in list_
+        ]
         name, value = _name_and_value(rows)
         return _Elements("*", "$1", name, value, rows, [])
     best: tuple[int, str] | None = None
     for path in _lists(whole):
         rows = _within(whole, path)
-        score = len(rows) + 1000 * bool(_name_and_value(rows)[0]) + 100 * any(map(_has_time, rows)) + 10 * (len(rows) > len(whole))
-        if score > 10 and (best is None or score > best[0]):  # noqa: PLR2004  # something but a single element
+        score = (
+            len(rows)
+            + 1000 * bool(_name_and_value(rows)[0])
+            + 100 * any(map(_has_time, rows))
+            + 10 * (len(rows) > len(whole))
+        )
+        if score > _ALONE and (best is None or score > best[0]):
             best = score, path
     if best is not None and "." not in best[1].strip("."):
         path = best[1]
@@ -245,7 +273,8 @@ def _elements(messages: Sequence[Row]) -> _Elements:
 
 def _is_map_of_lists(value: dict[str, Any]) -> bool:
     return bool(value) and all(
-        isinstance(each, list) and each and all(isinstance(one, dict) for one in each) for each in value.values()
+        isinstance(each, list) and each and all(isinstance(one, dict) for one in each)
+            for each in value.values()
     ) and (len(value) > 1 or not any(set(words_of(name)) & _HOLDERS for name in value))  # fmt: skip
 
 
@@ -260,7 +289,9 @@ def _lists(rows: Sequence[Row]) -> list[str]:
 
 def _at_path(name: str) -> bool:
     """Whether a name can be written as a path."""
-    return all(part and part.replace("_", "").replace("-", "").replace(" ", "").isalnum() for part in name.split("."))
+    return all(
+        part and part.replace("_", "").replace("-", "").replace(" ", "").isalnum() for part in name.split(".")
+    )
 
 
 def _within(rows: Sequence[Row], name: str) -> list[Row]:
@@ -288,11 +319,15 @@ def _name_and_value(rows: Sequence[Row]) -> tuple[str, str]:
         names = [row.value.get(name) for row in rows]
         if not all(isinstance(each, str) and each for each in names):
             continue
-        if all(looks_like_id(str(each)) for each in names) or (name in {"id", "sensor", "type"} and len(set(map(str, names))) < 2):  # noqa: PLR2004,E501
+        if all(looks_like_id(str(each)) for each in names) or (
+            name in {"id", "sensor", "type"} and len(set(map(str, names))) == 1
+        ):
             continue
         for value in _VALUES:
             values = [row.value.get(value) for row in rows]
-            if all(value in row.value for row in rows) and all(not isinstance(each, dict | list) for each in values):
+            if all(value in row.value for row in rows) and all(
+                not isinstance(each, dict | list) for each in values
+            ):
                 return name, value
     return "", ""
 
@@ -321,7 +356,12 @@ def _device_field(columns: Columns, taken: set[str]) -> str:
 def _can_be_device(value: object) -> bool:
     if type(value) is int:
         return True
-    return isinstance(value, str) and 0 < len(value) <= 128 and not set(value) & set("+#/") and value.isprintable()  # noqa: PLR2004  # as names.py has it
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= _LONGEST_NAME
+        and not set(value) & set("+#/")
+        and value.isprintable()
+    )
 
 
 def _chosen(cells: Sequence[Cell], name: str) -> bool:
@@ -335,16 +375,26 @@ def _chosen(cells: Sequence[Cell], name: str) -> bool:
 def _region_field(columns: Columns, taken: set[str]) -> str:
     for name, cells in columns.items():
         words = words_of(name.rpartition(".")[2])
-        if name in taken or not _at_path(name) or not words or words[-1] not in REGION_WORDS - {"location", "line", "floor"}:
+        if (
+            name in taken
+            or not _at_path(name)
+            or not words
+            or words[-1] not in REGION_WORDS - {"location", "line", "floor"}
+        ):
             continue
-        if all(isinstance(cell.value, str) and 0 < len(cell.value) <= 64 and cell.value.isprintable() for cell in cells):  # noqa: PLR2004,E501  # of a place
+        if all(
+            isinstance(cell.value, str) and 0 < len(cell.value) <= _LONGEST_NAME and cell.value.isprintable()
+            for cell in cells
+        ):
             return name
     return ""
 
 
 def _key(columns: Columns, taken: set[str], unsure: list[str]) -> tuple[str, bool]:
     found = [
-        key for name, cells in columns.items() if name not in taken and _at_path(name) and (key := key_of(name, cells))
+        key
+        for name, cells in columns.items()
+        if name not in taken and _at_path(name) and (key := key_of(name, cells))
     ]
     if not found:
         constant = [name for name in ("id", "message_id") if name in columns and name not in taken]
@@ -361,12 +411,11 @@ def _says_one(columns: Columns, taken: set[str]) -> str:
     left = [name for name in columns if name not in taken]
     values = [name for name in left if name in _VALUES]
     texts = [name for name in left if all(isinstance(cell.value, str) for cell in columns[name])]
-    return values[0] if len(values) == 1 and len(left) - len(texts) <= 2 else ""  # noqa: PLR2004  # a quality beside it
+    return values[0] if len(values) == 1 and len(left) - len(texts) <= _BESIDE else ""
 
 
-def _renamed(
-    left: Columns, by_topic: bool, named: str, columns: Columns, taken: set[str]  # noqa: FBT001  # of a route
-) -> dict[str, str]:
+def _renamed(left: Columns, named: str, taken: set[str], *, by_topic: bool) -> dict[str, str]:
+    """Names without what they have in common, where that says nothing."""
     if by_topic:
         return {f"*.{named}": "*"} if named and named != "value" else {}
     if not left:
@@ -376,7 +425,12 @@ def _renamed(
         holder = next(iter(holders))
         inside = {name.removeprefix(f"{holder}.") for name in left if name.startswith(f"{holder}.")}
         outside = {name for name in left if not name.startswith(f"{holder}.")}
-        if holder != "metrics" and holder.lower() in _HOLDERS and not inside & (outside | taken) and not any(name.isdigit() for name in inside):
+        if (
+            holder != "metrics"
+            and holder.lower() in _HOLDERS
+            and not inside & (outside | taken)
+            and not any(name.isdigit() for name in inside)
+        ):
             return {f"{holder}.*": "*"}
     return {}
 
@@ -431,9 +485,15 @@ def _mended(found: Guess, reason: str) -> bool:
         "invalid_key": ("key", "", "some keys cannot be kept, so none is used"),
         "invalid_region": ("region", "", "some regions cannot be kept, so none is used"),
         "device_mismatch": ("device", "", "what messages say of the device is not what the topic says"),
-        "duplicate_key": ("rename", {}, "names come together when they are made shorter, so they stay as they are"),
+        "duplicate_key": (
+            "rename",
+            {},
+            "names come together when they are made shorter, so they stay as they are",
+        ),
     }
-    name, value, said = changes.get(reason, ("on_bad_field", "drop", f"some fields cannot be kept ({reason}) and are left out"))
+    name, value, said = changes.get(
+        reason, ("on_bad_field", "drop", f"some fields cannot be kept ({reason}) and are left out")
+    )
     if words.get(name) == value:
         if words.get("on_bad_field") == "drop":
             return False

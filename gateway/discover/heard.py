@@ -1,8 +1,8 @@
 """What has come by, bounded: every topic is counted, and of each the last payloads are kept.
 
-How many of them depends on how many topics there are. While what is kept fits into the bound, that is eight a
-topic. Then topics of which a hundred alike are kept already keep half as many, down to one, and then the others too;
-at last they keep none.
+How many of them depends on how many topics there are. While what is kept fits into the bound, that is eight
+a topic. Then topics of which a hundred alike are kept already keep half as many, down to one, and then the
+others too; at last they keep none.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Which dialect a topic's messages are of. Pure.
 
-A dialect is known by a topic that one of its routes matches, with levels before it or without, when the route makes
-readings of its messages and no dead letter. Of several the one whose route says most of the topic counts, and
-then the one that leaves least of the messages out. Where a topic has little that others have not, something else
-of the dialect has to be seen too, and so for what it ignores.
+A dialect is known by a topic that one of its routes matches, with levels before it or without, when the
+route makes readings of its messages and no dead letter. Of several the one whose route says most of the
+topic counts, and then the one that leaves least of the messages out. Where a topic has little that others
+have not, something else of the dialect has to be seen too, and so for what it ignores.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter, defaultdict
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from gateway.decode import Decoder, Limits, Received, Reading
-from gateway.decode.dialects import complete_routes, names
+from gateway.decode import Decoder, Limits, Reading, Received
+from gateway.decode.dialects import complete_routes, names, read
 from gateway.decode.routes import compile_routes
 from gateway.discover.looks import GENERAL
 from runtime.errors import ConfigurationError
@@ -46,9 +47,9 @@ class Known(NamedTuple):
     dialect: str
     part: str
     prefix: str
-    ignored: bool
-    clear: bool
     rank: tuple[int, ...]
+    ignored: bool = False
+    clear: bool = False
 
 
 class _Dialect:
@@ -76,7 +77,7 @@ class _Dialect:
         signs, route = self._signs[number], self._routes[number].route
         part = route.dialect.partition("/")[2]
         if route.ignore is True:
-            return Known(self.name, part, prefix, True, False, (signs, 0))
+            return Known(self.name, part, prefix, (signs, 0), ignored=True)
         before = self._left_out()
         timed = keyed = False
         for sample in samples:
@@ -90,11 +91,16 @@ class _Dialect:
                 return None
         spoken = bool(timed or keyed or route.each or route.format not in {"json", "value"})
         clear = signs >= _CLEAR or (spoken and signs * 2 >= _CLEAR)
-        return Known(self.name, part, prefix, False, clear, (signs, 1, int(spoken), before - self._left_out()))
+        return Known(self.name, part, prefix, (signs, 1, int(spoken), before - self._left_out()), clear=clear)
 
     def _left_out(self) -> int:
         counts = self._decoder.drops.counts
         return sum(count for (*_, reason), count in counts.items() if reason == "left_out")
+
+
+@cache
+def _dialect(name: str) -> _Dialect:
+    return _Dialect(name)
 
 
 class Patterns:
@@ -110,10 +116,16 @@ class Patterns:
         return None if found is None or found.lastindex is None else found.lastindex - 1
 
 
+def outside_of_all() -> list[str]:
+    """Filters for topics of dialects that # does not match, as they begin with $ (MQTT5 §4.7.2)."""
+    topics = [route["topic"] for name in names() for route in read(name).routes.values()]
+    return sorted({f"{topic.partition('/')[0]}/#" for topic in topics if topic.startswith("$")})
+
+
 def signs_of(route: CompiledRoute) -> int:
     """How many characters of a topic a route says, without the words that are in topics of everybody."""
     levels = route.topic_filter.split("/")
-    return sum(len(level) for level in levels if level not in GENERAL and not level.startswith(("+", "#", "$")))
+    return sum(len(level) for level in levels if level not in GENERAL and level not in {"+", "#", ""})
 
 
 class Dialects:
@@ -123,7 +135,7 @@ class Dialects:
         self._all: list[_Dialect] = []
         for name in names():
             with contextlib.suppress(ConfigurationError, msgspec.ValidationError):
-                self._all.append(_Dialect(name))
+                self._all.append(_dialect(name))
 
     def know(self, samples: dict[str, Sequence[Sample]]) -> dict[str, Known]:
         """Which dialect each topic is of, where it is known.
@@ -132,7 +144,9 @@ class Dialects:
             samples: of each topic.
         """
         judged = {
-            topic: [each for prefix in _prefixes(topic) for each in self._judged(topic, prefix, its[-_LOOKED_AT:])]
+            topic: [
+                each for prefix in _prefixes(topic) for each in self._judged(topic, prefix, its[-_LOOKED_AT:])
+            ]
             for topic, its in samples.items()
         }
         clear: set[tuple[str, str]] = set()
@@ -149,7 +163,9 @@ class Dialects:
         for topic, all_ in judged.items():
             own = [each for each in all_ if (each.dialect, each.prefix) in clear]
             if own:
-                found[topic] = max(own, key=lambda each: (each.rank[:2], topics[each.dialect, each.prefix], _rank(each)))
+                found[topic] = max(
+                    own, key=lambda each: (each.rank[:2], topics[each.dialect, each.prefix], _rank(each))
+                )
         return found
 
     def _judged(self, topic: str, prefix: str, samples: Sequence[Sample]) -> Iterable[Known]:
@@ -164,4 +180,6 @@ def _rank(known: Known) -> tuple[Any, ...]:
 
 def _prefixes(topic: str) -> list[str]:
     levels = topic.split("/")
-    return ["".join(f"{level}/" for level in levels[:count]) for count in range(min(_MOST_LEVELS, len(levels)))]
+    return [
+        "".join(f"{level}/" for level in levels[:count]) for count in range(min(_MOST_LEVELS, len(levels)))
+    ]

@@ -6,7 +6,16 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gateway.discover.looks import DEVICE_WORDS, GENERAL, METRIC_WORDS, REGION_WORDS, look_of, looks_like_id, words_of
+from gateway.discover.looks import (
+    DEVICE_WORDS,
+    GENERAL,
+    METRIC_WORDS,
+    REGION_WORDS,
+    look_of,
+    looks_like_id,
+    word_set,
+    words_of,
+)
 from gateway.discover.shapes import VARIES
 
 if TYPE_CHECKING:
@@ -14,9 +23,11 @@ if TYPE_CHECKING:
 
     from gateway.discover.shapes import Levels
 
-_ENDS: Final = frozenset("value state get status reading data now current".split())
+_ENDS: Final = word_set("value state get status reading data now current")
 _SHARED: Final = 0.1  # of the names of devices, that many may come twice by chance
 _MOST_REGIONS: Final = 50
+_CHANNEL: Final = 3  # digits, that number a channel rather than a device; letters of words such as gas
+_SHOWN: Final = 4
 _BAD: Final = re.compile(r"[+#{}\x00]")
 
 
@@ -71,13 +82,19 @@ def meaning_of(
     if device is None and not elsewhere:
         device = _constant(shape, names, taken=roles)
         if device is not None and len(shape) > 1:
-            unsure.append(f"{shape[device]!r} of the topic is taken for the device's name, as nothing else names one")
+            unsure.append(
+                f"{shape[device]!r} of the topic is taken for the device's name, as nothing else names one"
+            )
     if elsewhere and device is not None and devices and not names[device] & set(devices):
         device = None
     if device is not None:
         roles[device] = "device_id"
     several = _levels_of_device(split, device, varying)
-    place = None if not region or several else _region(shape, names, [i for i in varying if i not in roles], device)
+    place = (
+        None
+        if not region or several
+        else _region(shape, names, [i for i in varying if i not in roles], device)
+    )
     if place is not None:
         roles[place] = "region"
         if not REGION_WORDS & set(words_of(shape[place - 1] or "" if place else "")):
@@ -87,7 +104,9 @@ def meaning_of(
     if device is not None and len(varying) > 1:
         unsure.append(f"level {device + 1} of the topic is taken for the device: {_some(names[device])}")
     if several:
-        unsure.append("the same device names come under several others, so all of these levels are the device")
+        unsure.append(
+            "the same device names come under several others, so all of these levels are the device"
+        )
     return Meaning(
         "/".join(parts),
         device is not None,
@@ -111,7 +130,9 @@ def _metric(shape: Levels, names: Sequence[set[str]]) -> int | None:
     return last
 
 
-def _device(shape: Levels, names: Sequence[set[str]], varying: Sequence[int], devices: Collection[str]) -> int | None:
+def _device(
+    shape: Levels, names: Sequence[set[str]], varying: Sequence[int], devices: Collection[str]
+) -> int | None:
     best: tuple[float, int] | None = None
     for i in varying:
         score = 10.0 * (sum(map(looks_like_id, names[i])) * 2 > len(names[i]))
@@ -120,7 +141,7 @@ def _device(shape: Levels, names: Sequence[set[str]], varying: Sequence[int], de
         score += 6.0 * bool(before & DEVICE_WORDS) - 6.0 * bool(before & REGION_WORDS)
         score += 20.0 * bool(devices and len(names[i] & set(devices)) * 2 > len(names[i]))
         score += len(bin(len(names[i]))) / 2 + 0.6 * i
-        score -= 8.0 * all(name.isdigit() and len(name) < 4 for name in names[i])  # noqa: PLR2004  # a channel's
+        score -= 8.0 * all(name.isdigit() and len(name) <= _CHANNEL for name in names[i])
         if best is None or score > best[0]:
             best = score, i
     return None if best is None else best[1]
@@ -128,13 +149,17 @@ def _device(shape: Levels, names: Sequence[set[str]], varying: Sequence[int], de
 
 def _constant(shape: Levels, names: Sequence[set[str]], taken: Collection[int]) -> int | None:
     free = [i for i in range(len(shape)) if i not in taken and shape[i]]
-    ids = [i for i in free if any(looks_like_id(name) and len(name) > 3 for name in names[i])]  # noqa: PLR2004  # no channel
-    numbered = [i for i in free if look_of(str(shape[i])) != shape[i] and str(shape[i]).lower() not in GENERAL]
+    ids = [i for i in free if any(looks_like_id(name) and len(name) > _CHANNEL for name in names[i])]
+    numbered = [
+        i for i in free if look_of(str(shape[i])) != shape[i] and str(shape[i]).lower() not in GENERAL
+    ]
     words = [i for i in free if str(shape[i]).lower() not in GENERAL and not str(shape[i]).isdigit()]
     return next((each[-1] for each in (ids, numbered, words, free) if each), None)
 
 
-def _levels_of_device(split: Sequence[Sequence[str]], device: int | None, varying: Sequence[int]) -> int | None:
+def _levels_of_device(
+    split: Sequence[Sequence[str]], device: int | None, varying: Sequence[int]
+) -> int | None:
     """From which level on the device's name goes, when the last of them alone is not one device."""
     before = [i for i in varying if device is not None and i < device]
     if device is None or not before:
@@ -183,11 +208,15 @@ def _template(shape: Levels, roles: dict[int, str], several: int | None, device:
 
 def _tag(before: str | None, at: int) -> str:
     word = "_".join(words_of(before or ""))
-    if not word or not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", word) or word in GENERAL | {"device_id", "region", "metric", "claimed_ts"}:
+    if (
+        not word
+        or not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", word)
+        or word in GENERAL | {"device_id", "region", "metric", "claimed_ts"}
+    ):
         return f"level{at + 1}"
-    return word.removesuffix("s") if len(word) > 3 and not word.endswith("ss") else word  # noqa: PLR2004  # gas, bus
+    return word.removesuffix("s") if len(word) > _CHANNEL and not word.endswith("ss") else word
 
 
 def _some(names: Collection[str]) -> str:
-    shown = ", ".join(sorted(names)[:4])
-    return f"{shown}, …" if len(names) > 4 else shown  # noqa: PLR2004  # as shown
+    shown = ", ".join(sorted(names)[:_SHOWN])
+    return f"{shown}, …" if len(names) > _SHOWN else shown

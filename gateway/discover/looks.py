@@ -10,25 +10,35 @@ _ADDRESS: Final = re.compile(r"(0x)?([0-9a-f]{2}[:-]?){5,9}[0-9a-f]{2}|(0x|!)[0-
 _NUMBER: Final = re.compile(r"[0-9]+")
 _NUMBERED: Final = re.compile(r"(.*?)[0-9a-fA-F]*[0-9][0-9a-fA-F]*(.*)")
 
-DEVICE_WORDS: Final = frozenset(
-    "device devices dev deviceid sensor sensors node nodes thing things client clients station stations meter meters "
-    "unit machine machines asset assets plc gateway gateways pump pumps tracker trackers eui deveui serial sn mac "
-    "imei uid module inverter inverters motor motors host equipment edge".split()
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
+DEVICE_WORDS: Final = word_set(
+    "device devices dev deviceid sensor sensors node nodes thing things client clients station "
+    "stations meter meters unit machine machines asset assets plc gateway gateways pump pumps "
+    "tracker trackers eui deveui serial sn mac imei uid module inverter inverters motor motors "
+    "host equipment edge"
 )
-REGION_WORDS: Final = frozenset(
-    "region regions site sites zone zones area areas plant plants factory factories building buildings location "
-    "locations room rooms hall halls line lines floor floors city country farm farms district".split()
+REGION_WORDS: Final = word_set(
+    "region regions site sites zone zones area areas plant plants factory factories building "
+    "buildings location locations room rooms hall halls line lines floor floors city country farm "
+    "farms district"
 )
-METRIC_WORDS: Final = frozenset(
-    "temperature temp humidity hum pressure press power energy voltage volt current amps level flow rpm speed "
-    "co2 pm25 pm10 lux light illuminance battery bat rssi snr lqi weight ph moisture vibration torque frequency "
-    "state status value count total load cpu memory uptime noise sound distance angle wind rain gas tvoc voc dewpoint "
-    "setpoint running alarm motion door contact occupancy position brightness signal".split()
+METRIC_WORDS: Final = word_set(
+    "temperature temp humidity hum pressure press power energy voltage volt current amps level "
+    "flow rpm speed co2 pm25 pm10 lux light illuminance battery bat rssi snr lqi weight ph "
+    "moisture vibration torque frequency state status value count total load cpu memory uptime "
+    "noise sound distance angle wind rain gas tvoc voc dewpoint setpoint running alarm motion "
+    "door contact occupancy position brightness signal"
 )
-GENERAL: Final = frozenset(
-    "telemetry data state status up uplink event events json sensor sensors value values message messages msg out raw "
-    "tele stat measurement measurements reading readings update notify report metrics get set info v1 v2 api iot mqtt "
-    "device devices result command cmd config switch light binary_sensor climate settings".split()
+GENERAL: Final = word_set(
+    "telemetry data state status up uplink event events json sensor sensors value values message "
+    "messages msg out raw tele stat measurement measurements reading readings update notify "
+    "report metrics get set info v1 v2 api iot mqtt device devices result command cmd config "
+    "switch light binary_sensor climate settings"
 )
 """Words in topics that say nothing of whose they are."""
 

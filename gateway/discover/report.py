@@ -54,7 +54,11 @@ def render(discovery: Discovery, seconds: float) -> Group:
         parts.append(_table(discovery.blocks))
     unsure = [(block.title, each) for block in discovery.blocks for each in block.unsure]
     if unsure:
-        parts += [Text("Unsure", style="bold"), *(Text(f"  {safe(title)}: {safe(each)}") for title, each in unsure), Text()]
+        parts += [
+            Text("Unsure", style="bold"),
+            *(Text(f"  {safe(title)}: {safe(each)}") for title, each in unsure),
+            Text(),
+        ]
     if discovery.unexplained:
         parts.append(Text("Unexplained: no route is for it", style="bold"))
         for each in discovery.unexplained[:_MOST_UNEXPLAINED]:
@@ -98,17 +102,24 @@ def _said(block: Block) -> str:
         return "for what comes by besides" if not block.unsure else ""
     packed = f", {block.compression}" if block.compression else ""
     parts = f" ({', '.join(block.parts)})" if block.parts and "/" not in block.words["dialect"] else ""
-    return f"{block.messages:,} messages by {len(block.topics):,} topics of {block.devices:,} devices{packed}{parts}"
+    topics, devices = len(block.topics), block.devices
+    return f"{block.messages:,} messages by {topics:,} topics of {devices:,} devices{packed}{parts}"
 
 
 def _table(blocks: Sequence[Block]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in ("route", "messages", "devices", "last message", "becomes"):
-        table.add_column(column, justify="right" if column in {"messages", "devices"} else "left", overflow="fold")
+        table.add_column(
+            column, justify="right" if column in {"messages", "devices"} else "left", overflow="fold"
+        )
     for block in blocks:
         for i, tried in enumerate(block.tried or [None]):
-            head = (safe(block.title), f"{block.messages:,}", f"{block.devices:,}") if i == 0 else ("", "", "")
-            table.add_row(*map(Text, (*head, safe(tried.topic) if tried else "", _became(tried) if tried else "")))
+            head = (
+                (safe(block.title), f"{block.messages:,}", f"{block.devices:,}") if i == 0 else ("", "", "")
+            )
+            table.add_row(
+                *map(Text, (*head, safe(tried.topic) if tried else "", _became(tried) if tried else ""))
+            )
     return table
 
 

@@ -1,12 +1,14 @@
 """Listening: a session that disturbs nobody, until the time is over.
 
-It has a client id of its own, begins clean and leaves nothing behind, and asks for QoS 0: there is nothing to
-acknowledge, and a broker owes it nothing. What arrives faster than it is looked at is dropped here, and counted.
+It has a client id of its own, begins clean and leaves nothing behind, and asks for QoS 0: there is nothing
+to acknowledge, and a broker owes it nothing. What arrives faster than it is looked at is dropped here, and
+counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import time
 from contextlib import asynccontextmanager
@@ -20,12 +22,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from gateway.discover.heard import Heard, Sample
+from gateway.discover.known import outside_of_all
+from runtime.errors import Stop
 from runtime.lifecycle import unless
 from runtime.mqtt import MqttSession, Subscription, options_from
 from runtime.terminal import safe
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from runtime.settings import Settings
 
@@ -60,11 +64,12 @@ async def listen(
         Stop: the broker will never let this work; it says why.
     """
     listening = Listening(Heard())
-    session = _session(settings, topic_filter)
+    session = _session(settings, [topic_filter])
     async with session, _progress(listening, session, seconds, draw=progress):
         async with asyncio.TaskGroup() as tasks:
             follow = tasks.create_task(_follow(session, settings, listening), name="receive")
             watch = tasks.create_task(_watch(session, settings), name="session-status")
+            beside = tasks.create_task(_beside(settings, topic_filter, listening), name="beside")
             connected = False
             try:
                 async with asyncio.timeout(seconds):
@@ -83,14 +88,26 @@ async def listen(
                 listening.reason = session.status.reason or "the broker did not answer"
             follow.cancel()
             watch.cancel()
+            beside.cancel()
         listening.dropped = session.status.dropped_qos0
     return listening
 
 
-def _session(settings: Settings, topic_filter: str) -> MqttSession:
+async def _beside(settings: Settings, topic_filter: str, listening: Listening) -> None:
+    """Listen to what # leaves out: topics of dialects that begin with $, by a session that may be refused."""
+    if topic_filter != "#" or not (filters := outside_of_all()):
+        return
+    with contextlib.suppress(Stop):
+        async with _session(settings, filters) as session:
+            await _follow(session, settings, listening)
+
+
+def _session(settings: Settings, topic_filters: Sequence[str]) -> MqttSession:
     client_id = f"{settings.broker.client_id[:100]}-discover-{uuid4().hex[:8]}"
     broker = msgspec.structs.replace(settings.broker, client_id=client_id)
-    options = options_from(broker, subscriptions=[Subscription(topic_filter, qos=0)], clean_start=True)
+    options = options_from(
+        broker, subscriptions=[Subscription(each, qos=0) for each in topic_filters], clean_start=True
+    )
     return MqttSession(
         dataclasses.replace(options, max_pending_bytes=_MAX_PENDING_BYTES, backoff_max_s=_BACKOFF_MAX_S)
     )
@@ -108,7 +125,7 @@ async def _follow(session: MqttSession, settings: Settings, listening: Listening
         now = datetime.now(UTC)
         for delivery in chunk.deliveries:
             topic = delivery.topic
-            if topic.startswith("$SYS") or topic == own or topic.startswith(f"{own}/"):
+            if topic == own or topic.startswith(("$SYS", f"{own}/")):
                 continue
             listening.heard.add(Sample(topic, bytes(delivery.payload), now, delivery.retain))
 

@@ -1,8 +1,8 @@
 """Topics that differ in names only, put together. Pure.
 
-From the first level to the last: two names of a level are of one kind when they look alike, as addresses and
-numbered names do, or when the same follows both of them, as the same metrics follow all machines. A level whose
-names are of one kind varies; others are constants and part ways.
+From the first level to the last: two names of a level are of one kind when they look alike, as addresses
+and numbered names do, or when the same follows both of them, as the same metrics follow all machines. A
+level whose names are of one kind varies; others are constants and part ways.
 """
 
 from __future__ import annotations

@@ -23,8 +23,11 @@ _LINE: Final = re.compile(r"(?:[^\s,\\]|\\.)+(?:,(?:[^\s\\=]|\\.)+=(?:[^\s\\]|\\
 _SCALAR: Final = re.compile(r"\S{1,64}( \S{1,32}){0,3}")
 _HEX: Final = re.compile(r"([0-9a-fA-F]{2}){4,}")
 _PAIR: Final = re.compile(r"[A-Za-z_][\w.-]*\s*[=:]\s*[^=:;,&]*([;,&\n]|$)")
-_SENML: Final = frozenset({"bn", "bt", "bu", "bv", "bs", "bver", "n", "u", "v", "vs", "vb", "vd", "s", "t", "ut"})
+_SENML: Final = frozenset(
+    {"bn", "bt", "bu", "bv", "bs", "bver", "n", "u", "v", "vs", "vb", "vd", "s", "t", "ut"}
+)
 _SENML_VALUES: Final = frozenset({"v", "vs", "vb", "vd", "s"})
+_DECIMAL: Final = re.compile(r"-?[0-9]+,[0-9]+")  # a number, not two of them
 _DELIMITERS: Final = ",;\t|"
 
 
@@ -99,7 +102,7 @@ class Sniffer:
                 return name, unpacked
         return "", payload
 
-    def _text(self, payload: bytes) -> tuple[dict[str, Any], Any, str]:
+    def _text(self, payload: bytes) -> tuple[dict[str, Any], Any, str]:  # noqa: C901, PLR0911  # the forms, one after the other
         text = payload.decode().strip("\ufeff\x00 \t\r\n")
         if not text:
             return {}, None, "nothing but white space"
@@ -141,7 +144,9 @@ class Sniffer:
         for sign in _DELIMITERS:
             cells = [line.split(sign) for line in lines]
             width = len(cells[0])
-            if width < 2 or any(len(each) != width for each in cells) or (width == 2 and sign == "," and len(lines) == 1 and re.fullmatch(r"-?[0-9]+,[0-9]+", lines[0].strip())):  # noqa: PLR2004  # a decimal comma
+            if width == 1 or any(len(each) != width for each in cells):
+                continue
+            if sign == "," and len(lines) == 1 and _DECIMAL.fullmatch(lines[0].strip()):
                 continue
             if not any(_is_number(cell) for cell in cells[-1]):
                 continue
@@ -164,22 +169,29 @@ class Sniffer:
         for name in ("cbor", "msgpack"):
             values = self.read({"format": name}, payload)
             if isinstance(values, dict | list) and values:
-                if name == "cbor" and _is_senml_cbor(values) and (senml := self.read({"format": "senml"}, payload)):
+                if (
+                    name == "cbor"
+                    and _is_senml_cbor(values)
+                    and (senml := self.read({"format": "senml"}, payload))
+                ):
                     return {"format": "senml"}, senml, ""
                 return {"format": name}, values, ""
         words = {"format": "bytes", "bytes": {"preset": "cayenne-lpp"}}
         values = self.read(words, payload)
         if values:
             return words, values, ""
-        return {}, None, (
-            "bytes of no format that says so by itself: protobuf needs its descriptor set, a fixed layout its fields"
+        return (
+            {},
+            None,
+            ("bytes of no format that shows: protobuf needs its descriptor set, a layout its fields"),
         )
 
 
 def _route(words: dict[str, Any]) -> Route:
 
-
-    return msgspec.convert({"topic": "{device_id}", "metric": "value" if words.get("format") == "value" else "", **words}, Route)
+    return msgspec.convert(
+        {"topic": "{device_id}", "metric": "value" if words.get("format") == "value" else "", **words}, Route
+    )
 
 
 def _is_text(payload: bytes) -> bool:
@@ -203,7 +215,9 @@ def _is_senml(values: Any) -> bool:  # noqa: ANN401  # a format's value is any v
 def _is_senml_cbor(values: Any) -> bool:  # noqa: ANN401  # a format's value is any value
     """RFC 8428 §6: labels are numbers, from -6 to 8."""
     labels = {str(number) for number in range(-6, 9)}
-    return isinstance(values, list) and all(isinstance(each, dict) and each.keys() <= labels for each in values)
+    return isinstance(values, list) and all(
+        isinstance(each, dict) and each.keys() <= labels for each in values
+    )
 
 
 def _is_number(cell: str) -> bool:

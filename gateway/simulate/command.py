@@ -50,9 +50,15 @@ class _Number(click.FloatRange):
 @click.option("--seed", type=int, help="Same seed, same devices; drawn when not given.")
 @click.option("--topic", help="Where devices publish; the first route's topic when not given.")
 @click.option(
-    "--dialect", "dialects", multiple=True, metavar="NAME", help="As devices of a dialect, or of all; several may be."
+    "--dialect",
+    "dialects",
+    multiple=True,
+    metavar="NAME",
+    help="As devices of a dialect, or of all; several may be.",
 )
-@click.option("--prefix", default="", metavar="LEVELS/", help="Before the topics of dialects, such as site/north/.")
+@click.option(
+    "--prefix", default="", metavar="LEVELS/", help="Before the topics of dialects, such as site/north/."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one line of JSON.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @with_settings

@@ -1,8 +1,9 @@
 """What devices of other makers say: the examples of dialects, as if they were sent now. Pure: told the time.
 
-An example's payload is a template. Times in it, as texts and as counts since 1970, are moved to now in the form that
-they have; numbers with a fraction that become metrics move a little; and the key, where it is a number or ends in
-digits, is counted on. Payloads that are no text are sent as they are. Messages that are to be refused are not sent.
+An example's payload is a template. Times in it, as texts and as counts since 1970, are moved to now in the
+form that they have; numbers with a fraction that become metrics move a little; and the key, where it is a
+number or ends in digits, is counted on. Payloads that are no text are sent as they are. Messages that are
+to be refused are not sent.
 """
 
 from __future__ import annotations
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ISO: Final = re.compile(
-    r"(?P<day>20[0-9]{2}-[01][0-9]-[0-3][0-9])(?P<sep>[T ])(?P<clock>[0-2][0-9]:[0-5][0-9](?::[0-5][0-9])?)(?P<fraction>\.[0-9]{1,9})?"
+    r"(?P<day>20[0-9]{2}-[01][0-9]-[0-3][0-9])(?P<sep>[T ])"
+    r"(?P<clock>[0-2][0-9]:[0-5][0-9](?::[0-5][0-9])?)(?P<fraction>\.[0-9]{1,9})?"
 )
-_EPOCH: Final = re.compile(r"(?<![0-9A-Za-z_.-])1[4-9][0-9]{8}(?:[0-9]{3}|[0-9]{6}|[0-9]{9})?(?![0-9A-Za-z_:-])")
+_EPOCH: Final = re.compile(
+    r"(?<![0-9A-Za-z_.-])1[4-9][0-9]{8}(?:[0-9]{3}|[0-9]{6}|[0-9]{9})?(?![0-9A-Za-z_:-])"
+)
 _FRACTION: Final = re.compile(r"(?<![0-9A-Za-z_.-])-?[0-9]{1,9}\.[0-9]{1,9}(?![0-9A-Za-z_.:-])")
 _DIGITS: Final = re.compile(r"[0-9]+$")
 _NEAR_S: Final = 40 * 86_400.0  # of the time of an example: what is further away is no time of its message
@@ -44,12 +48,14 @@ class Speaker:
     Attributes:
         dialect: whose it is.
         topic: of it.
-        readings: that each message becomes.
+        expect: what each message becomes, but for its time, its key and its values.
+        readings: how many these are.
     """
 
     def __init__(self, example: Example, where: str, rng: Random) -> None:
         self.dialect = where.partition("/")[0]
         self.topic = example.topic
+        self.expect = example.expect
         self.readings = len(example.expect)
         self._payload = payload_of(example, where)
         self._said = 0
@@ -142,7 +148,7 @@ def speakers(name: str, rng: Random) -> list[Speaker]:
 
 
 def _levels(chosen: Sequence[str]) -> dict[str, str]:
-    """What stands before the topics of each dialect: where two have the same, the second has a level of its own."""
+    """What stands before the topics of each dialect: where two have the same, one has a level of its own."""
     taken: set[str] = set()
     levels: dict[str, str] = {}
     for name in chosen:
@@ -166,7 +172,7 @@ def _numbers(metrics: object) -> list[float]:
 
 
 def _time_of(example: Example, text: str) -> datetime | None:
-    """When an example was sent, by its own clock: that of the first time in it that is near to what is expected."""
+    """When an example was sent, by its own clock."""
     stated = [str(reading["ts"]) for reading in example.expect if reading.get("ts")]
     given = example.at or (stated[0] if stated else "")
     expected = _aware(given) if given else None
@@ -189,9 +195,7 @@ def _times_in(text: str) -> list[datetime]:
             found.append(_aware(f"{each['day']}T{each['clock']}"))
         except ValueError:
             continue
-    for each in _EPOCH.finditer(text):
-        found.append(datetime.fromtimestamp(_seconds(each[0]), UTC))
-    return found
+    return [*found, *(datetime.fromtimestamp(_seconds(each[0]), UTC) for each in _EPOCH.finditer(text))]
 
 
 def _seconds(digits: str) -> float:
@@ -205,7 +209,9 @@ def _moved(text: str, at: datetime, now: float) -> str:
     def iso(found: re.Match[str]) -> str:
         fraction = found["fraction"] or ""
         try:
-            moment = _aware(f"{found['day']}T{found['clock']}{fraction[:7].ljust(7, '0') if fraction else ''}")
+            moment = _aware(
+                f"{found['day']}T{found['clock']}{fraction[:7].ljust(7, '0') if fraction else ''}"
+            )
         except ValueError:
             return found[0]
         if abs((moment - at).total_seconds()) > _NEAR_S:

@@ -1,4 +1,4 @@
-"""From messages to routes: what is guessed of those that are of no dialect, and what is known of those that are."""
+"""From messages to routes: what is known, and what is guessed."""
 
 from __future__ import annotations
 
@@ -67,11 +67,9 @@ def readings_of(discovery: Discovery) -> list[dict[str, Any]]:
 
 
 def test_a_counter_is_a_key_and_the_time_its_own() -> None:
-    """A number that goes up by one a message of a device is its key, and a counter begins anew: the time is too."""
+    """A number that goes up with each message is its key; as counters begin anew, so is the time."""
     words = words_of(
-        found_in(
-            lambda i: (f"fab/dev-{i % 3}/up", {"seq": i // 3 + 7, "ts": text_at(i), "temp": 20 + i % 4})
-        )
+        found_in(lambda i: (f"fab/dev-{i % 3}/up", {"seq": i // 3 + 7, "ts": text_at(i), "temp": 20 + i % 4}))
     )
     assert words == {
         "topic": "fab/{device_id}/up",
@@ -96,7 +94,10 @@ def test_unique_ids_are_keys() -> None:
     """Texts that never come again tell messages apart."""
     words = words_of(
         found_in(
-            lambda i: (f"a/{'pqr'[i % 3]}", {"uuid": f"{i:08x}-0000-4000-8000-000000000000", "t": i, "state": "x"})
+            lambda i: (
+                f"a/{'pqr'[i % 3]}",
+                {"uuid": f"{i:08x}-0000-4000-8000-000000000000", "t": i, "state": "x"},
+            )
         )
     )
     assert words["key"] == "uuid"
@@ -117,7 +118,10 @@ def test_an_offset_of_whole_hours_is_a_time_zone(hours: int, zone: str | None) -
 def test_old_times_say_nothing_of_a_zone() -> None:
     """A retained message's time is hours ago because the message is old."""
     discovery = discover(
-        hear(((f"a/d{i % 3}", {"time": text_at(i, "%Y-%m-%d %H:%M:%S", -3), "t": i}) for i in range(9)), retained=True),
+        hear(
+            ((f"a/d{i % 3}", {"time": text_at(i, "%Y-%m-%d %H:%M:%S", -3), "t": i}) for i in range(9)),
+            retained=True,
+        ),
         Settings(),
     )
     assert discovery.blocks[0].words["time"] == "time"
@@ -151,7 +155,10 @@ def test_counts_since_1970(scale: int) -> None:
 def test_numbers_in_texts_and_states() -> None:
     """A decimal comma with a unit is a number, and ON and OFF are 1 and 0."""
     discovery = found_in(
-        lambda i: (f"a/d{i % 3}", {"temp": f"{20 + i},5 °C", "relay": "ON" if i % 2 else "OFF", "fw": "v1.2.3"})
+        lambda i: (
+            f"a/d{i % 3}",
+            {"temp": f"{20 + i},5 °C", "relay": "ON" if i % 2 else "OFF", "fw": "v1.2.3"},
+        )
     )
     words = words_of(discovery)
     assert (words["numbers"], words["states"]) == ("from_text_with_unit", {"ON": 1, "OFF": 0})
@@ -181,7 +188,10 @@ def test_one_topic_a_metric_in_json() -> None:
     )
     words = words_of(discovery)
     assert words["topic"] == "hall/{device_id}/{metric}"
-    assert readings_of(discovery)[0]["metrics"].keys() in ({"power", "power.unit"}, {"voltage", "voltage.unit"})
+    assert readings_of(discovery)[0]["metrics"].keys() in (
+        {"power", "power.unit"},
+        {"voltage", "voltage.unit"},
+    )
 
 
 def test_elements_of_an_array() -> None:
@@ -226,7 +236,9 @@ def test_a_holder_of_metrics() -> None:
 
 def test_names_that_come_under_several_others() -> None:
     """Where the same names come in several places the place is part of the device."""
-    words = words_of(found_in(lambda i: (f"s/{'ab'[i % 2]}/unit{i // 2 % 3}/data", {"t": i, "ts": text_at(i)})))
+    words = words_of(
+        found_in(lambda i: (f"s/{'ab'[i % 2]}/unit{i // 2 % 3}/data", {"t": i, "ts": text_at(i)}))
+    )
     assert words["topic"] == "s/{device_id...}/data"
 
 
@@ -244,9 +256,15 @@ def test_a_payload_that_names_device_and_region() -> None:
     [
         (lambda i: f"20.{i};3;x{i}\n".encode(), {"format": "csv"}),
         (lambda i: f"time,temp\n{text_at(i)},{i}.5\n".encode(), {"format": "csv", "time": "time"}),
-        (lambda i: b'{"a": 1}\n{"a": 2}', {"format": "ndjson"}),
-        (lambda i: f"weather temp={i}.5 {int(at(i).timestamp())}000000000".encode(), {"dialect": "influx/device"}),
-        (lambda i: [{"bn": "urn:x:", "n": "t", "v": i, "bt": at(i).timestamp()}], {"dialect": "senml/device"}),
+        (lambda _: b'{"a": 1}\n{"a": 2}', {"format": "ndjson"}),
+        (
+            lambda i: f"weather temp={i}.5 {int(at(i).timestamp())}000000000".encode(),
+            {"dialect": "influx/device"},
+        ),
+        (
+            lambda i: [{"bn": "urn:x:", "n": "t", "v": i, "bt": at(i).timestamp()}],
+            {"dialect": "senml/device"},
+        ),
         (lambda i: bytes.fromhex("a16474656d70") + bytes([i]), {"format": "cbor"}),
         (lambda i: bytes.fromhex("81a474656d70") + bytes([i]), {"format": "msgpack"}),
         (lambda i: gzip.compress(json.dumps({"t": i}).encode()), {"format": "json"}),
@@ -279,13 +297,16 @@ def test_what_no_format_reads(payload: bytes, why: str) -> None:
 def test_dialects_are_named() -> None:
     """What a dialect sends is named by it, below levels of a site too, and its local time is seen."""
     discovery = found_in(
-        lambda i: ("north/tele/plug/SENSOR", {"Time": text_at(i, "%Y-%m-%dT%H:%M:%S", 1), "ENERGY": {"Power": i}})
+        lambda i: (
+            "north/tele/plug/SENSOR",
+            {"Time": text_at(i, "%Y-%m-%dT%H:%M:%S", 1), "ENERGY": {"Power": i}},
+        )
     )
     assert words_of(discovery) == {"dialect": "tasmota", "prefix": "north/", "timezone": "Etc/GMT-1"}
 
 
 def test_what_another_route_would_take_is_left_out() -> None:
-    """Topics of no known format stay out of the way of routes that cover them: they become no dead letters."""
+    """Topics of no known format become no dead letters of routes that cover them."""
     discovery = found_in(
         lambda i: (f"a/d{i % 3}/up", {"t": i}) if i % 4 else ("a/camera/up", b"\xff\xd8\xff\xe0\x00\x10JFIF")
     )
@@ -304,7 +325,11 @@ def test_a_configuration_comes_back(tmp_path: Path) -> None:
     """What is written loads as it was: sections that are given, and the routes, whatever is in their names."""
     settings = load(
         None,
-        environ={"EDGE_BROKER_HOST": "broker.example", "EDGE_BROKER_PASSWORD": 'p"\\\u00e4', "EDGE_GATEWAY_STREAM": "3"},
+        environ={
+            "EDGE_BROKER_HOST": "broker.example",
+            "EDGE_BROKER_PASSWORD": 'p"\\\u00e4',
+            "EDGE_GATEWAY_STREAM": "3",
+        },
     )
     discovery = found_in(
         lambda i: (f'quo"te/d\\{i % 3}/ü', {"ts": text_at(i), "temp": f"{i} °C", "seq": i // 3, "x": "ON"})

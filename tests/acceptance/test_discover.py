@@ -1,0 +1,196 @@
+"""`gateway discover` on a real broker: it writes what then stores everything, and disturbs nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pty
+import signal
+import stat
+import sys
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import aiomqtt
+import asyncpg
+import pytest
+
+from deploy.local.services import LocalServices
+from gateway.decode.dialects import names
+from gateway.simulate.dialects import Dialects
+from tests.support.devices import publish
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from tests.support.commands import RunningCommand
+
+    Run = Callable[..., Awaitable[RunningCommand]]
+
+
+@pytest.fixture
+async def own_broker() -> AsyncIterator[str]:
+    """The port of a broker of this test alone: what else is on one is discovered too."""
+    async with LocalServices(["mosquitto"], environ={}) as own:
+        yield str(own.mqtt_port)
+
+
+async def discovered(run_command: Run, port: str, *arguments: str, seconds: str = "6") -> RunningCommand:
+    """A command that listens, once it does."""
+    command = await run_command(
+        "gateway", "discover", *arguments, "--seconds", seconds, EDGE_BROKER_PORT=port
+    )
+    await command.said("listening")
+    return command
+
+
+async def simulated(run_command: Run, port: str, *arguments: str) -> dict[str, Any]:
+    """The summary of examples of all dialects, each sent so often."""
+    command = await run_command(
+        "gateway",
+        "simulate",
+        "--dialect",
+        "all",
+        "--json",
+        "--connections",
+        "1",
+        *arguments,
+        EDGE_BROKER_PORT=port,
+    )
+    assert await command.exit_code() == 0, command.output
+    summary: dict[str, Any] = json.loads(command.stdout[-1])
+    return summary
+
+
+@pytest.mark.parametrize("prefix", ["", "site/north/"])
+async def test_all_dialects_at_once(
+    run_command: Run, own_broker: str, database: str, unique: str, tmp_path: Path, prefix: str
+) -> None:
+    """All dialects publish; what is written makes the right readings of every message, and no dead letter."""
+    fleet = Dialects(["all"], prefix=prefix, seed=1)
+    count = str(3 * len(fleet.speakers))
+    path = tmp_path / "found.toml"
+    discover = await discovered(run_command, own_broker, "--write", str(path), seconds="60")
+    where = ["--prefix", prefix] if prefix else []
+    await simulated(run_command, own_broker, "--messages", count, "--rate", "400", *where)
+    await asyncio.sleep(1)  # QoS 0: nothing says when the last has arrived
+    discover.signal(signal.SIGINT)
+    assert await discover.exit_code(40) == 0, discover.output
+    written = tomllib.loads(path.read_text())
+    assert {route.get("dialect", "").partition("/")[0] for route in written["route"]} >= set(names())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+    check = await run_command("gateway", "check", EDGE_CONFIG=str(path), EDGE_BROKER_PORT=own_broker)
+    assert await check.exit_code(30) == 0, check.output
+    gateway = await run_command("gateway", "run", EDGE_CONFIG=str(path), EDGE_BROKER_PORT=own_broker)
+    await gateway.event("connected", client_id=f"{unique}-gateway")
+    summary = await simulated(run_command, own_broker, "--messages", count, "--rate", "400", *where)
+    assert summary["acknowledged"] == int(count)
+    assert await gateway.terminate() == 0
+    accounts = dict(pair.split("=") for pair in gateway.stdout[-1].split())
+    assert accounts["dead_lettered"] == "0", gateway.output
+
+    connection = await asyncpg.connect(database)
+    try:
+        rows = await connection.fetch("SELECT DISTINCT device_id, metrics FROM measurements")
+    finally:
+        await connection.close()
+    stored = {(row["device_id"], frozenset(json.loads(row["metrics"]))) for row in rows}
+    expected = {
+        (str(reading["device_id"]), frozenset(reading["metrics"]))
+        for speaker in fleet.speakers
+        for reading in speaker.expect
+    }
+    assert expected - stored == set()
+
+
+async def test_it_changes_nothing(run_command: Run, own_broker: str) -> None:
+    """A session of its own at QoS 0: others get every message, and retained ones stay."""
+    port = int(own_broker)
+    await publish(port, [("a/d1/x", b'{"t": 1}')], retain=True)
+    discover = await discovered(run_command, own_broker, "a/#", "--json", seconds="2")
+    async with aiomqtt.Client("127.0.0.1", port, identifier="watcher") as watcher:
+        await watcher.subscribe("a/#", qos=1)
+        await publish(port, [(f"a/d{i}/x", b'{"t": 2}') for i in (2, 3)])
+        await publish(port, [("b/elsewhere", b'{"t": 2}')])
+        seen = [await asyncio.wait_for(anext(aiter(watcher.messages)), 5) for _ in range(3)]
+    assert {str(message.topic) for message in seen} == {"a/d1/x", "a/d2/x", "a/d3/x"}
+    assert await discover.exit_code() == 0
+    said = json.loads(discover.stdout[-1])
+    assert (said["messages"], said["topics"]) == (3, 3)
+    assert [route["route"]["topic"] for route in said["routes"]] == ["a/{device_id}/x"]
+
+
+async def test_a_file_that_exists(run_command: Run, own_broker: str, tmp_path: Path) -> None:
+    """It is left as it is, and told at once; --force overwrites it."""
+    path = tmp_path / "found.toml"
+    path.write_text("mine")
+    refused = await run_command("gateway", "discover", "--write", str(path), EDGE_BROKER_PORT=own_broker)
+    assert await refused.exit_code() == 2
+    assert path.read_text() == "mine"
+    forced = await discovered(run_command, own_broker, "--write", str(path), "--force", seconds="2")
+    await publish(int(own_broker), [(f"a/d{i}/x", b'{"t": 2}') for i in range(3)])
+    assert await forced.exit_code() == 0
+    assert tomllib.loads(path.read_text())["route"][0]["topic"] == "a/{device_id}/x"
+
+
+async def test_a_broker_that_is_away(run_command: Run, tmp_path: Path) -> None:
+    """It says so, writes nothing and fails."""
+    path = tmp_path / "found.toml"
+    discover = await run_command(
+        "gateway", "discover", "--seconds", "1", "--write", str(path), EDGE_BROKER_PORT="1"
+    )
+    assert await discover.exit_code() == 1
+    assert "error: broker 127.0.0.1:1: " in "\n".join(discover.output)
+    assert not path.exists()
+
+
+async def test_a_quiet_broker(run_command: Run, own_broker: str) -> None:
+    """Where nothing is heard there is nothing to write, which a script can tell."""
+    discover = await discovered(run_command, own_broker, seconds="1")
+    assert await discover.exit_code() == 1
+
+
+async def test_stopped_early(run_command: Run, own_broker: str) -> None:
+    """Ctrl-C ends the listening, and what was heard by then is shown."""
+    discover = await discovered(run_command, own_broker, "--json", seconds="60")
+    await publish(int(own_broker), [(f"a/d{i}/x", b'{"t": 2}') for i in range(3)])
+    await asyncio.sleep(0.5)  # QoS 0: nothing says when it has arrived
+    discover.signal(signal.SIGINT)
+    assert await discover.exit_code() == 0
+    assert json.loads(discover.stdout[-1])["messages"] == 3
+
+
+async def test_progress_on_a_terminal(own_broker: str) -> None:
+    """On a terminal it draws on stderr how many messages and topics it has heard, and stdout stays clean."""
+    terminal, inside = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", "discover", "--seconds", "2", "--json"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=inside,
+        env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", "EDGE_BROKER_PORT": own_broker},
+    )
+    os.close(inside)
+    drawn = b""
+    while b"listening" not in drawn:
+        drawn += await asyncio.to_thread(os.read, terminal, 4096)
+    await publish(int(own_broker), [(f"a/d{i}/x", b'{"t": 2}') for i in range(3)])
+    with contextlib.suppress(OSError):  # it is gone
+        while piece := await asyncio.to_thread(os.read, terminal, 4096):
+            drawn += piece
+    os.close(terminal)
+    said, _ = await process.communicate()
+    assert process.returncode == 0
+    assert b"3 messages" in drawn
+    assert b"3 topics" in drawn
+    assert json.loads(said)["messages"] == 3
+
+
+@pytest.mark.parametrize("wrong", [["a/#/b"], ["x+/a"], ["$share/g/a"], ["--force"], ["--seconds", "0"]])
+async def test_wrong_usage(run_command: Run, wrong: list[str]) -> None:
+    """What is no filter, or would take messages from others, is refused with exit code 2."""
+    discover = await run_command("gateway", "discover", *wrong)
+    assert await discover.exit_code() == 2
