@@ -50,6 +50,7 @@ _OPEN: Final = re.compile(rf"{_NAME}={_STRING}\Z", re.DOTALL)
 _FIELDS_OPEN: Final = re.compile(
     rf'[^ \\]*+(?:\\.[^ \\]*+)*+ ++(?:{_NAME}=(?:{_STRING}"|[^", ]*+),)*+{_OPEN.pattern}', re.DOTALL
 )
+_REOPENED: Final = re.compile(rf',(?:{_NAME}=(?:{_STRING}"|[^", ]*+),)*+{_OPEN.pattern}', re.DOTALL)
 _CLOSED: Final = re.compile(r'[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _TIME: Final = re.compile(r"-?[0-9]{1,19}")
 _NAME_ESCAPE: Final = re.compile(r"\\([,= ])")
@@ -236,7 +237,12 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 def _continued(line: str, lines: list[str], at: int) -> tuple[str, int]:
     """A line and those in which its string goes on, and where the next begins; the line if they make none."""
-    end = next((i + 1 for i in range(at, len(lines)) if _CLOSED.match(lines[i])), at)
+    end = at
+    while end < len(lines):
+        closed = _CLOSED.match(lines[end])
+        end += 1
+        if closed and not _REOPENED.match(lines[end - 1], closed.end()):
+            break
     text = "\n".join(lines[at - 1 : end]).lstrip(" ").rstrip(" \r")
     try:
         read_line(text, 1)
