@@ -158,6 +158,20 @@ def test_an_example_beside_a_dialect() -> None:
     assert (outcome.topic, outcome.faults) == ("tele/p1/SENSOR", [])
 
 
+def test_errors_name_the_place_in_the_file(tmp_path: Path) -> None:
+    """A dialect stands for many routes, and those behind it are still counted as they are written."""
+    file = tmp_path / "edge.toml"
+    file.write_text('[[route]]\ndialect = "tasmota"\n[[route]]\ntopic = "x"\neach = "[["\n')
+    with pytest.raises(ConfigurationError, match=r"^route\[1\]\.each: '\[\[' is no JMESPath expression"):
+        plan(load(file, {}, complete_routes))
+    file.write_text(
+        '[[route]]\ndialect = "tasmota"\n[[route]]\ntopic = "x"\n[[route.example]]\ntopic = "y"\n'
+    )
+    wanted = plan(load(file, {}, complete_routes))
+    [outcome] = play(wanted.routes, wanted.decoder, NOW)
+    assert outcome.where == "route[1].example[0]"
+
+
 def test_the_example_of_the_readme(tmp_path: Path) -> None:
     """What README.md says of a route with an example is so, down to what `gateway decode` prints."""
     readme, file = README.read_text(), tmp_path / "edge.toml"

@@ -90,7 +90,7 @@ def find(dialect: str) -> tuple[Dialect, dict[str, Raw]]:
 
 
 def complete_routes(raw: Raw) -> None:
-    """Put the routes of dialects in the places of those that name one; each says where that stood.
+    """Put the routes of dialects in the places of those that name one; what moves says where it stood.
 
     Args:
         raw: a configuration as it was read. Its routes are changed.
@@ -99,12 +99,13 @@ def complete_routes(raw: Raw) -> None:
         ConfigurationError: there is no such dialect, or what stands beside it does not go with it.
     """
     routes = raw.get("route")
-    if isinstance(routes, list):
-        raw["route"] = [
-            {**each, PLACE: where} if isinstance(each, dict) else each
-            for where, route in ((f"route[{at}]", route) for at, route in enumerate(routes))
-            for each in _completed(route, where)
-        ]
+    if not isinstance(routes, list):
+        return
+    completed = [(at, each) for at, route in enumerate(routes) for each in _completed(route, f"route[{at}]")]
+    for now, (at, each) in enumerate(completed):
+        if now != at and isinstance(each, dict):
+            each[PLACE] = f"route[{at}]"
+    raw["route"] = [each for _, each in completed]
 
 
 def _completed(route: Any, where: str) -> list[Any]:  # noqa: ANN401  # unchecked
