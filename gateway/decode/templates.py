@@ -2,9 +2,10 @@
 
 `sites/{region}/devices/{device_id}/telemetry` subscribes `sites/+/devices/+/telemetry`. A name may stand in
 a level beside other text, `sensor_{device_id}`; of two in a level the first takes as little as it can. A name
-with three dots, `{device_id...}`, takes one level or more. `+`, and `#` at the end, match without a name
-(MQTT5 §4.7); `$share/<group>/` in front makes the subscription a shared one (MQTT5 §4.8.2) and is no part of
-a topic.
+with three dots, `{device_id...}`, takes one level or more; there may be two of them, or one and `#`, with a
+level between them that is or has plain text, and the first takes as much as it can. `+`, and `#` at the end,
+match without a name (MQTT5 §4.7); `$share/<group>/` in front makes the subscription a shared one
+(MQTT5 §4.8.2) and is no part of a topic.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final, NamedTuple
 from runtime.errors import ConfigurationError
 
 _NAME: Final = re.compile(r"\{([^{}]*?)(\.\.\.)?\}")
+_MOST_OPEN: Final = 2  # names of several levels: of three it would take long to tell that a topic is none
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
@@ -44,13 +46,15 @@ def compile_template(text: str, where: str) -> Template:  # noqa: C901  # the ki
     filters: list[str] = []
     patterns: list[str] = []
     names: list[str] = []
-    loose = open_ended = False
+    loose = open_ended = fixed = False
+    opened = 0
     for i, level in enumerate(levels):
         last = i == len(levels) - 1
         if level == "#":
             if not last:
                 raise ConfigurationError(f"{where}: # is only allowed as the last level")
-            if open_ended:
+            opened += 1
+            if open_ended and (not fixed or opened > _MOST_OPEN):
                 raise ConfigurationError(f"{where}: # and a name with ... both take all that follows")
             filters.append("#")
             loose = open_ended = True
@@ -64,8 +68,12 @@ def compile_template(text: str, where: str) -> Template:  # noqa: C901  # the ki
                 if name in names:
                     raise ConfigurationError(f"{where}: {{{name}}} appears twice")
                 names.append(name)
-            if several and open_ended:
-                raise ConfigurationError(f"{where}: only one name may have ...")
+            opened += several
+            if several and ((open_ended and not fixed) or opened > _MOST_OPEN):
+                raise ConfigurationError(
+                    f"{where}: only one name may have ..., or two with a level of plain text between them"
+                )
+            fixed = not several and (fixed or not _NAME.fullmatch(level))
             open_ended = open_ended or several
             filters.append("#" if several else "+" if found else level)
             patterns.append(pattern)
