@@ -165,6 +165,16 @@ def test_the_largest_message_is_read_and_one_byte_more_is_not(pack: object) -> N
     assert refused.value.reason == "payload_too_large"
 
 
+def test_a_damaged_archive_leaves_the_next_one_alone() -> None:
+    """One is read after the other, by the same reader."""
+    for _ in range(3):
+        for broken in (ARCHIVES["zstd"][:-4], ARCHIVES["zstd-streamed"][:20] + b"\xff" * 20):
+            with pytest.raises(Reject):
+                unpack(broken)
+            assert unpack(ARCHIVES["zstd"]) == TEXT
+            assert unpack(ARCHIVES["zstd-best"]) == TEXT
+
+
 def test_members_share_the_bound() -> None:
     """Several small archives are no way around it."""
     with pytest.raises(Reject) as refused:
