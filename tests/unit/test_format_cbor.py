@@ -137,6 +137,11 @@ def test_numbers_that_are_none(text: str, written: str) -> None:
     [
         ("c48221196ab3", 273.15),  # RFC 8949 §3.4.4
         ("c5822003", 1.5),
+        ("a16176fa41aa6666", {"v": 21.3}),
+        ("81fbc010666666666666", [-4.1]),
+        ("82fb40354ccccccccccdfa41aa6666", [21.3, 21.3]),
+        ("fb40354cccc0000000", 21.299999237060547),  # nothing was rounded when it was sent
+        ("fa3eaaaaab", 0.3333333432674408),  # of no short decimal
         ("c48200c249010000000000000000", 18446744073709551616.0),
         ("d81e820103", 1 / 3),
         ("d9d9f7a1616101", {"a": 1}),

@@ -2,9 +2,14 @@
 
 Byte strings are base64url without padding, or as the tags 21 to 23 say; integers beyond 64 bits are the text
 of their digits; decimal fractions, bigfloats and rationals are doubles; undefined is None, and a simple value
-without a meaning the text `simple(16)`. Keys that are no texts become their text: `1`, `true`. A tag that
-only says what its content means (0, 1, 24, 32, any that is not known) is left out. What would need another
-item to be read (shared references, string references), and typed arrays, are refused.
+without a meaning the text `simple(16)`. Keys that are no texts become their text: `1`, `true`.
+
+A float of 32 bits is the decimal of at most seven digits that it is nearest to, if there is one: a sensor's
+21.3 is sent as 21.299999237060547. Otherwise, and of 16 bits, it is exact, since encoders choose the shortest
+float that holds a double (§4.1).
+
+A tag that only says what its content means (0, 1, 24, 32, any that is not known) is left out. What would need
+another item to be read (shared references, string references), and typed arrays, are refused.
 
 The library takes arrays as keys, of which many can be made that Python's dictionaries hold for alike: a large
 payload is looked through for such keys first.
@@ -15,6 +20,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import struct
 from base64 import b64encode, urlsafe_b64encode
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -39,6 +45,10 @@ _AS_IT_IS: Final = frozenset({str, bool, type(None)})
 _TOO_LARGE_FOR_KEYS: Final = 8192  # of smaller payloads even the worst keys cost little
 _MAX_INTEGER: Final = 1024  # bytes of a bignum; its digits are fewer than Python turns into text
 _INT64: Final = 2**63
+_SINGLES: Final = re.compile(rb"(?=\xfa(.{4}))", re.DOTALL)
+_SINGLE: Final = struct.Struct(">f")
+_LARGEST_SINGLE: Final = 3.4e38
+_DECIMALS: Final = (6, 7)  # digits of those that 32 bits are sure to hold, or as good as sure
 _UNIX_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _SHARED: Final = frozenset({25, 28, 29, 256})
 _TYPED_ARRAYS: Final = range(64, 88)  # RFC 8746 §2
@@ -62,7 +72,10 @@ def parse(payload: bytes) -> Any:  # noqa: ANN401  # CBOR is any value
         Reject: with the reason and, where there is one, the position.
     """
     found = _items(payload)
-    items = [_plain(item, 0, _base64url) for item, _ in found]
+    how = _PLAINLY
+    if b"\xfa" in payload:
+        how = _How(_base64url, frozenset(_SINGLES.findall(payload)))
+    items = [_plain(item, 0, how) for item, _ in found]
     if len(items) == 1:
         return items[0]
     for item, (_, (start, end)) in zip(items, found, strict=True):
@@ -103,6 +116,21 @@ def write(value: Any) -> bytes:  # noqa: ANN401  # CBOR is any value
 
 def _base64url(value: bytes) -> str:
     return urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+class _How(NamedTuple):
+    """How items are read.
+
+    Attributes:
+        encode: makes a text of a byte string.
+        singles: the bits of the floats of 32 bits that there are, and of what may look like one.
+    """
+
+    encode: Callable[[bytes], str]
+    singles: frozenset[bytes] = frozenset()
+
+
+_PLAINLY: Final = _How(_base64url)
 
 
 class _Head(NamedTuple):
@@ -146,25 +174,25 @@ def _decoder(stream: io.BytesIO) -> cbor2.CBORDecoder:
 def _plain(  # noqa: C901, PLR0911  # a case a kind
     value: Any,  # noqa: ANN401  # CBOR is any value
     depth: int,
-    encode: Callable[[bytes], str],
+    how: _How,
 ) -> Any:  # noqa: ANN401  # likewise
     kind = type(value)
     if kind is dict or kind is cbor2.frozendict:
-        return _plain_map(value, depth, encode)
+        return _plain_map(value, depth, how)
     if kind is list or kind is tuple:
         if depth == MAX_DEPTH:
             raise _too_deep()
-        return [_plain(member, depth + 1, encode) for member in value]
+        return [_plain(member, depth + 1, how) for member in value]
     if kind is int:
         return _integer(value)
     if kind is float:
-        return value if math.isfinite(value) else NoNumber("number_out_of_range", str(value))
+        return _float(value, how.singles)
     if kind in _AS_IT_IS:
         return value
     if kind is bytes:
-        return encode(value)
+        return how.encode(value)
     if kind is cbor2.CBORTag:
-        return _tagged(value.tag, value.value, depth, encode)
+        return _tagged(value.tag, value.value, depth, how)
     if value is cbor2.undefined:
         return None
     if kind is cbor2.CBORSimpleValue:
@@ -172,16 +200,17 @@ def _plain(  # noqa: C901, PLR0911  # a case a kind
     raise Reject(MALFORMED, f"an item is a {kind.__name__}, of which nothing is known here")
 
 
-def _plain_map(value: dict[Any, Any], depth: int, encode: Callable[[bytes], str]) -> dict[str, Any]:
+def _plain_map(value: dict[Any, Any], depth: int, how: _How) -> dict[str, Any]:
     if depth == MAX_DEPTH:
         raise _too_deep()
     found: dict[str, Any] = {}
+    singles = how.singles
     for key, member in value.items():
         name, kind = key if type(key) is str else _name(key), type(member)
-        if kind in _AS_IT_IS or (kind is float and math.isfinite(member)):
+        if kind in _AS_IT_IS or (kind is float and not singles and math.isfinite(member)):
             found[name] = member
         else:
-            found[name] = _plain(member, depth + 1, encode)
+            found[name] = _plain(member, depth + 1, how)
     if len(found) != len(value):
         raise Reject(
             "duplicate_key", f"two keys of one map come to the same text, among {[*found][:8]}"[:200]
@@ -189,13 +218,25 @@ def _plain_map(value: dict[Any, Any], depth: int, encode: Callable[[bytes], str]
     return found
 
 
-def _tagged(tag: int, value: Any, depth: int, encode: Callable[[bytes], str]) -> Any:  # noqa: ANN401  # likewise
+def _tagged(tag: int, value: Any, depth: int, how: _How) -> Any:  # noqa: ANN401  # likewise
     if tag in _BY_TAG:
         return _BY_TAG[tag](value)
     if tag in _SHARED or tag in _TYPED_ARRAYS:
         what = "a typed array" if tag in _TYPED_ARRAYS else "a reference to another item"
         raise Reject(MALFORMED, f"tag {tag} is {what}, which is not read: have the device send it plainly")
-    return _plain(value, depth, _ENCODINGS.get(tag, encode))
+    encode = _ENCODINGS.get(tag)
+    return _plain(value, depth, how._replace(encode=encode) if encode else how)
+
+
+def _float(value: float, singles: frozenset[bytes]) -> float | NoNumber:
+    if not math.isfinite(value):
+        return NoNumber("number_out_of_range", str(value))
+    if singles and abs(value) <= _LARGEST_SINGLE and _SINGLE.pack(value) in singles:
+        for digits in _DECIMALS:
+            decimal = float(f"{value:.{digits}g}")
+            if _SINGLE.unpack(_SINGLE.pack(decimal))[0] == value:
+                return decimal
+    return value
 
 
 def _integer(value: int) -> int | str:
