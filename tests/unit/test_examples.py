@@ -85,7 +85,7 @@ def test_what_differs_is_said(expected: dict[str, object], told: list[str]) -> N
 
 def test_numbers_and_orders_of_readings() -> None:
     """Readings are compared one by one in their order; those too many or too few are shown."""
-    both = ({"metrics": {"t": 1}}, {"metrics": {"t": 2}})
+    both: tuple[dict[str, object], ...] = ({"metrics": {"t": 1}}, {"metrics": {"t": 2}})
     payload = '[{"t": 1}, {"t": 2}]'
     assert faults(Example(TOPIC, payload=payload, expect=both)) == []
     assert faults(Example(TOPIC, payload=payload, expect=both[::-1])) == [
@@ -195,7 +195,7 @@ def test_topics_with_an_impossible_name() -> None:
 
 def test_bytes_that_are_no_text() -> None:
     """A payload is text, or bytes in hex or base64; spaces and lines are for the eye."""
-    expect = ({"metrics": {"t": 1}},)
+    expect: tuple[dict[str, object], ...] = ({"metrics": {"t": 1}},)
     assert faults(Example(TOPIC, hex="7b22 7422\n3a31 7d", expect=expect)) == []
     assert faults(Example(TOPIC, base64="eyJ0\n Ijox fQ==", expect=expect)) == []
 
