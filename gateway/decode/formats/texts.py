@@ -16,7 +16,7 @@ from gateway.decode.fields import NoNumber
 
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*+)(?P<rest>\.[0-9]++(?:[eE][+-]?[0-9]++)?|[eE][+-][0-9]++)?")
 _NOT_FINITE: Final = re.compile(r"[+-]?(?:nan|inf|infinity)|-?1\.#(?:s?nan|qnan|ind|inf)0*+", re.IGNORECASE)
-_LONG: Final = 20  # digits beyond 64 bits: kept as they are
+_LONG: Final = 300  # digits, more than any number has; longer ones are kept as they are
 _WORDS: Final = {"true": True, "false": False}
 _MAYBE: Final = frozenset("0123456789-+niNItf")
 
