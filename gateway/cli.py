@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from gateway.dead_letters.command import dead_letters
-from gateway.decode.dialects import complete_routes
 from gateway.dialects.command import dialects_command
 from gateway.discover.command import discover_command
 from gateway.explain.command import decode_command
@@ -29,7 +28,14 @@ _REPORT_WIDTH: Final = 120  # of a wide terminal
 @click.pass_context
 def main(context: click.Context) -> None:
     """MQTT telemetry into PostgreSQL, each message exactly once."""
-    context.obj = complete_routes
+    context.obj = _complete
+
+
+def _complete(raw: dict[str, Any]) -> None:
+    if "route" in raw:
+        from gateway.decode.dialects import complete_routes
+
+        complete_routes(raw)
 
 
 main.add_command(simulate_command)
