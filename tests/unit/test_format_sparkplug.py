@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import struct
 import tracemalloc
+import zlib
 from contextlib import suppress
 from typing import Any
 
@@ -563,6 +565,59 @@ def test_a_route_makes_metrics_of_it() -> None:
         "Supply Voltage": 12.1,
     }
     assert reading.event.ts.startswith("2023-11-14T22:13:20.123")
+
+
+def envelope(body: bytes, *more: bytes, algorithm: str = "GZIP") -> bytes:
+    return (
+        sized(2, sized(1, "algorithm"), number(4, 12), sized(15, algorithm))
+        + b"".join(more)
+        + (sized(4, "SPBV1.0_COMPRESSED") + sized(5, body))
+    )
+
+
+def unpack(payload: bytes, most: int = 262_144) -> bytes:
+    """As the decoder does it."""
+    unpacking = format_of(Route(format="sparkplug"), "route[0]").unpacking
+    assert payload[0] in unpacking.first
+    return unpacking.unpack(payload, most)
+
+
+def test_a_compressed_payload_is_the_one_inside() -> None:
+    """Ignition sends them, in GZIP or DEFLATE."""
+    birth = bytes.fromhex(NBIRTH)
+    assert unpack(envelope(gzip.compress(birth))) == birth
+    assert unpack(envelope(zlib.compress(birth), algorithm="DEFLATE")) == birth
+    assert unpack(sized(4, "SPBV1.0_COMPRESSED") + sized(5, gzip.compress(birth))) == birth
+    assert unpack(birth) == birth
+    named = metric(sized(1, "SPBV1.0_COMPRESSED"))
+    assert unpack(named) == named
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (envelope(b"rubbish"), "malformed_compression"),
+        (envelope(b""), "malformed_compression"),
+        (envelope(gzip.compress(b"")), "empty_message"),
+        (envelope(gzip.compress(bytes(300_000))), "payload_too_large"),
+        (envelope(gzip.compress(b"abc"), metric(sized(1, "Temp"), number(10, 5))), "malformed_sparkplug"),
+        (sized(4, "SPBV1.0_COMPRESSED"), "malformed_sparkplug"),
+        (sized(4, "SPBV1.0_COMPRESSED") + b"\x2a", "malformed_sparkplug"),
+    ],
+)
+def test_an_envelope_that_holds_no_payload_is_refused(payload: bytes, reason: str) -> None:
+    """Nothing of it is taken for metrics, and nothing beside its body is lost."""
+    with pytest.raises(Reject) as refused:
+        unpack(payload)
+    assert refused.value.reason == reason
+
+
+def test_a_route_may_say_how_it_is_packed() -> None:
+    """Then all of the payload is the archive, or none is."""
+    birth = bytes.fromhex(NBIRTH)
+    packed = format_of(Route(format="sparkplug", compression="gzip"), "route[0]").unpacking
+    assert packed.unpack(gzip.compress(birth), 262_144) == birth
+    assert not format_of(Route(format="sparkplug", compression="none"), "route[0]").unpacking.first
 
 
 def test_a_payload_is_its_only_element() -> None:

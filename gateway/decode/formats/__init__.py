@@ -2,8 +2,8 @@
 
 A format knows nothing of devices, keys and times, and checks nothing of what a reading must be: that is
 `mapping` and `assemble`, the same for every format. What it refuses is what cannot be read in one way only.
-Values are those of JSON: dicts with texts for keys, lists, texts, booleans, integers, finite doubles and None, and
-`NoNumber` where a number should stand that is none.
+Values are those of JSON: dicts with texts for keys, lists, texts, booleans, integers, finite doubles and None,
+and `NoNumber` where a number should stand that is none.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gateway.decode.formats import (
     sparkplug,
     strict_json,
 )
-from gateway.decode.formats.compression import unpacking_of
+from gateway.decode.formats.compression import NOT_PACKED, unpacking_of
 from gateway.decode.formats.form import Format
 
 if TYPE_CHECKING:
@@ -58,4 +58,7 @@ def format_of(route: Route, where: str) -> Format:
     Raises:
         ConfigurationError: its settings mean nothing.
     """
-    return FORMATS[route.format](route, where)._replace(unpacking=unpacking_of(route))
+    form = FORMATS[route.format](route, where)
+    if route.compression == "auto" and form.unpacking is not NOT_PACKED:
+        return form
+    return form._replace(unpacking=unpacking_of(route))

@@ -54,7 +54,7 @@ class Unpacking(NamedTuple):
 def unpacking_of(route: Route) -> Unpacking:
     """What a route says of it."""
     if route.compression == "auto":
-        return NOT_PACKED if route.format in _AMBIGUOUS else _ANY
+        return NOT_PACKED if route.format in _AMBIGUOUS else ANY_PACKED
     return _BY_NAME[route.compression]
 
 
@@ -181,7 +181,7 @@ def _check_size(size: int, most: int) -> None:
 
 
 NOT_PACKED: Final = Unpacking(frozenset(), lambda payload, _: payload)
-_ANY: Final = Unpacking(frozenset({_GZIP[0], _ZLIB, _ZSTD[0]}), _unpack)
+ANY_PACKED: Final = Unpacking(frozenset({_GZIP[0], _ZLIB, _ZSTD[0]}), _unpack)
 _BY_NAME: Final = {
     "none": NOT_PACKED,
     "gzip": Unpacking(frozenset({_GZIP[0]}), _unpack_gzip),
