@@ -135,10 +135,8 @@ def test_what_stands_beside_wins(tmp_path: Path) -> None:
         tmp_path, '[[route]]\ndialect = "tasmota"\ntimezone = "Europe/Berlin"\nclock = "received"\n'
     )
     assert {(route.timezone, route.clock) for route in routes} == {("Europe/Berlin", "received")}
-    (route,) = loaded(
-        tmp_path, '[[route]]\ndialect = "tasmota/sensor"\ntopic = "%/{device_id}"\nprefix = "x/"\n'
-    )
-    assert route.topic == "%/{device_id}"
+    (route,) = loaded(tmp_path, '[[route]]\ndialect = "tasmota/sensor"\ntopic = "x/{device_id}"\n')
+    assert route.topic == "x/{device_id}"
 
 
 def test_tables_beside_are_added(tmp_path: Path) -> None:
@@ -188,6 +186,10 @@ def test_the_environment_has_dialects_too() -> None:
         ('dialect = "victron"\nprefix = "site"', "route[0].prefix: "),
         ('dialect = "victron"\nprefix = "#/"', "route[0].prefix: "),
         ('dialect = "victron"\nprefix = 7', "route[0].prefix: "),
+        (
+            'dialect = "tasmota/sensor"\nprefix = "site/"\ntopic = "x/{device_id}"',
+            "route[0].prefix: goes before a topic of the dialect, and topic says it all",
+        ),
         ('prefix = "site/"', "route[0].prefix: goes before the topics of a dialect; none is named"),
         ('dialect = "victron"\nclock = "mine"', "route[0].clock: "),
     ],

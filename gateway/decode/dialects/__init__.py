@@ -125,6 +125,8 @@ def _completed(route: Any, where: str) -> list[Any]:  # noqa: ANN401  # unchecke
             f"{where}.topic: {name!r} has {len(routes)} topics; put levels before all of them by prefix, or "
             f'name one by dialect = "{name}/{next(iter(routes))}"'
         )
+    if "topic" in route and route.get("prefix"):
+        raise ConfigurationError(f"{where}.prefix: goes before a topic of the dialect, and topic says it all")
     return [_merged(preset, route, f"{name}/{each}") for each, preset in routes.items()]
 
 
@@ -137,8 +139,7 @@ def _merged(preset: Raw, route: Raw, dialect: str) -> Raw:
     for key in ("rename", "states"):  # of tables what is not named beside stays
         if isinstance(preset.get(key), dict) and isinstance(beside.get(key), dict):
             merged[key] = {**preset[key], **beside[key]}
-    prefix = route.get("prefix", "")
-    if isinstance(prefix, str) and prefix and "topic" not in beside:
+    if isinstance(prefix := route.get("prefix", ""), str):
         merged["topic"] = f"{prefix}{merged['topic']}"
     return merged
 
