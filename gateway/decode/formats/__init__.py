@@ -2,8 +2,8 @@
 
 A format knows nothing of devices, keys and times, and checks nothing of what a reading must be: that is
 `mapping` and `assemble`, the same for every format. What it refuses is what cannot be read in one way only.
-Values are those of JSON: dicts with texts for keys, lists, texts, booleans, integers, finite doubles and None,
-and `NoNumber` where a number should stand that is none.
+Values are those of JSON: dicts with texts for keys, lists, texts, booleans, integers, finite doubles and
+None, and `NoNumber` where a number should stand that is none.
 """
 
 from __future__ import annotations
