@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bench import (
     backlog,
     ceiling,
+    dialects,
     dirty,
     drivers,
     floors,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 GROUPS: Final[tuple[tuple[Scenario[Any], ...], ...]] = (
     (ceiling.SCENARIO, floors.SCENARIO, reference.SCENARIO, ingest.SCENARIO),
     (drivers.SCENARIO,),
+    (dialects.SCENARIO,),
     (dirty.SCENARIO,),
     (history.SCENARIO,),
     (history_storage.SCENARIO,),

@@ -192,24 +192,41 @@ class Decoder:
             raise
         except Exception as error:  # likewise a bug of ours
             raise Reject("undecodable", f"the decoder failed: {error!r}") from error
+        if len(parts) == 1:
+            reading = self._part(parts[0], matched, received, payload, drops)
+            if drops:
+                self.drops.add(matched.route.topic, drops)
+            return [reading]
         pieces = Pieces(parts, value, (payload, unpacked), self._formats[matched.number], shaper)
-        found: list[Reading | Rejection] = []
-        if pieces.raws is None or len(parts) == 1:  # it cannot be cut: all of it or nothing
-            for part in parts:
-                number = str(part.number) if len(parts) > 1 else ""
-                found.append(self._part(part, matched, received, payload, drops, number=number))
+        if pieces.raws is None:  # it cannot be cut: all of it or nothing
+            found: list[Reading | Rejection] = [
+                self._part(part, matched, received, payload, drops, number=str(part.number)) for part in parts
+            ]
         else:
-            refusals = Refusals(matched, received, pieces.join)
-            for place, (part, raw) in enumerate(zip(parts, pieces.raws, strict=True)):
-                try:
-                    found.append(self._part(part, matched, received, raw, drops))
-                except Reject as reject:
-                    if letter := refusals.letter(place, reject, raw, part.number):
-                        found.append(letter)
-            if rest := refusals.last():
-                found.append(rest)
+            found = self._pieces(parts, pieces, matched, received, drops)
         if drops:
             self.drops.add(matched.route.topic, drops)
+        return found
+
+    def _pieces(
+        self,
+        parts: list[Part],
+        pieces: Pieces,
+        matched: Matched,
+        received: Received,
+        drops: list[tuple[str, str]],
+    ) -> list[Reading | Rejection]:
+        """The readings of a message that can be cut, and letters of those that are none."""
+        found: list[Reading | Rejection] = []
+        refusals = Refusals(matched, received, pieces.join)
+        for place, (part, raw) in enumerate(zip(parts, pieces.raws or (), strict=True)):
+            try:
+                found.append(self._part(part, matched, received, raw, drops))
+            except Reject as reject:
+                if letter := refusals.letter(place, reject, raw, part.number):
+                    found.append(letter)
+        if rest := refusals.last():
+            found.append(rest)
         return found
 
     def _part(

@@ -20,7 +20,7 @@ _MOST_BYTES: Final = 16_000_000  # of all pieces of one message
 
 
 class Pieces:
-    """Those of a message.
+    """Those of a message of several.
 
     Args:
         parts: its readings.
@@ -48,11 +48,9 @@ class Pieces:
         self._parts, self._value = parts, value
         self._form, self._shaper = form, shaper
         self._elements: Sequence[bytes | memoryview] = ()
-        if len(parts) == 1:
-            self.raws: list[bytes] | None = [came]
-        elif not shaper.each.path:
+        if not shaper.each.path:
             self._elements = form.elements(self._unpacked)
-            self.raws = [self._joined(part) for part in parts]
+            self.raws: list[bytes] | None = [self._joined(part) for part in parts]
         else:
             self.raws = self._cut()
             if self.raws is None and len(parts) * len(came) > _MOST_BYTES:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from runtime.settings import Route, Settings
 
+_encode = msgspec.json.Encoder().encode
 _MEANT: Final = ("device_id", "region", "metric")
 
 
@@ -67,7 +68,8 @@ class Matched(msgspec.Struct, frozen=True, gc=False):
     def with_tags(self, tags: dict[str, str]) -> Matched:
         """The same with tags that a payload names; those of the topic count more."""
         all_ = {**tags, **(self.tags or {})}
-        return msgspec.structs.replace(self, tags=all_, tags_line=_copy_line(all_))
+        line = _encode(all_).decode().translate(COPY_ESCAPES)
+        return msgspec.structs.replace(self, tags=all_, tags_line=line)
 
 
 class CompiledRoute(NamedTuple):
@@ -104,9 +106,7 @@ def compile_routes(routes: Sequence[Route]) -> list[CompiledRoute]:
         template = compile_template(route.topic, f"{where}.topic")
         for name in template.names:
             if name == CLAIMED:
-                raise ConfigurationError(
-                    f"{where}.topic: {{{name}}} is a tag that the gateway makes itself"
-                )
+                raise ConfigurationError(f"{where}.topic: {{{name}}} is a tag that the gateway makes itself")
         for setting in ("metrics", "metric") if "metric" in template.names else ():
             if getattr(route, setting):
                 raise ConfigurationError(

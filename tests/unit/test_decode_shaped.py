@@ -690,3 +690,15 @@ def test_the_same_in_binary() -> None:
     for form, payload in (("msgpack", msgspec.msgpack.encode(message)), ("cbor", cbor2.dumps(message))):
         found = readings(payload, Route(format=form, each="data"))  # type: ignore[arg-type]
         assert [said(each)[2:5] for each in found] == [("m:0", AT, {"t": 1}), ("m:1", AT, {"t": 2.5})]
+
+
+def test_an_element_that_cannot_be_read_keeps_its_key() -> None:
+    """A letter of one that says something twice has its number in its key, as its neighbours have."""
+    bad = {"a": {"b": 1}, "a.b": 2}
+    found, _ = decode({"id": "m", "data": [{"t": 1}, bad, bad, {"id": "own", **bad}]}, Route(each="data"))
+    letters = [json.loads(each.payload) for each in found if isinstance(each, Rejection)]
+    assert letters == [
+        {"id": "m:1", "data": [bad]},
+        {"id": "m:2", "data": [bad]},
+        {"id": "m", "data": [{"id": "own", **bad}]},
+    ]

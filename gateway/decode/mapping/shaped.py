@@ -21,7 +21,7 @@ import msgspec
 
 from gateway.decode.fields import SCALARS, Flattening, NoNumber, Refused, Unfit
 from gateway.decode.limits import MAX_DEPTH
-from gateway.decode.mapping.each import Each, graft, names_in, without
+from gateway.decode.mapping.each import Each, Element, graft, names_in, without
 from gateway.decode.mapping.plain import Mapped, named
 from gateway.decode.mapping.words import Words
 from gateway.decode.names import kind_of, metric_fault, tag_fault
@@ -33,13 +33,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from gateway.decode.limits import Limits
-    from gateway.decode.mapping.each import Element
+    from gateway.decode.mapping.each import Layer
     from gateway.decode.paths import Found, Place
     from gateway.decode.plan import Plan
     from runtime.settings import Route
 
 _SPARE: Final = 8
 _SPARE_OF_IGNORED: Final = 2048  # of each of fifty gateways that heard a sensor, forty fields
+_KEY: Final = 1  # of device, key, time and region
 _LEFT_OUT: Final = "left_out"
 _BESIDE: Final = "(beside metrics)"
 """The name of what an expression left of an element, where no other can be told."""
@@ -168,6 +169,18 @@ class Shaper:
         every = (*self._looks, self._name, self._value, self._metrics, tags)
         self._counted = any(look.star is not None for looks_ in every for look in looks_)
         self._words = Words(route, where)
+        self._simple = not any(
+            look.made or look.star is not None for looks_ in self._looks for look in looks_
+        )
+        self._names = {  # with which one of the paths begins
+            ".".join(names[:end])
+            for looks_ in self._looks
+            for look in looks_
+            for names in [_steps(look.path)]
+            for end in range(1, len(names) + 1)
+        }
+        self._seen: tuple[Layer, ...] = ()
+        self._hits: dict[int, Found | None] = {}
         self._max_name, self._max_tags = limits.max_metric_name, limits.max_metrics
         spare = _SPARE_OF_IGNORED if isinstance(route.ignore, tuple) else _SPARE
         self._flattening = Flattening(
@@ -187,7 +200,10 @@ class Shaper:
         Raises:
             Reject: the message has none.
         """
+        if type(message) is dict and not self.each.path and not self._name:
+            return [self._part(Element(message, (), ()), 0, metric)], []
         elements = self.each.find(message)
+        self._seen, self._hits = (), {}
         if not elements:
             where = (
                 f"at {self.each.path!r}, which each of its route names" if self.each.path else "in the array"
@@ -221,7 +237,7 @@ class Shaper:
             if place != around.key and not graft(within, whole, place[at:]):
                 return None
         if around.key is not None:
-            key = part.mapped[1] if part.mapped and several else None
+            key = _numbered_key(_at(message, around.key), part.number) if several else None
             if not graft(within, whole, around.key[at:], key):
                 return None
         return cut
@@ -250,10 +266,19 @@ class Shaper:
                 left_out,
             )
         except Reject as reject:
-            around = _Around(everything=bool(element.around))
-            return Part(None, {}, number, element.message, places, around, reject)
+            return Part(None, {}, number, element.message, places, self._around_refused(element), reject)
         finally:
             self.unfit.fields.clear()
+
+    def _around_refused(self, element: Element) -> _Around:
+        """All of it, as it is not known what was looked for; and the key of its message, if it has that."""
+        hit = self._around(_KEY, self._looks[_KEY], element)
+        if (
+            hit is None
+            or self._taken(self._looks[_KEY], element, element.value, element.value)[0] is not None
+        ):
+            return _Around(everything=bool(element.around))
+        return _Around((), hit[1], keyed=True, everything=True)
 
     def _grouped(self, elements: list[Element], metric: str | None) -> list[Part]:
         """Readings of the metrics of elements; one that says a metric again begins another."""
@@ -290,15 +315,16 @@ class Shaper:
         places: list[Place] = []
         keyed, everything, key_place = False, False, None
         names: list[Any] = []
+        bare = self._simple and self._names.isdisjoint(value)
         for at, looks in enumerate(self._looks):
-            found, rest = self._taken(looks, element, value, rest)
-            if found is None and element.around and looks:
-                hit = _around(looks, element)
+            found, rest = (None, rest) if bare else self._taken(looks, element, value, rest)
+            if found is None and element.around:
+                hit = self._around(at, looks, element)
                 if hit is not None:
                     found, place = hit
                     everything |= place is None
                     places += () if place is None else (place,)
-                    if at == 1:
+                    if at == _KEY:
                         keyed, key_place = True, place
             names.append(found)
         tags, rest, more, made = self._read_tags(element, value, rest)
@@ -339,6 +365,22 @@ class Shaper:
                 return found, without(rest, place) if place else rest
         return None, rest
 
+    def _around(self, at: int, looks: list[_Look], element: Element) -> Found | None:
+        """What stands at the first path that is there in the innermost object around an element that has one.
+
+        It is looked for once for elements of one array.
+        """
+        if element.around is not self._seen:
+            self._seen, self._hits = element.around, {}
+        if at not in self._hits:
+            self._hits[at] = None
+            for value, prefix in element.around:
+                hit = next((hit for look in looks if look.star is None and (hit := look.find(value))), None)
+                if hit is not None:
+                    self._hits[at] = hit[0], None if hit[1] is None else (*prefix, *hit[1])
+                    break
+        return self._hits[at]
+
     def _read_tags(
         self,
         element: Element,
@@ -349,11 +391,11 @@ class Shaper:
         tags: dict[str, str] = {}
         places: list[Place] = []
         made = False
-        for name, look in self._tags:
+        for at, (name, look) in enumerate(self._tags, len(self._looks)):
             found, rest = self._taken([look], element, value, rest)
             if found is None and (hit := look.find(value)):  # it means something else, too
                 found = hit[0]
-            if found is None and (hit := _around([look], element)):
+            if found is None and (hit := self._around(at, [look], element)):
                 found, place = hit
                 made |= place is None
                 places += () if place is None else (place,)
@@ -450,13 +492,8 @@ def _look(path: str, where: str, stars: int) -> _Look:
     return _Look(path, compile_find(path, where), None, made)
 
 
-def _around(looks: list[_Look], element: Element) -> Found | None:
-    """What stands at the first path that is there in the innermost object around an element that has one."""
-    for value, prefix in element.around:
-        for look in looks:
-            if look.star is None and (hit := look.find(value)):
-                return hit[0], None if hit[1] is None else (*prefix, *hit[1])
-    return None
+def _steps(path: str) -> Sequence[str]:
+    return path.split(".") if is_plain(path) else [str(step) for step in steps_of(path) or ()]
 
 
 def _numbered(elements: list[Element]) -> Iterator[tuple[int, Element]]:
@@ -474,10 +511,20 @@ def _with_keys(parts: list[Part]) -> list[Part]:
 
 
 def _with_key(part: Part) -> Part:
-    if part.mapped is None or not part.around.keyed or type(part.mapped[1]) not in {str, int}:
+    if part.mapped is None or not part.around.keyed:
         return part
     device_id, key, *rest = part.mapped
-    return part._replace(mapped=(device_id, f"{key}:{part.number}", *rest))
+    return part._replace(mapped=(device_id, _numbered_key(key, part.number), *rest))
+
+
+def _numbered_key(key: Any, number: int) -> Any:  # noqa: ANN401  # likewise
+    return f"{key}:{number}" if type(key) in {str, int} else key
+
+
+def _at(value: Any, place: Place) -> Any:  # noqa: ANN401  # likewise
+    for step in place:
+        value = value[step]
+    return value
 
 
 def _told_apart(value: Any) -> tuple[type, Any]:  # noqa: ANN401  # likewise

@@ -1,0 +1,276 @@
+"""Formats and dialects: what decoding a message of each costs, beside the default message of like content.
+
+All are decoded in one process, by turns, with new messages each: a device, a time and two numbers, and a key
+where that is usual. Only the decoder runs, without broker and servers.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import struct
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import cbor2
+import msgspec
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from bench.decode import Message
+from bench.scenario import Scenario, check, run_alone
+from bench.tables import Line
+from gateway.decode import Decoder, Limits, Reading, Received
+from gateway.decode.dialects import complete_routes
+from gateway.decode.routes import compile_routes
+from runtime.settings import Route
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+DEFAULT: Final = "json, the default message"
+_NOW: Final = datetime(2026, 11, 23, 9, tzinfo=UTC)
+_NOW_MS: Final = int(_NOW.timestamp() * 1000)
+_MOST: Final = 3.0  # times the default message
+_US: Final = 1e6
+
+
+class Options(msgspec.Struct, frozen=True):
+    """How often each takes its turn, and how many messages each is then.
+
+    Attributes:
+        turns: of which the median counts.
+        messages: of each, in each turn.
+    """
+
+    turns: int = 9
+    messages: int = 10_000
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """One round, by case.
+
+    Attributes:
+        us: µs of CPU a message.
+        ratio: the same to that of the default message in the same turn.
+    """
+
+    us: dict[str, float]
+    ratio: dict[str, float]
+
+
+class Case(NamedTuple):
+    """A route and its messages.
+
+    Attributes:
+        route: as a configuration has it.
+        topic: that they come by.
+        payload: of the i-th.
+    """
+
+    route: dict[str, Any]
+    topic: str
+    payload: Callable[[int], bytes]
+
+
+def _ms(i: int) -> int:
+    return _NOW_MS - i
+
+
+def _iso(i: int) -> str:
+    return (_NOW - timedelta(milliseconds=i)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _t(i: int) -> float:
+    return i % 400 / 10
+
+
+def _object(i: int) -> dict[str, Any]:
+    return {"id": f"r0-{i:08d}", "ts": _ms(i), "temperature": _t(i), "humidity": 40.5}
+
+
+def _json(i: int) -> bytes:
+    return json.dumps({**_object(i), "ts": _iso(i)}).encode()
+
+
+def _senml(i: int) -> bytes:
+    base = {"bn": "d1:", "bt": _ms(i) / 1000, "n": "temperature", "v": _t(i)}
+    return json.dumps([base, {"n": "humidity", "v": 40.5}]).encode()
+
+
+def _tasmota(i: int) -> bytes:
+    return json.dumps({"Time": _iso(i)[:19], "AM2301": {"Temperature": _t(i), "Humidity": 40.5}}).encode()
+
+
+def _zigbee2mqtt(i: int) -> bytes:
+    return json.dumps({"temperature": _t(i), "humidity": 40.5, "last_seen": _iso(i)}).encode()
+
+
+def _chirpstack(i: int) -> bytes:
+    info = {"deviceName": "d1", "applicationName": "a1"}
+    values = {"temperature": _t(i), "humidity": 40.5}
+    return json.dumps(
+        {"deduplicationId": f"r0-{i:08d}", "time": _iso(i), "deviceInfo": info, "object": values}
+    ).encode()
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 127:  # noqa: PLR2004  # seven bits a byte
+        found.append(value & 127 | 128)
+        value >>= 7
+    return bytes((*found, value))
+
+
+def _sparkplug(i: int) -> bytes:
+    """A payload with its time and two metrics of datatype 10, which is Double (Sparkplug 3.0.0 §6.4.1)."""
+    when = _varint(_ms(i))
+    metrics = b""
+    for name, value in ((b"temperature", _t(i)), (b"humidity", 40.5)):
+        metric = (
+            b"\x0a" + _varint(len(name)) + name + b"\x18" + when + b"\x20\x0a\x69" + struct.pack("<d", value)
+        )
+        metrics += b"\x12" + _varint(len(metric)) + metric
+    return b"\x08" + when + metrics + b"\x18" + _varint(i % 256)
+
+
+def _layout(i: int) -> bytes:
+    return struct.pack(">IhH", int(_NOW.timestamp()) - i, i % 400, 405)
+
+
+_DEVICES: Final = "devices/{device_id}/telemetry"
+_TOPIC: Final = "devices/d1/telemetry"
+_NAMED: Final = {"each": "metrics", "name": "name", "value": "value", "time": "timestamp", "key": ""}
+_FIELDS: Final = [
+    {"name": "ts", "type": "uint32"},
+    {"name": "temperature", "type": "int16", "at": 4, "scale": 0.1},
+    {"name": "humidity", "type": "uint16", "at": 6, "scale": 0.1},
+]
+
+
+def cases(folder: Path) -> dict[str, Case]:
+    """What is measured.
+
+    Args:
+        folder: where a descriptor set is written.
+    """
+    descriptor, proto = _protobuf(folder / "telemetry.desc")
+    return {
+        DEFAULT: Case({}, _TOPIC, _json),
+        "ndjson": Case({"format": "ndjson"}, _TOPIC, _json),
+        "value": Case(
+            {"topic": "devices/{device_id}/{metric}", "format": "value"},
+            "devices/d1/temperature",
+            lambda i: str(_t(i)).encode(),
+        ),
+        "csv": Case(
+            {"format": "csv", "csv": {"columns": ["id", "ts", "temperature", "humidity"]}},
+            _TOPIC,
+            lambda i: ",".join(map(str, _object(i).values())).encode(),
+        ),
+        "influx": Case(
+            {"dialect": "influx/telegraf"},
+            "telegraf/d1/air",
+            lambda i: f"air,room=hall temperature={_t(i)},humidity=40.5 {_ms(i)}000000".encode(),
+        ),
+        "senml": Case({"dialect": "senml/device"}, "senml/d1", _senml),
+        "cbor": Case({"format": "cbor"}, _TOPIC, lambda i: cbor2.dumps(_object(i))),
+        "msgpack": Case({"format": "msgpack"}, _TOPIC, lambda i: msgspec.msgpack.encode(_object(i))),
+        "protobuf": Case(
+            {"format": "protobuf", "protobuf": {"descriptor": str(descriptor), "message": "Telemetry"}},
+            _TOPIC,
+            lambda i: bytes(proto(**_object(i)).SerializeToString()),
+        ),
+        "sparkplug": Case({"format": "sparkplug", **_NAMED}, _TOPIC, _sparkplug),
+        "bytes": Case({"format": "bytes", "bytes": {"field": _FIELDS}}, _TOPIC, _layout),
+        "tasmota": Case({"dialect": "tasmota/sensor"}, "tele/d1/SENSOR", _tasmota),
+        "zigbee2mqtt": Case({"dialect": "zigbee2mqtt"}, "zigbee2mqtt/d1", _zigbee2mqtt),
+        "chirpstack v4": Case(
+            {"dialect": "chirpstack-v4/up"}, "application/a1/device/d1/event/up", _chirpstack
+        ),
+    }
+
+
+def _protobuf(path: Path) -> tuple[Path, Any]:
+    """A descriptor set of one message, and its class."""
+    file = descriptor_pb2.FileDescriptorProto(name="telemetry.proto", syntax="proto3")
+    message = file.message_type.add(name="Telemetry")
+    kinds = {"id": 9, "ts": 3, "temperature": 1, "humidity": 1}  # string, int64 and doubles
+    for number, (name, kind) in enumerate(kinds.items(), 1):
+        message.field.add(name=name, number=number, type=kind, label=1)  # type: ignore[arg-type]  # enums
+    path.write_bytes(descriptor_pb2.FileDescriptorSet(file=[file]).SerializeToString())
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)  # type: ignore[no-untyped-call]
+    return path, message_factory.GetMessageClass(pool.FindMessageTypeByName("Telemetry"))  # type: ignore[no-untyped-call]
+
+
+def decoder_of(route: dict[str, Any]) -> Decoder:
+    """The decoder of a route, with those of its dialect."""
+    raw: dict[str, Any] = {"route": [route]}
+    complete_routes(raw)
+    return Decoder(compile_routes(msgspec.convert(raw["route"], list[Route])), Limits())
+
+
+async def measure(_number: int, options: Options) -> Figures:
+    """Decode as many of each, by turns."""
+    spent: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory(prefix="edge-bench-") as folder:
+        for turn in range(options.turns):
+            for name, case in cases(Path(folder)).items():
+                first = turn * options.messages
+                messages = [
+                    Message(case.topic, case.payload(i)) for i in range(first, first + options.messages)
+                ]
+                spent.setdefault(name, []).append(_spent(name, decoder_of(case.route), messages))
+    default = spent[DEFAULT]
+    return Figures(
+        {name: statistics.median(taken) for name, taken in spent.items()},
+        {
+            name: statistics.median(one / base for one, base in zip(taken, default, strict=True))
+            for name, taken in spent.items()
+        },
+    )
+
+
+def _spent(name: str, decoder: Decoder, messages: list[Message]) -> float:
+    """The µs of CPU that each took, all of them to one reading each and nothing else."""
+    received, found = Received.of(_NOW), 0
+    begun = time.process_time()
+    for message in messages:
+        found += [type(each) for each in decoder.decode(message, received)] == [Reading]
+    spent = time.process_time() - begun
+    check(f"readings of {name}", found, len(messages))
+    return spent / len(messages) * _US
+
+
+def lines(median: Figures) -> Sequence[Line]:
+    """The table."""
+    return [
+        Line(name, f"{us:.1f} µs a message")
+        if name == DEFAULT
+        else Line(
+            name,
+            f"{us:.1f} µs a message, {median.ratio[name]:.2f} times the default",
+            f"{_MOST:g} times the default at most",
+            median.ratio[name] <= _MOST,
+        )
+        for name, us in median.us.items()
+    ]
+
+
+SCENARIO: Scenario[Any] = Scenario(
+    name="dialects",
+    title="Formats and dialects",
+    text="The decoder alone, in one process: messages of every format and of three dialects, each a device, "
+    "a time and two numbers, decoded by turns with the default JSON message.",
+    options=Options(),
+    quick=Options(turns=1, messages=200),
+    figures=Figures,
+    measure=measure,
+    lines=lines,
+)
+
+if __name__ == "__main__":
+    run_alone(SCENARIO)
