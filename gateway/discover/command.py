@@ -48,8 +48,8 @@ def discover_command(
     """Listen to what devices send, and say which routes would store it.
 
     FILTER is an MQTT topic filter, # unless given. Listens by a session of its own at QoS 0 and changes
-    nothing. Prints [[route]] blocks, what each makes of a message, what is unexplained and what is unsure; with
-    --write, FILE becomes a configuration of what is configured now and these routes. Ctrl-C ends the
+    nothing. Prints [[route]] blocks, what each makes of a message, what is unexplained and what is unsure;
+    with --write, FILE becomes a configuration of what is configured now and these routes. Ctrl-C ends the
     listening and shows what was heard by then. Exits with 1 when nothing that was heard has a route.
     """
     from rich.console import Console

@@ -1,9 +1,8 @@
 """What devices of other makers say: the examples of dialects, as if they were sent now. Pure: told the time.
 
 An example's payload is a template. Times in it, as texts and as counts since 1970, are moved to now in the
-form that they have; numbers with a fraction that become metrics move a little; and the key, where it is a
-number or ends in digits, is counted on. Payloads that are no text are sent as they are. Messages that are
-to be refused are not sent.
+form that they have; numbers with a fraction that become metrics move a little; and the key is counted on.
+Payloads that are no text are sent as they are. Messages that are to be refused are not sent.
 """
 
 from __future__ import annotations
@@ -32,7 +31,9 @@ _EPOCH: Final = re.compile(
     r"(?<![0-9A-Za-z_.-])1[4-9][0-9]{8}(?:[0-9]{3}|[0-9]{6}|[0-9]{9})?(?![0-9A-Za-z_:-])"
 )
 _FRACTION: Final = re.compile(r"(?<![0-9A-Za-z_.-])-?[0-9]{1,9}\.[0-9]{1,9}(?![0-9A-Za-z_.:-])")
-_DIGITS: Final = re.compile(r"[0-9]+$")
+_TAIL: Final = re.compile(r"([0-9A-Za-z]{1,8})([^0-9A-Za-z]*)$")
+_BEGINNING_S: Final = 1_767_225_600  # of 2026: keys go by the seconds since then, as runs differ in them
+_STRIDE: Final = 16  # between keys of an example: others of its device have those between
 _NEAR_S: Final = 40 * 86_400.0  # of the time of an example: what is further away is no time of its message
 _MOVED: Final = 0.01
 _SECOND_DIGITS: Final = 10
@@ -58,7 +59,7 @@ class Speaker:
         self.expect = example.expect
         self.readings = len(example.expect)
         self._payload = payload_of(example, where)
-        self._said = 0
+        self._count = 0
         self._rng = rng
         try:
             self._text: str | None = self._payload.decode()
@@ -70,12 +71,13 @@ class Speaker:
             for value in _numbers(reading.get("metrics"))
             if value != int(value)
         }
-        self._keys = [str(key) for reading in example.expect if (key := reading.get("key"))]
+        keys = {str(reading.get("key") or "") for reading in example.expect}
+        self._keys = [key for key in sorted(keys) if _TAIL.search(key)]
         self._at = _time_of(example, self._text or "")
 
     def say(self, now: float) -> bytes:
         """The payload of a moment, in epoch seconds."""
-        self._said += 1
+        self._count = max(self._count + 1, int(now) - _BEGINNING_S)
         if self._text is None:
             return self._payload
         text = self._text
@@ -95,11 +97,14 @@ class Speaker:
         return moved if float(moved) or not number else found[0]
 
     def _counted(self, text: str, key: str) -> str:
-        digits = _DIGITS.search(key)
-        if not digits:
-            return text
-        count = str(int(digits[0]) + self._said - 1).zfill(len(digits[0]))
-        new = f"{key[: digits.start()]}{count}"
+        count = self._count * _STRIDE
+        if key.isdigit():
+            new = str(int(key) + count)
+        else:
+            found = _TAIL.search(key)
+            assert found is not None  # there is a letter or a digit in every key that is sent
+            digits = str(count).zfill(len(found[1]))[-len(found[1]) :]
+            new = f"{key[: found.start()]}{digits}{found[2]}"
         return re.sub(rf"(?<![0-9A-Za-z_.-]){re.escape(key)}(?![0-9A-Za-z_.-])", lambda _: new, text)
 
 

@@ -195,7 +195,7 @@ def test_one_topic_a_metric_in_json() -> None:
 
 
 def test_elements_of_an_array() -> None:
-    """An array of objects is readings; with a name and a value each is a metric, and nothing around is lost."""
+    """An array of objects is readings; with a name and a value each is a metric, and the rest is kept."""
     discovery = found_in(
         lambda i: (
             f"gw/g{i % 2}",
@@ -322,7 +322,7 @@ def test_the_gateways_own_events_are_left_out() -> None:
 
 
 def test_a_configuration_comes_back(tmp_path: Path) -> None:
-    """What is written loads as it was: sections that are given, and the routes, whatever is in their names."""
+    """What is written loads as it was: sections that are given, and the routes, whatever their names."""
     settings = load(
         None,
         environ={
