@@ -268,7 +268,7 @@ def test_cut_and_joined(text: str) -> None:
     again = [FORM.parse(bytes(raw)) for raw in raws]
     assert [each[0] if type(each) is list else each for each in again] == value
     assert FORM.parse(FORM.join(raws)) == value
-    assert FORM.join(raws[:1] * 300) == b"\x99\x01\x2c" + FORM.join(raws[:1])[1:] * 300 or not raws
+    assert FORM.join([*raws[:1]] * 300) == b"\x99\x01\x2c" + FORM.join(raws[:1])[1:] * 300 or not raws
 
 
 def test_written() -> None:

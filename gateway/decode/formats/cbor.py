@@ -97,7 +97,7 @@ def elements(payload: bytes) -> Sequence[bytes | memoryview]:
         stream.seek(head.end)
         decoder = _decoder(stream)
         raws = []
-        while len(raws) < head.count if head.count >= 0 else payload[stream.tell()] != _BREAK:
+        while len(raws) < head.length if head.length >= 0 else payload[stream.tell()] != _BREAK:
             start = stream.tell()
             item = decoder.decode()
             raws.append((item, payload[start : stream.tell()]))
@@ -138,12 +138,12 @@ class _Head(NamedTuple):
 
     Attributes:
         major: its major type.
-        count: what it counts; -1 of what a break ends.
+        length: what it counts; -1 of what a break ends.
         end: where they end.
     """
 
     major: int
-    count: int
+    length: int
     end: int
 
 

@@ -15,7 +15,7 @@ out: where the bytes are the same, that was all; where not, the payload is looke
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -30,6 +30,7 @@ from runtime.errors import ConfigurationError, Reject
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from google.protobuf.descriptor import Descriptor
     from google.protobuf.descriptor_pb2 import DescriptorProto
     from google.protobuf.message import Message
 
@@ -57,8 +58,8 @@ class _Form:
 
     def __init__(self, kind: type[Message]) -> None:
         self._kind = kind
-        self._descriptor = kind.DESCRIPTOR
-        self._shape = Shapes().of(kind.DESCRIPTOR)
+        self._descriptor = cast("Descriptor", kind.DESCRIPTOR)
+        self._shape = Shapes().of(self._descriptor)
 
     def parse(self, payload: bytes) -> dict[str, Any]:
         """The fields of a payload.

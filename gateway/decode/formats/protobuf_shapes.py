@@ -109,8 +109,9 @@ class Shape:
         if depth >= MAX_DEPTH:
             raise Reject("too_deep", f"nested deeper than {MAX_DEPTH}")
         self._make()
-        found: dict[str, Any] = {}
-        for descriptor, value in message.ListFields():
+        found = self._zeros.copy()
+        sent = message.ListFields()
+        for descriptor, value in sent:
             field = self._fields.get(descriptor.number) or self._add(descriptor)
             read = field.read
             if field.is_map:
@@ -119,10 +120,7 @@ class Shape:
                 found[field.name] = [read(each, depth + 2, zeros) for each in value]
             else:
                 found[field.name] = read(value, depth + 1, zeros)
-        missing = self._zeros.keys() - found.keys()
-        if missing:
-            zeros.take(len(missing))
-            found.update({name: self._zeros[name] for name in missing})
+        zeros.take(len(found) - len(sent))
         unknown = UnknownFieldSet(message)
         if len(unknown):
             if UNKNOWN in found:
@@ -200,7 +198,8 @@ class _Timestamp(_Special):
 class _Duration(_Special):
     def _value(self, message: Any, _depth: int, _zeros: Zeros) -> float:  # noqa: ANN401  # likewise
         seconds, nanos = message.seconds, message.nanos
-        return (seconds * _NANOSECONDS + nanos) / _NANOSECONDS if nanos else seconds
+        value: float = (seconds * _NANOSECONDS + nanos) / _NANOSECONDS if nanos else seconds
+        return value
 
     def _set(self, message: Any, value: float) -> None:  # noqa: ANN401  # likewise
         whole = int(value)

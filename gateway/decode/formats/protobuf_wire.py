@@ -162,7 +162,7 @@ def read_unknown(unknown: UnknownFieldSet, descriptor: Descriptor | None) -> dic
     """
     found: dict[str, Any] = {}
     several: set[str] = set()
-    for each in unknown:
+    for each in (unknown[i] for i in range(len(unknown))):
         number, data = each.field_number, each.data
         field = descriptor.fields_by_number.get(number) if descriptor is not None else None
         if field is not None and each.wire_type != WIRES.get(field.type, VARINT):

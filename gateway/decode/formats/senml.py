@@ -113,13 +113,13 @@ def elements(payload: bytes) -> Sequence[bytes | memoryview]:
 
 def join(elements_: Sequence[bytes | memoryview]) -> bytes:
     """A pack of the records of packs, in JSON."""
+    if len(elements_) == 1:
+        return bytes(elements_[0])
     return write([record for raw in elements_ for record in parse(bytes(raw))])
 
 
-def write(records: list[dict[str, Any]] | dict[str, Any]) -> bytes:
+def write(records: list[dict[str, Any]]) -> bytes:
     """A pack of records as `parse` gives them, in JSON."""
-    if type(records) is dict:
-        records = [records]
     written: list[dict[str, Any]] = []
     base = ""
     for record in records:
@@ -198,7 +198,7 @@ def _measured(fields: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
 
 def _valued(fields: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     """The value of a record, or its sum, or both."""
-    found = {label: fields[label] for label in _VALUES if label in fields}
+    found: dict[str, Any] = {label: fields[label] for label in _VALUES if label in fields}
     if len(found) > 1:
         raise Reject(MALFORMED, f"has several values, {' and '.join(found)}, where one is to stand")
     total = _sum(fields.get("s"), base.get("bs"))
