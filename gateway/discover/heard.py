@@ -132,7 +132,7 @@ class Heard:
     def _may_begin(self, sample: Sample, topic: Topic) -> bool:
         look = _DIGITS.sub("0", sample.topic)
         full = self._size_bytes + _size(sample) > self._max_bytes
-        if full and (self._per_topic == 1 and self._looks[look] >= _PER_LOOK):
+        if full and self._others == 1 and self._looks[look] >= _PER_LOOK:
             return False
         if full and self._size_bytes > 2 * self._max_bytes:
             return False

@@ -65,7 +65,7 @@ class _Dialect:
         complete_routes(raw)
         self._routes = compile_routes(msgspec.convert(raw["route"], list[Route]))
         self._patterns = Patterns(self._routes)
-        self._decoder = Decoder(self._routes, Limits())
+        self.decoder = Decoder(self._routes, Limits())
         self._signs = [signs_of(route) for route in self._routes]
 
     def judge(self, topic: str, prefix: str, samples: Sequence[Sample]) -> Known | None:
@@ -81,7 +81,7 @@ class _Dialect:
         before = self._left_out()
         timed = keyed = False
         for sample in samples:
-            found = self._decoder.decode(sample._replace(topic=own), Received.of(sample.at))
+            found = self.decoder.decode(sample._replace(topic=own), Received.of(sample.at))
             for each in found:
                 if not isinstance(each, Reading):
                     return None
@@ -94,7 +94,7 @@ class _Dialect:
         return Known(self.name, part, prefix, (signs, 1, int(spoken), before - self._left_out()), clear=clear)
 
     def _left_out(self) -> int:
-        counts = self._decoder.drops.counts
+        counts = self.decoder.drops.counts
         return sum(count for (*_, reason), count in counts.items() if reason == "left_out")
 
 
@@ -167,6 +167,10 @@ class Dialects:
                     own, key=lambda each: (each.rank[:2], topics[each.dialect, each.prefix], _rank(each))
                 )
         return found
+
+    def decoder(self, name: str) -> Decoder:
+        """Of a dialect, to try it with; KeyError when it cannot be used."""
+        return {each.name: each.decoder for each in self._all}[name]
 
     def _judged(self, topic: str, prefix: str, samples: Sequence[Sample]) -> Iterable[Known]:
         for dialect in self._all:
