@@ -118,8 +118,8 @@ def meaning_of(
     )
 
 
-def _metric(shape: Levels, names: Sequence[set[str]]) -> int | None:
-    last = len(shape) - 1
+def _metric(shape: Levels, names: Sequence[set[str]]) -> int:
+    last: int = len(shape) - 1
     if last and shape[last] is not VARIES and str(shape[last]).lower() in _ENDS:
         last -= 1
     order = [last, *range(last - 1, 0, -1)]
@@ -144,7 +144,7 @@ def _device(
         score -= 8.0 * all(name.isdigit() and len(name) <= _CHANNEL for name in names[i])
         if best is None or score > best[0]:
             best = score, i
-    return None if best is None else best[1]
+    return best[1] if best else None
 
 
 def _constant(shape: Levels, names: Sequence[set[str]], taken: Collection[int]) -> int | None:

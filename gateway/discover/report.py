@@ -113,13 +113,10 @@ def _table(blocks: Sequence[Block]) -> Table:
             column, justify="right" if column in {"messages", "devices"} else "left", overflow="fold"
         )
     for block in blocks:
-        for i, tried in enumerate(block.tried or [None]):
-            head = (
-                (safe(block.title), f"{block.messages:,}", f"{block.devices:,}") if i == 0 else ("", "", "")
-            )
-            table.add_row(
-                *map(Text, (*head, safe(tried.topic) if tried else "", _became(tried) if tried else ""))
-            )
+        tried = [(safe(each.topic), _became(each)) for each in block.tried] or [("", "")]
+        for i, (topic, became) in enumerate(tried):
+            head = (safe(block.title), f"{block.messages:,}", f"{block.devices:,}") if i == 0 else ("",) * 3
+            table.add_row(*map(Text, (*head, topic, became)))
     return table
 
 

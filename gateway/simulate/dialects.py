@@ -204,7 +204,7 @@ def _times_in(text: str) -> list[datetime]:
 
 
 def _seconds(digits: str) -> float:
-    return int(digits) / 10 ** (len(digits) - _SECOND_DIGITS)
+    return int(digits) / float(10 ** (len(digits) - _SECOND_DIGITS))
 
 
 def _moved(text: str, at: datetime, now: float) -> str:

@@ -11,7 +11,7 @@ import signal
 import stat
 import sys
 import tomllib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aiomqtt
 import asyncpg
@@ -99,7 +99,7 @@ async def test_all_dialects_at_once(
     assert letters == []
     stored = {(row["device_id"], frozenset(json.loads(row["metrics"]))) for row in rows}
     expected = {
-        (str(reading["device_id"]), frozenset(reading["metrics"]))
+        (str(reading["device_id"]), frozenset(cast("dict[str, Any]", reading["metrics"])))
         for speaker in fleet.speakers
         for reading in speaker.expect
     }

@@ -96,7 +96,7 @@ def test_what_is_kept_is_bounded() -> None:
     assert heard.messages == 20_000
     assert len(heard.topics) == 2000
     assert sum(topic.count for topic in heard.topics.values()) == 20_000
-    assert 50_000 < sum(len(sample.payload) + 180 for sample in kept) <= 100_000
+    assert 50_000 < sum(len(sample.payload) + 180 for sample in kept) < 101_000
 
 
 def test_the_last_messages_are_kept() -> None:
@@ -158,11 +158,11 @@ def test_a_dialect_is_known_by_its_examples(name: str) -> None:
 def test_examples_are_sent_as_if_measured_now() -> None:
     """Times are those of now in their own form, keys count on, and values move a little."""
     fleet = Dialects(["tasmota"], prefix="north/", seed=1)
-    payloads = {}
-    for i in range(2 * len(fleet.speakers)):
+    payloads: dict[str, list[bytes]] = {}
+    for _ in range(2 * len(fleet.speakers)):
         emission = fleet.emit(NOW.timestamp())
-        payloads.setdefault(emission.topic, []).append((i, emission.payload))
-    first, second = (json.loads(payload) for _, payload in payloads["north/tele/plug-1/SENSOR"])
+        payloads.setdefault(emission.topic, []).append(emission.payload)
+    first, second = (json.loads(payload) for payload in payloads["north/tele/plug-1/SENSOR"])
     assert first["Time"] == second["Time"] == "2026-11-29T12:00:00"
     assert first["ENERGY"]["TotalStartTime"] == "2026-01-04T11:20:31", "long ago: no time of the message"
     assert first["ENERGY"]["Total"] != second["ENERGY"]["Total"]
