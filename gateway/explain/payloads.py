@@ -30,6 +30,8 @@ def read(source: str, encoding: Encoding, tell: Callable[[str], None]) -> bytes:
     most = _LARGEST * _CHARACTERS[encoding]
     try:
         if source == "-":
+            if sys.stdin is None:
+                raise ValueError("stdin is closed: name the file with the payload")
             if sys.stdin.isatty():
                 tell("type the payload, and Ctrl-D; --hex and --base64 are for what cannot be typed")
             written = sys.stdin.buffer.read(most + 1)
