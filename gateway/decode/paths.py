@@ -185,7 +185,22 @@ def _by_first(finds: Sequence[Callable[[Any], Found | None]]) -> Callable[[Any],
 
 
 def _by_names(names: Sequence[str]) -> Callable[[Any], Found | None]:
-    return lambda value: _located(value, names)
+    place, first = tuple(names), names[0]
+    merged = frozenset(".".join(names[:end]) for end in range(2, len(names) + 1))
+
+    def find(value: Any) -> Found | None:  # noqa: ANN401  # a message is any value
+        within = value
+        for name in names:
+            within = within.get(name) if type(within) is dict else None
+            if within is None:
+                break
+        else:
+            return within, place
+        if type(value) is dict and first not in value and merged.isdisjoint(value):
+            return None
+        return _located(value, names)
+
+    return find
 
 
 def _by_steps(steps: Place) -> Callable[[Any], Found | None]:

@@ -183,4 +183,6 @@ def test_what_is_remembered_of_names_is_bounded() -> None:
     words = Words(Route(rename={"a*": "b*"}), "route[0]")
     for i in range(10_000):
         assert words.apply({f"a{i}": 1}, Unfit(drop=False)) == {f"b{i}": 1}
+    words.apply({"a" * 10_000: 1}, Unfit(drop=False))
     assert len(words._known) <= 4096  # its bound
+    assert max(map(len, words._known)) <= 256  # likewise

@@ -86,6 +86,9 @@ class _Around(NamedTuple):
     everything: bool = False
 
 
+_NOTHING: Final = _Around()
+
+
 class _Look(NamedTuple):
     """One of the paths of which the first that is there counts.
 
@@ -169,6 +172,14 @@ class Shaper:
         every = (*self._looks, self._name, self._value, self._metrics, tags)
         self._counted = any(look.star is not None for looks_ in every for look in looks_)
         self._words = Words(route, where)
+        taken = [look.path for looks_ in (*self._looks, self._name, self._value) for look in looks_]
+        self._shared = {  # tags that may mean something else, too
+            name
+            for name, look in self._tags
+            if any(
+                f"{look.path}.".startswith(f"{path}.") or path.startswith(f"{look.path}.") for path in taken
+            )
+        }
         self._simple = not any(
             look.made or look.star is not None for looks_ in self._looks for look in looks_
         )
@@ -273,10 +284,7 @@ class Shaper:
     def _around_refused(self, element: Element) -> _Around:
         """All of it, as it is not known what was looked for; and the key of its message, if it has that."""
         hit = self._around(_KEY, self._looks[_KEY], element)
-        if (
-            hit is None
-            or self._taken(self._looks[_KEY], element, element.value, element.value)[0] is not None
-        ):
+        if hit is None or any(look.find(element.value) for look in self._looks[_KEY]):
             return _Around(everything=bool(element.around))
         return _Around((), hit[1], keyed=True, everything=True)
 
@@ -291,7 +299,7 @@ class Shaper:
                 continue
             *names, metrics, _ = part.mapped
             told = (*map(_told_apart, names), part.around.keyed, part.around.everything)
-            key = (part.message, told, frozenset(part.tags.items()))
+            key = (part.message, told, frozenset(part.tags.items()) if part.tags else None)
             group = open_.get(key)
             if group is None or any(name in group.metrics for name in metrics):
                 group = open_[key] = _Group(part, metrics)
@@ -307,37 +315,48 @@ class Shaper:
         value = element.value
         if type(value) is not dict:
             value = self._wrapped(value, metric)
-        rest = value
+        rest = value.copy()
         named_so = of = None
         if self._name:
-            named_so, rest = self._taken(self._name, element, value, rest)
-            of, rest = self._taken(self._value, element, value, rest)
+            named_so = self._taken(self._name, element, value, rest)
+            of = self._taken(self._value, element, value, rest)
+        names, around = self._found(element, value, rest)
+        tags: dict[str, str] = {}
+        if self._tags:
+            tags, around = self._read_tags(element, value, rest, around)
+        if self._metrics:
+            fields = self._chosen(value, rest)
+        else:
+            plain = len(rest) <= self._max_tags and SCALARS.issuperset(map(type, rest.values()))
+            fields = rest if plain else self._flattening.flatten(rest)
+            if self._name:
+                fields = self._one(named_so, of, fields)
+        if metric:
+            fields = named(fields, metric)
+        return _Said(names, tags, fields, around)
+
+    def _found(
+        self,
+        element: Element,
+        value: Any,  # noqa: ANN401  # a message is any value
+        rest: dict[str, Any],
+    ) -> tuple[tuple[Any, Any, Any, Any], _Around]:
+        """Device, key, time and region, which leave the rest; and which of them were found around."""
         places: list[Place] = []
         keyed, everything, key_place = False, False, None
         names: list[Any] = []
         bare = self._simple and self._names.isdisjoint(value)
         for at, looks in enumerate(self._looks):
-            found, rest = (None, rest) if bare else self._taken(looks, element, value, rest)
-            if found is None and element.around:
-                hit = self._around(at, looks, element)
-                if hit is not None:
-                    found, place = hit
-                    everything |= place is None
-                    places += () if place is None else (place,)
-                    if at == _KEY:
-                        keyed, key_place = True, place
+            found = None if bare else self._taken(looks, element, value, rest)
+            if found is None and element.around and (hit := self._around(at, looks, element)):
+                found, place = hit
+                everything |= place is None
+                places += () if place is None else (place,)
+                if at == _KEY:
+                    keyed, key_place = True, place
             names.append(found)
-        tags, rest, more, made = self._read_tags(element, value, rest)
-        if self._metrics:
-            fields = self._chosen(value, rest)
-        else:
-            fields = self._flattening.flatten(rest)
-            if self._name:
-                fields = self._one(named_so, of, fields)
-        if metric:
-            fields = named(fields, metric)
-        around = _Around((*places, *more), key_place, keyed, everything or made)
-        return _Said((names[0], names[1], names[2], names[3]), tags, fields, around)
+        around = _Around(tuple(places), key_place, keyed, everything) if places or everything else _NOTHING
+        return (names[0], names[1], names[2], names[3]), around
 
     def _wrapped(self, value: Any, metric: str | None) -> dict[str, Any]:  # noqa: ANN401  # a message is any value
         if type(value) is Refused:
@@ -354,16 +373,18 @@ class Shaper:
             raise Reject("wrong_root", "null, expected an object, a number, a boolean or a string")
         return {"value": value}
 
-    def _taken(self, looks: list[_Look], element: Element, value: Any, rest: Any) -> tuple[Any, Any]:  # noqa: ANN401  # likewise
-        """What stands at the first path that is there in the element; and what is left of it."""
+    def _taken(self, looks: list[_Look], element: Element, value: Any, rest: dict[str, Any]) -> Any:  # noqa: ANN401  # likewise
+        """What stands at the first path that is there in the element; it leaves the rest of it."""
         for look in looks:
             if look.star is not None:
-                return element.stars[look.star], rest
+                return element.stars[look.star]
             hit = look.find(value if look.made else rest)
             if hit is not None:
                 found, place = hit
-                return found, without(rest, place) if place else rest
-        return None, rest
+                if place:
+                    _remove(rest, place)
+                return found
+        return None
 
     def _around(self, at: int, looks: list[_Look], element: Element) -> Found | None:
         """What stands at the first path that is there in the innermost object around an element that has one.
@@ -385,15 +406,16 @@ class Shaper:
         self,
         element: Element,
         value: Any,  # noqa: ANN401  # a message is any value
-        rest: Any,  # noqa: ANN401  # likewise
-    ) -> tuple[dict[str, str], Any, list[Place], bool]:
-        """Tags, also of what means something else; what is left; and what was found around."""
+        rest: dict[str, Any],
+        around: _Around,
+    ) -> tuple[dict[str, str], _Around]:
+        """Tags, also of what means something else; and what was found around, these included."""
         tags: dict[str, str] = {}
         places: list[Place] = []
         made = False
         for at, (name, look) in enumerate(self._tags, len(self._looks)):
-            found, rest = self._taken([look], element, value, rest)
-            if found is None and (hit := look.find(value)):  # it means something else, too
+            found = self._taken([look], element, value, rest)
+            if found is None and name in self._shared and (hit := look.find(value)):
                 found = hit[0]
             if found is None and (hit := self._around(at, [look], element)):
                 found, place = hit
@@ -407,7 +429,9 @@ class Shaper:
                     self._tag(tags, inner, each)
             elif found is not None:
                 self._tag(tags, name, found)
-        return tags, rest, places, made
+        if places or made:
+            around = around._replace(places=(*around.places, *places), everything=around.everything or made)
+        return tags, around
 
     def _tag(self, tags: dict[str, str], name: str, value: Any) -> None:  # noqa: ANN401  # likewise
         if type(value) is NoNumber:
@@ -425,7 +449,7 @@ class Shaper:
         else:
             tags[name] = text
 
-    def _chosen(self, value: Any, rest: Any) -> dict[str, Any]:  # noqa: ANN401  # likewise
+    def _chosen(self, value: Any, rest: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401  # likewise
         """The metrics of what stands where the route says; what else there is, is left out."""
         holder, place, path = None, None, ""
         for look in self._metrics:
@@ -436,7 +460,7 @@ class Shaper:
             where = " | ".join(look.path for look in self._metrics)
             raise Reject("no_metrics", f"there is nothing at {where!r}, which holds the metrics of its route")
         if place:
-            rest = without(rest, place)
+            _remove(rest, place)
         self.unfit.fields += [(name, _LEFT_OUT) for name in _beside(rest, holder, place)]
         if type(holder) is list:
             holder = {str(at): each for at, each in enumerate(holder)}
@@ -454,7 +478,7 @@ class Shaper:
             self.unfit.add(name[: self._max_name], "invalid_metric", fault)
             self.unfit.fields += [(each, _LEFT_OUT) for each in fields]
             return {}
-        metrics: dict[str, Any] = self._flattening.flatten({name: value})
+        metrics = {name: value} if type(value) in SCALARS else self._flattening.flatten({name: value})
         for rest, each in fields.items():
             path = f"{name}.{rest}"
             if path in metrics:
@@ -506,6 +530,8 @@ def _numbered(elements: list[Element]) -> Iterator[tuple[int, Element]]:
 
 def _with_keys(parts: list[Part]) -> list[Part]:
     """The readings of a message, each with a key of its own where the message has one."""
+    if len(parts) == 1 or not any(part.around.keyed for part in parts):
+        return parts
     counts = Counter(part.message for part in parts)
     return [_with_key(part) if counts[part.message] > 1 else part for part in parts]
 
@@ -525,6 +551,15 @@ def _at(value: Any, place: Place) -> Any:  # noqa: ANN401  # likewise
     for step in place:
         value = value[step]
     return value
+
+
+def _remove(rest: dict[str, Any], place: Place) -> None:
+    """Take what stands at a place out of an object, and leave alone what stands in that."""
+    first, inner = place[0], place[1:]
+    if not inner:
+        del rest[first]  # type: ignore[arg-type]  # of an object
+    else:
+        rest[first] = without(rest[first], inner)  # type: ignore[index]  # likewise
 
 
 def _told_apart(value: Any) -> tuple[type, Any]:  # noqa: ANN401  # likewise

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from runtime.settings import Route
 
 _KNOWN: Final = 4096  # names whose fate is remembered
+_LONG: Final = 256  # characters of a name that is not remembered: no metric is called so
 _LEFT_OUT: Final = None
 
 # Only ASCII digits; the sign may be a minus of typographers. A comma is the decimal one, as the only mark.
@@ -91,7 +92,8 @@ class Words:
             new = _LEFT_OUT
         if len(self._known) >= _KNOWN:
             self._known.clear()
-        self._known[name] = new
+        if len(name) <= _LONG:
+            self._known[name] = new
         return new
 
     def _read(self, text: str) -> str | float:
