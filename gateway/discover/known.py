@@ -63,10 +63,10 @@ class _Dialect:
         self.name = name
         raw: dict[str, Any] = {"route": [{"dialect": name}]}
         complete_routes(raw)
-        self._routes = compile_routes(msgspec.convert(raw["route"], list[Route]))
-        self._patterns = Patterns(self._routes)
-        self.decoder = Decoder(self._routes, Limits())
-        self._signs = [signs_of(route) for route in self._routes]
+        self.routes = compile_routes(msgspec.convert(raw["route"], list[Route]))
+        self._patterns = Patterns(self.routes)
+        self.decoder = Decoder(self.routes, Limits())
+        self._signs = [signs_of(route) for route in self.routes]
 
     def judge(self, topic: str, prefix: str, samples: Sequence[Sample]) -> Known | None:
         """What it makes of messages; None when they are none of its own."""
@@ -74,7 +74,7 @@ class _Dialect:
         number = self._patterns.first(own)
         if number is None:
             return None
-        signs, route = self._signs[number], self._routes[number].route
+        signs, route = self._signs[number], self.routes[number].route
         part = route.dialect.partition("/")[2]
         if route.ignore is True:
             return Known(self.name, part, prefix, (signs, 0), ignored=True)
@@ -136,6 +136,7 @@ class Dialects:
         for name in names():
             with contextlib.suppress(ConfigurationError, msgspec.ValidationError):
                 self._all.append(_dialect(name))
+        self._any = Patterns([route for each in self._all for route in each.routes])
 
     def know(self, samples: dict[str, Sequence[Sample]]) -> dict[str, Known]:
         """Which dialect each topic is of, where it is known.
@@ -173,6 +174,8 @@ class Dialects:
         return {each.name: each.decoder for each in self._all}[name]
 
     def _judged(self, topic: str, prefix: str, samples: Sequence[Sample]) -> Iterable[Known]:
+        if self._any.first(topic.removeprefix(prefix)) is None:
+            return
         for dialect in self._all:
             if (known := dialect.judge(topic, prefix, samples)) is not None:
                 yield known
