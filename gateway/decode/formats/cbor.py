@@ -12,7 +12,7 @@ A tag that only says what its content means (0, 1, 24, 32, any that is not known
 another item to be read (shared references, string references), and typed arrays, are refused.
 
 The library takes arrays as keys, of which many can be made that Python's dictionaries hold for alike: a large
-payload is looked through for such keys first.
+payload may have none but texts, and one that has others is looked through for such keys first.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gateway.decode.limits import MAX_DEPTH
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from runtime.settings import Route
 
@@ -71,23 +71,22 @@ def parse(payload: bytes) -> Any:  # noqa: ANN401  # CBOR is any value
     Raises:
         Reject: with the reason and, where there is one, the position.
     """
-    found = _items(payload)
     how = _PLAINLY
     if b"\xfa" in payload:
         how = _How(_base64url, frozenset(_SINGLES.findall(payload)))
-    items = [_plain(item, 0, how) for item, _ in found]
-    if len(items) == 1:
-        return items[0]
-    for item, (_, (start, end)) in zip(items, found, strict=True):
-        if type(item) not in {dict, list}:
-            what = f"bytes {start} to {end - 1} of {len(payload)} are {str(item)[:40]!r}"
+    values: list[Any] = []
+    for item, start, end in _items(payload):
+        value = _plain(item, 0, how)
+        values.append(value)
+        if (start or end < len(payload)) and type(value) not in {dict, list}:
+            what = f"bytes {start} to {end - 1} of {len(payload)} are {str(value)[:40]!r}"
             raise Reject(MALFORMED, f"several items follow each other, and {what}: only maps and arrays may")
-    return items
+    return values if len(values) > 1 else values[0]
 
 
 def elements(payload: bytes) -> Sequence[bytes | memoryview]:
     """The bytes of each element of a list, a payload each; an array among them stands in an array of one."""
-    raws = [(item, payload[start:end]) for item, (start, end) in _items(payload)]
+    raws = [(item, payload[start:end]) for item, start, end in _items(payload)]
     before = b""
     if len(raws) == 1:
         at = _after_tags(payload)
@@ -147,27 +146,38 @@ class _Head(NamedTuple):
     end: int
 
 
-def _items(payload: bytes) -> list[tuple[Any, tuple[int, int]]]:
+def _items(payload: bytes) -> Iterator[tuple[Any, int, int]]:
+    """The items, each with where it begins and ends."""
+    at, size = 0, len(payload)
     stream = io.BytesIO(payload)
-    decoder = _decoder(stream)
-    if len(payload) > _TOO_LARGE_FOR_KEYS:
-        _check_keys(payload)
-    found, at, size = [], 0, len(payload)
-    try:
-        while not at or at < size:
+    strict = size > _TOO_LARGE_FOR_KEYS
+    decoder = _decoder(stream, strict=strict)
+    while not at or at < size:
+        try:
             item = decoder.decode()
-            found.append((item, (at, stream.tell())))
-            at = stream.tell()
-    except cbor2.CBORError as error:
-        raise _malformed(payload, at, error) from None
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise Reject(MALFORMED, f"the item at byte {at}: {error}"[:200]) from None
-    return found
+        except cbor2.CBORError as error:
+            if not strict:
+                raise _malformed(payload, at, error) from None
+            _check_keys(payload)
+            strict = False
+            stream.seek(at)
+            decoder = _decoder(stream)
+            continue
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise Reject(MALFORMED, f"the item at byte {at}: {error}"[:200]) from None
+        end = stream.tell()
+        yield item, at, end
+        at = end
 
 
-def _decoder(stream: io.BytesIO) -> cbor2.CBORDecoder:
+def _decoder(stream: io.BytesIO, *, strict: bool = False) -> cbor2.CBORDecoder:
+    """What reads one item after the other; strictly, only texts and bytes may be keys."""
     return cbor2.CBORDecoder(
-        stream, semantic_decoders=_KEPT, max_depth=2 * MAX_DEPTH, allow_duplicate_keys=False
+        stream,
+        semantic_decoders=_KEPT,
+        max_depth=2 * MAX_DEPTH,
+        allow_duplicate_keys=False,
+        strict_hashable_types=strict,
     )
 
 
@@ -182,7 +192,12 @@ def _plain(  # noqa: C901, PLR0911  # a case a kind
     if kind is list or kind is tuple:
         if depth == MAX_DEPTH:
             raise _too_deep()
-        return [_plain(member, depth + 1, how) for member in value]
+        return [
+            member
+            if (kind := type(member)) in _AS_IT_IS or (kind is int and member >= -_INT64)
+            else _plain(member, depth + 1, how)
+            for member in value
+        ]
     if kind is int:
         return _integer(value)
     if kind is float:
@@ -207,7 +222,11 @@ def _plain_map(value: dict[Any, Any], depth: int, how: _How) -> dict[str, Any]:
     singles = how.singles
     for key, member in value.items():
         name, kind = key if type(key) is str else _name(key), type(member)
-        if kind in _AS_IT_IS or (kind is float and not singles and math.isfinite(member)):
+        if (
+            kind in _AS_IT_IS
+            or (kind is int and member >= -_INT64)
+            or (kind is float and not singles and math.isfinite(member))
+        ):
             found[name] = member
         else:
             found[name] = _plain(member, depth + 1, how)
