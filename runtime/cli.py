@@ -62,7 +62,10 @@ def duration(_context: click.Context, _option: click.Parameter, value: str | Non
 
 
 def with_settings(
-    command: Callable[Concatenate[settings.Settings, P], int | None], log_level: LogLevel = "info"
+    command: Callable[Concatenate[settings.Settings, P], int | None],
+    log_level: LogLevel = "info",
+    *,
+    secrets: bool = True,
 ) -> Callable[..., Any]:
     """Decorate a click command: adds the shared options and calls it with the checked settings first.
 
@@ -73,6 +76,7 @@ def with_settings(
         command: to decorate.
         log_level: the lowest that is written unless `--log-level` says so; a command with a voice of its own
             raises it.
+        secrets: whether it needs those in files; a command that connects to nothing does not.
     """
 
     @functools.wraps(command)
@@ -82,7 +86,7 @@ def with_settings(
         logs.configure(log_format, log_level)
         try:
             complete = click.get_current_context().find_root().obj
-            code = command(settings.load(config, complete=complete), *args, **kwargs)
+            code = command(settings.load(config, complete=complete, secrets=secrets), *args, **kwargs)
         except (Stop, Retry) as error:
             click.echo(f"error: {logs.mask(str(error))}", err=True)
             code = getattr(error, "exit_code", 1)

@@ -40,6 +40,8 @@ def read(
     path: str | Path | None,
     environ: Mapping[str, str],
     complete: Callable[[Raw], None] | None = None,
+    *,
+    secrets: bool = True,
 ) -> S:
     """Read the file if there is one, put the environment over it, fetch secrets from files, check types.
 
@@ -48,6 +50,7 @@ def read(
         path: the TOML file; None looks at `EDGE_CONFIG` and then does without one.
         environ: the environment; variables without the prefix `EDGE_` are not looked at.
         complete: puts into what was read, and is checked, what it stands for; that is checked again.
+        secrets: whether those in files are read, for who connects to anything.
 
     Raises:
         ConfigurationError: with the key's path and what would be right.
@@ -55,7 +58,8 @@ def read(
     path = path or environ.get(FILE_VARIABLE) or None
     raw = _read_file(Path(path)) if path else {}
     _merge_environment(raw, schema, environ)
-    _read_secrets(raw, schema)
+    if secrets:
+        _read_secrets(raw, schema)
     try:
         checked = msgspec.convert(raw, schema)  # as it is written, so that an error names a place in the file
         if complete is None:

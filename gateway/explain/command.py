@@ -50,7 +50,7 @@ def _routes_of(dialect: str) -> tuple[Route, ...]:
     help='When it arrives: "2026-11-23T09:00" (UTC) or "1h" ago. Now, unless it is said.',
 )
 @click.option("--json", "as_json", is_flag=True, help="Readings as an array; dead letters on stderr.")
-@partial(with_settings, log_level="error")
+@partial(with_settings, log_level="error", secrets=False)
 def decode_command(
     settings: Settings,
     *,

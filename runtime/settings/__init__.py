@@ -143,6 +143,8 @@ def load(
     path: str | Path | None = None,
     environ: Mapping[str, str] | None = None,
     complete: Callable[[dict[str, Any]], None] | None = None,
+    *,
+    secrets: bool = True,
 ) -> Settings:
     """Read, merge and check the configuration.
 
@@ -150,11 +152,14 @@ def load(
         path: the TOML file; None looks at `EDGE_CONFIG` and then does without one.
         environ: the environment; None is the process's own.
         complete: puts the routes of dialects in their places; None for who has no use for routes.
+        secrets: whether those in files are read; who connects to nothing needs none.
 
     Raises:
         ConfigurationError: with the key's path and what would be right.
     """
-    settings = configuration.read(Settings, path, os.environ if environ is None else environ, complete)
+    settings = configuration.read(
+        Settings, path, os.environ if environ is None else environ, complete, secrets=secrets
+    )
     _check(settings)
     return settings
 

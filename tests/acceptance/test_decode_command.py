@@ -190,6 +190,13 @@ def test_the_time_of_arrival() -> None:
     assert readings(done)[0]["ts"] == "2030-01-01T00:00:00.000000Z"
 
 
+def test_no_secret_is_needed(tmp_path: Path) -> None:
+    """A site's configuration serves away from the site: files with its secrets are not looked for."""
+    path = tmp_path / "edge.toml"
+    path.write_text('[postgres]\ndsn_file = "/absent"\n[broker]\npassword_file = "/absent"\n')
+    assert decode(TOPIC, "--config", str(path), payload=b'{"t": 1}').exit_code == 0
+
+
 def test_a_dialect() -> None:
     """`--dialect` decodes by the routes of one, and says which part of it took the message."""
     payload = b'{"Time": "2026-11-23T09:00:00", "ENERGY": {"Power": 12}}'
