@@ -9,8 +9,10 @@ from pathlib import Path
 import click
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from gateway.check.routes import check_routes
+from gateway.cli import main
 from gateway.decode import Decoder, Limits
 from gateway.decode.dialects import complete_routes
 from gateway.decode.examples import play
@@ -156,6 +158,16 @@ def test_an_example_beside_a_dialect() -> None:
     compiled = compile_routes(msgspec.convert(raw["route"], list[Route]))
     [outcome] = play(compiled, Decoder(compiled, Limits()), NOW)
     assert (outcome.topic, outcome.faults) == ("tele/p1/SENSOR", [])
+
+
+@pytest.mark.parametrize(("t", "code", "said"), [(1, 0, "Ready"), (2, 1, "metrics.t: expected 2, got 1")])
+def test_without_any_server(tmp_path: Path, t: int, code: int, said: str) -> None:
+    """`gateway check --offline` plays examples where there is no server, and its exit code tells."""
+    file = tmp_path / "edge.toml"
+    example = f"payload = '{{\"t\": 1}}'\nexpect = [{{ metrics = {{ t = {t} }} }}]"
+    file.write_text(f'[[route]]\n[[route.example]]\ntopic = "{TOPIC}"\n{example}\n')
+    done = CliRunner().invoke(main, ["check", "--offline", "--config", str(file)], catch_exceptions=False)
+    assert (done.exit_code, said in done.stdout) == (code, True)
 
 
 def test_errors_name_the_place_in_the_file(tmp_path: Path) -> None:
