@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -21,11 +22,14 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.decode import Decoder, Limits, Reading, Received
 from gateway.decode.fields import NoNumber
 from gateway.decode.formats import Format, format_of
+from gateway.decode.routes import compile_routes
 from runtime.errors import ConfigurationError, Reject
 from runtime.settings import Route
 from runtime.settings.route import Protobuf
+from tests.support.write_side import Delivered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -348,6 +352,45 @@ def test_joined(site: Site) -> None:
     assert [site.form.parse(part)["readings"] for part in parts] == [[each] for each in value["readings"]]
     assert site.form.parse(site.form.join(parts)) == value
     assert site.form.elements(whole) == [whole]
+
+
+def test_cut_by_each(site: Site) -> None:
+    """Each of a list of messages is a reading, whose bytes are a payload that decodes to the same reading."""
+    route = Route(
+        topic="a/{device_id}",
+        format="protobuf",
+        protobuf=Protobuf(site.path, "site.v1.Frame"),
+        each="readings",
+        time="at",
+        key="count",
+        tags=("name",),
+        on_bad_field="drop",
+    )
+    payload = site.frame(
+        readings=[
+            {"name": "s1", "temperature": 21.3, "count": 5, "at": {"seconds": 1795939200}},
+            {"name": "s2", "temperature": -1, "count": 6, "at": {"seconds": 1795939201}},
+        ]
+    ).SerializeToString()
+    found = decoded(route, payload)
+    assert [(each.event.ts, each.event.key, each.event.tags) for each in found] == [
+        ("2026-11-29T08:00:00.000000Z", "5", {"name": "s1"}),
+        ("2026-11-29T08:00:01.000000Z", "6", {"name": "s2"}),
+    ]
+    assert [bytes(each.event.metrics) for each in found] == [
+        b'{"quality":"UNKNOWN_QUALITY","temperature":21.3}',
+        b'{"quality":"UNKNOWN_QUALITY","temperature":-1.0}',
+    ]
+    for each in found:
+        (again,) = decoded(route, bytes(each.raw))
+        assert (again.event.key, again.event.metrics) == (each.event.key, each.event.metrics)
+
+
+def decoded(route: Route, payload: bytes) -> list[Reading]:
+    received = Received.of(datetime(2026, 11, 29, 9, tzinfo=UTC))
+    found = Decoder(compile_routes([route]), Limits()).decode(Delivered("a/d1", payload), received)
+    assert all(isinstance(each, Reading) for each in found), found
+    return [each for each in found if isinstance(each, Reading)]
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.decode import Decoder, Limits, Reading, Received
 from gateway.decode.fields import NoNumber
 from gateway.decode.formats import format_of
+from gateway.decode.routes import compile_routes
 from gateway.decode.times import TimeReader
 from runtime.errors import Reject
 from runtime.settings import Route
+from tests.support.write_side import Delivered
 
 FORM = format_of(Route(topic="a/{device_id}", format="senml"), "route[0]")
 
@@ -305,6 +308,28 @@ def test_times_from_arrival() -> None:
         assert read("PT0.25S", arrived, "a") == arrived + timedelta(seconds=0.25)
     with pytest.raises(Reject):
         read("-PT9999999999S", arrived, "a")
+
+
+def test_readings() -> None:
+    """A pack becomes readings, each at its own time, whose bytes decode to the same."""
+    route = Route(
+        topic="a/{device_id}", format="senml", time="t", name="n", value="v", tags=("bn",), ignore=("*.name",)
+    )
+    decoder = Decoder(compile_routes([route]), Limits())
+    arrived = datetime(2026, 11, 29, 9, tzinfo=UTC)
+    payload = b'[{"bn":"x:","n":"a","v":21.5,"t":-5},{"n":"b","v":40}]'
+    found = decoder.decode(Delivered("a/d1", payload), Received.of(arrived))
+    assert [
+        (each.event.ts[:19], bytes(each.event.metrics)) for each in found if isinstance(each, Reading)
+    ] == [
+        ("2026-11-29T08:59:55", b'{"a":21.5}'),
+        ("2026-11-29T09:00:00", b'{"b":40}'),
+    ]
+    for each in found:
+        assert isinstance(each, Reading)
+        (again,) = decoder.decode(Delivered("a/d1", bytes(each.raw)), Received.of(arrived))
+        assert isinstance(again, Reading)
+        assert (again.event.metrics, again.event.ts[:19]) == (each.event.metrics, each.event.ts[:19])
 
 
 @pytest.mark.parametrize("pack", [pack for pack, _ in EXAMPLES.values()], ids=EXAMPLES)
