@@ -199,11 +199,11 @@ def _protobuf(path: Path) -> tuple[Path, Any]:
     message = file.message_type.add(name="Telemetry")
     kinds = {"id": 9, "ts": 3, "temperature": 1, "humidity": 1}  # string, int64 and doubles
     for number, (name, kind) in enumerate(kinds.items(), 1):
-        message.field.add(name=name, number=number, type=kind, label=1)  # type: ignore[arg-type]  # enums
+        message.field.add(name=name, number=number, type=kind, label=1)
     path.write_bytes(descriptor_pb2.FileDescriptorSet(file=[file]).SerializeToString())
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)  # type: ignore[no-untyped-call]
-    return path, message_factory.GetMessageClass(pool.FindMessageTypeByName("Telemetry"))  # type: ignore[no-untyped-call]
+    pool.Add(file)
+    return path, message_factory.GetMessageClass(pool.FindMessageTypeByName("Telemetry"))
 
 
 def decoder_of(route: dict[str, Any]) -> Decoder:

@@ -172,7 +172,7 @@ def test_values_as_they_were_sent() -> None:
 
 def test_hostile_names_cost_little() -> None:
     """However many stars and however long a name, it is looked at once."""
-    words = {"rename": {"*a*a*a*a*a*a*b": "*"}, "ignore": ("*.*.*.*.*.*.*x",)}
+    words: dict[str, Any] = {"rename": {"*a*a*a*a*a*a*b": "*"}, "ignore": ("*.*.*.*.*.*.*x",)}
     begun = time.process_time()
     apply({"a" * 127 + str(i): 1 for i in range(100)} | {"." * 120 + str(i): 1 for i in range(100)}, **words)
     assert time.process_time() - begun < 0.5  # seconds; it takes some 0.01

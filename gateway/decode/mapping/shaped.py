@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _SPARE: Final = 8
 _SPARE_OF_IGNORED: Final = 2048  # of each of fifty gateways that heard a sensor, forty fields
+_HASHABLE: Final = SCALARS | {type(None)}  # 1, 1.0, true and "1" are told apart by their types
 _KEY: Final = 1  # of device, key, time and region
 _LEFT_OUT: Final = "left_out"
 _BESIDE: Final = "(beside metrics)"
@@ -97,12 +98,14 @@ class _Look(NamedTuple):
         find: finds what stands there, and where.
         star: which `*`; None for a path.
         made: whether it is an expression, and what it finds may have no place.
+        name: of a path that is one name; empty of any other.
     """
 
     path: str
     find: Callable[[Any], Found | None]
     star: int | None
     made: bool
+    name: str
 
 
 class _Said(NamedTuple):
@@ -298,8 +301,10 @@ class Shaper:
                 found.append(part)
                 continue
             *names, metrics, _ = part.mapped
-            told = (*map(_told_apart, names), part.around.keyed, part.around.everything)
-            key = (part.message, told, frozenset(part.tags.items()) if part.tags else None)
+            tags = frozenset(part.tags.items()) if part.tags else None
+            key = (part.message, *names, *map(type, names), part.around.keyed, part.around.everything, tags)
+            if not _HASHABLE.issuperset(map(type, names)):
+                key = (*key[:1], *map(id, names), *key[5:])
             group = open_.get(key)
             if group is None or any(name in group.metrics for name in metrics):
                 group = open_[key] = _Group(part, metrics)
@@ -376,6 +381,11 @@ class Shaper:
     def _taken(self, looks: list[_Look], element: Element, value: Any, rest: dict[str, Any]) -> Any:  # noqa: ANN401  # likewise
         """What stands at the first path that is there in the element; it leaves the rest of it."""
         for look in looks:
+            if look.name:
+                found = rest.pop(look.name, None)
+                if found is not None:
+                    return found
+                continue
             if look.star is not None:
                 return element.stars[look.star]
             hit = look.find(value if look.made else rest)
@@ -511,9 +521,10 @@ def _look(path: str, where: str, stars: int) -> _Look:
     if star is not None:
         if star >= stars:
             raise ConfigurationError(f"{where}: {path} is what a * in each stands for, and there are {stars}")
-        return _Look(path, lambda _: None, star, made=False)
+        return _Look(path, lambda _: None, star, made=False, name="")
     made = not is_plain(path) and steps_of(path) is None
-    return _Look(path, compile_find(path, where), None, made)
+    name = path if is_plain(path) and "." not in path else ""
+    return _Look(path, compile_find(path, where), None, made, name)
 
 
 def _steps(path: str) -> Sequence[str]:
@@ -560,12 +571,6 @@ def _remove(rest: dict[str, Any], place: Place) -> None:
         del rest[first]  # type: ignore[arg-type]  # of an object
     else:
         rest[first] = without(rest[first], inner)  # type: ignore[index]  # likewise
-
-
-def _told_apart(value: Any) -> tuple[type, Any]:  # noqa: ANN401  # likewise
-    """1, 1.0, true and "1" are four."""
-    kind = type(value)
-    return kind, id(value) if kind is dict or kind is list else value
 
 
 def _tag_names(paths: Sequence[str], where: str) -> list[str]:
