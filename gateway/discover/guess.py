@@ -470,7 +470,7 @@ def _states(texts: set[str]) -> dict[str, float]:
 
 def _tried(found: Guess) -> Guess:
     """Try the words, and take back those that lead to dead letters."""
-    for _ in range(_TRIES):
+    for _ in range(_TRIES if not usable(found.words) else 0):
         found.letters = letters(found.words, found.samples)
         if not found.letters or not _mended(found, found.letters[0].reason):
             break

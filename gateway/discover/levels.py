@@ -123,7 +123,9 @@ def _metric(shape: Levels, names: Sequence[set[str]]) -> int:
     if last and shape[last] is not VARIES and str(shape[last]).lower() in _ENDS:
         last -= 1
     order: list[int] = [last, *range(last - 1, 0, -1)]
-    known: list[int] = [i for i in order if {word for name in names[i] for word in words_of(name)} & METRIC_WORDS]
+    known: list[int] = [
+        i for i in order if {word for name in names[i] for word in words_of(name)} & METRIC_WORDS
+    ]
     for i in known or order:
         if not all(looks_like_id(name) for name in names[i]):
             return i

@@ -125,7 +125,7 @@ async def _follow(session: MqttSession, settings: Settings, listening: Listening
         now = datetime.now(UTC)
         for delivery in chunk.deliveries:
             topic = delivery.topic
-            if topic == own or topic.startswith(("$SYS", f"{own}/")):
+            if topic == own or topic.startswith(("$SYS/", "$share/", f"{own}/")):
                 continue
             listening.heard.add(Sample(topic, bytes(delivery.payload), now, delivery.retain))
 

@@ -54,7 +54,7 @@ class Sniffed(NamedTuple):
     @property
     def kind(self) -> str:
         """What messages of one kind have in common."""
-        return json.dumps(self.words, sort_keys=True)
+        return repr(self.words)
 
 
 class Sniffer:

@@ -8,8 +8,11 @@ import tomllib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.decode import Decoder, Limits, Reading, Received
 from gateway.decode.dialects import complete_routes
@@ -372,3 +375,42 @@ def test_no_word_is_left_that_a_route_does_not_know() -> None:
     discovery = found_in(lambda i: (f"a/d{i % 3}", {"ts": text_at(i), "t": i}))
     routes = tomllib.loads(report.routes(discovery))["route"]
     assert compile_routes([msgspec.convert(route, Route) for route in routes])
+
+
+NAMES = st.sampled_from(
+    ["id", "ts", "value", "name", "values", "metrics", "region", "device", "a.b", "", "$x", "*"]
+)
+TEXTS = st.sampled_from(["ON", "off", "21,5", "12 °C", "2026-11-29T13:00:00", "d1", "x/y", "NaN"]) | st.text(
+    max_size=6
+)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 2**40)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXTS
+)
+JSON = st.recursive(
+    SCALARS,
+    lambda within: st.lists(within, max_size=3) | st.dictionaries(NAMES, within, max_size=4),
+    max_leaves=12,
+)
+PAYLOADS = JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40)
+LEVELS = st.sampled_from(
+    ["a", "b", "d1", "d2", "temperature", "region", "{x}", "$aws", "", "tele", "SENSOR", "é", "1"]
+)
+TOPICS = st.lists(LEVELS, min_size=1, max_size=4).map("/".join).filter(bool)
+
+
+@given(st.lists(st.tuples(TOPICS, PAYLOADS), min_size=1, max_size=8), st.integers(1, 2))
+@hypothesis.settings(max_examples=60)
+def test_whatever_comes(messages: list[Message], times: int) -> None:
+    """Any messages lead to a configuration that can be used, and to words about the rest."""
+    discovery = discover(hear(messages * times), Settings())
+    raw = tomllib.loads(report.configuration(discovery, Settings()))
+    complete_routes(raw)
+    assert not raw or compile_routes(msgspec.convert(raw, Settings).route)
+    assert json.loads(report.encode(discovery, 1.0))
+    for block in discovery.blocks:
+        for topic in block.topics:
+            assert topic in {topic for topic, _ in messages}
