@@ -40,10 +40,10 @@ _STEPS: Final = re.compile(r'(?:(?:^|\.)(?:([A-Za-z_][A-Za-z0-9_]*)|"([^"\\]+)")
 _INDEX: Final = re.compile(r"[0-9]{1,6}")  # no array is longer
 
 
-class _Own(Functions):  # type: ignore[misc]  # the library has no types
+class _Own(Functions):
     """Those of JMESPath, and ours."""
 
-    @signature({"types": ["string", "null"]})  # type: ignore[untyped-decorator]  # likewise
+    @signature({"types": ["string", "null"]})
     def _func_from_json(self, text: str | None) -> Any:  # noqa: ANN401  # JSON is any value
         if text is None:
             return None
