@@ -156,13 +156,12 @@ def _judged(name: str, form: str, moments: Sequence[tuple[datetime, Cell]], *, n
         unsure.append(
             f"in {name} the {'day' if form[1] == 'd' else 'month'} comes first, as that is nearer to now"
         )
-    gaps = [moment - cell.at for moment, cell in moments if cell.fresh] or [
-        moment - cell.at for moment, cell in moments
-    ]
+    fresh = [moment - cell.at for moment, cell in moments if cell.fresh]
+    gaps = fresh or [moment - cell.at for moment, cell in moments]
     near = [gap for gap in gaps if abs(gap) < _NEAR]
     if len(near) * 2 > len(gaps):
         zoneless = all(isinstance(cell.value, str) and not _has_zone(cell.value) for _, cell in moments)
-        hours = _whole_hours(near)
+        hours = zone_of(fresh)
         side = "ahead of" if hours > 0 else "behind"
         if hours and zoneless:
             words["timezone"] = f"Etc/GMT{'-' if hours > 0 else '+'}{abs(hours)}"

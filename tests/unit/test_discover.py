@@ -128,6 +128,7 @@ def test_old_times_say_nothing_of_a_zone() -> None:
         Settings(),
     )
     assert discovery.blocks[0].words["time"] == "time"
+    assert "timezone" not in discovery.blocks[0].words
 
 
 @pytest.mark.parametrize(
