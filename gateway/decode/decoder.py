@@ -14,10 +14,11 @@ from gateway.decode.drops import Drops
 from gateway.decode.fields import Refused
 from gateway.decode.formats import format_of
 from gateway.decode.known import Memo
+from gateway.decode.limits import MAX_LETTERS
 from gateway.decode.mapping import Mapper, Shaper, needs_shaping
 from gateway.decode.pieces import Pieces
 from gateway.decode.reading import Reading, Received, Rejection
-from gateway.decode.refusals import MANY, MAX_LETTERS, Refusals, rejection
+from gateway.decode.refusals import MANY, Refusals, rejection
 from gateway.decode.routes import CompiledRoute, Matched, Router
 from runtime.errors import Reject
 

@@ -1,4 +1,4 @@
-"""What is refused of a payload that is many readings: the first of it one by one, all that follows in one letter.
+"""What is refused of a payload that is many readings: the first of it one by one, what follows in one letter.
 
 One sender's fault is not to cost the others their room.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from gateway.decode.limits import MAX_LETTERS
 from gateway.decode.reading import Rejection
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from gateway.decode.routes import Matched
     from runtime.errors import Reject
 
-MAX_LETTERS: Final = 10
 MANY: Final = "many_bad_elements"
 
 

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.decode import Decoder, Limits, Reading, Received, Rejection
-from gateway.decode.refusals import MANY, MAX_LETTERS
+from gateway.decode.limits import MAX_LETTERS
+from gateway.decode.refusals import MANY
 from gateway.decode.routes import compile_routes
 from runtime.errors import ConfigurationError
 from runtime.settings import Route

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gateway.decode.fields import Refused
-from gateway.decode.refusals import MAX_LETTERS
+from gateway.decode.limits import MAX_LETTERS
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
