@@ -17,10 +17,6 @@ MAX_LETTERS: Final = 10
 """Dead letters that one payload can have before all that follows is one."""
 
 
-MAX_LETTERS: Final = 10
-"""Of one payload, that are kept one by one; what follows is one more."""
-
-
 class Limits(NamedTuple):
     """Those of `[gateway]`.
 

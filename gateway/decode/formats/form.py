@@ -21,8 +21,8 @@ class Format(NamedTuple):
         join: a payload of such elements.
         write: a payload that has this value; None when there is no such thing.
         unpacking: what is done before, of a payload that is compressed.
-        lines: whether the elements of a list are messages of their own, in each of which `each` is looked for; one
-            that could not be read is a `Refused`.
+        lines: whether the elements of a list are messages of their own, in each of which `each` is looked
+            for; one that could not be read is a `Refused`.
     """
 
     parse: Callable[[bytes], Any]
