@@ -1,6 +1,6 @@
 """How PostgreSQL would answer the dashboards over a month of a fleet: by an index, where there is much.
 
-400,000 measurements and as many minutes here, packed but for the last hours, as they would be; `make plans`
+200,000 measurements and as many minutes here, packed but for the last hours, as they would be; `make plans`
 does it with ten million of each.
 """
 
@@ -23,7 +23,7 @@ from tests.support.grafana import FOLDER, Range, expand_sql, find_queries
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROWS = int(os.environ.get("ROWS", "400_000"))
+ROWS = int(os.environ.get("ROWS", "200_000"))
 MUCH = 10_000
 MUCH_MORE = 4  # whoever wants a quarter of a table reads it through
 NOW = datetime(2026, 11, 20, 18, tzinfo=UTC)
