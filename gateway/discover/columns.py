@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.decode.times import TimeReader
 from gateway.discover.looks import looks_like_id, word_set, words_of
-from runtime.errors import ConfigurationError, Reject
+from runtime.errors import Reject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,6 +23,7 @@ _CLOSE: Final = timedelta(minutes=6)  # of a whole hour
 _AGE: Final = timedelta(days=800)
 _AHEAD: Final = timedelta(hours=24)
 _MOST_HOURS: Final = 14
+_MOST: Final = 0.9  # of the values of a field: some devices are broken
 _MONTHS: Final = 12
 _FEW: Final = 3  # messages, fewer of which are alike by chance
 _MISSED: Final = 1000  # steps of a counter
@@ -125,9 +127,10 @@ class Time(NamedTuple):
 
 def time_of(name: str, cells: Sequence[Cell]) -> Time | None:
     """What a column says as a time; None when it holds none."""
-    kinds = {type(cell.value) for cell in cells}
-    if not kinds <= {int, float, str}:
+    sound = [cell for cell in cells if type(cell.value) in {int, float, str}]
+    if len(sound) < _MOST * len(cells):
         return None
+    cells, kinds = sound, {type(cell.value) for cell in sound}
     words = words_of(name.rpartition(".")[2])
     named = bool(_TIME_WORDS & set(words)) or name.lower().endswith(("time", "timestamp", "date"))
     if not named and kinds != {str}:
@@ -136,14 +139,14 @@ def time_of(name: str, cells: Sequence[Cell]) -> Time | None:
             return None
     for form in ("auto", *_PATTERNS):
         reader = TimeReader(form, "UTC", "route")
-        try:
-            moments = [(reader.read(cell.value, cell.at, ""), cell) for cell in cells]
-        except (Reject, ConfigurationError):
-            if form == "auto" and kinds != {str}:
-                break
-            continue
-        if found := _judged(name, form, moments, named=named):
+        moments = []
+        for cell in cells:
+            with contextlib.suppress(Reject):
+                moments.append((reader.read(cell.value, cell.at, ""), cell))
+        if len(moments) >= _MOST * len(cells) and (found := _judged(name, form, moments, named=named)):
             return found
+        if form == "auto" and kinds != {str}:
+            break
     return None
 
 
@@ -219,9 +222,11 @@ class Key(NamedTuple):
 
 def key_of(name: str, cells: Sequence[Cell]) -> Key | None:  # noqa: C901, PLR0911  # the kinds of keys, one after the other
     """What a column is as a key; None when it is none: a constant, or values that come again."""
-    kinds = {type(cell.value) for cell in cells}
-    if kinds not in ({int}, {str}):
+    kind = Counter(type(cell.value) for cell in cells).most_common(1)[0][0]
+    sound = [cell for cell in cells if type(cell.value) is kind]
+    if kind not in {int, str} or len(sound) < _MOST * len(cells):
         return None
+    cells, kinds = sound, {kind}
     last = name.rpartition(".")[2]
     words = set(words_of(last))
     by_topic: dict[str, list[Any]] = defaultdict(list)
@@ -235,7 +240,7 @@ def key_of(name: str, cells: Sequence[Cell]) -> Key | None:  # noqa: C901, PLR09
         if exact and len(set(values)) == len(values) >= _FEW and kinds == {str}:
             return None if _is_address(values) else Key(name, [_unseen(name)], 3 - depth)
         return None
-    if any(len(set(each)) < len(each) for each in several):
+    if sum(len(set(each)) for each in several) < _MOST * sum(map(len, several)):
         return None
     if kinds == {str} and all(str(each).isdigit() for each in values):
         several = [[int(each) for each in group] for group in several]

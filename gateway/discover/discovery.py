@@ -16,14 +16,14 @@ import msgspec
 
 from gateway.decode import Decoder, Limits, Reading, Received
 from gateway.decode.dialects import complete_routes
-from gateway.decode.routes import Router, compile_routes, refuse_own_events
+from gateway.decode.routes import compile_routes, refuse_own_events
 from gateway.discover.columns import zone_of
 from gateway.discover.guess import Guess, guess, usable
 from gateway.discover.known import Dialects, Patterns, signs_of
 from gateway.discover.looks import look_of, look_of_topic
 from gateway.discover.shapes import VARIES, shapes_of
 from gateway.discover.sniff import Sniffer
-from runtime.errors import ConfigurationError, Reject
+from runtime.errors import ConfigurationError
 from runtime.settings import Route
 
 if TYPE_CHECKING:
@@ -309,20 +309,21 @@ def _in_order(blocks: list[Block], unexplained: Mapping[str, str], settings: Set
         routes, owners = routes_of(blocks)
         if not routes:
             return blocks
-        router = Router(routes)
-        wrong = _first_wrong(blocks, router, owners)
+        patterns = Patterns(routes)
+        wrong = _first_wrong(blocks, patterns, owners)
         if wrong is None:
-            wrong_topic = next((topic for topic in unexplained if _is_taken(router, topic)), None)
+            wrong_topic = next((topic for topic in unexplained if _taker(patterns, routes, topic)), None)
             if wrong_topic is None:
                 break
-            match = router.match(wrong_topic)
-            if _narrowed(blocks, owners[match.number], match.route):
+            number = patterns.first(wrong_topic)
+            assert number is not None
+            if _narrowed(blocks, owners[number], routes[number].route):
                 continue
             why = f"{wrong_topic} would go to another route: {unexplained[wrong_topic]}"
             blocks.insert(0, Block({"topic": _left_out(wrong_topic), "ignore": True}, [], unsure=[why]))
             continue
         topic, taker, owner = wrong
-        if _narrowed(blocks, taker, routes[router.match(topic).number].route):
+        if _narrowed(blocks, taker, routes[patterns.first(topic) or 0].route):
             continue
         if owner > taker:
             blocks.insert(taker, blocks.pop(owner))
@@ -348,28 +349,25 @@ def _precedence(block: Block) -> tuple[int, int, str]:
 
 
 def _first_wrong(
-    blocks: Sequence[Block], router: Router, owners: Sequence[int]
+    blocks: Sequence[Block], patterns: Patterns, owners: Sequence[int]
 ) -> tuple[str, int, int] | None:
     for owner, block in enumerate(blocks):
         for topic in block.topics:
-            taker = _owner(router, owners, topic)
+            taker = _owner(patterns, owners, topic)
             if taker is not None and taker < owner:
                 return topic, taker, owner
     return None
 
 
-def _owner(router: Router, owners: Sequence[int], topic: str) -> int | None:
-    try:
-        return owners[router.match(topic).number]
-    except Reject:
-        return None
+def _owner(patterns: Patterns, owners: Sequence[int], topic: str) -> int | None:
+    number = patterns.first(topic)
+    return None if number is None else owners[number]
 
 
-def _is_taken(router: Router, topic: str) -> bool:
-    try:
-        return not router.match(topic).ignore
-    except Reject:
-        return False
+def _taker(patterns: Patterns, routes: Sequence[CompiledRoute], topic: str) -> bool:
+    """Whether a route would store a topic."""
+    number = patterns.first(topic)
+    return number is not None and routes[number].route.ignore is not True
 
 
 def _narrowed(blocks: list[Block], at: int, route: Route) -> bool:
@@ -403,9 +401,9 @@ def _counted(blocks: Sequence[Block], heard: Heard, silent: Iterable[str]) -> No
     routes, owners = routes_of(blocks)
     if not routes:
         return
-    decoder, router = Decoder(routes, Limits()), Router(routes)
+    decoder, patterns = Decoder(routes, Limits()), Patterns(routes)
     for topic in silent:
-        owner = _owner(router, owners, topic)
+        owner = _owner(patterns, owners, topic)
         if owner is not None:
             blocks[owner].topics.append(topic)
     for block in blocks:
@@ -419,7 +417,9 @@ def _counted(blocks: Sequence[Block], heard: Heard, silent: Iterable[str]) -> No
                 devices |= {each.event.device_id for each in found if isinstance(each, Reading)}
                 if sample is not samples[-1]:
                     continue
-                route = router.match(topic).route
+                number = patterns.first(topic)
+                assert number is not None
+                route = routes[number].route
                 part = route.dialect.partition("/")[2]
                 fresh = part not in shown if part else len(shown) < 1
                 if fresh and len(block.tried) < _FEW_TOPICS:

@@ -52,6 +52,7 @@ _STATES: Final = (
     ("up", "down"), ("high", "low"),
 )  # fmt: skip
 _TRIES: Final = 6
+_BROKEN: Final = 0.1  # of messages, which may be refused without a word of the route being wrong
 _ALONE: Final = 10  # the score of an array with one element and nothing that speaks for it
 _MANY_TOPICS: Final = 500
 _LONGEST_NAME: Final = 128  # as names of devices and regions may have
@@ -166,9 +167,12 @@ def _scalars(
 def _objects(  # noqa: C901  # what a field can be, one after the other
     shape: Levels, topics: Sequence[str], samples: Sequence[Sample], sniffed: Sequence[Sniffed]
 ) -> Guess:
+    once = {
+        (sample.topic, sample.payload): (sample, each) for sample, each in zip(samples, sniffed, strict=True)
+    }
     messages = [
         Row(sample.topic, sample.at, i, each.values, not sample.retained)
-        for i, (sample, each) in enumerate(zip(samples, sniffed, strict=True))
+        for i, (sample, each) in enumerate(once.values())
     ]
     elements = _elements(messages)
     columns = columns_of(elements.rows)
@@ -180,7 +184,7 @@ def _objects(  # noqa: C901  # what a field can be, one after the other
         if getattr(elements, setting):
             words[setting] = getattr(elements, setting)
     taken |= {elements.name, elements.value} - {""}
-    every = {**around, **columns}
+    every = _common(around, len(elements.around)) | _common(columns, len(elements.rows))
     time = _time(every)
     taken.add(time.name if time else "")
     device = elements.device or _device_field(every, taken)
@@ -231,6 +235,11 @@ def _objects(  # noqa: C901  # what a field can be, one after the other
     if not key and not time:
         unsure.append("without key and time each delivery is stored, a repeated one too")
     return Guess({name: each for name, each in words.items() if name != "value" or elements.name}, unsure)
+
+
+def _common(columns: Columns, rows: int) -> Columns:
+    """The fields that most readings have: one that only some have says nothing of all."""
+    return {name: cells for name, cells in columns.items() if len(cells) * 2 >= rows}
 
 
 def _elements(messages: Sequence[Row]) -> _Elements:
@@ -472,7 +481,12 @@ def _tried(found: Guess) -> Guess:
     """Try the words, and take back those that lead to dead letters."""
     for _ in range(_TRIES if not usable(found.words) else 0):
         found.letters = letters(found.words, found.samples)
-        if not found.letters or not _mended(found, found.letters[0].reason):
+        if not found.letters:
+            break
+        [(reason, count)] = Counter(letter.reason for letter in found.letters).most_common(1)
+        if count <= _BROKEN * len(found.samples) and reason != "time_out_of_range":
+            break
+        if not _mended(found, reason):
             break
     return found
 

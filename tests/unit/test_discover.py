@@ -20,6 +20,7 @@ from gateway.decode.routes import compile_routes
 from gateway.discover import report
 from gateway.discover.discovery import Discovery, discover, routes_of
 from gateway.discover.heard import Heard, Sample
+from gateway.simulate.devices import Fleet, Shares
 from runtime.settings import Route, Settings, load
 
 if TYPE_CHECKING:
@@ -415,3 +416,23 @@ def test_whatever_comes(messages: list[Message], times: int) -> None:
     for block in discovery.blocks:
         for topic in block.topics:
             assert topic in {topic for topic, _ in messages}
+
+
+def test_broken_devices_do_not_mislead() -> None:
+    """Repeats, late messages and garbage among good ones change nothing of what the good ones say."""
+    fleet = Fleet(
+        devices=20, regions=4, shares=Shares(), topic="devices/{device_id}/telemetry", run="ab12", seed=3
+    )
+    heard = Heard()
+    for i in range(600):
+        emission = fleet.emit(at(i).timestamp())
+        heard.add(Sample(emission.topic, emission.payload, at(i)))
+    [block] = discover(heard, Settings()).blocks
+    words = {name: block.words[name] for name in ("topic", "device", "key", "time", "region")}
+    assert words == {
+        "topic": "devices/{device_id}/telemetry",
+        "device": "",
+        "key": "id",
+        "time": "ts",
+        "region": "region",
+    }
