@@ -88,9 +88,7 @@ class Decoder:
                 return self._elements(value, matched, received, unpacked)
             return [self._reading(value, matched, received, payload)]
         except Reject as reject:
-            device_id = matched.device_id if matched else None
-            text, topic = received.next(), delivery.topic
-            return [Rejection(text, topic, device_id, reject.reason, reject.detail, payload)]
+            return self._refused(reject, delivery, matched, received)
 
     def route_of(self, topic: str) -> str:
         """The template of the route that a topic is for; empty when there is none."""
@@ -98,6 +96,16 @@ class Decoder:
             return self._match(topic).route.topic
         except Reject:
             return ""
+
+    def _refused(
+        self, reject: Reject, delivery: Delivery, matched: Matched | None, received: Received
+    ) -> list[Reading | Rejection]:
+        if matched and _says_nothing(reject, matched):
+            self.empty += 1
+            return []
+        device_id = matched.device_id if matched else None
+        topic, payload = delivery.topic, delivery.payload
+        return [Rejection(received.next(), topic, device_id, reject.reason, reject.detail, payload)]
 
     def _match(self, topic: str) -> Matched:
         matched = self._topics.get(topic) or self._topics.recall(topic)
@@ -121,7 +129,9 @@ class Decoder:
         try:
             mapped = mapper.read(item, matched.metric)
             reading = self._assemble(mapped, matched, received, raw, unfit)
-        except Reject:
+        except Reject as reject:
+            if _says_nothing(reject, matched):
+                self.drops.add(matched.route.topic, unfit.fields)
             unfit.fields.clear()
             raise
         except Exception as error:  # a bug of ours must not stop a gateway, and again after each restart
@@ -194,7 +204,12 @@ class Decoder:
         except Exception as error:  # likewise a bug of ours
             raise Reject("undecodable", f"the decoder failed: {error!r}") from error
         if len(parts) == 1:
-            reading = self._part(parts[0], matched, received, payload, drops)
+            try:
+                reading = self._part(parts[0], matched, received, payload, drops)
+            except Reject as reject:
+                if _says_nothing(reject, matched):
+                    self.drops.add(matched.route.topic, drops)
+                raise
             if drops:
                 self.drops.add(matched.route.topic, drops)
             return [reading]
@@ -257,7 +272,9 @@ class Decoder:
             reading = self._assemble(part.mapped, matched, received, raw, unfit, number=number)
             drops += part.left_out
             drops += unfit.fields
-        except Reject:
+        except Reject as reject:
+            if _says_nothing(reject, matched):
+                drops += [*part.left_out, *unfit.fields]
             raise
         except Exception as error:  # likewise a bug of ours
             raise Reject("undecodable", f"the decoder failed: {error!r}") from error
@@ -265,3 +282,8 @@ class Decoder:
             unfit.fields.clear()
         drops += [(name, "left_out") for name in tags if of_topic.get(name, tags[name]) != tags[name]]
         return reading
+
+
+def _says_nothing(reject: Reject, matched: Matched) -> bool:
+    """Whether a message is one that its route leaves out because there is nothing in it."""
+    return reject.reason == "empty_message" and matched.route.empty == "ignore"

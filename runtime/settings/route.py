@@ -146,6 +146,7 @@ class Route(Section, frozen=True):
         states: text → number.
         clock: what a device time that cannot be, or cannot be read, leads to: "device" refuses the message,
             "prefer" takes the time of arrival, and "received" always does.
+        empty: what a message without key, time and metric leads to: devices say "no value" by null.
         ignore: true leaves all messages out; a list the metrics of these names.
         metric: of a message that is a value alone, where the topic has no {metric}.
     """
@@ -172,6 +173,7 @@ class Route(Section, frozen=True):
     numbers: Literal["as_sent", "from_text", "from_text_with_unit"] = "as_sent"
     states: dict[str, Number] = msgspec.field(default_factory=dict)
     on_bad_field: Literal["reject", "drop"] = "reject"
+    empty: Literal["reject", "ignore"] = "reject"
     ignore: bool | Names = False
     identity: Literal["key", "key+time"] = "key"
     qos: Literal[0, 1, 2] = 1

@@ -68,7 +68,7 @@ class Mapper:
         if type(item) is not dict:
             if type(item) is Refused:
                 raise item.reject()
-            metrics = {metric: _scalar(item, metric)} if metric else _no_object(item)
+            metrics = self._scalar(item, metric) if metric else _no_object(item)
             return None, None, None, None, metrics, True
         integers = True
         if self.plan.nested:
@@ -88,6 +88,14 @@ class Mapper:
             else:
                 item = self._flattening.flatten(item)
         return device_id, key, time, region, named(item, metric) if metric else item, integers
+
+    def _scalar(self, item: object, metric: str) -> dict[str, Any]:
+        if type(item) in SCALARS:
+            return {metric: item}
+        if isinstance(item, NoNumber):
+            self.unfit.add(metric, item.reason, f"{metric!r} is {item.text[:40]}, which is no finite number")
+            return {}
+        raise Reject("wrong_root", f"{kind_of(item)}, expected an object, a number, a boolean or a string")
 
     def _read_nested(self, item: dict[str, Any]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         plan, within = self.plan, self._inside
@@ -127,14 +135,6 @@ def named(metrics: dict[str, Any], metric: str) -> dict[str, Any]:
     """The metrics of a message whose topic names them."""
     itself = "value" if "value" in metrics else metric
     return {metric if name == itself else f"{metric}.{name}": value for name, value in metrics.items()}
-
-
-def _scalar(item: object, metric: str) -> object:
-    if type(item) in SCALARS:
-        return item
-    if isinstance(item, NoNumber):
-        raise Reject(item.reason, f"{metric!r} is {item.text[:40]}, which is no finite number")
-    raise Reject("wrong_root", f"{kind_of(item)}, expected an object, a number, a boolean or a string")
 
 
 def _no_object(item: object) -> dict[str, Any]:
