@@ -56,8 +56,9 @@ mutants: setup servers tools ## critical lines broken one at a time: which test 
 soak: setup servers ## random faults for MINUTES=20, then the accounting
 	$(if $(SEED),SEED=$(SEED)) $(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
 
-pictures: setup servers tools ## pictures of the live page, for the README
+pictures: setup servers tools ## pictures of the live page and of discover, for the README
 	$(BIN)/python -m tests.browser.scene docs/img
+	$(BIN)/python -m tests.support.recording docs/img
 
 bench: setup servers $(if $(ONLY),$(and $(filter page,$(ONLY)),tools),tools) ## every benchmark, and the report; ONLY="ingest dirty", ROUNDS=3; QUICK=1 only tries; BESIDE=../before compares
 	$(BIN)/python -m bench$(if $(BESIDE),.beside $(BESIDE)) $(ONLY) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick)

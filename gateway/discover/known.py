@@ -160,14 +160,23 @@ class Dialects:
                 parts[each.dialect, each.prefix].add(each.part if not each.ignored else "")
         clear |= {own for own, its in parts.items() if len(its) > 1 and any(its)}
         topics = Counter((each.dialect, each.prefix) for all_ in judged.values() for each in all_)
-        found: dict[str, Known] = {}
-        for topic, all_ in judged.items():
-            own = [each for each in all_ if (each.dialect, each.prefix) in clear]
-            if own:
-                found[topic] = max(
-                    own, key=lambda each: (each.rank[:2], topics[each.dialect, each.prefix], _rank(each))
-                )
-        return found
+        mine = {
+            topic: own
+            for topic, all_ in judged.items()
+            if (own := [each for each in all_ if (each.dialect, each.prefix) in clear])
+        }
+
+        def order(known: Known) -> tuple[Any, ...]:
+            return known.rank[:2], topics[known.dialect, known.prefix], _rank(known)
+
+        read_ = {topic: max(own, key=order) for topic, own in mine.items() if not all(e.ignored for e in own)}
+        readers = {(each.dialect, each.prefix) for each in read_.values()}
+        # What nobody reads goes with the dialect that reads what stands beside it.
+        return {
+            topic: read_.get(topic)
+            or max(own, key=lambda each: ((each.dialect, each.prefix) in readers, order(each)))
+            for topic, own in mine.items()
+        }
 
     def decoder(self, name: str) -> Decoder:
         """Of a dialect, to try it with; KeyError when it cannot be used."""
