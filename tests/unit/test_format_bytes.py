@@ -264,6 +264,21 @@ def inside_route(path: str, **more: Any) -> Route:  # noqa: ANN401  # as of `Rou
     )
 
 
+@pytest.mark.parametrize(
+    ("message", "value"),
+    [
+        ({"a.b": {"c": "AQI="}}, {"a.b": {"c": {"v": 1}}}),
+        ({"a": {"b": {"d": 1}}, "a.b": {"c": "AQI="}}, {"a": {"b": {"d": 1}}, "a.b": {"c": {"v": 1}}}),
+        ({"a": {"b.c": "AQI="}}, {"a": {"b.c": {"v": 1}}}),
+        ({"a": {"b": {"c": "AQI="}}, "a.b.c": None}, {"a": {"b": {"c": {"v": 1}}}, "a.b.c": None}),
+    ],
+)
+def test_values_stand_where_the_text_was_found(message: Any, value: Any) -> None:  # noqa: ANN401  # JSON is any value
+    """Names with dots in them do not lead to another place than that of the text."""
+    form = layout(Field(name="v", type="uint8", at=0), inside="a.b.c", encoding="base64")
+    assert form.parse(json.dumps(message).encode()) == value
+
+
 def test_bytes_inside_json_take_the_place_of_their_text() -> None:
     """The rest of the message is what it was: who sent it, and what the network says of it."""
     (reading,) = decode(UPLINK, inside_route("data", device="deviceInfo.devEui", key="", time=""))

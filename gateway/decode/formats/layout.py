@@ -21,13 +21,14 @@ from gateway.decode.fields import Refused
 from gateway.decode.formats import cayenne, ruuvi, strict_json
 from gateway.decode.formats.form import Format
 from gateway.decode.formats.singles import of_double, of_half, of_single
-from gateway.decode.paths import alternatives, compile_path, is_plain
+from gateway.decode.paths import alternatives, compile_find, is_plain
 from runtime.errors import ConfigurationError, Reject
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.decode.fields import NoNumber
+    from gateway.decode.paths import Place
     from runtime.settings import Route
     from runtime.settings.route import Bytes, Field
 
@@ -273,7 +274,7 @@ class _Inside:
                 f"{where}: {path!r} is an expression; the values take the place of what a plain path names"
             )
         self._path = path
-        self._looks = [(each, compile_path(each, where)) for each in alternatives(path)]
+        self._finds = [(each, compile_find(each, where)) for each in alternatives(path)]
         self._read = read
         self._apart = apart
         self._optional = optional
@@ -298,15 +299,15 @@ class _Inside:
         return value
 
     def _put(self, message: Any) -> None:  # noqa: ANN401  # JSON is any value
-        for path, look in self._looks:
-            text = look(message)
-            if text is not None:
+        for path, find in self._finds:
+            if found := find(message):
+                text, place = found
                 if type(text) is not str:
                     raise Reject(
                         "malformed_bytes", f"{path!r} is no text, and should hold the bytes of the message"
                     )
-                if (values := self._read(text)) is not None:
-                    _replace(message, path, values)
+                if (values := self._read(text)) is not None and place:
+                    _replace(message, place, values)
                 return
         if self._optional:
             return
@@ -316,14 +317,11 @@ class _Inside:
         )
 
 
-def _replace(message: Any, path: str, value: dict[str, Any]) -> None:  # noqa: ANN401  # JSON is any value
-    if type(message) is dict and path in message:  # a name with dots in it
-        message[path] = value
-        return
-    *way, last = path.split(".")
-    for name in way:
-        message = message[name] if type(message) is dict else message[int(name)]
-    message[last if type(message) is dict else int(last)] = value
+def _replace(message: Any, place: Place, value: dict[str, Any]) -> None:  # noqa: ANN401  # JSON is any value
+    *way, last = place
+    for step in way:
+        message = message[step]
+    message[last] = value
 
 
 def _of_base64(text: str | bytes) -> bytes:
