@@ -63,6 +63,8 @@ def explain(
     nothing = ""
     if decoder.ignored:
         nothing = "ignored: its route has ignore = true, so it is counted, and stored nowhere"
+    elif decoder.empty and payload:
+        nothing = 'nothing in it: its route has empty = "ignore", so it is counted, and stored nowhere'
     elif decoder.empty:
         nothing = "empty payload: such a message clears a retained one; it is counted, and stored nowhere"
     return Explanation(

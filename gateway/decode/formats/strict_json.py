@@ -150,14 +150,16 @@ def _constant(text: str) -> NoNumber:
 
 def _malformed(payload: bytes, error: Exception) -> Reject:
     said = next((said for beginning, said in _BEGINNINGS if payload.startswith(beginning)), "")
-    if not said and b"\x00" in payload[:2]:
+    if not said and len(payload) > 1 and not (any(payload[::2]) and any(payload[1::2])):
         said = "every other byte is NUL, as in UTF-16: send UTF-8"
     if not said and payload.endswith(b"\x00"):
         said = "a NUL ends it, as of a string of C: send it without"
     try:
         payload.decode()
     except UnicodeDecodeError as wrong:
-        return Reject("not_utf8", said or f"byte {wrong.start} is not UTF-8")
+        binary = '; as no JSON begins: format on its route says what it is, such as "bytes" or "msgpack"'
+        begins = payload.lstrip()[:1] in {b"{", b"[", b'"'}
+        return Reject("not_utf8", said or f"byte {wrong.start} is not UTF-8{'' if begins else binary}")
     return Reject("malformed_json", f"{said} ({error})" if said else str(error))
 
 
