@@ -3,7 +3,8 @@
 `sites/{region}/devices/{device_id}/telemetry` subscribes `sites/+/devices/+/telemetry`. A name may stand in
 a level beside other text, `sensor_{device_id}`; of two in a level the first takes as little as it can. A name
 with three dots, `{device_id...}`, takes one level or more; there may be two of them, or one and `#`, with a
-level between them that is or has plain text, and the first takes as much as it can. `+`, and `#` at the end,
+level between them that is or has plain text, and the first takes as much as it can; after the second no
+level may have text. `+`, and `#` at the end,
 match without a name (MQTT5 §4.7); `$share/<group>/` in front makes the subscription a shared one
 (MQTT5 §4.8.2) and is no part of a topic.
 """
@@ -72,6 +73,10 @@ def compile_template(text: str, where: str) -> Template:  # noqa: C901  # the ki
             if several and ((open_ended and not fixed) or opened > _MOST_OPEN):
                 raise ConfigurationError(
                     f"{where}: only one name may have ..., or two with a level of plain text between them"
+                )
+            if opened == _MOST_OPEN and not several and not _NAME.fullmatch(level):
+                raise ConfigurationError(
+                    f"{where}: {level!r} stands after a second name with ..., and no text may follow that"
                 )
             fixed = not several and (fixed or not _NAME.fullmatch(level))
             open_ended = open_ended or several

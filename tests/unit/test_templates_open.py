@@ -33,15 +33,34 @@ def test_two_with_plain_text_between_them(topic: str, topic_filter: str) -> None
         ("{a...}/{b...}", "only one name may have"),
         ("x/{a...}/{b}/{c...}", "only one name may have"),
         ("{a...}/+/{b...}", "only one name may have"),
-        ("{a...}/x/{b...}/y/{c...}", "only one name may have"),
+        ("{a...}/x/{b...}/y/{c...}", "no text may follow"),
+        ("{a...}/x/{b...}/{y}/{c...}", "only one name may have"),
         ("{a...}/+/#", "both take all"),
-        ("{a...}/x/{b...}/y/#", "both take all"),
+        ("{a...}/x/{b...}/y/#", "no text may follow"),
+        ("{a...}/x/{b...}/{y}/#", "both take all"),
     ],
 )
 def test_two_that_could_end_anywhere(topic: str, advice: str) -> None:
     """Two of which nothing says where the first ends are refused, and so are three."""
     with pytest.raises(ConfigurationError, match=advice):
         compile_template(topic, "route[0].topic")
+
+
+@pytest.mark.parametrize("end", ["end", "m_{kind}", "{kind}/end"])
+def test_no_text_after_the_second(end: str) -> None:
+    """Text after the second name of several levels is refused: every end of both would have to be tried."""
+    with pytest.raises(ConfigurationError, match="no text may follow"):
+        compile_template(f"{{device_id...}}/x/{{metric...}}/{end}", "route[0].topic")
+
+
+def test_names_after_the_second_are_found_at_once() -> None:
+    """Whole levels may follow it, and a long topic takes no time."""
+    routes = compile_routes([Route(topic="{device_id...}/x/{metric...}/{kind}")])
+    start = time.perf_counter()
+    for topic in ("x/" * 16_000 + "y", "y/" * 16_000 + "y", "x/" * 16_000 + "x"):
+        with contextlib.suppress(Reject):
+            match(routes, topic)
+    assert time.perf_counter() - start < 1
 
 
 @pytest.mark.parametrize(
