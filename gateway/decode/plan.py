@@ -77,6 +77,7 @@ def plan_of(route: Route, where: str) -> Plan:
         raise ConfigurationError(
             f"{where}.metrics: {route.metrics!r} is named by {taken[route.metrics]} already"
         )
+    relative = route.format == "senml"
     return Plan(
         key_name=keys[0] if keys else _NOWHERE,
         time_name=times[0] if times else _NOWHERE,
@@ -91,5 +92,5 @@ def plan_of(route: Route, where: str) -> Plan:
         drop=route.on_bad_field == "drop",
         clock=route.clock,
         timed=route.identity == "key+time",
-        read_time=TimeReader(route.time_format, route.timezone, where).read,
+        read_time=TimeReader(route.time_format, route.timezone, where, relative=relative).read,
     )

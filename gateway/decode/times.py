@@ -4,7 +4,7 @@ Numbers, and texts that are numbers, are seconds, milliseconds, microseconds or 
 apart by size. A time without an offset is in the route's time zone. At the end of summer time an hour comes
 twice there: which of the two is meant is told by when the message arrived, and where it arrived late by what
 the device had sent before: its own times do not go back.
-A duration in seconds, `-PT5S` (ISO 8601), is counted from arrival.
+A duration in seconds, `-PT5S` (ISO 8601), is counted from arrival, of a format that makes such times.
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ class TimeReader:
         time_format: `auto`, `iso`, `s`, `ms`, `us`, `ns`, or a pattern of strptime.
         timezone: an IANA name.
         where: the route's place in the file, for errors.
+        relative: whether durations are times; elsewhere they are a mistake of who sent them.
 
     Raises:
         ConfigurationError: one of them means nothing.
     """
 
-    def __init__(self, time_format: str, timezone: str, where: str) -> None:
+    def __init__(self, time_format: str, timezone: str, where: str, *, relative: bool = False) -> None:
         try:
             self._zone = UTC if timezone == "UTC" else ZoneInfo(timezone)
         except (KeyError, ValueError, OSError):
@@ -55,6 +56,7 @@ class TimeReader:
                 f'such as "Europe/Berlin"; is tzdata installed?'
             ) from None
         self._format = time_format
+        self._relative = relative
         self._unit = _UNIT_NAMES.get(time_format)
         if time_format not in {"auto", "iso", *_UNIT_NAMES}:
             _check_format(time_format, where)
@@ -100,7 +102,7 @@ class TimeReader:
             raise Reject("invalid_time", f"{str(value)[:40]!r} is outside the calendar") from None
 
     def _parse(self, text: str, arrived: datetime) -> datetime:
-        if relative := _RELATIVE.fullmatch(text):
+        if self._relative and (relative := _RELATIVE.fullmatch(text)):
             return arrived + timedelta(seconds=float(relative[1] + relative[2]))
         if self._iso:
             return self._written(text)

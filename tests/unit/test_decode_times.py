@@ -20,6 +20,15 @@ def read(
     return TimeReader(time_format, timezone, "route[0]").read(value, arrived, "d")
 
 
+@pytest.mark.parametrize("text", ["-PT5S", "PT0.5S"])
+@pytest.mark.parametrize("time_format", ["auto", "iso", "s"])
+def test_durations_are_no_times_unless_they_are_expected(text: str, time_format: str) -> None:
+    """What is counted from arrival is read only where the format of the route makes such times."""
+    with pytest.raises(Reject) as caught:
+        read(text, time_format)
+    assert caught.value.reason == "invalid_time"
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -303,7 +303,7 @@ def test_times_from_arrival() -> None:
     """A relative time is read as that of arrival and so much."""
     arrived = datetime(2026, 11, 29, 9, tzinfo=UTC)
     for time_format in ("auto", "s", "iso"):
-        read = TimeReader(time_format, "UTC", "route[0]").read
+        read = TimeReader(time_format, "UTC", "route[0]", relative=True).read
         assert read("-PT5S", arrived, "a") == arrived - timedelta(seconds=5)
         assert read("PT0.25S", arrived, "a") == arrived + timedelta(seconds=0.25)
     with pytest.raises(Reject):
