@@ -89,6 +89,9 @@ class Decoder:
             return [self._reading(value, matched, received, payload)]
         except Reject as reject:
             return self._refused(reject, delivery, matched, received)
+        except Exception as error:  # a bug of ours must not stop a gateway, and again after each restart
+            self._forget(matched)
+            return self._refused(_failed(error), delivery, matched, received)
 
     def route_of(self, topic: str) -> str:
         """The template of the route that a topic is for; empty when there is none."""
@@ -106,6 +109,13 @@ class Decoder:
         device_id = matched.device_id if matched else None
         topic, payload = delivery.topic, delivery.payload
         return [Rejection(received.next(), topic, device_id, reject.reason, reject.detail, payload)]
+
+    def _forget(self, matched: Matched | None) -> None:
+        """Leave nothing of a message that failed to the next one of its route."""
+        if matched is not None and not matched.ignore:
+            self._mappers[matched.number].unfit.fields.clear()
+            if (shaper := self._shapers[matched.number]) is not None:
+                shaper.unfit.fields.clear()
 
     def _match(self, topic: str) -> Matched:
         matched = self._topics.get(topic) or self._topics.recall(topic)
@@ -134,9 +144,9 @@ class Decoder:
                 self.drops.add(matched.route.topic, unfit.fields)
             unfit.fields.clear()
             raise
-        except Exception as error:  # a bug of ours must not stop a gateway, and again after each restart
+        except Exception as error:  # likewise a bug of ours, and of one element only
             unfit.fields.clear()
-            raise Reject("undecodable", f"the decoder failed: {error!r}") from error
+            raise _failed(error) from error
         if unfit.fields:
             self.drops.add(matched.route.topic, unfit.fields)
             unfit.fields.clear()
@@ -179,7 +189,8 @@ class Decoder:
                 if isinstance(value, Refused):
                     raise value.reject()
                 found += self._shaped(value, matched, received, bytes(raw), bytes(raw))
-            except Reject as reject:
+            except Exception as error:  # likewise
+                reject = error if isinstance(error, Reject) else _failed(error)
                 if letter := refusals.letter(place, reject, raw):
                     found.append(letter)
         if rest := refusals.last():
@@ -197,12 +208,7 @@ class Decoder:
         """The readings of a message that has several of them, or says what they are in its own way."""
         shaper = self._shapers[matched.number]
         assert shaper is not None
-        try:
-            parts, drops = shaper.parts(value, matched.metric)
-        except Reject:
-            raise
-        except Exception as error:  # likewise a bug of ours
-            raise Reject("undecodable", f"the decoder failed: {error!r}") from error
+        parts, drops = shaper.parts(value, matched.metric)
         if len(parts) == 1:
             try:
                 reading = self._part(parts[0], matched, received, payload, drops)
@@ -276,8 +282,8 @@ class Decoder:
             if _says_nothing(reject, matched):
                 drops += [*part.left_out, *unfit.fields]
             raise
-        except Exception as error:  # likewise a bug of ours
-            raise Reject("undecodable", f"the decoder failed: {error!r}") from error
+        except Exception as error:  # likewise
+            raise _failed(error) from error
         finally:
             unfit.fields.clear()
         drops += [(name, "left_out") for name in tags if of_topic.get(name, tags[name]) != tags[name]]
@@ -287,3 +293,7 @@ class Decoder:
 def _says_nothing(reject: Reject, matched: Matched) -> bool:
     """Whether a message is one that its route leaves out because there is nothing in it."""
     return reject.reason == "empty_message" and matched.route.empty == "ignore"
+
+
+def _failed(error: Exception) -> Reject:
+    return Reject("undecodable", f"the decoder failed: {error!r}")
