@@ -42,6 +42,27 @@ def plain(value: object) -> object:
     return [plain(each) for each in value] if isinstance(value, list) else value
 
 
+def test_headers_that_would_be_copied_too_often_are_refused() -> None:
+    """A dead letter has the header before each line, so a long one leaves room for few of them."""
+    long = ",".join(f"{i:0400}" for i in range(40))
+    few, many = "\n".join([long, *["1"] * 900]), "\n".join([long, *["1"] * 1100])
+    assert len(form().elements(few.encode())) == 900
+    with pytest.raises(Reject) as caught:
+        form().elements(many.encode())
+    assert caught.value.reason == "too_many_readings"
+    assert "1100 lines" in caught.value.detail
+
+
+@pytest.mark.parametrize("words", [{}, {"columns": ("a", "b"), "header": True}])
+def test_names_of_columns_are_no_texts(words: dict[str, Any]) -> None:
+    """A header with an endless name is none."""
+    assert form(**words).parse(f"a,{'b' * 512}\n1,2".encode()) is not None
+    with pytest.raises(Reject) as caught:
+        form(**words).parse(f"a,{'b' * 513}\n1,2".encode())
+    assert caught.value.reason == "malformed_csv"
+    assert "line 1: " in caught.value.detail
+
+
 @pytest.mark.parametrize(
     ("payload", "value"),
     [

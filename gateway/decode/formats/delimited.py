@@ -35,6 +35,8 @@ _NO_TEXT: Final = re.compile(r"[\ud800-\udfff]")  # what a byte that is no UTF-8
 _LINE: Final = re.compile(r"[^\r\n]*+(?:\r\n?|\n)|[^\r\n]++")
 _QUOTED: Final = r'"(?:[^"]|"")*+"'
 _HEADERS: Final = 64  # that are remembered
+_MOST_BYTES: Final = 16_000_000  # of all copies of a header
+_MAX_NAME: Final = 512  # characters
 _WAY: Final = "csv.columns on its route names them where there is no header"
 
 
@@ -110,10 +112,22 @@ class _Lines:
         return read_lines(lines, read)
 
     def elements(self, payload: bytes) -> list[bytes]:
-        """The lines, each after the header if there is one."""
+        """The lines, each after the header if there is one.
+
+        Raises:
+            Reject: reason `too_many_readings`: that would be too much.
+        """
         _, _, raw, lines = self._head(_text(payload))
-        header = b"" if raw is None else _bytes(f"{raw}\n")
-        return [header + _bytes(line) for _, line in lines]
+        if raw is None:
+            return [_bytes(line) for _, line in lines]
+        found, header = [line for _, line in lines], _bytes(f"{raw}\n")
+        if len(found) * len(header) > _MOST_BYTES:
+            raise Reject(
+                "too_many_readings",
+                f"{len(found)} lines, each with a header of {len(header)} bytes, are more than "
+                f"{_MOST_BYTES} bytes; send fewer in one message, or no header: {_WAY}",
+            )
+        return [header + _bytes(line) for line in found]
 
     def join(self, elements_: Sequence[bytes | memoryview]) -> bytes:
         """The lines after one header."""
@@ -150,6 +164,13 @@ class _Lines:
 
     def _checked(self, names: tuple[str, ...], cells: tuple[str, ...], number: int) -> tuple[str, ...]:
         """The names of the columns, by a header."""
+        for cell in cells:
+            if len(cell) > _MAX_NAME:
+                raise Reject(
+                    _MALFORMED,
+                    f"line {number}: {cell[:40]!r}… has {len(cell)} characters, the name of a column "
+                    f"{_MAX_NAME} at most; {_WAY}",
+                )
         if names:
             if len(cells) != len(names) and not _ends_open(cells, len(names)):
                 raise Reject(
