@@ -16,6 +16,7 @@ from gateway.decode.formats import format_of
 from gateway.decode.known import Memo
 from gateway.decode.limits import MAX_LETTERS
 from gateway.decode.mapping import Mapper, Shaper, needs_shaping
+from gateway.decode.mapping.each import says_something
 from gateway.decode.pieces import Pieces
 from gateway.decode.reading import Reading, Received, Rejection
 from gateway.decode.refusals import MANY, Refusals, rejection
@@ -61,7 +62,9 @@ class Decoder:
             for i, each in enumerate(routes)
         ]
 
-    def decode(self, delivery: Delivery, received: Received) -> list[Reading | Rejection]:
+    def decode(  # noqa: PLR0911  # one for each kind of message
+        self, delivery: Delivery, received: Received
+    ) -> list[Reading | Rejection]:
         """Decode a delivery to readings and rejections, one for each reading that it was to be.
 
         There is none only of what is ignored, or empty.
@@ -74,7 +77,7 @@ class Decoder:
                 self.empty += not matched.ignore
                 return []
             if len(payload) > self._max_payload_bytes:
-                raise self._too_large(payload)
+                raise self._too_large(payload)  # noqa: TRY301  # caught here, with all others
             form = self._formats[matched.number]
             unpacked = payload
             if payload[0] in form.unpacking.first:
@@ -89,7 +92,7 @@ class Decoder:
             return [self._reading(value, matched, received, payload)]
         except Reject as reject:
             return self._refused(reject, delivery, matched, received)
-        except Exception as error:  # a bug of ours must not stop a gateway, and again after each restart
+        except Exception as error:  # noqa: BLE001  # a bug of ours must not stop a gateway, and again after each restart
             self._forget(matched)
             return self._refused(_failed(error), delivery, matched, received)
 
@@ -170,7 +173,9 @@ class Decoder:
             try:
                 found.append(self._reading(value, matched, received, bytes(raw)))
             except Reject as reject:
-                if letter := refusals.letter(place, reject, raw):
+                if _says_nothing(reject, matched):
+                    self.empty += 1
+                elif letter := refusals.letter(place, reject, raw):
                     found.append(letter)
         if rest := refusals.last():
             found.append(rest)
@@ -187,11 +192,13 @@ class Decoder:
         for place, (value, raw) in enumerate(zip(values, raws, strict=True)):
             try:
                 if isinstance(value, Refused):
-                    raise value.reject()
+                    raise value.reject()  # noqa: TRY301  # likewise
                 found += self._shaped(value, matched, received, bytes(raw), bytes(raw))
-            except Exception as error:  # likewise
+            except Exception as error:  # noqa: BLE001  # likewise
                 reject = error if isinstance(error, Reject) else _failed(error)
-                if letter := refusals.letter(place, reject, raw):
+                if _says_nothing(reject, matched):
+                    self.empty += 1
+                elif letter := refusals.letter(place, reject, raw):
                     found.append(letter)
         if rest := refusals.last():
             found.append(rest)
@@ -208,7 +215,12 @@ class Decoder:
         """The readings of a message that has several of them, or says what they are in its own way."""
         shaper = self._shapers[matched.number]
         assert shaper is not None
-        parts, drops = shaper.parts(value, matched.metric)
+        try:
+            parts, drops = shaper.parts(value, matched.metric)
+        except Reject as reject:
+            if _says_nothing(reject, matched) and says_something(value):
+                raise _NoReading(reject.reason, reject.detail) from None
+            raise
         if len(parts) == 1:
             try:
                 reading = self._part(parts[0], matched, received, payload, drops)
@@ -221,13 +233,36 @@ class Decoder:
             return [reading]
         pieces = Pieces(parts, value, (payload, unpacked), self._formats[matched.number], shaper)
         if pieces.raws is None:  # it cannot be cut: all of it or nothing
-            found: list[Reading | Rejection] = [
-                self._part(part, matched, received, payload, drops, number=str(part.number)) for part in parts
-            ]
+            found = self._uncut(parts, matched, received, payload, drops)
         else:
             found = self._pieces(parts, pieces, matched, received, drops)
         if drops:
             self.drops.add(matched.route.topic, drops)
+        return found
+
+    def _uncut(
+        self,
+        parts: list[Part],
+        matched: Matched,
+        received: Received,
+        payload: bytes,
+        drops: list[tuple[str, str]],
+    ) -> list[Reading | Rejection]:
+        """The readings of a message that cannot be cut, each with all of its bytes.
+
+        Raises:
+            Reject: one of them is none.
+        """
+        found: list[Reading | Rejection] = []
+        empty = 0
+        for part in parts:
+            try:
+                found.append(self._part(part, matched, received, payload, drops, number=str(part.number)))
+            except Reject as reject:
+                if not _says_nothing(reject, matched):
+                    raise
+                empty += 1
+        self.empty += empty
         return found
 
     def _pieces(
@@ -245,7 +280,9 @@ class Decoder:
             try:
                 found.append(self._part(part, matched, received, raw, drops))
             except Reject as reject:
-                if letter := refusals.letter(place, reject, raw, part.number):
+                if _says_nothing(reject, matched):
+                    self.empty += 1
+                elif letter := refusals.letter(place, reject, raw, part.number):
                     found.append(letter)
         if rest := refusals.last():
             found.append(rest)
@@ -290,9 +327,15 @@ class Decoder:
         return reading
 
 
+class _NoReading(Reject):
+    """There is no reading in a message that says something: it is refused whatever its route says."""
+
+
 def _says_nothing(reject: Reject, matched: Matched) -> bool:
-    """Whether a message is one that its route leaves out because there is nothing in it."""
-    return reject.reason == "empty_message" and matched.route.empty == "ignore"
+    """Whether a message or reading is one that its route leaves out because there is nothing in it."""
+    if reject.reason != "empty_message" or isinstance(reject, _NoReading):
+        return False
+    return matched.route.empty == "ignore"
 
 
 def _failed(error: Exception) -> Reject:

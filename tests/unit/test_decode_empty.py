@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -50,3 +51,45 @@ def test_what_says_something_stays() -> None:
         decoder, found = decode(payload, {"empty": "ignore"})
         assert [type(each) for each in found] == [Reading]
         assert decoder.empty == 0
+
+
+@pytest.mark.parametrize(
+    ("payload", "words", "values", "empty"),
+    [
+        (b'{"items": [{"v": null}, {"v": 5}]}', {"each": "items[?@]"}, [5], 1),
+        (b'{"items": [{"v": null}, {"v": 5}]}', {"each": "items"}, [5], 1),
+        (b'[{"v": null}, {"v": 5}, {}]', {}, [5], 2),
+        (b'[{"v": null}, {"v": 5}]', {"rename": {"a": "b"}}, [5], 1),
+        (b'{"v": null}\n{"v": 5}', {"format": "ndjson"}, [5], 1),
+        (
+            b'{"items": [{"v": null}]}\n{"items": [{"v": 5}]}',
+            {"format": "ndjson", "each": "items"},
+            [5],
+            1,
+        ),
+        (b'{"items": []}\n{"items": [{"v": 5}]}', {"format": "ndjson", "each": "items"}, [5], 1),
+        (b'{"items": [{}, {}]}', {"each": "items"}, [], 2),
+        (b'{"items": [null], "x": {"y": []}}', {"each": "items"}, [], 1),
+    ],
+)
+def test_one_of_several(payload: bytes, words: dict[str, Any], values: list[int], empty: int) -> None:
+    """Of several readings those that say nothing are left out and counted, and the others are stored."""
+    decoder, found = decode(payload, {**words, "empty": "ignore"})
+    assert all(isinstance(each, Reading) for each in found), found
+    said = [
+        list(json.loads(bytes(each.event.metrics)).values()) for each in found if isinstance(each, Reading)
+    ]
+    assert said == [[each] for each in values]
+    assert decoder.empty == empty
+
+
+@pytest.mark.parametrize("payload", [b'{"other": {"v": 5}}', b'{"items": [], "v": 5}', b"[5]"])
+@pytest.mark.parametrize("each", ["items", "items[?@]"])
+def test_no_reading_beside_something(payload: bytes, each: str) -> None:
+    """A message that says something where no reading is looked for is refused, whatever its route says."""
+    decoder, found = decode(payload, {"each": each, "empty": "ignore"})
+    assert [letter.reason for letter in found if isinstance(letter, Rejection)] == ["empty_message"]
+    assert decoder.empty == 0
+    decoder, found = decode(payload, {"each": each, "empty": "ignore", "format": "ndjson"})
+    assert [letter.reason for letter in found if isinstance(letter, Rejection)] == ["empty_message"]
+    assert decoder.empty == 0

@@ -139,6 +139,13 @@ def names_in(
             yield f"{prefix}{name}"
 
 
+def says_something(value: Any) -> bool:  # noqa: ANN401  # likewise
+    """Whether there is a scalar in a value."""
+    if type(value) in {dict, list}:
+        return any(True for _ in names_in(value))
+    return value is not None
+
+
 def without(value: Any, place: Place) -> Any:  # noqa: ANN401  # likewise
     """A value without what stands at a place; itself when it stands there no more."""
     first, *rest = place
