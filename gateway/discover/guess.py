@@ -229,7 +229,8 @@ def _objects(  # noqa: C901  # what a field can be, one after the other
     renamed = _renamed(left, named, taken, by_topic=meaning.metric)
     if renamed:
         words["rename"] = renamed
-    _texts(words, {name: [cell.value for cell in cells] for name, cells in left.items()}, unsure)
+    texts = {name: [cell.value for cell in cells] for name, cells in left.items()}
+    _texts(words, texts | _by_name(elements), unsure)
     if words["format"] == "bytes":
         unsure.append("the bytes are read as Cayenne LPP; others can look like it by chance")
     if not key and not time:
@@ -342,8 +343,18 @@ def _name_and_value(rows: Sequence[Row]) -> tuple[str, str]:
 
 
 def _time(columns: Columns) -> Time | None:
-    found = [time for name, cells in columns.items() if _at_path(name) and (time := time_of(name, cells))]
+    found = [
+        time
+        for name, cells in columns.items()
+        if _at_path(name) and not _is_stamp_within(name) and (time := time_of(name, cells))
+    ]
     return max(found, key=lambda time: (time.score, -len(time.name)), default=None)
+
+
+def _is_stamp_within(name: str) -> bool:
+    """Whether a name says of what in an object it is the time, as `aenergy.minute_ts`: not of the message."""
+    *_, last = name.split(".")
+    return last != name and last.lower() != "ts" and words_of(last)[-1:] == ["ts"]
 
 
 def _device_field(columns: Columns, taken: set[str]) -> str:
@@ -465,6 +476,14 @@ def _texts(words: dict[str, Any], columns: dict[str, list[Any]], unsure: list[st
             unsure.append(f"texts that are numbers become numbers: {shown}")
     if states:
         words["states"] = states
+
+
+def _by_name(elements: _Elements) -> dict[str, list[Any]]:
+    """The values of elements that are one metric each, by the metric; empty when they are not."""
+    values: dict[str, list[Any]] = defaultdict(list)
+    for row in elements.rows if elements.name else ():
+        values[str(row.value[elements.name])].append(row.value[elements.value])
+    return values
 
 
 def _states(texts: set[str]) -> dict[str, float]:

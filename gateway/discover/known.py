@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _MOST_LEVELS: Final = 4  # before a dialect's own
 _CLEAR: Final = 8  # characters of the constants of a topic, by which a dialect is known without a second word
+_COMPONENT: Final = re.compile(r"[^/]+/status/[a-z][a-z0-9_]*:([0-9]+)")
 _LOOKED_AT: Final = 3  # of the messages of a topic
 
 
@@ -89,6 +90,8 @@ class _Dialect:
                 keyed = keyed or each.keyed
             if not found:
                 return None
+        if _shows(route, own, samples):
+            signs = max(signs, _CLEAR)
         spoken = bool(timed or keyed or route.each or route.format not in {"json", "value"})
         clear = signs >= _CLEAR or (spoken and signs * 2 >= _CLEAR)
         return Known(self.name, part, prefix, (signs, 1, int(spoken), before - self._left_out()), clear=clear)
@@ -188,6 +191,25 @@ class Dialects:
         for dialect in self._all:
             if (known := dialect.judge(topic, prefix, samples)) is not None:
                 yield known
+
+
+def _shows(route: Route, topic: str, samples: Sequence[Sample]) -> bool:
+    """Whether messages say of what dialect they are, where topics have no word of their own.
+
+    A Shelly of the second generation says the number of a component in the topic and in the status of it.
+    """
+    component = _COMPONENT.fullmatch(topic)
+    if route.dialect != "shelly-gen2/status" or component is None:
+        return False
+    for sample in samples:
+        try:
+            status = msgspec.json.decode(sample.payload)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False
+        number = status.get("id") if isinstance(status, dict) else None
+        if type(number) is not int or str(number) != component[1]:
+            return False
+    return bool(samples)
 
 
 def _rank(known: Known) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from gateway.decode.formats import format_of
+from gateway.decode.mapping.words import read_number
 from runtime.errors import ConfigurationError, Reject
 from runtime.settings import Route
 
@@ -27,8 +28,8 @@ _SENML: Final = frozenset(
     {"bn", "bt", "bu", "bv", "bs", "bver", "n", "u", "v", "vs", "vb", "vd", "s", "t", "ut"}
 )
 _SENML_VALUES: Final = frozenset({"v", "vs", "vb", "vd", "s"})
-_DECIMAL: Final = re.compile(r"-?[0-9]+,[0-9]+")  # a number, not two of them
-_DELIMITERS: Final = ",;\t|"
+_DECIMAL: Final = re.compile(r"[^,;|\t]*[0-9],[0-9][^,;|\t]*")  # what may be a number, not two of them
+_DELIMITERS: Final = ";\t|,"  # a comma last, as it may be the decimal one
 
 
 class Sniffed(NamedTuple):
@@ -113,6 +114,10 @@ class Sniffer:
             values = self.read({"format": "influx"}, payload)
             if values is not None:
                 return {"format": "influx"}, values, ""
+        if len(lines) == 1 and _is_decimal(text):
+            values = self.read({"format": "value"}, payload)
+            if values is not None:
+                return {"format": "value"}, values, ""
         if csv := self._csv(payload, lines):
             return csv
         if _HEX.fullmatch(text) and re.search("[a-fA-F]", text):
@@ -146,16 +151,14 @@ class Sniffer:
             width = len(cells[0])
             if width == 1 or any(len(each) != width for each in cells):
                 continue
-            if sign == "," and len(lines) == 1 and _DECIMAL.fullmatch(lines[0].strip()):
-                continue
             if not any(_is_number(cell) for cell in cells[-1]):
                 continue
             titled = len(lines) > 1 and not any(_is_number(cell) for cell in cells[0])
-            csv: dict[str, Any] = {} if sign == "," else {"delimiter": sign}
+            csv: dict[str, Any] = {"delimiter": sign}
             if not titled:
                 csv["columns"] = [f"column{i + 1}" for i in range(width)]
                 csv["header"] = False
-            words = {"format": "csv", **({"csv": csv} if csv else {})}
+            words = {"format": "csv", "csv": csv}
             values = self.read(words, payload)
             if values is not None:
                 return words, values, ""
@@ -218,6 +221,11 @@ def _is_senml_cbor(values: Any) -> bool:  # noqa: ANN401  # a format's value is 
     return isinstance(values, list) and all(
         isinstance(each, dict) and each.keys() <= labels for each in values
     )
+
+
+def _is_decimal(text: str) -> bool:
+    """Whether a text is one number with a decimal comma, with a unit or without."""
+    return bool(_DECIMAL.fullmatch(text)) and not isinstance(read_number(text, with_unit=True), str)
 
 
 def _is_number(cell: str) -> bool:

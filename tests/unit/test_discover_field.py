@@ -1,0 +1,158 @@
+"""What people found when they let it listen to brokers of their own."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gateway.discover.discovery import Discovery, discover
+from gateway.discover.heard import Heard, Sample
+from gateway.discover.sniff import Sniffer
+from runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
+
+
+def found_in(*makers: Callable[[int], tuple[str, Any]], count: int = 6) -> Discovery:
+    """What is found when each of these speaks so many times, ten seconds apart."""
+    heard = Heard()
+    for i in range(count):
+        for make in makers:
+            topic, payload = make(i)
+            raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+            heard.add(Sample(topic, raw, NOW + timedelta(seconds=10 * i)))
+    return discover(heard, Settings())
+
+
+def readings_of(discovery: Discovery) -> dict[str, dict[str, Any]]:
+    """By topic, the metrics of the first reading of what was tried."""
+    return {
+        tried.topic: tried.readings[0]["metrics"]
+        for block in discovery.blocks
+        for tried in block.tried
+        if tried.readings
+    }
+
+
+def clock(i: int) -> int:
+    """When a message with this number is sent, in seconds since 1970."""
+    return int(NOW.timestamp()) + 10 * i
+
+
+def test_a_decimal_comma_with_a_unit() -> None:
+    """`21,5 °C` is a number with its unit, and no two columns."""
+    discovery = found_in(
+        lambda i: ("hall/temp", f"2{i},5 °C".encode()),
+        lambda i: ("hall/hum", f"5{i},5 %".encode()),
+        lambda i: ("hall/press", f"101{i},2 hPa".encode()),
+    )
+    [block] = discovery.blocks
+    assert {name: block.words[name] for name in ("topic", "format", "numbers")} == {
+        "topic": "{device_id}/{metric}",
+        "format": "value",
+        "numbers": "from_text_with_unit",
+    }
+    assert readings_of(discovery)["hall/hum"]["hum"] == 55.5
+
+
+@pytest.mark.parametrize(
+    "text", ["21,5", "-21,5", "+21,5", " 21,5 ", "\u221221,5 °C", "1015,2hPa", "0,5 m³/h"]
+)
+def test_one_number_is_no_table(text: str) -> None:
+    """One number with a decimal comma is a value, with a sign, blanks and a unit or without."""
+    assert Sniffer().sniff(text.encode()).format == "value"
+
+
+@pytest.mark.parametrize(
+    ("text", "delimiter", "columns"),
+    [
+        ("29.11.2026;23:35:55;21,5;44,0", ";", 4),
+        ("21,5;44,0", ";", 2),
+        ("21,5\t44,0\t3", "\t", 3),
+        ("21,5|44,0", "|", 2),
+        ("21.5,44.0", ",", 2),
+        ("21,5,7", ",", 3),
+    ],
+)
+def test_a_comma_is_the_last_delimiter(text: str, delimiter: str, columns: int) -> None:
+    """Where another sign divides evenly a comma is the decimal one; the sign is said always."""
+    words = Sniffer().sniff(text.encode()).words
+    assert words["format"] == "csv"
+    assert words["csv"]["delimiter"] == delimiter
+    assert len(words["csv"]["columns"]) == columns
+
+
+def test_numbers_that_are_texts_in_elements() -> None:
+    """Values of named elements are read as numbers when all of their texts are."""
+    discovery = found_in(
+        lambda i: (
+            "meter/m1",
+            {
+                "timestamp": clock(i),
+                "data": [{"name": name, "value": f"23{i},1"} for name in ("volt_l1", "volt_l2")],
+            },
+        )
+    )
+    [block] = discovery.blocks
+    assert block.words["numbers"] == "from_text"
+    assert readings_of(discovery) == {"meter/m1": {"volt_l1": 235.1, "volt_l2": 235.1}}
+
+
+def test_texts_of_elements_by_their_names() -> None:
+    """Elements with words beside those with numbers do not hide that these are numbers."""
+    discovery = found_in(
+        lambda i: (
+            "meter/m1",
+            {
+                "timestamp": clock(i),
+                "data": [{"name": "volt", "value": f"23{i},1"}, {"name": "firmware", "value": "rev A"}],
+            },
+        )
+    )
+    assert readings_of(discovery) == {"meter/m1": {"volt": 235.1, "firmware": "rev A"}}
+
+
+@pytest.mark.parametrize("prefix", ["", "site/"])
+def test_a_shelly_with_another_prefix(prefix: str) -> None:
+    """The generic status of a component is enough to know a Shelly, whatever its prefix."""
+    discovery = found_in(
+        lambda i: (
+            f"{prefix}boiler-room/status/switch:0",
+            {
+                "id": 0,
+                "output": True,
+                "apower": 41.7 + i,
+                "aenergy": {"total": 5120.8 + i, "minute_ts": clock(i)},
+            },
+        )
+    )
+    [block] = discovery.blocks
+    assert block.words == {
+        "dialect": "shelly-gen2",
+        **({"prefix": prefix} if prefix else {}),
+    }
+    assert block.devices == 1
+
+
+def test_a_nested_stamp_is_of_its_own() -> None:
+    """A time within an object whose name only ends in _ts is of that object, not of the message."""
+    discovery = found_in(
+        lambda i: (f"plug/p{i % 2}", {"power": i, "energy": {"total": i, "minute_ts": clock(i)}})
+    )
+    [block] = discovery.blocks
+    assert block.words["time"] == ""
+
+
+@pytest.mark.parametrize("stamp", ["ts", "sent_ts"])
+def test_a_stamp_of_the_message_counts(stamp: str) -> None:
+    """A time of the message itself, and one called ts within an object, is the message's."""
+    [block] = found_in(lambda i: (f"plug/p{i % 2}", {"power": i, stamp: clock(i)})).blocks
+    assert block.words["time"] == stamp
+    [block] = found_in(lambda i: (f"plug/p{i % 2}", {"power": i, "head": {"ts": clock(i)}})).blocks
+    assert block.words["time"] == "head.ts"
