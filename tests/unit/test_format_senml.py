@@ -299,6 +299,30 @@ def test_numbers_that_are_none() -> None:
     assert FORM.parse(as_cbor([{"n": "a", "v": float("nan")}]))[0]["v"].text == "nan"
 
 
+def test_names_have_an_end() -> None:
+    """A base name is copied into each record: no name is longer than any device or metric is called."""
+    assert FORM.parse(as_cbor([{"bn": "b" * 500, "n": "n" * 12, "v": 1}]))[0]["name"] == "b" * 500 + "n" * 12
+    for pack in (
+        [{"bn": "b" * 500}, {"n": "n" * 13, "v": 1}],
+        [{"bn": "b" * 513}],
+        [{"n": "n" * 513, "v": 1}],
+    ):
+        with pytest.raises(Reject) as caught:
+            FORM.parse(json.dumps([{"n": "a", "v": 1}, *pack]).encode())
+        assert caught.value.reason == "malformed_senml"
+        assert "513 characters" in caught.value.detail
+
+
+def test_packs_that_would_become_too_many_bytes_are_refused() -> None:
+    """Cut, each record has the base fields that hold for it."""
+    few, many = ([{"bn": "b" * 500, "bu": "u" * 20_000}, *[{"v": 1}] * count] for count in (700, 900))
+    assert len(FORM.elements(json.dumps(few).encode())) == 700
+    with pytest.raises(Reject) as caught:
+        FORM.elements(json.dumps(many).encode())
+    assert caught.value.reason == "too_many_readings"
+    assert "900 records" in caught.value.detail
+
+
 def test_times_from_arrival() -> None:
     """A relative time is read as that of arrival and so much."""
     arrived = datetime(2026, 11, 29, 9, tzinfo=UTC)

@@ -70,6 +70,8 @@ _KIND_NAMES: Final = {
 _BASE: Final = frozenset({"bver", "bn", "bt", "bu", "bv", "bs"})
 _VALUES: Final = ("v", "vs", "vb", "vd")
 _NAME: Final = "name"
+_MAX_NAME: Final = 512  # characters, of bn and n together
+_MOST_BYTES: Final = 16_000_000  # of a pack that is cut
 
 # In JSON a number that is none stands as it was written, which `strict_json` reads again.
 _encode = msgspec.json.Encoder(enc_hook=lambda value: msgspec.Raw(value.text.encode())).encode
@@ -107,8 +109,23 @@ def parse(payload: bytes) -> list[dict[str, Any]]:
 
 
 def elements(payload: bytes) -> Sequence[bytes | memoryview]:
-    """A pack of its own for each record, in JSON."""
-    return [write([record]) for record in parse(payload)]
+    """A pack of its own for each record, in JSON.
+
+    Raises:
+        Reject: reason `too_many_readings`: that would be too much.
+    """
+    found: list[bytes] = []
+    records, total = parse(payload), 0
+    for record in records:
+        found.append(write([record]))
+        total += len(found[-1])
+        if total > _MOST_BYTES:
+            raise Reject(
+                "too_many_readings",
+                f"{len(records)} records, each with the base fields that hold for it, are more than "
+                f"{_MOST_BYTES} bytes; send fewer in one message",
+            )
+    return found
 
 
 def join(elements_: Sequence[bytes | memoryview]) -> bytes:
@@ -164,6 +181,10 @@ def _resolved(record: dict[str, Any], base: dict[str, Any]) -> dict[str, Any] | 
                 raise Reject(value.reason, f"{label} is {value.text[:40]}, which is no finite number")
             base[label] = value
     _check_version(base)
+    if (size := len(base.get("bn", "")) + len(fields.get("n", ""))) > _MAX_NAME:
+        raise Reject(
+            MALFORMED, f"its name, bn and n together, has {size} characters, {_MAX_NAME} are allowed"
+        )
     return None if _BASE.issuperset(fields) else _measured(fields, base)
 
 
