@@ -503,7 +503,7 @@ def test_numbers_in_texts() -> None:
     (one,) = readings(message, Route(numbers="from_text", time=""))
     assert metrics(one) == {"a": 21.5, "b": "21,5 °C", "c": "x", "d.e": 7}
     (two,) = readings(message, Route(numbers="from_text_with_unit", time=""))
-    assert metrics(two) == {"a": 21.5, "b": 21.5, "c": "x", "d.e": 7}
+    assert metrics(two) == {"a": 21.5, "b": 21.5, "b.unit": "°C", "c": "x", "d.e": 7}
 
 
 def test_names_that_are_changed_and_left_out() -> None:

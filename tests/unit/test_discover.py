@@ -167,7 +167,8 @@ def test_numbers_in_texts_and_states() -> None:
     )
     words = words_of(discovery)
     assert (words["numbers"], words["states"]) == ("from_text_with_unit", {"ON": 1, "OFF": 0})
-    assert readings_of(discovery)[0]["metrics"] == {"temp": 29.5, "relay": 1.0, "fw": "v1.2.3"}
+    metrics = {"temp": 29.5, "temp.unit": "°C", "relay": 1.0, "fw": "v1.2.3"}
+    assert readings_of(discovery)[0]["metrics"] == metrics
 
 
 def test_one_topic_a_metric() -> None:

@@ -125,7 +125,7 @@ def test_the_words_of_a_route() -> None:
     """Texts become numbers by states, and by from_text those that a number is not taken for by itself."""
     assert metrics_of(b"ON", states={"ON": 1, "OFF": 0}) == {"x": 1.0}
     assert metrics_of(b"21,5", numbers="from_text") == {"x": 21.5}
-    assert metrics_of(b"-61 dBm", numbers="from_text_with_unit") == {"x": -61.0}
+    assert metrics_of(b"-61 dBm", numbers="from_text_with_unit") == {"x": -61.0, "x.unit": "dBm"}
 
 
 def test_nothing_names_it() -> None:

@@ -35,8 +35,10 @@ def apply(metrics: dict[str, Any], *, drop: bool = False, **words: Any) -> tuple
         ("5.", 5.0),
         ("1e3", 1000.0),
         ("1,5E-2", 0.015),
-        ("007", 7),
-        ("021.5", 21.5),
+        ("0", 0),
+        ("0.5", 0.5),
+        ("0,0e0", 0.0),
+        ("12.5e3", 12500.0),
         ("9007199254740993", 9007199254740993),
         ("9223372036854775807", 9223372036854775807),
         ("-9223372036854775808", -9223372036854775808),
@@ -55,6 +57,7 @@ def test_texts_that_are_numbers(text: str, number: float) -> None:
         "", " ", "-", ".", ",", "+-3", "--3", "e5", "1e", "nan", "inf", "-Infinity", "ON", "A5", "/5", "5 5",
         "1.2.3", "1,234.5", "1.234,5", "1,2,3", "12:30", "2026-11-23", "0x1F", "0xAB", "1_000",
         "\u0661\u0662", "\u00b2", "1e999", "1e301", "9223372036854775808", "894912345678901234567",
+        "123456789e12", "12e45", "00e1", "007", "0012345", "021.5", "-01", "00", "00,5",
         "9" * 400, "9" * 100_000, "5\n5",
     ],
 )  # fmt: skip
@@ -80,6 +83,9 @@ def test_texts_that_are_none(text: str) -> None:
         ("-67dBm", -67),
         ("1 µg/m3", 1),
         ("1e3 Pa", 1000.0),
+        ("3 C", 3),
+        ("21.5C", 21.5),
+        ("5V", 5),
     ],
 )
 def test_units(text: str, number: float) -> None:
@@ -89,11 +95,34 @@ def test_units(text: str, number: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["10h30", "5 days ago", "3x4", "12 34 V", "V 12", "5 °C °C", "1 " + "a" * 17, "5m4"]
-)
+    "text",
+    [
+        "10h30", "5 days ago", "3x4", "12 34 V", "V 12", "5 °C °C", "1 " + "a" * 17, "5m4",
+        "3C", "-12AB", "0F", "007 V", "12e3 V",
+    ],
+)  # fmt: skip
 def test_what_is_no_unit(text: str) -> None:
     """Digits or spaces in what follows make it no unit."""
     assert read_number(text, with_unit=True) == text
+
+
+@pytest.mark.parametrize(
+    ("message", "ignore", "metrics"),
+    [
+        ({"p": "1.2 kW", "q": "900 W"}, (), {"p": 1.2, "p.unit": "kW", "q": 900, "q.unit": "W"}),
+        ({"p": "1.2", "q": "ON"}, (), {"p": 1.2, "q": "ON"}),
+        ({"p": "1.2 kW", "p.unit": "kW"}, (), {"p": 1.2, "p.unit": "kW"}),
+        ({"p": "1.2 kW", "p.unit": "W"}, (), {"p": "1.2 kW", "p.unit": "W"}),
+        ({"p": "1.2 kW"}, ("*.unit",), {"p": 1.2}),
+        ({"p" * 123: "1 V"}, (), {"p" * 123: 1, f"{'p' * 123}.unit": "V"}),
+        ({"p" * 124: "1 V"}, (), {"p" * 124: "1 V"}),
+    ],
+)
+def test_a_unit_is_a_metric_beside_the_number(message: Any, ignore: Any, metrics: Any) -> None:  # noqa: ANN401  # of a table
+    """A unit is kept; where it has no place the text stays as it is; it may be ignored as any metric."""
+    found, left_out = apply(dict(message), numbers="from_text_with_unit", ignore=ignore)
+    assert found == metrics
+    assert left_out == ([("p.unit", "ignored")] if ignore else [])
 
 
 @settings(max_examples=150, deadline=None)

@@ -174,7 +174,7 @@ class Shaper:
         self._tags = list(zip(_tag_names(route.tags, where), tags, strict=True))
         every = (*self._looks, self._name, self._value, self._metrics, tags)
         self._counted = any(look.star is not None for looks_ in every for look in looks_)
-        self._words = Words(route, where)
+        self._words = Words(route, where, limits.max_metric_name)
         taken = [look.path for looks_ in (*self._looks, self._name, self._value) for look in looks_]
         self._shared = {  # tags that may mean something else, too
             name

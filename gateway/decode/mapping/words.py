@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.decode.names import MAX_NAME
 from runtime.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -14,15 +15,20 @@ if TYPE_CHECKING:
 _KNOWN: Final = 4096  # names whose fate is remembered
 _LONG: Final = 256  # characters of a name that is not remembered: no metric is called so
 _LEFT_OUT: Final = None
+_UNIT_OF: Final = "unit"
 
 # Only ASCII digits; the sign may be a minus of typographers. A comma is the decimal one, as the only mark.
+# Identifiers have zeros in front, or digits around an e: an exponent follows a fraction or a single digit.
+_DIGITS: Final = r"(?:0|[1-9][0-9]{0,299})"
+_EXPONENT: Final = r"[eE][+-]?[0-9]{1,3}"
 _NUMBER: Final = re.compile(
-    r"[+\-\u2212]?(?:[0-9]{1,300}(?:[.,][0-9]{0,300})?|[.,][0-9]{1,300})(?:[eE][+-]?[0-9]{1,3})?"
+    rf"[+\-\u2212]?(?:{_DIGITS}?[.,][0-9]{{1,300}}(?:{_EXPONENT})?|[0-9]{_EXPONENT}|{_DIGITS}[.,]?)"
 )
 _WHOLE: Final = re.compile(r"[+\-\u2212]?[0-9]{1,300}")
 # Digits in no unit but m2 and m3, so that 10h30 is no number; and no x after a zero, which 0xAB has.
 _UNIT: Final = r"(?:(?![xX])[^\W\d_]|[%\u00b0\u2030$\u20ac\u00a3])(?:[^\s\d]|(?<=m)[23]){0,15}"
-_WITH_UNIT: Final = re.compile(rf"({_NUMBER.pattern})(?:\s{{0,3}}{_UNIT})?")
+_WITH_UNIT: Final = re.compile(rf"({_NUMBER.pattern})(?:\s{{0,3}}({_UNIT}))?")
+_HEX: Final = re.compile(r"[+\-\u2212]?[0-9]+[A-F]+")
 _LONGEST: Final = 640  # characters of a text that may be a number
 _LARGEST: Final = 1e300  # beyond it a metric is refused
 _INT64: Final = 2**63
@@ -34,12 +40,14 @@ class Words:
     Args:
         route: whose words they are.
         where: its place in the file, for errors.
+        max_name: characters of a metric's name.
 
     Raises:
         ConfigurationError: one means nothing.
     """
 
-    def __init__(self, route: Route, where: str) -> None:
+    def __init__(self, route: Route, where: str, max_name: int = MAX_NAME) -> None:
+        self._max_name = max_name
         self._exact: dict[str, str] = {}
         self._patterns: list[tuple[re.Pattern[str], str]] = []
         for name, new in route.rename.items():
@@ -64,9 +72,9 @@ class Words:
         if self._by_name:
             metrics = self._named(metrics, unfit)
         if self._by_value:
-            for name, value in metrics.items():
+            for name, value in list(metrics.items()):
                 if type(value) is str:
-                    metrics[name] = self._read(value)
+                    self._read(name, value, metrics, unfit)
         return metrics
 
     def _named(self, metrics: dict[str, Any], unfit: Unfit) -> dict[str, Any]:
@@ -96,32 +104,48 @@ class Words:
             self._known[name] = new
         return new
 
-    def _read(self, text: str) -> str | float:
+    def _read(self, name: str, text: str, metrics: dict[str, Any], unfit: Unfit) -> None:
+        """A text may be a state, or a number; its unit is a metric beside it, or the text stays as it is."""
         state = self._states.get(text)
         if state is not None:
-            return state
-        if self._numbers == "as_sent":
-            return text
-        return read_number(text, with_unit=self._numbers == "from_text_with_unit")
+            metrics[name] = state
+        if state is not None or self._numbers == "as_sent":
+            return
+        number, unit = _read_number(text, with_unit=self._numbers == "from_text_with_unit")
+        beside = f"{name}.{_UNIT_OF}"
+        if unit and any(pattern.fullmatch(beside) for pattern in self._ignored):
+            unfit.fields.append((beside, "ignored"))
+        elif unit:
+            if len(beside) > self._max_name or metrics.get(beside, unit) != unit:
+                return
+            metrics[beside] = unit
+        metrics[name] = number
 
 
 def read_number(text: str, *, with_unit: bool) -> str | float:
     """The number that a text is: `21.5`, `21,5`, with a unit `21,5 °C`; the text itself when it is none.
 
-    Digits alone are an integer, with all of them; beyond 64 bits they stay a text.
+    Digits alone are an integer, with all of them; beyond 64 bits they stay a text, and so do `007` and
+    `12e45`, which are identifiers, and `3C`, which is hexadecimal.
     """
+    return _read_number(text, with_unit=with_unit)[0]
+
+
+def _read_number(text: str, *, with_unit: bool) -> tuple[str | float, str]:
+    """The number and its unit; the text itself and none."""
     if len(text) > _LONGEST:
-        return text
+        return text, ""
     stripped = text.strip()
     found = (_WITH_UNIT if with_unit else _NUMBER).fullmatch(stripped)
-    if found is None:
-        return text
-    digits = (found[1] if with_unit else stripped).replace(",", ".").replace("\u2212", "-")
+    if found is None or _HEX.fullmatch(stripped):
+        return text, ""
+    digits, unit = (found[1], found[2] or "") if with_unit else (stripped, "")
+    digits = digits.replace(",", ".").replace("\u2212", "-")
     if _WHOLE.fullmatch(digits):
         whole = int(digits)
-        return whole if -_INT64 <= whole < _INT64 else text
+        return (whole, unit) if -_INT64 <= whole < _INT64 else (text, "")
     number = float(digits)
-    return number if abs(number) <= _LARGEST else text
+    return (number, unit) if abs(number) <= _LARGEST else (text, "")
 
 
 def _pattern(name: str) -> re.Pattern[str]:
