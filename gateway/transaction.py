@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import asyncpg
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 queries = load_queries("gateway")
 
+_DIGEST: Final = attrgetter("digest")
 _SEPARATOR: Final = "\x1d"  # of texts that are one argument; no JSON holds it as it is
 _COLUMNS = ("ts", "device_id", "message_key", "region", "metrics", "tags", "received_at")
 
@@ -153,6 +155,8 @@ async def claim(connection: Connection, generation: int, readings: Sequence[Read
 
 def _contents(readings: Sequence[Reading]) -> str:
     """All of their contents in one text."""
+    if any(map(_DIGEST, readings)):  # a payload that many share is not to be there for each
+        return in_one([reading.content for reading in readings])
     try:
         text = _SEPARATOR.encode().join([reading.raw for reading in readings]).decode()
     except UnicodeDecodeError:

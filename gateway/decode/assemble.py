@@ -72,6 +72,7 @@ class Assembler:
         unfit: Unfit,
         *,
         number: str = "",
+        digest: str = "",
     ) -> Reading:
         """Make a reading of what a message says.
 
@@ -82,6 +83,7 @@ class Assembler:
             raw: its bytes as they came.
             unfit: takes fields that cannot be stored.
             number: of the readings that have the same bytes.
+            digest: of these bytes.
 
         Raises:
             Reject: it cannot be stored.
@@ -121,7 +123,7 @@ class Assembler:
 
         keyed, plain = key is not None, True
         if not keyed:
-            key = _made_key(stated, matched.topic, raw, number)
+            key = _made_key(stated, matched.topic, digest.encode() if digest else raw, number)
         elif type(key) is not str or not key.isprintable() or not 0 < len(key) <= MAX_KEY:
             key = check_key(key)
             plain = key.isprintable()
@@ -133,7 +135,7 @@ class Assembler:
             tail = _escaped(device_id, key, region, text)
         event = RawEvent(device_id, region, ts, arrived, key, msgspec.Raw(encoded), tags)
         line = f"{ts}\t{tail}\t{tags_line}\t{arrived}\n"
-        return Reading(event, identity, line, keyed, matched.topic, raw)
+        return Reading(event, identity, line, keyed, matched.topic, raw, digest)
 
     def _region(self, stated: object, matched: Matched, unfit: Unfit) -> str | None:
         if stated == "":

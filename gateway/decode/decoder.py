@@ -18,7 +18,7 @@ from gateway.decode.limits import MAX_LETTERS
 from gateway.decode.mapping import Mapper, Shaper, needs_shaping
 from gateway.decode.mapping.each import says_something
 from gateway.decode.pieces import Pieces
-from gateway.decode.reading import Reading, Received, Rejection
+from gateway.decode.reading import Reading, Received, Rejection, digest_of
 from gateway.decode.refusals import MANY, Refusals, rejection
 from gateway.decode.routes import CompiledRoute, Matched, Router
 from runtime.errors import Reject
@@ -251,17 +251,25 @@ class Decoder:
         """The readings of a message that cannot be cut, each with all of its bytes.
 
         Raises:
-            Reject: one of them is none.
+            Reject: one of them is none, or two could not be told apart.
         """
         found: list[Reading | Rejection] = []
-        empty = 0
-        for part in parts:
+        empty, digest = 0, digest_of(payload)
+        seen: dict[str, tuple[int, Reading]] = {}
+        for number, part in enumerate(parts):
             try:
-                found.append(self._part(part, matched, received, payload, drops, number=str(part.number)))
+                reading = self._part(
+                    part, matched, received, payload, drops, number=str(part.number), digest=digest
+                )
             except Reject as reject:
                 if not _says_nothing(reject, matched):
                     raise
                 empty += 1
+                continue
+            first, other = seen.setdefault(reading.identity, (number, reading))
+            if other is not reading and _said(other) != _said(reading):
+                raise _taken_for_one(reading, first, number)
+            found.append(reading)
         self.empty += empty
         return found
 
@@ -297,6 +305,7 @@ class Decoder:
         drops: list[tuple[str, str]],
         *,
         number: str = "",
+        digest: str = "",
     ) -> Reading:
         """A reading of a part; what is left out of it is added to the drops.
 
@@ -312,7 +321,7 @@ class Decoder:
             matched = matched.with_tags(tags)
         unfit = shaper.unfit
         try:
-            reading = self._assemble(part.mapped, matched, received, raw, unfit, number=number)
+            reading = self._assemble(part.mapped, matched, received, raw, unfit, number=number, digest=digest)
             drops += part.left_out
             drops += unfit.fields
         except Reject as reject:
@@ -340,3 +349,20 @@ def _says_nothing(reject: Reject, matched: Matched) -> bool:
 
 def _failed(error: Exception) -> Reject:
     return Reject("undecodable", f"the decoder failed: {error!r}")
+
+
+def _said(reading: Reading) -> tuple[Any, ...]:
+    """All that a message says of a reading beside its identity."""
+    event = reading.event
+    stated = None if event.ts == event.received_at else event.ts
+    return stated, event.region, bytes(event.metrics), event.tags
+
+
+def _taken_for_one(reading: Reading, first: int, second: int) -> Reject:
+    event = reading.event
+    return Reject(
+        "duplicate_key",
+        f"elements {first} and {second} are both {event.key[:40]!r} of device {event.device_id!r} and say "
+        f"different things; a message that each of its route cannot cut has one content, so the second would "
+        f'pass for a repeat: name another key on its route, or key = ""',
+    )

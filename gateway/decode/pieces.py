@@ -1,7 +1,8 @@
 """The bytes of the readings of one message: each a payload of its format, decoded to that reading alone.
 
-They are what a spool and a dead letter keep. Where a message cannot be cut, every reading has all of it; so
-the whole is bounded: a message of a great many readings with a great deal around them is refused.
+They are what a dead letter keeps. A message of a great many readings with a great deal around them is
+refused: of pieces it would make too many bytes. Where it cannot be cut each reading has all of it, and so
+would the letters of readings in conflict.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from gateway.decode.mapping import Part, Shaper
 
 _MOST_BYTES: Final = 16_000_000  # of all pieces of one message
+_MOST_SHARED: Final = 256_000_000  # of readings without a key, which share one payload: none is in conflict
 
 
 class Pieces:
@@ -53,8 +55,11 @@ class Pieces:
             self.raws: list[bytes] | None = [self._joined(part) for part in parts]
         else:
             self.raws = self._cut()
-            if self.raws is None and len(parts) * len(came) > _MOST_BYTES:
-                raise self._too_many()
+            if self.raws is None:
+                keyed = any(part.mapped is not None and part.mapped[1] is not None for part in parts)
+                most = _MOST_BYTES if keyed else _MOST_SHARED
+                if len(parts) * len(came) > most:
+                    raise self._too_many(most)
 
     def join(self, numbers: Sequence[int]) -> bytes:
         """A payload of some of them; of all of them, where it would not be the same otherwise."""
@@ -86,12 +91,12 @@ class Pieces:
             raws.append(write(cut))
             total += len(raws[-1])
             if total > _MOST_BYTES:
-                raise self._too_many()
+                raise self._too_many(_MOST_BYTES)
         return raws
 
-    def _too_many(self) -> Reject:
+    def _too_many(self, most: int) -> Reject:
         return Reject(
             "too_many_readings",
-            f"{len(self._parts)} readings, each with what is around it, are more than {_MOST_BYTES} bytes; "
+            f"{len(self._parts)} readings, each with what is around it, are more than {most} bytes; "
             f"send fewer in one message",
         )

@@ -73,6 +73,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
         keyed: whether the device named a key; otherwise the key was made here.
         topic: what it came by.
         raw: its bytes as they came: the payload, or of an array payload its element.
+        digest: of these, where other readings have the same payload; empty otherwise.
     """
 
     event: RawEvent
@@ -81,15 +82,18 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     keyed: bool
     topic: str
     raw: bytes
+    digest: str = ""
 
     @property
     def content(self) -> str:
-        """All of its bytes, as a text that PostgreSQL can hold."""
+        """All of its bytes, as a text that PostgreSQL can hold; their digest where several share them."""
+        if self.digest:
+            return self.digest
         try:
             text = self.raw.decode()
         except UnicodeDecodeError:
             text = "\x00"
-        return text if "\x00" not in text else f"\x01{hashlib.blake2b(self.raw).hexdigest()}"
+        return text if "\x00" not in text else digest_of(self.raw)
 
     @property
     def former_content(self) -> str:
@@ -103,6 +107,11 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
         """Refuse it after all."""
         event = self.event
         return Rejection(event.received_at, self.topic, event.device_id, reason, error, self.raw, event.key)
+
+
+def digest_of(raw: bytes) -> str:
+    """What stands for bytes; no text that a message can be."""
+    return f"\x01{hashlib.blake2b(raw).hexdigest()}"
 
 
 class Rejection(NamedTuple):

@@ -1,0 +1,116 @@
+"""Messages that cannot be cut: all of their readings have one payload, and none of them is lost."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.decode import Decoder, Limits, Reading, Received, Rejection
+from gateway.decode.routes import compile_routes
+from gateway.transaction import _contents
+from runtime.settings import Route
+from tests.support.write_side import NOW, Delivered
+
+AT = "2025-11-23T09:00:00Z"
+
+
+def decode(message: object, **words: Any) -> list[Reading | Rejection]:  # noqa: ANN401  # of a route
+    decoder = Decoder(compile_routes([Route(topic="{device_id}/t", **words)]), Limits())
+    payload = message if isinstance(message, bytes) else json.dumps(message).encode()
+    return decoder.decode(Delivered("d/t", payload), Received.of(NOW))
+
+
+@pytest.mark.parametrize(
+    ("items", "words"),
+    [
+        ([{"id": "a", "v": 1}, {"id": "a", "v": 2}], {}),
+        ([{"id": "a", "v": 1}, {"id": "b", "v": 3}, {"id": "a", "v": 1.0}], {}),
+        ([{"id": "a", "v": 1, "ts": AT}, {"id": "a", "v": 1}], {}),
+        ([{"id": "a", "v": 1, "x": "1"}, {"id": "a", "v": 1, "x": "2"}], {"tags": ["x"]}),
+        ([{"id": "a", "v": 1, "region": "n"}, {"id": "a", "v": 1, "region": "s"}], {}),
+    ],
+)
+def test_one_identity(items: list[Any], words: dict[str, Any]) -> None:
+    """Two of one key that say different things would pass for repeats: the message is refused with both."""
+    message = {"items": items}
+    (letter,) = decode(message, each="items[?v]", **words)
+    assert isinstance(letter, Rejection)
+    assert (letter.reason, letter.payload) == ("duplicate_key", json.dumps(message).encode())
+    assert "'a'" in letter.error
+    assert "elements 0 and" in letter.error
+
+
+@pytest.mark.parametrize(
+    ("items", "words"),
+    [
+        ([{"id": "a", "v": 1}, {"id": "a", "v": 1}], {}),
+        ([{"id": "a", "v": 1, "ts": AT}, {"id": "a", "v": 1, "ts": AT}], {}),
+        ([{"id": "a", "v": 1}, {"id": "b", "v": 2}], {}),
+        ([{"v": 1}, {"v": 2}], {}),
+        ([{"v": 1, "ts": AT}, {"v": 1, "ts": AT}], {}),
+    ],
+)
+def test_no_loss(items: list[Any], words: dict[str, Any]) -> None:
+    """Two that are equal are repeats indeed, and those of other keys, or of none, are all stored."""
+    found = decode({"items": items}, each="items[?v]", **words)
+    assert [type(each) for each in found] == [Reading] * len(items)
+
+
+def telegraf(count: int) -> bytes:
+    metrics = [
+        {
+            "fields": {"usage_idle": 97.25 + n, "usage_user": 1.5, "usage_system": 0.25},
+            "name": "cpu",
+            "tags": {"cpu": f"cpu-{n}", "host": "press-1", "rack": "r1"},
+            "timestamp": 1795424400,
+        }
+        for n in range(count)
+    ]
+    return json.dumps({"metrics": metrics}).encode()
+
+
+TELEGRAF = {
+    "each": "metrics || [@]",
+    "time": "timestamp",
+    "name": "name",
+    "value": "fields",
+    "tags": ["tags"],
+    "device": "",
+    "key": "",
+    "clock": "received",
+}
+
+
+def test_a_batch() -> None:
+    """A thousand readings in one payload share it, and their contents are not a thousand payloads."""
+    payload = telegraf(1_000)
+    assert 150_000 < len(payload) < 262_144
+    found = decode(payload, **TELEGRAF)
+    assert len(found) == 1_000
+    readings = [each for each in found if isinstance(each, Reading)]
+    assert len(readings) == 1_000
+    assert {id(each.raw) for each in readings} == {id(readings[0].raw)}
+    assert len(_contents(readings)) < 1_000_000
+
+
+def test_contents() -> None:
+    """Content is all of the bytes, also where it is a digest of them; the same in a batch and alone."""
+    one, same = (decode({"items": [{"id": "a"}, {"id": "b"}]}, each="items[?id]") for _ in range(2))
+    other = decode({"items": [{"id": "a"}, {"id": "b"}], "x": 1}, each="items[?id]")
+    whole = decode({"id": "c"})
+    contents = [[each.content for each in found if isinstance(each, Reading)] for found in (one, same, other)]
+    assert contents[0] == contents[1]
+    assert not set(contents[0]) & set(contents[2])
+    readings = [each for each in (*one, *whole) if isinstance(each, Reading)]
+    assert _contents(readings) == "\x1d".join(each.content for each in readings)
+
+
+def test_a_great_many_with_keys() -> None:
+    """Those that can be in conflict would be letters of all of the payload each: fewer of them are taken."""
+    message = {"x": "x" * 100_000, "items": [{"id": str(n), "v": n} for n in range(1_000)]}
+    (letter,) = decode(message, each="items[?id]")
+    assert isinstance(letter, Rejection)
+    assert letter.reason == "too_many_readings"
+    assert len(decode(message, each="items[?id]", key="")) == 1_000
