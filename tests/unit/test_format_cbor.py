@@ -142,6 +142,12 @@ def test_numbers_that_are_none(text: str, written: str) -> None:
         ("82fb40354ccccccccccdfa41aa6666", [21.3, 21.3]),
         ("fb40354cccc0000000", 21.299999237060547),  # nothing was rounded when it was sent
         ("fa3eaaaaab", 0.3333333432674408),  # of no short decimal
+        ("82fb40354cccc0000000 fa41aa6666", [21.299999237060547, 21.3]),  # each as it was sent
+        ("82 45fa41aa6666 fb40354cccc0000000", ["-kGqZmY", 21.299999237060547]),  # in bytes it is no float
+        (  # in keys, tags, arrays and what has no length too
+            "a3 fa41aa6666 fb40354cccc0000000 f93c00c1fa41aa6666 c1fb40358000000000009ffa41aa6666 5f41faffff",
+            {"21.299999237060547": 21.299999237060547, "1.0": 21.3, "21.5": [21.3, "-g"]},
+        ),
         ("c48200c249010000000000000000", 18446744073709551616.0),
         ("d81e820103", 1 / 3),
         ("d9d9f7a1616101", {"a": 1}),
@@ -160,6 +166,40 @@ def test_numbers_that_are_none(text: str, written: str) -> None:
 def test_values(text: str, value: Any) -> None:  # noqa: ANN401  # likewise
     """Tags, keys and sequences become plain values."""
     assert parse(text) == value
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("fa"), st.sampled_from([21.3, -4.1, 0.1, 1e-9, 5.0])),
+            st.tuples(st.just("fb"), st.sampled_from([21.299999237060547, 21.3, 0.10000000149011612])),
+            st.tuples(
+                st.just(""),
+                st.one_of(
+                    st.integers(-(2**64), 2**64 - 1),
+                    st.text("aú", max_size=300),
+                    st.lists(
+                        st.dictionaries(st.text("ab", max_size=30), st.booleans(), max_size=3), max_size=30
+                    ),
+                ),
+            ),
+        ),
+        max_size=30,
+    )
+)
+def test_floats_are_what_each_was_sent_as(items: list[tuple[str, Any]]) -> None:
+    """One of 32 bits is the decimal that was meant, one of 64 is exact, whatever stands beside it."""
+    raws = {
+        "fa": lambda value: b"\xfa" + struct.pack(">f", value),
+        "fb": lambda value: b"\xfb" + struct.pack(">d", value),
+        "": cbor2.dumps,
+    }
+    payload = cbor2.dumps([None] * len(items))[: -len(items) or None]
+    payload += b"".join(raws[head](value) for head, value in items)
+    assert FORM.parse(payload) == [
+        value if type(value) is not int or value >= -(2**63) else str(value) for _, value in items
+    ]
 
 
 @pytest.mark.parametrize(

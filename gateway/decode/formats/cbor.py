@@ -45,7 +45,18 @@ _AS_IT_IS: Final = frozenset({str, bool, type(None)})
 _TOO_LARGE_FOR_KEYS: Final = 8192  # of smaller payloads even the worst keys cost little
 _MAX_INTEGER: Final = 1024  # bytes of a bignum; its digits are fewer than Python turns into text
 _INT64: Final = 2**63
-_SINGLES: Final = re.compile(rb"(?=\xfa(.{4}))", re.DOTALL)
+_FLOATS: Final = {0xF9: 2, 0xFA: 4, 0xFB: 8}
+_FLOAT32: Final = 0xFA
+_SHORT: Final = 24  # as many bytes have a text whose length is in another byte
+_OTHERS: Final = re.compile(
+    rb"(?:[\x00-\x17\x20-\x37\x40\x5f\x60\x7f\x80-\x97\x9f\xa0-\xb7\xbf\xc0-\xd7\xe0-\xf7\xff]"
+    rb"|[\x18\x38\x98\xb8\xd8\xf8].|[\x19\x39\x99\xb9\xd9].{2}"
+    rb"|[\x1a\x3a\x9a\xba\xda].{4}|[\x1b\x3b\x9b\xbb\xdb].{8}|"
+    + b"|".join(b"[%c%c].{%d}" % (0x40 + size, 0x60 + size, size) for size in range(1, _SHORT))
+    + b")*+",
+    re.DOTALL,
+)
+"""Items, and heads of items, that are no float and no long text."""
 _SINGLE: Final = struct.Struct(">f")
 _LARGEST_SINGLE: Final = 3.4e38
 _DECIMALS: Final = (6, 7)  # digits of those that 32 bits are sure to hold, or as good as sure
@@ -73,7 +84,7 @@ def parse(payload: bytes) -> Any:  # noqa: ANN401  # CBOR is any value
     """
     how = _PLAINLY
     if b"\xfa" in payload:
-        how = _How(_base64url, frozenset(_SINGLES.findall(payload)))
+        how = _How(_base64url, _widths(payload))
     values: list[Any] = []
     for item, start, end in _items(payload):
         value = _plain(item, 0, how)
@@ -122,11 +133,11 @@ class _How(NamedTuple):
 
     Attributes:
         encode: makes a text of a byte string.
-        singles: the bits of the floats of 32 bits that there are, and of what may look like one.
+        singles: of each float, as they are come by, whether it has 32 bits; None when no float has.
     """
 
     encode: Callable[[bytes], str]
-    singles: frozenset[bytes] = frozenset()
+    singles: Iterator[bool] | None = None
 
 
 _PLAINLY: Final = _How(_base64url)
@@ -221,11 +232,11 @@ def _plain_map(value: dict[Any, Any], depth: int, how: _How) -> dict[str, Any]:
     found: dict[str, Any] = {}
     singles = how.singles
     for key, member in value.items():
-        name, kind = key if type(key) is str else _name(key), type(member)
+        name, kind = key if type(key) is str else _name(key, singles), type(member)
         if (
             kind in _AS_IT_IS
             or (kind is int and member >= -_INT64)
-            or (kind is float and not singles and math.isfinite(member))
+            or (kind is float and singles is None and math.isfinite(member))
         ):
             found[name] = member
         else:
@@ -247,10 +258,26 @@ def _tagged(tag: int, value: Any, depth: int, how: _How) -> Any:  # noqa: ANN401
     return _plain(value, depth, how._replace(encode=encode) if encode else how)
 
 
-def _float(value: float, singles: frozenset[bytes]) -> float | NoNumber:
+def _widths(payload: bytes) -> Iterator[bool]:
+    """Whether each float of well-formed items has 32 bits, in their order."""
+    at, size = 0, len(payload)
+    while (found := _OTHERS.match(payload, at)) and (at := found.end()) < size:
+        first = payload[at]
+        if width := _FLOATS.get(first):
+            yield first == _FLOAT32
+            at += 1 + width
+        elif first >> 5 in _TEXTS:
+            _, length, end = _head(payload, at)
+            at = end + length
+        else:
+            return
+
+
+def _float(value: float, singles: Iterator[bool] | None) -> float | NoNumber:
+    is_single = singles is not None and next(singles, False)
     if not math.isfinite(value):
         return NoNumber("number_out_of_range", str(value))
-    if singles and abs(value) <= _LARGEST_SINGLE and _SINGLE.pack(value) in singles:
+    if is_single and abs(value) <= _LARGEST_SINGLE:
         for digits in _DECIMALS:
             decimal = float(f"{value:.{digits}g}")
             if _SINGLE.unpack(_SINGLE.pack(decimal))[0] == value:
@@ -323,7 +350,7 @@ def _day(value: Any) -> str:  # noqa: ANN401  # likewise
         raise Reject(MALFORMED, f"day {str(value)[:40]} (tag 100) is outside the calendar") from None
 
 
-def _name(key: Any) -> str:  # noqa: ANN401  # likewise
+def _name(key: Any, singles: Iterator[bool] | None) -> str:  # noqa: ANN401  # likewise
     """The text of a key that is none."""
     kind = type(key)
     if kind is int:
@@ -333,11 +360,13 @@ def _name(key: Any) -> str:  # noqa: ANN401  # likewise
     if kind is bool or key is None:
         return "null" if key is None else str(key).lower()
     if kind is float:
+        if singles is not None:
+            next(singles, None)
         return repr(key)
     if kind is cbor2.CBORTag and key.tag in {2, 3}:
         return str(_bignum(key.tag, key.value))
     if kind is cbor2.CBORTag and key.tag not in _BY_TAG:
-        return key.value if type(key.value) is str else _name(key.value)
+        return key.value if type(key.value) is str else _name(key.value, singles)
     raise Reject(
         MALFORMED, f"a key of a map is a {kind.__name__}, which has no text: send texts or numbers as keys"
     )
