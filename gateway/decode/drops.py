@@ -10,8 +10,31 @@ from typing import Final
 
 from gateway.decode.names import MAX_NAME
 
-_MOST_NAMES: Final = 100
+MOST_NAMES: Final = 100
 OTHER: Final = "other"
+
+
+class Names:
+    """Makes the names of what is left out of one message, from the first so many on all the same.
+
+    A name of many levels is a text as long as all of them, and a message may have many.
+    """
+
+    __slots__ = ("_more",)
+
+    def __init__(self) -> None:
+        self._more = MOST_NAMES
+
+    def of(self, prefix: str, name: object) -> str:
+        """The name of a scalar."""
+        if not self._more:
+            return OTHER
+        self._more -= 1
+        return f"{prefix}{name}"[:MAX_NAME]
+
+    def within(self, prefix: str, name: object) -> str:
+        """The prefix of what is in an object or array."""
+        return f"{prefix}{name}."[:MAX_NAME] if self._more else ""
 
 
 class Drops:
@@ -30,7 +53,7 @@ class Drops:
         for name, reason in fields:
             key = (topic, name[:MAX_NAME], reason)
             if key not in self.counts:
-                if len(self.counts) >= _MOST_NAMES:
+                if len(self.counts) >= MOST_NAMES:
                     key = (topic, OTHER, reason)
                 if key not in self.counts:
                     self._news.append(key)

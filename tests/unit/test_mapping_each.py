@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -203,3 +205,17 @@ def test_graft() -> None:
     assert into == {"r": [1], "a": {"b": 1, "c": "new"}, "l": [{"m": 1}, 2]}
     assert value == {"a": {"b": 1, "c": 2}, "l": [{"m": 1}, 2]}
     assert not graft(into, {"r": [1, 2]}, ("r", 0))
+
+
+def test_long_names_of_many_levels_cost_little() -> None:
+    """Names of what is left out are cut, and after the first hundred all are the same."""
+    message = {"v": [{"a": 1}], "A" * 100_000: {str(at): at for at in range(15_000)}}
+    each = Each("v", "x")
+    elements = each.find(message)
+    tracemalloc.start()
+    left = each.left(message, elements, ())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert Counter(left) == {"A" * 128: 100, "other": 14_900}
+    assert peak < 2_000_000
+    assert Counter(names_in(message)) == {"v.0.a": 1, "A" * 128: 99, "other": 14_901}

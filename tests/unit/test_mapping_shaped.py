@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -106,3 +107,18 @@ def test_pieces_together() -> None:
     assert shaper.together(message, [parts[2], parts[0]]) == {"x": 1, "data": [{"t": 1}, {"t": 3}]}
     parts, _ = shaper.parts(message | {"id": "k"}, None)
     assert shaper.together(message | {"id": "k"}, parts) is None
+
+
+def test_long_names_of_tags_cost_little() -> None:
+    """An object of tags in one of a long name is dropped tag by tag, without a text of all of it for each."""
+    message = {"t": {"A" * 100_000: {str(at): at for at in range(5_000)}}, "m": 1}
+    tracemalloc.start()
+    [part], _ = shaper_of(Route(tags=("t",), on_bad_field="drop")).parts(message, None)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (part.tags, len(part.left_out), {reason for _, reason in part.left_out}) == (
+        {},
+        5_000,
+        {"invalid_tag"},
+    )
+    assert peak < 8_000_000

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from gateway.decode.drops import Names
 from gateway.decode.limits import MAX_DEPTH
 from gateway.decode.paths import Place, compile_path, is_plain
 
@@ -108,7 +109,7 @@ class Each:
         tree: Tree = {}
         for place in (*(each.place for each in elements if each.place), *used):
             _plant(tree, place)
-        return list(_left(message, tree, ""))
+        return list(_left(message, tree, Names(), ""))
 
     def _only(self, message: Any, places: Sequence[Place], *, around: bool, counted: bool) -> Any:  # noqa: ANN401  # likewise
         way = next((way for way in self._ways if _leads(way, places[0])), ())
@@ -121,22 +122,27 @@ class Each:
         return []
 
 
-def names_in(
+def names_in(value: Any, but: Collection[int] = ()) -> Iterator[str]:  # noqa: ANN401  # likewise
+    """The paths of the scalars of a value, but for what is in the objects and arrays of these ids."""
+    return _names_in(value, Names(), "", MAX_DEPTH, but)
+
+
+def _names_in(
     value: Any,  # noqa: ANN401  # likewise
-    prefix: str = "",
+    names: Names,
+    prefix: str,
     depth: int = MAX_DEPTH,
     but: Collection[int] = (),
 ) -> Iterator[str]:
-    """The paths of the scalars of a value, but for what is in the objects and arrays of these ids."""
     for name, member in _members(value):
         if type(member) in {dict, list}:
             if id(member) in but:
                 continue
             if depth:
-                yield from names_in(member, f"{prefix}{name}.", depth - 1, but)
+                yield from _names_in(member, names, names.within(prefix, name), depth - 1, but)
                 continue
         if member is not None:
-            yield f"{prefix}{name}"
+            yield names.of(prefix, name)
 
 
 def says_something(value: Any) -> bool:  # noqa: ANN401  # likewise
@@ -286,15 +292,15 @@ def _plant(tree: Tree, place: Place) -> None:
         node[place[-1]] = None
 
 
-def _left(value: Any, tree: Tree, prefix: str) -> Iterator[str]:  # noqa: ANN401  # likewise
+def _left(value: Any, tree: Tree, names: Names, prefix: str) -> Iterator[str]:  # noqa: ANN401  # likewise
     for name, member in _members(value):
         if name not in tree:
             if type(member) in {dict, list}:
-                yield from names_in(member, f"{prefix}{name}.")
+                yield from _names_in(member, names, names.within(prefix, name))
             elif member is not None:
-                yield f"{prefix}{name}"
+                yield names.of(prefix, name)
         elif (within := tree[name]) is not None:
-            yield from _left(member, within, f"{prefix}{name}.")
+            yield from _left(member, within, names, names.within(prefix, name))
 
 
 def _left_by_identity(message: Any, elements: list[Element], used: Iterable[Place]) -> list[str]:  # noqa: ANN401  # likewise

@@ -24,7 +24,7 @@ from gateway.decode.limits import MAX_DEPTH
 from gateway.decode.mapping.each import Each, Element, graft, names_in, without
 from gateway.decode.mapping.plain import Mapped, named
 from gateway.decode.mapping.words import Words
-from gateway.decode.names import kind_of, metric_fault, tag_fault
+from gateway.decode.names import MAX_NAME, kind_of, metric_fault, tag_fault
 from gateway.decode.paths import alternatives, compile_find, is_plain, star_of, steps_of
 from gateway.decode.plan import METRICS
 from runtime.errors import ConfigurationError, Reject
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _SPARE: Final = 8
 _SPARE_OF_IGNORED: Final = 2048  # of each of fifty gateways that heard a sensor, forty fields
 _HASHABLE: Final = SCALARS | {type(None)}  # 1, 1.0, true and "1" are told apart by their types
+_LONG: Final = MAX_NAME + 1  # characters: too long for a tag's name
 _KEY: Final = 1  # of device, key, time and region
 _LEFT_OUT: Final = "left_out"
 _BESIDE: Final = "(beside metrics)"
@@ -592,14 +593,14 @@ def _last(path: str) -> str:
 
 
 def _scalars(value: Any, prefix: str, depth: int = MAX_DEPTH) -> Iterator[tuple[str, Any]]:  # noqa: ANN401  # likewise
-    """The scalars of an object or array, by their paths."""
+    """The scalars of an object or array, by their paths, as far as those may be names of tags."""
     for name, member in value.items() if type(value) is dict else enumerate(value):
         if type(member) in {dict, list}:
             if not depth:
                 raise Reject("too_deep", f"{prefix[:40]!r} is nested deeper than {MAX_DEPTH}")
-            yield from _scalars(member, f"{prefix}{name}.", depth - 1)
+            yield from _scalars(member, f"{prefix}{name}."[:_LONG], depth - 1)
         elif member is not None:
-            yield f"{prefix}{name}", member
+            yield f"{prefix}{name}"[:_LONG], member
 
 
 def _beside(rest: Any, holder: Any, place: Place | None) -> list[str]:  # noqa: ANN401  # likewise
