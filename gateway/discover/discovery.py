@@ -131,7 +131,7 @@ def discover(heard: Heard, settings: Settings) -> Discovery:
     guessed, unexplained = _guessed({name: its for name, its in samples.items() if name not in known})
     silent = [name for name, topic in heard.topics.items() if not topic.samples]
     blocks = _in_order([*blocks, *guessed], unexplained, settings)
-    _counted(blocks, heard, silent)
+    unexplained |= _counted(blocks, heard, silent)
     return Discovery(heard, blocks, _summed(unexplained, heard))
 
 
@@ -305,6 +305,7 @@ def _marks(topics: Mapping[str, list[tuple[Sample, Sniffed]]]) -> dict[str, str]
 def _in_order(blocks: list[Block], unexplained: Mapping[str, str], settings: Settings) -> list[Block]:
     """The blocks in an order in which each topic comes to its own."""
     blocks = sorted(blocks, key=_precedence)
+    moved: list[tuple[Block, Block]] = []
     for _ in range(_SORTING):
         routes, owners = routes_of(blocks)
         if not routes:
@@ -326,6 +327,11 @@ def _in_order(blocks: list[Block], unexplained: Mapping[str, str], settings: Set
         if _narrowed(blocks, taker, routes[patterns.first(topic) or 0].route):
             continue
         if owner > taker:
+            pair = blocks[owner], blocks[taker]
+            turned = any({id(one), id(other)} == set(map(id, pair)) for one, other in moved)
+            if turned and _written_out(blocks, owner, taker):
+                continue
+            moved.append(pair)
             blocks.insert(taker, blocks.pop(owner))
     try:
         refuse_own_events(routes_of(blocks)[0], settings)
@@ -335,6 +341,43 @@ def _in_order(blocks: list[Block], unexplained: Mapping[str, str], settings: Set
             0, Block({"topic": events, "ignore": True}, [], unsure=["the gateway's own events are left out"])
         )
     return blocks
+
+
+def _written_out(blocks: list[Block], owner: int, taker: int) -> bool:
+    """Let the topics of one of two blocks, which take each other's, stand as they are and in front."""
+    for at in sorted((owner, taker), key=lambda at: len(blocks[at].topics)):
+        block = blocks[at]
+        if "topic" not in block.words or len(block.topics) > _FEW_TOPICS:
+            continue
+        by_words: dict[str, tuple[dict[str, Any], list[str]]] = {}
+        for topic in block.topics:
+            words = block.words | _own_words(block.words["topic"], topic)
+            if words == block.words or usable(words):
+                break
+            by_words.setdefault(words["topic"], (words, []))[1].append(topic)
+        else:
+            said = f"another route is for {block.words['topic']} too, so this topic is written out"
+            made = [
+                replace(block, words=words, topics=topics, unsure=[*block.unsure, said])
+                for words, topics in by_words.values()
+            ]
+            del blocks[at]
+            blocks[min(owner, taker) : min(owner, taker)] = made
+            return True
+    return False
+
+
+def _own_words(template: str, topic: str) -> dict[str, str]:
+    """A template for one device of its own, as words of a route; none when its name cannot be written."""
+    parts, levels = template.split("/"), topic.split("/")
+    at = next((i for i, part in enumerate(parts) if part in {"{device_id}", "{device_id...}"}), None)
+    if at is None:
+        plain = "{metric" not in template and "{region" not in template and not set(topic) & set("+#{}")
+        return {"topic": topic} if plain else {}
+    device = "/".join(levels[at : at + 1 + len(levels) - len(parts)])
+    if not device or set(device) & set("+#{}'\\"):
+        return {}
+    return {"topic": "/".join([*parts[:at], device, *parts[at + 1 :]]), "device": f"'{device}'"}
 
 
 def _left_out(topic: str) -> str:
@@ -396,11 +439,16 @@ def _narrowed(blocks: list[Block], at: int, route: Route) -> bool:
     return True
 
 
-def _counted(blocks: Sequence[Block], heard: Heard, silent: Iterable[str]) -> None:
-    """Count what came by each block, and try it on the last messages."""
+def _counted(blocks: Sequence[Block], heard: Heard, silent: Iterable[str]) -> dict[str, str]:
+    """Count what came by each block, and try it on the last messages.
+
+    Returns:
+        topics whose last message would be a dead letter, and why.
+    """
     routes, owners = routes_of(blocks)
+    refused: dict[str, str] = {}
     if not routes:
-        return
+        return refused
     decoder, patterns = Decoder(routes, Limits()), Patterns(routes)
     for topic in silent:
         owner = _owner(patterns, owners, topic)
@@ -417,6 +465,11 @@ def _counted(blocks: Sequence[Block], heard: Heard, silent: Iterable[str]) -> No
                 devices |= {each.event.device_id for each in found if isinstance(each, Reading)}
                 if sample is not samples[-1]:
                     continue
+                letter = next(
+                    (f"{each.reason}: {each.error}" for each in found if not isinstance(each, Reading)), ""
+                )
+                if letter:
+                    refused[topic] = letter
                 number = patterns.first(topic)
                 assert number is not None
                 route = routes[number].route
@@ -425,12 +478,9 @@ def _counted(blocks: Sequence[Block], heard: Heard, silent: Iterable[str]) -> No
                 if fresh and len(block.tried) < _FEW_TOPICS:
                     shown.add(part)
                     readings = [_object(each) for each in found if isinstance(each, Reading)]
-                    letter = next(
-                        (f"{each.reason}: {each.error}" for each in found if not isinstance(each, Reading)),
-                        "",
-                    )
                     block.tried.append(Tried(topic, part, readings, route.ignore is True, letter))
         block.devices = len(devices)
+    return refused
 
 
 def _object(reading: Reading) -> dict[str, Any]:

@@ -43,14 +43,22 @@ _DEVICES: Final = (
     "DevEUI", "eui", "mac", "MAC", "serial", "serialNumber", "serial_number", "sn", "SN", "sensor_id",
     "sensorId", "sensor", "node_id", "nodeId", "node", "station", "meter_id", "meterId", "meter",
     "imei", "IMEI", "thing", "client_id", "clientId", "machine", "asset", "uid", "dev", "gateway",
-    "unit", "host", "deviceName", "device_name", "name", "id",
+    "host", "deviceName", "device_name", "name", "id",
 )  # fmt: skip
+_WEAK: Final = frozenset(
+    {"id", "name", "uid", "host", "gateway", "dev", "sensor", "node"}
+)  # of devices or of else
+_UNITS: Final = word_set(
+    "W kW MW Wh kWh MWh VA kVA var V mV kV A mA Hz C F K °C °F % hPa Pa kPa mbar bar psi lx lux ppm ppb "
+    "m cm mm km s ms min h g kg l L l/h l/min m3 m³ m³/h m3/h m/s km/h dB dBm µg/m³ ug/m3 rpm °"
+)
 _STATES: Final = (
     ("on", "off"), ("true", "false"), ("open", "closed"), ("open", "close"), ("online", "offline"),
     ("yes", "no"), ("active", "inactive"), ("enabled", "disabled"), ("detected", "clear"),
     ("locked", "unlocked"), ("home", "not_home"), ("running", "stopped"), ("connected", "disconnected"),
     ("up", "down"), ("high", "low"),
 )  # fmt: skip
+_SHORT: Final = 3  # digits, that number a channel rather than a device
 _TRIES: Final = 6
 _BROKEN: Final = 0.1  # of messages, which may be refused without a word of the route being wrong
 _ALONE: Final = 10  # the score of an array with one element and nothing that speaks for it
@@ -187,7 +195,7 @@ def _objects(  # noqa: C901  # what a field can be, one after the other
     every = _common(around, len(elements.around)) | _common(columns, len(elements.rows))
     time = _time(every)
     taken.add(time.name if time else "")
-    device = elements.device or _device_field(every, taken)
+    device = elements.device or _device_field(every, taken, unsure)
     values = {str(cell.value) for cell in every.get(device, ())}
     named = _says_one(columns, taken | {device})
     meaning = meaning_of(
@@ -357,7 +365,7 @@ def _is_stamp_within(name: str) -> bool:
     return last != name and last.lower() != "ts" and words_of(last)[-1:] == ["ts"]
 
 
-def _device_field(columns: Columns, taken: set[str]) -> str:
+def _device_field(columns: Columns, taken: set[str], unsure: list[str]) -> str:
     best: tuple[int, str] | None = None
     for name, cells in columns.items():
         last = name.rpartition(".")[2]
@@ -365,12 +373,26 @@ def _device_field(columns: Columns, taken: set[str]) -> str:
             continue
         if not all(_can_be_device(cell.value) for cell in cells):
             continue
-        if last in {"id", "name", "uid", "unit", "host", "gateway"} and key_of(name, cells):
-            continue
+        if last in _WEAK:
+            if key_of(name, cells):
+                continue
+            if not _tells_apart(cells):
+                unsure.append(f"{name} is not taken for the device's name, as it does not tell devices apart")
+                continue
         rank = _DEVICES.index(last) + 5 * name.count(".")
         if best is None or rank < best[0]:
             best = rank, name
-    return best[1] if best else ""
+    found = best[1] if best else ""
+    if found.rpartition(".")[2] in _WEAK:
+        unsure.append(f"{found} is taken for the device's name")
+    return found
+
+
+def _tells_apart(cells: Sequence[Cell]) -> bool:
+    """Whether a field that may be called as it is for any reason can name devices: no channels, no units."""
+    values = {str(cell.value) for cell in cells}
+    channels = all(value.isdigit() and len(value) <= _SHORT for value in values)
+    return len(values) > 1 and not channels and not values <= _UNITS
 
 
 def _can_be_device(value: object) -> bool:

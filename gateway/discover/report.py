@@ -60,7 +60,7 @@ def render(discovery: Discovery, seconds: float) -> Group:
             Text(),
         ]
     if discovery.unexplained:
-        parts.append(Text("Unexplained: no route is for it", style="bold"))
+        parts.append(Text("Unexplained: no route reads it", style="bold"))
         for each in discovery.unexplained[:_MOST_UNEXPLAINED]:
             more = f" and {each.topics - 1:,} like it" if each.topics > 1 else ""
             parts.append(Text(f"  {safe(each.topic)}{more}, {each.messages:,} messages: {safe(each.why)}"))

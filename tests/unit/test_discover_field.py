@@ -156,3 +156,66 @@ def test_a_stamp_of_the_message_counts(stamp: str) -> None:
     assert block.words["time"] == stamp
     [block] = found_in(lambda i: (f"plug/p{i % 2}", {"power": i, "head": {"ts": clock(i)}})).blocks
     assert block.words["time"] == "head.ts"
+
+
+def test_two_kinds_by_like_topics() -> None:
+    """What differs by device in its format has a route of its own, with the topic as it is."""
+    discovery = found_in(
+        lambda i: ("logger/a", f"2{i}.5;44.0\n".encode()),
+        lambda i: ("logger/b", f"temp;hum\n2{i}.5;44.0\n".encode()),
+    )
+    topics = [block.words["topic"] for block in discovery.blocks]
+    assert len(set(topics)) == len(topics) == 2
+    assert not discovery.unexplained
+    assert readings_of(discovery) == {
+        "logger/a": {"column1": 25.5, "column2": 44},
+        "logger/b": {"temp": 25.5, "hum": 44},
+    }
+    devices = {
+        tried.topic: tried.readings[0]["device_id"] for block in discovery.blocks for tried in block.tried
+    }
+    assert devices == {"logger/a": "a", "logger/b": "b"}
+
+
+def test_dead_letters_are_unexplained_too() -> None:
+    """A route whose last message is a dead letter is among what is left over, with the reason."""
+    discovery = found_in(
+        lambda i: ("plant/d1/up", {"seq": i, "t": i} if i < 11 else b'{"seq": 11, "t"'), count=12
+    )
+    letters = [tried for block in discovery.blocks for tried in block.tried if tried.letter]
+    assert [each.topic for each in letters] == ["plant/d1/up"]
+    assert [(each.topic, each.why) for each in discovery.unexplained] == [("plant/d1/up", letters[0].letter)]
+
+
+@pytest.mark.parametrize(
+    ("topics", "field", "values"),
+    [
+        (["solar/inverter1/ac"], "unit", ["W"]),
+        (["solar/inverter1/ac", "solar/inverter1/dc"], "unit", ["W", "V"]),
+        (["esp1/state/switch"], "id", [0]),
+        (["esp1/state/one", "esp1/state/two"], "id", [0, 1]),
+        (["esp1/state/one", "esp1/state/two"], "name", ["kWh", "V"]),
+        (["esp1/state/one", "esp1/state/two"], "host", ["server", "server"]),
+    ],
+)
+def test_what_is_no_name_of_a_device(topics: list[str], field: str, values: list[Any]) -> None:
+    """A unit, the number of a channel and what all say alike name no device: the topic does."""
+    makers = [
+        lambda i, topic=topic, value=value: (topic, {"p": i, field: value, "ts": clock(i)})
+        for topic, value in zip(topics, values, strict=True)
+    ]
+    discovery = found_in(*makers)
+    for block in discovery.blocks:
+        assert block.words["device"] == ""
+        assert "{device_id" in block.words["topic"]
+        if field != "unit":
+            assert any(field in said for said in block.unsure)
+
+
+def test_a_weak_name_of_a_device() -> None:
+    """A name that differs by topic names the device where the topic is not chosen, and is unsure."""
+    [block] = found_in(
+        lambda i: ("radio/all", {"name": ("oak", "elm")[i % 2], "p": i, "ts": clock(i)})
+    ).blocks
+    assert block.words["device"] == "name"
+    assert any("name" in said for said in block.unsure)
