@@ -25,7 +25,7 @@ from jmespath.functions import Functions, signature
 from runtime.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
 Place = tuple["str | int", ...]
 """Names and indices, from the outside."""
@@ -38,6 +38,12 @@ _SYNTAX: Final = re.compile(r"[\[\]()'\"`&!<>{}*\\]|\|\||==|(?:^|\|)\s*@\s*(?:$|
 _STAR: Final = re.compile(r"\$([1-9])")
 _STEPS: Final = re.compile(r'(?:(?:^|\.)(?:([A-Za-z_][A-Za-z0-9_]*)|"([^"\\]+)")|\[([0-9]{1,6})\])')
 _INDEX: Final = re.compile(r"[0-9]{1,6}")  # no array is longer
+
+
+# Nodes whose first child is given what they are, and the others what it found.
+_ONE_AFTER_THE_OTHER: Final = frozenset(
+    {"subexpression", "index_expression", "projection", "value_projection", "filter_projection", "pipe"}
+)
 
 
 class _Own(Functions):
@@ -92,6 +98,31 @@ def steps_of(expression: str) -> Place | None:
         steps.append(int(index) if index else name or quoted)
         at = found.end()
     return tuple(steps) if steps and at == len(expression) and type(steps[0]) is str else None
+
+
+def looks_at(expression: str, names: Collection[str]) -> bool:
+    """Whether an expression has one of these names in it, or looks at all that there is."""
+    return _looks_at(jmespath.compile(expression).parsed, names, root=True)
+
+
+def _looks_at(node: Any, names: Collection[str], *, root: bool) -> bool:  # noqa: ANN401  # the library's own
+    """`root`: whether what the node is given may be all of the message."""
+    kind, children = (
+        node["type"],
+        [each for each in node["children"] if type(each) is dict],
+    )  # or the numbers of a slice
+    if kind == "field":
+        return node["value"] in names
+    if kind in {"current", "identity"}:
+        return root
+    if kind in _ONE_AFTER_THE_OTHER:
+        first, *others = children
+        if kind == "value_projection" and root and first["type"] in {"current", "identity"}:
+            return True
+        return _looks_at(first, names, root=root) or any(
+            _looks_at(each, names, root=False) for each in others
+        )
+    return any(_looks_at(each, names, root=root) for each in children)
 
 
 def compile_path(path: str, where: str) -> Callable[[Any], Any]:

@@ -122,3 +122,42 @@ def test_long_names_of_tags_cost_little() -> None:
         {"invalid_tag"},
     )
     assert peak < 8_000_000
+
+
+ITEMS = {"ts": 1, "head": {"ts": 2}, "items": [{"t": 1, "v": 1}, {"t": 2, "v": 2}]}
+STARS = {"a": {"ts": 1, "s1": {"v": 1}, "s2": {"v": 2}}}
+
+
+@pytest.mark.parametrize(
+    ("message", "words", "cut"),
+    [
+        (ITEMS, {"each": "items", "time": "max(items[].t)"}, False),
+        (ITEMS, {"each": "items[]", "time": "items[-1].t"}, False),
+        (ITEMS, {"each": "items", "tags": ("length(items)",)}, False),
+        (ITEMS, {"each": "items", "tags": ("length(keys(@))",)}, False),
+        (ITEMS, {"each": "items", "tags": ("max(*[].ts)",)}, False),
+        (ITEMS, {"each": "items", "tags": ("items",)}, False),
+        (ITEMS, {"each": "items", "tags": ("items.0.t",)}, False),
+        (ITEMS, {"each": "items", "tags": ("items[0].t",)}, False),
+        (ITEMS, {"each": "nothing | items", "tags": ("items",)}, False),
+        (ITEMS, {"each": "items", "tags": ("items[0:1].t",)}, False),
+        (ITEMS, {"each": "items", "tags": ("head.[ts][0:1]",)}, True),
+        (ITEMS, {"each": "items", "region": "head.name || head.ts == `3` && `[1]` || 'x'"}, True),
+        (STARS, {"each": "a.*", "time": "a.ts"}, False),
+        (STARS, {"each": "a.*", "time": "ts"}, True),
+        (ITEMS, {"each": "items", "time": "head.ts"}, True),
+        (ITEMS, {"each": "items", "time": "to_number(head.ts)"}, True),
+        (ITEMS, {"each": "items", "time": "max(head.*)"}, True),
+        (ITEMS, {"each": "items", "device": "join('', [to_string(head | keys(@)), 'x'])"}, True),
+    ],
+)
+def test_what_is_looked_for_in_what_is_cut(message: object, words: dict[str, Any], cut: bool) -> None:  # noqa: FBT001  # a table's column
+    """Where a piece could say something else than its message, the message is not cut."""
+    route = Route(key="", **words)
+    assert [piece is not None for piece in pieces(message, route)] == [cut] * len(pieces(message, route))
+    shaper = shaper_of(route)
+    for part, piece in zip(shaper.parts(message, None)[0], pieces(message, route), strict=True):
+        assert bool(part.places) is cut
+        if piece is not None:
+            [again], _ = shaper.parts(piece, None)
+            assert (again.mapped, again.tags) == (part.mapped, part.tags)

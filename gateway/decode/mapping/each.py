@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.decode.drops import Names
 from gateway.decode.limits import MAX_DEPTH
-from gateway.decode.paths import Place, compile_path, is_plain
+from gateway.decode.paths import Place, compile_path, is_plain, looks_at
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -24,6 +24,7 @@ OUTSIDE: Final = "(outside each)"
 """The name of what an expression left of a message, where no other can be told."""
 
 _ALL: Final = "[]"  # the elements of an array, without a number for $1
+_ANY: Final = frozenset({STAR, _ALL})
 _STEPS: Final = re.compile(r'(?:^|\.)(?:([A-Za-z_][A-Za-z0-9_]*|\*)|"([^"\\]+)")|(\[\*?\])')
 
 Layer = tuple[Any, Place]
@@ -85,6 +86,24 @@ class Each:
         if type(message) is not list:
             return self._first(message, (), 0)
         return [each for at, one in enumerate(message) for each in self._first(one, (at,), at)]
+
+    def moves(self, names: Iterable[str] | None, path: str) -> bool:
+        """Whether what a path finds around an element may be another thing in a piece of the message.
+
+        Args:
+            names: of the path; None of an expression.
+            path: itself.
+        """
+        if names is None:
+            return looks_at(path, {name for way in self._ways for name in way})
+        ways = [_names(way) for way in self._ways]
+        wanted = [part for name in names for part in name.split(".")]
+        return any(
+            way[start] not in _ANY
+            and all(step in _ANY or step == name for step, name in zip(way[start:], wanted, strict=False))
+            for way in ways
+            for start in range(len(way))
+        )
 
     def only(self, message: Any, places: Sequence[Place], *, around: bool, counted: bool) -> Any:  # noqa: ANN401  # likewise
         """The message with these elements and no others; an array of one stays an array.
@@ -201,6 +220,11 @@ def _dotted(path: str) -> list[tuple[str, ...]]:
 def _is_dotted(path: str) -> bool:
     """Whether a path is names and stars with dots, or several of those."""
     return all(name == STAR or (name and is_plain(name)) for way in _dotted(path) for name in way)
+
+
+def _names(way: Sequence[str]) -> list[str]:
+    """The steps of a way; a name with dots in it may be found by several."""
+    return [name for step in way for name in (step.split(".") if step not in _ANY else (step,))]
 
 
 def _ways(path: str) -> list[tuple[str, ...]]:

@@ -9,7 +9,8 @@ not looked for, is left out, and counted.
 
 A key around several readings is the message's: each of them has it with its number, `k17:0`, `k17:1`. Where a
 message is cut, each piece has what its reading needs of what is around, its own key among it, so that it is
-decoded again to the same reading.
+decoded again to the same reading. A message is not cut where what is looked for around could be another thing
+in a piece: an expression that looks at what is cut, or a path that stands in it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from gateway.decode.fields import SCALARS, Flattening, NoNumber, Refused, Unfit
-from gateway.decode.limits import MAX_DEPTH
+from gateway.decode.limits import MAX_DEPTH, MAX_READINGS
 from gateway.decode.mapping.each import Each, Element, graft, names_in, without
 from gateway.decode.mapping.plain import Mapped, named
 from gateway.decode.mapping.words import Words
@@ -175,6 +176,10 @@ class Shaper:
         self._tags = list(zip(_tag_names(route.tags, where), tags, strict=True))
         every = (*self._looks, self._name, self._value, self._metrics, tags)
         self._counted = any(look.star is not None for looks_ in every for look in looks_)
+        around = [look for looks_ in (*self._looks, tags) for look in looks_ if look.star is None]
+        self._cuts = self.each.cuts and not any(
+            self.each.moves(None if look.made else _steps(look.path), look.path) for look in around
+        )
         self._words = Words(route, where, limits.max_metric_name)
         taken = [look.path for looks_ in (*self._looks, self._name, self._value) for look in looks_]
         self._shared = {  # tags that may mean something else, too
@@ -218,6 +223,10 @@ class Shaper:
         if type(message) is dict and not self.each.path and not self._name:
             return [self._part(Element(message, (), ()), 0, metric)], []
         elements = self.each.find(message)
+        if len(elements) > MAX_READINGS:
+            raise Reject(
+                "too_many_readings", f"{len(elements)}, {MAX_READINGS} are allowed; send fewer in one message"
+            )
         self._seen, self._hits = (), {}
         if not elements:
             where = (
@@ -243,7 +252,7 @@ class Shaper:
             several: whether there are others of its message, so that its key has its number.
         """
         around = part.around
-        if not part.places or not self.each.cuts or (several and around.keyed and around.key is None):
+        if not part.places or not self._cuts or (several and around.keyed and around.key is None):
             return None
         cut = self.each.only(message, part.places, around=around.everything, counted=self._counted)
         within, at = (cut[0], 1) if type(message) is list else (cut, 0)
@@ -259,13 +268,13 @@ class Shaper:
 
     def together(self, message: Any, parts: Sequence[Part]) -> Any:  # noqa: ANN401  # likewise
         """The message without what some other readings are; None when their keys would not be the same."""
-        if any(part.around.keyed or not part.places for part in parts) or not self.each.cuts:
+        if any(part.around.keyed or not part.places for part in parts) or not self._cuts:
             return None
         places = sorted({place for part in parts for place in part.places}, key=_in_order)
         return self.each.only(message, places, around=True, counted=self._counted)
 
     def _part(self, element: Element, number: int, metric: str | None) -> Part:
-        places = (element.place,) if element.place is not None else ()
+        places = (element.place,) if element.place is not None and self._cuts else ()
         try:
             said = self._read(element, metric)
             metrics = self._words.apply(said.metrics, self.unfit)
