@@ -5,9 +5,8 @@ that can be, an identity: what comes out of here can be stored, and told from an
 
 Identity is the device and the message key, with the topic wherever the topic says more than the device
 (`routes.Matched.scope`). A message without a key gets one made of its topic, its device time and its bytes,
-`auto:…`; without a key and a time to rely on it gets `uuid:…`, fresh at each delivery. A device time that is
-counted from arrival counts there as it is written, a duration: it is another moment at each delivery. What
-must be equal for two messages of one identity to be the same is all of their bytes (`Reading.content`).
+`auto:…`; without a key and a time to rely on it gets `uuid:…`, fresh at each delivery. What must be equal for
+two messages of one identity to be the same is all of their bytes (`Reading.content`).
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from gateway.decode.names import (
     metric_fault,
 )
 from gateway.decode.reading import COPY_ESCAPES, Reading, Received
-from gateway.decode.times import EARLIEST, check_time, is_relative
+from gateway.decode.times import EARLIEST, check_time
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -119,8 +118,6 @@ class Assembler:
             moment = self._moment(time, plan, received.at, device_id)
             if moment is not None:
                 ts = stated = format_utc(moment)
-                if plan.relative and is_relative(time):
-                    stated = str(time)  # the same bytes are the same message whenever they arrive
             else:
                 tags, tags_line = _claimed(time, matched, unfit)
 

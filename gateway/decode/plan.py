@@ -38,7 +38,6 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
         drop: whether a field that cannot be stored is left out.
         clock: see `runtime.settings.Route`.
         timed: whether device time is part of the identity.
-        relative: whether device times may be counted from arrival.
     """
 
     key_name: str
@@ -54,7 +53,6 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
     drop: bool
     clock: str
     timed: bool
-    relative: bool
     read_time: Callable[[object, datetime, str], datetime]
 
 
@@ -94,6 +92,5 @@ def plan_of(route: Route, where: str) -> Plan:
         drop=route.on_bad_field == "drop",
         clock=route.clock,
         timed=route.identity == "key+time",
-        relative=relative,
         read_time=TimeReader(route.time_format, route.timezone, where, relative=relative).read,
     )

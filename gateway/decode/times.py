@@ -160,11 +160,6 @@ class TimeReader:
         return found
 
 
-def is_relative(value: object) -> bool:
-    """Whether a device time is counted from arrival, where the format makes such times."""
-    return type(value) is str and _RELATIVE.fullmatch(value) is not None
-
-
 def check_time(moment: datetime, now: datetime, max_ahead: timedelta) -> None:
     """Refuse a time before 2000 or more than `max_ahead` after now.
 

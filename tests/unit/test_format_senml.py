@@ -356,30 +356,6 @@ def test_readings() -> None:
         assert (again.event.metrics, again.event.ts[:19]) == (each.event.metrics, each.event.ts[:19])
 
 
-@pytest.mark.parametrize("words", [{"key": ""}, {"key": "id", "identity": "key+time"}])
-def test_a_relative_time_delivered_again_is_the_same_message(words: dict[str, Any]) -> None:
-    """What it is known by does not depend on when it arrived; its time is that of each arrival."""
-    route = Route(topic="a/{device_id}", format="senml", time="t", name="n", value="v", **words)
-    decoder = Decoder(compile_routes([route]), Limits())
-    arrived = datetime(2026, 11, 29, 9, tzinfo=UTC)
-
-    def reading(relative: float, after: float) -> Reading:
-        payload = json.dumps([{"n": "a", "v": 21.5, "t": relative, "id": "k"}]).encode()
-        received = Received.of(arrived + timedelta(seconds=after))
-        (found,) = decoder.decode(Delivered("a/d1", payload), received)
-        assert isinstance(found, Reading)
-        return found
-
-    first, again, other = reading(-5, 0), reading(-5, 9), reading(-6, 0)
-    assert [each.event.ts[:19] for each in (first, again, other)] == [
-        "2026-11-29T08:59:55",
-        "2026-11-29T09:00:04",
-        "2026-11-29T08:59:54",
-    ]
-    assert again.identity == first.identity != other.identity
-    assert again.event.key == first.event.key
-
-
 @pytest.mark.parametrize("pack", [pack for pack, _ in EXAMPLES.values()], ids=EXAMPLES)
 def test_cut_and_joined(pack: str) -> None:
     """Each element is a pack of one record that says all of it, and joined they are the same pack."""
