@@ -14,7 +14,7 @@ from gateway.decode.drops import Drops
 from gateway.decode.fields import Refused
 from gateway.decode.formats import format_of
 from gateway.decode.known import Memo
-from gateway.decode.limits import MAX_LETTERS
+from gateway.decode.limits import MAX_LETTERS, MAX_READINGS
 from gateway.decode.mapping import Mapper, Shaper, needs_shaping
 from gateway.decode.mapping.each import says_something
 from gateway.decode.pieces import Pieces
@@ -188,18 +188,34 @@ class Decoder:
         form = self._formats[matched.number]
         raws = form.elements(payload)
         found: list[Reading | Rejection] = []
-        refusals = Refusals(matched, received, lambda places: form.join([raws[at] for at in places]))
+        empty = self.empty
+        cut: dict[int, Pieces] = {}
+
+        def join(places: Sequence[tuple[int, int | None]]) -> bytes:
+            of: dict[int, list[int]] = {}
+            for line, at in places:
+                of.setdefault(line, []).extend(() if at is None else (at,))
+            return form.join([cut[line].join(its) if its else raws[line] for line, its in of.items()])
+
+        refusals = Refusals(matched, received, join)
         for place, (value, raw) in enumerate(zip(values, raws, strict=True)):
             try:
                 if isinstance(value, Refused):
                     raise value.reject()  # noqa: TRY301  # likewise
-                found += self._shaped(value, matched, received, bytes(raw), bytes(raw))
+                found += self._shaped(
+                    value, matched, received, bytes(raw), bytes(raw), of_lines=(refusals, place, cut)
+                )
             except Exception as error:  # noqa: BLE001  # likewise
                 reject = error if isinstance(error, Reject) else _failed(error)
                 if _says_nothing(reject, matched):
                     self.empty += 1
-                elif letter := refusals.letter(place, reject, raw):
+                elif letter := refusals.letter((place, None), reject, raw, place):
                     found.append(letter)
+            if len(found) + refusals.count + self.empty - empty > MAX_READINGS:
+                self.empty = empty
+                raise Reject(
+                    "too_many_readings", f"more than {MAX_READINGS} readings; send fewer in one message"
+                )
         if rest := refusals.last():
             found.append(rest)
         return found
@@ -211,6 +227,8 @@ class Decoder:
         received: Received,
         payload: bytes,
         unpacked: bytes,
+        *,
+        of_lines: tuple[Refusals, int, dict[int, Pieces]] | None = None,
     ) -> list[Reading | Rejection]:
         """The readings of a message that has several of them, or says what they are in its own way."""
         shaper = self._shapers[matched.number]
@@ -235,7 +253,7 @@ class Decoder:
         if pieces.raws is None:  # it cannot be cut: all of it or nothing
             found = self._uncut(parts, matched, received, payload, drops)
         else:
-            found = self._pieces(parts, pieces, matched, received, drops)
+            found = self._pieces(parts, pieces, matched, received, drops, of_lines=of_lines)
         if drops:
             self.drops.add(matched.route.topic, drops)
         return found
@@ -280,19 +298,30 @@ class Decoder:
         matched: Matched,
         received: Received,
         drops: list[tuple[str, str]],
+        *,
+        of_lines: tuple[Refusals, int, dict[int, Pieces]] | None,
     ) -> list[Reading | Rejection]:
-        """The readings of a message that can be cut, and letters of those that are none."""
+        """The readings of a message that can be cut, and letters of those that are none.
+
+        Of one of several lines it adds to the refusals of all of them.
+        """
         found: list[Reading | Rejection] = []
-        refusals = Refusals(matched, received, pieces.join)
+        refusals, line, cut = of_lines or (Refusals(matched, received, pieces.join), None, {})
+        if line is not None:
+            cut[line] = pieces
         for place, (part, raw) in enumerate(zip(parts, pieces.raws or (), strict=True)):
             try:
                 found.append(self._part(part, matched, received, raw, drops))
             except Reject as reject:
                 if _says_nothing(reject, matched):
                     self.empty += 1
-                elif letter := refusals.letter(place, reject, raw, part.number):
-                    found.append(letter)
-        if rest := refusals.last():
+                else:
+                    at, number = (
+                        (place, part.number) if line is None else ((line, place), f"{line}.{part.number}")
+                    )
+                    if letter := refusals.letter(at, reject, raw, number):
+                        found.append(letter)
+        if line is None and (rest := refusals.last()):
             found.append(rest)
         return found
 

@@ -16,6 +16,9 @@ MAX_DEPTH: Final = 32
 MAX_LETTERS: Final = 10
 """Dead letters that one payload can have before all that follows is one."""
 
+MAX_READINGS: Final = 10_000
+"""Elements that one payload of a shaped route can have: each costs some ten microseconds."""
+
 
 class Limits(NamedTuple):
     """Those of `[gateway]`.

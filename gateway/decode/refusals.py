@@ -6,7 +6,7 @@ One sender's fault is not to cost the others their room.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.decode.limits import MAX_LETTERS
 from gateway.decode.reading import Rejection
@@ -27,20 +27,27 @@ class Refusals:
     Args:
         matched: what its topic says.
         received: gives letters their times of arrival.
-        join: makes a payload of the elements at some places, numbered from 0.
+        join: makes a payload of the elements at some places.
+
+    Attributes:
+        count: how many were refused.
     """
 
-    def __init__(self, matched: Matched, received: Received, join: Callable[[Sequence[int]], bytes]) -> None:
+    def __init__(self, matched: Matched, received: Received, join: Callable[[Sequence[Any]], bytes]) -> None:
         self._matched = matched
         self._received = received
         self._join = join
-        self._count = 0
+        self.count = 0
         self._first = self._first_at = ""
         self._reasons: Counter[str] = Counter()
-        self._rest: list[int] = []
+        self._rest: list[Any] = []
 
     def letter(
-        self, place: int, reject: Reject, raw: bytes | memoryview, number: int | None = None
+        self,
+        place: Any,  # noqa: ANN401  # whatever join takes
+        reject: Reject,
+        raw: bytes | memoryview,
+        number: int | str | None = None,
     ) -> Rejection | None:
         """The letter of an element; None when it is kept for the last one.
 
@@ -51,8 +58,8 @@ class Refusals:
             number: what people are told of its place, where that is another.
         """
         error = f"element {place if number is None else number}: {reject.detail}"
-        self._count += 1
-        if self._count <= MAX_LETTERS:
+        self.count += 1
+        if self.count <= MAX_LETTERS:
             return rejection(self._matched, self._received, bytes(raw), reject.reason, error)
         self._first = self._first or error
         self._first_at = self._first_at or self._received.next()

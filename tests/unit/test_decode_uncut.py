@@ -114,3 +114,44 @@ def test_a_great_many_with_keys() -> None:
     assert isinstance(letter, Rejection)
     assert letter.reason == "too_many_readings"
     assert len(decode(message, each="items[?id]", key="")) == 1_000
+
+
+def test_letters_of_lines() -> None:
+    """One payload of lines has one budget of letters; the last one holds the rest, which a mend reads."""
+    line = json.dumps({"v": [{"ts": "never", "n": n} for n in range(12)]}).encode()
+    payload = b"\n".join([line] * 40 + [b'{"v":', b'{"v": [{"n": 1}]}'])
+    words: dict[str, Any] = {"format": "ndjson", "each": "v"}
+    found = decode(payload, **words)
+    letters = [each for each in found if isinstance(each, Rejection)]
+    assert (len(letters), len(found)) == (11, 12)
+    assert letters[0].error.startswith("element 0.0: ")
+    assert letters[-1].reason == "many_bad_elements"
+    assert letters[-1].error.startswith(
+        "471 more elements of one payload: 470 invalid_time, 1 malformed_json"
+    )
+    again = [each for letter in letters for each in decode(letter.payload, clock="prefer", **words)]
+    assert [type(each) for each in again].count(Reading) == 480
+    (bad,) = [each for each in again if isinstance(each, Rejection)]
+    assert bad.payload == b'{"v":'
+
+
+@pytest.mark.parametrize(
+    ("payload", "words"),
+    [
+        (b'{"v": [%s]}' % b",".join([b"1"] * 10_001), {"each": "v"}),
+        (b'{"v": [%s]}' % b",".join([b"1"] * 10_001), {"each": "v[?@]"}),
+        (b"[%s]" % b",".join([b'{"a":1}'] * 10_001), {"rename": {"a": "b"}}),
+        (b"\n".join([b'{"v":[1,2]}'] * 5_001), {"format": "ndjson", "each": "v"}),
+        (b"\n".join([b'{"v":[{}]}'] * 10_001), {"format": "ndjson", "each": "v", "empty": "ignore"}),
+    ],
+)
+def test_too_many(payload: bytes, words: dict[str, Any]) -> None:
+    """A payload of more readings than anyone sends is refused as a whole."""
+    (letter,) = decode(payload, **words)
+    assert isinstance(letter, Rejection)
+    assert (letter.reason, letter.payload) == ("too_many_readings", payload)
+
+
+def test_as_many_as_there_may_be() -> None:
+    """Ten thousand are taken."""
+    assert len(decode(b'{"v": [%s]}' % b",".join([b'{"a":1}'] * 10_000), each="v")) == 10_000
