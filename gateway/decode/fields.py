@@ -12,7 +12,7 @@ from gateway.decode.limits import MAX_DEPTH
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 SCALARS: Final = frozenset({float, int, str, bool})
 
@@ -87,9 +87,23 @@ class Flattening:
         bare: path of the object whose members go by their own names.
         max_name: characters of a path; what is deeper than that is not looked at.
         max_fields: bounds what one message costs.
+        ignores: whether the route ignores a metric of this name; such a field refuses no message.
+
+    Attributes:
+        within: what stands before the names of what is flattened, for `ignores`.
     """
 
-    def __init__(self, unfit: Unfit, *, bare: str, max_name: int, max_fields: int) -> None:
+    def __init__(
+        self,
+        unfit: Unfit,
+        *,
+        bare: str,
+        max_name: int,
+        max_fields: int,
+        ignores: Callable[[str], bool] | None = None,
+    ) -> None:
+        self.within = ""
+        self._ignores = ignores
         self._unfit = unfit
         self._bare = bare
         self._max_name = max_name
@@ -112,11 +126,12 @@ class Flattening:
             kind = type(value)
             if kind is dict or kind is list:
                 if depth == MAX_DEPTH:
-                    self._unfit.add(path, "too_deep", f"{path[:40]!r} is nested deeper than {MAX_DEPTH}")
+                    fault = f"{path[:40]!r} is nested deeper than {MAX_DEPTH}"
+                    self._leave(path, "too_deep", fault, holder=True)
                 elif path == self._bare and kind is dict:
                     bare = value
                 elif len(path) > self._max_name:
-                    self._unfit.add(path[: self._max_name], "invalid_metric", self._too_long(path))
+                    self._leave(path, "invalid_metric", self._too_long(path), holder=True)
                 else:
                     inner = value.items() if kind is dict else enumerate(value)
                     self._walk(inner, f"{path}.", depth + 1, into)
@@ -143,7 +158,15 @@ class Flattening:
             )
         else:
             raise Reject("undecodable", f"field {path[:40]!r} is of a kind that no format may have")
-        self._unfit.add(path[: self._max_name], reason, fault)
+        self._leave(path, reason, fault)
+
+    def _leave(self, path: str, reason: str, fault: str, *, holder: bool = False) -> None:
+        """`holder`: an object or array, which is ignored with all that could be in it, as by `a.*`, too."""
+        name = f"{self.within}{path}"
+        if self._ignores and (self._ignores(name) or (holder and self._ignores(f"{name}."))):
+            self._unfit.fields.append((path[: self._max_name], "ignored"))
+        else:
+            self._unfit.add(path[: self._max_name], reason, fault)
 
     def _too_long(self, path: str) -> str:
         return (

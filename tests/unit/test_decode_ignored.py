@@ -64,3 +64,37 @@ def test_a_sensor_heard_by_all_of_a_town() -> None:
     metrics = json.loads(bytes(found.event.metrics))
     assert metrics["t"] == 21.5
     assert metrics["lorawan.rx_metadata.39.rssi"] == -129
+
+
+@pytest.mark.parametrize(
+    ("payload", "words", "metrics"),
+    [
+        ('{"x":NaN,"t":1}', {"ignore": ("x",)}, {"t": 1}),
+        ('{"x":{"y":[1,NaN]},"t":1}', {"ignore": ("x.*",)}, {"t": 1}),
+        ('{"x":{"y":1},"x.y":2,"t":1}', {"ignore": ("x.y",)}, {"t": 1}),
+        (f'{{"x{"y" * 300}":{{"a":1}},"t":1}}', {"ignore": ("x*",)}, {"t": 1}),
+        (f'{{"x":{{"{"y" * 300}":{{"a":1}}}},"t":1}}', {"ignore": ("x.*",)}, {"t": 1}),
+        (f'{{"x{"y" * 300}":1,"t":1}}', {"ignore": ("x*",)}, {"t": 1}),
+        (f'{{"{"y" * 300}":{{"a":1}},"t":1}}', {"ignore": (f"{'y' * 300}.*",)}, {"t": 1}),
+        ('{"d":[{"n":"v","u":1,"q":NaN}]}',
+         {"each": "d", "name": "n", "value": "u", "ignore": ("v.q",)}, {"v": 1}),
+        ('{"d":[{"n":"v","u":NaN},{"n":"w","u":1}]}',
+         {"each": "d", "name": "n", "value": "u", "ignore": ("v",)}, {"w": 1}),
+    ],
+)  # fmt: skip
+def test_what_is_ignored_refuses_no_message(payload: str, words: Any, metrics: object) -> None:  # noqa: ANN401  # of a table
+    """A field that could not be stored refuses no message whose route ignores it."""
+    delivery: Any = SimpleNamespace(topic="s/a", payload=payload.encode())
+    route = Route(topic="s/{device_id}", key="", time="", **words)
+    (found,) = Decoder(compile_routes([route]), Limits()).decode(delivery, Received.of(NOW))
+    assert isinstance(found, Reading), found
+    assert json.loads(bytes(found.event.metrics)) == metrics
+
+
+def test_what_is_not_ignored_still_does() -> None:
+    """A neighbour of what is ignored refuses the message as ever."""
+    for name in ("y", "x.y"):
+        delivery: Any = SimpleNamespace(topic="s/a", payload=f'{{"{name}":NaN,"t":1}}'.encode())
+        route = Route(topic="s/{device_id}", key="", ignore=("x",))
+        (found,) = Decoder(compile_routes([route]), Limits()).decode(delivery, Received.of(NOW))
+        assert isinstance(found, Rejection)

@@ -208,6 +208,7 @@ class Shaper:
             bare="" if self._name or self._metrics else METRICS,
             max_name=limits.max_metric_name,
             max_fields=limits.max_metrics + spare,
+            ignores=self._words.ignores,
         )
 
     def parts(self, message: Any, metric: str | None) -> tuple[list[Part], list[tuple[str, str]]]:  # noqa: ANN401  # a format's value is any value
@@ -331,10 +332,13 @@ class Shaper:
         if type(value) is not dict:
             value = self._wrapped(value, metric)
         rest = value.copy()
+        within = f"{metric}." if metric else ""
+        self._flattening.within = within
         named_so = of = None
         if self._name:
             named_so = self._taken(self._name, element, value, rest)
             of = self._taken(self._value, element, value, rest)
+            self._flattening.within = f"{within}{named_so}." if type(named_so) in SCALARS else within
         names, around = self._found(element, value, rest)
         tags: dict[str, str] = {}
         if self._tags:
@@ -345,6 +349,7 @@ class Shaper:
             plain = len(rest) <= self._max_tags and SCALARS.issuperset(map(type, rest.values()))
             fields = rest if plain else self._flattening.flatten(rest)
             if self._name:
+                self._flattening.within = within
                 fields = self._one(named_so, of, fields)
         if metric:
             fields = named(fields, metric)

@@ -77,6 +77,10 @@ class Words:
                     self._read(name, value, metrics, unfit)
         return metrics
 
+    def ignores(self, name: str) -> bool:
+        """Whether the route leaves out a metric that the message calls so."""
+        return any(pattern.fullmatch(name) for pattern in self._ignored)
+
     def _named(self, metrics: dict[str, Any], unfit: Unfit) -> dict[str, Any]:
         kept: dict[str, Any] = {}
         for name, value in metrics.items():
@@ -96,7 +100,7 @@ class Words:
                 if found := pattern.fullmatch(name):
                     new = _filled(form, found.groups())
                     break
-        if any(pattern.fullmatch(name) for pattern in self._ignored):
+        if self.ignores(name):
             new = _LEFT_OUT
         if len(self._known) >= _KNOWN:
             self._known.clear()
@@ -113,7 +117,7 @@ class Words:
             return
         number, unit = _read_number(text, with_unit=self._numbers == "from_text_with_unit")
         beside = f"{name}.{_UNIT_OF}"
-        if unit and any(pattern.fullmatch(beside) for pattern in self._ignored):
+        if unit and self.ignores(beside):
             unfit.fields.append((beside, "ignored"))
         elif unit:
             if len(beside) > self._max_name or metrics.get(beside, unit) != unit:
