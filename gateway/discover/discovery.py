@@ -313,16 +313,9 @@ def _in_order(blocks: list[Block], unexplained: Mapping[str, str], settings: Set
         patterns = Patterns(routes)
         wrong = _first_wrong(blocks, patterns, owners)
         if wrong is None:
-            wrong_topic = next((topic for topic in unexplained if _taker(patterns, routes, topic)), None)
-            if wrong_topic is None:
-                break
-            number = patterns.first(wrong_topic)
-            assert number is not None
-            if _narrowed(blocks, owners[number], routes[number].route):
+            if _unread_spared(blocks, unexplained):
                 continue
-            why = f"{wrong_topic} would go to another route: {unexplained[wrong_topic]}"
-            blocks.insert(0, Block({"topic": _left_out(wrong_topic), "ignore": True}, [], unsure=[why]))
-            continue
+            break
         topic, taker, owner = wrong
         if _narrowed(blocks, taker, routes[patterns.first(topic) or 0].route):
             continue
@@ -341,6 +334,23 @@ def _in_order(blocks: list[Block], unexplained: Mapping[str, str], settings: Set
             0, Block({"topic": events, "ignore": True}, [], unsure=["the gateway's own events are left out"])
         )
     return blocks
+
+
+def _unread_spared(blocks: list[Block], unexplained: Mapping[str, str]) -> bool:
+    """Let no route take what nobody could read; whether anything was changed for it."""
+    routes, owners = routes_of(blocks)
+    patterns = Patterns(routes)
+    for topic, why in unexplained.items():
+        number = patterns.first(topic)
+        if number is None:
+            continue
+        if _narrowed(blocks, owners[number], routes[number].route):
+            return True
+        if routes[number].route.ignore is not True:
+            unsure = [f"{topic} would go to another route: {why}"]
+            blocks.insert(0, Block({"topic": _left_out(topic), "ignore": True}, [], unsure=unsure))
+            return True
+    return False
 
 
 def _written_out(blocks: list[Block], owner: int, taker: int) -> bool:
@@ -405,12 +415,6 @@ def _first_wrong(
 def _owner(patterns: Patterns, owners: Sequence[int], topic: str) -> int | None:
     number = patterns.first(topic)
     return None if number is None else owners[number]
-
-
-def _taker(patterns: Patterns, routes: Sequence[CompiledRoute], topic: str) -> bool:
-    """Whether a route would store a topic."""
-    number = patterns.first(topic)
-    return number is not None and routes[number].route.ignore is not True
 
 
 def _narrowed(blocks: list[Block], at: int, route: Route) -> bool:

@@ -249,3 +249,13 @@ def test_what_a_dialect_asks_for_is_its_own() -> None:
     )
     assert [block.words for block in discovery.blocks] == [{"dialect": "victron"}]
     assert not discovery.unexplained
+
+
+def test_nothing_unread_is_left_out_by_a_dialect() -> None:
+    """A dialect is not written with the part that would leave out what nobody could read."""
+    discovery = found_in(
+        lambda i: ("home/OMG_hall/BTtoMQTT/A4C1381A2B3C", {"id": "A4:C1:38:1A:2B:3C", "tempc": 21.4 + i}),
+        lambda i: ("home/cam", b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes([i])),
+    )
+    assert [block.words for block in discovery.blocks] == [{"dialect": "openmqttgateway/bluetooth"}]
+    assert [each.topic for each in discovery.unexplained] == ["home/cam"]
