@@ -32,6 +32,7 @@ _LONG_AGO_S: Final = 1_400_000_000  # counts since 1970 below this are something
 _TIME_WORDS: Final = word_set(
     "time timestamp ts date datetime at when received measured sampled tst dt created utc epoch clock t"
 )
+_DAY: Final = re.compile(r"[0-9]{1,4}([./-])[0-9]{1,2}\1[0-9]{1,4}")  # without a time
 _PATTERNS: Final = (
     "%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S", "%d-%m-%Y %H:%M:%S", "%m-%d-%Y %H:%M:%S",
     "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%d/%m/%y %H:%M:%S", "%m/%d/%y %H:%M:%S", "%d.%m.%y %H:%M:%S",
@@ -131,6 +132,8 @@ def time_of(name: str, cells: Sequence[Cell]) -> Time | None:
     if len(sound) < _MOST * len(cells):
         return None
     cells, kinds = sound, {type(cell.value) for cell in sound}
+    if kinds == {str} and all(_DAY.fullmatch(cell.value.strip()) for cell in cells):
+        return None
     words = words_of(name.rpartition(".")[2])
     named = bool(_TIME_WORDS & set(words)) or name.lower().endswith(("time", "timestamp", "date"))
     if not named and kinds != {str}:

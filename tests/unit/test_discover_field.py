@@ -259,3 +259,10 @@ def test_nothing_unread_is_left_out_by_a_dialect() -> None:
     )
     assert [block.words for block in discovery.blocks] == [{"dialect": "openmqttgateway/bluetooth"}]
     assert [each.topic for each in discovery.unexplained] == ["home/cam"]
+
+
+def test_a_day_is_no_time() -> None:
+    """A column with the date alone is not when a message was sent: all of a day would be of one moment."""
+    [block] = found_in(lambda i: ("lg/x", f"29.11.2026;12:0{i}:00;21,5;44,{i}".encode())).blocks
+    assert block.words["time"] == ""
+    assert "timezone" not in block.words
