@@ -205,7 +205,7 @@ def test_a_bomb_costs_nobody_anything(bomb: bytes) -> None:
     spent = time.process_time() - began
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert spent < 0.05
+    assert spent < 1  # seconds; a bound on hangs, not on speed
     assert peak < 12_000_000
 
 

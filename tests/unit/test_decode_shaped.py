@@ -7,7 +7,6 @@ of the message is in a reading, in the count of what is left out, or in a dead l
 from __future__ import annotations
 
 import json
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -555,13 +554,11 @@ def test_routes_that_mean_nothing(words: dict[str, Any], said_: str) -> None:
     ],
 )  # fmt: skip
 def test_a_great_many_elements(count: int, message: Callable[[int], object], route: Route) -> None:
-    """Each costs what one costs, in time and in bytes."""
+    """However many there are, what is kept of them is not much more than the message."""
     decoder = Decoder(compile_routes([route]), Limits(max_payload_bytes=10_000_000))
     payload = json.dumps(message(count)).encode()
-    begun = time.process_time()
     found = decoder.decode(Delivered(TOPIC, payload), Received.of(NOW))
     assert found
-    assert time.process_time() - begun < 100e-6 * count  # seconds, on any machine; it takes a third of it
     assert sum(len(each.raw if isinstance(each, Reading) else each.payload) for each in found) < 20 * len(
         payload
     )

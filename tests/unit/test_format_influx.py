@@ -297,7 +297,7 @@ def test_rubbish_costs_what_the_payload_does(piece: bytes) -> None:
     for payload in (piece * (15_000 // len(piece)), b"m f=" + piece * (15_000 // len(piece))):
         with contextlib.suppress(Reject):
             FORM.parse(payload)
-    assert time.process_time() - began < 3
+    assert time.process_time() - began < 10
 
 
 NAMES = st.text(alphabet='ab ,="é#', min_size=1, max_size=5)

@@ -141,7 +141,7 @@ def test_rubbish_costs_little() -> None:
         tracemalloc.stop()
     assert len(value) == 10_000
     assert peak < 2_000_000
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 10
 
 
 VALUES = st.dictionaries(

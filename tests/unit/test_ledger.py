@@ -13,7 +13,7 @@ from gateway.ledger import REASONS, Ledger
 
 IN_CODE = re.compile(
     r"""(?:\b(?:Reject|NoNumber|reject)\(|unfit\.add\([^,"]+,|
-    \breason(?:,\ fault)?\ =\ \(?|\b_MANY:\ Final\ =)\s*
+    \breason(?:,\ fault)?\ =\ \(?|\b_?(?:MANY|MALFORMED):\ Final\ =|\bread_text\(text,)\s*
     "([a-z0-9_]+)\"""",
     re.VERBOSE,
 )

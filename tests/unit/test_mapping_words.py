@@ -204,7 +204,7 @@ def test_hostile_names_cost_little() -> None:
     words: dict[str, Any] = {"rename": {"*a*a*a*a*a*a*b": "*"}, "ignore": ("*.*.*.*.*.*.*x",)}
     begun = time.process_time()
     apply({"a" * 127 + str(i): 1 for i in range(100)} | {"." * 120 + str(i): 1 for i in range(100)}, **words)
-    assert time.process_time() - begun < 0.5  # seconds; it takes some 0.01
+    assert time.process_time() - begun < 5  # seconds; it takes some 0.01
 
 
 def test_what_is_remembered_of_names_is_bounded() -> None:
