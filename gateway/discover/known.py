@@ -3,8 +3,7 @@
 A dialect is known by a topic that one of its routes matches, with levels before it or without, when the
 route makes readings of its messages and no dead letter. Of several the one whose route says most of the
 topic counts, and then the one that leaves least of the messages out. Where a topic has little that others
-have not, something else of the dialect has to be seen too, and so for what it ignores; what it ignores
-without a word of its own, such as all below home/, is not its own.
+have not, something else of the dialect has to be seen too, and so for what it ignores.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 _MOST_LEVELS: Final = 4  # before a dialect's own
 _CLEAR: Final = 8  # characters of the constants of a topic, by which a dialect is known without a second word
 _COMPONENT: Final = re.compile(r"[^/]+/status/[a-z][a-z0-9_]*:([0-9]+)")
-_REST: Final = re.compile(r"#|\{\w+\.\.\.\}")
 _LOOKED_AT: Final = 3  # of the messages of a topic
 
 
@@ -69,9 +67,6 @@ class _Dialect:
         self.routes = compile_routes(msgspec.convert(raw["route"], list[Route]))
         self._patterns = Patterns(self.routes)
         self.decoder = Decoder(self.routes, Limits())
-        self._reads = {
-            each.route.topic.partition("/")[0] for each in self.routes if each.route.ignore is not True
-        }
         self._signs = [signs_of(route) for route in self.routes]
 
     def judge(self, topic: str, prefix: str, samples: Sequence[Sample]) -> Known | None:
@@ -83,8 +78,6 @@ class _Dialect:
         signs, route = self._signs[number], self.routes[number].route
         part = route.dialect.partition("/")[2]
         if route.ignore is True:
-            if signs < _CLEAR and self._takes_all(route.topic):
-                return None
             return Known(self.name, part, prefix, (signs, 0), ignored=True)
         before = self._left_out()
         timed = keyed = False
@@ -102,11 +95,6 @@ class _Dialect:
         spoken = bool(timed or keyed or route.each or route.format not in {"json", "value"})
         clear = signs >= _CLEAR or (spoken and signs * 2 >= _CLEAR)
         return Known(self.name, part, prefix, (signs, 1, int(spoken), before - self._left_out()), clear=clear)
-
-    def _takes_all(self, topic: str) -> bool:
-        """Whether a template is for all below a level where others are read, as `home/{what...}`."""
-        first, _, rest = topic.partition("/")
-        return first in self._reads and bool(_REST.fullmatch(rest))
 
     def _left_out(self) -> int:
         counts = self.decoder.drops.counts

@@ -221,26 +221,6 @@ def test_a_weak_name_of_a_device() -> None:
     assert any("name" in said for said in block.unsure)
 
 
-def test_a_dialect_takes_nothing_that_is_not_its_own() -> None:
-    """What a gateway's dialect leaves out by a level that all use is found as what it is."""
-    sensor = {"id": "A4:C1:38:1A:2B:3C", "name": "ATC", "rssi": -71, "tempc": 21.4, "hum": 40.1}
-    discovery = found_in(
-        lambda i: ("home/OpenMQTTGateway/BTtoMQTT/A4C1381A2B3C", sensor | {"rssi": -70 - i}),
-        lambda i: ("home/kitchen/temp", f"2{i}.5".encode()),
-        lambda i: ("home/kitchen/air/co2", f"42{i}".encode()),
-        lambda i: ("home/cam", b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes([i])),
-    )
-    said = readings_of(discovery)
-    assert said["home/kitchen/temp"] == {"temp": 25.5}
-    assert said["home/kitchen/air/co2"] == {"co2": 425}
-    assert said["home/OpenMQTTGateway/BTtoMQTT/A4C1381A2B3C"]["tempc"] == 21.4
-    assert [each.topic for each in discovery.unexplained] == ["home/cam"]
-    dialect = [block for block in discovery.blocks if "dialect" in block.words]
-    assert [topic for block in dialect for topic in block.topics] == [
-        "home/OpenMQTTGateway/BTtoMQTT/A4C1381A2B3C"
-    ]
-
-
 def test_what_a_dialect_asks_for_is_its_own() -> None:
     """What it leaves out below a level where it reads nothing stays with the dialect that was seen."""
     discovery = found_in(
@@ -249,16 +229,6 @@ def test_what_a_dialect_asks_for_is_its_own() -> None:
     )
     assert [block.words for block in discovery.blocks] == [{"dialect": "victron"}]
     assert not discovery.unexplained
-
-
-def test_nothing_unread_is_left_out_by_a_dialect() -> None:
-    """A dialect is not written with the part that would leave out what nobody could read."""
-    discovery = found_in(
-        lambda i: ("home/OMG_hall/BTtoMQTT/A4C1381A2B3C", {"id": "A4:C1:38:1A:2B:3C", "tempc": 21.4 + i}),
-        lambda i: ("home/cam", b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes([i])),
-    )
-    assert [block.words for block in discovery.blocks] == [{"dialect": "openmqttgateway/bluetooth"}]
-    assert [each.topic for each in discovery.unexplained] == ["home/cam"]
 
 
 def test_a_day_is_no_time() -> None:
