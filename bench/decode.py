@@ -12,12 +12,13 @@ import json
 import statistics
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from bench.options import count
 from bench.scenario import check, reported
 from bench.tables import table
 from gateway.decode import Decoder, Limits, Reading, Received
+from gateway.decode.examples import Message
 from gateway.decode.routes import compile_routes
 from runtime.settings import Route
 
@@ -26,17 +27,6 @@ if TYPE_CHECKING:
 
 _NOW: Final = datetime(2026, 11, 23, 9, tzinfo=UTC)
 _PLAIN: Final = "plain"
-
-
-class Message(NamedTuple):
-    """A delivery, as `runtime.mqtt.port` has it."""
-
-    topic: str
-    payload: bytes
-    qos: int = 1
-    retain: bool = False
-    duplicate: bool = False
-    user_properties: tuple[tuple[str, str], ...] = ()
 
 
 def _values(i: int) -> dict[str, Any]:

@@ -19,11 +19,11 @@ import cbor2
 import msgspec
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from bench.decode import Message
 from bench.scenario import Scenario, check, run_alone
 from bench.tables import Line
 from gateway.decode import Decoder, Limits, Reading, Received
 from gateway.decode.dialects import complete_routes
+from gateway.decode.examples import Message
 from gateway.decode.routes import compile_routes
 from runtime.settings import Route
 

@@ -10,6 +10,8 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import cbor2
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -682,8 +684,6 @@ def test_pieces_are_decoded_to_themselves(shape: object, at: int) -> None:
 
 def test_the_same_in_binary() -> None:
     """What is cut of MessagePack and CBOR is decoded again, too."""
-    msgspec = pytest.importorskip("msgspec")
-    cbor2 = pytest.importorskip("cbor2")
     message = {"id": "m", "ts": TS, "data": [{"t": 1}, {"t": 2.5}]}
     for form, payload in (("msgpack", msgspec.msgpack.encode(message)), ("cbor", cbor2.dumps(message))):
         found = readings(payload, Route(format=form, each="data"))  # type: ignore[arg-type]

@@ -185,31 +185,31 @@ class _Reader:
         first = self._take(1)[0]
         if first < 0x80:  # noqa: PLR2004  # the specification's numbers, here and below
             return first
-        if first >= 0xE0:  # noqa: PLR2004
+        if first >= 0xE0:  # noqa: PLR2004  # heads of the specification
             return first - 256
-        if first < 0x90:  # noqa: PLR2004
+        if first < 0x90:  # noqa: PLR2004  # heads of the specification
             return self._map(first & 15, depth)
-        if first < 0xA0:  # noqa: PLR2004
+        if first < 0xA0:  # noqa: PLR2004  # heads of the specification
             return self._list(first & 15, depth)
-        if first < 0xC0:  # noqa: PLR2004
+        if first < 0xC0:  # noqa: PLR2004  # heads of the specification
             return self._text(first & 31)
         if form := _FIXED.get(first):
             value = form.unpack(self._take(form.size))[0]
-            return of_single(value) if first == 0xCA else of_double(value) if first == 0xCB else value  # noqa: PLR2004
+            return of_single(value) if first == 0xCA else of_double(value) if first == 0xCB else value  # noqa: PLR2004  # heads of the specification
         if first in _CONSTANTS:
             return _CONSTANTS[first]
-        if 0xD4 <= first <= 0xD8:  # noqa: PLR2004
+        if 0xD4 <= first <= 0xD8:  # noqa: PLR2004  # heads of the specification
             return self._extension(1 << first - 0xD4)
         if first not in _LENGTHS:
             raise Reject(MALFORMED, f"byte {self.at - 1} is {first:#04x}, which is never used{self._hint()}")
         length = int.from_bytes(self._take(_LENGTHS[first]), "big")
-        if first <= 0xC6:  # noqa: PLR2004
+        if first <= 0xC6:  # noqa: PLR2004  # heads of the specification
             return _base64url(self._take(length))
-        if first <= 0xC9:  # noqa: PLR2004
+        if first <= 0xC9:  # noqa: PLR2004  # heads of the specification
             return self._extension(length)
-        if first <= 0xDB:  # noqa: PLR2004
+        if first <= 0xDB:  # noqa: PLR2004  # heads of the specification
             return self._text(length)
-        return self._list(length, depth) if first <= 0xDD else self._map(length, depth)  # noqa: PLR2004
+        return self._list(length, depth) if first <= 0xDD else self._map(length, depth)  # noqa: PLR2004  # heads of the specification
 
     def trailing(self) -> Reject:
         """What is said of objects that follow each other and are no maps."""
@@ -299,10 +299,10 @@ def _base64url(data: bytes) -> str:
 def _timestamp(data: bytes) -> str:
     if len(data) == 4:  # noqa: PLR2004  # timestamp 32, and 64 and 96 below
         nanoseconds, seconds = 0, int.from_bytes(data, "big")
-    elif len(data) == 8:  # noqa: PLR2004
+    elif len(data) == 8:  # noqa: PLR2004  # bytes of a timestamp
         both = int.from_bytes(data, "big")
         nanoseconds, seconds = both >> 34, both & (1 << 34) - 1
-    elif len(data) == 12:  # noqa: PLR2004
+    elif len(data) == 12:  # noqa: PLR2004  # bytes of a timestamp
         nanoseconds, seconds = int.from_bytes(data[:4], "big"), int.from_bytes(data[4:], "big", signed=True)
     else:
         raise Reject(MALFORMED, f"a timestamp has {len(data)} bytes, where 4, 8 or 12 are")
