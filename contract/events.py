@@ -38,6 +38,12 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         metrics: metric name → value.
         tags: what else the topic says of the reading, by the names of the route's template; None when
             nothing, and then the event has no such field.
+        online: what the message says of its device: that it came online, or went offline; None when it says
+            nothing of that, and then the event has no such field. False is no sign of life: a broker
+            publishes a will.
+        online_since: of a message that changed what is known of that: since when it is so
+            (`contract.order.said_time`); None, and no such field, of all others, such as repeats and late
+            ones.
     """
 
     device_id: str
@@ -47,6 +53,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     key: str
     metrics: dict[str, Scalar]
     tags: dict[str, str] | None = None
+    online: bool | None = None
+    online_since: str | None = None
 
 
 class RawEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -59,6 +67,8 @@ class RawEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     key: str
     metrics: msgspec.Raw
     tags: dict[str, str] | None = None
+    online: bool | None = None
+    online_since: str | None = None
 
 
 class EventBatch(msgspec.Struct, frozen=True):

@@ -36,6 +36,14 @@ def order_time(ts: str, received_at: str) -> str:
     return min(ts, _latest(received_at[:_MINUTE]) + received_at[_MINUTE:])
 
 
+def said_time(ts: str, received_at: str) -> str:
+    """The time by which it is ordered what a message says of its device being online.
+
+    Its own, but never later than its arrival: a broker publishes the will of a device whose clock is ahead.
+    """
+    return min(ts, received_at)
+
+
 def ahead_ms(ts: str, received_at: str) -> int:
     """By how many milliseconds a device's clock is ahead, seen from a message of it; 0 up to `AHEAD`.
 

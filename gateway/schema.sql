@@ -530,6 +530,58 @@ CREATE FUNCTION public.note_packed() RETURNS void
     WHERE rollup = '1m' AND packed_until > droppable_until AND noted_at NOT BETWEEN now() - interval '1 hour' AND now()
 $$;
 
+CREATE FUNCTION public.note_presence(device_ids text[], tss timestamp with time zone[], arrivals timestamp with time zone[], keys text[], onlines boolean[]) RETURNS SETOF integer
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    said record;
+    known device_presence;
+    changed text[] := '{}';
+BEGIN
+    FOR said IN
+        SELECT s.device_id, s.ts, s.received_at, s.key, s.online, s.ord::integer AS ord, least(s.ts, s.received_at) AS said_at
+        FROM unnest(device_ids, tss, arrivals, keys, onlines) WITH ORDINALITY AS s (device_id, ts, received_at, key, online, ord)
+        ORDER BY s.device_id COLLATE "C", s.ord
+    LOOP
+        IF said.online IS NOT NULL THEN
+            INSERT INTO device_presence
+            VALUES (
+                said.device_id, said.online, said.ts, said.received_at, said.key, said.said_at, said.received_at, said.key)
+            ON CONFLICT DO NOTHING;
+            IF FOUND THEN
+                changed := changed || said.device_id;
+                RETURN NEXT said.ord;
+                CONTINUE;
+            END IF;
+        END IF;
+        SELECT * INTO known FROM device_presence WHERE device_id = said.device_id FOR NO KEY UPDATE;
+        IF NOT FOUND OR (said.online IS NULL AND known.online)
+            OR (said.said_at, said.received_at, said.key COLLATE "C")
+                <= (known.said_at, known.said_received_at, known.said_key COLLATE "C")
+        THEN
+            CONTINUE;
+        END IF;
+        UPDATE device_presence
+        SET said_at = said.said_at, said_received_at = said.received_at, said_key = said.key
+        WHERE device_id = said.device_id;
+        IF coalesce(said.online, true) <> known.online THEN
+            UPDATE device_presence
+            SET online = NOT known.online, ts = said.ts, received_at = said.received_at, message_key = said.key
+            WHERE device_id = said.device_id;
+            changed := changed || said.device_id;
+            RETURN NEXT said.ord;
+        END IF;
+    END LOOP;
+    UPDATE devices AS d SET online = p.online, online_since = least(p.ts, p.received_at)
+    FROM device_presence AS p
+    WHERE p.device_id = d.device_id AND d.device_id IN (
+        SELECT f.device_id FROM devices AS f WHERE f.device_id = ANY (changed)
+        ORDER BY f.device_id COLLATE "C"
+        FOR NO KEY UPDATE SKIP LOCKED
+    );
+END
+$$;
+
 CREATE FUNCTION public.open_default_partition(parent text) RETURNS void
     LANGUAGE plpgsql
     SET lock_timeout TO '100ms'
@@ -899,11 +951,24 @@ CREATE SEQUENCE public.device_care_versions
     NO MAXVALUE
     CACHE 1;
 
+CREATE TABLE public.device_presence (
+    device_id text NOT NULL,
+    online boolean NOT NULL,
+    ts timestamp with time zone NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    message_key text NOT NULL,
+    said_at timestamp with time zone NOT NULL,
+    said_received_at timestamp with time zone NOT NULL,
+    said_key text NOT NULL
+);
+
 CREATE TABLE public.devices (
     device_id text NOT NULL COLLATE pg_catalog."C",
     region text,
     first_seen timestamp with time zone NOT NULL,
-    last_seen timestamp with time zone NOT NULL
+    last_seen timestamp with time zone NOT NULL,
+    online boolean,
+    online_since timestamp with time zone
 )
 WITH (fillfactor='80');
 
@@ -1270,6 +1335,9 @@ ALTER TABLE ONLY public.dedup
 ALTER TABLE ONLY public.device_care
     ADD CONSTRAINT device_care_pkey PRIMARY KEY (device_id);
 
+ALTER TABLE ONLY public.device_presence
+    ADD CONSTRAINT device_presence_pkey PRIMARY KEY (device_id);
+
 ALTER TABLE ONLY public.devices
     ADD CONSTRAINT devices_pkey PRIMARY KEY (device_id);
 
@@ -1346,6 +1414,8 @@ CREATE INDEX dead_letter_shares_letters ON public.dead_letter_shares USING btree
 CREATE INDEX dead_letters_sender ON public.dead_letters USING btree (COALESCE(device_id, ''::text) COLLATE "C", reason COLLATE "C", id);
 
 CREATE UNIQUE INDEX device_care_version ON public.device_care USING btree (version);
+
+CREATE INDEX device_presence_offline ON public.device_presence USING btree (device_id) WHERE (NOT online);
 
 CREATE INDEX measurements_1h_default_bucket ON public.measurements_1h_default USING btree (bucket);
 

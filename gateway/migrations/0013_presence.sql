@@ -1,0 +1,91 @@
+-- Which devices are online, as far as messages say so: by wills, births and the like.
+
+-- null: no message ever said. Written with the message that changes it; should somebody hold the row just then, with the device's
+-- next sighting, from `device_presence`.
+ALTER TABLE devices ADD COLUMN online boolean, ADD COLUMN online_since timestamptz;
+
+-- What decides it. `ts`, `received_at` and `message_key` are of the message that last changed it, `said_at`, `said_received_at` and
+-- `said_key` of the newest that said the same or the contrary: its own time but never later than its arrival, then its arrival, then
+-- its key. A table of its own, so that a row of `devices` that somebody holds does not hold up a batch.
+CREATE TABLE device_presence (
+    device_id text PRIMARY KEY,
+    online boolean NOT NULL,
+    ts timestamptz NOT NULL,
+    received_at timestamptz NOT NULL,
+    message_key text NOT NULL,
+    said_at timestamptz NOT NULL,
+    said_received_at timestamptz NOT NULL,
+    said_key text NOT NULL
+);
+
+CREATE INDEX device_presence_offline ON device_presence (device_id) WHERE NOT online;
+
+-- Notes what messages say, an element of each array a message, in order of arrival; `online` is null of one that says nothing but is a
+-- sign of life of a device that may have said it is offline. Returns the places (1-based) of those that changed something.
+-- Only a message that is newer than all that said something before counts. Devices are taken in one order, so that two gateways queue.
+CREATE FUNCTION note_presence(device_ids text[], tss timestamptz[], arrivals timestamptz[], keys text[], onlines boolean[])
+RETURNS SETOF integer
+LANGUAGE plpgsql AS $$
+DECLARE
+    said record;
+    known device_presence;
+    changed text[] := '{}';
+BEGIN
+    FOR said IN
+        SELECT s.device_id, s.ts, s.received_at, s.key, s.online, s.ord::integer AS ord, least(s.ts, s.received_at) AS said_at
+        FROM unnest(device_ids, tss, arrivals, keys, onlines) WITH ORDINALITY AS s (device_id, ts, received_at, key, online, ord)
+        ORDER BY s.device_id COLLATE "C", s.ord
+    LOOP
+        IF said.online IS NOT NULL THEN
+            INSERT INTO device_presence
+            VALUES (
+                said.device_id, said.online, said.ts, said.received_at, said.key, said.said_at, said.received_at, said.key)
+            ON CONFLICT DO NOTHING;
+            IF FOUND THEN
+                changed := changed || said.device_id;
+                RETURN NEXT said.ord;
+                CONTINUE;
+            END IF;
+        END IF;
+        SELECT * INTO known FROM device_presence WHERE device_id = said.device_id FOR NO KEY UPDATE;
+        IF NOT FOUND OR (said.online IS NULL AND known.online)
+            OR (said.said_at, said.received_at, said.key COLLATE "C")
+                <= (known.said_at, known.said_received_at, known.said_key COLLATE "C")
+        THEN
+            CONTINUE;
+        END IF;
+        UPDATE device_presence
+        SET said_at = said.said_at, said_received_at = said.received_at, said_key = said.key
+        WHERE device_id = said.device_id;
+        IF coalesce(said.online, true) <> known.online THEN
+            UPDATE device_presence
+            SET online = NOT known.online, ts = said.ts, received_at = said.received_at, message_key = said.key
+            WHERE device_id = said.device_id;
+            changed := changed || said.device_id;
+            RETURN NEXT said.ord;
+        END IF;
+    END LOOP;
+    UPDATE devices AS d SET online = p.online, online_since = least(p.ts, p.received_at)
+    FROM device_presence AS p
+    WHERE p.device_id = d.device_id AND d.device_id IN (
+        SELECT f.device_id FROM devices AS f WHERE f.device_id = ANY (changed)
+        ORDER BY f.device_id COLLATE "C"
+        FOR NO KEY UPDATE SKIP LOCKED
+    );
+END
+$$;
+
+-- Whoever could read devices can read that of them.
+DO $$
+DECLARE
+    grantee text;
+BEGIN
+    FOR grantee IN
+        SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
+        FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+        WHERE c.oid = 'devices'::regclass AND a.grantee <> c.relowner AND a.privilege_type = 'SELECT'
+    LOOP
+        EXECUTE format('GRANT SELECT ON device_presence TO %s', grantee);
+    END LOOP;
+END
+$$;
