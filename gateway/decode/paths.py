@@ -3,8 +3,10 @@
 Names with dots between them are read without a library: `meta.id`, `data.0`, `em:0.power`.
 Anything else is JMESPath (https://jmespath.org/specification.html), which has names in quotation marks for
 what has a dot in it. Between plain paths ` | ` stands for "the first that is there", as `||`
-in JMESPath. One function is ours: `from_json(text)` is the value of a text that is JSON itself, and null
-when it is none.
+in JMESPath. Beside its functions there are some of its community's (https://jmespath.site): `split(text, mark)`;
+`zip(a, b)`, here null of lists of which one is longer; and `from_items(pairs)`, here null where a name comes
+twice: nothing of a message is to be lost. One is ours: `from_json(text)` is the value of a text that is JSON
+itself, and null when it is none.
 
 What a plain path finds has a place in the message, and so has an expression of names and indices alone,
 `"a.b"[0].c`. What any other expression finds may have been made by it.
@@ -38,6 +40,7 @@ _SYNTAX: Final = re.compile(r"[\[\]()'\"`&!<>{}*\\]|\|\||==|(?:^|\|)\s*@\s*(?:$|
 _STAR: Final = re.compile(r"\$([1-9])")
 _STEPS: Final = re.compile(r'(?:(?:^|\.)(?:([A-Za-z_][A-Za-z0-9_]*)|"([^"\\]+)")|\[([0-9]{1,6})\])')
 _INDEX: Final = re.compile(r"[0-9]{1,6}")  # no array is longer
+_PAIR: Final = 2
 
 
 # Nodes whose first child is given what they are, and the others what it found.
@@ -47,7 +50,7 @@ _ONE_AFTER_THE_OTHER: Final = frozenset(
 
 
 class _Own(Functions):
-    """Those of JMESPath, and ours."""
+    """Those of JMESPath, some of its community's, and ours."""
 
     @signature({"types": ["string", "null"]})
     def _func_from_json(self, text: str | None) -> Any:  # noqa: ANN401  # JSON is any value
@@ -58,6 +61,27 @@ class _Own(Functions):
             return msgspec.json.decode(text)
         except (ValueError, RecursionError, msgspec.DecodeError):
             return None
+
+    @signature({"types": ["string", "null"]}, {"types": ["string"]})
+    def _func_split(self, text: str | None, mark: str) -> Any:  # noqa: ANN401  # likewise
+        return None if text is None else text.split(mark) if mark else list(text)
+
+    @signature({"types": ["array", "null"]}, {"types": ["array", "null"]})
+    def _func_zip(self, first: list[Any] | None, second: list[Any] | None) -> Any:  # noqa: ANN401  # likewise
+        """Pairs; null of two lists of which one is longer: what belongs to what cannot be told."""
+        if first is None or second is None or len(first) != len(second):
+            return None
+        return [list(pair) for pair in zip(first, second, strict=True)]
+
+    @signature({"types": ["array", "null"]})
+    def _func_from_items(self, items: list[Any] | None) -> Any:  # noqa: ANN401  # likewise
+        """An object of pairs of a name and a value; null when a name is none or comes twice."""
+        if items is None or not all(
+            type(item) is list and len(item) == _PAIR and type(item[0]) is str for item in items
+        ):
+            return None
+        found = dict(items)
+        return found if len(found) == len(items) else None
 
 
 def _once(members: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Times as people and firmwares write them, beside ISO 8601: those that can be read in one way only.
 
 The year has four digits. First comes the year, or a day with dots after it, or the month is a word; a number
-that may be day or month is refused, and so is a zone that is a word other than UTC or GMT.
+that may be day or month is refused, and so is a zone that is a word other than UTC or GMT. Meters of the DSMR
+write `231123090000W`: two digits of the year, and S or W for summer or winter time in the Netherlands and
+Belgium (DSMR P1 companion standard 5.0.2, §5.4, TST).
 """
 
 from __future__ import annotations
@@ -35,10 +37,13 @@ _FORMS: Final = tuple(
         rf"{_WEEKDAY}{_MONTH}\s+(?P<day>[0-9]{{1,2}}),?\s+{_YEAR}(?:,?\s+{_TIME}{_ZONE})?",
         rf"{_WEEKDAY}{_MONTH}\s+(?P<day>[0-9]{{1,2}})\s+{_TIME}{_ZONE}\s+{_YEAR}",
         rf"{_COMPACT}{_ZONE})?",
+        r"(?P<short>[0-9]{2})(?P<month>[0-9]{2})(?P<day>[0-9]{2})(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})"
+        r"(?P<second>[0-9]{2})(?P<season>[SW])",
     )
 )
 _TWO_WAYS: Final = re.compile(r"[0-9]{1,2}[/.-][0-9]{1,2}[/.-][0-9]{2,4}\b.*", re.DOTALL)
 _LONGEST: Final = 80
+_SEASONS: Final = {"S": timezone(timedelta(hours=2)), "W": timezone(timedelta(hours=1))}
 
 
 class Written(enum.Enum):
@@ -84,13 +89,13 @@ def _moment(parts: dict[str, str | None]) -> datetime:
     if (hour, minute, second) == (24, 0, 0):  # ISO 8601: the end of the day
         hour, after = 0, timedelta(days=1)
     moment = datetime(
-        int(parts["year"] or 0),
+        int(parts.get("year") or f"20{parts['short']}"),
         month,
         int(parts["day"] or 0),
         hour,
         minute,
         second,
-        tzinfo=_zone(parts.get("zone")),
+        tzinfo=_SEASONS.get((parts.get("season") or "").upper()) or _zone(parts.get("zone")),
     )
     return moment + after
 

@@ -137,7 +137,7 @@ class Route(Section, frozen=True):
 
     Attributes:
         dialect: a preset, `gateway dialects` lists them; what stands beside it wins.
-        prefix: levels in front of the topics of a dialect.
+        prefix: levels in front of the topics of a dialect; where it names the device, they do not.
         each: path of the arrays whose elements are readings.
         name, value: of an element that is one metric: the paths of its name and its value.
         tags: paths of what is kept as tags.

@@ -54,6 +54,8 @@ def test_durations_are_no_times_unless_they_are_expected(text: str, time_format:
         "Thu Nov 26 12:00:00 UTC 2026",
         "20261126T120000Z",
         "20261126120000",
+        "261126130000W",
+        "261126140000S",
         "1795694400",
         "1795694400.0",
         "1795694400,000",

@@ -122,6 +122,14 @@ def test_a_part_is_one_route(tmp_path: Path) -> None:
     assert (before.dialect, after.dialect) == ("", "")
 
 
+def test_a_prefix_may_name_the_device(tmp_path: Path) -> None:
+    """Then the dialect's own topics do not, and a topic that is of no device has none in front."""
+    routes = loaded(tmp_path, '[[route]]\ndialect = "tasmota"\nprefix = "site/{device_id}/"\n')
+    topics = [route.topic for route in routes]
+    assert topics[0] == "site/{device_id}/tele/SENSOR"
+    assert topics[-1] == "site/tasmota/discovery/#"
+
+
 def test_a_prefix_goes_before_all_topics(tmp_path: Path) -> None:
     """Levels of a site, with names of their own, stand in front of each topic."""
     routes = loaded(tmp_path, '[[route]]\ndialect = "tasmota"\nprefix = "{region}/line-{line}/"\n')

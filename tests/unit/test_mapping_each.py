@@ -39,6 +39,9 @@ def found(path: str, message: object = None) -> list[tuple[Any, tuple[str, ...],
         ("gw.x", []),
         ("nothing | one", [({"t": 9}, (), ("one",))]),
         ("one | readings", [({"t": 9}, (), ("one",))]),
+        ("nothing | @", [(GATEWAY, (), ())]),
+        ("one | @", [({"t": 9}, (), ("one",))]),
+        ("nothing | one | @", [({"t": 9}, (), ("one",))]),
         (
             "rooms.*.values",
             [

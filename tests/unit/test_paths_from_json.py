@@ -50,7 +50,38 @@ def test_what_it_makes_of_a_message() -> None:
     assert merge({"n": 1, "object": {"t": 3}}) == {"n": 1, "object": {"t": 3}}
 
 
-@pytest.mark.parametrize("path", ["from_json()", "from_json(a, b)", "to_json(a)"])
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("split(text, '.')", ["Line1", "Press2", "Temp"]),
+        ("split(text, '.')[-1]", "Temp"),
+        ("join('.', split(text, '.')[:-1])", "Line1.Press2"),
+        ("split(text, '/')", ["Line1.Press2.Temp"]),
+        ("split(none, '.')", None),
+        ("split(one, '')", ["a", "b"]),
+        ("zip(names, values)", [["t", 1], ["h", None]]),
+        ("zip(names, longer)", None),
+        ("zip(names, none)", None),
+        ("from_items(zip(names, values))", {"t": 1, "h": None}),
+        ("from_items(zip(twice, values))", None),
+        ("from_items(values)", None),
+        ("from_items(none)", None),
+    ],
+)
+def test_functions_of_the_community(expression: str, value: object) -> None:
+    """Texts are split, lists are put together to objects, and nothing is lost on the way."""
+    message = {
+        "text": "Line1.Press2.Temp",
+        "one": "ab",
+        "names": ["t", "h"],
+        "twice": ["t", "t"],
+        "values": [1, None],
+        "longer": [1, 2, 3],
+    }
+    assert compile_path(expression, "route[0].metrics")(message) == value
+
+
+@pytest.mark.parametrize("path", ["from_json()", "from_json(a, b)", "to_json(a)", "split(a)", "zip(a)"])
 def test_what_is_no_call(path: str) -> None:
     """It takes one argument, and there is no other function than the library's."""
     with pytest.raises(ConfigurationError, match=r"route\[0\]\.key"):

@@ -3,8 +3,8 @@
 A file says what it is for, where that is documented, and its routes; each route has a name, its `part`, and
 examples with the readings that they become, which a test plays. In a configuration `dialect = "tasmota"`
 stands for all routes of the file, in their order, and `dialect = "tasmota/sensor"` for one; what stands
-beside it wins, of `rename` and `states` name by name, and `prefix` goes before its topics. Routes that are
-ignored are topics that carry no telemetry; they are there so that their messages are no dead letters.
+beside it wins, of `rename` and `states` name by name, and `prefix` goes before its topics: where that names
+the device, as `{device_id}/`, the topics do not. Routes that are ignored are topics that carry no telemetry; they are there so that their messages are no dead letters.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ Raw = dict[str, Any]
 
 _FOLDER: Final = resources.files("gateway.decode.dialects")
 _OWN: Final = frozenset({"dialect", "prefix"})
+_DEVICE: Final = "{device_id}/"
 
 
 class Dialect(NamedTuple):
@@ -140,8 +141,17 @@ def _merged(preset: Raw, route: Raw, dialect: str) -> Raw:
         if isinstance(preset.get(key), dict) and isinstance(beside.get(key), dict):
             merged[key] = {**preset[key], **beside[key]}
     if isinstance(prefix := route.get("prefix", ""), str):
-        merged["topic"] = f"{prefix}{merged['topic']}"
+        merged["topic"] = _below(prefix, merged["topic"])
     return merged
+
+
+def _below(prefix: str, topic: str) -> str:
+    """A topic of a dialect below a prefix: one of them names the device."""
+    if _DEVICE not in prefix:
+        return f"{prefix}{topic}"
+    if _DEVICE in topic:
+        return f"{prefix}{topic.replace(_DEVICE, '', 1)}"
+    return f"{prefix.partition(_DEVICE)[0]}{topic}"
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:

@@ -1,10 +1,10 @@
 """`each`: which elements of a message are readings, and what the message is with some of them only.
 
 `readings` are the elements of an array of this name, `*` those of the members of the message, `*.values`
-those of the arrays within, and `a | b` those of the first that is there. What stands there and is no array is
-one element; null is none. What a `*` stood for is kept, for `$1`. Of an array at the root each element is a
-message of its own. Any other JMESPath expression finds its elements too, of all of the payload, but a message
-cannot be cut by one. Pure.
+those of the arrays within, and `a | b` those of the first that is there; `a | @` is the message itself where
+there is no `a`. What stands there and is no array is one element; null is none. What a `*` stood for is kept,
+for `$1`. Of an array at the root each element is a message of its own. Any other JMESPath expression finds
+its elements too, of all of the payload, but a message cannot be cut by one. Pure.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
 STAR: Final = "*"
+_ITSELF: Final = ("@",)
 OUTSIDE: Final = "(outside each)"
 """The name of what an expression left of a message, where no other can be told."""
 
@@ -121,10 +122,12 @@ class Each:
             return [self._only(message[at], its, around=around, counted=counted) for at, its in of.items()]
         return self._only(message, places, around=around, counted=counted)
 
-    def left(self, message: Any, elements: Iterable[Element], used: Iterable[Place]) -> list[str]:  # noqa: ANN401  # likewise
+    def left(self, message: Any, elements: Sequence[Element], used: Iterable[Place]) -> list[str]:  # noqa: ANN401  # likewise
         """The paths of the scalars that are in no element, and not used."""
         if self._look is not None:
             return _left_by_identity(message, list(elements), used)
+        if any(each.place == () for each in elements):
+            return []
         tree: Tree = {}
         for place in (*(each.place for each in elements if each.place), *used):
             _plant(tree, place)
@@ -214,7 +217,10 @@ def graft(into: Any, value: Any, place: Place, new: Any = None) -> bool:  # noqa
 
 
 def _dotted(path: str) -> list[tuple[str, ...]]:
-    return [tuple(part.strip().split(".")) for part in path.split("|")]
+    first, *others = (tuple(part.strip().split(".")) for part in path.split("|"))
+    if others and others[-1] == _ITSELF:
+        others[-1] = ()
+    return [first, *others]
 
 
 def _is_dotted(path: str) -> bool:
