@@ -69,6 +69,7 @@ def _said(route: CompiledRoute, wanted: Plan) -> str:
         f"time: {_either(plan.times, 'arrival')}{form}{zone}{clock[plan.clock] if plan.times else ''}",
         f"region: {'the topic' if 'region' in names else _either(plan.regions, 'none')}",
         f"metrics: {_metrics(route)}",
+        f"online or offline: {said.presence}" if said.presence else "",
         f"without {', '.join(said.ignore)}" if isinstance(said.ignore, tuple) else "",
         f"tags: {', '.join(tags)}" if tags else "",
         f"a repeat has the same {', '.join(route.identity)}",

@@ -73,6 +73,7 @@ class Assembler:
         *,
         number: str = "",
         digest: str = "",
+        online: bool | None = None,
     ) -> Reading:
         """Make a reading of what a message says.
 
@@ -84,6 +85,7 @@ class Assembler:
             unfit: takes fields that cannot be stored.
             number: of the readings that have the same bytes.
             digest: of these bytes.
+            online: what the message says of its device.
 
         Raises:
             Reject: it cannot be stored.
@@ -130,10 +132,12 @@ class Assembler:
         identity = f"{matched.scope}{device_id}\x1f{key}"
         if plan.timed:
             identity = f"{identity}\x1f{stated or time}"
-        tail = f"{device_id}\t{key}\t{region}\t{text}"
-        if region is None or "\\" in tail or not plain:
+        tail = f"{device_id}\t{key}\t{region or ''}\t{text}"
+        if "\\" in tail or not plain:
             tail = _escaped(device_id, key, region, text)
-        event = RawEvent(device_id, region, ts, arrived, key, msgspec.Raw(encoded), tags)
+        elif region is None:
+            tail = f"{device_id}\t{key}\t\\N\t{text}"
+        event = RawEvent(device_id, region, ts, arrived, key, msgspec.Raw(encoded), tags, online)
         line = f"{ts}\t{tail}\t{tags_line}\t{arrived}\n"
         return Reading(event, identity, line, keyed, matched.topic, raw, digest)
 

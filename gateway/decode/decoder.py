@@ -350,7 +350,9 @@ class Decoder:
             matched = matched.with_tags(tags)
         unfit = shaper.unfit
         try:
-            reading = self._assemble(part.mapped, matched, received, raw, unfit, number=number, digest=digest)
+            reading = self._assemble(
+                part.mapped, matched, received, raw, unfit, number=number, digest=digest, online=part.online
+            )
             drops += part.left_out
             drops += unfit.fields
         except Reject as reject:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gateway.decode.routes import CompiledRoute
     from runtime.settings.route import Example
 
-_FIELDS: Final = ("device_id", "ts", "key", "region", "tags", "metrics")
+_FIELDS: Final = ("device_id", "ts", "key", "region", "tags", "metrics", "online")
 _TABLES: Final = ("tags", "metrics")
 _DIGITS: Final = 1e-9
 _NOTHING: Final = object()
@@ -61,8 +61,12 @@ class Message(NamedTuple):
 
 
 def as_object(reading: Reading) -> dict[str, Any]:
-    """A reading as `gateway decode --json` prints it and an `expect` has it."""
+    """A reading as `gateway decode --json` prints it and an `expect` has it.
+
+    It has `online` when it says whether its device is.
+    """
     event = reading.event
+    said = {} if event.online is None else {"online": event.online}
     return {
         "device_id": event.device_id,
         "ts": event.ts,
@@ -70,6 +74,7 @@ def as_object(reading: Reading) -> dict[str, Any]:
         "region": event.region,
         "tags": event.tags or {},
         "metrics": msgspec.json.decode(event.metrics),
+        **said,
     }
 
 
@@ -152,8 +157,8 @@ def _unlike(expected: Mapping[str, object], got: Mapping[str, Any]) -> Iterator[
     for field, value in expected.items():
         if field in _TABLES and isinstance(value, dict):
             yield from _unlike_tables(field, value, got[field])
-        elif not _equal(field, value, got[field]):
-            yield f"{field}: expected {_brief(value)}, got {_brief(got[field])}"
+        elif not _equal(field, value, other := got.get(field, _NOTHING)):
+            yield f"{field}: expected {_brief(value)}, got {_brief(other)}"
 
 
 def _unlike_tables(field: str, expected: Mapping[str, object], got: Mapping[str, object]) -> Iterator[str]:

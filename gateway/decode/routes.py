@@ -115,9 +115,11 @@ def compile_routes(routes: Sequence[Route]) -> list[CompiledRoute]:
         pattern = re.compile(template.pattern, re.DOTALL)
         plan = plan_of(route, where)
         # Topics of one route that differ by the device alone need no topic in the identity, as long as no
-        # other route does without it: two topics of one device must not be taken for one.
-        compiled.append(CompiledRoute(route, template.topic_filter, pattern, plan, scoped or template.loose))
-        scoped = scoped or not (template.loose or route.ignore is True)
+        # other route does without it: two topics of one device must not be taken for one. Wills have it in
+        # any case, so that a route for them changes no identity of others.
+        apart = template.loose or bool(route.presence)
+        compiled.append(CompiledRoute(route, template.topic_filter, pattern, plan, scoped or apart))
+        scoped = scoped or not (apart or route.ignore is True)
     if all(route.ignore is True for route in routes):
         raise ConfigurationError("route: every [[route]] has ignore = true; nothing would be stored")
     return compiled

@@ -97,6 +97,10 @@ def _reading(reading: Reading, explanation: Explanation, width: int) -> Iterator
     if route is not None:
         yield from _field("repeat", f"one with the same {_and(route.identity)}", width)
     yield from _field("region", "none" if event.region is None else safe(event.region), width)
+    if event.online is not None:
+        yield from _field(
+            "presence", "online" if event.online else "offline", width, "what it says of its device"
+        )
     for i, (name, value) in enumerate(told["tags"].items()):
         yield from _field("" if i else "tags", f"{safe(name)} = {safe(value)}", width)
     yield from _metrics(told["metrics"], width)

@@ -144,6 +144,9 @@ class Route(Section, frozen=True):
         rename: name of a metric → its new one, with a `*` for what they have in common.
         numbers: whether a text that is a number is one; with a unit after it too.
         states: text → number.
+        presence: path of the word by which a message says whether its device is online; `@` is a message that
+            is nothing else.
+        presence_words: word → whether the device is online, beside those that are known.
         clock: what a device time that cannot be, or cannot be read, leads to: "device" refuses the message,
             "prefer" takes the time of arrival, and "received" always does.
         empty: what a message without key, time and metric leads to: devices say "no value" by null.
@@ -172,6 +175,8 @@ class Route(Section, frozen=True):
     rename: dict[str, Metric] = msgspec.field(default_factory=dict)
     numbers: Literal["as_sent", "from_text", "from_text_with_unit"] = "as_sent"
     states: dict[str, Number] = msgspec.field(default_factory=dict)
+    presence: Paths = ""
+    presence_words: dict[Name, bool] = msgspec.field(default_factory=dict)
     on_bad_field: Literal["reject", "drop"] = "reject"
     empty: Literal["reject", "ignore"] = "reject"
     ignore: bool | Names = False
@@ -207,3 +212,7 @@ def check_routes(routes: Sequence[Route]) -> None:
         for text, number in route.states.items():
             if not isfinite(number):
                 raise ConfigurationError(f"{route.where(at)}.states.{text}: expected a finite number")
+        if route.presence_words and not (route.presence or route.dialect):
+            raise ConfigurationError(
+                f"{route.where(at)}.presence_words: has no effect without presence, the path of the word"
+            )

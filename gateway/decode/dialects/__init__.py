@@ -3,8 +3,9 @@
 A file says what it is for, where that is documented, and its routes; each route has a name, its `part`, and
 examples with the readings that they become, which a test plays. In a configuration `dialect = "tasmota"`
 stands for all routes of the file, in their order, and `dialect = "tasmota/sensor"` for one; what stands
-beside it wins, of `rename` and `states` name by name, and `prefix` goes before its topics: where that names
-the device, as `{device_id}/`, the topics do not. Routes that are ignored are topics that carry no telemetry; they are there so that their messages are no dead letters.
+beside it wins, of `rename`, `states` and `presence_words` name by name, and `prefix` goes before its topics:
+where that names the device, as `{device_id}/`, the topics do not. Routes that are ignored are topics that
+carry no telemetry; they are there so that their messages are no dead letters.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def _merged(preset: Raw, route: Raw, dialect: str) -> Raw:
     merged.pop("example", None)
     if "example" in beside:
         merged["example"] = beside["example"]
-    for key in ("rename", "states"):  # of tables what is not named beside stays
+    for key in ("rename", "states", "presence_words"):  # of tables what is not named beside stays
         if isinstance(preset.get(key), dict) and isinstance(beside.get(key), dict):
             merged[key] = {**preset[key], **beside[key]}
     if isinstance(prefix := route.get("prefix", ""), str):

@@ -24,6 +24,7 @@ from gateway.decode.fields import SCALARS, Flattening, NoNumber, Refused, Unfit
 from gateway.decode.limits import MAX_DEPTH, MAX_READINGS
 from gateway.decode.mapping.each import Each, Element, graft, names_in, without
 from gateway.decode.mapping.plain import Mapped, named
+from gateway.decode.mapping.presence import Presence
 from gateway.decode.mapping.words import Words
 from gateway.decode.names import MAX_NAME, kind_of, metric_fault, tag_fault
 from gateway.decode.paths import alternatives, compile_find, is_plain, star_of, steps_of
@@ -61,6 +62,7 @@ class Part(NamedTuple):
         around: what it took of the objects around them.
         reject: why it cannot be read.
         left_out: fields, each with a reason.
+        online: what it says of its device; None when nothing.
     """
 
     mapped: Mapped | None
@@ -71,6 +73,7 @@ class Part(NamedTuple):
     around: _Around
     reject: Reject | None = None
     left_out: Sequence[tuple[str, str]] = ()
+    online: bool | None = None
 
 
 class _Around(NamedTuple):
@@ -181,6 +184,9 @@ class Shaper:
             self.each.moves(None if look.made else _steps(look.path), look.path) for look in around
         )
         self._words = Words(route, where, limits.max_metric_name)
+        if route.presence and self._name:
+            raise ConfigurationError(f"{where}.presence: with name and value an element is one metric")
+        self._presence = Presence(route, where) if route.presence else None
         taken = [look.path for looks_ in (*self._looks, self._name, self._value) for look in looks_]
         self._shared = {  # tags that may mean something else, too
             name
@@ -279,6 +285,7 @@ class Shaper:
         try:
             said = self._read(element, metric)
             metrics = self._words.apply(said.metrics, self.unfit)
+            online = self._presence and self._presence.of(element.value, metrics, self.unfit)
             left_out = self.unfit.fields[:]
             return Part(
                 (*said.names, metrics, True),
@@ -289,6 +296,7 @@ class Shaper:
                 said.around,
                 None,
                 left_out,
+                online,
             )
         except Reject as reject:
             return Part(None, {}, number, element.message, places, self._around_refused(element), reject)
@@ -523,6 +531,7 @@ def needs_shaping(route: Route) -> bool:
         or route.tags
         or route.rename
         or route.states
+        or route.presence
         or route.numbers != "as_sent"
         or isinstance(route.ignore, tuple)
         or "|" in route.metrics
