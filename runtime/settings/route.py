@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from runtime.errors import ConfigurationError
-from runtime.settings.types import Number, Paths, Section, Text
+from runtime.settings.types import Paths, Section, Text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ Compression = Literal["auto", "none", "gzip", "zlib", "zstd"]
 Dialect = Annotated[
     str,
     Meta(
-        pattern=r"^([a-z0-9-]+(/[a-z0-9-]+)?)?$",
+        pattern=r"^([a-z0-9_-]+(/[a-z0-9_-]+)?)?$",
         max_length=64,
         description='a name such as "tasmota", or "tasmota/sensor" for a part of it',
     ),
@@ -41,6 +41,7 @@ Names = Annotated[
     Meta(description="true, false or a list of names, in which * stands for anything"),
 ]
 PathList = Annotated[tuple[Paths, ...], Meta(description='a list of paths such as ["meta.line"]')]
+State = Annotated[int | float, Meta(description="a number")]
 Order = Literal["big", "little"]
 Binary = Literal[
     "uint8", "int8", "uint16", "int16", "uint24", "int24", "uint32", "int32", "uint64", "int64",
@@ -174,7 +175,7 @@ class Route(Section, frozen=True):
     tags: PathList = ()
     rename: dict[str, Metric] = msgspec.field(default_factory=dict)
     numbers: Literal["as_sent", "from_text", "from_text_with_unit"] = "as_sent"
-    states: dict[str, Number] = msgspec.field(default_factory=dict)
+    states: dict[str, State] = msgspec.field(default_factory=dict)
     presence: Paths = ""
     presence_words: dict[Name, bool] = msgspec.field(default_factory=dict)
     on_bad_field: Literal["reject", "drop"] = "reject"

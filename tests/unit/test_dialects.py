@@ -164,6 +164,108 @@ def test_examples_beside_are_the_configurations_own(tmp_path: Path) -> None:
     assert [example.topic for example in route.example] == ["tele/a/SENSOR"]
 
 
+@pytest.mark.parametrize(
+    ("called", "name"),
+    [
+        ("rtl_433", "rtl-433"),
+        ("rtl_433/event", "rtl-433/event"),
+        ("shelly_gen2", "shelly-gen2"),
+        ("ignition/sparkplug", "ignition"),
+        ("sparkplug", "ignition"),
+        ("sparkplug/node-data", "ignition/node-data"),
+        ("chirpstack", "chirpstack-v4"),
+        ("chirpstack/v3", "chirpstack-v3"),
+        ("chirpstack/up", "chirpstack-v4/up"),
+        ("ttn-v3", "ttn"),
+        ("theengs", "openmqttgateway"),
+        ("umh", "united-manufacturing-hub"),
+    ],
+)
+def test_dialects_by_what_people_call_them(called: str, name: str, tmp_path: Path) -> None:
+    """Another name of a dialect is the dialect, and so is one with `_` for `-`; routes say its own."""
+    text = '[[route]]\ndialect = "{}"\n'
+    assert loaded(tmp_path, text.format(called)) == loaded(tmp_path, text.format(name))
+
+
+@pytest.mark.parametrize(
+    ("words", "payload", "expected"),
+    [
+        pytest.param(
+            'format = "senml"',
+            '[{"bn":"urn:dev:ow:1:","bt":1795424400,"bu":"A","n":"voltage","u":"V","v":120.5},'
+            '{"n":"current","t":-5,"v":1.5}]',
+            [
+                (
+                    "2026-11-23T09:00:00.000000Z",
+                    {"bn": "urn:dev:ow:1:"},
+                    {"voltage": 120.5, "voltage.unit": "V"},
+                ),
+                (
+                    "2026-11-23T08:59:55.000000Z",
+                    {"bn": "urn:dev:ow:1:"},
+                    {"current": 1.5, "current.unit": "A"},
+                ),
+            ],
+            id="senml",
+        ),
+        pytest.param(
+            'format = "senml"\nignore = ["*.unit"]\nrename = { "*.u" = "*.unit", voltage = "volts" }',
+            '[{"n":"voltage","u":"V","v":120.5,"t":1795424400}]',
+            [("2026-11-23T09:00:00.000000Z", {}, {"volts": 120.5, "voltage.unit": "V"})],
+            id="senml-and-more-words",
+        ),
+        pytest.param(
+            'format = "senml"\nname = ""',
+            '[{"n":"voltage","u":"V","v":120.5,"t":1795424400}]',
+            [
+                (
+                    "2026-11-23T09:00:00.000000Z",
+                    {},
+                    {"n": "voltage", "name": "voltage", "u": "V", "v": 120.5},
+                )
+            ],
+            id="senml-as-it-stands",
+        ),
+        pytest.param(
+            'format = "influx"',
+            "cpu,core=0 idle=97.5,procs=3i 1795424400000000000\nmem,core=0 used=61.5 1795424400000000000",
+            [
+                (
+                    "2026-11-23T09:00:00.000000Z",
+                    {"core": "0"},
+                    {"cpu.idle": 97.5, "cpu.procs": 3, "mem.used": 61.5},
+                )
+            ],
+            id="influx",
+        ),
+        pytest.param(
+            'format = "sparkplug"\nignore = ["Recipe"]',
+            bytes.fromhex(
+                "08d0f488bda03412190a0b4d6f746f722f537065656418dcf088bda034200350c30b12150a084d6f746f722f4f6e18"
+                "dcf088bda034200b700112150a0652656369706518d0f488bda034200c7a0242371803"
+            ),
+            [
+                ("2026-11-23T09:00:01.500000Z", {}, {"Motor/Speed": 1475, "Motor/On": True}),
+                ("2026-11-23T09:00:02.000000Z", {}, {}),
+            ],
+            id="sparkplug",
+        ),
+    ],
+)
+def test_a_format_says_what_its_messages_mean(
+    words: str,
+    payload: str | bytes,
+    expected: list[tuple[str, dict[str, str], dict[str, object]]],
+    tmp_path: Path,
+) -> None:
+    """Of a format that has names, values and times of its own a route needs no word but the format."""
+    routes = compile_routes(loaded(tmp_path, f'[[route]]\ntopic = "x/{{device_id}}"\n{words}\n'))
+    given = payload.encode() if isinstance(payload, str) else payload
+    found = Decoder(routes, Limits()).decode(Message("x/d", given), Received.of(NOW))
+    readings = [as_object(item) for item in found if isinstance(item, Reading)]
+    assert [(each["ts"], each["tags"], each["metrics"]) for each in readings] == expected
+
+
 def test_the_environment_has_dialects_too() -> None:
     """`EDGE_ROUTE` may name one."""
     routes = load(None, {"EDGE_ROUTE": '[{"dialect": "victron"}]'}, complete_routes).route
@@ -234,6 +336,7 @@ def test_texts_that_are_no_states_stay_texts(tmp_path: Path) -> None:
         for state in ("ON", "OFF", "OPEN", "on", "ON ", "")
     }
     assert played == {"ON": 1, "OFF": 0, "OPEN": "OPEN", "on": "on", "ON ": "ON ", "": ""}
+    assert type(played["ON"]) is int  # as the file has it
 
 
 def zigbee_state(decoder: Decoder, state: str) -> object:

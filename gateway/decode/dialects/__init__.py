@@ -16,6 +16,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from gateway.decode.usual import with_usual
 from runtime.errors import ConfigurationError
 from runtime.settings.route import PLACE
 
@@ -27,6 +28,25 @@ Raw = dict[str, Any]
 _FOLDER: Final = resources.files("gateway.decode.dialects")
 _OWN: Final = frozenset({"dialect", "prefix"})
 _DEVICE: Final = "{device_id}/"
+_ALSO: Final = {
+    "aws": "aws-shadow",
+    "azure": "azure-iot",
+    "chirpstack": "chirpstack-v4",
+    "chirpstack/v3": "chirpstack-v3",
+    "chirpstack/v4": "chirpstack-v4",
+    "home-assistant": "home-assistant-statestream",
+    "ignition/sparkplug": "ignition",
+    "sparkplug": "ignition",
+    "sparkplug-b": "ignition",
+    "statestream": "home-assistant-statestream",
+    "telegraf": "telegraf-json",
+    "theengs": "openmqttgateway",
+    "thingsboard": "thingsboard-device",
+    "ttn/v3": "ttn",
+    "ttn-v3": "ttn",
+    "umh": "united-manufacturing-hub",
+}
+"""What else people call some of them; `_` is read as `-` in all."""
 
 
 class Dialect(NamedTuple):
@@ -77,7 +97,9 @@ def find(dialect: str) -> tuple[Dialect, dict[str, Raw]]:
     Raises:
         ConfigurationError: there is none, and which may have been meant.
     """
-    name, slash, part = dialect.partition("/")
+    dialect = dialect.replace("_", "-")
+    name, slash, part = _ALSO.get(dialect, dialect).partition("/")
+    name = _ALSO.get(name, name)
     try:
         found = read(name)
     except KeyError:
@@ -116,7 +138,7 @@ def _completed(route: Any, where: str) -> list[Any]:  # noqa: ANN401  # unchecke
     if not dialect:
         if route.get("prefix"):
             raise ConfigurationError(f"{where}.prefix: goes before the topics of a dialect; none is named")
-        return [route]
+        return [with_usual(route)]
     try:
         found, routes = find(dialect)
     except ConfigurationError as error:
