@@ -17,6 +17,7 @@ from gateway.decode.known import Memo
 from gateway.decode.limits import MAX_LETTERS, MAX_READINGS
 from gateway.decode.mapping import Mapper, Shaper, needs_shaping
 from gateway.decode.mapping.each import says_something
+from gateway.decode.mapping.presence import METRIC as PRESENCE
 from gateway.decode.pieces import Pieces
 from gateway.decode.reading import Reading, Received, Rejection, digest_of
 from gateway.decode.refusals import MANY, Refusals, rejection
@@ -102,6 +103,63 @@ class Decoder:
             return self._match(topic).route.topic
         except Reject:
             return ""
+
+    def value_of(self, delivery: Delivery) -> Any:  # noqa: ANN401  # a format's value is any value
+        """What the format of its route makes of a delivery, for who completes it before it is read.
+
+        Raises:
+            Reject: it cannot be read.
+        """
+        payload = delivery.payload
+        if len(payload) > self._max_payload_bytes:
+            raise self._too_large(payload)
+        form = self._formats[self._match(delivery.topic).number]
+        if payload[:1] and payload[0] in form.unpacking.first:
+            payload = form.unpacking.unpack(payload, self._max_payload_bytes)
+        return form.parse(payload)
+
+    def read(self, delivery: Delivery, value: Any, received: Received) -> list[Reading | Rejection]:  # noqa: ANN401  # likewise
+        """The readings of such a value, which is one message; its bytes are those of the delivery."""
+        matched = self._match(delivery.topic)
+        try:
+            if self._shapers[matched.number] is None:
+                return [self._reading(value, matched, received, delivery.payload)]
+            return self._shaped(value, matched, received, delivery.payload, delivery.payload)
+        except Reject as reject:
+            return self._refused(reject, delivery, matched, received)
+        except Exception as error:  # noqa: BLE001  # likewise
+            self._forget(matched)
+            return self._refused(_failed(error), delivery, matched, received)
+
+    def tell(self, delivery: Delivery, key: str, received: Received, *, online: bool) -> Reading | None:
+        """A reading that says nothing but whether its device is online, at its arrival.
+
+        Args:
+            delivery: whose topic names the device.
+            key: by which it is known when it comes again.
+            received: gives it its time.
+            online: whether it is.
+
+        Returns:
+            None where the topic has no route, or is left out.
+        """
+        try:
+            matched = self._match(delivery.topic)
+            if matched.ignore:
+                return None
+            mapped = (None, key, None, None, {PRESENCE: online}, False)
+            unfit = self._mappers[matched.number].unfit
+            return self._assemble(mapped, matched, received, delivery.payload, unfit, online=online)
+        except Reject:
+            return None
+
+    def matched(self, topic: str) -> Matched | None:
+        """The route of a topic and what the topic says; None when no message of it could be stored."""
+        try:
+            matched = self._match(topic)
+        except Reject:
+            return None
+        return None if matched.ignore else matched
 
     def _refused(
         self, reject: Reject, delivery: Delivery, matched: Matched | None, received: Received
