@@ -1,0 +1,160 @@
+"""What an edge node or a device calls its metrics, by its births, and for when that holds. Pure.
+
+A birth (3.0.0 §6.4.6, `tck-id-payloads-alias-birth-requirement`) says for each metric its name, its datatype
+and perhaps an alias, by which alone later messages name it. The next birth may use the aliases otherwise. So
+a birth names what came from it on, for as long as nothing can have been missed: until a number of the
+sequence is missing, our connection was lost, the edge node has died, or the next birth has come. What came
+after that, and before the next birth, was sent by the one, by the other or by one that we have not seen. It
+is named
+
+- by both, where both say the same;
+- by the later one, where the earlier one does not know the alias, or there is none, and nothing has come
+  between them that ends a session: a rebirth is the same session (§6.4.22), whose aliases it says again.
+
+All else has no name. (One that changed its aliases and changed them back while we heard neither birth, and a
+message from in between, is what nobody could tell.) What is older than a birth by the edge node's own clock
+came before it, however late it arrives. Times are those of arrival, in the contract's form, and milliseconds
+of the edge node's clock.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+KEPT: Final = 4
+"""Births that differ, of each edge node and device: older messages are named by none."""
+
+
+class Metric(NamedTuple):
+    """What a birth says of a metric.
+
+    Attributes:
+        datatype: 0 when it says none.
+    """
+
+    name: str
+    datatype: int
+
+
+class Birth:
+    """What one birth said, or several one after the other that said the same.
+
+    Attributes:
+        born_at: when it came.
+        since: from when on nothing had come that ends a session.
+        until: from when on something may have been missed; None while nothing has.
+        sent: by the clock of the edge node.
+        metrics: of its metrics.
+    """
+
+    __slots__ = ("_by_alias", "_by_name", "born_at", "metrics", "sent", "since", "until")
+
+    def __init__(
+        self,
+        born_at: str,
+        since: str,
+        metrics: Sequence[tuple[str, int | None, int]],
+        sent: int | None = None,
+        until: str | None = None,
+    ) -> None:
+        self.born_at, self.since, self.until, self.sent = born_at, since, until, sent
+        self.metrics = metrics
+        self._by_alias = _told(metrics, 1)
+        self._by_name = _told(metrics, 0)
+
+    def get(self, key: int | str) -> Metric | None:
+        """The metric of an alias, or of a name."""
+        return (self._by_alias if type(key) is int else self._by_name).get(key)
+
+    def says_the_same(self, other: Birth) -> bool:
+        """Whether it names everything as another one does."""
+        return self._by_alias == other._by_alias and self._by_name == other._by_name
+
+
+class Names:
+    """What an edge node, or a device of it, has called its metrics, the oldest birth first."""
+
+    __slots__ = ("births",)
+
+    def __init__(self, births: Iterable[Birth] = ()) -> None:
+        self.births = list(births)
+
+    def __len__(self) -> int:
+        return sum(len(birth.metrics) for birth in self.births)
+
+    def born(self, birth: Birth) -> None:
+        """A birth has come."""
+        last = self.births[-1] if self.births else None
+        if last is not None and last.says_the_same(birth):
+            if birth.until is None or last.until is not None:
+                last.until = birth.until  # whatever was sent between the two, they both name it so
+            return
+        self.broke(birth.born_at)
+        self.births.append(birth)
+        del self.births[:-KEPT]
+
+    def broke(self, at: str) -> bool:
+        """From now on something may have been missed; returns whether that is news."""
+        if not self.births or self.births[-1].until is not None:
+            return False
+        self.births[-1].until = at
+        return True
+
+    def doubt_the_past(self) -> None:
+        """A session has ended before the last birth, and it is not known when."""
+        if self.births:
+            self.births[-1].since = self.births[-1].born_at
+
+    def find(self, key: int | str, at: str, sent: int | None, *, alone: bool = True) -> Metric | None:
+        """The metric that an alias, or a name, stood for; None where that is not certain.
+
+        Args:
+            key: alias or name.
+            at: when the message came.
+            sent: when it was sent, by the clock of the edge node.
+            alone: whether a birth may name what came before it without another birth to say the same.
+        """
+        births = self.births
+        for i in range(len(births) - 1, -1, -1):
+            birth = births[i]
+            if at < birth.born_at or (sent is not None and birth.sent is not None and sent < birth.sent):
+                continue
+            found = birth.get(key)
+            if found is not None and (birth.until is None or at < birth.until):
+                return found
+            return _between(found, births[i + 1] if i + 1 < len(births) else None, key, at, alone=alone)
+        return _between(None, births[0], key, at, alone=alone) if births else None
+
+
+def _between(
+    earlier: Metric | None, later: Birth | None, key: int | str, at: str, *, alone: bool
+) -> Metric | None:
+    if later is None:
+        return None
+    found = later.get(key)
+    if earlier is not None:
+        return earlier if earlier == found else None
+    return found if alone and at >= later.since else None
+
+
+def _told(metrics: Sequence[tuple[str, int | None, int]], by: int) -> dict[Any, Metric]:
+    """Metrics by alias or name, without what is said of two that differ."""
+    found: dict[Any, Metric] = {}
+    twice: set[Any] = set()
+    for metric in metrics:
+        key, told = metric[by], Metric(metric[0], metric[2])
+        if found.setdefault(key, told) != told:
+            twice.add(key)
+    return {key: told for key, told in found.items() if key is not None and key not in twice}
+
+
+def metrics_of(value: dict[str, Any]) -> list[tuple[str, int | None, int]]:
+    """Names, aliases and datatypes of what a birth says."""
+    return [
+        (each["name"], each.get("alias"), each.get("datatype", 0))
+        for each in value["metrics"]
+        if each.get("name")
+    ]

@@ -1,0 +1,93 @@
+"""Messages of edge nodes, and the steps that they lead to. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from gateway.sparkplug.topics import Kind
+
+NUMBERS: Final = 256
+_BDSEQ: Final = "bdSeq"
+
+
+@dataclass(slots=True, eq=False)
+class Message:
+    """A message of an edge node, or of a device of it; a `Delivery` for the decoder.
+
+    Attributes:
+        value: of its payload.
+        at: when it came, in the contract's form.
+        heard: the same in seconds of a monotonic clock.
+        certain: whether nothing is missing of the sequence before it.
+        id: of one that is held.
+    """
+
+    topic: str
+    payload: bytes
+    kind: Kind
+    device: str
+    value: dict[str, Any]
+    at: str
+    heard: float
+    certain: bool = True
+    id: str = ""
+    qos: int = 1
+    retain: bool = False
+    duplicate: bool = False
+    user_properties: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def seq(self) -> int:
+        """Its number; a writer that leaves out zeros leaves out 0."""
+        number: int = self.value.get("seq", 0)
+        return number % NUMBERS
+
+    @property
+    def sent(self) -> int | None:
+        """When it was sent, by the clock of the edge node, in milliseconds."""
+        sent: int | None = self.value.get("timestamp")
+        return sent
+
+    @property
+    def bd_seq(self) -> int | None:
+        """The number of its session, in a birth of an edge node and in its will."""
+        for metric in self.value["metrics"]:
+            if metric.get("name") == _BDSEQ and type(metric["value"]) is int:
+                number: int = metric["value"]
+                return number
+        return None
+
+
+class Read(NamedTuple):
+    """Decode a message; the value is of its payload, with all names."""
+
+    message: Message
+    value: dict[str, Any]
+
+
+class Told(NamedTuple):
+    """The edge node, or a device of it, is online now, or offline.
+
+    Attributes:
+        device: empty for the edge node.
+        life: says after which birth this is.
+        message: that says so; None when it is the lack of one.
+    """
+
+    device: str
+    online: bool
+    life: str
+    message: Message | None
+
+
+class Lost(NamedTuple):
+    """Keep a message as a dead letter."""
+
+    message: Message
+    reason: str
+    error: str
+
+
+Step = Read | Told | Lost

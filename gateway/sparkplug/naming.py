@@ -1,0 +1,69 @@
+"""Messages of data, completed: metrics that have an alias alone get their names, and values their datatypes.
+
+A message that says all of it itself needs no birth: a name and a datatype, or a value that is the same in
+every datatype. Integers are two's complement (3.0.0 §6.4.7), so one of 128 and more without a datatype may be
+a negative one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.decode.formats.sparkplug import typed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.sparkplug.births import Metric
+
+_SIGNED_FROM: Final = 128  # the smallest number that is another one in a datatype with a sign
+
+
+class Unnamed(Exception):  # noqa: N818  # no error: perhaps there will be a birth
+    """A metric that no birth explains.
+
+    Attributes:
+        key: its alias; its name, where it is the datatype that is missing.
+    """
+
+    def __init__(self, key: int | str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def complete(value: dict[str, Any], find: Callable[[int | str], Metric | None]) -> dict[str, Any]:
+    """A payload with the names of its metrics, and their values as they were meant.
+
+    Args:
+        value: as the format made it; it is left as it is.
+        find: the metric of an alias, or of a name.
+
+    Raises:
+        Unnamed: that is not known of one of them.
+        Reject: a value is none of its datatype.
+    """
+    metrics = value["metrics"]
+    completed = [_completed(metric, find) for metric in metrics]
+    if all(new is old for new, old in zip(completed, metrics, strict=True)):
+        return value
+    return {**value, "metrics": completed}
+
+
+def _completed(metric: dict[str, Any], find: Callable[[int | str], Metric | None]) -> dict[str, Any]:
+    name, alias, stated = metric.get("name"), metric.get("alias"), metric["value"]
+    if not name and alias is not None:
+        known = find(alias)
+        if known is None:
+            raise Unnamed(alias)
+        named = {"name": known.name, **{key: each for key, each in metric.items() if key != "name"}}
+        if "datatype" not in metric:
+            named["value"] = typed(stated, known.datatype)
+        return named
+    if name and "datatype" not in metric and type(stated) in {int, str}:
+        known = find(name)
+        if known is not None:
+            value = typed(stated, known.datatype)
+            return metric if value is stated else {**metric, "value": value}
+        if type(stated) is int and stated >= _SIGNED_FROM:
+            raise Unnamed(name)
+    return metric

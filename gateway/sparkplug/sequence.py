@@ -1,0 +1,82 @@
+"""The numbers of an edge node's messages (3.0.0 §6.4.15): who comes before its turn waits for it. Pure.
+
+A birth of the edge node has 0, each message of it and of its devices one more, and 255 is followed by 0. MQTT
+keeps the order of one topic only, and a node has several.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from gateway.sparkplug.messages import NUMBERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gateway.sparkplug.messages import Message
+
+_AHEAD: Final = NUMBERS // 2
+
+
+class Turn(Enum):
+    """When a message is to be looked at."""
+
+    NOW = "now"
+    UNKNOWN = "unknown"  # what comes next is not known
+    LATE = "late"  # it was given up, or it comes once more
+    WAITS = "waits"
+
+
+class Sequence:
+    """Of one edge node.
+
+    Attributes:
+        next: the number that is expected; None while it is not known.
+        waiting: how many wait.
+    """
+
+    def __init__(self) -> None:
+        self.next: int | None = None
+        self._waiting: dict[int, list[Message]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return sum(map(len, self._waiting.values()))
+
+    @property
+    def first(self) -> float | None:
+        """When the first came that waits, in seconds of the monotonic clock."""
+        return min((each.heard for some in self._waiting.values() for each in some), default=None)
+
+    def turn(self, message: Message) -> Turn:
+        """Whether it is the turn of a message; one that waits is kept."""
+        if self.next is None:
+            return Turn.UNKNOWN
+        ahead = (message.seq - self.next) % NUMBERS
+        if ahead == 0:
+            self.passed(message)
+            return Turn.NOW
+        if ahead >= _AHEAD:
+            return Turn.LATE
+        self._waiting.setdefault(message.seq, []).append(message)
+        return Turn.WAITS
+
+    def passed(self, message: Message) -> None:
+        """The next is the one after this."""
+        self.next = (message.seq + 1) % NUMBERS
+
+    def ready(self) -> Iterator[Message]:
+        """Those that have waited and whose turn it is."""
+        while self.next is not None and (some := self._waiting.pop(self.next, None)):
+            self.next = (self.next + 1) % NUMBERS
+            yield from some
+
+    def flush(self) -> list[Message]:
+        """All that wait, in their order; they wait no more."""
+        first = self.next or 0
+        order = sorted(self._waiting, key=lambda seq: (seq - first) % NUMBERS)
+        found = [each for seq in order for each in self._waiting[seq]]
+        self._waiting.clear()
+        return found
