@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
-from contract.events import format_time
+from contract.events import format_time, format_utc
 
 AHEAD: Final = timedelta(minutes=5)
 
@@ -62,6 +62,15 @@ def microseconds(ts: str) -> int:
         ValueError: it is none.
     """
     return _second(ts[:_SECOND]) + int(ts[_SECOND + 1 : -1])
+
+
+def format_microseconds(us: int) -> str:
+    """The time that so many microseconds since 1970 are.
+
+    Raises:
+        OverflowError: it is beyond all calendars.
+    """
+    return format_utc(_EPOCH + timedelta(microseconds=us))
 
 
 def seconds(ts: str) -> int:

@@ -24,6 +24,7 @@ from gateway.ledger import Ledger
 from gateway.meters import Meters
 from gateway.migrate import migrate
 from gateway.pipeline import Pipeline
+from gateway.presence import MOST, Presence
 from gateway.relay import Relay
 from gateway.slot import Slot
 from gateway.store import SESSION_SETTINGS, Store
@@ -106,6 +107,7 @@ class _Prepared(NamedTuple):
     pool: asyncpg.Pool[asyncpg.Record]
     known: list[Subscription]
     received: Received
+    presence: Presence
 
 
 async def _prepare(settings: Settings, lease: Lease, health: Health) -> _Prepared:
@@ -122,7 +124,10 @@ async def _prepare(settings: Settings, lease: Lease, health: Health) -> _Prepare
     rows = await keep_asking(lambda: pool.fetch(queries.known_subscriptions, client_id), health)
     newest = await keep_asking(lambda: pool.fetchval(queries.newest_events, lease.slot.stream), health)
     known = [Subscription(row["topic_filter"], row["qos"]) for row in rows]
-    return _Prepared(pool, known, arrivals_after(newest, _now()))
+    presence = Presence(told=any(route.presence or route.format == "sparkplug" for route in settings.route))
+    offline = await keep_asking(lambda: pool.fetch(queries.offline_devices, MOST), health)
+    presence.learn((row["device_id"], row["said_at"]) for row in reversed(offline))
+    return _Prepared(pool, known, arrivals_after(newest, _now()), presence)
 
 
 async def _work(
@@ -156,6 +161,7 @@ async def _work(
         lease=lease,
         devices=devices,
         health=health,
+        presence=prepared.presence,
         went_back=relay.go_back,
     )
     pipeline = Pipeline(

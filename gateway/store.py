@@ -7,7 +7,8 @@ nothing at all of a batch was taken, a plain row is tried. If that is refused to
 message that is at fault: the process stops, and nothing was acknowledged.
 
 Devices are noted once a batch is stored, and written by a turn of their own: a row of `devices` that somebody
-holds must not hold up a batch.
+holds must not hold up a batch. Whether they are online is decided with the batch (`gateway/presence.py`), in
+a table that nobody else holds, and brought to `devices` where that row is free.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from gateway import transaction
 from gateway.committing import Committing
+from gateway.presence import Presence
 from gateway.transaction import Outcome, RowsRefused
 from gateway.turns import Turns
 from runtime.errors import Stop
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from gateway.decode import Reading, Rejection
     from gateway.devices import DeviceSighting, DeviceTracker
     from gateway.lease import Lease
+    from gateway.presence import Change
     from gateway.turns import Turn
     from runtime.http import Health
     from runtime.postgres import Connection
@@ -53,6 +56,7 @@ class Store:
     """Writes batches. Several may be under way at once, each on its own connection of the pool.
 
     Args:
+        presence: what is known of devices being online.
         went_back: called with the end of the stream when a failover has lost its last rows.
 
     Attributes:
@@ -66,11 +70,13 @@ class Store:
         lease: Lease,
         devices: DeviceTracker,
         health: Health,
+        presence: Presence | None = None,
         went_back: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.turns = Turns()
         self._pool = pool
         self._devices = devices
+        self._presence = Presence() if presence is None else presence
         self._health = health
         self._committing = Committing(pool, lease=lease, health=health, went_back=went_back)
 
@@ -129,15 +135,16 @@ class Store:
 
     async def write_sightings(self, sightings: Sequence[DeviceSighting]) -> None:
         """Write when devices were heard. Those whose rows somebody holds are given back."""
-        await write_sightings(self._pool, self._devices, sightings)
+        await write_sightings(self._pool, self._devices, sightings, self._presence)
 
     async def _commit_whole(
         self, turn: Turn, readings: Sequence[Reading], rejections: Sequence[Rejection], *, last: bool
     ) -> Outcome:
         known: Sequence[Reading] = ()
+        changes: list[Change] = []
 
         async def write(connection: Connection) -> Outcome:
-            nonlocal known
+            nonlocal known, changes
             generation = self._committing.generation
             new, duplicates, conflicts, known = await transaction.claim(connection, generation, readings)
             if last:
@@ -146,8 +153,9 @@ class Store:
                 await transaction.insert_measurements(connection, new)
             letters, evidence = await transaction.bury(connection, [*rejections, *conflicts])
             await turn.may_append()
-            appended = None
+            appended, changes = None, []
             if new:
+                new, changes = await self._presence.note(connection, new)
                 position = self._committing.position(generation)
                 appended, evidence = await transaction.append(connection, position, new)
             unkeyed = [reading.keyed for reading in new].count(False)
@@ -155,6 +163,7 @@ class Store:
 
         outcome = await self._committing.run(turn, write)
         self._devices.note(reading.event for reading in known)
+        self._presence.settle(changes)
         return outcome
 
     async def _probe(self) -> None:
@@ -175,23 +184,29 @@ class Store:
 
 
 async def write_sightings(
-    pool: asyncpg.Pool[asyncpg.Record], devices: DeviceTracker, sightings: Sequence[DeviceSighting]
+    pool: asyncpg.Pool[asyncpg.Record],
+    devices: DeviceTracker,
+    sightings: Sequence[DeviceSighting],
+    presence: Presence,
 ) -> None:
     """Write when devices were heard; what cannot be written now is given back to the tracker."""
     if not sightings:
         return
     passed_over = list(sightings)
+    ids = [seen.device_id for seen in sightings]
     try:
         async with lent(pool) as connection:
             rows = await connection.fetch(
                 queries.write_sightings,
-                [seen.device_id for seen in sightings],
+                ids,
                 [seen.region for seen in sightings],
                 [seen.first_seen for seen in sightings],
                 [seen.last_seen for seen in sightings],
                 timeout=_SIGHTINGS_S,
             )
-        held = {row["device_id"] for row in rows}
+            said = await connection.fetch(queries.mirror_presence, ids, timeout=_SIGHTINGS_S)
+        presence.learn((row["device_id"], row["said_at"]) for row in said if row["said_at"])
+        held = {row["device_id"] for row in rows} | {row["device_id"] for row in said if row["behind"]}
         passed_over = [seen for seen in sightings if seen.device_id in held]
     finally:
         devices.give_back(passed_over)

@@ -25,6 +25,7 @@ from gateway.dead_letters.tally import Page, Tally
 from gateway.dead_letters.verdicts import Kept, Verdicts, decode, judge
 from gateway.decode import Rejection
 from gateway.devices import DeviceTracker
+from gateway.presence import Presence
 from gateway.store import write_sightings
 from gateway.transaction import RowsRefused
 from gateway.turns import Turns
@@ -78,6 +79,7 @@ class Replay:
     ) -> None:
         self._pool = pool
         self._devices = DeviceTracker(0)
+        self._presence = Presence()
         self._committing = Committing(pool, lease=lease, health=health)
         self._routes = routes
         self._decoder = decoder
@@ -152,6 +154,7 @@ class Replay:
             evidence = await transaction.mark_replayed(connection, verdicts.replayed)
             appended = None
             if new:
+                new, _ = await self._presence.note(connection, new)
                 position = self._committing.position(generation)
                 appended, evidence = await transaction.append(connection, position, new)
             return Page(letters[-1].id if letters else after, len(new), verdicts, appended, evidence)
@@ -166,7 +169,9 @@ class Replay:
     async def _note(self, readings: Sequence[Reading]) -> None:
         self._devices.note(reading.event for reading in readings)
         due = self._devices.take_due(0)
-        await keep_asking(lambda: write_sightings(self._pool, self._devices, due), self._health)
+        await keep_asking(
+            lambda: write_sightings(self._pool, self._devices, due, self._presence), self._health
+        )
 
     async def _keep(self, letter: Kept, error: str) -> Page:
         """Leave a letter that the database refuses."""

@@ -29,7 +29,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     said record;
     known device_presence;
-    changed text[] := '{}';
+    now_known text[] := '{}';
 BEGIN
     FOR said IN
         SELECT s.device_id, s.ts, s.received_at, s.key, s.online, s.ord::integer AS ord, least(s.ts, s.received_at) AS said_at
@@ -42,7 +42,7 @@ BEGIN
                 said.device_id, said.online, said.ts, said.received_at, said.key, said.said_at, said.received_at, said.key)
             ON CONFLICT DO NOTHING;
             IF FOUND THEN
-                changed := changed || said.device_id;
+                now_known := now_known || said.device_id;
                 RETURN NEXT said.ord;
                 CONTINUE;
             END IF;
@@ -61,14 +61,14 @@ BEGIN
             UPDATE device_presence
             SET online = NOT known.online, ts = said.ts, received_at = said.received_at, message_key = said.key
             WHERE device_id = said.device_id;
-            changed := changed || said.device_id;
+            now_known := now_known || said.device_id;
             RETURN NEXT said.ord;
         END IF;
     END LOOP;
     UPDATE devices AS d SET online = p.online, online_since = least(p.ts, p.received_at)
     FROM device_presence AS p
     WHERE p.device_id = d.device_id AND d.device_id IN (
-        SELECT f.device_id FROM devices AS f WHERE f.device_id = ANY (changed)
+        SELECT f.device_id FROM devices AS f WHERE f.device_id = ANY (now_known)
         ORDER BY f.device_id COLLATE "C"
         FOR NO KEY UPDATE SKIP LOCKED
     );

@@ -1,0 +1,131 @@
+"""Whether devices are online, as far as messages say so: decided with the message that says it (ADR 21).
+
+PostgreSQL is authoritative, in `device_presence`: with the statements of a batch, and under a lock of each
+device, its function `note_presence` tells which of them change something. The newest statement counts, by its
+own time but never later than its arrival, then by arrival; so repeats, late ones and copies that a broker
+retained change nothing. What changed goes out with the message's event, `online_since`, and views take it as
+it is: nobody decides it again.
+
+A device that said it is offline and sends a reading is online again, unless the reading is older than what it
+said. So the readings of such devices are asked about as well, and of no others. Which devices these are is
+remembered here: what this gateway stored itself, and what it is told of devices that it hears when their
+sightings are written. One that forgets it, or hears of it late, tells of a return with a later reading.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from msgspec.structs import replace
+
+from contract.order import said_time
+from runtime.postgres import load_queries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from contract.events import RawEvent
+    from gateway.decode import Reading
+    from runtime.postgres import Connection
+
+queries = load_queries("gateway")
+
+MOST: Final = 100_000  # devices that are known to be offline: some 20 MB
+
+
+class Change(NamedTuple):
+    """A device came online, or went offline.
+
+    Attributes:
+        since: when, in the contract's form.
+    """
+
+    device_id: str
+    online: bool
+    since: str
+
+
+class Presence:
+    """What one gateway knows of it.
+
+    Args:
+        told: whether any message may say something of it. Else only what is offline is looked for, if any.
+    """
+
+    def __init__(self, *, told: bool = True) -> None:
+        self._told = told
+        self._offline: dict[str, str] = {}  # and when that was said, the oldest entry first
+
+    def learn(self, offline: Iterable[tuple[str, str]]) -> None:
+        """Note devices that are offline, and when they said so."""
+        for device_id, said_at in offline:
+            self._offline.pop(device_id, None)
+            self._offline[device_id] = said_at
+        while len(self._offline) > MOST:
+            del self._offline[next(iter(self._offline))]
+
+    async def note(
+        self, connection: Connection, readings: Sequence[Reading]
+    ) -> tuple[Sequence[Reading], list[Change]]:
+        """Decide what readings change, within their transaction.
+
+        The locks that this takes are held until that ends: it is to be its turn to append.
+
+        Returns:
+            The readings, with their events as they go out; and what changes if the transaction commits.
+        """
+        if not self._told and not self._offline:
+            return readings, []
+        asked = self._asked(readings)
+        if not asked:
+            return readings, []
+        events = [readings[at].event for at in asked]
+        rows = await connection.fetch(
+            queries.note_presence,
+            [event.device_id for event in events],
+            [event.ts for event in events],
+            [event.received_at for event in events],
+            [event.key for event in events],
+            [event.online for event in events],
+        )
+        changed, changes = list(readings), []
+        for (place,) in rows:
+            event = _changing(events[place - 1])
+            at = asked[place - 1]
+            changed[at] = replace(readings[at], event=event)
+            changes.append(Change(event.device_id, bool(event.online), str(event.online_since)))
+        return changed, changes
+
+    def settle(self, changes: Iterable[Change]) -> None:
+        """Note what has been committed."""
+        for device_id, online, since in changes:
+            if online:
+                self._offline.pop(device_id, None)
+            else:
+                self.learn([(device_id, since)])
+
+    def _asked(self, readings: Sequence[Reading]) -> list[int]:
+        """The readings that say something, and those by which an offline device may be back."""
+        asked: list[int] = []
+        offline = self._offline
+        here: dict[str, str | None] = {}  # as the readings so far leave it
+        for at, reading in enumerate(readings):
+            event = reading.event
+            online, device_id = event.online, event.device_id
+            if online is not None:
+                here[device_id] = None if online else said_time(event.ts, event.received_at)
+            elif device_id in offline or device_id in here:
+                said_at = here[device_id] if device_id in here else offline[device_id]
+                if said_at is None or said_time(event.ts, event.received_at) < said_at:
+                    continue
+                here[device_id] = None
+            else:
+                continue
+            asked.append(at)
+        return asked
+
+
+def _changing(event: RawEvent) -> RawEvent:
+    """An event that changes something; a sign of life says that its device is online."""
+    since = said_time(event.ts, event.received_at)
+    return replace(event, online=event.online is not False, online_since=since)
