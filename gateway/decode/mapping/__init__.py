@@ -4,7 +4,8 @@
 (`each`), paths that are expressions, metrics that are named, left out or read anew (`words`).
 """
 
+from gateway.decode.mapping.parts import Part
 from gateway.decode.mapping.plain import Mapped, Mapper
-from gateway.decode.mapping.shaped import Part, Shaper, needs_shaping
+from gateway.decode.mapping.shaped import Shaper, needs_shaping
 
 __all__ = ["Mapped", "Mapper", "Part", "Shaper", "needs_shaping"]

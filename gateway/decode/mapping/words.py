@@ -42,6 +42,9 @@ class Words:
         where: its place in the file, for errors.
         max_name: characters of a metric's name.
 
+    Attributes:
+        by_value: whether texts are read anew.
+
     Raises:
         ConfigurationError: one means nothing.
     """
@@ -64,27 +67,35 @@ class Words:
         self._numbers = route.numbers
         self._states = route.states
         self._by_name = bool(self._exact or self._patterns or self._ignored)
-        self._by_value = bool(self._states) or self._numbers != "as_sent"
+        self.by_value = bool(self._states) or self._numbers != "as_sent"
         self._known: dict[str, str | None] = {}
 
     def apply(self, metrics: dict[str, Any], unfit: Unfit) -> dict[str, Any]:
         """The metrics as the route wants them; two that come to one name are refused, or one is dropped."""
         if self._by_name:
             metrics = self._named(metrics, unfit)
-        if self._by_value:
-            for name, value in list(metrics.items()):
-                if type(value) is str:
-                    self._read(name, value, metrics, unfit)
+        if self.by_value:
+            self.read(metrics, unfit)
         return metrics
 
     def ignores(self, name: str) -> bool:
         """Whether the route leaves out a metric that the message calls so."""
         return any(pattern.fullmatch(name) for pattern in self._ignored)
 
+    def fate(self, name: str) -> str | None:
+        """What a metric is called in the end; None of one that is left out."""
+        return self._known[name] if name in self._known else self._fate(name)
+
+    def read(self, metrics: dict[str, Any], unfit: Unfit) -> None:
+        """Read the texts among metrics that have their names."""
+        for name, value in list(metrics.items()):
+            if type(value) is str:
+                self._read(name, value, metrics, unfit)
+
     def _named(self, metrics: dict[str, Any], unfit: Unfit) -> dict[str, Any]:
         kept: dict[str, Any] = {}
         for name, value in metrics.items():
-            new = self._known.get(name, name) if name in self._known else self._fate(name)
+            new = self.fate(name)
             if new is _LEFT_OUT:
                 unfit.fields.append((name, "ignored"))
             elif new in kept:

@@ -1,0 +1,376 @@
+"""Lists of elements that are one metric each, as of Sparkplug, SenML and line protocol: read by their shape.
+
+Elements that have the same fields are read alike. What each field of a shape is, and what the metrics of a
+name come to be called, is worked out once, by the rules of `element`, and remembered up to a bound. A message
+in which anything is not as plain as that is left to `element`, as a whole: an object where none is looked
+for, whatever would be refused or is no finite number. Both come to the same readings. Pure.
+"""
+
+from __future__ import annotations
+
+from sys import getsizeof
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from gateway.decode.drops import MOST_NAMES
+from gateway.decode.fields import SCALARS
+from gateway.decode.limits import MAX_READINGS
+from gateway.decode.mapping.element import LEFT_OUT
+from gateway.decode.mapping.parts import Around, Part, with_keys
+from gateway.decode.names import MAX_NAME, metric_fault
+from gateway.decode.paths import is_plain
+from runtime.errors import Reject
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.decode.fields import Unfit
+    from gateway.decode.limits import Limits
+    from gateway.decode.mapping.each import Each
+    from gateway.decode.mapping.element import Elements
+    from gateway.decode.mapping.looks import Look
+    from gateway.decode.mapping.words import Words
+    from gateway.decode.paths import Place
+
+_REMEMBERED_BYTES: Final = 8_000_000
+_ENTRY_BYTES: Final = 300  # of what is remembered, beside its texts
+_LONG: Final = 2048  # characters of the names of the fields of an element that is plain
+_KEY, _TIME, _KEYED = 1, 2, 4  # of device, key, time, region and whether the key was found around
+_IGNORED: Final = "ignored"
+_TEXT: Final = frozenset({str})
+_NOTHING_AROUND: Final = Around()
+_NAMES: Final = frozenset({str, int})
+_KINDS: Final = (_NAMES, _NAMES, _NAMES | {float}, _NAMES)
+
+Drop = tuple[str, str]
+Tagged = tuple[dict[str, str], "frozenset[tuple[str, str]]"]
+_NO_TAGS: Final[Tagged] = ({}, frozenset())
+
+
+class _NotPlain(Exception):  # noqa: N818  # no error: `element` reads it
+    """A message is none of these."""
+
+
+class _Called(NamedTuple):
+    """What the metrics of an element come to be called.
+
+    Attributes:
+        kept, within: fields of it, and of the object that is its value, each with its metric's name.
+        ignored, ignored_within: those that are left out, each with what is said of it.
+    """
+
+    kept: Sequence[tuple[str, str]]
+    ignored: Sequence[tuple[str, Drop]]
+    within: Sequence[tuple[str, str]]
+    ignored_within: Sequence[tuple[str, Drop]]
+
+
+class _Shape(NamedTuple):
+    """Elements that have the same fields.
+
+    Attributes:
+        name, value: which of them; the value may be missing.
+        roles: of device, key, time and region those that are looked for, each with its field if it has one.
+        tags: the same of tags, by their names.
+        sure: fields in whose place another would count if they were null.
+        rest: fields that are nothing else.
+        called: what was worked out, by name, and by name and fields of an object that is the value.
+    """
+
+    name: str
+    value: str | None
+    roles: Sequence[tuple[int, str | None]]
+    tags: Sequence[tuple[str, str | None]]
+    sure: Sequence[str]
+    rest: Sequence[str]
+    called: dict[str | tuple[str, ...], _Called]
+
+
+class _Group:
+    """Elements that are one reading.
+
+    Attributes:
+        said: what they have in common; see `_said`.
+        numbers: their own.
+        outside: names that were found around them.
+    """
+
+    __slots__ = ("left_out", "metrics", "numbers", "outside", "said", "tags")
+
+    def __init__(self, said: list[Any], tags: dict[str, str]) -> None:
+        self.said, self.tags = said, tags
+        self.metrics: dict[str, Any] = {}
+        self.left_out: list[Drop] = []
+        self.numbers: list[int] = []
+        self.outside: set[str] = set()
+
+
+class Listed:
+    """Reads the plain lists of one route; `listed_of` makes it.
+
+    Args:
+        each: the name of the list; empty when it is the message.
+        elements: what is looked for.
+        words: change metrics.
+        limits: bound what is looked at.
+        unfit: takes what is left out by words and tags.
+        cuts: whether a message can be cut into its elements.
+    """
+
+    def __init__(
+        self, each: str, elements: Elements, words: Words, limits: Limits, unfit: Unfit, *, cuts: bool
+    ) -> None:
+        self._each, self._cuts = each, cuts
+        self._name, self._value, self._roles = elements.name, elements.value, elements.roles
+        self._tags, self._words, self._unfit = elements.tags, words, unfit
+        self._tag_looks = dict(elements.tags.looks)
+        self._max_name, self._most = limits.max_metric_name, limits.max_metrics
+        self._shapes: dict[tuple[str, ...], _Shape] = {}
+        self._tagged: dict[tuple[Any, ...], Tagged] = {}
+        self._bytes = 0
+
+    def parts(self, message: Any) -> tuple[list[Part], list[Drop]] | None:  # noqa: ANN401  # a message is any value
+        """The readings of a message, and what is in none of them; None when it is not plain."""
+        outer: dict[str, Any] = {}
+        elements = message if type(message) is list else [message]
+        if self._each:
+            if type(message) is not dict:
+                return None
+            outer, elements = message, message.get(self._each)
+        if type(elements) is not list or not 0 < len(elements) <= MAX_READINGS:
+            return None
+        try:
+            groups = self._grouped(elements, outer)
+            left_out = self._left(outer, groups) if outer else []
+        except _NotPlain:
+            self._unfit.fields.clear()
+            return None
+        in_list = type(message) is list or bool(self._each)
+        return with_keys([self._part(group, in_list=in_list) for group in groups]), left_out
+
+    def _grouped(self, elements: list[Any], outer: dict[str, Any]) -> list[_Group]:
+        groups: list[_Group] = []
+        open_: dict[tuple[Any, ...], _Group] = {}
+        shapes = self._shapes
+        for number, element in enumerate(elements):
+            if type(element) is not dict:
+                raise _NotPlain
+            fields = tuple(element)
+            shape = shapes.get(fields) or self._shape(fields)
+            outside: list[str] = []
+            said = self._said(shape, element, outer, outside)
+            tags, every = self._read_tags(shape, element, outer, outside) if shape.tags else _NO_TAGS
+            metrics, left_out = self._metrics(shape, element)
+            key = (*said, type(said[_TIME]), every)
+            group = open_.get(key)
+            if group is None or not group.metrics.keys().isdisjoint(metrics):
+                group = open_[key] = _Group(said, tags)
+                groups.append(group)
+            group.metrics.update(metrics)
+            group.numbers.append(number)
+            group.left_out += left_out
+            group.outside.update(outside)
+        return groups
+
+    def _said(
+        self, shape: _Shape, element: dict[str, Any], outer: dict[str, Any], outside: list[str]
+    ) -> list[Any]:
+        """Device, key, time and region of an element, and whether the key was found around it."""
+        for field in shape.sure:
+            if element[field] is None:
+                raise _NotPlain
+        said: list[Any] = [None, None, None, None, False]
+        for role, field in shape.roles:
+            found = None if field is None else element[field]
+            if found is None:
+                found = _outside(self._roles[role], outer, outside)
+                said[_KEYED] |= role == _KEY and found is not None
+                if found is None:
+                    continue
+            if type(found) not in _KINDS[role]:
+                raise _NotPlain
+            said[role] = found
+        return said
+
+    def _read_tags(
+        self, shape: _Shape, element: dict[str, Any], outer: dict[str, Any], outside: list[str]
+    ) -> Tagged:
+        said: list[tuple[Any, ...]] = []
+        for name, field in shape.tags:
+            found = None if field is None else element[field]
+            if found is None:
+                found = _outside((self._tag_looks[name],), outer, outside)
+            if type(found) is dict and _TEXT.issuperset(map(type, found.values())):
+                said.append((name, *found.items()))
+            elif type(found) is str:
+                said.append((name, found))
+            elif found is not None:
+                raise _NotPlain
+        known = tuple(said)
+        return self._tagged.get(known) or self._tag(known)
+
+    def _tag(self, said: tuple[Any, ...]) -> Tagged:
+        tags: dict[str, str] = {}
+        for name, *found in said:
+            one = found[0] if found and type(found[0]) is str else dict(found)
+            try:
+                self._tags.add(tags, name, one)
+            except Reject:
+                raise _NotPlain from None
+        if self._unfit.fields:
+            raise _NotPlain
+        self._remember(sum(getsizeof(name) + 3 * getsizeof(tag) for name, tag in tags.items()))
+        self._tagged[said] = tags, frozenset(tags.items())
+        return self._tagged[said]
+
+    def _metrics(self, shape: _Shape, element: dict[str, Any]) -> tuple[dict[str, Any], list[Drop]]:
+        name = element[shape.name]
+        if type(name) is not str:
+            raise _NotPlain
+        value = None if shape.value is None else element[shape.value]
+        inner = type(value) is dict
+        called = shape.called.get((name, *value) if inner else name) or self._call(shape, name, value)
+        metrics: dict[str, Any] = {}
+        left_out: list[Drop] = []
+        if inner:
+            _take(value, called.within, called.ignored_within, metrics, left_out)
+        _take(element, called.kept, called.ignored, metrics, left_out)
+        if self._words.by_value:
+            self._words.read(metrics, self._unfit)
+            left_out += self._unfit.fields
+            self._unfit.fields.clear()
+        return metrics, left_out
+
+    def _shape(self, fields: tuple[str, ...]) -> _Shape:
+        """What elements of these fields say."""
+        if len(fields) > self._most or sum(map(len, fields)) > _LONG:
+            raise _NotPlain
+        rest = list(fields)
+        sure: list[str] = []
+
+        def take(looks: Sequence[Look]) -> str | None:
+            there = [look.name for look in looks if look.name in rest]
+            sure.extend(there[:-1])
+            if there:
+                rest.remove(there[0])
+            return there[0] if there else None
+
+        name, value = take(self._name), take(self._value)
+        if name is None:
+            raise _NotPlain
+        roles = [(role, take(looks)) for role, looks in enumerate(self._roles) if looks]
+        tags = [(tag, take((look,))) for tag, look in self._tag_looks.items()]
+        self._remember(10 * sum(map(getsizeof, fields)))
+        shape = self._shapes[fields] = _Shape(name, value, roles, tags, sure, rest, {})
+        return shape
+
+    def _call(self, shape: _Shape, name: str, value: Any) -> _Called:  # noqa: ANN401  # likewise
+        """What the metrics of this name come to be called."""
+        within = list(value) if type(value) is dict else []
+        if metric_fault(name, self._max_name) or len(within) > self._most or sum(map(len, within)) > _LONG:
+            raise _NotPlain
+        own = [] if shape.value is None or type(value) is dict else [(shape.value, name)]
+        inner = [(field, f"{name}.{field}") for field in within]
+        own += [(field, f"{name}.{field}") for field in shape.rest]
+        every = [full for _, full in (*inner, *own)]
+        targets = {full: self._words.fate(full) for full in every}
+        kept = [target for target in targets.values() if target is not None]
+        if len(targets) < len(every) or len(set(kept)) < len(kept):
+            raise _NotPlain  # two come to one name
+        called = _Called(
+            [(field, target) for field, full in own if (target := targets[full]) is not None],
+            [(field, (full, _IGNORED)) for field, full in own if targets[full] is None],
+            [(field, target) for field, full in inner if (target := targets[full]) is not None],
+            [(field, (full, _IGNORED)) for field, full in inner if targets[full] is None],
+        )
+        self._remember(sum(_ENTRY_BYTES + 3 * getsizeof(full) for full in every))
+        shape.called[(name, *within) if type(value) is dict else name] = called
+        return called
+
+    def _remember(self, size: int) -> None:
+        """Make room for so many bytes."""
+        self._bytes += _ENTRY_BYTES + size
+        if self._bytes > _REMEMBERED_BYTES:
+            self._bytes = _ENTRY_BYTES + size
+            self._shapes.clear()
+            self._tagged.clear()
+
+    def _left(self, message: dict[str, Any], groups: list[_Group]) -> list[Drop]:
+        if len(message) > MOST_NAMES:
+            raise _NotPlain
+        used = {self._each}.union(*[group.outside for group in groups])
+        left = [name for name, value in message.items() if value is not None and name not in used]
+        if not SCALARS.issuperset([type(message[name]) for name in left]):
+            raise _NotPlain
+        return [(name[:MAX_NAME], LEFT_OUT) for name in left]
+
+    def _part(self, group: _Group, *, in_list: bool) -> Part:
+        before: Place = (self._each,) if self._each else ()
+        places = ((*before, number) if in_list else before for number in group.numbers) if self._cuts else ()
+        device_id, key, time, region, keyed = group.said
+        around = _NOTHING_AROUND
+        if group.outside:
+            outside = tuple((name,) for name in group.outside)
+            key_place = next(((look.name,) for look in self._roles[_KEY] if look.name in group.outside), None)
+            around = Around(outside, key_place if keyed else None, keyed)
+        return Part(
+            (device_id, key, time, region, group.metrics, True),
+            group.tags,
+            group.numbers[0],
+            0,
+            tuple(places),
+            around,
+            None,
+            group.left_out,
+        )
+
+
+def listed_of(
+    each: Each, elements: Elements, words: Words, limits: Limits, unfit: Unfit, *, cuts: bool
+) -> Listed | None:
+    """What reads the plain lists of a route; None where its paths are more than names.
+
+    Args:
+        each: finds the list.
+        elements: what is looked for.
+        words: change metrics.
+        limits: bound what is looked at.
+        unfit: takes what is left out by words and tags.
+        cuts: whether a message can be cut into its elements.
+    """
+    names = [look.name for look in elements.looks]
+    plain = is_plain(each.path) and not set(each.path) & set(".|*")
+    if not elements.name or not plain or not all(names) or len({*names, each.path}) <= len(names):
+        return None
+    return Listed(each.path, elements, words, limits, unfit, cuts=cuts)
+
+
+def _take(
+    element: dict[str, Any],
+    kept: Sequence[tuple[str, str]],
+    ignored: Sequence[tuple[str, Drop]],
+    metrics: dict[str, Any],
+    left_out: list[Drop],
+) -> None:
+    """Take the metrics of an object, and what is said of those that are left out."""
+    for field, target in kept:
+        value = element[field]
+        if type(value) in SCALARS:
+            metrics[target] = value
+        elif value is not None:
+            raise _NotPlain
+    for field, drop in ignored:
+        value = element[field]
+        if type(value) in SCALARS:
+            left_out.append(drop)
+        elif value is not None:
+            raise _NotPlain
+
+
+def _outside(looks: Sequence[Look], outer: dict[str, Any], outside: list[str]) -> Any:  # noqa: ANN401  # likewise
+    """What stands around an element at the first name that is there."""
+    for look in looks:
+        found = outer.get(look.name)
+        if found is not None:
+            outside.append(look.name)
+            return found
+    return None
