@@ -19,6 +19,8 @@ from gateway.arrivals import arrivals_after
 from gateway.batcher import BatchPolicy
 from gateway.broker_watch import BrokerWatch
 from gateway.devices import DeviceTracker
+from gateway.door import Door
+from gateway.doorman import Doorman
 from gateway.lease import Lease
 from gateway.ledger import Ledger
 from gateway.meters import Meters
@@ -144,6 +146,8 @@ async def _work(
     filters = [each.topic_filter for each in wanted.subscriptions]
 
     devices = DeviceTracker(_DEVICES_INTERVAL_S)
+    door = Door(holds=settings.gateway.unknown_devices == "hold")
+    doorman = Doorman(door)
     rejected = RateLimit(log.warning)
     intake = MqttSession(
         options_from(
@@ -179,6 +183,7 @@ async def _work(
         received=prepared.received,
         now=_now,
         writers=_WRITERS,
+        door=door,
     )
     upkeep = Upkeep(
         pool,
@@ -189,8 +194,10 @@ async def _work(
         ledger=ledger,
         rejected=rejected,
         health=health,
+        doorman=doorman,
     )
     await unless(stop, keep_asking(upkeep.prepare, health))
+    await unless(stop, keep_asking(lambda: doorman.look(pool), health))
     if stop.is_set():
         return
     watch = BrokerWatch(msgspec.structs.replace(settings.broker, client_id=slot.watch_id))

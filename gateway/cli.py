@@ -11,6 +11,7 @@ from gateway.dead_letters.command import dead_letters
 from gateway.dialects.command import dialects_command
 from gateway.discover.command import discover_command
 from gateway.explain.command import decode_command
+from gateway.registry.command import devices
 from gateway.simulate.command import simulate_command
 from gateway.tail.command import tail_command
 from gateway.trace.command import trace_command
@@ -45,6 +46,7 @@ main.add_command(tail_command)
 main.add_command(trace_command)
 main.add_command(decode_command)
 main.add_command(dialects_command)
+main.add_command(devices)
 
 
 @main.command()

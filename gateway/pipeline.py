@@ -1,4 +1,4 @@
-"""The path of a message on the write side: session → decode → batch → store → ack, and on to the relay.
+"""The path of a message on the write side: session → decode → door → batch → store → ack, then the relay.
 
 Two kinds of tasks meet at the open batch. The intake takes chunks from the session, decodes them and adds
 them; it waits while the batch is full. Writers take the batch when it is due and store it; while all of them
@@ -25,6 +25,7 @@ import structlog
 from gateway.batcher import Batch, BatchPolicy
 from gateway.conflicts import KeyWatch
 from gateway.decode import Rejection
+from gateway.door import REFUSALS, Door
 from runtime import faults
 
 if TYPE_CHECKING:
@@ -61,9 +62,11 @@ class Pipeline:
         received: Received,
         now: Callable[[], datetime],
         writers: int,
+        door: Door | None = None,
     ) -> None:
         self._session = session
         self.decoder = decoder
+        self._door = Door() if door is None else door
         self._policy = policy
         self._store = store
         self._relay = relay
@@ -114,8 +117,9 @@ class Pipeline:
         before = len(batch)
         if not batch.chunks:
             batch.opened_at = time.monotonic()  # finer than the loop's clock
+        decode = self._door.guarding(self.decoder.decode)
         for delivery in chunk.deliveries:
-            for item in self.decoder.decode(delivery, received):
+            for item in decode(delivery, received):
                 if isinstance(item, Rejection):
                     batch.rejections.append(item)
                 else:
@@ -187,6 +191,8 @@ class Pipeline:
                 )
             for letter in outcome.dead_letters:
                 rejection = letter.rejection
+                if rejection.reason in REFUSALS:
+                    continue  # each device was told of once
                 self._rejected(
                     "message_rejected",
                     reason=rejection.reason,

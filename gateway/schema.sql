@@ -521,6 +521,15 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.note_device_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    NEW.changed := pg_current_xact_id();
+    RETURN NEW;
+END
+$$;
+
 CREATE FUNCTION public.note_packed() RETURNS void
     LANGUAGE sql
     AS $$
@@ -712,7 +721,8 @@ CREATE FUNCTION public.select_dead_letters(reasons text[], devices text[], topic
     LANGUAGE sql STABLE
     AS $$
     SELECT d.id FROM dead_letters AS d
-    WHERE (cardinality(reasons) = 0 OR d.reason = ANY (reasons)) AND (cardinality(devices) = 0 OR d.device_id = ANY (devices))
+    WHERE (cardinality(reasons) = 0 OR d.reason = ANY (reasons))
+        AND (cardinality(devices) = 0 OR d.device_id = ANY (devices) OR d.stands_for && devices)
         AND (topics IS NULL OR d.topic ~ topics) AND (since IS NULL OR d.received_at >= since)
         AND (until IS NULL OR d.received_at < until) AND (replayed OR d.replayed_at IS NULL)
 $$;
@@ -909,7 +919,8 @@ CREATE TABLE public.dead_letters (
     reason text NOT NULL,
     error text NOT NULL,
     payload bytea NOT NULL,
-    replayed_at timestamp with time zone
+    replayed_at timestamp with time zone,
+    stands_for text[]
 );
 
 ALTER TABLE public.dead_letters ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -965,10 +976,19 @@ CREATE TABLE public.device_presence (
 CREATE TABLE public.devices (
     device_id text NOT NULL COLLATE pg_catalog."C",
     region text,
-    first_seen timestamp with time zone NOT NULL,
-    last_seen timestamp with time zone NOT NULL,
+    first_seen timestamp with time zone,
+    last_seen timestamp with time zone,
     online boolean,
-    online_since timestamp with time zone
+    online_since timestamp with time zone,
+    name text,
+    labels jsonb DEFAULT '{}'::jsonb NOT NULL,
+    expected_every interval,
+    state text DEFAULT 'active'::text NOT NULL,
+    changed xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    CONSTRAINT devices_expected_every_check CHECK (((EXTRACT(epoch FROM expected_every) >= (1)::numeric) AND (EXTRACT(epoch FROM expected_every) <= (315360000)::numeric))),
+    CONSTRAINT devices_labels_check CHECK (((jsonb_typeof(labels) = 'object'::text) AND (octet_length((labels)::text) <= 4000))),
+    CONSTRAINT devices_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
+    CONSTRAINT devices_state_check CHECK ((state = ANY (ARRAY['active'::text, 'blocked'::text, 'unknown'::text])))
 )
 WITH (fillfactor='80');
 
@@ -1411,11 +1431,17 @@ CREATE INDEX dead_letter_shares_bytes ON public.dead_letter_shares USING btree (
 
 CREATE INDEX dead_letter_shares_letters ON public.dead_letter_shares USING btree (letters);
 
+CREATE INDEX dead_letters_held ON public.dead_letters USING btree (device_id COLLATE "C", id) WHERE ((reason = 'unknown_device'::text) AND (replayed_at IS NULL));
+
+CREATE INDEX dead_letters_held_together ON public.dead_letters USING btree (id) WHERE ((reason = 'unknown_device'::text) AND (replayed_at IS NULL) AND (stands_for IS NOT NULL));
+
 CREATE INDEX dead_letters_sender ON public.dead_letters USING btree (COALESCE(device_id, ''::text) COLLATE "C", reason COLLATE "C", id);
 
 CREATE UNIQUE INDEX device_care_version ON public.device_care USING btree (version);
 
 CREATE INDEX device_presence_offline ON public.device_presence USING btree (device_id) WHERE (NOT online);
+
+CREATE INDEX devices_changed ON public.devices USING btree (changed, device_id);
 
 CREATE INDEX measurements_1h_default_bucket ON public.measurements_1h_default USING btree (bucket);
 
@@ -1470,6 +1496,8 @@ CREATE TRIGGER count_inserted AFTER INSERT ON public.dead_letters REFERENCING NE
 CREATE TRIGGER count_truncated AFTER TRUNCATE ON public.dead_letters FOR EACH STATEMENT EXECUTE FUNCTION public.count_dead_letters();
 
 CREATE TRIGGER count_updated AFTER UPDATE ON public.dead_letters REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION public.recount_dead_letters();
+
+CREATE TRIGGER note_change BEFORE UPDATE ON public.devices FOR EACH ROW WHEN ((((((old.name IS DISTINCT FROM new.name) OR (old.labels IS DISTINCT FROM new.labels)) OR (old.expected_every IS DISTINCT FROM new.expected_every)) OR (old.state IS DISTINCT FROM new.state)) OR ((old.last_seen IS NULL) IS DISTINCT FROM (new.last_seen IS NULL)))) EXECUTE FUNCTION public.note_device_change();
 
 ALTER TABLE ONLY public.outbox
     ADD CONSTRAINT outbox_stream_fkey FOREIGN KEY (stream) REFERENCES public.stream_leases(stream);

@@ -284,8 +284,13 @@ async def _copy_lines(readings: Sequence[Reading]) -> AsyncIterator[bytes]:
     yield "".join([reading.line for reading in readings]).encode()
 
 
-def _storable(rejection: Rejection) -> tuple[str, str, str | None, str, str, bytes]:
+def joined(stands_for: Sequence[str]) -> str | None:
+    """The devices that a letter stands for, as one argument."""
+    return _SEPARATOR.join(stands_for) or None
+
+
+def _storable(rejection: Rejection) -> tuple[str, str, str | None, str, str, bytes, str | None]:
     """The rejection as a row: PostgreSQL's text cannot hold NUL, which a hostile topic may have."""
-    received_at, topic, device_id, reason, error, payload, _ = rejection
+    received_at, topic, device_id, reason, error, payload, _, stands_for = rejection
     topic, error = topic.replace("\x00", "\ufffd"), error.replace("\x00", "\ufffd")
-    return received_at, topic, device_id, reason, error, payload
+    return received_at, topic, device_id, reason, error, payload, joined(stands_for)

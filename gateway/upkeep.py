@@ -22,6 +22,8 @@ import structlog
 from gateway import site as sites
 from gateway.bounds import evict_dead_letters, trim_outbox, turn_dedup
 from gateway.chores import Chore, Chores
+from gateway.dead_letters.release import release
+from gateway.dead_letters.run import ReplayUnderWay
 from gateway.migrate import refuse_encoding
 from gateway.partitions import make_partitions
 from gateway.retention import retire
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from gateway.devices import DeviceTracker
+    from gateway.doorman import Doorman
     from gateway.ledger import Ledger
     from gateway.relay import Relay
     from gateway.site import Site
@@ -53,6 +56,8 @@ _SUMMARY_INTERVAL_S: Final = 10.0
 _MOMENT_S: Final = 2.0
 _PAUSE_S: Final = 0.1
 _HOUR_S: Final = 3600.0
+_HELD_INTERVAL_S: Final = 5.0
+_LATE_S: Final = 60.0
 _CHORE_SETTINGS: Final = {"lock_timeout": "100ms", "idle_in_transaction_session_timeout": "30s", "jit": "off"}
 
 
@@ -75,6 +80,7 @@ class Upkeep:
         ledger: Ledger,
         rejected: RateLimit,
         health: Health,
+        doorman: Doorman,
     ) -> None:
         self.outbox_bytes: int | None = None
         self.dedup_window_s: float | None = None
@@ -89,6 +95,8 @@ class Upkeep:
         self._ledger = ledger
         self._rejected = rejected
         self._health = health
+        self._doorman = doorman
+        self._released_at = 0.0
         self._last = ledger.line()
         self._declared = False
         self._declaring = asyncio.Lock()
@@ -96,11 +104,13 @@ class Upkeep:
         self._chores = (
             Chore("projected", 1.0, 10.0, self.note_projected),
             Chore("sightings", 1.0, 30.0, self._write_sightings),
+            Chore("registry", 1.0, 30.0, self._look_at_registry),
             Chore("summary", _SUMMARY_INTERVAL_S, 10.0, self._summarize),
             self._site_chore("partitions", 60.0, 6 * _HOUR_S, self._make_partitions),
             self._site_chore("dedup", 60.0, 30.0, self._turn_dedup),
             self._site_chore("outbox", 60.0, _HOUR_S, self._trim_outbox),
             self._site_chore("dead_letters", 60.0, _HOUR_S, self._evict_dead_letters),
+            self._site_chore("held", _HELD_INTERVAL_S, _HOUR_S, self._release_held),
             self._site_chore("retention", 300.0, 24 * _HOUR_S, self._retire),
             self._site_chore("settling", 300.0, 24 * _HOUR_S, self._settle),
             self._site_chore("history", 300.0, _HOUR_S, self._drop_history),
@@ -202,6 +212,27 @@ class Upkeep:
     async def _evict_dead_letters(self, connection: Connection, site: Site) -> None:
         evicted = await evict_dead_letters(connection, site.dead_letters_max, site.dead_letters_max_bytes)
         self._ledger.evict(evicted.letters)
+
+    async def _look_at_registry(self) -> None:
+        assert self._own is not None
+        await self._doorman.turn(self._own)
+
+    async def _release_held(self, _connection: Connection, _site: Site) -> None:
+        """Store what was held for who is let in now, for a while after anybody was.
+
+        For a while: what this gateway held before it knew may still be on its way to the table.
+        """
+        if self._settings.gateway.unknown_devices != "hold":
+            return
+        began = time.monotonic()
+        if self._released_at > self._doorman.let_in_at + _LATE_S:
+            return
+        assert self._own is not None
+        with contextlib.suppress(ReplayUnderWay):  # looked at again
+            tally = await release(self._own, self._settings)
+            self._released_at = began
+            if tally.done:
+                log.info("held_released", letters=tally.replayed, stored=tally.stored, failing=tally.failing)
 
     async def _retire(self, connection: Connection, site: Site) -> None:
         await retire(connection, datetime.now(UTC), site.retention)

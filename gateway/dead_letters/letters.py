@@ -62,6 +62,17 @@ async def listed(pool: asyncpg.Pool[asyncpg.Record], selection: Selection, limit
     return [Letter(**row) for row in rows]
 
 
+async def count(dsn: str, selection: Selection) -> int:
+    """How many letters are selected.
+
+    Raises:
+        Retry: PostgreSQL is away.
+    """
+    async with database(dsn) as pool:
+        row = await pool.fetchrow(queries.count_dead_letters, *selection)
+        return row["letters"] if row else 0
+
+
 async def shown(pool: asyncpg.Pool[asyncpg.Record], letter_id: int) -> tuple[Letter, bytes]:
     """Read one letter and its bytes.
 

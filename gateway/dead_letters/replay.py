@@ -22,7 +22,7 @@ from contract.events import format_time
 from gateway import transaction
 from gateway.committing import Committing
 from gateway.dead_letters.tally import Page, Tally
-from gateway.dead_letters.verdicts import Kept, Verdicts, decode, judge
+from gateway.dead_letters.verdicts import Kept, Verdicts, decode, judge, turn_away
 from gateway.decode import Rejection
 from gateway.devices import DeviceTracker
 from gateway.presence import Presence
@@ -64,6 +64,7 @@ class Replay:
         lease: of the stream that the outbox rows go to.
         page_letters: most letters a transaction,
         page_bytes: and bytes of them.
+        holds: whether letters of devices that are not active stay.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Replay:
         health: Health,
         page_letters: int,
         page_bytes: int,
+        holds: bool = False,
     ) -> None:
         self._pool = pool
         self._devices = DeviceTracker(0)
@@ -86,6 +88,7 @@ class Replay:
         self._health = health
         self._page_letters = page_letters
         self._page_bytes = page_bytes
+        self._holds = holds
 
     async def run(
         self,
@@ -142,6 +145,9 @@ class Replay:
             )
             letters = [Kept(**row) for row in rows]
             attempts = [decode(letter, self._decoder, self._routes) for letter in letters]
+            ids = {reading.event.device_id for attempt in attempts for reading in attempt.readings}
+            states = dict(map(tuple, await connection.fetch(queries.states_of, list(ids))))
+            turn_away(attempts, states, holds=self._holds)
             readings = [reading for attempt in attempts for reading in attempt.readings]
             generation = self._committing.generation
             claimed = await transaction.claim(connection, generation, readings)
@@ -200,4 +206,6 @@ async def _mark_failing(connection: Connection, verdicts: Verdicts) -> None:
         [id_ for id_, _ in waiting],
         [found.reason for _, found in waiting],
         [found.error.replace("\x00", "\ufffd") for _, found in waiting],
+        [found.device_id for _, found in waiting],
+        [transaction.joined(found.stands_for) if len(found.stands_for) > 1 else None for _, found in waiting],
     )

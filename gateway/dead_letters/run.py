@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
+class ReplayUnderWay(Stop):
+    """Somebody else is at it, and has the stream that replays have."""
+
+
 async def replay(
     settings: Settings,
     selection: Selection,
@@ -39,7 +43,8 @@ async def replay(
 
     Raises:
         Retry: PostgreSQL is away at the start; later it is waited for.
-        Stop: another replay is under way, or the schema is not this program's.
+        ReplayUnderWay: another one.
+        Stop: the schema is not this program's.
     """
     health = Health()
     routes = compile_routes(settings.route)
@@ -50,7 +55,7 @@ async def replay(
         try:
             await lease.acquire()
         except Stop as held:
-            raise Stop(f"another replay is under way, wait for it: {held}") from held
+            raise ReplayUnderWay(f"another replay is under way, wait for it: {held}") from held
         replaying = Replay(
             pool,
             lease=lease,
@@ -59,6 +64,7 @@ async def replay(
             health=health,
             page_letters=settings.gateway.batch_messages,
             page_bytes=settings.gateway.batch_bytes,
+            holds=settings.gateway.unknown_devices == "hold",
         )
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -122,6 +122,7 @@ class Rejection(NamedTuple):
         error: what was wrong, for a person.
         payload: the bytes as they came.
         key: of a reading that was refused after all.
+        stands_for: of a message of several devices, those of them that it stands for; empty for all of it.
     """
 
     received_at: str
@@ -131,3 +132,4 @@ class Rejection(NamedTuple):
     error: str
     payload: bytes
     key: str = ""
+    stands_for: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ SELECT count(*) AS letters, coalesce(max(s.id), 0) AS last_id FROM select_dead_l
 -- name: lock_dead_letters
 -- The next to replay, in order of receipt, from behind $7 to $8: one, and as many more as keep within $9 letters and $10
 -- bytes. Locked, so that no other replay has them at the same time and none is evicted meanwhile.
-SELECT d.id, d.received_at, d.topic, d.reason, d.error, d.payload, d.replayed_at IS NOT NULL AS replayed
+SELECT d.id, d.received_at, d.topic, d.reason, d.error, d.payload, d.replayed_at IS NOT NULL AS replayed, d.stands_for
 FROM dead_letters AS d
 WHERE d.id IN (
     SELECT counted.id
@@ -48,7 +48,9 @@ UPDATE dead_letters SET replayed_at = now() WHERE id = ANY ($1::bigint[])
 RETURNING replayed_at, pg_current_xact_id()::text AS transaction_id, pg_postmaster_start_time() AS server_since;
 
 -- name: mark_still_failing
--- What stands in the way now may be something else than what did. The bytes stay as they came.
-UPDATE dead_letters AS d SET reason = f.reason, error = f.error
-FROM unnest($1::bigint[], $2::text[], $3::text[]) AS f (id, reason, error)
+-- What stands in the way now may be something else than what did, and who sent it may be known now. The bytes stay as they came.
+UPDATE dead_letters AS d SET
+    reason = f.reason, error = f.error, device_id = coalesce(d.device_id, f.device_id),
+    stands_for = coalesce(d.stands_for, string_to_array(f.stands_for, E'\x1d'))
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[]) AS f (id, reason, error, device_id, stands_for)
 WHERE d.id = f.id AND (d.reason, d.error) IS DISTINCT FROM (f.reason, f.error);

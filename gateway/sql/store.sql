@@ -84,11 +84,11 @@ written AS MATERIALIZED (
 SELECT ord, conflict FROM ranked, written WHERE ord IS NOT NULL AND NOT (ours AND turn = 1) ORDER BY ord;
 
 -- name: insert_dead_letters
--- Keeps rejected messages as they came; returns their ids in the order given.
-INSERT INTO dead_letters (received_at, topic, device_id, reason, error, payload)
-SELECT r.received_at::timestamptz, r.topic, r.device_id, r.reason, r.error, r.payload
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[])
-    WITH ORDINALITY AS r (received_at, topic, device_id, reason, error, payload, ord)
+-- Keeps rejected messages as they came; returns their ids in the order given. Devices that one stands for are one text.
+INSERT INTO dead_letters (received_at, topic, device_id, reason, error, payload, stands_for)
+SELECT r.received_at::timestamptz, r.topic, r.device_id, r.reason, r.error, r.payload, string_to_array(r.stands_for, E'\x1d')
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[])
+    WITH ORDINALITY AS r (received_at, topic, device_id, reason, error, payload, stands_for, ord)
 ORDER BY r.ord
 RETURNING id, received_at, pg_current_xact_id()::text AS transaction_id, pg_postmaster_start_time() AS server_since;
 

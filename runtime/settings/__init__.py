@@ -10,7 +10,7 @@ the reading; here stands what there is to configure, and which combinations are 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -94,6 +94,7 @@ class Gateway(Section, frozen=True):
     hours_retention: Age = ""
     dead_letters_max: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 100_000
     dead_letters_max_bytes: Annotated[int, Meta(ge=65_536, le=2**50)] = 268_435_456
+    unknown_devices: Literal["accept", "hold"] = "accept"
     shutdown_timeout: Duration = "10s"
     migrate: bool = True
     http: HostPort = "127.0.0.1:9101"

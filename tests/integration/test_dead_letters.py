@@ -65,7 +65,7 @@ async def bury(
     """Put letters into the table as an earlier gateway would have; returns their ids."""
     rows = [[(EARLIER + timedelta(seconds=i)).isoformat() for i, _ in enumerate(payloads)]]
     rows += [[text for _ in payloads] for text in (topic, "a1", reason, "as it was")]
-    found = await connection.fetch(queries.insert_dead_letters, *rows, payloads)
+    found = await connection.fetch(queries.insert_dead_letters, *rows, payloads, [None for _ in payloads])
     return [row["id"] for row in found]
 
 

@@ -17,6 +17,8 @@ from structlog.testing import capture_logs
 
 from gateway import site as sites
 from gateway.bounds import trim_outbox, turn_dedup
+from gateway.door import Door
+from gateway.doorman import Doorman
 from gateway.ledger import Ledger
 from gateway.upkeep import Upkeep
 from runtime.errors import Stop
@@ -76,6 +78,7 @@ async def upkeep(
             ledger=ledger,
             rejected=Mock(),
             health=health,
+            doorman=Doorman(Door()),
         )
         yield made, health
 

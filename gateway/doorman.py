@@ -1,0 +1,99 @@
+"""Keeps the door as the registry says: reads all of it at the start, and each second what has changed.
+
+What changed is found by the transactions that changed it (`devices.changed`): all that was committed before
+the oldest transaction under way at one look has been seen then, so the next begins there. Nobody waits for
+a lock, no message for an answer. Where that may be another history of the table, and each ten minutes,
+because a row that was removed leaves no trace, everything is read anew.
+
+While PostgreSQL is away the door stays as it is: nothing is stored meanwhile either.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from gateway.door import refusal
+from runtime.postgres import load_queries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import asyncpg
+
+    from gateway.door import Door
+
+log = structlog.get_logger()
+queries = load_queries("gateway")
+
+_PAGE: Final = 10_000
+_ANEW_S: Final = 600.0
+_TOLD: Final = 20  # a turn
+_MENDS: Final = {"unknown_device": "set", "device_blocked": "unblock"}
+
+
+class Doorman:
+    """Follows the registry for one door.
+
+    Attributes:
+        let_in_at: when somebody was last let in who may have been refused before, by a monotonic clock.
+    """
+
+    def __init__(self, door: Door, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._door = door
+        self._monotonic = monotonic
+        self._history = ""
+        self._horizon = "0"
+        self._read_at = 0.0
+        self._is_full = False
+        self.let_in_at = monotonic()
+
+    async def turn(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        """Tell who was refused, and look what has changed."""
+        for device_id, reason, topic in self._door.take_news(_TOLD):
+            log.warning(
+                "device_refused",
+                device=device_id,
+                reason=reason,
+                topic=topic,
+                mend=f"gateway devices {_MENDS[reason]} {shlex.quote(device_id)}",
+            )
+        await self.look(pool)
+
+    async def look(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        """Bring the door up to date."""
+        row = await pool.fetchrow(queries.registry_horizon)
+        assert row is not None
+        now = self._monotonic()
+        if row["history"] != self._history or now - self._read_at >= _ANEW_S:
+            await self._read_all(pool)
+            self._history, self._read_at = row["history"], now
+            self.let_in_at = now
+        else:
+            await self._read_changes(pool)
+        self._horizon = row["horizon"]
+        if self._door.is_full and not self._is_full:
+            log.warning("registry_too_large", holds=False, kept=len(self._door))
+        self._is_full = self._door.is_full
+
+    async def _read_all(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        door = self._door.begin()
+        states = ["active", "blocked"] if door.holds else ["blocked"]
+        after = ""
+        while not door.is_full and (page := await pool.fetch(queries.registry_states, after, states, _PAGE)):
+            for device_id, state in page:
+                door.take(device_id, state)
+            after = page[-1]["device_id"]
+        self._door.replace(door)
+
+    async def _read_changes(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        place = str(int(self._horizon) - 1), "\U0010ffff"  # behind all that changed before the horizon
+        while page := await pool.fetch(queries.registry_changes, *place, _PAGE):
+            for device_id, state, _ in page:
+                self._door.take(device_id, state)
+                if refusal(state, holds=self._door.holds) is None:
+                    self.let_in_at = self._monotonic()
+            place = page[-1]["changed"], page[-1]["device_id"]

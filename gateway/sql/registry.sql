@@ -1,0 +1,87 @@
+-- Devices known by name: what the door follows, and what `gateway devices` reads and writes.
+
+-- name: registry_horizon
+-- From which transaction on there may be something that has not been seen, and what is another one where the registry may be another:
+-- after a restart or a failover of the server, and once the table was emptied or made anew.
+SELECT
+    pg_snapshot_xmin(pg_current_snapshot())::text AS horizon,
+    pg_postmaster_start_time()::text || ' ' || pg_relation_filenode('devices') AS history;
+
+-- name: registry_states
+-- The $3 devices after $1 that are in one of these states, by id.
+SELECT device_id, state FROM devices WHERE device_id > $1 AND state = ANY ($2::text[]) ORDER BY device_id LIMIT $3;
+
+-- name: registry_changes
+-- The $3 devices after ($1, $2) that changed, in order of the transactions that changed them. Numbers from another cluster, as a dump
+-- brings them, may be ahead of all that have been given here: these say nothing of when.
+SELECT device_id, state, changed::text AS changed FROM devices
+WHERE (changed, device_id) > ($1::text::xid8, $2) AND changed < pg_snapshot_xmax(pg_current_snapshot())
+ORDER BY changed, device_id
+LIMIT $3;
+
+-- name: states_of
+-- What is known of these devices; nothing of one that is not in the registry.
+SELECT device_id, state FROM devices WHERE device_id = ANY ($1::text[]);
+
+-- name: devices_let_in
+-- The devices that letters are held for and that are active now. By steps along the index, however many letters each has.
+WITH RECURSIVE waiting AS (
+    (
+        SELECT device_id COLLATE "C" AS device_id FROM dead_letters
+        WHERE reason = 'unknown_device' AND replayed_at IS NULL AND device_id IS NOT NULL
+        ORDER BY device_id COLLATE "C" LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT l.device_id COLLATE "C" FROM dead_letters AS l
+        WHERE l.reason = 'unknown_device' AND l.replayed_at IS NULL AND l.device_id COLLATE "C" > w.device_id
+        ORDER BY l.device_id COLLATE "C" LIMIT 1
+    )
+    FROM waiting AS w WHERE w.device_id IS NOT NULL
+),
+every AS (
+    SELECT device_id FROM waiting WHERE device_id IS NOT NULL
+    UNION
+    SELECT unnest(stands_for) FROM dead_letters
+    WHERE reason = 'unknown_device' AND replayed_at IS NULL AND stands_for IS NOT NULL
+)
+SELECT e.device_id FROM every AS e JOIN devices AS d ON d.device_id = e.device_id WHERE d.state = 'active';
+
+-- name: held_by_device
+-- How many letters are held for each device that is not active, and since when, by id.
+SELECT h.device_id, count(*) AS held, min(h.received_at) AS since
+FROM (
+    SELECT l.received_at, unnest(coalesce(l.stands_for, ARRAY[l.device_id])) COLLATE "C" AS device_id FROM dead_letters AS l
+    WHERE l.reason = 'unknown_device' AND l.replayed_at IS NULL
+) AS h
+WHERE h.device_id IS NOT NULL AND starts_with(h.device_id, $1)
+    AND NOT EXISTS (SELECT FROM devices AS d WHERE d.device_id = h.device_id AND d.state = 'active')
+GROUP BY h.device_id
+ORDER BY h.device_id;
+
+-- name: registry_page
+-- The $2 devices after $1 whose ids begin with $3, in one of these states or any, with all of these labels; of $6 only those that were
+-- never heard.
+SELECT device_id, name, state, labels::text AS labels, expected_every, region, first_seen, last_seen FROM devices
+WHERE device_id > $1 AND device_id >= $3 AND starts_with(device_id, $3) AND (state = ANY ($4::text[]) OR $4 IS NULL)
+    AND labels @> $5::text::jsonb AND (last_seen IS NULL OR NOT $6::boolean)
+ORDER BY device_id LIMIT $2;
+
+-- name: registry_of
+-- What the registry says of these devices, which stay as they are until the end of the transaction.
+SELECT device_id, name, state, labels::text AS labels, expected_every FROM devices WHERE device_id = ANY ($1::text[])
+ORDER BY device_id COLLATE "C"
+FOR NO KEY UPDATE;
+
+-- name: lock_registry
+-- One after the other changes the registry; messages and their sightings wait for nobody.
+SELECT pg_advisory_xact_lock(hashtext('mqtt-edge-gateway/registry'), 0);
+
+-- name: write_registry
+-- Puts devices into the registry as they are to be. What somebody else adds meanwhile is changed too.
+INSERT INTO devices (device_id, name, state, labels, expected_every)
+SELECT w.device_id, w.name, w.state, w.labels::jsonb, w.expected_every
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::interval[]) AS w (device_id, name, state, labels, expected_every)
+ORDER BY w.device_id COLLATE "C"
+ON CONFLICT (device_id) DO UPDATE SET
+    name = excluded.name, state = excluded.state, labels = excluded.labels, expected_every = excluded.expected_every;
