@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from contract.signature import seal
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -124,11 +126,23 @@ def decode_events(payload: bytes) -> list[Event]:
     return _events_decoder.decode(payload)
 
 
-def wrap(payload: bytes, *, stream: int, n: int, epoch: str, created_at: datetime) -> bytes:
-    """Put an outbox row's payload into the envelope that goes to the internal topic, without decoding it."""
+def wrap(
+    payload: bytes, *, stream: int, n: int, epoch: str, created_at: datetime, key: bytes | None = None
+) -> bytes:
+    """Put an outbox row's payload into the envelope that goes to the internal topic, without decoding it.
+
+    Args:
+        payload: the row's.
+        stream: whose row it is.
+        n: its position.
+        epoch: of the stream's history.
+        created_at: when the row was written.
+        key: with which to sign (`contract/signature.py`); None for a message that nobody has to believe.
+    """
     created = format_time(created_at)
-    head = f'{{"v":{VERSION},"stream":{stream},"n":{n},"epoch":"{epoch}","created_at":"{created}","events":'
-    return b"".join((head.encode(), payload, b"}"))
+    head = f'"v":{VERSION},"stream":{stream},"n":{n},"epoch":"{epoch}","created_at":"{created}","events":'
+    parts = head.encode(), payload, b"}"
+    return b"".join((seal(key, *parts) if key else b"{", *parts))
 
 
 def unwrap(message: bytes) -> EventBatch:

@@ -14,15 +14,22 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from contract.events import format_time, format_utc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from contract.events import Event
 
 AHEAD: Final = timedelta(minutes=5)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MINUTE: Final = len("2026-11-23T09:00")
 _SECOND: Final = len("2026-11-23T09:00:00")
+_DIGITS: Final = str.maketrans("123456789", "0" * 9)
+_SHAPE: Final = "0000-00-00T00:00:00.000000Z"
 
 
 def order_time(ts: str, received_at: str) -> str:
@@ -88,6 +95,19 @@ def is_time(text: str) -> bool:
         return format_time(datetime.fromisoformat(text)) == text
     except (ValueError, OverflowError):
         return False
+
+
+def check_times(events: Sequence[Event]) -> None:
+    """Look at all times of a row once, so that nobody behind has to.
+
+    Raises:
+        ValueError: one is none of the contract's.
+    """
+    times = [time for event in events for time in (event.ts, event.received_at)]
+    if "".join(times).translate(_DIGITS) != _SHAPE * len(times):
+        raise ValueError("a time is not in the form 2026-11-23T09:00:00.250000Z")
+    for second in {time[:_SECOND] for time in times}:
+        datetime.fromisoformat(second)
 
 
 @lru_cache(maxsize=4096)  # messages that come together were measured together

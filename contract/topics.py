@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _DEVICES = "/devices"
+_DIGITS = 10  # of a number that PostgreSQL's integer can hold
 
 
 def stream_topic(prefix: str, stream: int) -> str:
@@ -15,9 +16,12 @@ def all_streams(prefix: str) -> str:
     return f"{prefix}/+"
 
 
-def is_of_stream(topic: str) -> bool:
-    """Whether a topic that `all_streams` covers is a stream's, not that of devices."""
-    return not topic.endswith(_DEVICES)
+def stream_of(topic: str) -> int | None:
+    """The stream whose topic this is, of those that `all_streams` covers; None when it is no stream's."""
+    number = topic.rpartition("/")[2]
+    if len(number) > _DIGITS or not (number.isascii() and number.isdigit()):
+        return None
+    return int(number) if number == "0" or not number.startswith("0") else None
 
 
 def devices_topic(prefix: str) -> str:

@@ -14,6 +14,10 @@ the same client id takes two missed signs of life for enough.
 Whoever has the stream also sees whether its server is another one than before, by cluster and timeline, at
 every new connection. Then rows may be missing that readers have, and the stream gets a new epoch.
 
+Whoever has the stream signs its rows on the internal topic (`contract/signature.py`), with a key that the
+database keeps for as long as the stream has this epoch. Who may not write the key publishes unsigned, and
+readers read the outbox instead.
+
 Appending leaves the stream's row as it is (`gateway/sql/store.sql`). What is worth noting in it goes with the
 signs of life: how far the relay has come, which only saves work at the next start.
 """
@@ -22,6 +26,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import uuid
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -29,6 +34,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
+from contract.signature import KEY_BYTES
 from gateway.slot import is_gone, is_of_client
 from runtime.errors import Retry, Stop
 from runtime.lifecycle import keep_trying
@@ -70,6 +76,7 @@ class Lease:
         stream: its number.
         owner: this process's fencing token.
         epoch: the stream's epoch, known once acquired; another one after a failover.
+        key: with which its rows are signed; None when that may not be known.
         head: the stream's last position when it was acquired.
         published: up to where the stream was known to be published then.
         publishing: asked for the same from then on.
@@ -87,6 +94,7 @@ class Lease:
         self.stream = slot.stream
         self.owner = uuid.uuid4()
         self.epoch = ""
+        self.key: bytes | None = None
         self.head = 0
         self.published = 0
         self.publishing: Callable[[], int] = lambda: self.published
@@ -95,6 +103,7 @@ class Lease:
         self._silent_s = silent_s
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._cluster_noted = False
+        self._signs_for = ""
         self._given_up = 0
 
     async def acquire(self) -> None:
@@ -130,11 +139,31 @@ class Lease:
             if not self._cluster_noted:
                 await self._note_cluster(connection)
             row = await connection.fetchrow(queries.beat, *self._sign(), timeout=_ANSWER_S)
-        if row is None:
-            raise Stop(f"stream {self.stream} was taken over by another gateway while this one was silent")
+            if row is None:
+                raise Stop(
+                    f"stream {self.stream} was taken over by another gateway while this one was silent"
+                )
+            key = await self._key(connection) if row["epoch"] != self._signs_for else self.key
         if row["epoch"] != self.epoch:
             log.warning("history_replaced", stream=self.stream)
-            self.epoch = row["epoch"]
+        self.epoch = self._signs_for = row["epoch"]
+        self.key = key
+
+    async def _key(self, connection: asyncpg.Connection[asyncpg.Record]) -> bytes | None:
+        new = secrets.token_bytes(KEY_BYTES)
+        try:
+            key: bytes | None = await connection.fetchval(
+                queries.stream_key, self.stream, self.owner, new, timeout=_ANSWER_S
+            )
+        except asyncpg.InsufficientPrivilegeError as error:
+            log.warning(
+                "rows_unsigned",
+                stream=self.stream,
+                detail=str(error),
+                advice="GRANT SELECT, INSERT, UPDATE ON stream_keys TO the gateway's role",
+            )
+            return None
+        return key
 
     def _sign(self) -> tuple[int, uuid.UUID, int]:
         return self.stream, self.owner, self.publishing()

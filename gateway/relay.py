@@ -182,6 +182,7 @@ class Relay:
                     n=row.n,
                     epoch=self._lease.epoch,
                     created_at=row.created_at,
+                    key=self._lease.key,
                 ),
             )
             for row in rows

@@ -1296,6 +1296,13 @@ CREATE TABLE public.site_settings (
     set_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE public.stream_keys (
+    stream integer NOT NULL,
+    epoch uuid NOT NULL,
+    key bytea NOT NULL,
+    CONSTRAINT stream_keys_key_check CHECK ((octet_length(key) = 32))
+);
+
 CREATE TABLE public.stream_leases (
     stream integer NOT NULL,
     epoch uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -1421,6 +1428,9 @@ ALTER TABLE ONLY public.settled_statistics
 ALTER TABLE ONLY public.site_settings
     ADD CONSTRAINT site_settings_pkey PRIMARY KEY (name);
 
+ALTER TABLE ONLY public.stream_keys
+    ADD CONSTRAINT stream_keys_pkey PRIMARY KEY (stream);
+
 ALTER TABLE ONLY public.stream_leases
     ADD CONSTRAINT stream_leases_pkey PRIMARY KEY (stream);
 
@@ -1504,3 +1514,6 @@ ALTER TABLE ONLY public.outbox
 
 ALTER TABLE ONLY public.projections
     ADD CONSTRAINT projections_stream_fkey FOREIGN KEY (stream) REFERENCES public.stream_leases(stream);
+
+ALTER TABLE ONLY public.stream_keys
+    ADD CONSTRAINT stream_keys_stream_fkey FOREIGN KEY (stream) REFERENCES public.stream_leases(stream);

@@ -96,9 +96,10 @@ class Meters:
             "For how long the oldest hour of minutes that is to be packed has waited, else 0.",
             registry=registry,
         )
-        self.undecodable = Counter(
-            "projector_messages_undecodable",
-            "Messages on the topic that are no event batch.",
+        self.not_believed = Counter(
+            "projector_messages_not_believed",
+            "Messages on the topic of a stream that were not taken for its rows, by why.",
+            ["reason"],
             registry=registry,
         )
         self.unknown = Counter(

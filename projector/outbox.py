@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import asyncpg
 
 from contract.events import VERSION, EventBatch, decode_events, format_time
+from contract.order import check_times
 from runtime.errors import Reject, Retry
 from runtime.postgres import load_queries, retryable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
 
-    from contract.events import Event
     from projector.views import Cursor, Seen
     from runtime.postgres import Connection
 
@@ -27,9 +27,6 @@ _NOT_MIGRATED: Final = (
     asyncpg.UndefinedFunctionError,
     asyncpg.UndefinedColumnError,
 )
-_DIGITS: Final = str.maketrans("123456789", "0" * 9)
-_SHAPE: Final = "0000-00-00T00:00:00.000000Z"
-_SECOND: Final = len("2026-11-23T09:00:00")
 
 queries = load_queries("projector")
 
@@ -90,6 +87,22 @@ class Outbox:
         with answering():
             records = await self._pool.fetch(queries.read_positions)
         return {record["stream"]: as_position(record) for record in records}
+
+    async def keys(self) -> dict[int, bytes]:
+        """Read with what the rows of each stream are signed; nothing where gateways do not sign yet.
+
+        Raises:
+            Retry: PostgreSQL is away.
+            Reject: our role may not read them.
+        """
+        try:
+            with retryable():
+                records = await self._pool.fetch(queries.read_keys)
+        except _NOT_MIGRATED:
+            return {}
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise Reject("keys_unreadable", str(error)) from error
+        return {record["stream"]: record["key"] for record in records}
 
     async def look(self, cursors: Mapping[int, int]) -> dict[int, Position]:
         """Read where every stream stands, and since when rows wait after these cursors, by stream.
@@ -185,23 +198,10 @@ def as_position(record: asyncpg.Record) -> Position:
     return Position(record["epoch"], record["head"], head_at=format_time(head_at) if head_at else None)
 
 
-def _check_times(events: Sequence[Event]) -> None:
-    """What comes from the outbox is the last word, so whoever reads it need not look at times again.
-
-    Raises:
-        ValueError: one is none of the contract's.
-    """
-    times = [time for event in events for time in (event.ts, event.received_at)]
-    if "".join(times).translate(_DIGITS) != _SHAPE * len(times):
-        raise ValueError("a time is not in the form 2026-11-23T09:00:00.250000Z")
-    for second in {time[:_SECOND] for time in times}:
-        datetime.fromisoformat(second)
-
-
 def _row(stream: int, record: asyncpg.Record) -> EventBatch:
     try:
         events = decode_events(record["payload"])
-        _check_times(events)
+        check_times(events)
     except ValueError as error:  # msgspec's errors are ValueErrors too
         raise Reject("undecodable_row", f"outbox row {record['n']} of stream {stream}: {error}") from error
     return EventBatch(

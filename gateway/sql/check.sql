@@ -34,6 +34,7 @@ FROM (
         ('schema_migrations', 'SELECT'),
         ('stream_leases', 'SELECT INSERT UPDATE'),
         ('streams', 'SELECT'),
+        ('stream_keys', 'SELECT INSERT UPDATE'),
         ('outbox', 'SELECT INSERT DELETE'),
         ('measurements', 'SELECT INSERT'),
         ('message_keys_0', 'SELECT INSERT TRUNCATE'),

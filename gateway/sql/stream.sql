@@ -40,6 +40,15 @@ UPDATE stream_leases AS l SET
 WHERE l.stream = $1 AND l.owner = $2
 RETURNING l.epoch::text;
 
+-- name: stream_key
+-- What the holder of the stream signs its rows with: $3, unless the stream has a key of this epoch by now.
+INSERT INTO stream_keys AS k (stream, epoch, key)
+SELECT l.stream, l.epoch, $3 FROM stream_leases AS l WHERE l.stream = $1 AND l.owner = $2
+ON CONFLICT (stream) DO UPDATE SET
+    epoch = excluded.epoch,
+    key = CASE WHEN k.epoch = excluded.epoch THEN k.key ELSE excluded.key END
+RETURNING k.key;
+
 -- name: claim_stream
 -- Takes the stream with a new fencing token; whoever held an older one can no longer append.
 INSERT INTO stream_leases (stream, owner, owner_name, seen_at) VALUES ($1, $2, $3, now())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from uuid import uuid4
 
 from contract.events import unwrap
-from contract.topics import all_streams, is_of_stream
+from contract.topics import all_streams, stream_of
 from gateway.tail.items import Measurement, Missed
 from runtime.mqtt import MqttSession, Subscription, options_from
 from runtime.terminal import safe
@@ -65,7 +65,7 @@ class Rows:
 
     def read(self, delivery: Delivery, now: datetime) -> None:
         """Take a message's row; note what is wrong with one that is no event batch or has odd times."""
-        if not is_of_stream(delivery.topic):
+        if stream_of(delivery.topic) is None:
             return
         try:
             self.take(unwrap(delivery.payload), len(delivery.payload), now)

@@ -2,7 +2,8 @@
 
 A chunk is acknowledged as soon as its rows are with their followers, because the topic is only a hint: what
 is lost between here and Redis is read from PostgreSQL. That is also why our session at the broker is
-disposable.
+disposable. What is not believed (`belief`) brings the next look at PostgreSQL forward, four times a second at
+most however much of it comes, and one line a minute.
 
 Three watches run about once a second, each waiting for its own server when that is away. One reads the
 cursors in Redis, so that views that were flushed or restored are noticed in quiet times too. One reads the
@@ -22,15 +23,15 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 
-from contract.events import unwrap
-from contract.order import is_time
-from contract.topics import is_of_stream
+from contract.topics import stream_of
+from projector.follow.belief import REASONS, NotBelieved, read_row
 from projector.follow.follower import Follower
 from projector.follow.state import Asked, State
 from projector.halts import MENDED_BY_REBUILD
 from projector.outbox import Position
 from projector.repair.replica import AlreadyRunningError
 from projector.views import Cursor
+from runtime.errors import Reject
 from runtime.lifecycle import keep_trying
 from runtime.logs import RateLimit
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from runtime.mqtt import Chunk, Session
 
 WATCH_S: Final = 1.0
+HINTS_S: Final = 0.25
 SUMMARY_S: Final = 10.0
 
 _MAY_EVICT: Final = "{} lets it drop statistics one by one: set maxmemory-policy noeviction"
@@ -88,7 +90,9 @@ class Consumer:
         )
         self._followers: dict[int, Follower] = {}
         self._told: dict[int, Seen] = {}
-        self._warn = RateLimit(log.warning)
+        self._warn = RateLimit(log.warning, lines=1, interval_s=60.0)
+        self._keys: dict[int, bytes] = {}
+        self._hinted = False
         self._look = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -124,17 +128,27 @@ class Consumer:
 
     def _take(self, chunk: Chunk) -> None:
         for delivery in chunk.deliveries:
-            if not is_of_stream(delivery.topic):
+            stream = stream_of(delivery.topic)
+            if stream is None:
                 continue
-            try:
-                row = _row(delivery.payload)
-            except ValueError as error:  # msgspec's errors are ValueErrors too
-                self._meters.undecodable.inc()
-                self._warn("event_batch_undecodable", topic=delivery.topic, detail=str(error))
-                continue
-            follower = self._followers.get(row.stream)
+            follower = self._followers.get(stream)
             if follower is None:
                 self._meters.unknown.inc()  # PostgreSQL will tell whether there is such a stream
+                continue
+            try:
+                row = read_row(stream, delivery.payload, self._keys)
+            except NotBelieved as error:
+                self._meters.not_believed.labels(error.reason).inc()
+                self._warn(
+                    "topic_message_not_believed",
+                    reason=error.reason,
+                    stream=stream,
+                    detail=str(error),
+                    advice=REASONS[error.reason],
+                )
+                follower.hint()
+                self._hinted = True
+                self._look.set()
             else:
                 follower.offer(row, len(delivery.payload))
         chunk.ack()
@@ -190,6 +204,9 @@ class Consumer:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_S):
                     await self._look.wait()
+            if self._hinted:
+                await asyncio.sleep(HINTS_S)
+            self._hinted = False
             self._look.clear()
 
     async def _look_at_outbox(self) -> tuple[dict[int, Asked], dict[int, Position], set[int]]:
@@ -198,8 +215,20 @@ class Consumer:
         known = {stream: each for stream, each in asked.items() if each.cursor is not None}
         positions = await self._outbox.look({stream: each.cursor or 0 for stream, each in known.items()})
         replaced = await self._outbox.replaced({stream: each.seen for stream, each in known.items()})
+        await self._learn_keys()
         await self.report()
         return asked, positions, replaced
+
+    async def _learn_keys(self) -> None:
+        try:
+            self._keys = await self._outbox.keys()
+        except Reject as error:
+            self._keys = {}
+            self._warn(
+                error.reason,
+                detail=error.detail,
+                advice="GRANT SELECT ON stream_keys TO the projector's role; until then the outbox is read",
+            )
 
     async def _watch_halts(self) -> NoReturn:
         while True:
@@ -245,10 +274,3 @@ class Consumer:
                 waiting_for=self._health.reasons() or None,
             )
             events, rows = all_events, all_rows
-
-
-def _row(message: bytes) -> EventBatch:
-    row = unwrap(message)
-    if not is_time(row.created_at):
-        raise ValueError(f"{row.created_at!r} is no time")
-    return row

@@ -80,6 +80,10 @@ class Follower:
             self._meters.overflows.inc()
         self._wake.set()
 
+    def hint(self) -> None:
+        """Note that the topic brought what may be a row, and is not believed."""
+        self.course.hint()
+
     def on_mark(self, mark: Cursor, known: int | None) -> None:
         """Note what Redis holds; `known` is the cursor from before that was read."""
         if self.course.on_mark(mark, known):

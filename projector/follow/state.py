@@ -11,6 +11,7 @@ unconfirmed   Whether PostgreSQL has the row at the cursor as it was is not know
 following     The topic's rows are applied, as long as they follow the cursor.
               → catching up when one is behind a gap, or the head was ahead already a look ago, because the
               tail of a stream can be lost without showing a gap.
+              After it brought what is not believed (`belief`), the head is due at the next look.
 catching up   Rows are read from the outbox, page by page.
               → following when nothing is missing, or the topic's rows follow.
 halted        The views cannot be followed from where they are: another epoch, a cursor beyond the head, rows
@@ -79,11 +80,13 @@ class Asked(NamedTuple):
         mark: what Redis held.
         cursor: the last row in the views; None when that is not known.
         seen: rows in the views that PostgreSQL should have just as they were; the first it has had before.
+        hinted: whether the topic had brought what may be a row.
     """
 
     mark: Cursor = Cursor(0, None)
     cursor: int | None = None
     seen: Sequence[Seen] = ()
+    hinted: bool = False
 
 
 class Course:
@@ -110,6 +113,7 @@ class Course:
         self.confirmed: Seen | None = None
         self.redis_away = self.may_read = False
         self._due = 0  # the head at the look before the last
+        self._hinted = False
         self._backlog = Backlog(BACKLOG_BYTES)
         self._page: list[EventBatch] = []
         self._seen: deque[Seen] = deque(maxlen=SEEN_ROWS)
@@ -147,6 +151,10 @@ class Course:
             # Strays, another history, or views being replaced: which of them, the next looks tell.
             self._backlog.clear()
             self.may_read = False
+
+    def hint(self) -> None:
+        """Note that the topic brought what may be a row, and is not believed."""
+        self._hinted = True
 
     def unusable(self, rows: list[EventBatch]) -> None:
         """Note that rows of the topic cannot be applied: reading them from PostgreSQL tells more."""
@@ -194,7 +202,9 @@ class Course:
 
     def asks(self) -> Asked:
         """What the next look is to ask with."""
-        return Asked(self.mark, self.cursor, [] if self.halt in MENDED_BY_REBUILD else list(self._seen))
+        hinted, self._hinted = self._hinted, False
+        seen = [] if self.halt in MENDED_BY_REBUILD else list(self._seen)
+        return Asked(self.mark, self.cursor, seen, hinted)
 
     def on_look(self, asked: Asked, position: Position, *, replaced: bool) -> bool:
         """Note what PostgreSQL holds.
@@ -207,7 +217,7 @@ class Course:
         Returns:
             Whether the views must be given up.
         """
-        self._due = self.position.head if self.position else position.head
+        self._due = self.position.head if self.position and not asked.hinted else position.head
         self.position = position
         self.may_read = True
         if halt := mismatch(asked.mark, position):

@@ -6,6 +6,10 @@
 SELECT s.stream, s.epoch::text AS epoch, s.head, o.created_at AS head_at
 FROM streams AS s LEFT JOIN outbox AS o ON o.stream = s.stream AND o.n = s.head;
 
+-- name: read_keys
+-- With what rows on the internal topic are signed. A key of another epoch is that of another history.
+SELECT k.stream, k.key FROM stream_keys AS k JOIN streams AS s ON s.stream = k.stream AND s.epoch = k.epoch;
+
 -- name: find_replaced
 -- Streams on which a row that was read, $2 written at $3, is not the one that is there now: proof of another history. A row that
 -- is not kept any more proves nothing.

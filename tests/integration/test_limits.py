@@ -120,7 +120,7 @@ async def projectors(
     yield running
     for each in running:
         assert await each.terminate() == 0
-        assert not [line for line in each.events if line["event"] == "event_batch_undecodable"]
+        assert not [line for line in each.events if line["event"] == "topic_message_not_believed"]
 
 
 async def answer(settings: Settings, path: str) -> Any:  # noqa: ANN401  # JSON

@@ -4,108 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
-from collections import defaultdict
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-import asyncpg
 import httpx
 import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from contract.events import RawEvent, encode_events, format_time, wrap
-from contract.topics import stream_topic
 from contract.views import FORMAT, VIEWS_FORMAT
 from deploy.local.services import LocalServices
 from gateway.migrate import migrate
 from projector import cli
-from runtime.mqtt import Message, MqttSession, options_from
+from tests.support.topic_side import START, playing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
     from runtime.settings import Settings
     from tests.support.commands import RunningCommand
+    from tests.support.topic_side import TopicSide
 
     RunCommand = Callable[..., Awaitable[RunningCommand]]
 
-START = datetime(2026, 11, 23, 9, tzinfo=UTC)
 WRONG_TIMES = encode_events([RawEvent("d", None, "today", "now", "1", msgspec.Raw(b'{"t": 1}'))])
 
 
-class WriteSide:
-    """Appends rows to an outbox and publishes them, as a gateway would, or fails to."""
-
-    def __init__(
-        self, database: asyncpg.Connection[asyncpg.Record], session: MqttSession, topic: str
-    ) -> None:
-        self.database = database
-        self.epoch = uuid4()
-        self.written_at: defaultdict[tuple[int, int], datetime] = defaultdict(lambda: datetime.now(UTC))
-        self._session = session
-        self._topic = topic
-
-    async def append(self, n: int, *values: float, stream: int = 0) -> None:
-        """Commit row `n` with one event of device `d` for each value."""
-        async with self.database.transaction():
-            await self.database.execute(
-                """INSERT INTO stream_leases (stream, epoch, head) VALUES ($1, $2, $3)
-                ON CONFLICT (stream) DO UPDATE SET head = excluded.head""",
-                *(stream, self.epoch, n),
-            )
-            await self.database.executemany(
-                """INSERT INTO measurements (device_id, region, ts, received_at, message_key, metrics)
-                VALUES ('d', 'north', $1, $1, $2, jsonb_build_object('t', $3::double precision))""",
-                [(START, f"{n:06d}-{i}", value) for i, value in enumerate(values)],
-            )
-            await self.database.execute(
-                "INSERT INTO outbox VALUES ($1, $2, $3, $4, $5)",
-                *(stream, n, len(values), self._payload(n, values), self.written_at[stream, n]),
-            )
-
-    async def publish(self, n: int, *values: float, stream: int = 0, epoch: UUID | None = None) -> None:
-        """Publish row `n`."""
-        payload = self._payload(n, values)
-        epoch_text = str(epoch or self.epoch)
-        await self.send(
-            wrap(payload, stream=stream, n=n, epoch=epoch_text, created_at=self.written_at[stream, n]),
-            stream=stream,
-        )
-
-    async def send(self, payload: bytes, *, stream: int = 0) -> None:
-        """Publish anything on the topic of a stream."""
-        await self._session.connected()
-        await self._session.publish([Message(stream_topic(self._topic, stream), payload)])
-
-    def _payload(self, n: int, values: tuple[float, ...]) -> bytes:
-        ts = format_time(START)
-        return encode_events(
-            [
-                RawEvent("d", "north", ts, ts, f"{n:06d}-{i}", msgspec.Raw(json.dumps({"t": value}).encode()))
-                for i, value in enumerate(values)
-            ]
-        )
-
-
-@asynccontextmanager
-async def playing(settings: Settings) -> AsyncIterator[WriteSide]:
-    """A write side for a configuration."""
-    database = await asyncpg.connect(settings.postgres.dsn)
-    broker = settings.events_broker(f"{settings.broker.client_id}-writer")
-    try:
-        async with MqttSession(options_from(broker, clean_start=True)) as session:
-            yield WriteSide(database, session, settings.events.topic)
-    finally:
-        await database.close(timeout=5)
-
-
 @pytest.fixture
-async def writer(settings: Settings) -> AsyncIterator[WriteSide]:
+async def writer(settings: Settings) -> AsyncIterator[TopicSide]:
     """The write side of the test's own configuration."""
     async with playing(settings) as side:
         yield side
@@ -155,7 +84,7 @@ async def ready(http: httpx.AsyncClient, reason: str | None) -> None:
 
 
 async def test_catches_up_and_answers(
-    run_command: RunCommand, writer: WriteSide, http: httpx.AsyncClient
+    run_command: RunCommand, writer: TopicSide, http: httpx.AsyncClient
 ) -> None:
     """Rows written before the start are in the views, and the write side is told how far they are."""
     for n in (1, 2, 3):
@@ -208,7 +137,7 @@ async def test_a_site_without_a_gateway(run_command: RunCommand, http: httpx.Asy
 
 
 async def test_says_how_old_the_backlog_is(
-    run_command: RunCommand, writer: WriteSide, http: httpx.AsyncClient
+    run_command: RunCommand, writer: TopicSide, http: httpx.AsyncClient
 ) -> None:
     """After a restart the views and history are as far behind as the oldest row they lack is old, at once."""
     await writer.append(1, 1)
@@ -240,7 +169,7 @@ async def test_says_how_old_the_backlog_is(
 
 
 async def test_topic_repeats_loses_and_reorders(
-    run_command: RunCommand, writer: WriteSide, redis: Redis
+    run_command: RunCommand, writer: TopicSide, redis: Redis
 ) -> None:
     """Whatever the topic does, each row counts once: repeats, gaps, a lost tail, strays and garbage."""
     await writer.append(1, 1)
@@ -264,11 +193,11 @@ async def test_topic_repeats_loses_and_reorders(
     await writer.append(5, 5)
     await applied(projector, 5)  # never published
     assert await total(redis) == (5, 15.0)
-    await projector.event("event_batch_undecodable")
+    await projector.event("topic_message_not_believed", reason="unsigned")
 
 
 async def test_flushed_redis_is_filled_again(
-    run_command: RunCommand, writer: WriteSide, redis: Redis
+    run_command: RunCommand, writer: TopicSide, redis: Redis
 ) -> None:
     """Views that vanish in quiet times come back from the outbox as long as it has every row."""
     await writer.append(1, 1)
@@ -283,7 +212,7 @@ async def test_flushed_redis_is_filled_again(
 
 @pytest.mark.parametrize("running", [True, False])
 async def test_rows_replaced_under_the_same_epoch(
-    run_command: RunCommand, writer: WriteSide, redis: Redis, http: httpx.AsyncClient, *, running: bool
+    run_command: RunCommand, writer: TopicSide, redis: Redis, http: httpx.AsyncClient, *, running: bool
 ) -> None:
     """A database put back to row 1 has come past the cursor before anybody looks: the views follow it."""
     for n in (1, 2, 3):
@@ -313,7 +242,7 @@ async def test_rows_replaced_under_the_same_epoch(
 
 
 async def test_histories_crossed_between_two_looks(
-    run_command: RunCommand, writer: WriteSide, redis: Redis, http: httpx.AsyncClient
+    run_command: RunCommand, writer: TopicSide, redis: Redis, http: httpx.AsyncClient
 ) -> None:
     """A projector that ended on another history's row is told by the last row that had been confirmed."""
     for n in (1, 2, 3):
@@ -347,7 +276,7 @@ async def test_histories_crossed_between_two_looks(
 )
 async def test_a_cursor_that_is_gone(
     run_command: RunCommand,
-    writer: WriteSide,
+    writer: TopicSide,
     redis: Redis,
     http: httpx.AsyncClient,
     gone: list[str],
@@ -377,7 +306,7 @@ async def test_a_cursor_that_is_gone(
 
 
 async def test_a_view_that_is_gone(
-    run_command: RunCommand, writer: WriteSide, redis: Redis, http: httpx.AsyncClient
+    run_command: RunCommand, writer: TopicSide, redis: Redis, http: httpx.AsyncClient
 ) -> None:
     """A device's view that somebody has deleted does not begin anew at one: it comes back whole."""
     for n in (1, 2, 3):
@@ -410,7 +339,7 @@ async def first(*waits: Coroutine[Any, Any, object]) -> None:
     "cause", ["cursor_missing", "cursor_too_old", "cursor_beyond_head", "epoch_changed", "views_outdated"]
 )
 async def test_rebuilds_what_it_cannot_follow(
-    run_command: RunCommand, writer: WriteSide, redis: Redis, http: httpx.AsyncClient, cause: str
+    run_command: RunCommand, writer: TopicSide, redis: Redis, http: httpx.AsyncClient, cause: str
 ) -> None:
     """Views that cannot be followed to what PostgreSQL holds are made anew: once, and then all goes on."""
     for n in (1, 2, 3, 4):
@@ -439,7 +368,7 @@ async def test_rebuilds_what_it_cannot_follow(
 
 
 async def test_says_that_it_rebuilds(
-    run_command: RunCommand, writer: WriteSide, redis: Redis, http: httpx.AsyncClient
+    run_command: RunCommand, writer: TopicSide, redis: Redis, http: httpx.AsyncClient
 ) -> None:
     """While another process holds the rebuild, `/readyz` says so and names the cause; then it is our turn."""
     for n in (1, 2):
@@ -460,7 +389,7 @@ async def test_says_that_it_rebuilds(
     assert await total(redis) == (2, 3.0)
 
 
-async def test_two_projectors_count_once(run_command: RunCommand, writer: WriteSide, redis: Redis) -> None:
+async def test_two_projectors_count_once(run_command: RunCommand, writer: TopicSide, redis: Redis) -> None:
     """Two projectors with one configuration neither fight at the broker nor count anything twice."""
     address = "127.0.0.1:0"
     both = [await start(run_command, EDGE_PROJECTOR_HTTP=address) for _ in range(2)]
@@ -478,7 +407,7 @@ async def test_two_projectors_count_once(run_command: RunCommand, writer: WriteS
 
 @pytest.mark.parametrize("payload", [b"x", WRONG_TIMES])
 async def test_undecodable_row_stops_its_stream_only(
-    run_command: RunCommand, writer: WriteSide, http: httpx.AsyncClient, payload: bytes
+    run_command: RunCommand, writer: TopicSide, http: httpx.AsyncClient, payload: bytes
 ) -> None:
     """A row that holds no events, or times that are none, halts its own stream, loudly; others go on."""
     await writer.append(1, 1)
@@ -492,15 +421,16 @@ async def test_undecodable_row_stops_its_stream_only(
 
 
 async def test_what_the_topic_says_is_not_trusted(
-    run_command: RunCommand, writer: WriteSide, redis: Redis
+    run_command: RunCommand, writer: TopicSide, redis: Redis
 ) -> None:
     """A row from the topic whose times are none ends nothing: PostgreSQL has the row, and it is counted."""
     await writer.append(1, 1)
     projector = await start(run_command)
     await applied(projector, 1)
     await writer.append(2, 2)
-    await writer.send(wrap(WRONG_TIMES, stream=0, n=2, epoch=str(writer.epoch), created_at=START))
-    await projector.event("topic_row_unusable")
+    signed = {"epoch": str(writer.epoch), "created_at": START, "key": writer.key}
+    await writer.send(wrap(WRONG_TIMES, stream=0, n=2, **signed))
+    await projector.event("topic_message_not_believed", reason="undecodable")
     await applied(projector, 2)
     assert await total(redis) == (2, 3.0)
 

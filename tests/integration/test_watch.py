@@ -102,7 +102,7 @@ async def projectors(run_command: RunCommand, *environments: dict[str, str]) -> 
     yield
     for each in running:
         assert await each.terminate() == 0
-        assert not [line for line in each.events if line["event"] == "event_batch_undecodable"]
+        assert not [line for line in each.events if line["event"] == "topic_message_not_believed"]
 
 
 async def gauge(settings: Settings, line: str) -> None:
