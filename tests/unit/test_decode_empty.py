@@ -16,6 +16,7 @@ EMPTY: list[tuple[bytes, dict[str, Any], list[str]]] = [
     (b'{"value": null}', {}, []),
     (b"{}", {}, []),
     (b"[]", {}, []),
+    (b"null", {"format": "value"}, []),
     (b'{"value": null}', {"rename": {"a": "b"}}, []),
     (b"NaN", {"on_bad_field": "drop"}, ["power"]),
     (b"nan", {"on_bad_field": "drop", "format": "value"}, ["power"]),

@@ -253,6 +253,15 @@ def test_a_scalar_is_the_metric_that_the_topic_names() -> None:
         assert metrics(accept(payload, "s/d/temp", route)) == {"temp": value}
     assert metrics(accept(b'{"value":1,"unit":"C"}', "s/d/temp", route)) == {"temp": 1, "temp.unit": "C"}
     assert metrics(accept(b'{"temp":1,"unit":"C"}', "s/d/temp", route)) == {"temp": 1, "temp.unit": "C"}
+    assert metrics(accept(b'{"value":[1,{"a":2}],"unit":"C"}', "s/d/temp", route)) == {
+        "temp.0": 1,
+        "temp.1.a": 2,
+        "temp.unit": "C",
+    }
+    assert metrics(accept(b'{"value":{"unit":"K"},"unit":"C"}', "s/d/temp", route)) == {
+        "temp.value.unit": "K",
+        "temp.unit": "C",
+    }
     assert [metrics(item) for item in decode(b"[1,2]", "s/d/temp", route) if isinstance(item, Reading)] == [
         {"temp": 1},
         {"temp": 2},

@@ -49,7 +49,8 @@ def metrics_of(payload: bytes, level: str = "x", **words: Any) -> Any:  # noqa: 
         (b"online", "online"),
         (b"unavailable", "unavailable"),  # Home Assistant
         (b"True", "True"),
-        (b"null", "null"),
+        (b"null", {}),  # Home Assistant's attributes: no value
+        (b'"null"', "null"),
         (b"23.5 \xc2\xb0C", "23.5 °C"),
         (b"\xef\xbb\xbf23.5", 23.5),
         (b"21,5", "21,5"),

@@ -2,12 +2,12 @@
 
 White space around it counts for nothing, nor does a NUL at its end, which senders in C leave there. What is
 a number, and what only looks like one, says `texts`; in quotation marks, as a JSON string, everything is a
-text: `"1.10"`. An object or array of JSON is what it says, an array by its indices.
+text: `"1.10"`. An object or array of JSON is what it says, an array by its indices, and `null` is no value.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from runtime.settings import Route
 
+_NULL: Final = "null"
 _decode_string = msgspec.json.Decoder(str).decode
 
 
@@ -59,6 +60,8 @@ def parse(payload: bytes) -> Any:  # noqa: ANN401  # of JSON, any value
         return _unquoted(text)
     if first in "{[":
         return _structure(text)
+    if text == _NULL:
+        return {}
     return read_text(text, "malformed_value")
 
 

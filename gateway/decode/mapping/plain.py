@@ -10,7 +10,7 @@ Nothing is checked here that must hold of a reading wherever it comes from: that
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.decode.fields import SCALARS, Flattening, NoNumber, Refused, Unfit
 from gateway.decode.names import kind_of
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gateway.decode.limits import Limits
     from gateway.decode.plan import Plan
 
+_OF_VALUE: Final = "value."
 _SPARE = 8  # fields that are no metrics: key, time, device, region
 
 
@@ -132,8 +133,14 @@ class Mapper:
 
 
 def named(metrics: dict[str, Any], metric: str) -> dict[str, Any]:
-    """The metrics of a message whose topic names them."""
+    """The metrics of a message whose topic names them: its `value`, and what is in that, go by that name."""
     itself = "value" if "value" in metrics else metric
+    found = {
+        metric if name == itself else f"{metric}.{name.removeprefix(_OF_VALUE)}": value
+        for name, value in metrics.items()
+    }
+    if len(found) == len(metrics):
+        return found
     return {metric if name == itself else f"{metric}.{name}": value for name, value in metrics.items()}
 
 
