@@ -3,10 +3,10 @@
 Names with dots between them are read without a library: `meta.id`, `data.0`, `em:0.power`.
 Anything else is JMESPath (https://jmespath.org/specification.html), which has names in quotation marks for
 what has a dot in it. Between plain paths ` | ` stands for "the first that is there", as `||`
-in JMESPath. Beside its functions there are some of its community's (https://jmespath.site): `split(text, mark)`;
-`zip(a, b)`, here null of lists of which one is longer; and `from_items(pairs)`, here null where a name comes
-twice: nothing of a message is to be lost. One is ours: `from_json(text)` is the value of a text that is JSON
-itself, and null when it is none.
+in JMESPath. Beside its functions there are some of its community's (https://jmespath.site):
+`split(text, mark)`; `zip(a, b)`, here null of lists of which one is longer; and `from_items(pairs)`, here
+null where a name comes twice: nothing of a message is to be lost. One is ours: `from_json(text)` is the value
+of a text that is JSON itself, and null when it is none.
 
 What a plain path finds has a place in the message, and so has an expression of names and indices alone,
 `"a.b"[0].c`. What any other expression finds may have been made by it.

@@ -27,6 +27,10 @@ _COMPACT: Final = (
     r"(?P<year>20[0-9]{2})(?P<month>[0-9]{2})(?P<day>[0-9]{2})"
     r"(?:[t_]?(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})(?P<second>[0-9]{2})?(?:[.,](?P<fraction>[0-9]{1,12}))?"
 )
+_OF_METERS: Final = (
+    r"(?P<short>[0-9]{2})(?P<month>[0-9]{2})(?P<day>[0-9]{2})"
+    r"(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})(?P<second>[0-9]{2})(?P<season>[SW])"
+)
 
 _FORMS: Final = tuple(
     re.compile(form, re.IGNORECASE)
@@ -37,8 +41,7 @@ _FORMS: Final = tuple(
         rf"{_WEEKDAY}{_MONTH}\s+(?P<day>[0-9]{{1,2}}),?\s+{_YEAR}(?:,?\s+{_TIME}{_ZONE})?",
         rf"{_WEEKDAY}{_MONTH}\s+(?P<day>[0-9]{{1,2}})\s+{_TIME}{_ZONE}\s+{_YEAR}",
         rf"{_COMPACT}{_ZONE})?",
-        r"(?P<short>[0-9]{2})(?P<month>[0-9]{2})(?P<day>[0-9]{2})(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})"
-        r"(?P<second>[0-9]{2})(?P<season>[SW])",
+        _OF_METERS,
     )
 )
 _TWO_WAYS: Final = re.compile(r"[0-9]{1,2}[/.-][0-9]{1,2}[/.-][0-9]{2,4}\b.*", re.DOTALL)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.decode.times import TimeReader
-from gateway.discover.looks import looks_like_id, word_set, words_of
+from gateway.discover.looks import look_of, looks_like_id, word_set, words_of
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -23,6 +23,12 @@ _CLOSE: Final = timedelta(minutes=6)  # of a whole hour
 _AGE: Final = timedelta(days=800)
 _AHEAD: Final = timedelta(hours=24)
 _MOST_HOURS: Final = 14
+_PLACES: Final = {
+    3.5: "Asia/Tehran", 4.5: "Asia/Kabul", 5.5: "Asia/Kolkata", 5.75: "Asia/Kathmandu", 6.5: "Asia/Yangon",
+    9.5: "Australia/Darwin", -9.5: "Pacific/Marquesas",
+}  # fmt: skip
+"""Zones that are no whole hours from UTC, of those that keep no summer time."""
+
 _MOST: Final = 0.9  # of the values of a field: some devices are broken
 _MONTHS: Final = 12
 _FEW: Final = 3  # messages, fewer of which are alike by chance
@@ -39,6 +45,9 @@ _PATTERNS: Final = (
     "%y-%m-%d %H:%M:%S", "%y%m%d%H%M%S", "%d%m%Y%H%M%S", "%H:%M:%S %d/%m/%Y", "%H:%M:%S %d.%m.%Y",
     "%m/%d/%Y %I:%M:%S %p", "%d/%m/%Y, %H:%M:%S", "%m/%d/%Y, %I:%M:%S %p",
 )  # fmt: skip
+_TWO_WAYS: Final = ("%d/%m/", "%m/%d/", "%d-%m-", "%m-%d-")
+"""In forms that may have the day or the month first; `%y-%m-%d` is not among them, its year is in front."""
+
 _KEY_NAMES: Final = (
     "id",
     "message_id",
@@ -156,29 +165,23 @@ def time_of(name: str, cells: Sequence[Cell]) -> Time | None:
 def _judged(name: str, form: str, moments: Sequence[tuple[datetime, Cell]], *, named: bool) -> Time | None:
     words: dict[str, str] = {} if form == "auto" else {"time_format": form}
     unsure: list[str] = []
-    if form in {"%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S"} and all(
-        moment.day <= _MONTHS for moment, _ in moments
-    ):  # months
-        unsure.append(
-            f"in {name} the {'day' if form[1] == 'd' else 'month'} comes first, as that is nearer to now"
-        )
+    if any(each in form for each in _TWO_WAYS) and all(moment.day <= _MONTHS for moment, _ in moments):
+        first = "day" if form.find("%d") < form.find("%m") else "month"
+        unsure.append(f"in {name} the {first} comes first, as that is nearer to now")
     fresh = [moment - cell.at for moment, cell in moments if cell.fresh]
     gaps = fresh or [moment - cell.at for moment, cell in moments]
     near = [gap for gap in gaps if abs(gap) < _NEAR]
     if len(near) * 2 > len(gaps):
         zoneless = all(isinstance(cell.value, str) and not _has_zone(cell.value) for _, cell in moments)
         hours = zone_of(fresh)
-        side = "ahead of" if hours > 0 else "behind"
         if hours and zoneless:
-            words["timezone"] = f"Etc/GMT{'-' if hours > 0 else '+'}{abs(hours)}"
-            unsure.append(
-                f"{name} is {abs(hours)} h {side} UTC: if these are local times "
-                f'with summer time, name their place, such as timezone = "Europe/Berlin"'
-            )
-        elif hours and hours > 0:
+            words["timezone"] = zone_named(hours)
+            unsure.append(local_time(name, hours))
+        elif hours > 0:
             words["clock"] = "prefer"
             unsure.append(
-                f"{name} is {hours} h ahead of now although it says in what zone it is: is the clock right?"
+                f"{name} is {_spoken(hours)} ahead of now although it says in what zone it is: is the clock "
+                f"right?"
             )
         return Time(name, words, unsure, 10 + 5 * named - name.count("."))
     if not named:
@@ -189,18 +192,39 @@ def _judged(name: str, form: str, moments: Sequence[tuple[datetime, Cell]], *, n
     return None
 
 
-def zone_of(gaps: Sequence[timedelta]) -> int:
-    """By how many whole hours times are off, all of those that are near; 0 when they are not."""
+def zone_of(gaps: Sequence[timedelta]) -> float:
+    """By how many hours times are off, as zones are, all of those that are near; 0 when they are not."""
     near = [gap for gap in gaps if abs(gap) < _NEAR]
-    return _whole_hours(near) if len(near) * 2 > len(gaps) else 0
+    return _hours(near) if len(near) * 2 > len(gaps) else 0
 
 
-def _whole_hours(gaps: Sequence[timedelta]) -> int:
+def zone_named(hours: float) -> str:
+    """The name of the zone that is so many hours ahead of UTC, without summer time."""
+    whole = f"Etc/GMT{'-' if hours > 0 else '+'}{abs(round(hours))}"
+    return _PLACES.get(hours, whole)
+
+
+def local_time(what: str, hours: float) -> str:
+    """What to say of times that are so many hours ahead."""
+    side = "ahead of" if hours > 0 else "behind"
+    return (
+        f"{what} is {_spoken(hours)} {side} UTC, so taken for the local time of {zone_named(hours)}: where "
+        f'summer time is kept, name the place, such as timezone = "Europe/Berlin"'
+    )
+
+
+def _spoken(hours: float) -> str:
+    whole, part = divmod(round(abs(hours) * 60), 60)
+    return f"{whole} h {part} min" if part else f"{whole} h"
+
+
+def _hours(gaps: Sequence[timedelta]) -> float:
     """By how many hours all of them are off, 0 when they are not."""
-    hours = {round(gap / timedelta(hours=1)) for gap in gaps}
-    if len(hours) != 1 or not 0 < abs(hour := hours.pop()) <= _MOST_HOURS:
-        return 0
-    return hour if all(abs(gap - timedelta(hours=hour)) < _CLOSE for gap in gaps) else 0
+    whole = {round(gap / timedelta(hours=1)) for gap in gaps}
+    for hours in (float(next(iter(whole))), *_PLACES) if gaps else ():
+        if 0 < abs(hours) <= _MOST_HOURS and all(abs(gap - timedelta(hours=hours)) < _CLOSE for gap in gaps):
+            return hours
+    return 0
 
 
 def _has_zone(text: str) -> bool:
@@ -214,6 +238,7 @@ class Key(NamedTuple):
 
     Attributes:
         counts: whether it is a counter, which begins anew some day.
+        again: whether it was seen to do so.
         score: how good it is.
     """
 
@@ -221,6 +246,7 @@ class Key(NamedTuple):
     unsure: list[str]
     score: int
     counts: bool = False
+    again: bool = False
 
 
 def key_of(name: str, cells: Sequence[Cell]) -> Key | None:  # noqa: C901, PLR0911  # the kinds of keys, one after the other
@@ -253,8 +279,10 @@ def key_of(name: str, cells: Sequence[Cell]) -> Key | None:  # noqa: C901, PLR09
             return None
         if not exact and not words & _COUNTERS and max(map(len, several)) < _FEW:
             return None
-        return Key(name, [], 8 + 3 * exact + 2 * bool(words & _COUNTERS) - depth, counts=True)
-    if exact or words & _KEY_WORDS or all(looks_like_id(str(each)) for each in values):
+        again = any(b < a for group in several for a, b in pairwise(group))
+        score = 8 + 3 * exact + 2 * bool(words & _COUNTERS) - depth
+        return Key(name, [], score, counts=True, again=again)
+    if exact or words & _KEY_WORDS or all(_is_uuid(each) for each in values):
         few = max(map(len, several)) < _FEW
         return Key(name, [_unseen(name)] if few else [], 9 + 3 * exact - depth)
     return None
@@ -268,6 +296,10 @@ def _counts(groups: Sequence[Sequence[int]]) -> bool:
     steps = [b - a for group in groups for a, b in pairwise(group)]
     up = [step for step in steps if 0 < step < _MISSED]
     return len(up) >= max(1, len(steps) - len(groups))
+
+
+def _is_uuid(value: object) -> bool:
+    return look_of(str(value)) == "{uuid}"
 
 
 def _is_address(values: Sequence[Any]) -> bool:

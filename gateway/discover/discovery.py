@@ -17,9 +17,9 @@ import msgspec
 from gateway.decode import Decoder, Limits, Reading, Received
 from gateway.decode.dialects import complete_routes
 from gateway.decode.routes import compile_routes, refuse_own_events
-from gateway.discover.columns import zone_of
+from gateway.discover.columns import local_time, zone_named, zone_of
 from gateway.discover.guess import Guess, guess, usable
-from gateway.discover.known import Dialects, Patterns, signs_of
+from gateway.discover.known import Patterns, dialects, has_own_word, signs_of
 from gateway.discover.looks import look_of, look_of_topic
 from gateway.discover.shapes import VARIES, shapes_of
 from gateway.discover.sniff import Sniffer
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _MANY_ALIKE: Final = 200
 _MOST_SAMPLES: Final = 2000  # of a shape, that are looked at
 _MOST_KINDS: Final = 64
+_SAYS: Final = ("each", "name", "value", "key", "time", "device")
 _ALIKE: Final = 0.5  # of the fields of two messages, which then are of one kind
 _SORTING: Final = 200
 _FEW_TOPICS: Final = 40
@@ -126,7 +127,7 @@ class Discovery:
 def discover(heard: Heard, settings: Settings) -> Discovery:
     """Make routes of what was heard."""
     samples = _looked_at(heard)
-    known = Dialects().know(samples)
+    known = dialects().know(samples)
     blocks = _dialects(known, samples)
     guessed, unexplained = _guessed({name: its for name, its in samples.items() if name not in known})
     silent = [name for name, topic in heard.topics.items() if not topic.samples]
@@ -183,19 +184,15 @@ def _set_zone(block: Block, samples: Sequence[Sample]) -> None:
     """Of a dialect whose times are local: by how many hours they are off."""
     if not (hours := zone_of(_gaps(block, samples))):
         return
-    zone = f"Etc/GMT{'-' if hours > 0 else '+'}{abs(hours)}"
-    tried = replace(block, words={**block.words, "timezone": zone})
-    side = "ahead of" if hours > 0 else "behind"
+    tried = replace(block, words={**block.words, "timezone": zone_named(hours)})
     if zone_of(_gaps(tried, samples)):
         block.unsure.append(
-            f"times are {abs(hours)} h {side} now although they say their zone: are the clocks right?"
+            f"its time is {abs(hours):g} h {'ahead of' if hours > 0 else 'behind'} now although it says its "
+            f"zone: are the clocks right?"
         )
         return
     block.words = tried.words
-    block.unsure.append(
-        f"times are {abs(hours)} h {side} UTC: if they follow summer time, name the place, such as "
-        f'timezone = "Europe/Berlin"'
-    )
+    block.unsure.append(local_time("its time", hours))
 
 
 def _gaps(block: Block, samples: Sequence[Sample]) -> list[timedelta]:
@@ -253,18 +250,25 @@ def _guessed(samples: Mapping[str, Sequence[Sample]]) -> tuple[list[Block], dict
 
 
 def _guess(
-    shape: Levels, members: Sequence[str], topics: Mapping[str, list[tuple[Sample, Sniffed]]]
+    shape: Levels,
+    members: Sequence[str],
+    topics: Mapping[str, list[tuple[Sample, Sniffed]]],
+    *,
+    apart: bool = False,
 ) -> tuple[Levels, list[str], Guess, str]:
     pairs = [pair for topic in sorted(members) for pair in topics[topic]][:_MOST_SAMPLES]
     packed = next((each.packed for _, each in pairs if each.packed), "")
-    found = guess(shape, [sample for sample, _ in pairs], [each for _, each in pairs])
+    found = guess(shape, [sample for sample, _ in pairs], [each for _, each in pairs], apart=apart)
     return shape, list(members), found, packed
 
 
 def _joined(
     guesses: list[tuple[Levels, list[str], Guess, str]], topics: Mapping[str, list[tuple[Sample, Sniffed]]]
 ) -> list[tuple[Levels, list[str], Guess, str]]:
-    """Guesses of one template are one: that one device of several has been seen is no shape of its own."""
+    """Guesses of one template are one: that one device of several has been seen is no shape of its own.
+
+    Where their messages say differently what they are, the topic tells them apart instead.
+    """
     by_topic: dict[str, list[tuple[Levels, list[str], Guess, str]]] = defaultdict(list)
     for each in guesses:
         by_topic[each[2].words["topic"]].append(each)
@@ -275,6 +279,9 @@ def _joined(
             joined += alike
             continue
         joined += [each for each in alike if each[1][0] not in topics]
+        if len({msgspec.json.encode([each[2].words.get(word) for word in _SAYS]) for each in own}) > 1:
+            joined += [_guess(shape, members, topics, apart=True) for shape, members, *_ in own]
+            continue
         shapes = [shape for shape, *_ in own]
         union = tuple(level[0] if len(set(level)) == 1 else VARIES for level in zip(*shapes, strict=True))
         joined.append(_guess(union, [topic for _, members, *_ in own for topic in members], topics))
@@ -418,29 +425,46 @@ def _owner(patterns: Patterns, owners: Sequence[int], topic: str) -> int | None:
 
 
 def _narrowed(blocks: list[Block], at: int, route: Route) -> bool:
-    """Let a dialect stand for its parts that were seen, when another of them takes what is not its own."""
+    """Let a dialect stand for its parts that were seen, when another of them takes what is not its own.
+
+    A part that leaves out all that comes by topics of everybody is written for the names that were seen.
+    """
     block = blocks[at]
     dialect, _, part = route.dialect.partition("/")
-    if not block.parts or "/" in block.words["dialect"] or part in block.parts:
+    takes_all = route.ignore is True and not has_own_word(route)
+    if not block.parts or "/" in block.words["dialect"] or (part in block.parts and not takes_all):
         return False
     routes, _ = routes_of([block])
-    parts = [each.route.dialect.partition("/")[2] for each in routes]
     patterns = Patterns(routes)
-    topics: dict[str, list[str]] = {name: [] for name in parts if name in block.parts}
+    topics: dict[int, list[str]] = {}
     for topic in block.topics:
         number = patterns.first(topic)
         if number is not None:
-            topics.setdefault(parts[number], []).append(topic)
-    narrow = [
-        Block({**block.words, "dialect": f"{dialect}/{name}"}, its, parts=(name,))
-        for name, its in topics.items()
-    ]
+            topics.setdefault(number, []).append(topic)
+    narrow: list[Block] = []
+    for number, its in sorted(topics.items()):
+        mine = routes[number].route
+        if mine.ignore is True and not has_own_word(mine):
+            narrow += _by_names(mine.topic, its)
+            continue
+        name = mine.dialect.partition("/")[2]
+        narrow.append(Block({**block.words, "dialect": f"{dialect}/{name}"}, its, parts=(name,)))
     narrow[0].unsure = [
         *block.unsure,
         f"only parts of {dialect} that were seen: others would take what is not their own",
     ]
     blocks[at : at + 1] = narrow
     return True
+
+
+def _by_names(template: str, topics: Sequence[str]) -> list[Block]:
+    """Routes that leave out what comes by topics of a template, below the names that were seen."""
+    levels = template.split("/")
+    at = next((i for i, level in enumerate(levels) if set(level) & set("+#{")), len(levels) - 1)
+    below: dict[str, list[str]] = defaultdict(list)
+    for topic in topics:
+        below[_left_out("/".join(topic.split("/")[: at + 1]))].append(topic)
+    return [Block({"topic": f"{name}/#", "ignore": True}, its) for name, its in sorted(below.items())]
 
 
 def _counted(blocks: Sequence[Block], heard: Heard, silent: Iterable[str]) -> dict[str, str]:

@@ -3,7 +3,8 @@
 A dialect is known by a topic that one of its routes matches, with levels before it or without, when the
 route makes readings of its messages and no dead letter. Of several the one whose route says most of the
 topic counts, and then the one that leaves least of the messages out. Where a topic has little that others
-have not, something else of the dialect has to be seen too, and so for what it ignores.
+have not, something else of the dialect has to be seen too, and so for what it ignores: of that a topic
+with no word of the dialect's own, as all below home/, is its own when what it reads comes by the same name.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from runtime.errors import ConfigurationError
 from runtime.settings import Route
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from gateway.decode.routes import CompiledRoute
     from gateway.discover.heard import Sample
@@ -33,6 +34,14 @@ _MOST_LEVELS: Final = 4  # before a dialect's own
 _CLEAR: Final = 8  # characters of the constants of a topic, by which a dialect is known without a second word
 _COMPONENT: Final = re.compile(r"[^/]+/status/[a-z][a-z0-9_]*:([0-9]+)")
 _LOOKED_AT: Final = 3  # of the messages of a topic
+_EVERYBODYS: Final = GENERAL - {"tele", "stat"} | {"home", "version", "online", "debug", "LWT"}
+"""Levels that are in topics of anybody; `tele` and `stat` in front are Tasmota's."""
+
+_NAMED: Final = re.compile(r"\{[^{}]*\}")
+_TOPIC_FIRST: Final = frozenset({"tasmota"})
+"""Whose devices may be told to name themselves first (FullTopic): %topic%/%prefix%/."""
+
+_DEVICE: Final = "{device_id}/"
 
 
 class Known(NamedTuple):
@@ -40,8 +49,9 @@ class Known(NamedTuple):
 
     Attributes:
         prefix: levels before those of the dialect, empty or with a slash at the end.
+        name: what the topic says where the dialect's topics differ first.
         ignored: whether the dialect leaves its messages out.
-        clear: whether it is known by this alone.
+        clear: whether it is known by this alone; of what is left out, whether a word of its own is in it.
         rank: how sure that is.
     """
 
@@ -49,6 +59,7 @@ class Known(NamedTuple):
     part: str
     prefix: str
     rank: tuple[int, ...]
+    name: str
     ignored: bool = False
     clear: bool = False
 
@@ -60,9 +71,10 @@ class _Dialect:
         ConfigurationError: it cannot be used, as when its format is missing.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, before: str = "") -> None:
         self.name = name
-        raw: dict[str, Any] = {"route": [{"dialect": name}]}
+        self._before = before
+        raw: dict[str, Any] = {"route": [{"dialect": name, "prefix": before}]}
         complete_routes(raw)
         self.routes = compile_routes(msgspec.convert(raw["route"], list[Route]))
         self._patterns = Patterns(self.routes)
@@ -77,10 +89,12 @@ class _Dialect:
             return None
         signs, route = self._signs[number], self.routes[number].route
         part = route.dialect.partition("/")[2]
+        name = name_of(route.topic, own)
+        prefix += self._before
         if route.ignore is True:
-            return Known(self.name, part, prefix, (signs, 0), ignored=True)
+            return Known(self.name, part, prefix, (signs, 0), name, ignored=True, clear=has_own_word(route))
         before = self._left_out()
-        timed = keyed = False
+        timed = keyed = read_ = False
         for sample in samples:
             found = self.decoder.decode(sample._replace(topic=own), Received.of(sample.at))
             for each in found:
@@ -88,13 +102,16 @@ class _Dialect:
                     return None
                 timed = timed or each.event.ts != each.event.received_at
                 keyed = keyed or each.keyed
-            if not found:
-                return None
+            read_ = read_ or bool(found)
+        if not read_:
+            return None
         if _shows(route, own, samples):
             signs = max(signs, _CLEAR)
         spoken = bool(timed or keyed or route.each or route.format not in {"json", "value"})
         clear = signs >= _CLEAR or (spoken and signs * 2 >= _CLEAR)
-        return Known(self.name, part, prefix, (signs, 1, int(spoken), before - self._left_out()), clear=clear)
+        return Known(
+            self.name, part, prefix, (signs, 1, int(spoken), before - self._left_out()), name, clear=clear
+        )
 
     def _left_out(self) -> int:
         counts = self.decoder.drops.counts
@@ -102,8 +119,8 @@ class _Dialect:
 
 
 @cache
-def _dialect(name: str) -> _Dialect:
-    return _Dialect(name)
+def _dialect(name: str, before: str = "") -> _Dialect:
+    return _Dialect(name, before)
 
 
 class Patterns:
@@ -125,10 +142,29 @@ def outside_of_all() -> list[str]:
     return sorted({f"{topic.partition('/')[0]}/#" for topic in topics if topic.startswith("$")})
 
 
+def name_of(template: str, topic: str) -> str:
+    """The level of a topic at which those of a template differ first."""
+    levels = template.split("/")
+    at = next((i for i, level in enumerate(levels) if set(level) & set("+#{")), len(levels) - 1)
+    return "/".join(topic.split("/")[at : at + 1])
+
+
+def has_own_word(route: Route) -> bool:
+    """Whether a topic of a route has a word in it that topics of others have not."""
+    words = (_NAMED.sub("", level) for level in route.topic.split("/"))
+    return any(word not in _EVERYBODYS for word in words if word.strip("+#"))
+
+
 def signs_of(route: CompiledRoute) -> int:
     """How many characters of a topic a route says, without the words that are in topics of everybody."""
     levels = route.topic_filter.split("/")
     return sum(len(level) for level in levels if level not in GENERAL and level not in {"+", "#", ""})
+
+
+@cache
+def dialects() -> Dialects:
+    """All of them, ready."""
+    return Dialects()
 
 
 class Dialects:
@@ -139,6 +175,8 @@ class Dialects:
         for name in names():
             with contextlib.suppress(ConfigurationError, msgspec.ValidationError):
                 self._all.append(_dialect(name))
+                if name in _TOPIC_FIRST:
+                    self._all.append(_dialect(name, _DEVICE))
         self._any = Patterns([route for each in self._all for route in each.routes])
 
     def know(self, samples: dict[str, Sequence[Sample]]) -> dict[str, Known]:
@@ -163,10 +201,18 @@ class Dialects:
                 parts[each.dialect, each.prefix].add(each.part if not each.ignored else "")
         clear |= {own for own, its in parts.items() if len(its) > 1 and any(its)}
         topics = Counter((each.dialect, each.prefix) for all_ in judged.values() for each in all_)
+        seen = {
+            (each.dialect, each.prefix, each.name)
+            for all_ in judged.values()
+            for each in all_
+            if not each.ignored and (each.dialect, each.prefix) in clear
+        }
         mine = {
             topic: own
             for topic, all_ in judged.items()
-            if (own := [each for each in all_ if (each.dialect, each.prefix) in clear])
+            if (
+                own := [each for each in all_ if (each.dialect, each.prefix) in clear and _is_own(each, seen)]
+            )
         }
 
         def order(known: Known) -> tuple[Any, ...]:
@@ -182,8 +228,8 @@ class Dialects:
         }
 
     def decoder(self, name: str) -> Decoder:
-        """Of a dialect, to try it with; KeyError when it cannot be used."""
-        return {each.name: each.decoder for each in self._all}[name]
+        """Of a dialect, to try it with."""
+        return next(each.decoder for each in self._all if each.name == name)
 
     def _judged(self, topic: str, prefix: str, samples: Sequence[Sample]) -> Iterable[Known]:
         if self._any.first(topic.removeprefix(prefix)) is None:
@@ -191,6 +237,10 @@ class Dialects:
         for dialect in self._all:
             if (known := dialect.judge(topic, prefix, samples)) is not None:
                 yield known
+
+
+def _is_own(known: Known, seen: Collection[tuple[str, str, str]]) -> bool:
+    return not known.ignored or known.clear or (known.dialect, known.prefix, known.name) in seen
 
 
 def _shows(route: Route, topic: str, samples: Sequence[Sample]) -> bool:

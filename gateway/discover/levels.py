@@ -11,6 +11,7 @@ from gateway.discover.looks import (
     GENERAL,
     METRIC_WORDS,
     REGION_WORDS,
+    dates_in,
     look_of,
     looks_like_id,
     word_set,
@@ -19,7 +20,7 @@ from gateway.discover.looks import (
 from gateway.discover.shapes import VARIES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from gateway.discover.shapes import Levels
 
@@ -40,6 +41,7 @@ class Meaning(NamedTuple):
         region: likewise.
         devices: the names of its devices.
         metric_name: of a topic whose one metric is a constant.
+        varies: whether the level of the device does.
     """
 
     topic: str
@@ -49,6 +51,7 @@ class Meaning(NamedTuple):
     devices: frozenset[str]
     metric_name: str
     unsure: list[str]
+    varies: bool
 
 
 def meaning_of(
@@ -59,6 +62,7 @@ def meaning_of(
     devices: Collection[str] = (),
     elsewhere: bool = False,
     region: bool = True,
+    counting: int | None = None,
 ) -> Meaning:
     """Say what the levels are.
 
@@ -69,18 +73,20 @@ def meaning_of(
         devices: names of devices, when messages say them too.
         elsewhere: whether messages name the device, so that the topic need not.
         region: whether the topic may name one.
+        counting: the level that numbers messages.
     """
     split = [topic.split("/") for topic in topics]
     names = [{levels[i] for levels in split} for i in range(len(shape))]
+    fixed = _dates(split) | ({counting: "number"} if counting is not None else {})
     roles: dict[int, str] = {}
     unsure: list[str] = []
-    metric = _metric(shape, names) if named else None
+    metric = _metric(shape, names, fixed) if named else None
     if metric is not None and (shape[metric] is VARIES or len(shape) > 1):
         roles[metric] = "metric"
-    varying = [i for i, level in enumerate(shape) if level is VARIES and i not in roles]
+    varying = [i for i, level in enumerate(shape) if level is VARIES and i not in roles and i not in fixed]
     device = _device(shape, names, varying, devices)
     if device is None and not elsewhere:
-        device = _constant(shape, names, taken=roles)
+        device = _constant(shape, names, taken=roles.keys() | fixed.keys())
         if device is not None and len(shape) > 1:
             unsure.append(
                 f"{shape[device]!r} of the topic is taken for the device's name, as nothing else names one"
@@ -92,18 +98,22 @@ def meaning_of(
     several = _levels_of_device(split, device, varying)
     place = (
         None
-        if not region or several
-        else _region(shape, names, [i for i in varying if i not in roles], device)
+        if not region or several is not None
+        else _region(
+            shape, names, [i for i in varying if i not in roles and _of_one(split, device, i)], device
+        )
     )
     if place is not None:
         roles[place] = "region"
         if not REGION_WORDS & set(words_of(shape[place - 1] or "" if place else "")):
             unsure.append(f"level {place + 1} of the topic is taken for the region: {_some(names[place])}")
-    parts = _template(shape, roles, several, device)
+    tags = [i for i in varying if i not in roles and (several is None or i < several or i > (device or 0))]
+    unsure += _mixed(split, device, metric, tags, names)
+    parts = _template(shape, roles, several, device, fixed)
     constant = metric is not None and shape[metric] is not VARIES and "metric" not in roles.values()
     if device is not None and len(varying) > 1:
         unsure.append(f"level {device + 1} of the topic is taken for the device: {_some(names[device])}")
-    if several:
+    if several is not None:
         unsure.append(
             "the same device names come under several others, so all of these levels are the device"
         )
@@ -115,14 +125,49 @@ def meaning_of(
         frozenset(names[device]) if device is not None else frozenset(),
         str(shape[metric]) if constant and metric is not None else "",
         unsure,
+        device is not None and shape[device] is VARIES,
     )
 
 
-def _metric(shape: Levels, names: Sequence[set[str]]) -> int:
-    last: int = len(shape) - 1
+def _dates(split: Sequence[Sequence[str]]) -> dict[int, str]:
+    """The levels that are dates by all topics, and what of them each is."""
+    first, *others = map(dates_in, split)
+    return {i: of for i, of in first.items() if all(other.get(i) == of for other in others)}
+
+
+def _of_one(split: Sequence[Sequence[str]], device: int | None, level: int) -> bool:
+    """Whether each device comes under one name of a level only, as it is in one region."""
+    seen: dict[str, set[str]] = defaultdict(set)
+    for levels in split if device is not None else ():
+        seen[levels[device or 0]].add(levels[level])
+    return all(len(each) == 1 for each in seen.values())
+
+
+def _mixed(
+    split: Sequence[Sequence[str]],
+    device: int | None,
+    metric: int | None,
+    tags: Sequence[int],
+    names: Sequence[set[str]],
+) -> Iterator[str]:
+    """What to say of tags by which metrics of one device and name come together."""
+    for tag in tags:
+        seen: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for levels in split:
+            whose = levels[device] if device is not None else ""
+            seen[whose, levels[metric] if metric is not None else ""].add(levels[tag])
+        if any(len(each) > 1 for each in seen.values()):
+            yield (
+                f"level {tag + 1} of the topic is kept as a tag: {_some(names[tag])}; what one device sends "
+                f"by several of them are the same metrics of it"
+            )
+
+
+def _metric(shape: Levels, names: Sequence[set[str]], fixed: Collection[int]) -> int | None:
+    last: int = max((i for i in range(len(shape)) if i not in fixed), default=0)
     if last and shape[last] is not VARIES and str(shape[last]).lower() in _ENDS:
         last -= 1
-    order: list[int] = [last, *range(last - 1, 0, -1)]
+    order: list[int] = [i for i in (last, *range(last - 1, 0, -1)) if i not in fixed]
     known: list[int] = [
         i for i in order if {word for name in names[i] for word in words_of(name)} & METRIC_WORDS
     ]
@@ -188,7 +233,9 @@ def _region(
     return before[0] if before else None
 
 
-def _template(shape: Levels, roles: dict[int, str], several: int | None, device: int | None) -> list[str]:
+def _template(
+    shape: Levels, roles: dict[int, str], several: int | None, device: int | None, fixed: dict[int, str]
+) -> list[str]:
     parts: list[str] = []
     used: set[str] = set(roles.values())
     for i, level in enumerate(shape):
@@ -198,7 +245,7 @@ def _template(shape: Levels, roles: dict[int, str], several: int | None, device:
         elif i in roles:
             parts.append(f"{{{roles[i]}}}")
         elif level is VARIES:
-            name = _tag(shape[i - 1] if i else None, i)
+            name = fixed.get(i) or _tag(shape[i - 1] if i else None, i)
             while name in used:
                 name += "_"
             used.add(name)

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE)
 _ADDRESS: Final = re.compile(r"(0x)?([0-9a-f]{2}[:-]?){5,9}[0-9a-f]{2}|(0x|!)[0-9a-f]{4,16}", re.IGNORECASE)
 _NUMBER: Final = re.compile(r"[0-9]+")
+_DATE: Final = re.compile(
+    r"20[0-9]{2}([-_.]?)(0[1-9]|1[0-2])\1(0[1-9]|[12][0-9]|3[01])|20[0-9]{2}-(0[1-9]|1[0-2])"
+)
+_YEAR_MONTH_DAY: Final = (
+    re.compile(r"20[0-9]{2}"),
+    re.compile(r"0?[1-9]|1[0-2]"),
+    re.compile(r"0?[1-9]|[12][0-9]|3[01]"),
+)
 _NUMBERED: Final = re.compile(r"(.*?)[0-9a-fA-F]*[0-9][0-9a-fA-F]*(.*)")
 
 
@@ -34,6 +45,11 @@ METRIC_WORDS: Final = word_set(
     "noise sound distance angle wind rain gas tvoc voc dewpoint setpoint running alarm motion "
     "door contact occupancy position brightness signal"
 )
+HOLDERS: Final = word_set(
+    "values metrics data payload fields measurements readings state d v params object decoded"
+)
+"""What objects and arrays are called that hold metrics, whatever these are."""
+
 GENERAL: Final = word_set(
     "telemetry data state status up uplink event events json sensor sensors value values message "
     "messages msg out raw tele stat measurement measurements reading readings update notify "
@@ -51,9 +67,11 @@ def looks_like_id(text: str) -> bool:
 
 
 def look_of(text: str) -> str:
-    """What texts of one kind have in common: `uuid`, `address`, `number`, `pump-#`; a word is itself."""
+    """What texts of one kind have in common: `uuid`, `date`, `number`, `pump-#`; a word is itself."""
     if _UUID.fullmatch(text):
         return "{uuid}"
+    if _DATE.fullmatch(text):
+        return "{date}"
     if _NUMBER.fullmatch(text):
         return "{number}"
     if _ADDRESS.fullmatch(text) and any(sign.isdigit() for sign in text):
@@ -61,6 +79,15 @@ def look_of(text: str) -> str:
     if found := _NUMBERED.fullmatch(text):
         return f"{found[1]}#{'#' if any(sign.isdigit() for sign in found[2]) else found[2]}"
     return text
+
+
+def dates_in(levels: Sequence[str]) -> dict[int, str]:
+    """Which levels of a topic are dates, or year, month and day one after the other, and which of them."""
+    found = {i: "date" for i, level in enumerate(levels) if _DATE.fullmatch(level)}
+    for i in range(len(levels) - 2):
+        if all(form.fullmatch(level) for form, level in zip(_YEAR_MONTH_DAY, levels[i:], strict=False)):
+            found |= {i: "year", i + 1: "month", i + 2: "day"}
+    return found
 
 
 def look_of_topic(topic: str) -> str:

@@ -22,6 +22,13 @@ _MOST: Final = 262_144
 _PACKED: Final = {b"\x1f\x8b\x08": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\x78": "zlib"}
 _LINE: Final = re.compile(r"(?:[^\s,\\]|\\.)+(?:,(?:[^\s\\=]|\\.)+=(?:[^\s\\]|\\.)+)* (?:[^\s\\=]|\\.)+=\S.*")
 _SCALAR: Final = re.compile(r"\S{1,64}( \S{1,32}){0,3}")
+_MARKUP: Final = re.compile(r"<[?!A-Za-z].*>", re.DOTALL)
+_MAGIC: Final = {
+    b"\xff\xd8\xff": "a JPEG picture", b"\x89PNG": "a PNG picture", b"GIF8": "a GIF picture",
+    b"%PDF": "a PDF document", b"PK\x03\x04": "a ZIP archive", b"RIFF": "a RIFF file, of sound or pictures",
+    b"OggS": "an Ogg file", b"ID3": "an MP3 file", b"\x00\x00\x00\x18ftyp": "a film", b"\x7fELF": "a program",
+    b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"SQLite": "an SQLite database",
+}  # fmt: skip
 _HEX: Final = re.compile(r"([0-9a-fA-F]{2}){4,}")
 _PAIR: Final = re.compile(r"[A-Za-z_][\w.-]*\s*[=:]\s*[^=:;,&]*([;,&\n]|$)")
 _SENML: Final = frozenset(
@@ -103,12 +110,14 @@ class Sniffer:
                 return name, unpacked
         return "", payload
 
-    def _text(self, payload: bytes) -> tuple[dict[str, Any], Any, str]:  # noqa: C901, PLR0911  # the forms, one after the other
+    def _text(self, payload: bytes) -> tuple[dict[str, Any], Any, str]:  # noqa: C901, PLR0911, PLR0912  # the forms, one after the other
         text = payload.decode().strip("\ufeff\x00 \t\r\n")
         if not text:
             return {}, None, "nothing but white space"
         if text[0] in "{[":
             return self._json(payload, text)
+        if _MARKUP.fullmatch(text):
+            return {}, None, "XML or HTML, which no format reads"
         lines = [line for line in text.splitlines() if line.strip()]
         if all(_LINE.fullmatch(line) for line in lines) and self._form({"format": "influx"}) is not None:
             values = self.read({"format": "influx"}, payload)
@@ -165,6 +174,8 @@ class Sniffer:
         return None
 
     def _binary(self, payload: bytes, topic: str) -> tuple[dict[str, Any], Any, str]:
+        if what := next((what for start, what in _MAGIC.items() if payload.startswith(start)), ""):
+            return {}, None, what
         if topic.startswith("spBv1.0/"):
             values = self.read({"format": "sparkplug"}, payload)
             if values is not None:

@@ -1,0 +1,326 @@
+"""Where in messages readings are: they themselves, elements of an array, rows of a table, two lists. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from gateway.discover.columns import columns_of, time_of
+from gateway.discover.looks import HOLDERS, looks_like_id, words_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.discover.columns import Row
+
+VALUES: Final = ("v", "value", "val", "reading")
+_NAMES: Final = (
+    "n", "name", "metric", "key", "param", "parameter", "measurement", "signal", "variable", "tag",
+    "code", "field", "channel", "label", "type", "sensor", "id",
+)  # fmt: skip
+_MOST_BESIDE: Final = 6  # what an element that is one metric says besides
+_ALONE: Final = 10  # the score of an array with one element and nothing that speaks for it
+_OFTEN: Final = 4  # one message of so many at least has an array that others do not have
+_MARKS: Final = "./:|"
+_BARE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class Elements(NamedTuple):
+    """The readings of messages, as the words of a route.
+
+    Attributes:
+        device: `$1` where members are devices.
+        rows: the readings.
+        around: what is around them in each message.
+        words: more of them.
+        named: the field of a reading that is its only value, where the topic is to say what it is.
+        used: fields that are the names of others.
+        beside: fields beside two lists, which no route would keep by itself.
+    """
+
+    each: str
+    device: str
+    name: str
+    value: str
+    rows: list[Row]
+    around: list[Row]
+    words: dict[str, Any] = {}  # noqa: RUF012  # nobody changes it
+    named: str = ""
+    used: tuple[str, ...] = ()
+    beside: frozenset[str] = frozenset()
+    unsure: tuple[str, ...] = ()
+
+
+def elements_of(messages: Sequence[Row]) -> Elements:
+    """The readings in messages."""
+    whole: list[Row] = []
+    for row in messages:
+        values = row.value if isinstance(row.value, list) else [row.value]
+        whole += [row._replace(value=value) for value in values if isinstance(value, dict)]
+    if not whole:
+        return Elements("", "", "", "", [], [])
+    found = _members(whole) or _table(whole) or _lists(whole) or _array(whole)
+    if found:
+        return found
+    name, value = _name_and_value(whole)
+    return Elements("", "", name, value, whole, [])
+
+
+def at_path(name: str) -> bool:
+    """Whether a name can be written as a path."""
+    return all(
+        part and part.replace("_", "").replace("-", "").replace(" ", "").isalnum() for part in name.split(".")
+    )
+
+
+def in_expression(name: str) -> str:
+    """A path as JMESPath has it."""
+    return ".".join(part if _BARE.fullmatch(part) else f'"{part}"' for part in name.split("."))
+
+
+def split_names(elements: Elements) -> tuple[dict[str, Any], set[str], str] | None:
+    """Names that are of a device and its metric in one, `Line1.Press2.Temp`; None when they are not.
+
+    Returns:
+        the words of a route, the devices, and what is unsure of it.
+    """
+    names = {str(row.value[elements.name]) for row in elements.rows}
+    for mark in _MARKS:
+        parts = [name.rpartition(mark) for name in names]
+        devices, metrics = {head for head, *_ in parts}, Counter(tail for *_, tail in parts)
+        if "" in devices or len(devices) < 2 or len({name.count(mark) for name in names}) > 1:  # noqa: PLR2004  # of one device it cannot be told
+            continue
+        shared = sum(count > 1 for count in metrics.values())
+        if shared * 2 < len(metrics) or any(set(device) & set("+#") for device in devices):
+            continue
+        path = in_expression(elements.name)
+        joint = "." if mark == "/" else mark
+        words = {
+            "name": f"split({path}, '{mark}')[-1]",
+            "device": f"join('{joint}', split({path}, '{mark}')[:-1])",
+            "ignore": [f"*.{elements.name}"],
+        }
+        first, metric = min(devices), min(tail for head, _, tail in parts if head == min(devices))
+        said = f"{elements.name} is taken for device and metric in one: {first!r} and {metric!r}"
+        return words, devices, said
+    return None
+
+
+def _members(whole: Sequence[Row]) -> Elements | None:
+    """Members that are arrays of readings, and called as devices are."""
+    if not all(_is_map_of_lists(row.value) for row in whole):
+        return None
+    names = {name for row in whole for name in row.value}
+    if len(names) == 1 and not all(map(looks_like_id, names)):
+        return None
+    rows = [
+        row._replace(value=each, topic=f"{row.topic}\n{name}")
+        for row in whole
+        for name, list_ in row.value.items()
+        for each in list_
+    ]
+    name, value = _name_and_value(rows)
+    said = f"{', '.join(sorted(names)[:4])}, by which arrays are called, are taken for devices"
+    return Elements("*", "$1", name, value, rows, [], unsure=(said,))
+
+
+def _is_map_of_lists(value: dict[str, Any]) -> bool:
+    return bool(value) and all(
+        isinstance(each, list) and each and all(isinstance(one, dict) for one in each)
+            for each in value.values()
+    ) and (len(value) > 1 or not any(set(words_of(name)) & HOLDERS for name in value))  # fmt: skip
+
+
+def _lists(whole: Sequence[Row]) -> Elements | None:
+    """Two lists of one length, of which one has the names of what is in the other."""
+    first = whole[0].value
+    names = [name for name, each in first.items() if _is_names(each) and at_path(name)]
+    values = [name for name, each in first.items() if _is_values(each) and at_path(name)]
+    for titles in names:
+        for held in values:
+            if not all(_fit(row.value.get(titles), row.value.get(held)) for row in whole):
+                continue
+            rows = [
+                row._replace(
+                    value={
+                        **{name: each for name, each in row.value.items() if name not in {titles, held}},
+                        **dict(zip(row.value[titles], row.value[held], strict=True)),
+                    }
+                )
+                for row in whole
+            ]
+            metrics = f"from_items(zip({in_expression(titles)}, {in_expression(held)}))"
+            said = f"{titles} and {held} are taken for the names of metrics and what they are"
+            beside = frozenset(name for row in whole for name in row.value) - {titles, held}
+            return Elements(
+                "", "", "", "", rows, [], {"metrics": metrics}, used=(titles, held), beside=beside,
+                unsure=(said,),
+            )  # fmt: skip
+    return None
+
+
+def _table(whole: Sequence[Row]) -> Elements | None:
+    """Rows that are lists, with a list of the names of their columns beside them or without."""
+    for held, first in whole[0].value.items():
+        if not at_path(held) or not _is_table(first):
+            continue
+        width = len(first[0])
+        tables = [row.value.get(held) for row in whole]
+        if not all(_is_table(each) and len(each[0]) == width for each in tables):
+            continue
+        rows = [
+            row._replace(value={str(i): cell for i, cell in enumerate(each)})
+            for row in whole
+            for each in row.value[held]
+        ]
+        around = [row._replace(value=_without(row.value, held)) for row in whole]
+        titles = {
+            tuple(each)
+            for row in whole
+            for each in row.value.values()
+            if _is_names(each) and len(each) == width
+        }
+        if len(titles) == 1:
+            [columns] = titles
+            rename = {str(i): title for i, title in enumerate(columns)}
+            said = f"the columns of {held} are called as they were just now, {', '.join(columns[:6])}"
+            return Elements(
+                held, "", "", "", rows, around, {"rename": rename}, used=_titled(whole[0], columns),
+                unsure=(f"{said}: others, or in another order, would be taken for these",),
+            )  # fmt: skip
+        timed = [name for name, cells in columns_of(rows).items() if time_of(name, cells)]
+        if width == 2 and len(timed) == 1:  # noqa: PLR2004  # a time and a value
+            value = "1" if timed == ["0"] else "0"
+            said = f"{held} is taken for pairs of a time and a value"
+            return Elements(held, "", "", "", rows, around, named=value, unsure=(said,))
+        said = f"the columns of {held} have no names, and are called by their numbers: rename names them"
+        return Elements(held, "", "", "", rows, around, unsure=(said,))
+    return None
+
+
+def _titled(row: Row, columns: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name, each in row.value.items() if each == list(columns))
+
+
+def _array(whole: Sequence[Row]) -> Elements | None:
+    """The elements of an array of objects; where messages come without it, they are readings too."""
+    best: tuple[int, str] | None = None
+    for path, count in _arrays(whole).items():
+        rows = _within(whole, path)
+        score = (
+            len(rows)
+            + 1000 * bool(_name_and_value(rows)[0])
+            + 100 * any(map(_has_time, rows))
+            + 10 * (len(rows) > count)
+        )
+        if score > _ALONE and (best is None or score > best[0]):
+            best = score, path
+    if best is None:
+        return None
+    path = best[1]
+    without = [row for row in whole if not isinstance(row.value.get(path), list)]
+    rows = [*_within(whole, path), *without]
+    name, value = _name_and_value(rows)
+    around = [row._replace(value=_without(row.value, path)) for row in whole if row not in without]
+    if not without:
+        return Elements(path, "", name, value, rows, around)
+    said = f"where there is no {path}, the message itself is taken for a reading"
+    return Elements(f"{path} | @", "", name, value, rows, around, unsure=(said,))
+
+
+def _arrays(rows: Sequence[Row]) -> dict[str, int]:
+    """Arrays of objects that most messages have, or some where the others are as their elements."""
+    found: Counter[str] = Counter()
+    for row in rows:
+        for name, each in row.value.items():
+            if isinstance(each, list) and each and all(isinstance(one, dict) for one in each):
+                found[name] += 1
+    return {
+        name: count
+        for name, count in found.items()
+        if at_path(name) and "." not in name and (count * 2 > len(rows) or _alike(rows, name, count))
+    }
+
+
+def _alike(rows: Sequence[Row], name: str, count: int) -> bool:
+    inside = set(chain.from_iterable(row.value for row in _within(rows, name)))
+    outside = set(chain.from_iterable(row.value for row in rows if name not in row.value))
+    return count * _OFTEN >= len(rows) and len(inside & outside) * 2 > len(inside | outside)
+
+
+def _within(rows: Sequence[Row], name: str) -> list[Row]:
+    return [
+        row._replace(value=each)
+        for row in rows
+        for each in (row.value.get(name) if isinstance(row.value.get(name), list) else [])
+        if isinstance(each, dict)
+    ]
+
+
+def _without(value: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: each for key, each in value.items() if key != name}
+
+
+def _has_time(row: Row) -> bool:
+    return any(time_of(name, cells) for name, cells in columns_of([row]).items())
+
+
+def _is_names(each: Any) -> bool:  # noqa: ANN401  # a message is any value
+    return (
+        isinstance(each, list)
+        and bool(each)
+        and all(isinstance(one, str) and one for one in each)
+        and len(set(each)) == len(each)
+    )
+
+
+def _is_values(each: Any) -> bool:  # noqa: ANN401  # likewise
+    return (
+        isinstance(each, list)
+        and any(type(one) in {int, float, bool} for one in each)
+        and not any(isinstance(one, dict | list) for one in each)
+    )
+
+
+def _fit(names: Any, values: Any) -> bool:  # noqa: ANN401  # likewise
+    return _is_names(names) and _is_values(values) and len(names) == len(values)
+
+
+def _is_table(each: Any) -> bool:  # noqa: ANN401  # likewise
+    return (
+        isinstance(each, list)
+        and bool(each)
+        and all(isinstance(row, list) and len(row) == len(each[0]) > 1 for row in each)
+        and not any(isinstance(cell, dict | list) for row in each for cell in row)
+    )
+
+
+def _name_and_value(rows: Sequence[Row]) -> tuple[str, str]:
+    """The fields of a metric's name and of its value, when each element is one metric; empty when not."""
+    if not rows or any(len(row.value) > _MOST_BESIDE for row in rows):
+        return "", ""
+    for name in _NAMES:
+        names = [row.value.get(name) for row in rows]
+        if not all(isinstance(each, str) and each for each in names):
+            continue
+        if all(looks_like_id(str(each)) for each in names) or (
+            name in {"id", "sensor", "type"} and len(set(map(str, names))) == 1
+        ):
+            continue
+        for value in VALUES:
+            values = [row.value.get(value) for row in rows]
+            if all(value in row.value for row in rows) and all(
+                not isinstance(each, dict | list) for each in values
+            ):
+                return name, value
+    return "", ""
+
+
+def by_name(elements: Elements) -> dict[str, list[Any]]:
+    """The values of elements that are one metric each, by the metric; empty when they are not."""
+    values: dict[str, list[Any]] = defaultdict(list)
+    for row in elements.rows if elements.name else ():
+        values[str(row.value[elements.name])].append(row.value[elements.value])
+    return values

@@ -1,0 +1,100 @@
+"""Layouts of sites that nobody knows: right readings, or a word that it is unsure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from gateway.decode import Decoder, Limits, Reading, Received
+from gateway.decode.routes import compile_routes
+from gateway.discover import report
+from gateway.discover.discovery import discover
+from gateway.discover.heard import Heard, Sample
+from runtime.settings import Settings
+from tests.support.layouts import DELAY, LAYOUTS, Becomes, Layout, loaded, messages
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from gateway.discover.discovery import Discovery
+
+START = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
+ALONE = {"two sites alike, with the same names"}  # whose topics differ from the first level on
+
+
+def heard_of(layouts: Sequence[Layout]) -> tuple[Heard, dict[str, Sample]]:
+    """What is kept of what they send, and the last message by each topic."""
+    heard, last = Heard(), {}
+    every = [
+        (at, topic, payload, each.retained)
+        for each in layouts
+        for topic, payload, at in messages(each, START)
+    ]
+    for at, topic, payload, retained in sorted(every, key=lambda each: each[0]):
+        last[topic] = Sample(topic, payload, at, retained)
+        heard.add(last[topic])
+    return heard, last
+
+
+def become(decoder: Decoder, sample: Sample) -> list[Becomes | str]:
+    """What becomes of a message; the text of a dead letter."""
+    found: list[Becomes | str] = []
+    for each in decoder.decode(sample, Received.of(sample.at)):
+        if not isinstance(each, Reading):
+            found.append(f"{each.reason}: {each.error}")
+            continue
+        event = each.event
+        late = datetime.fromisoformat(event.ts) - sample.at + DELAY
+        found.append(
+            Becomes(
+                event.device_id,
+                msgspec.json.decode(event.metrics),
+                None if event.ts == event.received_at else late.total_seconds(),
+                event.key if each.keyed else None,
+                event.region,
+                event.tags or {},
+            )
+        )
+    return found
+
+
+def said_of(discovery: Discovery, layout: Layout) -> str:
+    """What is unsure of the routes of a layout."""
+    topics = {topic for topic, *_ in messages(layout, START)}
+    return "\n".join(
+        each for block in discovery.blocks if topics & set(block.topics) for each in block.unsure
+    )
+
+
+def check(layout: Layout, discovery: Discovery, last: dict[str, Sample], tmp_path: Path) -> None:
+    """What is written makes the readings that the layout says, and the rest is told."""
+    routes = compile_routes(loaded(report.configuration(discovery, Settings()), tmp_path).route)
+    decoder = Decoder(routes, Limits())
+    for topic, expected in layout.becomes.items():
+        assert become(decoder, last[topic]) == expected, topic
+    said = said_of(discovery, layout)
+    for word in layout.unsure:
+        assert word in said
+    why = {each.topic: each.why for each in discovery.unexplained}
+    for topic, word in layout.unexplained.items():
+        assert word in why[topic]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+def test_a_layout(layout: Layout, tmp_path: Path) -> None:
+    """What is written for a site alone reads its messages."""
+    heard, last = heard_of([layout])
+    check(layout, discover(heard, Settings()), last, tmp_path)
+
+
+def test_all_layouts_at_once(tmp_path: Path) -> None:
+    """Sites that share a broker do not mislead each other."""
+    layouts = [layout for layout in LAYOUTS if layout.name not in ALONE]
+    heard, last = heard_of(layouts)
+    discovery = discover(heard, Settings())
+    for layout in layouts:
+        check(layout, discovery, last, tmp_path)
