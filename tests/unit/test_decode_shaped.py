@@ -499,10 +499,11 @@ def test_a_name_that_is_dropped() -> None:
 
 
 def test_numbers_in_texts() -> None:
-    """They are numbers where the route says so, with units where it says that."""
+    """They are numbers where the route says so; units are cut off, or kept where it says that."""
     message = {"a": "21,5", "b": "21,5 °C", "c": "x", "d": {"e": "7"}}
-    (one,) = readings(message, Route(numbers="from_text", time=""))
-    assert metrics(one) == {"a": 21.5, "b": "21,5 °C", "c": "x", "d.e": 7}
+    (one,), drops = decode(message, Route(numbers="from_text", time=""))
+    assert metrics(one) == {"a": 21.5, "b": 21.5, "c": "x", "d.e": 7}
+    assert drops == {("b.unit", "unit"): 1}
     (two,) = readings(message, Route(numbers="from_text_with_unit", time=""))
     assert metrics(two) == {"a": 21.5, "b": 21.5, "b.unit": "°C", "c": "x", "d.e": 7}
 

@@ -125,6 +125,39 @@ def test_a_unit_is_a_metric_beside_the_number(message: Any, ignore: Any, metrics
     assert left_out == ([("p.unit", "ignored")] if ignore else [])
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("21,5 °C", 21.5),
+        ("21.5°C", 21.5),
+        ("40 %", 40),
+        ("230V", 230),
+        ("-0,5 kW", -0.5),
+        ("12.5 kWh", 12.5),
+        ("1013,25 hPa", 1013.25),
+        ("3 m³", 3),
+        ("7 m3/h", 7),
+        ("1,5 m/s", 1.5),
+        ("-67dBm", -67),
+        ("8 \u00b5g/m\u00b3", 8),
+        ("8 \u03bcg/m\u00b3", 8),
+        ("4 k\u2126", 4),
+        ("12 apples", "12 apples"),
+        ("12 Watt", "12 Watt"),
+        ("10h30", "10h30"),
+        ("3C", "3C"),
+        ("7a", "7a"),
+        ("3rd", "3rd"),
+        ("5x", "5x"),
+        ("12 %  ", 12),
+    ],
+)
+def test_known_units_are_cut_off(text: str, value: str | float) -> None:
+    """By `from_text` a text of a number and a known unit is the number; the unit is counted."""
+    cut = [("a.unit", "unit")] if value != text else []
+    assert apply({"a": text}, numbers="from_text") == ({"a": value}, cut)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.text(max_size=12) | st.text("0123456789+-\u2212.,eE %Vx", max_size=12))
 def test_any_text_is_read(text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.decode.mapping.units import is_unit
 from gateway.decode.names import MAX_NAME
 from runtime.errors import ConfigurationError
 
@@ -120,15 +121,19 @@ class Words:
         return new
 
     def _read(self, name: str, text: str, metrics: dict[str, Any], unfit: Unfit) -> None:
-        """A text may be a state, or a number; its unit is a metric beside it, or the text stays as it is."""
+        """A text may be a state, or a number; its unit is cut off and counted, or a metric beside it."""
         state = self._states.get(text)
         if state is not None:
             metrics[name] = state
         if state is not None or self._numbers == "as_sent":
             return
-        number, unit = _read_number(text, with_unit=self._numbers == "from_text_with_unit")
+        number, unit = _read_number(text, with_unit=True)
         beside = f"{name}.{_UNIT_OF}"
-        if unit and self.ignores(beside):
+        if unit and self._numbers == "from_text":
+            if not is_unit(unit):
+                return
+            unfit.fields.append((beside, _UNIT_OF))
+        elif unit and self.ignores(beside):
             unfit.fields.append((beside, "ignored"))
         elif unit:
             if len(beside) > self._max_name or metrics.get(beside, unit) != unit:
