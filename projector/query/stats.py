@@ -17,7 +17,7 @@ _OWN_FIELDS: Final = frozenset(
     {
         *(b"device_id", b"region", b"device_count"),
         *(b"last_seen", b"last_seen_ms", b"updated_at", b"updated_ms", b"sample_count"),
-        *(b"clock_ahead_ms", b"metrics_dropped"),
+        *(b"clock_ahead_ms", b"metrics_dropped", b"online", b"online_since"),
     }
 )
 _TAG: Final = b"tag_"
@@ -46,6 +46,9 @@ class DeviceStats(msgspec.Struct, frozen=True):
         tags: of its newest message that has any.
         clock_ahead_ms: how far the device's clock was ahead in its newest message; null up to five minutes.
         metrics_dropped: metrics that have made room for others (`projector.max_metrics`).
+        online: whether the device is, as messages say that are about that, such as wills, or that came since;
+            null when none ever did.
+        online_since: since when that is so, ISO 8601 UTC.
     """
 
     device_id: str
@@ -59,6 +62,8 @@ class DeviceStats(msgspec.Struct, frozen=True):
     tags: dict[str, str] = {}
     clock_ahead_ms: int | None = None
     metrics_dropped: int = 0
+    online: bool | None = None
+    online_since: str | None = None
 
 
 class RegionStats(msgspec.Struct, frozen=True):
@@ -90,6 +95,7 @@ def device_stats(fields: Mapping[bytes, bytes]) -> DeviceStats:
         ValueError: a field holds something else.
     """
     region, ahead = fields.get(b"region"), fields.get(b"clock_ahead_ms")
+    online, since = fields.get(b"online"), fields.get(b"online_since")
     return DeviceStats(
         fields[b"device_id"].decode(),
         None if region is None else region.decode(),
@@ -102,6 +108,8 @@ def device_stats(fields: Mapping[bytes, bytes]) -> DeviceStats:
         {name[len(_TAG) :].decode(): fields[name].decode() for name in _tags(tuple(fields))},
         None if ahead is None else int(ahead),
         int(fields.get(b"metrics_dropped", 0)),
+        None if online is None else online == b"true",
+        None if since is None else since.decode(),
     )
 
 

@@ -22,7 +22,9 @@ Kind = Literal["differs", "missing", "extra"]
 _TOLERANCE: Final = 1e-9
 _UNCOMPARED: Final = frozenset({"updated_at", "updated_ms"})
 _OF_METRICS: Final = ("min_", "max_", "sum_", "count_", "avg_", "last_", "metrics_dropped")
-_KEPT: Final = frozenset({"device_id", "region", "last_seen", "last_seen_ms"})  # when it comes back
+_KEPT: Final = frozenset(
+    {"device_id", "region", "last_seen", "last_seen_ms", "online", "online_since"}
+)  # when it comes back
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -173,7 +175,7 @@ def _readable(packed: bytes | None, *, homed: bool, metrics: bool) -> str | None
     if packed is None:
         return None
     try:
-        us, tie, shape, home_us, home_tie, others, tags, tags_us, tags_tie = values_of(packed)
+        us, tie, shape, home_us, home_tie, others, tags, tags_us, tags_tie, *said = values_of(packed)
         newest = [us, tie]
         meaning: dict[str, Any] = {
             "newest": newest,
@@ -184,6 +186,8 @@ def _readable(packed: bytes | None, *, homed: bool, metrics: bool) -> str | None
         if tags is not None:
             mark = newest if tags_us is None else [tags_us, tags_tie]
             meaning["tags"] = [mark, msgspec.json.decode(tags)]
+        if said[0] is not None:
+            meaning["online"] = said
         return msgspec.json.encode(meaning, order="sorted").decode()
     except (msgspec.DecodeError, TypeError, ValueError):
         return "unreadable"

@@ -121,6 +121,7 @@ class Truth:
             if settled is not None and (read := gathered.events - before) != settled:
                 self.miscounted[day] = read, settled
         await take_rows(gathered.take())
+        await self._pages(_retired, take_rows, queries.read_presence)
         return self.settled + gathered.events
 
     async def _pages(

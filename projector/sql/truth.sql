@@ -59,3 +59,11 @@ FROM (
     ORDER BY device_id
     OFFSET 0 -- sorted before they become text
 ) AS s;
+
+-- name: read_presence
+-- Whether devices are online, each as the transaction decided that stored the message which changed it: rows as of read_statistics.
+SELECT json_build_array(
+    device_id, '', E'\tonline', 0, NULL, NULL, NULL, online,
+    to_char(ts AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), message_key,
+    to_char(received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+FROM device_presence;

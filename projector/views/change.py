@@ -3,7 +3,7 @@
 Counts, sums, minima and maxima commute, so runs may come in any order. Last values do not: each belongs to
 the newest message that carries it, in one total order over messages, and late data never replaces newer data
 (thingsboard#1769). Tags go the same way, all of a message's together: they are those of the newest message
-that has any.
+that has any. Whether a device is online the gateway has decided with the message that changed it.
 
 Numbers become IEEE doubles before anything else is done with them; true is 1 and false is 0. A string has a
 last value and nothing else. Negative zero becomes zero. A sum that would overflow stays at the largest
@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from contract.order import ahead_ms, microseconds, order_time
-from projector.views.state import Wanted
+from contract.order import ahead_ms, microseconds, order_time, said_time
+from projector.views.retired import ONLINE
+from projector.views.state import NOWHERE, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,6 +72,9 @@ class Change:
             self._count(device, event, mark, at, ahead)
             if event.tags:
                 self._tag(device, event.tags, mark)
+            if event.online_since is not None:
+                since = microseconds(event.online_since)
+                self._say(device, (since, tie), online=event.online is True)
             if event.region is not None:
                 self._settle(device, event.region, mark)
                 region = known_regions[event.region]
@@ -89,8 +93,14 @@ class Change:
             us, tie = microseconds(at), row.last_received_at + row.last_key
             device = self._known_devices[row.device_id]
             mark = (us, tie)
+            if row.metric == ONLINE and device.mark == NOWHERE:
+                continue  # all of its messages were deleted by somebody
             if device.run != self._run:
                 self._touch(device, self.devices)
+            if row.metric == ONLINE:
+                since = microseconds(said_time(row.last_ts, row.last_received_at))
+                self._say(device, (since, tie), online=row.last_value is True)
+                continue
             self._merge(device, row, mark, at)
             if isinstance(row.last_value, dict):
                 self._tag(device, row.last_value, mark)
@@ -120,7 +130,9 @@ class Change:
 
     def _touch(self, view: View, touched: list[View]) -> None:
         view.run, view.at, view.changed = self._run, "", []
-        view.old_region, view.old_tags = (view.region, view.tags) if view.exists else (None, None)
+        view.old_region, view.old_tags, view.old_online = (
+            (view.region, view.tags, view.online_mark) if view.exists else (None, None, NOWHERE)
+        )
         touched.append(view)
 
     def _count(self, view: View, event: Event, mark: Mark, at: str, ahead: int) -> None:
@@ -185,6 +197,12 @@ class Change:
         if device.tags is None or mark > device.tags_mark:
             device.tags, device.tags_mark = _tags_of(tuple(tags.items())), mark
 
+    @staticmethod
+    def _say(device: View, since: Mark, *, online: bool) -> None:
+        """A device is what the newest of those messages made it that the gateway says changed it."""
+        if since > device.online_mark:
+            device.online, device.online_mark = online, since
+
 
 class Lacking:
     """What is to be read before events, and what others amount to, can be added.
@@ -214,7 +232,8 @@ class Lacking:
     def merge(self, rows: Iterable[Retired]) -> None:
         """Look for what these need."""
         for row in rows:
-            names = {row.metric} if row.metric and not isinstance(row.last_value, dict) else set()
+            is_metric = row.metric not in {"", ONLINE} and not isinstance(row.last_value, dict)
+            names = {row.metric} if is_metric else set()
             for shelf, id_, wanted in (
                 (self._devices, row.device_id, self._of_devices),
                 (self._regions, row.region, self._of_regions),

@@ -2,7 +2,8 @@
 
 When retention drops a day, what the day amounted to is merged into `retired_statistics`: for each device,
 region and metric the count, sum and extremes, and the newest value with the place of its message in the
-order of `contract/order.py`. Tags are there as if they were a metric. That is all a view holds of those
+order of `contract/order.py`. Tags are there as if they were a metric; and so is read, of any device, what
+messages said of its being online, which is kept apart for good. That is all a view holds of those
 events, so such rows change views as the events themselves would.
 """
 
@@ -22,7 +23,8 @@ from projector.views.numbers import finite
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-TAGS: Final = "\ttags"  # no metric can have this name
+TAGS: Final = "\ttags"  # no metric can have these names
+ONLINE: Final = "\tonline"
 
 
 class Retired(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -31,7 +33,7 @@ class Retired(msgspec.Struct, frozen=True, array_like=True, gc=False):
     Attributes:
         region: empty when the messages named none.
         metric: empty for the messages themselves, whose `count` is how many there were; `TAGS` for the newest
-            tags, its `last_value`.
+            tags, its `last_value`; `ONLINE` for what the device is, of the message that changed it.
         count: numeric values; when 0, `sum`, `min` and `max` are None.
         last_value: of the newest message that carried the metric, whose place the other `last_` fields give.
     """

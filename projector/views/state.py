@@ -9,12 +9,14 @@ order time in microseconds, and a `tie` that settles equal times when compared b
 key, and in a region the device. Marks are kept in two hashes of our own, an entry for each device or region:
 MessagePack values one after the other,
 
-    us, tie, shape [, home_us, home_tie [, others [, tags [, tags_us, tags_tie]]]]
+    us, tie, shape [, home_us, home_tie [, others [, tags [, tags_us, tags_tie
+        [, online, since_us, since_tie]]]]]
 
 us and tie mark the newest message, and shape names the metrics that it carried, which share its mark; others
 maps the remaining metrics to [us, tie]; home marks the message that named the device's region, and tags_us
-and tags_tie the one that brought its tags, a JSON object, unless those are the newest. What is nil or missing
-is so.
+and tags_tie the one that brought its tags, a JSON object, unless those are the newest; online is what the
+device is, and what follows marks the message that changed it, by the time since when it is so. What is nil
+or missing is so.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ ROOM_AT_ONCE: Final = 4000  # metrics that leave a view in a run, unless it touc
 FEW_NAMES: Final = 100  # in a message: what is made of so many is remembered
 NOWHERE: Final = (-1, "")
 
-_MARK_SIZES: Final = (3, 5, 6, 7, 9)
+_MARK_SIZES: Final = (3, 5, 6, 7, 9, 12)
+_WITHOUT_PRESENCE: Final = 9
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(list[Any])
 
@@ -90,6 +93,8 @@ class View(msgspec.Struct, gc=False):
         home: devices only: mark of the message that named the region.
         others: metric → mark, of those that the newest message did not carry.
         tags: devices only: as a sorted JSON object.
+        online: devices only: what messages said that it is; None when none did.
+        online_mark: of the one that changed it.
         region: devices only: where it is.
         members: regions only: devices in it; None when that was never written.
         ahead: devices only: whether the newest message's clock was, for Redis.
@@ -100,7 +105,8 @@ class View(msgspec.Struct, gc=False):
         at: order time of the newest message, where a run has brought it.
         ahead_ms: by how much that message's clock was ahead.
         changed: metrics that the run has touched.
-        old_region: where the device was before the run, for Redis; `old_tags` likewise.
+        old_region: where the device was before the run, for Redis; `old_tags` and `old_online`, a mark,
+            likewise.
         size: as much as it was counted for (`Shelf`).
     """
 
@@ -113,6 +119,8 @@ class View(msgspec.Struct, gc=False):
     others: dict[str, Mark] = NO_OTHERS
     tags: str | None = None
     tags_mark: Mark = NOWHERE
+    online: bool | None = None
+    online_mark: Mark = NOWHERE
     region: str | None = None
     members: int | None = None
     ahead: bool = False
@@ -125,6 +133,7 @@ class View(msgspec.Struct, gc=False):
     changed: list[Metric] = NOTHING
     old_region: str | None = None
     old_tags: str | None = None
+    old_online: Mark = NOWHERE
     size: int = 0
 
     def reshape(self, carried: Iterable[str]) -> None:
@@ -262,6 +271,9 @@ def pack_marks(view: View) -> bytes:
         values += [*(view.home if away else mark), view.others]
     elif away:
         values += view.home
+    if view.online is not None:
+        values += [None] * (_WITHOUT_PRESENCE - len(values))
+        values += (view.online, *view.online_mark)
     return _encoder.encode(values)[1:]
 
 
@@ -281,7 +293,7 @@ def unpack_marks(packed: bytes, view: View) -> None:
         ValueError: they are none.
     """
     try:
-        us, tie, shape, home_us, home_tie, others, tags, tags_us, tags_tie = values_of(packed)
+        us, tie, shape, home_us, home_tie, others, tags, tags_us, tags_tie, *said = values_of(packed)
         view.mark = (us + 0, tie + "")
         view.names = names_of(tuple(msgspec.json.decode(shape, type=list[str])))
         view.home = view.mark if home_us is None else (home_us + 0, home_tie + "")
@@ -291,12 +303,15 @@ def unpack_marks(packed: bytes, view: View) -> None:
             tags_in(tags)
             view.tags = tags
             view.tags_mark = view.mark if tags_us is None else (tags_us + 0, tags_tie + "")
+        online, since_us, since_tie = said
+        if online is not None:
+            view.online, view.online_mark = bool(online), (since_us + 0, since_tie + "")
     except (TypeError, AttributeError) as error:
         raise ValueError("no marks") from error
 
 
 def values_of(packed: bytes) -> list[Any]:
-    """The nine values of which marks are made; None for what is missing.
+    """The twelve values of which marks are made; None for what is missing.
 
     Raises:
         ValueError: they are none.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from contract.order import format_microseconds
 from projector.views.numbers import finite, number_text
 from projector.views.state import MOST_METRICS, NOTHING, pack_marks, tags_in
 
@@ -160,6 +161,9 @@ def _device(view: View, piece: Piece, _change: Change) -> list[str]:
         fields += ("region", view.region)
     if view.tags is not None and view.tags != view.old_tags:
         _retag(view.tags, view.old_tags, fields, piece)
+    if view.online is not None and view.online_mark != view.old_online:
+        since = format_microseconds(view.online_mark[0])
+        fields += ("online", "true" if view.online else "false", "online_since", since)
     if view.at:
         piece.seen += (str(view.mark[0] // 1000), view.id)
         if view.ahead_ms:
