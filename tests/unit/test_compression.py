@@ -52,8 +52,9 @@ ARCHIVES = {
 
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_an_archive_is_known_by_its_first_bytes(name: str) -> None:
-    """A payload that says by its bytes what it is needs no setting."""
+    """A payload that says by its bytes what it is needs no setting; a value alone neither."""
     assert unpack(ARCHIVES[name]) == TEXT
+    assert unpack(ARCHIVES[name], name="value") == TEXT
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
@@ -62,7 +63,7 @@ def test_an_archive_that_a_route_names_is_read(name: str) -> None:
     assert unpack(ARCHIVES[name], name.partition("-")[0], name="bytes") == TEXT
 
 
-@pytest.mark.parametrize("name", ["bytes", "protobuf", "value", "sparkplug"])
+@pytest.mark.parametrize("name", ["bytes", "protobuf", "sparkplug"])
 @pytest.mark.parametrize("archive", ["gzip", "zlib", "zstd"])
 def test_bytes_that_may_begin_like_an_archive_are_left_alone(name: str, archive: str) -> None:
     """Where any bytes are a message, nothing is unpacked that the route does not call packed."""
@@ -101,7 +102,7 @@ def test_a_route_takes_zlib_of_any_window(bits: int) -> None:
         b"\x78\x5e" + b"a" * 94,  # a text of CBOR
     ],
 )
-@pytest.mark.parametrize("name", ["influx", "csv", "cbor", "json"])
+@pytest.mark.parametrize("name", ["influx", "csv", "cbor", "json", "value"])
 def test_texts_that_begin_like_an_archive_are_texts(text: bytes, name: str) -> None:
     """`x^2` is a measurement, and `(` begins many a line."""
     assert unpack(text, name=name) == text

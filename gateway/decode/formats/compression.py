@@ -35,7 +35,7 @@ _PIECE: Final = 32  # bytes of zstd read at once: a block is 4 at least, and 128
 _MEMBERS: Final = 100  # each of them costs a window
 
 # Bytes of these can begin alike and be no archive: there a route has to say so.
-_AMBIGUOUS: Final = frozenset({"bytes", "protobuf", "value", "sparkplug"})
+_AMBIGUOUS: Final = frozenset({"bytes", "protobuf", "sparkplug"})
 
 
 class Unpacking(NamedTuple):
