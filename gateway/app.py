@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,6 +30,12 @@ from gateway.pipeline import Pipeline
 from gateway.presence import MOST, Presence
 from gateway.relay import Relay
 from gateway.slot import Slot
+from gateway.sparkplug import keeper
+from gateway.sparkplug.host import Host
+from gateway.sparkplug.meters import SparkplugMeters
+from gateway.sparkplug.ticking import TickingSession
+from gateway.sparkplug.topics import is_spoken, state_topic
+from gateway.sparkplug.voice import Voice
 from gateway.store import SESSION_SETTINGS, Store
 from gateway.subscriptions import plan
 from gateway.upkeep import Upkeep
@@ -38,6 +45,7 @@ from runtime.lifecycle import keep_trying, unless
 from runtime.logs import RateLimit
 from runtime.mqtt import MqttSession, Subscription, options_from
 from runtime.postgres import keep_asking, load_queries, open_pool, retryable
+from runtime.settings import duration_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,11 +157,25 @@ async def _work(
     door = Door(holds=settings.gateway.unknown_devices == "hold")
     doorman = Doorman(door)
     rejected = RateLimit(log.warning)
+    voice = Voice(settings.sparkplug.host_id)
+    host = None
+    if is_spoken(settings.route):
+        host = Host(
+            wanted.decoder,
+            reorder_s=duration_s(settings.sparkplug.reorder_timeout),
+            monotonic=time.monotonic,
+            door=door,
+            state_topic=state_topic(settings.sparkplug.host_id) if settings.sparkplug.host_id else "",
+            stated=voice.hear,
+        )
+        await unless(stop, keeper.recall(host, pool, stream, prepared.received, health))
+        process.registry.register(SparkplugMeters(host))
     intake = MqttSession(
         options_from(
             settings.broker,
             subscriptions=wanted.subscriptions,
             known=prepared.known,
+            make_will=voice.make_will,
         )
     )
     outlet = MqttSession(options_from(settings.events_broker(slot.relay_id), clean_start=True))
@@ -166,11 +188,12 @@ async def _work(
         devices=devices,
         health=health,
         presence=prepared.presence,
+        keeper=keeper.Keeper(stream),
         went_back=relay.go_back,
     )
     pipeline = Pipeline(
-        intake,
-        decoder=wanted.decoder,
+        intake if host is None else TickingSession(intake, host),
+        decoder=wanted.decoder if host is None else host,
         policy=BatchPolicy(
             settings.gateway.batch_messages,
             settings.gateway.batch_bytes,
@@ -184,6 +207,7 @@ async def _work(
         now=_now,
         writers=_WRITERS,
         door=door,
+        take_changes=host.take_changes if host else lambda: None,
     )
     upkeep = Upkeep(
         pool,
@@ -222,8 +246,12 @@ async def _work(
             tasks.create_task(watch.run(), name="broker-watch"),
             tasks.create_task(remember_subscriptions(), name="subscriptions"),
         ]
+        if host is not None:
+            speaking = voice.run(intake, host, pool, health)
+            beside.append(tasks.create_task(speaking, name="sparkplug-voice"))
         log.info("gateway_started", stream=stream, filters=filters)
         await pipeline.run(stop)
+        await voice.leave(intake)
         await _last_words(store, devices, relay, upkeep, ledger)
         for task in beside:
             task.cancel()

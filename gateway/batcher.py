@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gateway.decode import Reading, Rejection
+    from gateway.sparkplug.changes import Changes
     from runtime.mqtt.port import Chunk
 
 _ROW_BYTES: Final = 1_000_000  # brokers take packets of about 2 MB unless told otherwise
@@ -25,6 +26,7 @@ class Batch:
     """Readings and rejections with the chunks they came in.
 
     Attributes:
+        changes: what is stored beside them.
         opened_at: when its first chunk came, in seconds of a monotonic clock.
         size_bytes: of what came with its chunks, about.
     """
@@ -32,6 +34,7 @@ class Batch:
     readings: list[Reading] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)
+    changes: list[Changes] = field(default_factory=list)
     opened_at: float = 0.0
     size_bytes: int = 0
 

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from gateway.decode import Decoder, Reading, Received
     from gateway.ledger import Ledger
     from gateway.relay import Relay
+    from gateway.sparkplug.changes import Changes
+    from gateway.sparkplug.host import Host
+    from gateway.sparkplug.ticking import TickingSession
     from gateway.store import Store
     from gateway.transaction import Outcome
     from gateway.turns import Turn
@@ -51,9 +54,9 @@ class Pipeline:
 
     def __init__(
         self,
-        session: Session,
+        session: Session | TickingSession,
         *,
-        decoder: Decoder,
+        decoder: Decoder | Host,
         policy: BatchPolicy,
         store: Store,
         relay: Relay,
@@ -63,10 +66,12 @@ class Pipeline:
         now: Callable[[], datetime],
         writers: int,
         door: Door | None = None,
+        take_changes: Callable[[], Changes | None] = lambda: None,
     ) -> None:
         self._session = session
         self.decoder = decoder
         self._door = Door() if door is None else door
+        self._take_changes = take_changes
         self._policy = policy
         self._store = store
         self._relay = relay
@@ -124,6 +129,8 @@ class Pipeline:
                     batch.rejections.append(item)
                 else:
                     batch.readings.append(item)
+        if changes := self._take_changes():
+            batch.changes.append(changes)
         batch.size_bytes += chunk.size_bytes
         batch.chunks.append(chunk)
         for topic, name, reason in self.decoder.drops.news():
@@ -139,7 +146,8 @@ class Pipeline:
             parts = list(self._policy.parts(batch))
             for part in parts:
                 last = part is parts[-1]
-                self._report(batch, part, await self._store.commit(part, rejections, turn, last=last))
+                outcomes = await self._store.commit(part, rejections, turn, last=last, changes=batch.changes)
+                self._report(batch, part, outcomes)
                 self._taken -= len(part) + len(rejections)
                 rejections = []
             for chunk in batch.chunks:

@@ -1296,6 +1296,26 @@ CREATE TABLE public.site_settings (
     set_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE public.sparkplug_births (
+    node text NOT NULL COLLATE pg_catalog."C",
+    device text NOT NULL COLLATE pg_catalog."C",
+    topic text NOT NULL,
+    online boolean,
+    bd_seq bigint,
+    born bigint,
+    ended_at text NOT NULL,
+    births json NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE public.sparkplug_held (
+    id text NOT NULL,
+    stream integer NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    topic text NOT NULL,
+    payload bytea NOT NULL
+);
+
 CREATE TABLE public.stream_keys (
     stream integer NOT NULL,
     epoch uuid NOT NULL,
@@ -1427,6 +1447,12 @@ ALTER TABLE ONLY public.settled_statistics
 
 ALTER TABLE ONLY public.site_settings
     ADD CONSTRAINT site_settings_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.sparkplug_births
+    ADD CONSTRAINT sparkplug_births_pkey PRIMARY KEY (node, device);
+
+ALTER TABLE ONLY public.sparkplug_held
+    ADD CONSTRAINT sparkplug_held_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.stream_keys
     ADD CONSTRAINT stream_keys_pkey PRIMARY KEY (stream);

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from gateway.devices import DeviceSighting, DeviceTracker
     from gateway.lease import Lease
     from gateway.presence import Change
+    from gateway.sparkplug.changes import Changes
+    from gateway.sparkplug.keeper import Keeper
     from gateway.turns import Turn
     from runtime.http import Health
     from runtime.postgres import Connection
@@ -57,6 +59,7 @@ class Store:
 
     Args:
         presence: what is known of devices being online.
+        keeper: writes what else a batch changes; None where nothing can be.
         went_back: called with the end of the stream when a failover has lost its last rows.
 
     Attributes:
@@ -71,12 +74,14 @@ class Store:
         devices: DeviceTracker,
         health: Health,
         presence: Presence | None = None,
+        keeper: Keeper | None = None,
         went_back: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.turns = Turns()
         self._pool = pool
         self._devices = devices
         self._presence = Presence() if presence is None else presence
+        self._keeper = keeper
         self._health = health
         self._committing = Committing(pool, lease=lease, health=health, went_back=went_back)
 
@@ -87,6 +92,7 @@ class Store:
         turn: Turn | None = None,
         *,
         last: bool = True,
+        changes: Sequence[Changes] = (),
     ) -> list[Outcome]:
         """Store what a batch holds, however long PostgreSQL takes.
 
@@ -95,6 +101,7 @@ class Store:
             rejections: to keep as dead letters.
             turn: of the batch, which the caller ends; without one this is a batch by itself.
             last: whether nothing more of the batch comes.
+            changes: what else the batch has changed, which is written with the last of it.
 
         Returns:
             One outcome, or several when the batch had to be bisected; together they cover every reading and
@@ -105,7 +112,7 @@ class Store:
         """
         if turn is None:
             turn = self.turns.take()
-            outcomes = await self.commit(readings, rejections, turn)
+            outcomes = await self.commit(readings, rejections, turn, changes=changes)
             turn.end()
             return outcomes
         outcomes = []
@@ -117,7 +124,10 @@ class Store:
             final = not (pieces or refused)
             letters = rejections if final else ()
             try:
-                outcomes.append(await self._commit_whole(turn, piece, letters, last=last and final))
+                beside = changes if last and final else ()
+                outcomes.append(
+                    await self._commit_whole(turn, piece, letters, last=last and final, beside=beside)
+                )
             except RowsRefused as error:
                 if len(piece) > 1:
                     half = len(piece) // 2
@@ -130,7 +140,10 @@ class Store:
         if refused:
             if not any(outcome.committed for outcome in outcomes):
                 await self._probe()
-            outcomes.append(await self._commit_whole(turn, [], [*rejections, *refused], last=last))
+            letters = [*rejections, *refused]
+            outcomes.append(
+                await self._commit_whole(turn, [], letters, last=last, beside=changes if last else ())
+            )
         return outcomes
 
     async def write_sightings(self, sightings: Sequence[DeviceSighting]) -> None:
@@ -138,7 +151,13 @@ class Store:
         await write_sightings(self._pool, self._devices, sightings, self._presence)
 
     async def _commit_whole(
-        self, turn: Turn, readings: Sequence[Reading], rejections: Sequence[Rejection], *, last: bool
+        self,
+        turn: Turn,
+        readings: Sequence[Reading],
+        rejections: Sequence[Rejection],
+        *,
+        last: bool,
+        beside: Sequence[Changes],
     ) -> Outcome:
         known: Sequence[Reading] = ()
         changes: list[Change] = []
@@ -154,6 +173,8 @@ class Store:
             letters, evidence = await transaction.bury(connection, [*rejections, *conflicts])
             await turn.may_append()
             appended, changes = None, []
+            if beside and self._keeper is not None:
+                await self._keeper.write(connection, beside)
             if new:
                 new, changes = await self._presence.note(connection, new)
                 position = self._committing.position(generation)

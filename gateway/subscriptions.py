@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway.decode import Decoder, Limits
 from gateway.decode.routes import compile_routes, refuse_own_events
+from gateway.sparkplug.topics import state_topic
 from runtime.errors import ConfigurationError
 from runtime.mqtt.port import Subscription
 
@@ -60,6 +61,9 @@ def plan(settings: Settings) -> Plan:
     for route in routes:
         if route.route.ignore is not True:
             asked[route.topic_filter] = max(asked.get(route.topic_filter, 0), route.route.qos)
+    if settings.sparkplug.host_id:
+        topic = state_topic(settings.sparkplug.host_id)
+        asked[topic] = 1  # what others say of us (Sparkplug 3.0.0, tck-id-host-topic-phid-birth-sub-required)
     chosen, covered = _covering(asked)
     marked = [replace(each, overlaps=_overlapped(each, chosen)) for each in _levelled(chosen)]
     return Plan(routes, decoder, marked, covered)

@@ -19,6 +19,7 @@ of the edge node's clock.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -102,6 +103,15 @@ class Names:
             return False
         self.births[-1].until = at
         return True
+
+    def join(self, other: Names) -> None:
+        """Take over births that somebody else has heard."""
+        known = {birth.born_at for birth in self.births}
+        self.births += [birth for birth in other.births if birth.born_at not in known]
+        self.births.sort(key=lambda birth: birth.born_at)
+        for birth, after in pairwise(self.births):
+            birth.until = birth.until or after.born_at
+        del self.births[:-KEPT]
 
     def doubt_the_past(self) -> None:
         """A session has ended before the last birth, and it is not known when."""

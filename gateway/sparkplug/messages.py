@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 NUMBERS: Final = 256
 _BDSEQ: Final = "bdSeq"
+_NEVER: Final = 2**63  # of times and numbers, what PostgreSQL cannot hold and nobody means
 
 
 @dataclass(slots=True, eq=False)
@@ -47,8 +48,8 @@ class Message:
     @property
     def sent(self) -> int | None:
         """When it was sent, by the clock of the edge node, in milliseconds."""
-        sent: int | None = self.value.get("timestamp")
-        return sent
+        sent: int = self.value.get("timestamp", _NEVER)
+        return sent if sent < _NEVER else None
 
     @property
     def bd_seq(self) -> int | None:
@@ -56,7 +57,7 @@ class Message:
         for metric in self.value["metrics"]:
             if metric.get("name") == _BDSEQ and type(metric["value"]) is int:
                 number: int = metric["value"]
-                return number
+                return number if 0 <= number < _NEVER else None
         return None
 
 

@@ -196,6 +196,15 @@ class Node:
         self.moves.append((message, False))
         return [self._named(message, alone=True) or lost(message, self.entities.get(message.device))]
 
+    def give_up_all(self, now: float) -> list[Step]:
+        """There is no more room: nothing waits any longer."""
+        steps: list[Step] = []
+        if self._sequence.waiting:
+            steps += self._give_up(now)
+        while self.unnamed:
+            steps += self.give_up_oldest()
+        return steps
+
     def _in_turn(self, message: Message, now: float) -> Iterator[Step]:
         yield from self._apply(message, now, certain=True)
         for each in self._sequence.ready():
@@ -269,6 +278,7 @@ class Node:
             if entity.online or not device:
                 yield from self._tell(device, message, online=False)
             entity.ended_at = message.at
+            self.changed.add(device)
         for each in waiting:
             yield from self._apply(each, now, certain=False)
         self.asking.died()
@@ -331,7 +341,10 @@ class Node:
 
     def _tell(self, device: str, message: Message | None, *, online: bool) -> Iterator[Step]:
         entity = self.entities[device]
-        entity.online, entity.due = online, None
+        entity.due = None
+        if entity.online is online:
+            return
+        entity.online = online
         self.changed.add(device)
         yield Told(device, online, f"{self.bd_seq}:{self.born}", message)
 

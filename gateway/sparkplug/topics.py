@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Final, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from runtime.settings import Route
 
 Kind = Literal["NBIRTH", "NDEATH", "NDATA", "DBIRTH", "DDEATH", "DDATA"]
 
@@ -52,6 +57,11 @@ def address_of(topic: str) -> Address | None:
     if (kind in OF_NODES) == bool(device):
         return None
     return Address(prefix, group, cast("Kind", kind), node, device or "")
+
+
+def is_spoken(routes: Iterable[Route]) -> bool:
+    """Whether a route has messages of edge nodes."""
+    return any(route.format == "sparkplug" and route.ignore is not True for route in routes)
 
 
 def state_topic(host_id: str) -> str:

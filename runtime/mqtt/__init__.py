@@ -29,7 +29,7 @@ from runtime.mqtt.session import MqttSession
 from runtime.settings import Broker, duration_s, tls_context
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = [
     "Chunk",
@@ -53,6 +53,7 @@ def options_from(
     *,
     subscriptions: Sequence[Subscription] = (),
     known: Sequence[Subscription] = (),
+    make_will: Callable[[], Message | None] | None = None,
     clean_start: bool = False,
 ) -> SessionOptions:
     """Session options for a broker section of the configuration.
@@ -61,6 +62,7 @@ def options_from(
         broker: the section, checked.
         subscriptions: what to subscribe.
         known: what this client id subscribed when it last ran.
+        make_will: makes the will of each connection.
         clean_start: begin with a new session each time, and leave none behind.
 
     Raises:
@@ -75,6 +77,7 @@ def options_from(
         username=broker.username or None,
         password=broker.password or None,
         make_tls=partial(tls_context, broker) if broker.tls else None,
+        make_will=make_will,
         transport=broker.transport,
         websocket_path=broker.websocket_path,
         keepalive_s=broker.keepalive_s,

@@ -177,6 +177,7 @@ class _Client(aiomqtt.Client):
             timeout=options.connect_timeout_s,
             max_inflight_messages=0,  # no bound of its own: `Outgoing` keeps the window
             tls_context=options.tls,
+            will=_will(options.will),
             logger=_quiet,
         )
         self._client.connect_timeout = options.connect_timeout_s
@@ -358,3 +359,9 @@ class AiomqttConnection:
         if not self.lost.done():
             self.lost.set_result(reason)
             self._outgoing.fail(reason)
+
+
+def _will(message: Message | None) -> aiomqtt.Will | None:
+    if message is None:
+        return None
+    return aiomqtt.Will(message.topic, message.payload, message.qos, message.retain)

@@ -62,6 +62,7 @@ class Mqtt311Connection(StreamConnection):
             password=options.password,
             clean_session=options.clean_start or options.session_expiry_s == 0,
             keepalive_s=options.keepalive_s,
+            will=options.will,
         )
 
     async def subscribe(self, subscriptions: Sequence[Subscription]) -> list[int]:

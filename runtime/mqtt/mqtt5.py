@@ -98,6 +98,7 @@ class Mqtt5Connection(StreamConnection):
             clean_start=options.clean_start,
             keep_alive=options.keepalive_s,
             session_expiry_interval=min(options.session_expiry_s, _MAX_SESSION_EXPIRY),
+            will=_will(options.will),
             receive_max=options.receive_maximum,
             max_packet_size=options.max_packet_bytes,
         ).write()
@@ -205,6 +206,12 @@ class Mqtt5Connection(StreamConnection):
         ]
         packet = mqtt5.SubscribePacket(REQUEST_ID, filters, subscription_id=number)
         return check_granted(subscriptions, await self.request(packet.write()))
+
+
+def _will(message: Message | None) -> mqtt5.Will | None:
+    if message is None:
+        return None
+    return mqtt5.Will(message.topic, payload=message.payload, qos=_QOS[message.qos], retain=message.retain)
 
 
 def _name(code: IntEnum) -> str:

@@ -87,9 +87,11 @@ class Opener:
     async def speaks_mqtt5(self) -> bool:
         """Ask whether the broker takes an MQTT 5 CONNECT; one refused in the words of MQTT 5 is a yes."""
         try:
-            options = _fresh(self._options)
+            options = _fresh(dataclasses.replace(self._options, make_will=None))
             probe = f"{options.client_id[:100]}-probe-{secrets.token_hex(4)}"
-            options = dataclasses.replace(options, client_id=probe, clean_start=True, session_expiry_s=0)
+            options = dataclasses.replace(
+                options, client_id=probe, clean_start=True, session_expiry_s=0, will=None
+            )
             connection = await open_mqtt5(options, lambda _: None)
         except Refused:
             return True
@@ -112,4 +114,5 @@ def _fresh(options: SessionOptions) -> SessionOptions:
         raise Disconnected(error.reason) from error
     except ConfigurationError as error:
         raise Disconnected(str(error)) from error
-    return dataclasses.replace(options, password=password, tls=tls)
+    will = options.make_will() if options.make_will else options.will
+    return dataclasses.replace(options, password=password, tls=tls, will=will)

@@ -116,6 +116,8 @@ class SessionOptions:
         password: read anew for every connection if it came from a file (`runtime.secret`).
         tls: a ready SSL context, or None for plain TCP.
         make_tls: makes `tls` anew for every connection, from files that may have changed.
+        will: what the broker publishes when the connection ends without a word.
+        make_will: makes `will` anew for every connection.
         transport: `websockets` needs the `aiomqtt` driver.
         upgrade_initial_s: how long after a fallback that rests on a silence the broker is asked for MQTT 5
             again; doubled each time, up to `upgrade_max_s`.
@@ -129,6 +131,8 @@ class SessionOptions:
     password: str | None = field(default=None, repr=False)
     tls: ssl.SSLContext | None = None
     make_tls: Callable[[], ssl.SSLContext | None] | None = None
+    will: Message | None = None
+    make_will: Callable[[], Message | None] | None = None
     transport: Literal["tcp", "websockets"] = "tcp"
     websocket_path: str = "/mqtt"
     keepalive_s: int = 30

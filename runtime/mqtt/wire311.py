@@ -17,6 +17,8 @@ from runtime.mqtt import wire
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from runtime.mqtt.port import Message
+
 CONNACK: Final = 0x20
 PUBACK: Final = 0x40
 PUBREC: Final = 0x50
@@ -42,7 +44,13 @@ class Packet(NamedTuple):
 
 
 def connect(
-    client_id: str, *, username: str | None, password: str | None, clean_session: bool, keepalive_s: int
+    client_id: str,
+    *,
+    username: str | None,
+    password: str | None,
+    clean_session: bool,
+    keepalive_s: int,
+    will: Message | None = None,
 ) -> bytes:
     """CONNECT (§3.1).
 
@@ -53,9 +61,13 @@ def connect(
     if password is not None and username is None:
         raise ValueError("MQTT 3.1.1 takes no password without a user name")
     flags = clean_session << 1 | (password is not None) << 6 | (username is not None) << 7
-    fields = [client_id, *(each for each in (username, password) if each is not None)]
-    body = _text("MQTT") + bytes((_LEVEL, flags)) + keepalive_s.to_bytes(2) + b"".join(map(_text, fields))
-    return _packet(_CONNECT, body)
+    last_words = b""
+    if will is not None:
+        flags |= 1 << 2 | will.qos << 3 | will.retain << 5
+        last_words = _text(will.topic) + _sized(will.payload)
+    login = b"".join(_text(each) for each in (username, password) if each is not None)
+    body = _text("MQTT") + bytes((_LEVEL, flags)) + keepalive_s.to_bytes(2)
+    return _packet(_CONNECT, body + _text(client_id) + last_words + login)
 
 
 def subscribe(packet_id: int, filters: Iterable[tuple[str, int]]) -> bytes:
@@ -142,7 +154,10 @@ class Reader:
 
 
 def _text(text: str) -> bytes:
-    data = text.encode()
+    return _sized(text.encode())
+
+
+def _sized(data: bytes) -> bytes:
     if len(data) > _TEXT_BYTES:
         raise ValueError(f"text of {len(data)} bytes, over the limit of {_TEXT_BYTES}")
     return len(data).to_bytes(2) + data

@@ -24,6 +24,7 @@ from runtime.settings.types import (
     Age,
     ClientId,
     Duration,
+    HostId,
     HostName,
     HostPort,
     Section,
@@ -48,6 +49,7 @@ __all__ = [
     "Redis",
     "Route",
     "Settings",
+    "Sparkplug",
     "duration_s",
     "host_port",
     "load",
@@ -74,6 +76,17 @@ class Redis(Section, frozen=True):
     url: Text = "redis://127.0.0.1:6379/0"
     url_file: str = ""
     prefix: str = ""
+
+
+class Sparkplug(Section, frozen=True):
+    """What a host application of Sparkplug B does; only where a route has that format.
+
+    `host_id` makes this the primary host application of that name. `reorder_timeout` is how long a message
+    waits for those that were sent before it.
+    """
+
+    host_id: HostId = ""
+    reorder_timeout: Duration = "2s"
 
 
 class Gateway(Section, frozen=True):
@@ -125,6 +138,7 @@ class Settings(Section, frozen=True):
     postgres: Postgres = Postgres()
     redis: Redis = Redis()
     gateway: Gateway = Gateway()
+    sparkplug: Sparkplug = Sparkplug()
     projector: Projector = Projector()
     units: dict[str, Unit] = msgspec.field(default_factory=dict)
     route: tuple[Route, ...] = (Route(),)

@@ -41,6 +41,14 @@ HostName = Annotated[
         description='host names such as "edge.example" or "*.example", or "*" for any',
     ),
 ]
+HostId = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^+#/\x00-\x1f]*$",
+        max_length=128,
+        description='a level of a topic such as "edge-gateway", or "" for none',
+    ),
+]
 Topic = Annotated[
     str,
     Meta(

@@ -1,0 +1,27 @@
+-- What edge nodes of Sparkplug B, and their devices, have said of themselves at birth, and messages that wait for such a birth.
+
+-- A row for an edge node, its device '' then, and for each device of it: whether it is online; of a node the number of its session and
+-- when its birth was sent, by its own clock; when its last session ended; and its last births that differ, the oldest first: when each
+-- came, from when and until when it holds for certain, and the name, alias and datatype of each metric. `json`, for a name may have
+-- anything in it.
+CREATE TABLE sparkplug_births (
+    node       text        COLLATE "C" NOT NULL,
+    device     text        COLLATE "C" NOT NULL,
+    topic      text        NOT NULL,
+    online     boolean,
+    bd_seq     bigint,
+    born       bigint,
+    ended_at   text        NOT NULL,
+    births     json        NOT NULL,
+    changed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (node, device)
+);
+
+-- Messages that a gateway has taken, and that wait for others or for a birth. It is the gateway's own by its stream.
+CREATE TABLE sparkplug_held (
+    id          text        PRIMARY KEY,
+    stream      integer     NOT NULL,
+    received_at timestamptz NOT NULL,
+    topic       text        NOT NULL,
+    payload     bytea       NOT NULL
+);

@@ -1,0 +1,103 @@
+"""A decoder for messages without a session: those of dead letters, and of `gateway decode`. Pure.
+
+It names metrics by births that are known, of which it is known when they held; see `births`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.decode import Rejection
+from gateway.sparkplug.births import Birth, Names, metrics_of
+from gateway.sparkplug.letters import explain
+from gateway.sparkplug.messages import Message
+from gateway.sparkplug.naming import Unnamed, complete
+from gateway.sparkplug.topics import address_of
+from runtime.errors import Reject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gateway.decode import Decoder, Reading, Received
+    from gateway.decode.drops import Drops
+    from gateway.sparkplug.changes import Row
+    from gateway.sparkplug.topics import Address
+    from runtime.mqtt.port import Delivery
+
+
+class NamingDecoder:
+    """Stands where a decoder stands.
+
+    Args:
+        decoder: of everything.
+        rows: what is stored of edge nodes.
+    """
+
+    def __init__(self, decoder: Decoder, rows: Iterable[Row] = ()) -> None:
+        self._decoder = decoder
+        self._names: dict[tuple[str, str], Names] = {(row.node, row.device): row.names for row in rows}
+
+    @property
+    def drops(self) -> Drops:
+        """Fields that were left out."""
+        return self._decoder.drops
+
+    @property
+    def ignored(self) -> int:
+        """Messages that a route leaves out."""
+        return self._decoder.ignored
+
+    @property
+    def empty(self) -> int:
+        """Messages without a payload."""
+        return self._decoder.empty
+
+    def learn(self, topic: str, delivery: Delivery) -> None:
+        """Take a birth for the one that was in force whenever messages of a topic came.
+
+        Raises:
+            Reject: it is none.
+        """
+        address = address_of(topic)
+        if address is not None:
+            names = Names([Birth("", "", metrics_of(self._decoder.value_of(delivery)))])
+            self._names[address.key, address.device] = names
+
+    def decode(self, delivery: Delivery, received: Received) -> list[Reading | Rejection]:
+        """What a delivery comes to."""
+        address = address_of(delivery.topic)
+        if address is None or address.kind not in {"NDATA", "DDATA"} or not self._is_read(delivery):
+            return self._decoder.decode(delivery, received)
+        try:
+            value = self._decoder.value_of(delivery)
+        except Reject:
+            return self._decoder.decode(delivery, received)
+        return self._named(address, delivery, value, received)
+
+    def _is_read(self, delivery: Delivery) -> bool:
+        matched = self._decoder.matched(delivery.topic)
+        return bool(delivery.payload) and matched is not None and matched.route.format == "sparkplug"
+
+    def _named(
+        self,
+        address: Address,
+        delivery: Delivery,
+        value: dict[str, object],
+        received: Received,
+    ) -> list[Reading | Rejection]:
+        names = self._names.get((address.key, address.device)) or Names()
+        at = received.next()
+        message = Message(
+            delivery.topic, delivery.payload, address.kind, address.device, value, at, 0.0, certain=False
+        )
+        try:
+            value = complete(value, lambda key: names.find(key, at, message.sent))
+        except Unnamed:
+            reason, error = explain(message, born=bool(names.births))
+        except Reject as reject:
+            reason, error = reject.reason, reject.detail
+        else:
+            return self._decoder.read(delivery, value, received)
+        matched = self._decoder.matched(delivery.topic)
+        device_id = matched.device_id if matched else None
+        return [Rejection(at, delivery.topic, device_id, reason, error, delivery.payload)]

@@ -1,0 +1,86 @@
+"""A session in which time passes: chunks as they come, and between them one that stands for the time.
+
+What is held becomes due while nothing comes, and its readings go the way of all others, through the batch. It
+also notices, before the first chunk of another connection is read, that messages may have been missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from gateway.sparkplug.host import TICK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.sparkplug.host import Host
+    from runtime.mqtt import Chunk, Delivery, Message, Session, SessionStatus
+
+_TICK_S: Final = 0.2
+
+
+class _Tick:
+    """A chunk of nothing but time."""
+
+    deliveries: Sequence[Delivery] = (TICK,)
+    size_bytes = 0
+
+    def ack(self) -> None:
+        """Nobody waits for it."""
+
+
+class TickingSession:
+    """The part of a session that the pipeline uses; see `runtime.mqtt.Session`.
+
+    Args:
+        session: from which chunks come.
+        host: of the edge nodes.
+    """
+
+    def __init__(self, session: Session, host: Host) -> None:
+        self._session = session
+        self._host = host
+        self._taking: asyncio.Task[Chunk] | None = None
+        self._connections = 0
+        self._was_away = True
+
+    @property
+    def status(self) -> SessionStatus:
+        """The session's state now."""
+        return self._session.status
+
+    async def receive(self) -> Chunk:
+        """Wait for deliveries, or for something that the time leads to."""
+        while True:
+            if self._taking is None:
+                self._taking = asyncio.create_task(self._session.receive(), name="sparkplug-receive")
+            await asyncio.wait([self._taking], timeout=_TICK_S)
+            if self._taking.done():
+                taking, self._taking = self._taking, None
+                self._look()
+                return taking.result()
+            if self._host.tick():
+                return _Tick()
+
+    def stop_receiving(self) -> Sequence[Chunk]:
+        """Take no more deliveries; returns those that nobody else has."""
+        left = list(self._session.stop_receiving())
+        if self._taking is not None:
+            if self._taking.done() and not self._taking.exception():
+                left.insert(0, self._taking.result())
+            self._taking.cancel()
+            self._taking = None
+        return left
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Publish, as the session does."""
+        await self._session.publish(messages)
+
+    def _look(self) -> None:
+        """Whether what has come is of the connection that all since the last was."""
+        status = self._session.status
+        away = not status.connected
+        if status.connections != self._connections or (away and not self._was_away):
+            self._host.broke()
+        self._connections, self._was_away = status.connections, away
