@@ -95,13 +95,13 @@ class Outbox:
             Retry: PostgreSQL is away.
             Reject: our role may not read them.
         """
-        try:
-            with retryable():
+        with retryable():
+            try:
                 records = await self._pool.fetch(queries.read_keys)
-        except _NOT_MIGRATED:
-            return {}
-        except asyncpg.InsufficientPrivilegeError as error:
-            raise Reject("keys_unreadable", str(error)) from error
+            except _NOT_MIGRATED:
+                return {}
+            except asyncpg.InsufficientPrivilegeError as error:  # which else is waited for
+                raise Reject("keys_unreadable", str(error)) from error
         return {record["stream"]: record["key"] for record in records}
 
     async def look(self, cursors: Mapping[int, int]) -> dict[int, Position]:

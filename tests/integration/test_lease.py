@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+import structlog.testing
 
 from gateway import lease as lease_module
 from gateway import slot as slot_module
@@ -114,6 +115,46 @@ async def test_another_server_is_another_history(database: str) -> None:
     await second.acquire()
     assert second.epoch == await connection.fetchval("SELECT epoch::text FROM streams") != first.epoch
     await second.release()
+    await connection.close()
+
+
+async def test_a_key_for_each_history(database: str) -> None:
+    """Who takes a stream over signs with its key; another history has another, at once."""
+    connection = await asyncpg.connect(database)
+    kept = "SELECT key FROM stream_keys JOIN streams USING (stream, epoch) WHERE stream = 3"
+    first, second, beside = make(database, "first"), make(database, "second"), make(database, "b", stream=4)
+    await first.acquire()
+    was = first.key
+    assert was is not None
+    assert was == await connection.fetchval(kept)
+    await beside.acquire()
+    assert beside.key not in {None, was}
+    await first.release()
+    await second.acquire()
+    assert second.key == was
+    await connection.execute("UPDATE stream_leases SET epoch = gen_random_uuid() WHERE stream = 3")
+    await second._beat()
+    assert second.key == await connection.fetchval(kept) != was
+    await connection.close()
+    await beside.release()
+    await second.release()
+
+
+async def test_without_the_right_to_sign(database: str) -> None:
+    """A gateway whose role may not write keys works, publishes unsigned and says which right is missing."""
+    connection = await asyncpg.connect(database)
+    role = f"unsigned_{uuid.uuid4().hex}"
+    await connection.execute(f"CREATE ROLE {role} LOGIN")
+    await connection.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+    await connection.execute(f"REVOKE ALL ON stream_keys FROM {role}")
+    lease = make(database.replace("//postgres@", f"//{role}@"), "unsigned")
+    with structlog.testing.capture_logs() as logs:
+        await lease.acquire()
+    assert lease.key is None
+    (told,) = [line for line in logs if line["event"] == "rows_unsigned"]
+    assert told["advice"] == "GRANT SELECT, INSERT, UPDATE ON stream_keys TO the gateway's role"
+    await lease.release()
+    await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
     await connection.close()
 
 

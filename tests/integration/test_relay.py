@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from contract.events import unwrap
+from contract.signature import is_sealed
 from gateway import relay as relay_module
 from gateway.ledger import Ledger
 from gateway.relay import Relay
@@ -35,6 +36,7 @@ class Topic:
         self._session = session
         self.seen: list[int] = []
         self.keys: list[str] = []
+        self.messages: list[bytes] = []
 
     async def until(self, n: int) -> None:
         """Read until row n has come."""
@@ -42,6 +44,7 @@ class Topic:
             while n not in self.seen:
                 chunk = await self._session.receive()
                 for delivery in chunk.deliveries:
+                    self.messages.append(delivery.payload)
                     batch = unwrap(delivery.payload)
                     self.seen.append(batch.n)
                     self.keys.extend(event.key for event in batch.events)
@@ -87,6 +90,20 @@ async def test_rows_go_out_from_memory_in_order(database: str, settings: Setting
         assert topic.seen == [1, 2, 3]
         await relay.drained()
         assert (relay.published, relay.behind) == (3, 0)
+        task.cancel()
+
+
+async def test_rows_are_signed(database: str, settings: Settings) -> None:
+    """What is published is signed with the key that the database has of the stream."""
+    async with write_side(database) as side, running(side, settings) as (relay, topic):
+        (row,) = await append(side, 1)
+        relay.offer(row)
+        task = asyncio.create_task(relay.run())
+        await topic.until(1)
+        key = await side.pool.fetchval("SELECT key FROM stream_keys")
+        (message,) = topic.messages
+        assert is_sealed(key, message)
+        assert not is_sealed(bytes(len(key)), message)
         task.cancel()
 
 
