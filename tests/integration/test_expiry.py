@@ -17,7 +17,7 @@ from projector.meters import Meters
 from projector.views import Run, Views
 from runtime.errors import Retry
 from runtime.http import Health
-from tests.support.both_sides import KEYS, NOW, Side, event, quiet
+from tests.support.both_sides import KEYS, NOW, Side, event, quiet, said
 from tests.support.devices import publish
 
 if TYPE_CHECKING:
@@ -87,6 +87,24 @@ async def test_who_comes_back_begins_anew(side: Side) -> None:
     back = await view(side, KEYS.device("a"))
     assert (back["region"], back["sample_count"], back["last_t"]) == ("south", "2", "6")
     assert (await view(side, KEYS.region("north")))["device_count"] == "2"
+    result = await side.verify()
+    assert (result.equal, result.differences, result.expired) == (True, [], 2)
+
+
+async def test_what_a_device_said_outlives_it(side: Side) -> None:
+    """Whether it is online is known of one that comes back, and since when, as PostgreSQL has it."""
+    side.now = NOW
+    await side.apply(said("a", 10, online=True), said("c", 10, online=True), said("c", 11, online=False))
+    side.now = NOW + 2 * HOUR
+    await side.apply(event("b", 12, t=4))
+    assert await expiry(side).turn() == 2
+    await side.apply(event("a", 13, t=1), event("c", 9, t=1), event("b", 13, t=1))
+    shown = [await view(side, KEYS.device(each)) for each in "acb"]
+    assert [(each.get("online"), each.get("online_since")) for each in shown] == [
+        ("true", "2026-11-23T09:00:10.250000Z"),
+        ("false", "2026-11-23T09:00:11.250000Z"),
+        (None, None),
+    ]
     result = await side.verify()
     assert (result.equal, result.differences, result.expired) == (True, [], 2)
 

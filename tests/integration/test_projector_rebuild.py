@@ -20,6 +20,7 @@ from projector.views import Outcome, Run, Views
 from projector.views.pace import first_run
 from runtime.errors import Retry, Stop
 from tests.support.both_sides import KEYS, NOW, Side, event, quiet
+from tests.support.both_sides import said as said_online
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -73,6 +74,33 @@ async def test_what_has_dropped_metrics(side: Side) -> None:
     assert await side.redis.hget(key, "count_m4_7") == b"1"
     await side.redis.hset(key, "sample_count", "1")
     assert said(await side.verify()) == {("differs", "device:stats:a", "sample_count", "7", "1")}
+
+
+async def test_whether_devices_are_online(side: Side) -> None:
+    """Verified with its time and the message that said it, and made anew, also once that is retired."""
+    await side.apply(said_online("a", 10, online=True), said_online("b", 11, online=True))
+    await side.apply(said_online("b", 12, online=False), said_online("b", 13, online=False))
+    assert said(await side.verify()) == set()
+    await side.redis.hset(KEYS.device("b"), "online", "true")
+    await side.redis.hdel(KEYS.device("a"), "online_since")
+    await side.redis.hset(KEYS.device("c"), "online", "true")
+    since = "2026-11-23T09:00:10.250000Z"
+    assert said(await side.verify()) == {
+        ("differs", "device:stats:a", "online_since", since, None),
+        ("differs", "device:stats:b", "online", "false", "true"),
+        ("differs", "device:stats:c", "online", None, "true"),
+    }
+    await side.pool.execute("SELECT retire_measurements('DELETE FROM measurements RETURNING *')")
+    await side.pool.execute(
+        "INSERT INTO device_presence SELECT 'gone', true, now(), now(), 'k', now(), now(), 'k'"
+    )
+    await side.rebuilder.rebuild(quiet)
+    assert said(await side.verify()) == set()
+    assert await side.redis.hmget(KEYS.device("b"), ["online", "online_since"]) == [
+        b"false",
+        b"2026-11-23T09:00:12.250000Z",
+    ]
+    assert not await side.redis.exists(KEYS.device("gone"))
 
 
 async def test_every_damage_is_told_exactly(side: Side) -> None:

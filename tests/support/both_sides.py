@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
+import msgspec
+
 from contract.events import Event, Scalar, format_time
 from projector.repair.rebuild import Rebuilder
 from projector.repair.verify import Verification, Verifier
@@ -38,7 +40,7 @@ class Side(Committed):
     async def apply(self, *events: Event) -> None:
         """Commit a row and apply it."""
         row = await self.commit(*events)
-        run = Run(row.stream, row.epoch, row.n, row.n, events, format_time(self.now))
+        run = Run(row.stream, row.epoch, row.n, row.n, row.events, format_time(self.now))
         await self.views.apply(run, self.now)
 
     async def verify(self, folding: Progress | None = None, limit: int = 20) -> Verification:
@@ -51,6 +53,11 @@ class Side(Committed):
         live = (KEYS.devices, KEYS.regions, *KEYS.fixed)
         found = {raw.decode() for raw in cast("list[bytes]", await self.redis.keys())}
         return {key for key in found if not key.startswith(live)}
+
+
+def said(device: str, second: int, *, online: bool) -> Event:
+    """A message at a second past nine that says whether its device is online."""
+    return msgspec.structs.replace(event(device, second, online=online), online=online)
 
 
 def event(device: str, second: int, *, region: str | None = "north", **metrics: Scalar) -> Event:

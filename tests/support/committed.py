@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from contract.events import VERSION, Event, EventBatch, RawEvent, encode_events, format_time
+from contract.order import said_time
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     import asyncpg
+
+    from runtime.postgres import Connection
 
 
 class Committed:
@@ -47,6 +51,7 @@ class Committed:
                     for e in events
                 ],
             )
+            events = await noted(connection, events)
             place = await connection.fetchrow(
                 """INSERT INTO stream_leases AS l (stream, head) VALUES ($1, 1)
                 ON CONFLICT (stream) DO UPDATE SET head = l.head + 1 RETURNING epoch::text, head""",
@@ -64,7 +69,27 @@ class Committed:
 
 def raw(e: Event) -> RawEvent:
     """An event as the write side encodes it."""
-    return RawEvent(e.device_id, e.region, e.ts, e.received_at, e.key, msgspec.Raw(encoded(e)), e.tags)
+    fields = msgspec.structs.asdict(e) | {"metrics": msgspec.Raw(encoded(e))}
+    return RawEvent(**fields)
+
+
+async def noted(connection: Connection, events: Sequence[Event]) -> tuple[Event, ...]:
+    """The events, those that change whether their device is online with the time since when it is so."""
+    said = [n for n, event in enumerate(events) if event.online is not None]
+    changing = await connection.fetch(
+        "SELECT note_presence($1, $2::text[]::timestamptz[], $3::text[]::timestamptz[], $4, $5)",
+        [events[n].device_id for n in said],
+        [events[n].ts for n in said],
+        [events[n].received_at for n in said],
+        [events[n].key for n in said],
+        [events[n].online for n in said],
+    )
+    found = list(events)
+    for (place,) in changing:
+        n = said[place - 1]
+        since = said_time(events[n].ts, events[n].received_at)
+        found[n] = msgspec.structs.replace(events[n], online_since=since)
+    return tuple(found)
 
 
 def tags_of(event: Event) -> str | None:
