@@ -34,6 +34,11 @@ _GRACE_S = 3.0
     "--write", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a configuration."
 )
 @click.option("--force", is_flag=True, help="Overwrite FILE when it exists.")
+@click.option(
+    "--examples",
+    is_flag=True,
+    help="Put messages as they came beside the routes, for `gateway check` to play: are they confidential?",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @partial(with_settings, log_level="error")
 def discover_command(
@@ -43,20 +48,23 @@ def discover_command(
     seconds: float,
     write: Path | None,
     force: bool,
+    examples: bool,
     as_json: bool,
 ) -> int:
     """Listen to what devices send, and say which routes would store it.
 
     FILTER is an MQTT topic filter, # unless given. Listens by a session of its own at QoS 0 and changes
     nothing. Prints [[route]] blocks, what each makes of a message, what is unexplained and what is unsure;
-    with --write, FILE becomes a configuration of what is configured now and these routes. Ctrl-C ends the
-    listening and shows what was heard by then. Exits with 1 when nothing that was heard has a route.
+    with --write they go to FILE, which becomes a configuration of what is configured now and these routes.
+    Ctrl-C ends the listening and shows what was heard by then. Exits with 1 when nothing that was heard has
+    a route.
     """
     from rich.console import Console
 
     from gateway.discover import report
     from gateway.discover.discovery import discover
     from gateway.discover.run import listen
+    from gateway.discover.written import secrets
     from runtime.lifecycle import run_until_stopped
     from runtime.terminal import columns
 
@@ -74,19 +82,20 @@ def discover_command(
     if heard.reason:
         click.echo(f"error: broker {settings.broker.host}:{settings.broker.port}: {heard.reason}", err=True)
         return 1
-    if heard.dropped:
-        click.echo(f"{heard.dropped:,} messages came too fast and were not looked at", err=True)
     discovery = discover(heard.heard, settings)
     if as_json:
         click.echo(report.encode(discovery, heard.seconds))
     else:
-        click.echo(report.routes(discovery))
+        if write is None:
+            click.echo(report.routes(discovery, examples=examples))
         Console(width=columns()).print(report.render(discovery, heard.seconds))
     if not discovery.blocks:
-        click.echo("nothing was heard that has a route; nothing is written", err=True)
+        click.echo(f"{report.nothing(heard.heard)}; nothing is written", err=True)
         return 1
     if write is not None:
-        _write(write, report.configuration(discovery, settings), force=force)
+        _write(write, report.configuration(discovery, settings, examples=examples), force=force)
+        for name in secrets(settings):
+            click.echo(f"{write} holds {name} as it is: only its owner may read it", err=True)
         click.echo(f"{write} is written; try it: gateway check --config {write}", err=True)
     return 0
 
@@ -98,6 +107,8 @@ def _check(topic_filter: str, write: Path | None, *, force: bool) -> None:
         raise click.UsageError(f"{topic_filter!r} is no MQTT topic filter: + is a level, and # the last one")
     if levels[0] == "$share":
         raise click.UsageError("a shared subscription would take messages away from others")
+    if levels[0] == "$SYS":
+        raise click.UsageError("what a broker says of itself is no telemetry")
     if write is None and force:
         raise click.UsageError("--force has no effect without --write")
     if write is not None and write.exists() and not force:

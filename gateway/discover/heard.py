@@ -82,15 +82,19 @@ class Heard:
     Attributes:
         topics: by name.
         messages: how many came.
+        retained: of them old ones, which the broker had kept.
         empty: of them without a payload, by which a retained one is cleared.
         beyond: of them by topics that are too many to be kept.
+        dropped: how many more came faster than they were looked at.
     """
 
     def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
         self.topics: dict[str, Topic] = {}
         self.messages = 0
+        self.retained = 0
         self.empty = 0
         self.beyond = 0
+        self.dropped = 0
         self._looks: Counter[str] = Counter()
         self._max_bytes = max_bytes
         self._size_bytes = 0
@@ -99,6 +103,7 @@ class Heard:
     def add(self, sample: Sample) -> None:
         """Take a message."""
         self.messages += 1
+        self.retained += sample.retained
         if not sample.payload:
             self.empty += 1
             return

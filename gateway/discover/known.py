@@ -50,7 +50,8 @@ class Known(NamedTuple):
     Attributes:
         prefix: levels before those of the dialect, empty or with a slash at the end.
         name: what the topic says where the dialect's topics differ first.
-        ignored: whether the dialect leaves its messages out.
+        ignored: whether the dialect leaves its messages out, or reads of them only that a device is online:
+            what many send, and in the same words.
         clear: whether it is known by this alone; of what is left out, whether a word of its own is in it.
         rank: how sure that is.
     """
@@ -91,7 +92,7 @@ class _Dialect:
         part = route.dialect.partition("/")[2]
         name = name_of(route.topic, own)
         prefix += self._before
-        if route.ignore is True:
+        if route.ignore is True or route.presence:
             return Known(self.name, part, prefix, (signs, 0), name, ignored=True, clear=has_own_word(route))
         before = self._left_out()
         timed = keyed = read_ = False

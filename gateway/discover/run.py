@@ -44,13 +44,11 @@ class Listening:
 
     Attributes:
         seconds: from the first subscription on.
-        dropped: messages that came faster than they were looked at.
         reason: why nothing could be heard; empty when it could.
     """
 
     heard: Heard
     seconds: float = 0.0
-    dropped: int = 0
     reason: str = ""
 
 
@@ -85,11 +83,11 @@ async def listen(
                     pass
                 listening.seconds = time.monotonic() - began
             else:
-                listening.reason = session.status.reason or "the broker did not answer"
+                listening.reason = _why_not(session, topic_filter)
             follow.cancel()
             watch.cancel()
             beside.cancel()
-        listening.dropped = session.status.dropped_qos0
+        listening.heard.dropped = session.status.dropped_qos0
     return listening
 
 
@@ -114,8 +112,23 @@ def _session(settings: Settings, topic_filters: Sequence[str]) -> MqttSession:
 
 
 async def _connected(session: MqttSession) -> bool:
-    await session.connected()
-    return True
+    """Wait for the broker; whether it lets us listen, which a broker that refuses will not do later."""
+    connected = asyncio.create_task(session.connected())
+    try:
+        while not connected.done() and not session.status.refused:
+            await asyncio.wait({connected}, timeout=_LOOK_S)
+        return connected.done()
+    finally:
+        connected.cancel()
+        await asyncio.wait({connected})
+
+
+def _why_not(session: MqttSession, topic_filter: str) -> str:
+    reason = session.status.reason or "the broker did not answer"
+    if session.status.refused and topic_filter in reason:
+        example = "gateway discover 'site/#'"
+        reason = f"{reason}; name a filter that this user may subscribe, such as {example}"
+    return reason
 
 
 async def _follow(session: MqttSession, settings: Settings, listening: Listening) -> NoReturn:

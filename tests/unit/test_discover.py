@@ -18,7 +18,8 @@ from gateway.decode import Decoder, Limits, Reading, Received
 from gateway.decode.dialects import complete_routes
 from gateway.decode.routes import compile_routes
 from gateway.discover import report
-from gateway.discover.discovery import Discovery, discover, routes_of
+from gateway.discover.block import routes_of
+from gateway.discover.discovery import Discovery, discover
 from gateway.discover.heard import Heard, Sample
 from gateway.simulate.devices import Fleet, Shares
 from runtime.settings import Route, Settings, load

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from gateway.decode import Decoder, Limits, Reading, Received
+from gateway.decode.examples import play
 from gateway.decode.routes import compile_routes
 from gateway.discover import report
 from gateway.discover.discovery import discover
@@ -70,10 +71,17 @@ def said_of(discovery: Discovery, layout: Layout) -> str:
     )
 
 
-def check(layout: Layout, discovery: Discovery, last: dict[str, Sample], tmp_path: Path) -> None:
-    """What is written makes the readings that the layout says, and the rest is told."""
-    routes = compile_routes(loaded(report.configuration(discovery, Settings()), tmp_path).route)
+def written(discovery: Discovery, tmp_path: Path) -> Decoder:
+    """A decoder of what is written, and loaded again; its examples come out as they are written."""
+    text = report.configuration(discovery, Settings(), examples=True)
+    routes = compile_routes(loaded(text, tmp_path).route) if discovery.blocks else []
     decoder = Decoder(routes, Limits())
+    assert [each for each in play(routes, decoder, START) if each.faults] == []
+    return decoder
+
+
+def check(layout: Layout, discovery: Discovery, last: dict[str, Sample], decoder: Decoder) -> None:
+    """What is written makes the readings that the layout says, and the rest is told."""
     for topic, expected in layout.becomes.items():
         assert become(decoder, last[topic]) == expected, topic
     said = said_of(discovery, layout)
@@ -88,7 +96,8 @@ def check(layout: Layout, discovery: Discovery, last: dict[str, Sample], tmp_pat
 def test_a_layout(layout: Layout, tmp_path: Path) -> None:
     """What is written for a site alone reads its messages."""
     heard, last = heard_of([layout])
-    check(layout, discover(heard, Settings()), last, tmp_path)
+    discovery = discover(heard, Settings())
+    check(layout, discovery, last, written(discovery, tmp_path))
 
 
 def test_all_layouts_at_once(tmp_path: Path) -> None:
@@ -96,5 +105,6 @@ def test_all_layouts_at_once(tmp_path: Path) -> None:
     layouts = [layout for layout in LAYOUTS if layout.name not in ALONE]
     heard, last = heard_of(layouts)
     discovery = discover(heard, Settings())
+    decoder = written(discovery, tmp_path)
     for layout in layouts:
-        check(layout, discovery, last, tmp_path)
+        check(layout, discovery, last, decoder)
