@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime  # noqa: TC003  # of a field of a NamedTuple that is encoded
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -25,12 +26,14 @@ class Tried(NamedTuple):
 
     Attributes:
         part: of a dialect; empty for a route of its own.
+        at: when it came.
         readings: what it becomes; none when it is left out.
         letter: why it becomes none.
     """
 
     topic: str
     part: str
+    at: datetime
     readings: list[dict[str, Any]]
     ignored: bool
     letter: str

@@ -88,7 +88,7 @@ def discover_command(
     else:
         if write is None:
             click.echo(report.routes(discovery, examples=examples))
-        Console(width=columns()).print(report.render(discovery, heard.seconds))
+        Console(width=columns()).print(report.render(discovery, heard.seconds, keep=write is None))
     if not discovery.blocks:
         click.echo(f"{report.nothing(heard.heard)}; nothing is written", err=True)
         return 1

@@ -104,8 +104,8 @@ class _Dialect:
                 timed = timed or each.event.ts != each.event.received_at
                 keyed = keyed or each.keyed
             read_ = read_ or bool(found)
-        if not read_:
-            return None
+        if not read_:  # it says nothing now
+            return Known(self.name, part, prefix, (signs, 0), name, ignored=True, clear=has_own_word(route))
         if _shows(route, own, samples):
             signs = max(signs, _CLEAR)
         spoken = bool(timed or keyed or route.each or route.format not in {"json", "value"})

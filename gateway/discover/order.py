@@ -70,7 +70,7 @@ def _unread_spared(blocks: list[Block], unexplained: Mapping[str, str]) -> bool:
         if _narrowed(blocks, owners[number], routes[number].route):
             return True
         if routes[number].route.ignore is not True:
-            unsure = [f"{topic} would go to another route: {why}"]
+            unsure = [f"left out, as another route would take it, and nobody reads it: {why}"]
             blocks.insert(0, Block({"topic": _left_out(topic), "ignore": True}, [], unsure=unsure))
             return True
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.discover import written
-from runtime.terminal import safe
+from runtime.terminal import safe, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from runtime.settings import Settings
 
 _METRICS: Final = 4
-_ROWS: Final = 8  # of one route
+_ROWS: Final = 6  # of one route
+_AT_ONCE_S: Final = 1.5
 _MOST_UNEXPLAINED: Final = 20
 _TITLES: Final = 3
 
@@ -68,12 +70,12 @@ def nothing(heard: Heard) -> str:
     )
 
 
-def render(discovery: Discovery, seconds: float) -> Group:
+def render(discovery: Discovery, seconds: float, *, keep: bool = True) -> Group:
     """For people: a table of what each route makes of a message, what is left, what is unsure, what to do."""
     parts: list[RenderableType] = [Text(f"{_summary(discovery.heard)} in {seconds:.0f} s", style="bold")]
     if discovery.blocks:
         parts.append(_table(discovery.blocks))
-    if unsure := _unsure(discovery.blocks):
+    if unsure := list(_unsure(discovery.blocks)):
         parts += [Text("Unsure: look whether it is so", style="bold"), *unsure, Text()]
     if discovery.unexplained:
         parts.append(Text("Unexplained: no route reads it", style="bold"))
@@ -84,7 +86,7 @@ def render(discovery: Discovery, seconds: float) -> Group:
         if len(discovery.unexplained) > _MOST_UNEXPLAINED:
             parts.append(Text(f"  and {len(discovery.unexplained) - _MOST_UNEXPLAINED:,} more kinds"))
         parts.append(Text())
-    parts += _advice(discovery)
+    parts += _advice(discovery, keep=keep)
     return Group(*parts)
 
 
@@ -164,13 +166,15 @@ def _unsure(blocks: Sequence[Block]) -> Iterator[Text]:
         yield Text(f"  {safe(', '.join(its[:_TITLES]))}{more}: {safe(each)}")
 
 
-def _advice(discovery: Discovery) -> Iterator[Text]:
+def _advice(discovery: Discovery, *, keep: bool) -> Iterator[Text]:
     unsure = sum(bool(block.unsure) for block in discovery.blocks)
     if not discovery.blocks:
         return
-    sure = len(discovery.blocks) - unsure
-    said = f"{_count(len(discovery.blocks), 'route')}, {sure:,} of them without a doubt"
-    yield Text(f"{said}. --write FILE keeps them; gateway check --config FILE tries them.", style="bold")
+    doubt = f"{unsure:,} of them to be looked at, for what is unsure" if unsure else "none of them unsure"
+    said = f"{_count(len(discovery.blocks), 'route')}, {doubt}."
+    if keep:
+        said += " --write FILE keeps them in a configuration, and gateway check --config FILE tries that."
+    yield Text(said, style="bold")
 
 
 def _table(blocks: Sequence[Block]) -> Table:
@@ -180,20 +184,26 @@ def _table(blocks: Sequence[Block]) -> Table:
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     for block in blocks:
         unsure = str(len(block.unsure) or "")
-        tried = [(safe(each.topic), _became(each)) for each in block.tried[:_ROWS]] or [("", "")]
-        if len(block.tried) > _ROWS:
-            tried.append((f"and {len(block.tried) - _ROWS} more kinds", ""))
+        read = [each for each in block.tried if not _is_left_out(each)]
+        tried = [(safe(each.topic), _became(each)) for each in read[:_ROWS]]
+        if len(read) > _ROWS:
+            tried.append((f"and {_count(len(read) - _ROWS, 'kind')} of topics more", ""))
+        if rest := len(block.tried) - len(read):
+            tried.append((f"{_count(rest, 'kind')} of topics", "left out"))
+        tried = tried or [("", "")]
         for i, (topic, became) in enumerate(tried):
             head = (safe(block.title), f"{block.messages:,}", f"{block.devices:,}", unsure)
             table.add_row(*map(Text, (*(head if i == 0 else ("",) * len(head)), topic, became)))
     return table
 
 
+def _is_left_out(tried: Tried) -> bool:
+    return not tried.letter and (tried.ignored or not tried.readings)
+
+
 def _became(tried: Tried) -> str:
     if tried.letter:
         return f"dead letter: {safe(tried.letter)}"
-    if tried.ignored or not tried.readings:
-        return "left out"
     first = tried.readings[0]
     metrics = [f"{safe(name)}={safe(str(each))}" for name, each in first["metrics"].items()]
     if "online" in first:
@@ -202,10 +212,18 @@ def _became(tried: Tried) -> str:
     parts = [
         safe(first["device_id"]),
         *([f"in {safe(first['region'])}"] if first["region"] else []),
-        first["ts"],
+        _when(tried.at, first["ts"]),
         *([f"key {safe(str(first['key']))}"] if first["key"] else []),
         *metrics[:_METRICS],
         *([f"and {rest} more"] if rest > 0 else []),
-        *([f"and {len(tried.readings) - 1} readings more"] if len(tried.readings) > 1 else []),
+        *([f"and {_count(len(tried.readings) - 1, 'reading')} more"] if len(tried.readings) > 1 else []),
     ]
     return " ".join(parts)
+
+
+def _when(came: datetime, ts: str) -> str:
+    """Which time a reading has, as people see whether it is right."""
+    ahead = (datetime.fromisoformat(ts) - came).total_seconds()
+    if abs(ahead) < _AT_ONCE_S:
+        return "now"
+    return f"{span(abs(ahead))} {'ahead' if ahead > 0 else 'ago'}"

@@ -78,7 +78,7 @@ def _shown(  # noqa: PLR0917  # of a loop
         return letter
     shown.add(part)
     readings = [object_of(each) for each in found if isinstance(each, Reading)]
-    block.tried.append(Tried(sample.topic, part, readings, route.ignore is True, letter))
+    block.tried.append(Tried(sample.topic, part, sample.at, readings, route.ignore is True, letter))
     if readings and not letter and (example := example_of(sample, found)):
         block.examples.append(example)
     return letter
