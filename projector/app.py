@@ -45,6 +45,7 @@ from projector.live.feed import Feed
 from projector.live.routes import live_routes
 from projector.live.state import Site
 from projector.meters import Meters
+from projector.names.book import Names
 from projector.outbox import Outbox
 from projector.query import Queries
 from projector.repair.rebuild import Rebuilder
@@ -90,7 +91,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """
     registry, health = CollectorRegistry(), Health()
     meters = Meters(registry)
-    keys, watch = Keys(settings.redis.prefix), Watch()
+    keys, watch = Keys(settings.redis.prefix), Watch(Names())
     health.set("projector", "starting")
     async with (
         open_redis(settings.redis.url) as redis,
@@ -261,6 +262,7 @@ async def _project(
             tolerance_s=duration_s(settings.projector.clock_tolerance),
             believes_claims=any(route.clock == "prefer" for route in settings.route),
             cares=cares,
+            names=watch.names,
         )
         limiter = Limiter(
             settings.limit,

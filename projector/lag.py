@@ -111,7 +111,9 @@ class DeviceCounts(msgspec.Struct, frozen=True):
     """Devices by what the watch knows of them.
 
     Attributes:
-        clock_wrong: those of the first three whose clock is wrong.
+        offline: those that said so themselves, as by a will; none of them is silent.
+        clock_wrong: those neither muted nor retired whose clock is wrong.
+        never_heard: devices that `gateway devices` has named and that never sent; in no other count.
     """
 
     ok: int
@@ -119,7 +121,9 @@ class DeviceCounts(msgspec.Struct, frozen=True):
     unknown: int
     muted: int = 0
     retired: int = 0
+    offline: int = 0
     clock_wrong: int = 0
+    never_heard: int = 0
 
 
 class Lag(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
+from zlib import crc32
 
 import msgspec
 from litestar import Request, Response
@@ -14,6 +15,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from contract.events import format_time
 from projector.history.series import Series
 from projector.lag import Freshness  # noqa: TC001  # msgspec and Litestar read annotations
+from projector.names.book import NOBODY
 from projector.query import DeviceStats, RegionStats
 from projector.watch.book import STATES, State
 
@@ -58,6 +60,10 @@ class WatchedDevice(DeviceStats, frozen=True, kw_only=True):
         clock_error_seconds: by how much a wrong one is ahead, negative behind; null as long as that has not
             shown since a projector began.
         care: null for a device that is neither muted nor retired.
+        name: what people call it (`gateway devices set`); null when nobody has said.
+        labels: what people have put on it.
+        expected_seconds: how often people say it should send: then silence goes by that, not by its pauses.
+        blocked: whether nothing that it sends is let in.
     """
 
     state: State
@@ -66,6 +72,10 @@ class WatchedDevice(DeviceStats, frozen=True, kw_only=True):
     clock_wrong_since: str | None
     clock_error_seconds: int | None
     care: CareAnswer | None
+    name: str | None
+    labels: dict[str, str]
+    expected_seconds: int | None
+    blocked: bool
 
 
 class DeviceAnswer(WatchedDevice, frozen=True, kw_only=True):
@@ -76,7 +86,7 @@ class DeviceAnswer(WatchedDevice, frozen=True, kw_only=True):
 
 def heard(said: Said) -> dict[str, Any]:
     """What the watch says of a device, as fields of an answer."""
-    care = said.care
+    care, known = said.care, said.known
     return {
         "state": said.state,
         "heard_at": _time(said.heard_at),
@@ -84,6 +94,10 @@ def heard(said: Said) -> dict[str, Any]:
         "clock_wrong_since": _time(said.clock_since),
         "clock_error_seconds": said.clock_error_s,
         "care": None if care is None else _care(care),
+        "name": known.name,
+        "labels": known.label,
+        "expected_seconds": known.expected_s,
+        "blocked": known.blocked,
     }
 
 
@@ -92,6 +106,7 @@ def version_of(said: Said) -> tuple[int, ...]:
     return (
         *(STATES.index(said.state), said.heard_at or 0, said.usual_s or 0),
         *(said.clock_since or 0, said.clock_error_s or 0, said.care.version if said.care else 0),
+        0 if said.known is NOBODY else crc32(repr(said.known).encode()),
     )
 
 
@@ -173,8 +188,11 @@ def problem(description: str) -> ResponseSpec:
     )
 
 
-def unknown_device(device_id: str) -> NotFoundException:
+def unknown_device(device_id: str, said: Said | None = None) -> NotFoundException:
     """The refusal of a device that the views do not have."""
+    if said is not None and said.known.never_heard:
+        called = f", {said.known.name!r}" if said.known.name else ""
+        return NotFoundException(f"device {device_id!r}{called} is in the registry and was never heard")
     return NotFoundException(f"no device {device_id!r} is in the views; GET /devices lists those that are")
 
 

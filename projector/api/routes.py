@@ -135,7 +135,7 @@ def _device_routes(queries: Queries, meters: Meters, watch: Watch) -> list[Contr
     async def _device(device_id: str) -> StatsResponse[DeviceAnswer]:
         stats = await queries.device(device_id)
         if stats is None:
-            raise unknown_device(device_id)
+            raise unknown_device(device_id, watch.of(device_id))
         said = watch.of(device_id)
         answer = DeviceAnswer(*astuple(stats), **heard(said), views=meters.freshness())
         return StatsResponse(answer, stats.updated_ms, stats.sample_count, *version_of(said))

@@ -142,6 +142,7 @@ class Board:
         recent: bool = False,
         hot: bool = False,
         retired: bool = False,
+        never_heard: bool = False,
         order: Order | None = None,
         metrics: Sequence[str] = (),
     ) -> Window:
@@ -151,7 +152,9 @@ class Board:
             Retry: Redis is away, or the views are not whole.
         """
         found = await self._fleet.window(
-            Choice(part, region, tag, clock, recent, self._all_beyond() if hot else None, retired),
+            Choice(
+                part, region, tag, clock, recent, self._all_beyond() if hot else None, retired, never_heard
+            ),
             start,
             count,
             self._now_ms(),

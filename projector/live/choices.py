@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from projector.live.index import Index
+from projector.live.index import Index, has
 from projector.live.pieces import those
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
 
     from projector.live.census import Census
     from projector.live.places import Places
@@ -34,25 +34,30 @@ class Ranking(NamedTuple):
         silent: who fell silent, the first first.
         clocks: those whose clock is wrong, the first to be found out first.
         retired: those that are out of service.
+        never_heard: those that the registry names and that never sent.
+        called: device → what people call it.
     """
 
     ids: list[str]
     silent: list[str]
     clocks: Sequence[str] = ()
     retired: Sequence[str] = ()
+    never_heard: Sequence[str] = ()
+    called: Mapping[str, str] = {}
 
 
 class Choice(NamedTuple):
     """What the list is narrowed by.
 
     Attributes:
-        part: of the ids, whatever their case; empty for all.
+        part: of ids or names, whatever their case; empty for all.
         region: None for all.
         tag: `name:value`; None for all.
         clock: only those whose clock is wrong.
         recent: only those that are silent, who fell silent last first.
         among: only these; None for all.
         retired: only those that are out of service, who are not found without it but by their whole id.
+        never_heard: only those that never sent; others they follow where a part or a tag is asked for.
     """
 
     part: str = ""
@@ -62,6 +67,7 @@ class Choice(NamedTuple):
     recent: bool = False
     among: frozenset[str] | None = None
     retired: bool = False
+    never_heard: bool = False
 
 
 class Choices:
@@ -89,7 +95,8 @@ class Choices:
             return ranking.ids
         if ranking is not self._ranking or now_ms - self._since_ms > _GOOD_FOR_MS:
             self._ranking, self._since_ms = ranking, now_ms
-            self._kept, self._sought, self._index = {}, {}, Index(ranking.ids)
+            self._kept, self._sought = {}, {}
+            self._index = Index(ranking.ids, ranking.called)
         if choice in self._kept:
             return self._kept[choice]
         if choice not in self._sought:
@@ -113,36 +120,49 @@ class Choices:
         return seek()
 
     async def _find(self, choice: Choice, ranking: Ranking, index: Index, now_ms: int) -> list[str]:
-        part, region, tag, clock, recent, among, retired = choice
-        ids = ranking.ids
-        if recent:
-            ids = ranking.silent[::-1]
-        if retired:
-            ids = list(ranking.retired)
-        if clock:
+        ids = _narrowed(choice, ranking)
+        if choice.clock:
             ids = await those(ids, frozenset(ranking.clocks).__contains__)
-        if part:
-            if ids is ranking.ids:
-                ids = await index.having(part)
-            else:
-                folded = part.casefold()
-                ids = await those(ids, lambda id_: folded in id_.casefold())
-            if not (recent or retired) and await self._is_beside(part, ranking):
-                ids = [part, *ids]
-        if region is not None:
+        if choice.part:
+            ids = await self._having(choice, ids, ranking, index)
+        if choice.region is not None:
             async with self._learning:
                 await self._places.learn(ids)
             regions = self._places.regions
             if ids is ranking.ids:
-                ids = await index.within(region, regions)
+                ids = await index.within(choice.region, regions)
             else:
-                ids = await those(ids, lambda id_: regions.get(id_) == region)
-        if among is not None:
-            ids = await those(ids, among.__contains__)
-        return ids if tag is None else await self._tags.having(ids, tag, now_ms)
+                ids = await those(ids, lambda id_: regions.get(id_) == choice.region)
+        if choice.among is not None:
+            ids = await those(ids, choice.among.__contains__)
+        if choice._replace(part="", tag=None) == Choice():  # else it is of something that they do not have
+            ids = [*ids, *await _named(choice.part, ranking.never_heard, ranking)]
+        return ids if choice.tag is None else await self._tags.having(ids, choice.tag, now_ms)
+
+    async def _having(self, choice: Choice, ids: list[str], ranking: Ranking, index: Index) -> list[str]:
+        part = choice.part
+        if ids is ranking.ids:
+            found = await index.having(part)
+        else:
+            found = await _named(part, ids, ranking)
+        is_all = not (choice.recent or choice.retired or choice.never_heard)
+        return [part, *found] if is_all and await self._is_beside(part, ranking) else found
 
     async def _is_beside(self, id_: str, ranking: Ranking) -> bool:
         """Whether a device has no place in the order: it is so new, or it is retired."""
         if id_ in self._roster.seen:
             return id_ in ranking.retired
         return await self._census.find(id_)
+
+
+def _narrowed(choice: Choice, ranking: Ranking) -> list[str]:
+    if choice.never_heard:
+        return list(ranking.never_heard)
+    if choice.retired:
+        return list(ranking.retired)
+    return ranking.silent[::-1] if choice.recent else ranking.ids
+
+
+async def _named(part: str, ids: Sequence[str], ranking: Ranking) -> list[str]:
+    folded = part.casefold()
+    return await those(ids, lambda id_: has(ranking.called, id_, folded))

@@ -20,7 +20,7 @@ from projector.live.columns import Columns
 from projector.live.pieces import by, in_order, those
 from projector.live.places import Places
 from projector.live.roster import Roster
-from projector.live.rows import make_row
+from projector.live.rows import make_row, never_heard_row
 from projector.live.sparks import spark
 from projector.live.state import Devices, Row, Window
 from projector.live.tags import Tags
@@ -57,7 +57,7 @@ class Fleet:
         self._roster = Roster()
         self._census = Census(self._redis, self._keys, self._roster)
         self._places = Places(self._redis, self._keys)
-        tags = Tags(self._redis, self._keys)
+        tags = Tags(self._redis, self._keys, self._watch.names)
         self._choices = Choices(self._roster, self._census, self._places, tags)
         self._sparks: dict[str, Spark] = {}
         self.columns = Columns(self._redis, self._keys)
@@ -65,6 +65,8 @@ class Fleet:
         self._ranking = Ranking([], [])
         self._retired: list[str] = []  # by name, as of so many
         self._retirements = 0
+        self._called: dict[str, str] = {}  # as of so many changes
+        self._named = -1
 
     async def look(self, now_ms: int, letters: Iterable[Letter]) -> None:
         """Look who is there, and rank the devices anew when it is time.
@@ -102,6 +104,7 @@ class Fleet:
             unknown=max(counts.unknown, total - counts.ok - counts.silent - counts.muted),
             muted=counts.muted,
             retired=retired,
+            never_heard=len(self._ranking.never_heard),
         )
 
     def silent_by_region(self) -> Counter[str | None]:
@@ -131,6 +134,8 @@ class Fleet:
                 said, letters = self._watch.of(id_), self._letters.get(id_, [])
                 rows.append(make_row(id_, reply, said, letters, wanted=wanted))
                 self._places.place(id_, reply.get(b"region"))
+            elif (said := self._watch.of(id_)).known.never_heard:
+                rows.append(never_heard_row(id_, said))
         return rows
 
     async def first_sparks(self, rows: list[Row], now_ms: int) -> dict[str, Spark]:
@@ -197,7 +202,10 @@ class Fleet:
         if self._retirements != (retirements := watch.retirements):
             self._retired, self._retirements = await in_order(list(retired)), retirements
         out = await those(self._retired, seen.__contains__)
-        self._ranking = Ranking([*first, *others], silent, clocks, out)
+        if self._named != (changes := watch.names.changes):
+            self._called, self._named = watch.names.called(), changes
+        unheard = await in_order(await those(watch.never_heard(), lambda id_: id_ not in seen))
+        self._ranking = Ranking([*first, *others], silent, clocks, out, unheard, self._called)
         self._places.keep(seen)
 
     async def _names(self) -> list[str]:

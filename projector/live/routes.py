@@ -85,6 +85,7 @@ def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
         recent: FromQuery[bool] = False,
         hot: FromQuery[bool] = False,
         retired: FromQuery[bool] = False,
+        never_heard: FromQuery[bool] = False,
         start: Annotated[int, QueryParameter(ge=0)] = 0,
         count: Annotated[int, QueryParameter(ge=1, le=_ROWS)] = _ROWS,
     ) -> Window:
@@ -98,6 +99,7 @@ def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
             recent=recent,
             hot=hot,
             retired=retired,
+            never_heard=never_heard,
             order=_order(sort),
             metrics=metrics or (),
         )

@@ -39,7 +39,7 @@ def make_row(
         wanted: metrics to show; of a device that has none of them its first ones.
     """
     fields = {text(name): text(value) for name, value in reply.items()}
-    metrics, care = metrics_in(fields), said.care
+    metrics, care, known = metrics_in(fields), said.care, said.known
     return Row(
         id=id_,
         standing="rejected" if letters and said.state in {"ok", "unknown"} else said.state,
@@ -58,6 +58,31 @@ def make_row(
         heard_ms=said.heard_at and said.heard_at * 1000,
         until_ms=int(care.until.timestamp() * 1000) if care and care.until else None,
         care=f"{care.by}: {care.reason}".removesuffix(": ") if care else None,
+        name=known.name,
+        labels=known.label,
+        expected_ms=known.expected_s and known.expected_s * 1000,
+        blocked=known.blocked,
+    )
+
+
+def never_heard_row(id_: str, said: Said) -> Row:
+    """The row of a device of which people say what it is, and nothing else is known."""
+    known = said.known
+    return Row(
+        id=id_,
+        standing="never heard",
+        region=None,
+        tags={},
+        last_seen_ms=0,
+        usual_ms=None,
+        clock_wrong=False,
+        clock_error_s=None,
+        rejected=0,
+        reason=None,
+        values={},
+        name=known.name,
+        labels=known.label,
+        expected_ms=known.expected_s and known.expected_s * 1000,
     )
 
 

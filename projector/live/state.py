@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-Standing = Literal["silent", "rejected", "ok", "unknown", "muted", "retired"]
+Standing = Literal["silent", "rejected", "ok", "unknown", "muted", "retired", "never heard"]
 
 
 Beyond = dict[str, Literal["ok", "warn", "crit"]]
@@ -78,6 +78,10 @@ class Row(msgspec.Struct, frozen=True):
         heard_ms: when its last message came, by arrival; None when that is not known.
         until_ms: when its mute ends; None when it is not muted.
         care: who muted or retired it, and why; None when nobody did.
+        name: what people call it; None when nobody said.
+        labels: what people have put on it.
+        expected_ms: how often people say it should send; None when nobody did.
+        blocked: whether nothing that it sends is let in.
     """
 
     id: str
@@ -94,6 +98,10 @@ class Row(msgspec.Struct, frozen=True):
     heard_ms: int | None = None
     until_ms: int | None = None
     care: str | None = None
+    name: str | None = None
+    labels: dict[str, str] = {}
+    expected_ms: int | None = None
+    blocked: bool = False
 
 
 class Spark(msgspec.Struct, frozen=True):
@@ -120,6 +128,7 @@ class Devices(msgspec.Struct, frozen=True):
         unknown: how many the watch knows nothing of yet, or not at all for want of room.
         muted: how many are.
         retired: devices beside these that are out of service.
+        never_heard: devices beside all of these that the registry names and that never sent.
     """
 
     total: int
@@ -130,6 +139,7 @@ class Devices(msgspec.Struct, frozen=True):
     unknown: int = 0
     muted: int = 0
     retired: int = 0
+    never_heard: int = 0
 
 
 class Hot(msgspec.Struct, frozen=True):

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from projector.watch.clock import Clock
 from projector.watch.drift import RIGHT, Drift
+from projector.watch.pace import usual_s
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from projector.watch.care import Care
 
-State = Literal["ok", "silent", "unknown", "muted", "retired"]
+State = Literal["ok", "silent", "unknown", "muted", "retired", "offline"]
 
 OK, SILENT, RETURNING = range(3)
-STATES: Final[tuple[State, ...]] = ("ok", "silent", "unknown", "muted", "retired")
-RETIRED: Final = STATES.index("retired")
+STATES: Final[tuple[State, ...]] = ("ok", "silent", "unknown", "muted", "retired", "offline")
+RETIRED, OFFLINE = STATES.index("retired"), STATES.index("offline")
 
 _SLOT_S: Final = 10
 
@@ -55,6 +58,8 @@ class Device:
         booked: the streams in whose book it stands, a bit each.
         care: what people have said of it; None when nothing.
         drift: what is known of its clock.
+        expected_s: how often people say it should send, in seconds; None when nobody did.
+        offline_s: since when it is offline because it said so, epoch seconds; 0 when it is not.
         pauses: as `pace` counts them.
         silence: when the last message before it was silent came, as others are told of it.
         state: `OK`, `SILENT`, or `RETURNING`, which is silent still.
@@ -68,7 +73,9 @@ class Device:
         "drift",
         "excused_at",
         "excuses",
+        "expected_s",
         "id",
+        "offline_s",
         "pauses",
         "region",
         "silence",
@@ -88,17 +95,26 @@ class Device:
         self.booked = 0
         self.care: Care | None = None
         self.drift = Drift()
+        self.expected_s: int | None = None
+        self.offline_s = 0
         self.pauses: bytearray | None = None
         self.state = OK
+
+    @property
+    def pace_s(self) -> int | None:
+        """How long it usually pauses, as people say or, where nobody does, as it has shown."""
+        return self.expected_s or usual_s(self.pauses)
 
     @property
     def standing(self) -> int:
         """Which of `STATES` others are told: nobody knows of one yet that was not heard and not told of.
 
-        What people have said of it goes first.
+        What people have said of it goes first, and then what it said itself.
         """
         if self.care is not None:
             return STATES.index(self.care.state)
+        if self.offline_s:
+            return OFFLINE
         return 1 if self.state else 0 if self.at else 2
 
     @property
@@ -138,6 +154,16 @@ class Stream:
         if not device.booked & self.bit:
             device.booked |= self.bit
             self.book.setdefault(at // _SLOT_S + 1, []).append(device)
+
+    def hurry(self, devices: Container[Device]) -> None:
+        """Look at these at once, as far as they stand in the book."""
+        soon: list[Device] = []
+        for slot, waiting in list(self.book.items()):
+            if hurried := [device for device in waiting if device in devices]:
+                soon += hurried
+                self.book[slot] = [device for device in waiting if device not in devices]
+        if soon:
+            self.book[0] = [*self.book.get(0, []), *soon]
 
     def take(self, now: int, most: int) -> list[Device]:
         """Take those out whose time has come, `most` at the most."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from projector.lag import DeviceCounts
+from projector.names.book import NOBODY, Known, Names
 from projector.watch.book import STATES
 from projector.watch.drift import RIGHT
 from projector.watch.pace import silent_after_s, usual_s
@@ -34,6 +35,8 @@ class Said(NamedTuple):
         clock_error_s: by how much a wrong one is ahead, in seconds, negative behind; None as long as that
             has not shown since a start.
         care: what people have said of it.
+        offline_since: since when it is offline because it said so, epoch seconds; None when it is not.
+        known: what people say it is. Where that has how often it should send, silence goes by that.
     """
 
     state: State
@@ -42,19 +45,26 @@ class Said(NamedTuple):
     clock_since: int | None = None
     clock_error_s: int | None = None
     care: Care | None = None
+    known: Known = NOBODY
+    offline_since: int | None = None
 
     def urgency(self, now: int) -> float:
         """The less the longer it has been quiet in its own measure."""
-        return ((self.heard_at or 0) - now) / silent_after_s(self.usual_s)
+        return ((self.heard_at or 0) - now) / silent_after_s(self.known.expected_s or self.usual_s)
 
 
 _NOTHING: Final = Said("unknown", None, None)
 
 
 class Watch:
-    """What may be asked of the watch, from before it begins."""
+    """What may be asked of the watch, from before it begins.
 
-    def __init__(self) -> None:
+    Attributes:
+        names: what people say devices are.
+    """
+
+    def __init__(self, names: Names | None = None) -> None:
+        self.names = Names() if names is None else names
         self._silence: Silence | None = None
 
     def begins(self, silence: Silence) -> None:
@@ -64,8 +74,9 @@ class Watch:
     def of(self, device_id: str) -> Said:
         """What is said of a device."""
         device = self._silence.devices.get(device_id) if self._silence else None
+        known = self.names.of(device_id)
         if device is None:
-            return _NOTHING
+            return _NOTHING._replace(known=known) if known is not NOBODY else _NOTHING
         drift = device.drift
         return Said(
             STATES[device.standing],
@@ -74,6 +85,8 @@ class Watch:
             None if drift.level == RIGHT else drift.since,
             drift.error_s,
             device.care,
+            known,
+            device.offline_s or None,
         )
 
     def silent(self) -> list[str]:
@@ -83,11 +96,22 @@ class Watch:
         devices = self._silence.devices
         return [id_ for id_ in self._silence.silent if devices[id_].care is None]
 
+    def offline(self) -> list[str]:
+        """The devices that said so themselves and of which that is told, the first to be found out first."""
+        if self._silence is None:
+            return []
+        return [device.id for device in self._silence.presences.offline.values() if device.care is None]
+
     def clocks_wrong(self) -> list[str]:
         """The devices whose clock is wrong and of which that is told, the first to be found out first."""
         if self._silence is None:
             return []
         return [device.id for device in self._silence.drifts.wrong.values() if device.care is None]
+
+    def never_heard(self) -> list[str]:
+        """The devices that may send and never did, as far as they are not retired."""
+        retired = self.retired()
+        return [id_ for id_ in self.names.never_heard if id_ not in retired]
 
     def retired(self) -> AbstractSet[str]:
         """The devices that are out of service, as they are from now on."""
@@ -107,4 +131,5 @@ class Watch:
         if self._silence is None:
             return None
         regions = self._silence.counts.values()
-        return DeviceCounts(*(sum(region[state] for region in regions) for state in range(len(STATES) + 1)))
+        counts = (sum(region[state] for region in regions) for state in range(len(STATES) + 1))
+        return DeviceCounts(*counts, never_heard=len(self.never_heard()))

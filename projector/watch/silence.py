@@ -1,16 +1,19 @@
 """Which devices are silent: the state of all of them, changed by what is heard and by their streams' time.
 
 A device is silent when its stream has gone on for three of its usual pauses without it, and for three minutes
-at least; as long as its pace is not known, for a day. Before that is said of it for the first time since the
-start, PostgreSQL is asked when its messages came. It is back at its next message; one that usually sends all
-the time has to send in another minute too, so that a last gasp is none. A pause that ends like that counts
-towards its pace, so a device that sends less often from now on is called silent twice and then no more.
+at least; as long as its pace is not known, for a day. Where people say how often it should send, that is its
+usual pause. Before it is called silent for the first time since the start, PostgreSQL is asked when its
+messages came. It is back at its next message; one that usually sends all the time has to send in another
+minute too, so that a last gasp is none. A pause that ends like that counts towards its pace, so a device that
+sends less often from now on is called silent twice and then no more.
 
 A device belongs to the stream that brought its last message. One that has brought none since the start may
 belong to any: it goes by whichever is furthest behind, and by none while one that brought rows within a day
 before has brought none yet. A row that is far older than its stream's newest is of a clock that was set back:
 that stream's time begins anew. What is decided waits in `pending`; who is back meanwhile is not told of.
-Of a device that is muted or retired nothing is told; what it is once that is over is told then.
+Of a device that is muted or retired nothing is told; what it is once that is over is told then. One that said
+it is offline is not silent, and its saying so is no sign of life, for a broker publishes a will; when it is
+online again, its whole period begins.
 
 Each device is looked at when its time may be up, and each quarter of an hour: what a turn costs depends on
 how many these are, not on how many devices there are. Pure.
@@ -18,18 +21,20 @@ how many these are, not on how many devices there are. Pure.
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
+from contract.order import microseconds
 from projector.watch.book import OK, RETURNING, SILENT, Change, Device, Stream
 from projector.watch.care import Cares
 from projector.watch.clock import BACK_S
 from projector.watch.drifts import Drifts
 from projector.watch.pace import add_pause, pauses_shown, silent_after_s, usual_s
+from projector.watch.presences import Presences
 from projector.watch.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from contract.events import Event
     from projector.levels import ToldLevel
@@ -63,11 +68,14 @@ class Silence:
         tolerance_s: how wrong a clock may be.
         believes_claims: whether times that devices claimed and gateways did not believe are impossible ones.
         told_clocks: device → what was told of its clock.
+        told_offline: device → what was told of its being offline.
         cares: what people have said of devices; it is changed here.
+        expected_s: how often people say that a device should send, in seconds.
 
     Attributes:
         devices: by id.
         drifts: their clocks.
+        presences: who said that it is offline.
         returned: retired devices that were heard again → when, epoch seconds.
         silent: those that are silent, the first to fall silent first.
         counts: devices by region and by what is known of them.
@@ -88,7 +96,9 @@ class Silence:
         tolerance_s: float = TOLERANCE_S,
         believes_claims: bool = False,
         told_clocks: Mapping[str, ToldLevel] | None = None,
+        told_offline: Mapping[str, ToldLevel] | None = None,
         cares: Cares | None = None,
+        expected_s: Callable[[str], int | None] = lambda _: None,
     ) -> None:
         self.devices: dict[str, Device] = {}
         self.silent: dict[str, None] = {}
@@ -100,6 +110,7 @@ class Silence:
             believes_claims=believes_claims,
             told=told_clocks or {},
         )
+        self.presences = Presences(self.devices, self.counts, told=told_offline or {}, begun=begun)
         self.returned: dict[str, int] = {}
         self.pending: dict[str, Change] = {}
         self.unsure: dict[str, None] = {}
@@ -107,6 +118,7 @@ class Silence:
         self.unwatched = 0
         self._told = dict(told)
         self.cares = Cares() if cares is None else cares
+        self._expected_s = expected_s
         self._begun = begun
         self._now = now
         self._most = most
@@ -121,7 +133,8 @@ class Silence:
 
     def all_known(self) -> None:
         """Note that all who were heard before are known: who was told of and is not among them is gone."""
-        self.left |= dict.fromkeys([*self._told, *self.drifts.all_known()])
+        gone = *self.drifts.all_known(), *self.presences.forget_unknown()
+        self.left |= dict.fromkeys([*self._told, *gone])
         self._told = {}
         self.silent = dict.fromkeys(sorted(self.silent, key=lambda id_: self.devices[id_].silence))
 
@@ -156,6 +169,10 @@ class Silence:
                 self.counts.remove(device)
                 device.region = event.region
                 self.counts.add(device)
+            if event.online is not None:
+                self._hear_presence(device, event)
+                if not event.online:
+                    continue
             is_apart = device.at < at and device.at // _MINUTE_S != minute
             self.drifts.hear(device, at, event, is_apart=is_apart)
             if device.care is not None and device.care.has_come_back(at):
@@ -165,6 +182,11 @@ class Silence:
             elif at > device.at:
                 device.at = at
         return goes_on
+
+    def know_presence(self, device_id: str, since: int, *, online: bool) -> None:
+        """Note what a device said before anybody listened, and since when, microseconds since 1970."""
+        if device := self.devices.get(device_id):
+            self._take_presence(device, since, online=online)
 
     def begin_anew(self, number: int) -> None:
         """Note that rows of a stream were passed over: each device has its whole period from the next on."""
@@ -222,9 +244,47 @@ class Silence:
         elif before is not None:
             self._speak(device, care)
 
+    def expect_anew(self, ids: Iterable[str]) -> None:
+        """Go by what people now say of these devices; one whose time is not up after all is not silent."""
+        now = max((stream.clock.now for stream in self._streams.values()), default=0)
+        changed = set()
+        for device in filter(None, map(self.devices.get, ids)):
+            expected_s = self._expected_s(device.id)
+            if expected_s == device.expected_s:
+                continue
+            device.expected_s = expected_s
+            changed.add(device)
+            is_over = not now or now > device.at + silent_after_s(device.pace_s)
+            if device.state != OK and device.at and not is_over:
+                self._become(device, OK, max(now, device.at))
+                if device.stream is not None:
+                    device.stream.enter(device, 0)
+        if changed:
+            for stream in (self._unheard, *self._streams.values()):
+                stream.hurry(changed)
+
     def take_pending(self, most: int) -> list[Change]:
         """Take some of what is to be told."""
         return [self.pending.pop(id_) for id_ in list(islice(self.pending, most))]
+
+    def _hear_presence(self, device: Device, event: Event) -> None:
+        if event.online_since is None:
+            return
+        try:
+            since = microseconds(event.online_since)
+        except ValueError:
+            return
+        self._take_presence(device, since, online=event.online is True)
+
+    def _take_presence(self, device: Device, since: int, *, online: bool) -> None:
+        if not self.presences.take(device, since, online=online):
+            return
+        if online and device.stream is not None:
+            device.stream.enter(device, 0)
+        elif device.state != OK:
+            self._become(device, OK, max(device.at, device.offline_s))
+            if change := self.pending.get(device.id):
+                self.pending[device.id] = change._replace(is_news=False)  # that it is offline is told
 
     def _stream(self, number: int) -> Stream:
         return self._streams.setdefault(number, Stream(2 << len(self._streams)))
@@ -246,6 +306,7 @@ class Silence:
         if len(self.devices) >= self._most and not self._make_room():
             return None
         device = self.devices[id_] = Device(id_, region, self._unheard)
+        device.expected_s = self._expected_s(id_)
         if id_ in self._told:
             device.silence = self._told.pop(id_)
             device.at = min(device.silence, self._now)
@@ -262,6 +323,7 @@ class Silence:
         """Tell nothing of a device; what was told of it is over, and others may forget it."""
         self.pending.pop(device.id, None)
         self.drifts.silence(device)
+        self.presences.silence(device)
         self.left[device.id] = None
 
     def _speak(self, device: Device, care: Care) -> None:
@@ -282,6 +344,8 @@ class Silence:
                 change = self.pending[device.id]
                 self.pending[device.id] = change._replace(is_news=not is_back, was_told=False)
         self.drifts.speak(device, at, stands=stands)
+        if device.offline_s:
+            self.presences.speak(device)
 
     def _note(self, device: Device, stream: Stream, at: int) -> None:
         if at <= device.at:
@@ -296,7 +360,7 @@ class Silence:
         device.excuses = 0
         if device.state == OK or (device.state == RETURNING and not is_apart):
             return
-        usual = usual_s(device.pauses)
+        usual = device.pace_s
         if device.state == SILENT and usual is not None and usual <= _SELDOM_S:
             device.state = RETURNING
         else:
@@ -304,10 +368,10 @@ class Silence:
         stream.enter(device, at)
 
     def _look(self, device: Device, stream: Stream, clock: Clock) -> None:
-        if device.stream is not stream or device.state == SILENT:
+        if device.stream is not stream or device.state == SILENT or device.offline_s:
             return
         assert clock.begun is not None
-        now, usual = clock.now, usual_s(device.pauses)
+        now, usual = clock.now, device.pace_s
         limit = silent_after_s(usual)
         resumed = clock.resumed(limit // 2)
         if resumed > max(device.at, device.excused_at) and device.excuses < EXCUSES:
@@ -348,7 +412,7 @@ class Silence:
             *(device.id, device.region, state != OK, at),
             heard_at=device.at,
             silence=device.silence,
-            usual_s=usual_s(device.pauses),
+            usual_s=device.pace_s,
             is_news=device.stream is not self._unheard or device.at >= self._begun,
             was_told=state == OK and (before is None or not before.silent or before.was_told),
         )
@@ -356,14 +420,15 @@ class Silence:
     def _forget(self, now: int) -> None:
         if self._forget_after_s is None:
             return
-        for id_ in list(islice(self.silent, _LEAVING)):
+        for id_ in [*islice(self.silent, _LEAVING), *islice(self.presences.offline, _LEAVING)]:
             if now - max(self.devices[id_].at, self.devices[id_].silence) > self._forget_after_s:
                 self._leave(id_)
 
     def _make_room(self) -> bool:
-        if not self.silent:
+        first = next(chain(self.silent, self.presences.offline), None)
+        if first is None:
             return False
-        self._leave(next(iter(self.silent)))
+        self._leave(first)
         return True
 
     def _leave(self, id_: str) -> None:
@@ -373,4 +438,5 @@ class Silence:
         self.silent.pop(id_, None)
         self.pending.pop(id_, None)
         self.drifts.leave(device)
+        self.presences.leave(device)
         self.left[id_] = None

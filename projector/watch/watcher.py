@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import structlog
 
 from projector.levels import LevelChange, Levels
+from projector.names.book import Names
+from projector.names.reader import Reader
 from projector.outbox import Outbox, answering, queries
 from projector.post import AT_ONCE
 from projector.watch.arrivals import newest_arrivals
@@ -28,7 +30,7 @@ from projector.watch.carer import Carer
 from projector.watch.drift import RIGHT
 from projector.watch.rows import Rows
 from projector.watch.silence import TOLERANCE_S, Silence
-from projector.watch.told import CLOCKS_TOLD, Told
+from projector.watch.told import CLOCKS_TOLD, OFFLINE_TOLD, Told
 from projector.watch.voice import Voice, text
 from runtime.errors import Retry
 from runtime.lifecycle import keep_trying
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from contract.events import Event, EventBatch
     from projector.watch.drifts import ClockChange
     from projector.watch.gauges import Gauges
+    from projector.watch.presences import PresenceChange
     from projector.watch.said import Watch
     from runtime.http import Health
     from runtime.mqtt import Session
@@ -69,6 +72,7 @@ class Watcher:
         tolerance_s: how wrong a device's clock may be.
         believes_claims: as for `Silence`.
         cares: what people have said of devices, for others who tell of them.
+        names: what people say they are, for others who show them.
     """
 
     def __init__(
@@ -87,11 +91,15 @@ class Watcher:
         tolerance_s: float = TOLERANCE_S,
         believes_claims: bool = False,
         cares: Cares | None = None,
+        names: Names | None = None,
     ) -> None:
         self._cares = Cares() if cares is None else cares
+        self._names = Names() if names is None else names
         self._told = Told(redis, prefix)
         self._clocks = Levels(redis, prefix, CLOCKS_TOLD)
+        self._offline = Levels(redis, prefix, OFFLINE_TOLD)
         self._carer = Carer(redis, pool, prefix, self._cares)
+        self._reader = Reader(redis, pool, prefix, self._names)
         self._pool = pool
         self._forget_after_s = forget_after_s
         self._health = health
@@ -117,6 +125,7 @@ class Watcher:
         self._set_back: list[int] = []
         self._claiming: tuple[list[Change], list[str]] | None = None
         self._claiming_clocks: list[ClockChange] = []
+        self._claiming_presences: list[PresenceChange] = []
         self._voice = Voice(session, topic, gauges)
 
     def take(self, rows: Sequence[EventBatch]) -> None:
@@ -145,7 +154,7 @@ class Watcher:
         known = await self._told.read(now)
         self._known = list(known.silent)
         self._begun = known.begun
-        clocks = await self._clocks.read(now)
+        clocks, offline = await self._clocks.read(now), await self._offline.read(now)
         self._silence = Silence(
             known.silent,
             begun=known.begun,
@@ -154,7 +163,9 @@ class Watcher:
             tolerance_s=self._tolerance_s,
             believes_claims=self._believes_claims,
             told_clocks={id_.decode(errors="replace"): told for id_, told in clocks.items()},
+            told_offline={id_.decode(errors="replace"): told for id_, told in offline.items()},
             cares=self._cares,
+            expected_s=self._names.expected_s,
         )
 
     async def load(self) -> None:
@@ -164,6 +175,7 @@ class Watcher:
             Retry: PostgreSQL is away.
         """
         await self._hear_people()
+        await self._hear_names()
         since = _FOR_EVER
         if self._forget_after_s is not None:
             since = self._now() - timedelta(seconds=self._forget_after_s)
@@ -176,9 +188,22 @@ class Watcher:
                 self._silence.know(device_id, region)
             self._loaded = page[-1]["device_id"]
         self._known = []
+        await self._load_presence()
         self._silence.all_known()
         await self._carer.find_returned(self._silence)
         self._cares.is_known = True
+
+    async def _load_presence(self) -> None:
+        """Learn who is offline, and who is not any more of whom that was told."""
+        after, told = "", self._silence.presences.told
+        while True:
+            with answering():
+                page = await self._pool.fetch(queries.presence_of_watched, after, PAGE, told)
+            if not page:
+                return
+            for device_id, online, since in page:
+                self._silence.know_presence(device_id, since, online=online)
+            after = page[-1]["device_id"]
 
     async def turn(self) -> None:
         """Hear what did not come by itself, decide, ask about a few devices, and tell of some changes."""
@@ -187,14 +212,17 @@ class Watcher:
         if self._silence.unsure:
             await keep_trying("postgres", self._ask, self._health)
         await keep_trying("postgres", self._hear_people, self._health)
+        await keep_trying("postgres", self._hear_names, self._health)
         self._turns += 1
         if self._turns % WRITTEN_AGAIN == 0:
             await self._write_again()
         await keep_trying("redis", self._carer.show, self._health)
+        await keep_trying("redis", self._reader.show, self._health)
         if self._carer.untold and not self._voice.waiting:
             await keep_trying("postgres", self._tell_of_people, self._health)
-        is_told = (self._silence.pending or self._silence.drifts.pending) and self._voice.room
-        if is_told or self._silence.left or self._claiming or self._claiming_clocks or self._set_back:
+        silence = self._silence
+        pending = silence.pending or silence.drifts.pending or silence.presences.pending
+        if (pending and self._voice.room) or silence.left or self._is_claiming or self._set_back:
             await keep_trying("redis", self._tell, self._health)
         await self._voice.speak()
         self._gauges.show(self._silence.counts, self._silence.unwatched)
@@ -206,10 +234,14 @@ class Watcher:
             Retry: Redis is away.
         """
         try:
-            if self._claiming or self._claiming_clocks:
+            if self._is_claiming:
                 await self._tell()
         finally:
             await self._voice.close()
+
+    @property
+    def _is_claiming(self) -> bool:
+        return bool(self._claiming or self._claiming_clocks or self._claiming_presences)
 
     def _hear(self, stream: int, at: int, events: Iterable[Event]) -> None:
         if not self._silence.hear(stream, at, events):
@@ -237,6 +269,9 @@ class Watcher:
     async def _hear_people(self) -> None:
         await self._carer.hear(self._silence, self._now())
 
+    async def _hear_names(self) -> None:
+        self._silence.expect_anew(await self._reader.hear())
+
     async def _tell_of_people(self) -> None:
         for care in await self._carer.claim(AT_ONCE):
             self._voice.care(care, self._silence.devices.get(care.device_id))
@@ -256,10 +291,12 @@ class Watcher:
                 if each.drift.told != RIGHT and id_ not in drifts.pending
             }
             await self._clocks.write(told)
+            await self._offline.write(silence.presences.levels())
             await self._told.begin(self._begun)
         except Retry:
             return  # it is away, and asked again
         self._carer.show_again()
+        self._reader.show_again()
         self._voice.warn("silence_written_again", reason="redis_forgot", devices=len(again))
 
     def _silent_ones(self) -> list[str]:
@@ -277,12 +314,15 @@ class Watcher:
             for id_ in left:
                 del self._silence.left[id_]
             self._claiming_clocks = self._silence.drifts.take_pending(room - len(changes))
+            room -= len(changes) + len(self._claiming_clocks)
+            self._claiming_presences = self._silence.presences.take_pending(room)
         changes, left = self._claiming
         for change in await self._told.claim(changes, left):
             if change.is_news:
                 self._voice.silence(change)
         self._claiming = [], left
         await self._clocks.leave(left)
+        await self._offline.leave(left)
         clocks = self._claiming_clocks
         described = [
             LevelChange(each.device_id.encode(), each.level, each.at * 1_000_000, each.told)
@@ -290,7 +330,16 @@ class Watcher:
         ]
         for each in await self._clocks.claim(clocks, described, self._seconds()):
             self._voice.clock(each, self._silence.devices.get(each.device_id))
-        self._claiming, self._claiming_clocks = None, []
+        self._claiming_clocks = []
+        said = self._claiming_presences
+        described = [
+            LevelChange(each.device_id.encode(), int(not each.online), each.since, int(each.was_told))
+            for each in said
+        ]
+        for each in await self._offline.claim(said, described, self._seconds()):
+            if each.is_news:
+                self._voice.presence(each, self._silence.devices.get(each.device_id))
+        self._claiming, self._claiming_presences = None, []
 
     def _seconds(self) -> int:
         return int(self._now().timestamp())

@@ -114,6 +114,10 @@ async def test_lists_the_longest_silent_first(plant: Plant) -> None:
         "clock_wrong_since": None,
         "clock_error_seconds": None,
         "care": None,
+        "name": None,
+        "labels": {},
+        "expected_seconds": None,
+        "blocked": False,
     }
     assert page["devices"][1] == {
         key: value for key, value in (await plant.get("/devices/a/stats")).items() if key != "views"
