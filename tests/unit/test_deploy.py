@@ -161,6 +161,38 @@ def test_the_broker_in_its_container_keeps_its_data(
     assert "mosquitto:/mosquitto/data" in service["volumes"]
 
 
+def test_the_broker_in_its_container_closes_the_internal_topic(
+    compose: dict[str, Any], tmp_path: Path
+) -> None:
+    """Its script adds a list of rights and passwords for the two names that gateway and projector have."""
+    _, _, script = shlex.split(compose["services"]["mosquitto"]["command"].replace("$$", "$"))
+    for user in ("gateway", "projector"):
+        given = compose["services"][user]
+        assert given["environment"]["EDGE_BROKER_USERNAME"] == user
+        secret = given["environment"]["EDGE_BROKER_PASSWORD_FILE"].removeprefix("/run/secrets/")
+        assert secret in given["secrets"]
+        assert secret in compose["services"]["mosquitto"]["secrets"]
+        (tmp_path / secret).write_text(f"word of {user}".replace(" ", "-"))
+        assert f"\nuser {user}\n" in (ROOT / "mosquitto.acl").read_text(encoding="utf-8")
+    for path, here in {
+        "/tmp/": f"{tmp_path}/",  # noqa: S108  # in the container
+        "/run/secrets/": f"{tmp_path}/",
+        "/etc/mosquitto.": f"{ROOT}/mosquitto.",
+        "chown mosquitto:mosquitto": "true",
+    }.items():
+        assert path in script
+        script = script.replace(path, here)
+    subprocess.run(["sh", "-c", script.partition("&& exec")[0]], check=True)
+    users = (tmp_path / "passwords").read_text(encoding="utf-8").splitlines()
+    assert [line.partition(":")[0] for line in users] == ["gateway", "projector"]
+    assert "word" not in "".join(users)
+    assert (tmp_path / "acl").read_text(encoding="utf-8") == (ROOT / "mosquitto.acl").read_text(
+        encoding="utf-8"
+    )
+    options = (tmp_path / "mosquitto.conf").read_text(encoding="utf-8").splitlines()
+    assert options[-2:] == [f"acl_file {tmp_path}/acl", f"password_file {tmp_path}/passwords"]
+
+
 def test_the_broker_allows_what_the_gateway_asks_for(mosquitto_conf: dict[str, str]) -> None:
     """The broker's limits are not below the gateway's own defaults."""
     gateway = Broker()
