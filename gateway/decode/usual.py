@@ -1,15 +1,21 @@
 """What messages of some formats mean by themselves: the words of a route that says no more than the format.
 
 Line protocol, SenML and Sparkplug say what in them is a name, a value and a time, so a route need not. What
-it says wins: of `rename` name by name, and what it ignores is added. One that says itself where the readings
-are, or what they are called, gets the time alone; `name = ""` is enough for that. Pure.
+it says wins: of `rename` name by name, and what it ignores is added. One that says of its own where the
+readings are, or what they are called, gets the time alone; `name = ""` is enough for that. In line protocol
+`time_format = "s"` is its precision. Pure.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+from runtime.settings import Route
+
 _SHAPE: Final = frozenset({"each", "name", "value", "metrics"})
+_UNSAID: Final = (("each", ""), ("metrics", ""), ("time", Route().time), ("ignore", False))
+"""What stands there without a word: who writes it down says no more."""
+_UNITS: Final = ("s", "ms", "us", "ns")
 _USUAL: Final[dict[str, dict[str, Any]]] = {
     "influx": {"name": "measurement", "value": "fields", "tags": ["tags"], "time": "time"},
     "senml": {
@@ -36,11 +42,26 @@ def with_usual(route: dict[str, Any]) -> dict[str, Any]:
     usual = _USUAL.get(chosen) if isinstance(chosen, str) else None
     if usual is None or route.get("ignore") is True:
         return route
-    if not _SHAPE.isdisjoint(route):
-        return {"time": usual["time"], **route}
-    merged = {**usual, **route}
+    said = {word: each for word, each in route.items() if (word, each) not in _UNSAID}
+    if not all(said[word] in _ways(usual.get(word, "")) for word in _SHAPE & said.keys()):
+        return {"time": usual["time"], **said}
+    merged = {**usual, **said}
     if isinstance(route.get("rename"), dict) and "rename" in usual:
         merged["rename"] = {**usual["rename"], **route["rename"]}
     if isinstance(route.get("ignore"), list) and "ignore" in usual:
         merged["ignore"] = [*usual["ignore"], *route["ignore"]]
     return merged
+
+
+def with_precision(route: dict[str, Any]) -> dict[str, Any]:
+    """The same, where it says in what timestamps of line protocol count as of any other time."""
+    unit, table = route.get("time_format"), route.get("influx", {})
+    if route.get("format") != "influx" or unit not in _UNITS or not isinstance(table, dict):
+        return route
+    rest = {word: said for word, said in route.items() if word != "time_format"}
+    return rest if "precision" in table else {**rest, "influx": {**table, "precision": unit}}
+
+
+def _ways(path: str) -> list[str]:
+    """A path, and the paths of which it is the first that is there; of none there is none."""
+    return [path, *path.split(" | ")] if path else []

@@ -227,6 +227,12 @@ def test_dialects_by_what_people_call_them(called: str, name: str, tmp_path: Pat
             id="senml-as-it-stands",
         ),
         pytest.param(
+            'format = "senml"\neach = ""\nmetrics = ""\ntime = "ts | timestamp | time"\nignore = false',
+            '[{"n":"voltage","v":120.5,"t":1795424400}]',
+            [("2026-11-23T09:00:00.000000Z", {}, {"voltage": 120.5})],
+            id="senml-and-what-stands-there-without-a-word",
+        ),
+        pytest.param(
             'format = "influx"',
             "cpu,core=0 idle=97.5,procs=3i 1795424400000000000\nmem,core=0 used=61.5 1795424400000000000",
             [
@@ -239,7 +245,31 @@ def test_dialects_by_what_people_call_them(called: str, name: str, tmp_path: Pat
             id="influx",
         ),
         pytest.param(
-            'format = "sparkplug"\nignore = ["Recipe"]',
+            'format = "influx"\ntime_format = "s"',
+            "cpu idle=97.5 1795424400",
+            [("2026-11-23T09:00:00.000000Z", {}, {"cpu.idle": 97.5})],
+            id="influx-in-seconds",
+        ),
+        pytest.param(
+            'dialect = "influx/device"\ntopic = "x/{device_id}"\ntime_format = "ms"',
+            "cpu idle=97.5 1795424400250",
+            [("2026-11-23T09:00:00.250000Z", {}, {"cpu.idle": 97.5})],
+            id="influx-dialect-in-milliseconds",
+        ),
+        pytest.param(
+            'format = "influx"\nmetrics = "fields"',
+            "cpu,core=0 idle=97.5 1795424400",
+            [("2026-11-23T09:00:00.000000Z", {}, {"idle": 97.5})],
+            id="influx-in-its-own-way",
+        ),
+        pytest.param(
+            'format = "senml"\nname = "name"\nvalue = "v"\nignore = ["*.n"]',
+            '[{"bn":"d1:","n":"voltage","u":"V","v":120.5,"t":1795424400}]',
+            [("2026-11-23T09:00:00.000000Z", {"bn": "d1:"}, {"d1:voltage": 120.5, "d1:voltage.unit": "V"})],
+            id="senml-by-the-whole-name",
+        ),
+        pytest.param(
+            'format = "sparkplug"\neach = "metrics"\nname = "name"\nvalue = "value"\nignore = ["Recipe"]',
             bytes.fromhex(
                 "08d0f488bda03412190a0b4d6f746f722f537065656418dcf088bda034200350c30b12150a084d6f746f722f4f6e18"
                 "dcf088bda034200b700112150a0652656369706518d0f488bda034200c7a0242371803"
@@ -259,7 +289,8 @@ def test_a_format_says_what_its_messages_mean(
     tmp_path: Path,
 ) -> None:
     """Of a format that has names, values and times of its own a route needs no word but the format."""
-    routes = compile_routes(loaded(tmp_path, f'[[route]]\ntopic = "x/{{device_id}}"\n{words}\n'))
+    topic = "" if "topic" in words else 'topic = "x/{device_id}"\n'
+    routes = compile_routes(loaded(tmp_path, f"[[route]]\n{topic}{words}\n"))
     given = payload.encode() if isinstance(payload, str) else payload
     found = Decoder(routes, Limits()).decode(Message("x/d", given), Received.of(NOW))
     readings = [as_object(item) for item in found if isinstance(item, Reading)]
@@ -302,6 +333,9 @@ def test_the_environment_has_dialects_too() -> None:
         ),
         ('prefix = "site/"', "route[0].prefix: goes before the topics of a dialect; none is named"),
         ('dialect = "victron"\nclock = "mine"', "route[0].clock: "),
+        ('format = "senml"\neach = ["x"]', "route[0].each: "),
+        ('format = "influx"\ntime_format = ["s"]', "route[0].time_format: "),
+        ('format = "influx"\ntime_format = "s"\ninflux = "s"', "route[0].influx: "),
     ],
 )
 def test_what_cannot_be_is_refused(route: str, said: str, tmp_path: Path) -> None:

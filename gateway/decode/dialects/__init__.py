@@ -16,7 +16,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from gateway.decode.usual import with_usual
+from gateway.decode.usual import with_precision, with_usual
 from runtime.errors import ConfigurationError
 from runtime.settings.route import PLACE
 
@@ -138,7 +138,7 @@ def _completed(route: Any, where: str) -> list[Any]:  # noqa: ANN401  # unchecke
     if not dialect:
         if route.get("prefix"):
             raise ConfigurationError(f"{where}.prefix: goes before the topics of a dialect; none is named")
-        return [with_usual(route)]
+        return [with_precision(with_usual(route))]
     try:
         found, routes = find(dialect)
     except ConfigurationError as error:
@@ -165,7 +165,7 @@ def _merged(preset: Raw, route: Raw, dialect: str) -> Raw:
             merged[key] = {**preset[key], **beside[key]}
     if isinstance(prefix := route.get("prefix", ""), str):
         merged["topic"] = _below(prefix, merged["topic"])
-    return merged
+    return with_precision(merged)
 
 
 def _below(prefix: str, topic: str) -> str:
