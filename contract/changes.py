@@ -1,4 +1,4 @@
-"""What is told of a device: silent or back, its clock, what people have said of it, and limits.
+"""What is told of a device: silent or back, offline or online, its clock, what people said of it, and limits.
 
 Limits that people set are told of on `<prefix>/devices/limits`, all else on `<prefix>/devices`. One
 message a change, QoS 1, not retained; the same message may come again when a connection to the broker is lost
@@ -15,7 +15,8 @@ VERSION = 1
 
 
 DeviceState = Literal[
-    "silent", "ok", "clock_wrong", "clock_right", "muted", "unmuted", "retired", "unretired"
+    *("silent", "ok", "offline", "online", "clock_wrong", "clock_right"),
+    *("muted", "unmuted", "retired", "unretired"),
 ]
 
 
@@ -23,12 +24,14 @@ class DeviceChange(msgspec.Struct, frozen=True):
     """A change of one device's state.
 
     Once it is muted or retired nothing else is told of it, and what was told before is over. `ok` is also
-    told of a retired one that is heard again.
+    told of a retired one that is heard again. `offline` is one that said so itself, as by a will; as long as
+    that lasts it is not called silent, and that it was is over. `online` ends it, and nothing else does.
 
     Attributes:
         v: version of this form.
         region: which it named last; None when it named none.
-        at: when that was so, by the gateway's clock, fixed-width UTC ISO 8601.
+        at: when that was so, by the gateway's clock, fixed-width UTC ISO 8601; of `offline` and `online`
+            since when, as `Event.online_since` says.
         heard_at: when its last message came, before it fell silent or the one that brought it back, same
             form; None when that is not known.
         usual_seconds: the longest pause that is usual for it; None when that is not known.

@@ -23,7 +23,7 @@ class Gauges:
         self._devices = Gauge(
             "projector_devices",
             "Devices by what is known of them: ok, silent for longer than is usual for each, or unknown yet; "
-            "muted or retired, whatever else they are.",
+            "offline, as they said themselves; muted or retired, whatever else they are.",
             ["region", "state"],
             registry=registry,
         )

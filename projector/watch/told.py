@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SILENT: Final = "projector:silent"
 CLOCKS_TOLD: Final = "projector:clocks"
+OFFLINE_TOLD: Final = "projector:offline"
 BEGUN: Final = ""
 _PAGE: Final = 1000
 _FOLDER: Final = resources.files("projector.watch")

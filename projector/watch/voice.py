@@ -9,6 +9,7 @@ import structlog
 
 from contract.changes import VERSION, DeviceChange, encode_change
 from contract.events import format_time
+from contract.order import format_microseconds
 from contract.topics import devices_topic
 from projector.post import Post
 from projector.watch.drift import RIGHT
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from projector.watch.care import Care, What
     from projector.watch.drifts import ClockChange
     from projector.watch.gauges import Gauges
+    from projector.watch.presences import PresenceChange
     from runtime.mqtt import Session
 
 _STATES: Final[dict[What, DeviceState]] = {
@@ -84,6 +86,15 @@ class Voice:
         state: DeviceState = "silent" if change.silent else "ok"
         about = (VERSION, change.device_id, change.region, state, text(change.at), heard_at, change.usual_s)
         self._tell(DeviceChange(*about))
+
+    def presence(self, change: PresenceChange, device: Device | None) -> None:
+        """Tell that a device said it is offline, or is online again."""
+        state: DeviceState = "online" if change.online else "offline"
+        since = format_microseconds(change.since)
+        tell = self._say if change.online else self.warn
+        tell(f"device_{state}", device=change.device_id, region=change.region, since=since)
+        heard_at = text(device.at) if device and device.at else None
+        self._tell(DeviceChange(VERSION, change.device_id, change.region, state, since, heard_at, None))
 
     def clock(self, change: ClockChange, device: Device | None) -> None:
         """Tell that a device's clock is wrong, or right."""
