@@ -92,6 +92,8 @@ class Names:
         if last is not None and last.says_the_same(birth):
             if birth.until is None or last.until is not None:
                 last.until = birth.until  # whatever was sent between the two, they both name it so
+            if birth.sent is not None and last.sent is not None:
+                last.sent = min(birth.sent, last.sent)  # a clock that was set back
             return
         self.broke(birth.born_at)
         self.births.append(birth)
@@ -118,8 +120,20 @@ class Names:
         if self.births:
             self.births[-1].since = self.births[-1].born_at
 
+    def current(self, key: int | str, sent: int | None) -> Metric | None:
+        """The metric that an alias, or a name, stands for in a message whose turn it is.
+
+        None where that is not certain: `sent` is before the birth by the edge node's own clock.
+        """
+        last = self.births[-1] if self.births else None
+        if last is None or last.until is not None:
+            return None
+        if sent is not None and last.sent is not None and sent < last.sent:
+            return None
+        return last.get(key)
+
     def find(self, key: int | str, at: str, sent: int | None, *, alone: bool = True) -> Metric | None:
-        """The metric that an alias, or a name, stood for; None where that is not certain.
+        """The metric that an alias, or a name, stood for in any other message; None where it is not certain.
 
         Args:
             key: alias or name.

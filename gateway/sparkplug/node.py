@@ -147,12 +147,10 @@ class Node:
             return list(self._in_turn(message, now))
         if turn is Turn.UNKNOWN:
             self.asking.want(now, "its births are not known for certain")
-        else:
-            self._counts["out_of_order"] += 1
-            if turn is Turn.WAITS:
-                self.moves.append((message, True))
-                return list(self._bounded(now))
-        return list(self._apply(message, now, certain=False))
+            return list(self._apply(message, now, certain=False))
+        self._counts["out_of_order"] += 1
+        self.moves.append((message, True))
+        return list(self._bounded(now))
 
     def tick(self, now: float) -> list[Step]:
         """What the time that has passed leads to."""
@@ -214,8 +212,8 @@ class Node:
     def _give_up(self, now: float) -> Iterator[Step]:
         """What is missing of the sequence does not come any more."""
         self._counts["gaps"] += 1
+        self._break(self._sequence.first_at)
         waiting = self._flush()
-        self._break(min(each.at for each in waiting))
         self.asking.want(now, "a number of its sequence is missing")
         for message in waiting:
             yield from self._apply(message, now, certain=False)
@@ -234,15 +232,15 @@ class Node:
     def _reborn(self, message: Message, now: float) -> Iterator[Step]:
         dead = self._dead
         late = dead is not None and dead[0] == message.bd_seq and now < dead[1] + self._reorder_s
+        self._break(min(message.at, self._sequence.first_at))
         waiting = self._flush()
-        self._break(message.at)
         self.bd_seq, self.born = message.bd_seq, message.sent
         self._counts["births"] += 1
         self._learn("", message, certain=not late)
         for device, entity in self.entities.items():
             if device and entity.online:
                 entity.due = now + REBORN_S
-        self._alone_at = now + self._reorder_s
+        self._alone_at = now + self._reorder_s if self.ordered else None
         if late:
             self.asking.want(now, "it died just before its birth came", after_s=self._reorder_s)
         else:
@@ -320,7 +318,9 @@ class Node:
 
     def _data(self, message: Message, now: float) -> Iterator[Step]:
         alone = self._alone_at is None
-        found = self._named(message, alone=alone) if self.ordered else _itself(message)
+        found = (
+            self._named(message, alone=alone, in_turn=message.certain) if self.ordered else _itself(message)
+        )
         if found is not None:
             yield found
             return
@@ -336,6 +336,7 @@ class Node:
         entity = self.entities[device]
         since = max(self._since, entity.ended_at)
         until = None if certain else message.at
+        entity.names.broke(min(message.at, self._sequence.first_at))  # some of those may be of this birth
         entity.names.born(Birth(message.at, since, metrics_of(message.value), message.sent, until))
         self.changed.add(device)
 
@@ -348,8 +349,14 @@ class Node:
         self.changed.add(device)
         yield Told(device, online, f"{self.bd_seq}:{self.born}", message)
 
-    def _named(self, message: Message, *, alone: bool) -> Read | Lost | None:
-        """A message with its names; None when no birth says them."""
+    def _named(self, message: Message, *, alone: bool, in_turn: bool = False) -> Read | Lost | None:
+        """A message with its names; None when no birth says them.
+
+        Args:
+            message: it.
+            alone: whether a birth may name by itself what came before it.
+            in_turn: whether it is the message's turn, so that the last birth is the one before it.
+        """
         entity = self.entities.get(message.device)
         if entity is None:
             return _itself(message)
@@ -358,7 +365,8 @@ class Node:
             sent = 0  # before every birth, for all that is known
 
         def find(key: int | str) -> Metric | None:
-            return entity.names.find(key, message.at, sent, alone=alone)
+            metric = entity.names.current(key, sent) if in_turn else None
+            return metric or entity.names.find(key, message.at, sent, alone=alone)
 
         return _read(message, find)
 

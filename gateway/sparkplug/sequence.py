@@ -1,13 +1,14 @@
 """The numbers of an edge node's messages (3.0.0 §6.4.15): who comes before its turn waits for it. Pure.
 
 A birth of the edge node has 0, each message of it and of its devices one more, and 255 is followed by 0. MQTT
-keeps the order of one topic only, and a node has several.
+keeps the order of one topic only, and a node has several. A number that is behind is one as well that is far
+ahead: it may be of the next session, whose birth is still to come.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from gateway.sparkplug.messages import NUMBERS
 
@@ -16,15 +17,12 @@ if TYPE_CHECKING:
 
     from gateway.sparkplug.messages import Message
 
-_AHEAD: Final = NUMBERS // 2
-
 
 class Turn(Enum):
     """When a message is to be looked at."""
 
     NOW = "now"
     UNKNOWN = "unknown"  # what comes next is not known
-    LATE = "late"  # it was given up, or it comes once more
     WAITS = "waits"
 
 
@@ -50,16 +48,18 @@ class Sequence:
         """When the first came that waits, in seconds of the monotonic clock."""
         return min((each.heard for some in self._waiting.values() for each in some), default=None)
 
+    @property
+    def first_at(self) -> str:
+        """The same in the contract's form; after all times when none waits."""
+        return min((each.at for some in self._waiting.values() for each in some), default="~")
+
     def turn(self, message: Message) -> Turn:
         """Whether it is the turn of a message; one that waits is kept."""
         if self.next is None:
             return Turn.UNKNOWN
-        ahead = (message.seq - self.next) % NUMBERS
-        if ahead == 0:
+        if message.seq == self.next:
             self.passed(message)
             return Turn.NOW
-        if ahead >= _AHEAD:
-            return Turn.LATE
         self._waiting.setdefault(message.seq, []).append(message)
         return Turn.WAITS
 

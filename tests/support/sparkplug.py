@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -12,7 +12,7 @@ INT8, INT16, INT32, INT64, DOUBLE, BOOLEAN, STRING = 1, 2, 3, 4, 10, 11, 12
 
 
 def metric(
-    name: str | None = None, value: Any = None, *, alias: int | None = None, datatype: int = 0, ts: int = 0
+    name: str | None = None, value: object = None, *, alias: int | None = None, datatype: int = 0, ts: int = 0
 ) -> bytes:
     """A metric: an integer below 2^32 as int_value, a double, a boolean or a text."""
     found = b""
