@@ -7,13 +7,14 @@ refused as a whole when one of them is.
 
 from __future__ import annotations
 
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.decode.assemble import Assembler
 from gateway.decode.drops import Drops
 from gateway.decode.fields import Refused
 from gateway.decode.formats import format_of
-from gateway.decode.known import Memo
+from gateway.decode.known import Memo, Worked
 from gateway.decode.limits import MAX_LETTERS, MAX_READINGS
 from gateway.decode.mapping import Mapper, Shaper, needs_shaping
 from gateway.decode.mapping.each import says_something
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from runtime.mqtt.port import Delivery
 
 _TOPICS_BYTES: Final = 128_000_000  # over 100,000 topics in the half that is found at once
+_TAGS_BYTES: Final = 16_000_000
 
 
 class Decoder:
@@ -56,6 +58,7 @@ class Decoder:
         self._max_payload_bytes = limits.max_payload_bytes
         self._assemble = Assembler(limits).assemble
         self._topics: Memo[Matched] = Memo(_TOPICS_BYTES, lambda matched: matched.size_bytes)
+        self._tagged: Worked[Matched] = Worked(_TAGS_BYTES)
         self._formats = [format_of(each.route, each.route.where(i)) for i, each in enumerate(routes)]
         self._mappers = [Mapper(each.plan, limits) for each in routes]
         self._shapers = [
@@ -405,7 +408,8 @@ class Decoder:
             raise part.reject or Reject("undecodable", "nothing was made of it")
         tags, of_topic = part.tags, matched.tags or {}
         if tags:
-            matched = matched.with_tags(tags)
+            parts = matched.topic, *tags.items()
+            matched = self._tagged.get(parts) or self._tag(matched, tags, parts)
         unfit = shaper.unfit
         try:
             reading = self._assemble(
@@ -421,8 +425,17 @@ class Decoder:
             raise _failed(error) from error
         finally:
             unfit.fields.clear()
-        drops += [(name, "left_out") for name in tags if of_topic.get(name, tags[name]) != tags[name]]
+        if of_topic:
+            drops += [(name, "left_out") for name in tags if of_topic.get(name, tags[name]) != tags[name]]
         return reading
+
+    def _tag(self, matched: Matched, tags: dict[str, str], parts: tuple[object, ...]) -> Matched:
+        """What a topic says, with tags of a payload; remembered, as a device sends the same each time."""
+        tagged = matched.with_tags(tags)
+        size = getsizeof(matched.topic) + 3 * sum(
+            getsizeof(name) + getsizeof(tag) for name, tag in tags.items()
+        )
+        return self._tagged.keep(parts, tagged, tagged.size_bytes + size)
 
 
 class _NoReading(Reject):

@@ -50,14 +50,15 @@ class Drops:
 
     def add(self, topic: str, fields: list[tuple[str, str]]) -> None:
         """Count the fields of one message."""
+        counts = self.counts
         for name, reason in fields:
             key = (topic, name[:MAX_NAME], reason)
-            if key not in self.counts:
-                if len(self.counts) >= MOST_NAMES:
+            if key not in counts:
+                if len(counts) >= MOST_NAMES:
                     key = (topic, OTHER, reason)
-                if key not in self.counts:
+                if key not in counts:
                     self._news.append(key)
-            self.counts[key] += 1
+            counts[key] += 1
 
     def news(self) -> list[tuple[str, str, str]]:
         """Those that were counted for the first time since the last call."""

@@ -1,7 +1,7 @@
 """What has been seen and checked before, bounded in bytes: a hostile sender chooses how long a name is.
 
-Of a `Memo` the half that was not asked for lately is forgotten when it is full; names are forgotten all at
-once, which costs one more look at each.
+Of a `Memo` the half that was not asked for lately is forgotten when it is full; names, and what is `Worked`
+out of what a message says, are forgotten all at once, which costs one more look at each.
 """
 
 from __future__ import annotations
@@ -53,6 +53,29 @@ class Memo(Generic[Value]):
     def __len__(self) -> int:
         """How many are kept."""
         return len(self._young) + len(self._old)
+
+
+class Worked(Generic[Value]):
+    """What was worked out of parts of messages, by these parts.
+
+    Args:
+        max_bytes: about so much is kept at most.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._values: dict[tuple[object, ...], Value] = {}
+        self.get = self._values.get
+
+    def keep(self, parts: tuple[object, ...], value: Value, more_bytes: int) -> Value:
+        """Remember a value, with what it takes beside the entry; returns it."""
+        self._bytes += _ENTRY_BYTES + more_bytes
+        if self._bytes > self._max_bytes:
+            self._values.clear()
+            self._bytes = _ENTRY_BYTES + more_bytes
+        self._values[parts] = value
+        return value
 
 
 class Names:
