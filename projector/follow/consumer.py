@@ -91,6 +91,8 @@ class Consumer:
         self._followers: dict[int, Follower] = {}
         self._told: dict[int, Seen] = {}
         self._warn = RateLimit(log.warning, lines=1, interval_s=60.0)
+        for reason in REASONS:
+            meters.not_believed.labels(reason)
         self._keys: dict[int, bytes] = {}
         self._hinted = False
         self._look = asyncio.Event()

@@ -200,6 +200,24 @@ CASES = [
         "19m",
         "22m",
     ),
+    Case(
+        "TopicForged",
+        {
+            'projector_messages_not_believed_total{instance="site:9", reason="unsigned"}': "0x5 1x10 1+3x40",
+            'projector_messages_not_believed_total{instance="site:9", reason="no_key"}': "0+9x60",
+        },
+        "15m",
+        "30m",
+    ),
+    Case(
+        "RowsUnsigned",
+        {
+            'projector_messages_not_believed_total{instance="site:9", reason="no_key"}': "0+9x60",
+            'projector_messages_not_believed_total{instance="site:9", reason="wrong_signature"}': "0+9x60",
+        },
+        "29m",
+        "33m",
+    ),
     Case("SessionLost", {f"gateway_sessions_lost_total{LABELS}": "0x10 1x40"}, "10m", "12m"),
     Case("QoS0Dropped", {f"gateway_dropped_qos0_total{LABELS}": "0x10 1x40"}, "10m", "12m"),
     Case(
