@@ -68,14 +68,21 @@ class Presences:
         """The devices of which it was told that they are offline."""
         return list(self._told)
 
-    def take(self, device: Device, since: int, *, online: bool) -> bool:
-        """Note what a device is, and since when in microseconds; returns whether that is another thing."""
+    def take(self, device: Device, since: int, *, online: bool, was_heard: bool) -> bool:
+        """Note what a device is, and since when in microseconds; returns whether that is another thing.
+
+        Args:
+            device: the device.
+            since: since when it is so.
+            online: or offline.
+            was_heard: whether the message came now; else it is read of one that came before.
+        """
         if since <= self._since.get(device.id, -1):
             return False
         self._since[device.id] = since
         if online != bool(device.offline_s):
             if online and device.care is None:
-                self._tell(device)  # one that came back while nobody watched
+                self._tell(device, is_news=True)  # one that came back while nobody watched
             return False
         self._tally.remove(device)
         device.offline_s = 0 if online else max(1, since // _SECOND)
@@ -85,7 +92,7 @@ class Presences:
         else:
             self.offline[device.id] = device
         if device.care is None:
-            self._tell(device)
+            self._tell(device, is_news=was_heard or since >= self._begun * _SECOND)
         return True
 
     def take_pending(self, most: int) -> list[PresenceChange]:
@@ -102,7 +109,7 @@ class Presences:
 
     def speak(self, device: Device) -> None:
         """Tell of a device again, and now whether it is offline."""
-        self._tell(device)
+        self._tell(device, is_news=True)
 
     def leave(self, device: Device) -> None:
         """Forget a device."""
@@ -121,12 +128,11 @@ class Presences:
         """Device → level and since when, epoch seconds, of those that were told of as offline."""
         return {id_: (1, self._devices[id_].offline_s) for id_ in self._told if id_ in self._devices}
 
-    def _tell(self, device: Device) -> None:
+    def _tell(self, device: Device, *, is_news: bool) -> None:
         was_told, online = device.id in self._told, not device.offline_s
         if online is not was_told:
             self.pending.pop(device.id, None)
             return
         since = self._since[device.id]
-        is_news = was_told or since >= self._begun * _SECOND
         about = device.id, device.region, online, since
         self.pending[device.id] = PresenceChange(*about, was_told=was_told, is_news=is_news)

@@ -186,7 +186,7 @@ class Silence:
     def know_presence(self, device_id: str, since: int, *, online: bool) -> None:
         """Note what a device said before anybody listened, and since when, microseconds since 1970."""
         if device := self.devices.get(device_id):
-            self._take_presence(device, since, online=online)
+            self._take_presence(device, since, online=online, was_heard=False)
 
     def begin_anew(self, number: int) -> None:
         """Note that rows of a stream were passed over: each device has its whole period from the next on."""
@@ -274,10 +274,10 @@ class Silence:
             since = microseconds(event.online_since)
         except ValueError:
             return
-        self._take_presence(device, since, online=event.online is True)
+        self._take_presence(device, since, online=event.online is True, was_heard=True)
 
-    def _take_presence(self, device: Device, since: int, *, online: bool) -> None:
-        if not self.presences.take(device, since, online=online):
+    def _take_presence(self, device: Device, since: int, *, online: bool, was_heard: bool) -> None:
+        if not self.presences.take(device, since, online=online, was_heard=was_heard):
             return
         if online and device.stream is not None:
             device.stream.enter(device, 0)

@@ -112,6 +112,33 @@ async def gauge(settings: Settings, line: str) -> None:
             await asyncio.sleep(0.1)
 
 
+async def test_what_devices_say_of_themselves_is_told_once(
+    run_command: RunCommand, site: Site, settings: Settings
+) -> None:
+    """By one of two projectors; one that begins later tells what changed meanwhile, and nothing again."""
+
+    async def say(device: str, minute: int, *, online: bool, begun: datetime = START) -> None:
+        at = format_time(begun + timedelta(minutes=minute))
+        await site.commit(Event(device, "north", at, at, f"{minute}", {"online": online}, None, online))
+
+    await site.minutes(-5, 0, "a", "b", "c")
+    await say("c", 0, online=False)
+    async with projectors(run_command, {}, SECOND):
+        await say("a", 1, online=True)
+        await say("a", 2, online=False)
+        await say("a", 3, online=False)
+        (change,) = await site.told(1)
+        assert change.device_id == "a", "who was offline before anybody watched is no news"
+        at, heard_at = (format_time(START + timedelta(minutes=minute)) for minute in (2, 1))
+        assert change == DeviceChange(1, "a", "north", "offline", at, heard_at, None)
+        await gauge(settings, 'projector_devices{region="north",state="offline"} 2.0')
+    await say("a", 4, online=True, begun=datetime.now(UTC))
+    await say("b", 5, online=False, begun=datetime.now(UTC))
+    async with projectors(run_command, {}, SECOND):
+        changes = await site.told(2)
+        assert {(each.device_id, each.state) for each in changes} == {("a", "online"), ("b", "offline")}
+
+
 async def test_silence_and_return_are_told_once(
     run_command: RunCommand, site: Site, settings: Settings, redis_url: str
 ) -> None:
