@@ -15,13 +15,14 @@ CLAIMED: Final = "claimed_ts"
 """The tag that keeps a device time which is not relied on."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_TOPIC_SYNTAX = re.compile(r"[+#/]")
+_TOPIC_SYNTAX = re.compile(r"[+#]")
 
 
 def check_device_id(device_id: object) -> str:
-    """A device id is a topic level: 1 to 128 characters, none of them `+ # /` or a control character.
+    """A device id is a topic level, or several as they stand in a topic, `hall/door`.
 
-    An integer is taken for its digits.
+    It has 1 to 128 characters, none of them `+ #` or a control character, and no level is empty. An integer
+    is taken for its digits.
     """
     if type(device_id) is int:
         device_id = str(device_id)
@@ -31,7 +32,9 @@ def check_device_id(device_id: object) -> str:
         )
     _check_text("invalid_device_id", "device id", device_id, MAX_NAME)
     if _TOPIC_SYNTAX.search(device_id):
-        raise Reject("invalid_device_id", f"device id {device_id[:40]!r} has one of + # / in it")
+        raise Reject("invalid_device_id", f"device id {device_id[:40]!r} has one of + # in it")
+    if "/" in device_id and "" in device_id.split("/"):
+        raise Reject("invalid_device_id", f"device id {device_id[:40]!r} has nothing on one side of a /")
     return device_id
 
 

@@ -180,11 +180,7 @@ def _matched(route: CompiledRoute, number: int, topic: str, names: dict[str, str
     device_id, region, metric = map(names.get, _MEANT)
     metric = metric or route.route.metric or None
     if device_id is not None:
-        levels = device_id.split("/")
-        if len(device_id) > MAX_NAME:
-            check_device_id(device_id)
-        for level in levels:
-            check_device_id(level)
+        check_device_id(device_id)
     if metric is not None and (fault := metric_fault(metric, MAX_NAME)):
         raise Reject("invalid_metric", f"the topic's {fault}")
     tags = {name: check_tag(name, value) for name, value in names.items() if name not in _MEANT} or None

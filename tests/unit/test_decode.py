@@ -219,7 +219,10 @@ def test_device_named_by_the_payload() -> None:
     """A route without {device_id} takes it from the payload, with the same rules."""
     route = Route(topic="plant/#")
     assert accept(b'{"id":"k","device_id":"b2"}', "plant/7", route).event.device_id == "b2"
-    assert reject(b'{"id":"k","device_id":"b/2"}', "plant/7", route).reason == "invalid_device_id"
+    assert accept(b'{"id":"k","device_id":"hall/b 2"}', "plant/7", route).event.device_id == "hall/b 2"
+    for impossible in ("b#2", "b+", "/b", "b/", "b//2", ""):
+        letter = reject(f'{{"id":"k","device_id":"{impossible}"}}'.encode(), "plant/7", route)
+        assert letter.reason == "invalid_device_id"
     assert reject(b'{"id":"k"}', "plant/7", route).reason == "invalid_device_id"
 
 
