@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 import msgspec
 
 from projector.levels import ToldLevel, read_level
+from projector.names.book import Known
 from projector.outbox import queries
 from projector.views import answering
 from projector.watch.arrivals import newest_arrivals
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from projector.watch.book import State
     from projector.watch.drift import ClockState
 
-Wanted = Literal["ok", "silent", "unknown", "muted", "retired", "clock-wrong"]
+Wanted = Literal["ok", "silent", "unknown", "muted", "retired", "never-heard", "clock-wrong"]
 
 _PAGE: Final = 1000
 _PACES: Final = 50
@@ -40,7 +41,8 @@ class Listed(msgspec.Struct, frozen=True):
     """A device.
 
     Attributes:
-        state: `ok` is who was not told silent, `unknown` everybody as long as no projector has ever watched.
+        state: `ok` is who was not told silent, `unknown` everybody as long as no projector has ever watched,
+            `never-heard` who is in the registry and never sent.
         since: when its last message before it fell silent came, or it was muted or retired; null of others,
             and when that is not known.
         until: when a mute ends by itself.
@@ -48,11 +50,15 @@ class Listed(msgspec.Struct, frozen=True):
         usual_seconds: how long it usually pauses; null when that is not known, or was not asked.
         clock: what was told of it; null of one that is muted or retired, of which nothing is.
         clock_since: when a wrong one was found out.
+        name: what people call it; null when nobody said.
+        labels: what people have put on it.
+        expected_seconds: how often people say it should send; then silence goes by that.
+        blocked: whether nothing that it sends is let in.
     """
 
     device_id: str
     region: str | None
-    state: State
+    state: State | Literal["never-heard"]
     since: datetime | None
     until: datetime | None
     by: str | None
@@ -60,6 +66,10 @@ class Listed(msgspec.Struct, frozen=True):
     usual_seconds: int | None
     clock: ClockState | None
     clock_since: datetime | None
+    name: str | None = None
+    labels: dict[str, str] = {}
+    expected_seconds: int | None = None
+    blocked: bool = False
 
 
 class Selection(NamedTuple):
@@ -126,8 +136,13 @@ async def _read(source: Source, page: Sequence[asyncpg.Record], *, is_watched: b
 
 def _listed(record: asyncpg.Record, silent: bytes | None, clock: bytes | None, *, is_watched: bool) -> Listed:
     told = read_level(clock) or ToldLevel(0, 0)
-    state: State = record["what"] or ("silent" if silent else "ok" if is_watched else "unknown")
     held = record["what"] is not None
+    state: State | Literal["never-heard"]
+    if record["never_heard"] and not held:
+        state = "never-heard"
+    else:
+        state = record["what"] or ("silent" if silent else "ok" if is_watched else "unknown")
+    known = Known(record["name"], record["labels"] or "", record["expected_s"], record["blocked"])
     silent_since = _moment(int(silent)) if silent and silent.isdigit() and int(silent) else None
     return Listed(
         record["device_id"],
@@ -138,8 +153,12 @@ def _listed(record: asyncpg.Record, silent: bytes | None, clock: bytes | None, *
         record["said_by"],
         record["reason"] or None,
         None,
-        None if held else CLOCKS[told.level],
+        None if held or record["never_heard"] else CLOCKS[told.level],
         _moment(told.at // _MICROSECONDS) if told.level and not held else None,
+        known.name,
+        known.label,
+        known.expected_s,
+        known.blocked,
     )
 
 
@@ -152,7 +171,10 @@ def _moment(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-COLUMNS: Final = ("device", "region", "state", "since", "usual", "clock", "until", "by", "reason")
+COLUMNS: Final = (
+    *("device", "region", "state", "since", "usual", "clock", "until", "by", "reason"),
+    *("name", "every", "labels"),
+)
 
 
 def cells(device: Listed) -> tuple[str, ...]:
@@ -167,6 +189,9 @@ def cells(device: Listed) -> tuple[str, ...]:
         _time(device.until),
         safe(device.by or "-"),
         safe(device.reason or "-"),
+        safe(device.name or "-"),
+        "-" if device.expected_seconds is None else span(device.expected_seconds),
+        safe(" ".join(f"{name}={value}" for name, value in sorted(device.labels.items())) or "-"),
     )
 
 

@@ -30,12 +30,14 @@ class Ranking(NamedTuple):
     """Devices in order of attention.
 
     Attributes:
-        ids: silent ones, those rejected a moment ago, then all others that are in service.
+        ids: silent ones, those rejected a moment ago, those that said they are offline, then all others that
+            are in service.
         silent: who fell silent, the first first.
         clocks: those whose clock is wrong, the first to be found out first.
         retired: those that are out of service.
         never_heard: those that the registry names and that never sent.
         called: device → what people call it.
+        offline: those that said so, the first to be found out first.
     """
 
     ids: list[str]
@@ -44,6 +46,7 @@ class Ranking(NamedTuple):
     retired: Sequence[str] = ()
     never_heard: Sequence[str] = ()
     called: Mapping[str, str] = {}
+    offline: Sequence[str] = ()
 
 
 class Choice(NamedTuple):
@@ -58,6 +61,7 @@ class Choice(NamedTuple):
         among: only these; None for all.
         retired: only those that are out of service, who are not found without it but by their whole id.
         never_heard: only those that never sent; others they follow where a part or a tag is asked for.
+        offline: only those that said so.
     """
 
     part: str = ""
@@ -68,6 +72,7 @@ class Choice(NamedTuple):
     among: frozenset[str] | None = None
     retired: bool = False
     never_heard: bool = False
+    offline: bool = False
 
 
 class Choices:
@@ -123,6 +128,8 @@ class Choices:
         ids = _narrowed(choice, ranking)
         if choice.clock:
             ids = await those(ids, frozenset(ranking.clocks).__contains__)
+        if choice.offline:
+            ids = await those(ids, frozenset(ranking.offline).__contains__)
         if choice.part:
             ids = await self._having(choice, ids, ranking, index)
         if choice.region is not None:

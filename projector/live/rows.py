@@ -58,6 +58,7 @@ def make_row(
         heard_ms=said.heard_at and said.heard_at * 1000,
         until_ms=int(care.until.timestamp() * 1000) if care and care.until else None,
         care=f"{care.by}: {care.reason}".removesuffix(": ") if care else None,
+        offline_since_ms=said.offline_since and said.offline_since * 1000,
         name=known.name,
         labels=known.label,
         expected_ms=known.expected_s and known.expected_s * 1000,

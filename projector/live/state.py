@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-Standing = Literal["silent", "rejected", "ok", "unknown", "muted", "retired", "never heard"]
+Standing = Literal["silent", "offline", "rejected", "ok", "unknown", "muted", "retired", "never heard"]
 
 
 Beyond = dict[str, Literal["ok", "warn", "crit"]]
@@ -78,6 +78,7 @@ class Row(msgspec.Struct, frozen=True):
         heard_ms: when its last message came, by arrival; None when that is not known.
         until_ms: when its mute ends; None when it is not muted.
         care: who muted or retired it, and why; None when nobody did.
+        offline_since_ms: since when it is offline because it said so; None when it is not.
         name: what people call it; None when nobody said.
         labels: what people have put on it.
         expected_ms: how often people say it should send; None when nobody did.
@@ -98,6 +99,7 @@ class Row(msgspec.Struct, frozen=True):
     heard_ms: int | None = None
     until_ms: int | None = None
     care: str | None = None
+    offline_since_ms: int | None = None
     name: str | None = None
     labels: dict[str, str] = {}
     expected_ms: int | None = None
@@ -128,6 +130,7 @@ class Devices(msgspec.Struct, frozen=True):
         unknown: how many the watch knows nothing of yet, or not at all for want of room.
         muted: how many are.
         retired: devices beside these that are out of service.
+        offline: how many said so themselves; none of them is silent.
         never_heard: devices beside all of these that the registry names and that never sent.
     """
 
@@ -139,6 +142,7 @@ class Devices(msgspec.Struct, frozen=True):
     unknown: int = 0
     muted: int = 0
     retired: int = 0
+    offline: int = 0
     never_heard: int = 0
 
 

@@ -18,6 +18,8 @@ import msgspec
 
 from projector.lag import Lag
 from projector.levels import read_level
+from projector.names.book import NOBODY, Known
+from projector.names.reader import NAMES, read_known
 from projector.query import Queries
 from projector.views import Views, answering
 from projector.watch.carer import CARE
@@ -48,7 +50,7 @@ class Wanted(NamedTuple):
 
     Attributes:
         order: which end of the devices.
-        part: of their ids, upper or lower case; empty: any.
+        part: of their ids or names, upper or lower case; empty: any.
         limit: devices to list.
     """
 
@@ -65,6 +67,7 @@ class Device(NamedTuple):
             None for others.
         clock: `ahead` or `behind`; None when it is right.
         is_muted: whether somebody has muted it.
+        known: what people say it is.
     """
 
     device_id: str
@@ -74,6 +77,7 @@ class Device(NamedTuple):
     silent_since_s: int | None
     clock: ClockState | None
     is_muted: bool
+    known: Known = NOBODY
 
 
 class Look(NamedTuple):
@@ -113,6 +117,7 @@ class Looker:
         self._silent = f"{keys.prefix}{SILENT}"
         self._clocks = f"{keys.prefix}{CLOCKS_TOLD}"
         self._care = f"{keys.prefix}{CARE}"
+        self._names = f"{keys.prefix}{NAMES}"
         self._queries = Queries(redis, keys)
         self._views = Views(redis, keys)
         self._address = address
@@ -151,15 +156,16 @@ class Looker:
 
     async def _silent_ids(self, wanted: Wanted) -> tuple[list[str], int]:
         """Ids of the silent devices wanted that the views have, and how many were looked at for it."""
-        part = wanted.part.lower()
         silent: dict[str, int] = {}
         if wanted.order == "silent":
             silent = await read_silent(self._redis, self._silent, most=WALK)
             silent.pop(BEGUN, None)
-        every = sorted((id_ for id_ in silent if part in id_.lower()), key=lambda id_: (silent[id_], id_))
+        every = sorted(silent, key=lambda id_: (silent[id_], id_))
         found: list[str] = []
         for start in range(0, len(every), _PAGE):
-            page = every[start : start + _PAGE]
+            page = await self._having(wanted.part, every[start : start + _PAGE])
+            if not page:
+                continue
             scores = await self._redis.zmscore(self._keys.last_seen, page)
             found += [id_ for id_, score in zip(page, scores, strict=True) if score is not None]
             if len(found) >= wanted.limit:
@@ -171,7 +177,7 @@ class Looker:
 
         Without those that are retired.
         """
-        part = wanted.part.lower()
+        part = wanted.part
         found, first = silent.copy(), frozenset(silent)
         size = _PAGE if part else wanted.limit
         walked = 0
@@ -183,16 +189,26 @@ class Looker:
                 ),
             )
             walked += len(page)
-            ids = [member.decode(errors="backslashreplace") for member in page]
+            ids = await self._having(part, [member.decode(errors="backslashreplace") for member in page])
             cares = await self._redis.hmget(self._care, ids) if ids else []
             found += [
-                id_
-                for id_, care in zip(ids, cares, strict=True)
-                if id_ not in first and part in id_.lower() and care != _RETIRED
+                id_ for id_, care in zip(ids, cares, strict=True) if id_ not in first and care != _RETIRED
             ]
             if len(page) < size:
                 break
         return found[: wanted.limit], walked
+
+    async def _having(self, part: str, ids: list[str]) -> list[str]:
+        """Those of these that have it in their id or name."""
+        if not part or not ids:
+            return ids
+        folded = part.casefold()
+        names = [read_known(raw).name or "" for raw in await self._redis.hmget(self._names, ids)]
+        return [
+            id_
+            for id_, name in zip(ids, names, strict=True)
+            if folded in id_.casefold() or folded in name.casefold()
+        ]
 
     async def _devices(self, ids: list[str]) -> list[Device]:
         """Those of the devices that the views have."""
@@ -203,9 +219,10 @@ class Looker:
             pipeline.hmget(self._silent, ids)
             pipeline.hmget(self._clocks, ids)
             pipeline.hmget(self._care, ids)
+            pipeline.hmget(self._names, ids)
             for device_id in ids:
                 pipeline.hmget(self._keys.device(device_id), "region", "sample_count")
-            scores, silent, clocks, cares, *hashes = await pipeline.execute()
+            scores, silent, clocks, cares, names, *hashes = await pipeline.execute()
         return [
             Device(
                 device_id,
@@ -215,9 +232,10 @@ class Looker:
                 int(since) if since else None,
                 _clock(clock),
                 care is not None,
+                read_known(name),
             )
-            for device_id, score, since, clock, care, (region, messages) in zip(
-                ids, scores, silent, clocks, cares, hashes, strict=True
+            for device_id, score, since, clock, care, name, (region, messages) in zip(
+                ids, scores, silent, clocks, cares, names, hashes, strict=True
             )
             if score is not None
         ]

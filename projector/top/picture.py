@@ -48,6 +48,9 @@ class DeviceLine(msgspec.Struct, frozen=True):
         silent: whether the projector's watch calls it so.
         heard_s: since its last message came, of one that is silent; null when that is not known.
         muted: whether somebody has muted it.
+        name: what people call it; null when nobody said.
+        labels: what people have put on it.
+        expected_seconds: how often people say it should send; null when nobody did.
     """
 
     device_id: str
@@ -60,6 +63,9 @@ class DeviceLine(msgspec.Struct, frozen=True):
     silent: bool = False
     heard_s: float | None = None
     muted: bool = False
+    name: str | None = None
+    labels: dict[str, str] = {}
+    expected_seconds: int | None = None
 
 
 class Picture(msgspec.Struct, frozen=True):
@@ -74,6 +80,7 @@ class Picture(msgspec.Struct, frozen=True):
         events_per_s: events that the projector applied.
         clocks_wrong: devices whose clocks are; null without a projector.
         retired: devices that are out of service, which are not listed; likewise.
+        never_heard: devices that are in the registry and never sent, which are not listed; likewise.
         walked: how many devices the filter looked at, if there were more; else null.
         silent_walked: how many silent ones were looked at, likewise.
     """
@@ -86,6 +93,7 @@ class Picture(msgspec.Struct, frozen=True):
     unknown: int | None = None
     clocks_wrong: int | None = None
     retired: int | None = None
+    never_heard: int | None = None
     events_per_s: float | None = None
     streams: list[StreamLine] = []
     regions: list[RegionLine] = []
@@ -126,6 +134,9 @@ def paint(look: Look, before: Look | None) -> Picture:
             d.silent_since_s is not None,
             round(now_ms / 1000 - d.silent_since_s, 1) if d.silent_since_s else None,
             d.is_muted,
+            d.known.name,
+            d.known.label,
+            d.known.expected_s,
         )
         for d in look.devices
     ]
@@ -139,6 +150,7 @@ def paint(look: Look, before: Look | None) -> Picture:
         unknown=_unknown(look),
         clocks_wrong=known.clock_wrong if known else None,
         retired=known.retired if known else None,
+        never_heard=known.never_heard if known else None,
         events_per_s=None if events is None else rate(events, _events(before) if before else None),
         streams=[
             _stream(look, stream, rate(cursor.n, _cursor(before, stream)))

@@ -68,6 +68,8 @@ def _title(picture: Picture) -> Text:
         title.append(f"   {picture.clocks_wrong:,} clocks wrong", style="yellow")
     if picture.retired:
         title.append(f"   {picture.retired:,} retired", style="dim")
+    if picture.never_heard:
+        title.append(f"   {picture.never_heard:,} never heard", style="dim")
     title.append(f"   {_rate(picture.events_per_s)} events/s")
     title.append(f"   {picture.at[11:19]}Z", style="dim")
     if picture.redis:
@@ -103,7 +105,8 @@ def _regions(regions: Sequence[RegionLine]) -> Table:
 
 
 def _devices(devices: Sequence[DeviceLine]) -> Table:
-    table = _table("device", "last seen", "messages", "per s", "region")
+    is_named = any(line.name for line in devices)
+    table = _table("device", *(["name"] if is_named else ()), "last seen", "messages", "per s", "region")
     for line in devices:
         seen = Text(span(line.silent_s))
         if line.silent:
@@ -116,7 +119,9 @@ def _devices(devices: Sequence[DeviceLine]) -> Table:
         elif line.silent_s < -_AHEAD_S:
             seen.append(" ahead")
         region = safe(line.region or "-")
-        table.add_row(safe(line.device_id), seen, f"{line.messages:,}", _rate(line.messages_per_s), region)
+        name = [safe(line.name or _NONE)] if is_named else []
+        rate = _rate(line.messages_per_s)
+        table.add_row(safe(line.device_id), *name, seen, f"{line.messages:,}", rate, region)
     return table
 
 
@@ -135,7 +140,7 @@ def _footer(picture: Picture, controls: Controls) -> Text:
 def _table(*names: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in names:
-        text = name in {"device", "region"}
+        text = name in {"device", "name", "region"}
         table.add_column(name, justify="left" if text else "right", no_wrap=True, overflow="ellipsis")
     return table
 

@@ -46,6 +46,7 @@ export class DeviceView {
 
   build() {
     this.heading = el("h2", { tabindex: "-1" }, this.id);
+    this.called = el("span", { class: "called" });
     this.standing = el("span", { class: "standing" });
     this.message = el("p", { class: "note" }, "Looking it up …");
     this.facts = el("dl", { class: "facts" });
@@ -66,7 +67,7 @@ export class DeviceView {
     this.refused = el("section", { hidden: true }, el("div", { class: "head" }, el("h3", {}, "Rejected lately")), this.letters);
     this.box.replaceChildren(
       el("p", {}, el("a", { href: "#/" }, "← All devices")),
-      el("div", { class: "title" }, this.heading, this.standing, this.link),
+      el("div", { class: "title" }, this.heading, this.called, this.standing, this.link),
       this.message, this.known, this.refused,
     );
     this.heading.focus();
@@ -79,9 +80,10 @@ export class DeviceView {
     const query = new URLSearchParams({ id: this.id }); // not in the path, which cannot carry `..`
     try {
       this.live = await ask(`live/device?${query}`, signal);
-      if (this.live.row) this.stats = await ask(`device/stats?${query}`, signal);
+      const { row } = this.live;
+      if (row && row.standing !== "never heard") this.stats = await ask(`device/stats?${query}`, signal);
       else this.forget();
-      say(this.message, this.live.row ? "" : UNKNOWN);
+      say(this.message, !row ? UNKNOWN : row.standing === "never heard" ? neverHeard(row) : "");
     } catch (error) {
       const trouble = troubleOf(error);
       if (asked.signal.aborted || !trouble) return; // another device was asked for, or nobody is there
@@ -117,6 +119,7 @@ export class DeviceView {
     keyed(this.letters, letters, (each) => each.id, makeOwnLetter, (node, each) => updateLetter(node, each, this.feed.now()));
     this.link.hidden = !this.grafana || !this.stats;
     mark(this.link, "href", `${this.grafana.replace(/\/+$/, "")}/d/edge-device?${new URLSearchParams({ "var-device": this.id })}`);
+    say(this.called, this.live?.row?.name ?? "");
     if (!this.stats) return;
     const now = this.feed.viewsNow();
     this.drawFacts(this.live?.row, now);
@@ -152,9 +155,19 @@ export class DeviceView {
     if (row?.care) facts[stats.state === "retired" ? "Retired by" : "Muted by"] = row.care;
     if (stats.metrics_dropped) facts["Metrics left out"] = `${count(stats.metrics_dropped)}, too many names`;
     for (const [name, value] of Object.entries(stats.tags)) facts[`Tag ${name}`] = el("a", { href: `#/?${new URLSearchParams({ tag: `${name}:${value}` })}` }, value);
+    for (const [name, value] of Object.entries(row?.labels ?? {})) facts[`Label ${name}`] = el("a", { href: `#/?${new URLSearchParams({ tag: `${name}:${value}` })}` }, value);
+    if (row?.blocked) facts.Blocked = "nothing that it sends is let in";
+    if (row?.expected_ms) facts["Should send every"] = duration(row.expected_ms / 1000);
     if (row?.usual_ms) facts["Usually every"] = duration(row.usual_ms / 1000);
     keyed(this.facts, Object.entries(facts), ([name]) => name, ([name]) => el("div", {}, el("dt", {}, name), el("dd")), (node, [, fact]) => drawFact(node.lastChild, fact));
   }
+}
+
+/** What there is to say of a device that only the registry knows. */
+function neverHeard(row) {
+  const labels = Object.entries(row.labels).map(([name, value]) => `${name} ${value}`);
+  const every = row.expected_ms ? [`should send every ${duration(row.expected_ms / 1000)}`] : [];
+  return `${["It is in the registry", ...labels, ...every].join(", ")}. Nothing was ever heard of it.`;
 }
 
 /** How it stands, where that is worth a word. */

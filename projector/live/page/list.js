@@ -20,7 +20,7 @@ export class DeviceList {
     this.box = byId("list");
     this.canvas = byId("rows");
     this.nodes = new Map(); // device, or index of one that is not known yet → element
-    this.filter = { q: "", region: null, tag: null, clock: false, recent: false, hot: false, retired: false, sort: "" };
+    this.filter = { q: "", region: null, tag: null, clock: false, recent: false, hot: false, retired: false, never: false, sort: "" };
     this.trouble = null;
     this.unsaved = null; // what is wrong with the file
     this.forget();
@@ -38,7 +38,7 @@ export class DeviceList {
   }
 
   get filtered() {
-    return Boolean(this.filter.q || this.filter.region || this.filter.tag || this.filter.clock || this.filter.recent || this.filter.hot || this.filter.retired);
+    return Boolean(this.filter.q || this.filter.region || this.filter.tag || this.filter.clock || this.filter.recent || this.filter.hot || this.filter.retired || this.filter.never);
   }
 
   /** Whether rows are asked for, and not those that come with the feed. */
@@ -47,9 +47,9 @@ export class DeviceList {
   }
 
   /**
-   * Show only devices whose id has `q` in it, of one region, with one tag, null for all, with `clock` those whose clock
-   * is wrong, with `recent` those that are silent, the last first, with `hot` those beyond a limit, and with `retired` those
-   * that are out of service; by what `sort` says.
+   * Show only devices whose id or name has `q` in it, of one region, with one tag or label, null for all, with `clock` those
+   * whose clock is wrong, with `recent` those that are silent, the last first, with `hot` those beyond a limit, with `retired`
+   * those that are out of service, and with `never` those that never sent; by what `sort` says.
    */
   show(filter) {
     const changed = Object.keys(filter).filter((name) => filter[name] !== this.filter[name]);
@@ -200,9 +200,9 @@ export class DeviceList {
   }
 
   /** Some of the devices of a choice. */
-  read({ q, region, tag, clock, recent, hot, retired, sort, metrics }, start, many, signal) {
+  read({ q, region, tag, clock, recent, hot, retired, never, sort, metrics }, start, many, signal) {
     const query = new URLSearchParams({ start, count: many });
-    for (const [name, value] of Object.entries({ q, region, tag, sort, clock: clock && "true", recent: recent && "true", hot: hot && "true", retired: retired && "true" })) if (value) query.set(name, value);
+    for (const [name, value] of Object.entries({ q, region, tag, sort, clock: clock && "true", recent: recent && "true", hot: hot && "true", retired: retired && "true", never_heard: never && "true" })) if (value) query.set(name, value);
     for (const metric of metrics) query.append("metric", metric);
     return ask(`live/devices?${query}`, signal);
   }
@@ -216,14 +216,17 @@ export class DeviceList {
     if (this.filter.tag) parts.push(`tagged ${this.filter.tag}`);
     if (this.filter.clock) parts.push("whose clock is wrong");
     if (this.filter.retired) parts.push("retired");
+    if (this.filter.never) parts.push("never heard");
     if (this.filter.recent) parts.push("that fell silent, the last first");
     if (this.filter.hot) parts.push("beyond a limit");
     byId("silent-last").hidden = !state.devices.silent || this.filter.recent;
-    const { clocks_wrong: clocks, retired } = state.devices;
+    const { clocks_wrong: clocks, retired, never_heard: never } = state.devices;
     byId("clocks-wrong").hidden = !clocks || this.filter.clock;
     say(byId("clocks-wrong"), plural(clocks, "clock is wrong", "clocks are wrong"));
     byId("retired").hidden = !retired || this.filter.retired;
     say(byId("retired"), `${count(retired)} retired`);
+    byId("never-heard").hidden = !never || this.filter.never;
+    say(byId("never-heard"), `${count(never)} never heard`);
     if (total === null && !this.filtered) say(byId("devices-note"), "");
     else say(byId("devices-note"), this.filtered ? `${total === null ? "looking" : count(total)} ${parts.join(" ")}, of ${scope}` : `${scope}${this.filter.sort ? "" : ", what needs attention first"}`);
     const trouble = this.unsaved ?? (Object.keys(state.problems).length ? null : this.trouble); // problems are above already

@@ -5,7 +5,7 @@ import { age, count, duration, moment } from "./format.js";
 import { emptySpark, spark } from "./spark.js";
 import { valued } from "./units.js";
 
-const SAID = { silent: "Silent", rejected: "Rejected", ok: "Heard", unknown: "Not known yet", muted: "Muted", retired: "Retired" };
+const SAID = { silent: "Silent", rejected: "Rejected", ok: "Heard", unknown: "Not known yet", muted: "Muted", retired: "Retired", "never heard": "Never heard" };
 
 export function makeRow() {
   return el(
@@ -13,7 +13,7 @@ export function makeRow() {
     el(
       "a", { tabindex: "-1" },
       el("span", { class: "state two" }, el("span", { class: "standing" }), el("span", { class: "why note" })),
-      el("span", { class: "name two" }, el("span", { class: "id" }), el("span", { class: "region note" })),
+      el("span", { class: "name two" }, el("span", { class: "who" }, el("span", { class: "id" }), el("span", { class: "called" })), el("span", { class: "region note" })),
       el("span", { class: "values" }),
       el("span", { class: "trend" }, emptySpark(), el("span", { class: "of note cut" })),
       el("span", { class: "seen two" }, el("span", { class: "age" }), el("span", { class: "usual note" })),
@@ -25,11 +25,12 @@ export function makeRow() {
 export function fillRow(node, row, course, columns, nowMs, beyond = {}) {
   const link = node.firstChild;
   const [state, name, values, trend, seen] = link.children;
+  const [id, called] = name.firstChild.children;
   mark(node, "data-standing", row?.standing ?? null);
   if (!row) {
     link.removeAttribute("href");
-    for (const each of [...state.children, ...name.children, values, trend.lastChild, ...seen.children]) say(each, "");
-    say(name.firstChild, "…");
+    for (const each of [...state.children, called, name.lastChild, values, trend.lastChild, ...seen.children]) say(each, "");
+    say(id, "…");
     spark(trend.firstChild, []);
     return;
   }
@@ -37,17 +38,20 @@ export function fillRow(node, row, course, columns, nowMs, beyond = {}) {
   say(state.firstChild, SAID[row.standing]);
   say(state.lastChild, why(row, nowMs));
   mark(state, "title", row.care);
-  say(name.firstChild, row.id);
-  say(name.lastChild, [row.region, ...Object.values(row.tags), ...unseen(beyond, row.values)].filter(Boolean).join(" · "));
+  say(id, row.id);
+  say(called, row.name ?? "");
+  mark(name.firstChild, "title", row.name === null ? null : `${row.id} ${row.name}`);
+  say(name.lastChild, [row.blocked && "blocked", row.region, ...Object.values(row.labels), ...Object.values(row.tags), ...unseen(beyond, row.values)].filter(Boolean).join(" · "));
   fillValues(values, row.values, columns, beyond);
   spark(trend.firstChild, course?.means ?? []);
   say(trend.lastChild, course?.metric ?? "");
-  say(seen.firstChild, age(row.last_seen_ms, nowMs));
-  mark(seen, "title", moment(row.last_seen_ms));
+  const heard = row.standing !== "never heard";
+  say(seen.firstChild, heard ? age(row.last_seen_ms, nowMs) : "never");
+  mark(seen, "title", heard ? moment(row.last_seen_ms) : null);
   mark(seen, "data-clock", row.clock_wrong ? "" : null);
   mark(seen.lastChild, "title", row.clock_wrong ? `its clock is ${clockError(row.clock_error_s)}` : null);
   if (row.clock_wrong) say(seen.lastChild, `clock ${row.clock_error_s === null ? "wrong" : `${row.clock_error_s > 0 ? "+" : "−"}${duration(Math.abs(row.clock_error_s))}`}`);
-  else say(seen.lastChild, row.usual_ms === null ? "" : `usually ${duration(row.usual_ms / 1000)}`);
+  else say(seen.lastChild, row.expected_ms !== null ? `every ${duration(row.expected_ms / 1000)}` : row.usual_ms === null ? "" : `usually ${duration(row.usual_ms / 1000)}`);
 }
 
 /** For how long it is silent, how long it is muted still, or what was rejected. */
