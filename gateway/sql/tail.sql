@@ -1,4 +1,8 @@
--- What `gateway tail` reads of the dead letters.
+-- What `gateway tail` reads beside the internal topic.
+
+-- name: tail_keys
+-- With what rows are signed: nothing of a key of another epoch, which is of another history.
+SELECT k.stream, k.key FROM stream_keys AS k JOIN stream_leases AS l USING (stream, epoch);
 
 -- name: newest_dead_letter
 -- Where a tail begins.

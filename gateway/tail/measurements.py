@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from uuid import uuid4
 
 from contract.events import unwrap
+from contract.signature import is_sealed
 from contract.topics import all_streams, stream_of
 from gateway.tail.items import Measurement, Missed
 from runtime.mqtt import MqttSession, Subscription, options_from
 from runtime.terminal import safe
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from contract.events import EventBatch
     from gateway.tail.filters import Filters
     from gateway.tail.output import Output
@@ -44,9 +47,11 @@ def open_session(settings: Settings) -> MqttSession:
     )
 
 
-async def follow(session: MqttSession, filters: Filters, output: Output) -> NoReturn:
+async def follow(
+    session: MqttSession, keys: Mapping[int, bytes], filters: Filters, output: Output
+) -> NoReturn:
     """Put out what the topic brings, until cancelled."""
-    rows = Rows(filters, output)
+    rows = Rows(filters, output, keys)
     while True:
         chunk = await session.receive()
         now = datetime.now(UTC)
@@ -56,20 +61,35 @@ async def follow(session: MqttSession, filters: Filters, output: Output) -> NoRe
 
 
 class Rows:
-    """Takes outbox rows in the order in which they come, each once."""
+    """Takes outbox rows in the order in which they come, each once.
 
-    def __init__(self, filters: Filters, output: Output) -> None:
+    Args:
+        filters: what is wanted.
+        output: where it goes.
+        keys: of streams; of one that has none everything is taken.
+    """
+
+    def __init__(self, filters: Filters, output: Output, keys: Mapping[int, bytes]) -> None:
         self._filters = filters
         self._output = output
+        self._keys = keys
+        self._forged: set[int] = set()
         self._last: dict[int, tuple[str, int]] = {}
 
     def read(self, delivery: Delivery, now: datetime) -> None:
         """Take a message's row; note what is wrong with one that is no event batch or has odd times."""
-        if stream_of(delivery.topic) is None:
+        stream = stream_of(delivery.topic)
+        if stream is None:
+            return
+        key = self._keys.get(stream)
+        if key is not None and not is_sealed(key, delivery.payload):
+            if stream not in self._forged:
+                self._forged.add(stream)
+                self._output.note(f"{safe(delivery.topic)}: what no gateway has signed is left out")
             return
         try:
             self.take(unwrap(delivery.payload), len(delivery.payload), now)
-        except (ValueError, TypeError) as error:  # msgspec's errors are ValueErrors; times without a zone
+        except (ValueError, TypeError, RecursionError) as error:  # TypeError: times without a zone
             self._output.note(f"{safe(delivery.topic)}: no event batch: {safe(str(error))}")
 
     def take(self, row: EventBatch, size: int, now: datetime) -> None:

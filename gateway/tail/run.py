@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from gateway.tail import measurements, rejections
+from gateway.tail import keys, measurements, rejections
 from gateway.tail.output import Output
 from runtime.lifecycle import unless
 from runtime.postgres import address
@@ -63,17 +63,21 @@ async def _follow(settings: Settings, filters: Filters, output: Output) -> None:
             broker = settings.events_broker("")
             told = _Told(output, f"broker {broker.host}:{broker.port}", "listening")
             session = measurements.open_session(settings)
-            tasks.create_task(_listen(session, filters, output, told), name="measurements")
+            known: dict[int, bytes] = {}
+            tasks.create_task(keys.follow(settings.postgres.dsn, known, output), name="keys")
+            tasks.create_task(_listen(session, known, filters, output, told), name="measurements")
         if filters.dead_letters:
             dsn = settings.postgres.dsn
             tell = _Told(output, f"postgres {address(dsn)}", "watching dead letters")
             tasks.create_task(rejections.follow(dsn, filters, output, tell), name="dead-letters")
 
 
-async def _listen(session: MqttSession, filters: Filters, output: Output, tell: _Told) -> None:
+async def _listen(
+    session: MqttSession, known: dict[int, bytes], filters: Filters, output: Output, tell: _Told
+) -> None:
     async with session, asyncio.TaskGroup() as tasks:
         tasks.create_task(_watch(session, tell), name="session-status")
-        tasks.create_task(measurements.follow(session, filters, output), name="receive")
+        tasks.create_task(measurements.follow(session, known, filters, output), name="receive")
 
 
 async def _watch(session: MqttSession, tell: _Told) -> NoReturn:

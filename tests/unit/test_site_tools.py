@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from contract.events import Event, EventBatch
+from contract.signature import seal
 from gateway.tail.filters import Filters
 from gateway.tail.items import Measurement, Missed
 from gateway.tail.lines import coloured, plain
@@ -51,7 +52,7 @@ def row(n: int, epoch: str = "e", time: str = "2026-11-23T09:00:00.000000Z") -> 
 def test_rows_are_shown_once_and_gaps_told() -> None:
     """A row that comes again is nothing new, missing ones are told, and a new history begins anew."""
     kept = Kept()
-    rows = Rows(Filters(), kept)  # type: ignore[arg-type]  # an output without a thread
+    rows = Rows(Filters(), kept, {})  # type: ignore[arg-type]  # an output without a thread
     for each in (row(5), row(6), row(5), row(6), row(9), row(2, "f")):
         rows.take(each, 100, NOW)
     shown = [item.n if isinstance(item, Measurement) else item for item in kept.items]
@@ -62,13 +63,29 @@ def test_rows_are_shown_once_and_gaps_told() -> None:
 def test_an_odd_message_is_noted_and_the_next_is_shown(odd: str) -> None:
     """Times that are none, or have no zone, and what is no batch at all, do not end it."""
     kept = Kept()
-    rows = Rows(Filters(), kept)  # type: ignore[arg-type]  # the same
-    messages = [b"{", *(msgspec.json.encode(each) for each in (row(1), row(2, time=odd), row(3)))]
+    rows = Rows(Filters(), kept, {})  # type: ignore[arg-type]  # the same
+    messages = [
+        b"{",
+        b"[" * 100_000,
+        *(msgspec.json.encode(each) for each in (row(1), row(2, time=odd), row(3))),
+    ]
     for payload in messages:
-        rows.read(Delivered("events/0\x1b[2J", payload), NOW)
+        rows.read(Delivered("events\x1b[2J/0", payload), NOW)
     assert [item.n for item in kept.items if isinstance(item, Measurement)] == [1, 3]
-    assert len(kept.notes) == 2
-    assert all(note.startswith("events/0\\x1b[2J: no event batch: ") for note in kept.notes)
+    assert len(kept.notes) == 3
+    assert all(note.startswith("events\\x1b[2J/0: no event batch: ") for note in kept.notes)
+
+
+def test_what_nobody_signed_is_left_out() -> None:
+    """Of a stream whose key is known only signed rows are shown, and that others come is said once."""
+    kept, key = Kept(), bytes(32)
+    rows = Rows(Filters(), kept, {0: key})  # type: ignore[arg-type]  # the same
+    body = msgspec.json.encode(row(1))[1:]
+    forged = msgspec.json.encode(row(10**9))
+    for payload in (forged, b"[" * 100_000, seal(b"k", body) + body, seal(key, body) + body, forged):
+        rows.read(Delivered("events/0", payload), NOW)
+    assert [item.n for item in kept.items if isinstance(item, Measurement)] == [1]
+    assert kept.notes == ["events/0: what no gateway has signed is left out"]
 
 
 def test_letters_behind_later_ones_are_asked_for() -> None:
