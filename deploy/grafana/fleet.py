@@ -84,6 +84,7 @@ def dashboard() -> Dashboard:
         " may send. Click one for its details.",
     )
     column(oldest, "device_id", "Device", link=to_dashboard("edge-device", "device"))
+    column(oldest, "name", "Name")
     column(oldest, "region", "Region")
     column(oldest, "last_seen", "Last seen", unit=units.DateTimeFromNow)
     made.with_panel(oldest.span(8))
@@ -125,6 +126,7 @@ def dashboard() -> Dashboard:
         " five minutes after it came, be it the only one. docs/operating.md says what comes of them.",
     )
     column(ahead, "device_id", "Device", link=to_dashboard("edge-device", "device"))
+    column(ahead, "name", "Name")
     column(ahead, "ahead", "Ahead by", unit=units.Seconds)
     made.with_panel(ahead.span(8))
     rejected = table(
@@ -142,6 +144,7 @@ def dashboard() -> Dashboard:
         text="Of the thousand devices heard last, by their newest messages. Click one for its details.",
     )
     column(tagged, "device_id", "Device", link=to_dashboard("edge-device", "device"))
+    column(tagged, "name", "Name")
     moment(tagged, "ts", "Device time")
     column(tagged, "last", "$metric")
     made.with_panel(tagged.span(24))

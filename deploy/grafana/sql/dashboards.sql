@@ -71,11 +71,14 @@ LIMIT 20
 
 -- name: devices_known
 -- How many devices were ever seen. `devices` is read through for this and what follows, which is small beside measurements.
-SELECT count(*) AS devices FROM devices
+SELECT count(last_seen) AS devices FROM devices
 
 -- name: oldest_readings
 -- Devices by their newest readings, the longest ago first. `last_seen` goes by the devices' clocks, so do those that follow.
-SELECT device_id, coalesce(nullif(region, ''), '(none)') AS region, last_seen FROM devices ORDER BY last_seen LIMIT 20
+SELECT device_id, name, coalesce(nullif(region, ''), '(none)') AS region, last_seen FROM devices
+WHERE last_seen IS NOT NULL
+ORDER BY last_seen
+LIMIT 20
 
 -- name: clocks_ahead
 -- Devices whose newest message was measured more than five minutes after it came, the furthest ahead first; of the thousand
@@ -84,7 +87,7 @@ SELECT device_id, coalesce(nullif(region, ''), '(none)') AS region, last_seen FR
 WITH claimed AS (
     SELECT device_id, ts
     FROM (
-        SELECT device_id, last_seen FROM devices ORDER BY last_seen DESC LIMIT 1000
+        SELECT device_id, last_seen FROM devices ORDER BY last_seen DESC NULLS LAST LIMIT 1000
     ) AS heard CROSS JOIN LATERAL (
         SELECT ts, received_at FROM measurements
         WHERE device_id = heard.device_id AND ts >= heard.last_seen
@@ -95,7 +98,9 @@ WITH claimed AS (
     ORDER BY ts - received_at DESC
     LIMIT 300
 )
-SELECT device_id, extract(epoch FROM m.ts - received_at)::double precision AS ahead
+SELECT
+    device_id, extract(epoch FROM m.ts - received_at)::double precision AS ahead,
+    (SELECT d.name FROM devices AS d WHERE d.device_id = claimed.device_id) AS name
 FROM claimed CROSS JOIN LATERAL (
     SELECT ts, received_at FROM (
         (
@@ -126,6 +131,7 @@ WITH every AS MATERIALIZED (
         coalesce(nullif(region, ''), '(none)') AS region, count(*) AS devices,
         count(*) FILTER (WHERE last_seen < $__timeFrom()::timestamptz) AS silent, max(least(last_seen, now())) AS last_seen
     FROM devices
+    WHERE last_seen IS NOT NULL
     GROUP BY 1
 ), lately AS (
     SELECT
@@ -193,7 +199,7 @@ LIMIT 20
 -- The names of tags. There is no index of tags: what the thousand devices heard last sent in the range tells. `devices`
 -- is read through for them, which is small beside everything else that grows.
 WITH heard AS (
-    SELECT device_id FROM devices ORDER BY last_seen DESC LIMIT 1000
+    SELECT device_id FROM devices ORDER BY last_seen DESC NULLS LAST LIMIT 1000
 ), newest AS (
     SELECT m.* FROM heard CROSS JOIN LATERAL (
         SELECT device_id, ts, metrics, tags FROM measurements
@@ -207,7 +213,7 @@ SELECT DISTINCT name FROM newest CROSS JOIN LATERAL jsonb_object_keys(tags) AS n
 -- name: tag_values
 -- The values of a tag, from where its name is.
 WITH heard AS (
-    SELECT device_id FROM devices ORDER BY last_seen DESC LIMIT 1000
+    SELECT device_id FROM devices ORDER BY last_seen DESC NULLS LAST LIMIT 1000
 ), newest AS (
     SELECT m.* FROM heard CROSS JOIN LATERAL (
         SELECT device_id, ts, metrics, tags FROM measurements
@@ -221,7 +227,7 @@ SELECT DISTINCT tags ->> ${tag:sqlstring} AS value FROM newest WHERE tags ? ${ta
 -- name: tagged_devices
 -- Devices with the chosen tag, and what they sent with it last.
 WITH heard AS (
-    SELECT device_id FROM devices ORDER BY last_seen DESC LIMIT 1000
+    SELECT device_id FROM devices ORDER BY last_seen DESC NULLS LAST LIMIT 1000
 ), newest AS (
     SELECT m.* FROM heard CROSS JOIN LATERAL (
         SELECT device_id, ts, metrics, tags FROM measurements
@@ -230,7 +236,9 @@ WITH heard AS (
         LIMIT 3
     ) AS m
 )
-SELECT DISTINCT ON (device_id) device_id, ts, metrics ->> ${metric:sqlstring} AS last, tags::text AS tags
+SELECT DISTINCT ON (device_id)
+    device_id, (SELECT d.name FROM devices AS d WHERE d.device_id = newest.device_id) AS name, ts,
+    metrics ->> ${metric:sqlstring} AS last, tags::text AS tags
 FROM newest
 WHERE tags ->> ${tag:sqlstring} = ${value:sqlstring}
 ORDER BY device_id, ts DESC
@@ -239,7 +247,7 @@ LIMIT 200
 -- name: tagged_averages
 -- The average of a metric of each device with the chosen tag over time, of the first twenty.
 WITH heard AS (
-    SELECT device_id FROM devices ORDER BY last_seen DESC LIMIT 1000
+    SELECT device_id FROM devices ORDER BY last_seen DESC NULLS LAST LIMIT 1000
 ), newest AS (
     SELECT m.* FROM heard CROSS JOIN LATERAL (
         SELECT device_id, ts, metrics, tags FROM measurements
@@ -263,8 +271,11 @@ GROUP BY 1, 2
 ORDER BY 1
 
 -- name: devices
--- Devices whose id begins with what is typed into the variable.
-SELECT device_id FROM devices WHERE device_id LIKE '$__searchFilter' ORDER BY device_id LIMIT 500
+-- Devices whose id begins with what is typed into the variable, or whose name has it; each with its name.
+SELECT device_id AS __value, device_id || coalesce(' · ' || name, '') AS __text FROM devices
+WHERE device_id LIKE '$__searchFilter' OR name ILIKE '%$__searchFilter'
+ORDER BY device_id
+LIMIT 500
 
 -- name: device_metrics
 -- Every metric of a device, by skipping from one to the next in the index.
