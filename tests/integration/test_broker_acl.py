@@ -43,7 +43,7 @@ def folder() -> Iterator[Path]:
         path.chmod(0o755)
         (path / "passwords").touch()
         for user in USERS:
-            command = ["mosquitto_passwd", "-b", path / "passwords", user, f"word of {user}"]
+            command = ["mosquitto_passwd", "-b", str(path / "passwords"), user, f"word of {user}"]
             subprocess.run(command, check=True)
         (path / "passwords").chmod(0o644)
         yield path

@@ -428,8 +428,8 @@ async def test_what_the_topic_says_is_not_trusted(
     projector = await start(run_command)
     await applied(projector, 1)
     await writer.append(2, 2)
-    signed = {"epoch": str(writer.epoch), "created_at": START, "key": writer.key}
-    await writer.send(wrap(WRONG_TIMES, stream=0, n=2, **signed))
+    epoch = str(writer.epoch)
+    await writer.send(wrap(WRONG_TIMES, stream=0, n=2, epoch=epoch, created_at=START, key=writer.key))
     await projector.event("topic_message_not_believed", reason="undecodable")
     await applied(projector, 2)
     assert await total(redis) == (2, 3.0)
