@@ -125,7 +125,12 @@ class Node:
     @property
     def held(self) -> int:
         """How many messages wait for others or for a birth."""
-        return len(self.unnamed) + self._sequence.waiting
+        return len(self.unnamed) + len(self._sequence)
+
+    @property
+    def waiting(self) -> list[Message]:
+        """The messages that wait for others."""
+        return self._sequence.all
 
     @property
     def busy(self) -> bool:
@@ -197,7 +202,7 @@ class Node:
     def give_up_all(self, now: float) -> list[Step]:
         """There is no more room: nothing waits any longer."""
         steps: list[Step] = []
-        if self._sequence.waiting:
+        if self._sequence:
             steps += self._give_up(now)
         while self.unnamed:
             steps += self.give_up_oldest()

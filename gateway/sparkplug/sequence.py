@@ -31,7 +31,6 @@ class Sequence:
 
     Attributes:
         next: the number that is expected; None while it is not known.
-        waiting: how many wait.
     """
 
     def __init__(self) -> None:
@@ -39,9 +38,11 @@ class Sequence:
         self._waiting: dict[int, list[Message]] = {}
 
     @property
-    def waiting(self) -> int:
-        """How many wait."""
-        return sum(map(len, self._waiting.values()))
+    def all(self) -> list[Message]:
+        """Those that wait, in the order of their numbers."""
+        first = self.next or 0
+        order = sorted(self._waiting, key=lambda seq: (seq - first) % NUMBERS)
+        return [each for seq in order for each in self._waiting[seq]]
 
     @property
     def first(self) -> float | None:
@@ -52,6 +53,10 @@ class Sequence:
     def first_at(self) -> str:
         """The same in the contract's form; after all times when none waits."""
         return min((each.at for some in self._waiting.values() for each in some), default="~")
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return sum(map(len, self._waiting.values()))
 
     def turn(self, message: Message) -> Turn:
         """Whether it is the turn of a message; one that waits is kept."""
@@ -74,9 +79,7 @@ class Sequence:
             yield from some
 
     def flush(self) -> list[Message]:
-        """All that wait, in their order; they wait no more."""
-        first = self.next or 0
-        order = sorted(self._waiting, key=lambda seq: (seq - first) % NUMBERS)
-        found = [each for seq in order for each in self._waiting[seq]]
+        """All that wait; they wait no more."""
+        found = self.all
         self._waiting.clear()
         return found
