@@ -267,6 +267,7 @@ def test_a_scalar_is_the_metric_that_the_topic_names() -> None:
         {"temp": 2},
     ]
     assert reject(b"null", "s/d/temp", route).reason == "wrong_root"
+    assert reject(b'[[{"x":1}]]').error == "element 0: an array in an array, expected an object"
     assert "{metric}" in reject(b"21.5").error
 
 

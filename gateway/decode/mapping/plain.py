@@ -148,6 +148,8 @@ def _no_object(item: object) -> dict[str, Any]:
     advice = ""
     if type(item) in SCALARS:
         advice = "; where the topic names what the value is, put {metric} into the route's topic"
+    if type(item) is list:
+        raise Reject("wrong_root", "an array in an array, expected an object")
     raise Reject("wrong_root", f"{kind_of(item)}, expected an object or an array of objects{advice}")
 
 
