@@ -165,7 +165,7 @@ def _mixed(
 
 def _metric(shape: Levels, names: Sequence[set[str]], fixed: Collection[int]) -> int | None:
     last: int = max((i for i in range(len(shape)) if i not in fixed), default=0)
-    if last and shape[last] is not VARIES and str(shape[last]).lower() in _ENDS:
+    if last > 1 and shape[last] is not VARIES and str(shape[last]).lower() in _ENDS:
         last -= 1
     order: list[int] = [i for i in (last, *range(last - 1, 0, -1)) if i not in fixed]
     known: list[int] = [

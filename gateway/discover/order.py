@@ -178,10 +178,15 @@ def _narrowed(blocks: list[Block], at: int, route: Route) -> bool:
 
 
 def _by_names(template: str, topics: Sequence[str]) -> list[Block]:
-    """Routes that leave out what comes by topics of a template, below the names that were seen."""
+    """Routes that leave out what comes by topics of a template, of the names that were seen."""
     levels = template.split("/")
     at = next((i for i, level in enumerate(levels) if set(level) & set("+#{")), len(levels) - 1)
+    rest = ["#"] if "..." in levels[at] else [_wild(level) for level in levels[at + 1 :]]
     below: dict[str, list[str]] = defaultdict(list)
     for topic in topics:
-        below[_left_out("/".join(topic.split("/")[: at + 1]))].append(topic)
-    return [Block({"topic": f"{name}/#", "ignore": True}, its) for name, its in sorted(below.items())]
+        below["/".join([_left_out("/".join(topic.split("/")[: at + 1])), *rest])].append(topic)
+    return [Block({"topic": name, "ignore": True}, its) for name, its in sorted(below.items())]
+
+
+def _wild(level: str) -> str:
+    return level if level == "#" or not set(level) & set("+{") else "#" if "..." in level else "+"

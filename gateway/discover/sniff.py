@@ -29,6 +29,7 @@ _MAGIC: Final = {
     b"OggS": "an Ogg file", b"ID3": "an MP3 file", b"\x00\x00\x00\x18ftyp": "a film", b"\x7fELF": "a program",
     b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"SQLite": "an SQLite database",
 }  # fmt: skip
+_HIGH: Final = 100
 _HEX: Final = re.compile(r"([0-9a-fA-F]{2}){4,}")
 _PAIR: Final = re.compile(r"[A-Za-z_][\w.-]*\s*[=:]\s*[^=:;,&]*([;,&\n]|$)")
 _SENML: Final = frozenset(
@@ -192,7 +193,7 @@ class Sniffer:
                 return {"format": name}, values, ""
         words = {"format": "bytes", "bytes": {"preset": "cayenne-lpp"}}
         values = self.read(words, payload)
-        if values:
+        if values and all(_is_low(name) for name in values):
             return words, values, ""
         return (
             {},
@@ -232,6 +233,12 @@ def _is_senml_cbor(values: Any) -> bool:  # noqa: ANN401  # a format's value is 
     return isinstance(values, list) and all(
         isinstance(each, dict) and each.keys() <= labels for each in values
     )
+
+
+def _is_low(name: str) -> bool:
+    """Whether a channel of Cayenne LPP has a low number, as those have that people give."""
+    channel = name.partition(".")[0].rpartition("_")[2]
+    return channel.isdigit() and int(channel) < _HIGH
 
 
 def _is_decimal(text: str) -> bool:

@@ -11,6 +11,7 @@ import signal
 import stat
 import sys
 import tomllib
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import aiomqtt
@@ -18,9 +19,14 @@ import asyncpg
 import pytest
 
 from deploy.local.services import LocalServices
-from gateway.decode.dialects import names
+from gateway.decode import Decoder, Limits
+from gateway.decode.dialects import complete_routes, names
+from gateway.decode.routes import compile_routes
+from gateway.discover.heard import Sample
 from gateway.simulate.dialects import Dialects
+from runtime.settings import load
 from tests.support.devices import publish
+from tests.support.layouts import LAST, LAYOUTS, SPACING, become, messages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,6 +35,8 @@ if TYPE_CHECKING:
     from tests.support.commands import RunningCommand
 
     Run = Callable[..., Awaitable[RunningCommand]]
+
+SAME_NAMES = "two sites alike, with the same names"  # whose topics differ from the first level on
 
 
 @pytest.fixture
@@ -104,6 +112,67 @@ async def test_all_dialects_at_once(
         for reading in speaker.expect
     }
     assert expected - stored == set()
+
+
+async def test_sites_that_nobody_knows(run_command: Run, own_broker: str, tmp_path: Path) -> None:
+    """Sites of no dialect share a broker; what is written is checked, and reads their messages right."""
+    port, path = int(own_broker), tmp_path / "found.toml"
+    layouts = [each for each in LAYOUTS if each.name not in {"a date in the topic", SAME_NAMES}]
+    start = datetime.now(UTC).replace(microsecond=0) - LAST * SPACING
+    every = [(at, topic, payload, each) for each in layouts for topic, payload, at in messages(each, start)]
+    every.sort(key=lambda each: each[0])
+    for _, topic, payload, layout in every:
+        if layout.retained:
+            await publish(port, [(topic, payload)], retain=True)
+    discover = await discovered(run_command, own_broker, "--write", str(path), "--examples", seconds="60")
+    await publish(port, [(topic, payload) for _, topic, payload, layout in every if not layout.retained])
+    await asyncio.sleep(1)  # QoS 0: nothing says when the last has arrived
+    discover.signal(signal.SIGINT)
+    assert await discover.exit_code(40) == 0, discover.output
+
+    check = await run_command("gateway", "check", "--offline", EDGE_CONFIG=str(path))
+    assert await check.exit_code(30) == 0, check.output
+    assert "[[route.example]]" in path.read_text()
+    loaded = load(path, environ={}, complete=complete_routes)
+    decoder = Decoder(compile_routes(loaded.route), Limits())
+    last = {topic: Sample(topic, payload, at, layout.retained) for at, topic, payload, layout in every}
+    for layout in layouts:
+        for topic, expected in layout.becomes.items():
+            assert become(decoder, last[topic]) == expected, topic
+
+
+@pytest.mark.parametrize("driver", ["mqtt5", "aiomqtt"])
+async def test_a_broker_that_refuses_the_filter(run_command: Run, driver: str) -> None:
+    """It is not waited for: it says what to name instead."""
+    refusing = await asyncio.start_server(_refuse, "127.0.0.1", 0)
+    async with refusing:
+        port = str(refusing.sockets[0].getsockname()[1])
+        discover = await run_command(
+            "gateway", "discover", "--seconds", "60", EDGE_BROKER_PORT=port, EDGE_BROKER_DRIVER=driver
+        )
+        assert await discover.exit_code(20) == 1, discover.output
+        assert "name a filter that this user may subscribe" in "\n".join(discover.output)
+
+
+async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A broker that takes anybody, and refuses every subscription (MQTT5 §3.9.3, 3.1.1 §3.9.3)."""
+    try:
+        while True:
+            kind = (await reader.readexactly(1))[0]
+            body = await reader.readexactly((await reader.readexactly(1))[0])
+            if kind >> 4 == 1:
+                newer = body[6] == 5  # the protocol's level
+                writer.write(b"\x20\x03\x00\x00\x00" if newer else b"\x20\x02\x00\x00")
+            elif kind >> 4 == 8:  # SUBSCRIBE
+                answer = body[:2] + (b"\x00\x87" if newer else b"\x80")
+                writer.write(bytes([0x90, len(answer)]) + answer)
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 async def test_it_changes_nothing(run_command: Run, own_broker: str) -> None:
@@ -188,7 +257,9 @@ async def test_progress_on_a_terminal(own_broker: str) -> None:
     assert json.loads(said)["messages"] == 3
 
 
-@pytest.mark.parametrize("wrong", [["a/#/b"], ["x+/a"], ["$share/g/a"], ["--force"], ["--seconds", "0"]])
+@pytest.mark.parametrize(
+    "wrong", [["a/#/b"], ["x+/a"], ["$share/g/a"], ["--force"], ["--seconds", "0"], ["$SYS/#"]]
+)
 async def test_wrong_usage(run_command: Run, wrong: list[str]) -> None:
     """What is no filter, or would take messages from others, is refused with exit code 2."""
     discover = await run_command("gateway", "discover", *wrong)

@@ -13,6 +13,9 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
+
+from gateway.decode import Decoder, Reading, Received
 from gateway.decode.dialects import complete_routes
 from runtime.settings import load
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from gateway.discover.heard import Sample
     from runtime.settings import Settings
 
 ROUNDS: Final = 8
@@ -645,3 +649,25 @@ def loaded(text: str, folder: Path) -> Settings:
     path = folder / "edge.toml"
     path.write_text(text, encoding="utf-8")
     return load(path, environ={}, complete=complete_routes)
+
+
+def become(decoder: Decoder, sample: Sample) -> list[Becomes | str]:
+    """What becomes of a message; the text of a dead letter."""
+    found: list[Becomes | str] = []
+    for each in decoder.decode(sample, Received.of(sample.at)):
+        if not isinstance(each, Reading):
+            found.append(f"{each.reason}: {each.error}")
+            continue
+        event = each.event
+        late = datetime.fromisoformat(event.ts) - sample.at + DELAY
+        found.append(
+            Becomes(
+                event.device_id,
+                msgspec.json.decode(event.metrics),
+                None if event.ts == event.received_at else late.total_seconds(),
+                event.key if each.keyed else None,
+                event.region,
+                event.tags or {},
+            )
+        )
+    return found

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.console import Console
 
+from gateway.discover import report
 from gateway.discover.discovery import Discovery, discover
 from gateway.discover.heard import Heard, Sample
 from gateway.discover.sniff import Sniffer
@@ -236,3 +239,138 @@ def test_a_day_is_no_time() -> None:
     [block] = found_in(lambda i: ("lg/x", f"29.11.2026;21,5;44,{i}".encode())).blocks
     assert block.words["time"] == ""
     assert "timezone" not in block.words
+
+
+def test_a_change_that_is_told_twice() -> None:
+    """What a shadow says as it was sent and as it was taken is stored once; what says more is told."""
+    state = {"reported": {"pressure": 4.5, "valve": {"open": True}}}
+    things = "$aws/things/pump-1/shadow/update"
+    discovery = found_in(
+        lambda _: (things, {"state": state}),
+        lambda i: (f"{things}/accepted", {"state": state, "version": 300 + i, "timestamp": clock(i)}),
+        lambda i: (
+            f"{things}/documents",
+            {
+                "current": {"state": {"reported": {**state["reported"], "mode": "eco"}}, "version": 300 + i},
+                "timestamp": clock(i),
+            },
+        ),
+    )
+    assert [block.words for block in discovery.blocks] == [
+        {"dialect": "aws-shadow/update", "ignore": True},
+        {"dialect": "aws-shadow"},
+    ]
+    assert "update says the same as accepted" in discovery.blocks[0].unsure[0]
+    assert "documents says what accepted says" in discovery.blocks[1].unsure[0]
+    assert not discovery.unexplained
+
+
+def test_a_gateway_at_home_takes_what_is_its_own() -> None:
+    """Where others speak below its level too, only what was seen of the dialect is written."""
+    sensor = {"id": "A4:C1:38:1A:2B:3C", "name": "ATC", "rssi": -71, "tempc": 21.4, "hum": 40.1}
+    discovery = found_in(
+        lambda i: ("home/OpenMQTTGateway/BTtoMQTT/A4C1381A2B3C", sensor | {"rssi": -70 - i}),
+        lambda _: ("home/OpenMQTTGateway/log", b"started"),
+        lambda i: ("home/kitchen/temp", f"2{i}.5".encode()),
+        lambda i: ("home/cam", b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes([i])),
+    )
+    assert readings_of(discovery)["home/kitchen/temp"] == {"temp": 25.5}
+    words = [block.words for block in discovery.blocks]
+    assert {"topic": "home/OpenMQTTGateway/#", "ignore": True} in words
+    assert {"dialect": "openmqttgateway"} not in words
+    assert [each.topic for each in discovery.unexplained] == ["home/cam"]
+
+
+def test_what_a_dialect_leaves_out_by_a_word_of_its_own() -> None:
+    """What no one but the dialect sends below a word is left out with it, though nobody reads it."""
+    discovery = found_in(
+        lambda i: (
+            "msh/EU_868/2/json/LongFast/!a1b2c3d4",
+            {
+                "channel": 0, "from": 2713908180, "id": 1190853519 + i, "to": 4294967295,
+                "sender": "!a1b2c3d4", "timestamp": clock(i), "type": "telemetry",
+                "payload": {"battery_level": 92, "voltage": 4.1},
+            },
+        ),
+        lambda i: ("msh/US/2/e/LongFast/!a1b2c3d4", bytes([0x0A, 0x4F, i])),
+        lambda i: ("msh/US/2/unheard/of", bytes([0x0A, 0x4F, i])),
+    )  # fmt: skip
+    assert [block.words for block in discovery.blocks] == [{"dialect": "meshtastic"}]
+    assert not discovery.unexplained
+
+
+def test_a_status_of_others_is_not_a_dialects() -> None:
+    """A word about being online by a topic that many use is no dialect's without a device that it reads."""
+    discovery = found_in(
+        lambda i: ("greenhouse/sensor/temp/state", f"2{i}.5".encode()),
+        lambda _: ("greenhouse/status", b"online"),
+        lambda i: ("greenhouse/light/bench/state", {"state": "ON", "brightness": 100 + i}),
+        lambda _: ("billing/status", b"running late"),
+    )
+    by_topic = {topic: block.words for block in discovery.blocks for topic in block.topics}
+    assert by_topic["greenhouse/light/bench/state"] == {"dialect": "esphome/light"}
+    assert by_topic["greenhouse/status"] == {"topic": "greenhouse/status", "ignore": True}
+    assert by_topic["billing/status"] == {"topic": "{device_id}/{metric}", "format": "value"}
+
+
+def test_where_the_words_of_kinds_differ() -> None:
+    """Topics alike but for the last level, whose messages have their time by other names, stay apart."""
+    discovery = found_in(
+        lambda i: (f"shop/till{i % 2}/a", {"t": clock(i), "v": i}),
+        lambda i: (f"shop/till{i % 2}/b", {"sent": clock(i), "v": i}),
+    )
+    assert {(block.words["topic"], block.words["time"]) for block in discovery.blocks} == {
+        ("shop/{device_id}/a", "t"),
+        ("shop/{device_id}/b", "sent"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("topics", "template"),
+    [
+        (["arch/2026-11-29/logger7/x"], "arch/{date}/{device_id}/x"),
+        (["arch/20261129/logger7/x"], "arch/{date}/{device_id}/x"),
+        (["arch/2026/11/29/logger7/x"], "arch/{year}/{month}/{day}/{device_id}/x"),
+        (["plant/2026/logger/x"], "plant/{device_id}/logger/x"),
+    ],
+)
+def test_a_date_in_a_topic_is_another_one_tomorrow(topics: list[str], template: str) -> None:
+    """A level that is a day varies, though all that was heard was of one; a number alone is none."""
+    makers = [lambda i, topic=topic: (topic, {"t": i, "ts": clock(i)}) for topic in topics]
+    [block] = found_in(*makers).blocks
+    assert block.words["topic"] == template
+
+
+def test_what_the_report_says() -> None:
+    """People see what each route makes of a message, how old its time is, and what to look at."""
+    discovery = found_in(
+        lambda i: (f"site/d{i % 2}/up", {"ts": clock(i) - 30, "t": i}),
+        lambda i: (f"raw/d{i % 2}/up", bytes([0xF1, 0x80, i, 0xFF])),
+        lambda i: (f"bare/d{i % 2}/up", {"x": i}),
+    )
+    discovery.heard.retained = 3
+    console = Console(width=140, file=StringIO())
+    console.print(report.render(discovery, 60.0))
+    said = console.file.getvalue()
+    assert "18 messages (3 kept by the broker) by 6 topics in 60 s" in said
+    assert "30.0s ago t=4" in said
+    assert "    f1 80 0" in said
+    assert "2 routes, 1 of them to be looked at, for what is unsure. --write FILE" in said
+
+
+def test_what_programs_are_told() -> None:
+    """`--json` counts all that was heard, and says of each route what is unsure."""
+    discovery = found_in(lambda i: (f"bare/d{i % 2}/up", {"x": i} if i else b""))
+    said = json.loads(report.encode(discovery, 1.0))
+    counts = {"messages": 6, "retained": 0, "empty": 1, "not_looked_at": 0, "topics": 2, "beyond": 0}
+    assert {name: said[name] for name in counts} == counts
+    [route] = said["routes"]
+    assert route["unsure"] == ["without key and time each delivery is stored, a repeated one too"]
+    assert route["tried"][0]["at"] == "2026-11-29T12:00:40Z"
+
+
+def test_messages_stay_out_of_a_configuration() -> None:
+    """What devices sent is written beside the routes only when somebody asked for it."""
+    discovery = found_in(lambda i: (f"a/d{i % 2}/up", {"secret": f"word {i}", "ts": clock(i)}))
+    assert "word" not in report.configuration(discovery, Settings())
+    assert "word 4" in report.configuration(discovery, Settings(), examples=True)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
 
-from gateway.decode import Decoder, Limits, Reading, Received
+from gateway.decode import Decoder, Limits
 from gateway.decode.examples import play
 from gateway.decode.routes import compile_routes
 from gateway.discover import report
 from gateway.discover.discovery import discover
 from gateway.discover.heard import Heard, Sample
 from runtime.settings import Settings
-from tests.support.layouts import DELAY, LAYOUTS, Becomes, Layout, loaded, messages
+from tests.support.layouts import LAYOUTS, Layout, become, loaded, messages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,28 +38,6 @@ def heard_of(layouts: Sequence[Layout]) -> tuple[Heard, dict[str, Sample]]:
         last[topic] = Sample(topic, payload, at, retained)
         heard.add(last[topic])
     return heard, last
-
-
-def become(decoder: Decoder, sample: Sample) -> list[Becomes | str]:
-    """What becomes of a message; the text of a dead letter."""
-    found: list[Becomes | str] = []
-    for each in decoder.decode(sample, Received.of(sample.at)):
-        if not isinstance(each, Reading):
-            found.append(f"{each.reason}: {each.error}")
-            continue
-        event = each.event
-        late = datetime.fromisoformat(event.ts) - sample.at + DELAY
-        found.append(
-            Becomes(
-                event.device_id,
-                msgspec.json.decode(event.metrics),
-                None if event.ts == event.received_at else late.total_seconds(),
-                event.key if each.keyed else None,
-                event.region,
-                event.tags or {},
-            )
-        )
-    return found
 
 
 def said_of(discovery: Discovery, layout: Layout) -> str:

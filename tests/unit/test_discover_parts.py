@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from gateway.decode import Decoder, Reading, Received
 from gateway.decode.dialects import names
 from gateway.discover import written
+from gateway.discover.discovery import discover
 from gateway.discover.heard import Heard, Sample
 from gateway.discover.known import Dialects as KnownDialects
 from gateway.discover.looks import look_of, looks_like_id, words_of
 from gateway.discover.shapes import shapes_of
 from gateway.discover.sniff import Sniffer
 from gateway.simulate.dialects import Dialects
+from runtime.settings import Settings
 
 NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
 
@@ -99,6 +101,32 @@ def test_what_is_kept_is_bounded() -> None:
     assert 50_000 < sum(len(sample.payload) + 180 for sample in kept) < 101_000
 
 
+def test_ten_thousand_topics() -> None:
+    """Of sites of several kinds at once what is kept is within its bound, and each kind is one route."""
+    heard = Heard()
+    for device in range(10_000):
+        kinds = (
+            (f"plant/hall{device % 12}/machine-{device}/temp", f"{device % 90}.5".encode()),
+            (
+                f"fab/dev-{device}/up",
+                json.dumps({"ts": NOW.timestamp(), "pad": "x" * 900, "t": device}).encode(),
+            ),
+            (f"log/logger{device}", f"{NOW.timestamp():.0f};2{device % 9},5".encode()),
+            (f"raw/n{device}/up", bytes([0xF1, 0x80, device % 256, 0xFF, 0x9A])),
+        )
+        heard.add(Sample(*kinds[max(0, device - 6999) % 4], NOW))
+    assert len(heard.topics) == 10_000
+    assert sum(len(sample.payload) + 180 for sample in heard.samples()) <= 15_000_000
+    discovery = discover(heard, Settings())
+    assert {block.words["topic"]: (len(block.topics), block.messages) for block in discovery.blocks} == {
+        "fab/{device_id}/up": (750, 750),
+        "log/{device_id}": (750, 750),
+        "plant/{region}/{device_id}/{metric}": (7750, 7750),
+    }
+    assert sum(len(block.tried) + len(block.examples) for block in discovery.blocks) <= 6
+    assert [(each.topics, each.messages) for each in discovery.unexplained] == [(750, 750)]
+
+
 def test_the_last_messages_are_kept() -> None:
     """Of a topic the last eight stay; empty messages are counted and no more."""
     heard = Heard()
@@ -118,7 +146,7 @@ PLAIN = (
 
 
 @given(st.dictionaries(st.text(min_size=1), PLAIN | st.lists(PLAIN) | st.dictionaries(st.text(), PLAIN)))
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_toml_comes_back(values: dict[str, Any]) -> None:
     """Whatever a table holds, TOML reads what was written."""
     assert tomllib.loads("\n".join(written.table(values))) == values
@@ -133,7 +161,7 @@ def test_comments_stay_comments(said: str) -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_any_bytes_are_sniffed(payload: bytes) -> None:
     """Whatever comes, it is of a format or there is a word why not."""
     sniffed = Sniffer().sniff(payload)
