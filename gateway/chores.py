@@ -122,7 +122,7 @@ class Chores:
             record.failing_since, record.reason = None, ""
 
     def _failed(self, chore: Chore, record: Record, reason: str, error: Exception) -> None:
-        if self._health.speaker("postgres") is not None:
+        if self._health.is_away("postgres"):
             return  # the path says so
         now = self._monotonic()
         record.failures += 1

@@ -33,7 +33,6 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _BACKOFF_INITIAL_S = 0.2
 _BACKOFF_MAX_S = 15.0
-_REMIND_S = 60.0
 _LAST_RESORT_S = 3.0
 _YOUNG_OBJECTS = 50_000
 _GENERATION_RATIO = 20
@@ -124,9 +123,9 @@ def raise_if_cancelled() -> None:
 
 
 class Waiting:
-    """Tells once what is being waited for, again when the reason changes, and about once a minute besides.
+    """Tells what is being waited for: each new reason, and about once a minute the newest.
 
-    When several wait for the same, the first tells.
+    When several wait for the same, they tell of it together, and that it is over when it is for all.
     """
 
     def __init__(self, what: str, health: Health, clock: Callable[[], float] = time.monotonic) -> None:
@@ -134,27 +133,22 @@ class Waiting:
         self._health = health
         self._clock = clock
         self._since: float | None = None
-        self._told_at = 0.0
-        self._reason = ""
 
     def failed(self, reason: str) -> None:
         """Note one more failed attempt."""
         now = self._clock()
-        self._since = now if self._since is None else self._since
         self._health.set(self._what, reason, by=self)
-        if self._health.speaker(self._what) is not self:
-            return
-        if reason != self._reason or now - self._told_at >= _REMIND_S:
-            log.warning("waiting", what=self._what, reason=reason, waited_s=round(now - self._since, 1))
-            self._reason, self._told_at = reason, now
+        outage = self._health.outage(self._what, now)
+        self._since = outage.since
+        if outage.is_news(reason, now):
+            log.warning("waiting", what=self._what, reason=reason, waited_s=round(now - outage.since, 1))
 
     def over(self) -> None:
         """Note success; silent when nothing had failed."""
-        tells = self._health.speaker(self._what) is self
         self.leave()
-        if tells and self._since is not None:
+        if self._since is not None and not self._health.is_away(self._what):
             log.info("available", what=self._what, waited_s=round(self._clock() - self._since, 1))
-        self._since, self._reason = None, ""
+        self._since = None
 
     def leave(self) -> None:
         """Wait no more, whatever the outcome: what another waits for is another's to say."""

@@ -108,6 +108,8 @@ class Follower:
             self._wake.clear()
             while todo := self.course.step():
                 await (self._apply(todo) if isinstance(todo, Apply) else self._read(todo.after))
+            if not self.course.redis_away:
+                self._applying.over()  # another projector may have applied what we waited to
 
     async def _read(self, after: int) -> None:
         try:

@@ -24,8 +24,34 @@ if TYPE_CHECKING:
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a line more for each counter, which nobody reads
 
+_REMIND_S: Final = 60.0
+_REASONS: Final = 10  # of one minute
+
 # Probes and Prometheus come by any name; of devices there are counts by region.
 _OPEN: Final = {ANY_HOST: True}
+
+
+class Outage:
+    """How long a component has been waited for, by whomever, and what was said of it.
+
+    Args:
+        since: when that began, by the clock of those who wait.
+    """
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self._told_at = since
+        self._told: set[str] = set()
+
+    def is_news(self, reason: str, now: float) -> bool:
+        """Whether a reason is to be said: when it is new, and when nothing was said for a minute."""
+        if now - self._told_at >= _REMIND_S:
+            self._told.clear()
+        if reason in self._told or len(self._told) >= _REASONS:
+            return False
+        self._told.add(reason)
+        self._told_at = now
+        return True
 
 
 class Health:
@@ -33,6 +59,7 @@ class Health:
 
     def __init__(self) -> None:
         self._reasons: dict[str, dict[object, str]] = {}
+        self._outages: dict[str, Outage] = {}
         self._watched: dict[str, Callable[[], str | None]] = {}
 
     def set(self, component: str, reason: str | None, *, by: object = None) -> None:
@@ -44,22 +71,27 @@ class Health:
             by: who says so. A component is available when nobody says otherwise.
         """
         said = self._reasons.setdefault(component, {})
-        if reason is None:
-            said.pop(by, None)
-        else:
-            said[by] = reason
+        said.pop(by, None)
+        if reason is not None:
+            said[by] = reason  # the newest last
+        elif not said:
+            self._outages.pop(component, None)
 
-    def speaker(self, component: str) -> object:
-        """Who of those that wait for a component was first, and so tells of it; None when nobody waits."""
-        return next(iter(self._reasons.get(component, ())), None)
+    def outage(self, component: str, now: float) -> Outage:
+        """The outage of a component that somebody has just said is not available."""
+        return self._outages.setdefault(component, Outage(now))
+
+    def is_away(self, component: str) -> bool:
+        """Whether somebody says that a component is not available."""
+        return bool(self._reasons.get(component))
 
     def watch(self, component: str, read: Callable[[], str | None]) -> None:
         """Ask a component for its reason whenever readiness is asked for."""
         self._watched[component] = read
 
     def reasons(self) -> dict[str, str]:
-        """Component → reason, of those that are not available; a copy."""
-        told = {component: next(iter(said.values())) for component, said in self._reasons.items() if said}
+        """Component → the newest reason, of those that are not available; a copy."""
+        told = {component: list(said.values())[-1] for component, said in self._reasons.items() if said}
         asked = {component: read() for component, read in self._watched.items()}
         return told | {component: reason for component, reason in asked.items() if reason}
 

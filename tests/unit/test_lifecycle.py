@@ -97,6 +97,39 @@ def test_waiting_tells_once_and_again_when_the_reason_changes() -> None:
     assert health.reasons() == {}
 
 
+def test_several_that_wait_for_the_same_tell_of_it_together() -> None:
+    """Whoever was first and tries no more, the newest reason is said, a line a minute, and the end once."""
+    clock, health = Clock(), Health()
+    first, second = (Waiting("redis", health, clock) for _ in range(2))
+    with capture_logs() as logs:
+        first.failed("refused")
+        for now in range(5, 130, 5):
+            clock.now = now
+            second.failed("loading" if now > 90 else "refused")
+            assert health.reasons() == {"redis": "loading" if now > 90 else "refused"}
+        first.over()
+        assert health.reasons() == {"redis": "loading"}
+        second.over()
+        first.over()
+    assert [(line["event"], line.get("reason"), line["waited_s"]) for line in logs] == [
+        ("waiting", "refused", 0),
+        ("waiting", "refused", 60),
+        ("waiting", "loading", 95),
+        ("available", None, 125),
+    ]
+
+
+def test_reasons_that_alternate_are_said_once_a_minute() -> None:
+    """Two that wait for the same with reasons of their own fill no log."""
+    clock, health = Clock(), Health()
+    both = [Waiting("postgres", health, clock) for _ in range(2)]
+    with capture_logs() as logs:
+        for now in range(120):
+            clock.now = now
+            both[now % 2].failed(f"reason {now % 2}")
+    assert [line["waited_s"] for line in logs] == [0, 1, 61, 62]
+
+
 async def test_keep_trying_until_it_works() -> None:
     """`Retry` is tried again, with the reason on `Health` meanwhile; success clears it."""
     health, seen = Health(), []
