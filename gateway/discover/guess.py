@@ -341,7 +341,7 @@ def _mended(found: Guess, reason: str) -> bool:
 
 
 def _said(found: Guess) -> str:
-    [first, *_] = [letter for letter in found.letters if letter.reason == "malformed_value"] or [None]
+    first = next((letter for letter in found.letters if letter.reason == "malformed_value"), None)
     return repr(first.payload[:20].decode(errors="replace")) if first else "as nan"
 
 

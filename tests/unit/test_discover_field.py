@@ -349,9 +349,9 @@ def test_what_the_report_says() -> None:
         lambda i: (f"bare/d{i % 2}/up", {"x": i}),
     )
     discovery.heard.retained = 3
-    console = Console(width=140, file=StringIO())
-    console.print(report.render(discovery, 60.0))
-    said = console.file.getvalue()
+    file = StringIO()
+    Console(width=140, file=file).print(report.render(discovery, 60.0))
+    said = file.getvalue()
     assert "18 messages (3 kept by the broker) by 6 topics in 60 s" in said
     assert "30.0s ago t=4" in said
     assert "    f1 80 0" in said
