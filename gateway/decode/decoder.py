@@ -15,7 +15,7 @@ from gateway.decode.drops import Drops
 from gateway.decode.fields import Refused
 from gateway.decode.formats import format_of
 from gateway.decode.known import Memo, Worked
-from gateway.decode.limits import MAX_LETTERS, MAX_READINGS
+from gateway.decode.limits import MAX_LETTERS, check_count, readings_allowed
 from gateway.decode.mapping import Mapper, Shaper, needs_shaping
 from gateway.decode.mapping.each import says_something
 from gateway.decode.mapping.presence import METRIC as PRESENCE
@@ -222,7 +222,9 @@ class Decoder:
         form = self._formats[matched.number]
         if not values:
             raise Reject("empty_message", "the array has no readings")
-        if len(values) > MAX_LETTERS and matched.metric is None and dict not in set(map(type, values)):
+        readings = len(values) if matched.metric else list(map(type, values)).count(dict)
+        check_count(readings, readings_allowed(len(payload)), "readings")
+        if not readings and len(values) > MAX_LETTERS:
             detail = f"none of {len(values)} elements is an object"
             if isinstance(values[0], Refused):
                 detail = f"{detail}; the first, {values[0].detail}"
@@ -231,6 +233,9 @@ class Decoder:
         found: list[Reading | Rejection] = []
         refusals = Refusals(matched, received, lambda places: form.join([raws[at] for at in places]))
         for place, (value, raw) in enumerate(zip(values, raws, strict=True)):
+            if type(value) is not dict and not matched.metric and refusals.count > MAX_LETTERS:
+                refusals.add(place, value.reason if type(value) is Refused else "wrong_root")
+                continue
             try:
                 found.append(self._reading(value, matched, received, bytes(raw)))
             except Reject as reject:
@@ -249,7 +254,7 @@ class Decoder:
         form = self._formats[matched.number]
         raws = form.elements(payload)
         found: list[Reading | Rejection] = []
-        empty = self.empty
+        empty, most = self.empty, readings_allowed(len(payload))
         cut: dict[int, Pieces] = {}
 
         def join(places: Sequence[tuple[int, int | None]]) -> bytes:
@@ -272,11 +277,9 @@ class Decoder:
                     self.empty += 1
                 elif letter := refusals.letter((place, None), reject, raw, place):
                     found.append(letter)
-            if len(found) + refusals.count + self.empty - empty > MAX_READINGS:
+            if len(found) + refusals.count + self.empty - empty > most:
                 self.empty = empty
-                raise Reject(
-                    "too_many_readings", f"more than {MAX_READINGS} readings; send fewer in one message"
-                )
+                check_count(most + 1, most, "readings")
         if rest := refusals.last():
             found.append(rest)
         return found
@@ -295,7 +298,7 @@ class Decoder:
         shaper = self._shapers[matched.number]
         assert shaper is not None
         try:
-            parts, drops = shaper.parts(value, matched.metric)
+            parts, drops = shaper.parts(value, matched.metric, readings_allowed(len(unpacked)))
         except Reject as reject:
             if _says_nothing(reject, matched) and says_something(value):
                 raise _NoReading(reject.reason, reject.detail) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from runtime.errors import Reject
 from runtime.settings import duration_s
 
 if TYPE_CHECKING:
@@ -16,8 +17,46 @@ MAX_DEPTH: Final = 32
 MAX_LETTERS: Final = 10
 """Dead letters that one payload can have before all that follows is one."""
 
-MAX_READINGS: Final = 10_000
-"""Elements that one payload of a shaped route can have: each costs some ten microseconds."""
+MAX_READINGS: Final = 4_000
+"""Readings of one payload, unless it is a large one: each costs some ten microseconds, in which nothing else
+is done."""
+
+MAX_ELEMENTS: Final = 10_000
+"""Elements of one payload that are a metric each."""
+
+MAX_VALUES: Final = 50_000
+"""Values of one payload that are looked at one by one: each costs a microsecond at most."""
+
+_READING_BYTES: Final = 64
+_ELEMENT_BYTES: Final = 26
+
+
+def readings_allowed(size: int) -> int:
+    """How many readings a payload of so many bytes can have."""
+    return max(MAX_READINGS, size // _READING_BYTES)
+
+
+def too_many_values(most: int = MAX_VALUES, what: str = "values") -> Reject:
+    """What is said of a payload of more values than are looked at one by one."""
+    return Reject("too_many_values", f"more than {most} {what} in one message; send fewer")
+
+
+def elements_allowed(size: int) -> int:
+    """How many metrics a payload of so many bytes can name one by one."""
+    return max(MAX_ELEMENTS, size // _ELEMENT_BYTES)
+
+
+def check_count(count: int, allowed: int, what: str) -> None:
+    """Refuse a payload of more than are allowed.
+
+    Raises:
+        Reject: reason `too_many_readings`.
+    """
+    if count > allowed:
+        raise Reject(
+            "too_many_readings",
+            f"more than {allowed} {what} in one message; send fewer, or in several messages",
+        )
 
 
 class Limits(NamedTuple):

@@ -67,6 +67,12 @@ class Refusals:
         self._rest.append(place)
         return None
 
+    def add(self, place: Any, reason: str) -> None:  # noqa: ANN401  # likewise
+        """Keep an element for the last letter, which there is already."""
+        self.count += 1
+        self._reasons[reason] += 1
+        self._rest.append(place)
+
     def last(self) -> Rejection | None:
         """The letter of all the others, if there are any."""
         if not self._rest:

@@ -56,7 +56,7 @@ def test_a_line_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shaper is not None
     parts = shaper.parts
     monkeypatch.setattr(
-        shaper, "parts", lambda value, metric: fail() if "b" in value else parts(value, metric)
+        shaper, "parts", lambda value, *more: fail() if "b" in value else parts(value, *more)
     )
     good, bad = decode(decoder, b'{"a": [{"v": 1}]}\n{"b": 1}')
     assert isinstance(good, Reading)

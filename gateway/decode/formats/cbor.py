@@ -30,7 +30,7 @@ import cbor2
 
 from gateway.decode.fields import NoNumber
 from gateway.decode.formats.form import Format
-from gateway.decode.limits import MAX_DEPTH
+from gateway.decode.limits import MAX_DEPTH, MAX_VALUES, check_count, elements_allowed, too_many_values
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -82,13 +82,13 @@ def parse(payload: bytes) -> Any:  # noqa: ANN401  # CBOR is any value
     Raises:
         Reject: with the reason and, where there is one, the position.
     """
-    how = _PLAINLY
-    if b"\xfa" in payload:
-        how = _How(_base64url, _widths(payload))
+    how = _How(_base64url, _Left(), _widths(payload) if b"\xfa" in payload else None)
     values: list[Any] = []
+    most = elements_allowed(len(payload))
     for item, start, end in _items(payload):
         value = _plain(item, 0, how)
         values.append(value)
+        check_count(len(values), most, "items")
         if (start or end < len(payload)) and type(value) not in {dict, list}:
             what = f"bytes {start} to {end - 1} of {len(payload)} are {str(value)[:40]!r}"
             raise Reject(MALFORMED, f"several items follow each other, and {what}: only maps and arrays may")
@@ -128,19 +128,27 @@ def _base64url(value: bytes) -> str:
     return urlsafe_b64encode(value).rstrip(b"=").decode()
 
 
+class _Left:
+    """Counts the values of a payload down."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = MAX_VALUES
+
+
 class _How(NamedTuple):
     """How items are read.
 
     Attributes:
         encode: makes a text of a byte string.
+        left: values of which one by one something can still be made.
         singles: of each float, as they are come by, whether it has 32 bits; None when no float has.
     """
 
     encode: Callable[[bytes], str]
+    left: _Left
     singles: Iterator[bool] | None = None
-
-
-_PLAINLY: Final = _How(_base64url)
 
 
 class _Head(NamedTuple):
@@ -198,6 +206,9 @@ def _plain(  # noqa: C901, PLR0911  # a case a kind
     how: _How,
 ) -> Any:  # noqa: ANN401  # likewise
     kind = type(value)
+    how.left.count -= 1
+    if how.left.count < 0:
+        raise too_many_values()
     if kind is dict or kind is cbor2.frozendict:
         return _plain_map(value, depth, how)
     if kind is list or kind is tuple:
@@ -432,9 +443,11 @@ def _array_head(count: int) -> bytes:
 
 def _check_keys(payload: bytes) -> None:
     """Refuse keys that are containers; what is malformed beside is left to be found by who reads it."""
-    size, at = len(payload), 0
+    at = 0
     open_: list[_Open] = []
-    while at < size:
+    for _ in range(2 * MAX_VALUES):
+        if at >= len(payload):
+            return
         start = at
         major, count, at = _head(payload, at)
         if payload[start] == _BREAK:
@@ -460,6 +473,7 @@ def _check_keys(payload: bytes) -> None:
             at += count
         while open_ and open_[-1].left <= 0:
             open_.pop()
+    raise too_many_values(2 * MAX_VALUES, "items, of which not all keys are texts,")
 
 
 class _Open:

@@ -33,6 +33,7 @@ _BOM: Final = "\ufeff"
 _MALFORMED: Final = "malformed_csv"
 _NO_TEXT: Final = re.compile(r"[\ud800-\udfff]")  # what a byte that is no UTF-8 was kept as
 _LINE: Final = re.compile(r"[^\r\n]*+(?:\r\n?|\n)|[^\r\n]++")
+_FOR_EXCEL: Final = re.compile(r"sep=[^\r\n][\r\n]*", re.IGNORECASE)  # a line that tells it the delimiter
 _QUOTED: Final = r'"(?:[^"]|"")*+"'
 _HEADERS: Final = 64  # that are remembered
 _MOST_BYTES: Final = 16_000_000  # of all copies of a header
@@ -109,7 +110,7 @@ class _Lines:
                 raise Reject("not_utf8", "the line is not UTF-8: send that, and no Latin-1")
             return _values(names, _cells_of(line, delimiter, len(names)))
 
-        return read_lines(lines, read)
+        return read_lines(lines, read, len(payload))
 
     def elements(self, payload: bytes) -> list[bytes]:
         """The lines, each after the header if there is one.
@@ -200,6 +201,8 @@ class _Lines:
             at += 1
             bare = line.lstrip(_BOM)
             if not bare or bare.isspace() or (comment and bare.startswith(comment)):
+                continue
+            if number == 1 and _FOR_EXCEL.fullmatch(bare):
                 continue
             if _QUOTE in line:
                 end = _end(lines, at, self._delimiter or "".join(_DELIMITERS))

@@ -79,7 +79,7 @@ def make(route: Route, _where: str) -> Format:
         return read_line(line, unit)
 
     def parse(payload: bytes) -> Any:  # noqa: ANN401  # a format's value is any value
-        return read_lines(_lines(_text(payload)), read)
+        return read_lines(_lines(_text(payload)), read, len(payload))
 
     return Format(parse, elements, join, lines=True)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gateway.decode.fields import Refused
-from gateway.decode.limits import MAX_LETTERS
+from gateway.decode.limits import MAX_LETTERS, check_count, elements_allowed
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -20,16 +20,18 @@ Line = TypeVar("Line")
 _TOLD: Final = MAX_LETTERS + 1  # what would be said of later ones is in no letter
 
 
-def read_lines(lines: Iterable[tuple[int, Line]], read: Callable[[Line], Any]) -> Any:  # noqa: ANN401  # a format's value is any value
+def read_lines(lines: Iterable[tuple[int, Line]], read: Callable[[Line], Any], size: int) -> Any:  # noqa: ANN401  # a format's value is any value
     """The value of a payload.
 
     Args:
         lines: those that hold something, each with its number from 1.
         read: the value of one; raises `Reject`.
+        size: of the payload, in bytes.
 
     Raises:
-        Reject: there is no line, or the only one cannot be read.
+        Reject: there is no line, or the only one cannot be read, or there are too many.
     """
+    most = elements_allowed(size)
     values: list[Any] = []
     alike: dict[str, Refused] = {}  # one for all that nobody sees, so that rubbish costs no memory
     refused = 0
@@ -42,6 +44,8 @@ def read_lines(lines: Iterable[tuple[int, Line]], read: Callable[[Line], Any]) -
             if one is None:
                 one = alike[reject.reason] = Refused(reject.reason, f"line {number}: {reject.detail}")
             values.append(one)
+        if len(values) > most:
+            check_count(len(values), most, "lines")
     if not values:
         raise Reject("empty_message", "there is no line with anything in it")
     if len(values) > 1 or type(values[0]) is list:

@@ -23,7 +23,7 @@ import msgspec
 from gateway.decode.formats.cbor import looks_like_json
 from gateway.decode.formats.form import Format
 from gateway.decode.formats.singles import of_double, of_single
-from gateway.decode.limits import MAX_DEPTH
+from gateway.decode.limits import MAX_DEPTH, MAX_VALUES, check_count, elements_allowed, too_many_values
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ _LENGTHS: Final = {
     0xDC: 2, 0xDD: 4,  # array
     0xDE: 2, 0xDF: 4,  # map
 }  # fmt: skip
+_ARRAYS: Final = frozenset({*range(0x90, 0xA0), 0xDC, 0xDD})
 _CONSTANTS: Final = {0xC0: None, 0xC2: False, 0xC3: True}
 
 
@@ -88,12 +89,13 @@ def parse(payload: bytes) -> Any:  # noqa: ANN401  # MessagePack is any value
             value = ()
         if _is_plain(value, payload):
             return value
-    reader = _Reader(payload)
+    reader, most = _Reader(payload), elements_allowed(len(payload))
     found = [reader.value(0)]
     while reader.at < len(payload):
         if type(found[-1]) not in {dict, list}:
             raise reader.trailing()
         found.append(reader.value(0))
+        check_count(len(found), most, "objects")
     if len(found) > 1 and type(found[-1]) not in {dict, list}:
         raise reader.trailing()
     return found if len(found) > 1 else found[0]
@@ -101,20 +103,12 @@ def parse(payload: bytes) -> Any:  # noqa: ANN401  # MessagePack is any value
 
 def elements(payload: bytes) -> Sequence[bytes | memoryview]:
     """The bytes of each element of a list, a payload each; an array among them stands in an array of one."""
-    reader = _Reader(payload)
-    reader.value(0)
-    count = -1
-    if reader.at == len(payload):
-        count, reader.at = _array(payload)
-    else:
-        reader.at = 0
-    found: list[bytes | memoryview] = []
-    while reader.at < len(payload) if count < 0 else len(found) < count:
-        start = reader.at
-        is_array = type(reader.value(0)) is list
-        raw = payload[start : reader.at]
-        found.append(b"\x91" + raw if is_array else raw)
-    return found
+    if payload[0] in _ARRAYS:
+        count, at = _array(payload)
+        found, end = _each(payload, at, count)
+        if end == len(payload):
+            return found
+    return _each(payload, 0, -1)[0]
 
 
 def join(elements_: Sequence[bytes | memoryview]) -> bytes:
@@ -175,13 +169,17 @@ class _Reader:
     def __init__(self, payload: bytes) -> None:
         self.at = 0
         self._payload = payload
+        self._left = 2 * MAX_VALUES  # keys are objects, too
 
-    def value(self, depth: int) -> Any:  # noqa: ANN401, C901, PLR0911  # a case a format of the specification
+    def value(self, depth: int) -> Any:  # noqa: ANN401, C901, PLR0911, PLR0912  # a case a format of the specification
         """The next object.
 
         Raises:
             Reject: it is none.
         """
+        self._left -= 1
+        if self._left < 0:
+            raise too_many_values()
         first = self._take(1)[0]
         if first < 0x80:  # noqa: PLR2004  # the specification's numbers, here and below
             return first
@@ -284,6 +282,19 @@ class _Reader:
         if kind == _TIMESTAMP:
             return _timestamp(data)
         return {"type": kind, "data": _base64url(data)}
+
+
+def _each(payload: bytes, at: int, count: int) -> tuple[list[bytes | memoryview], int]:
+    """The bytes of so many objects that begin there, or of all, a payload each; and where they end."""
+    reader = _Reader(payload)
+    reader.at = at
+    found: list[bytes | memoryview] = []
+    while len(found) < count if count >= 0 else reader.at < len(payload):
+        start = reader.at
+        is_array = type(reader.value(0)) is list
+        raw = payload[start : reader.at]
+        found.append(b"\x91" + raw if is_array else raw)
+    return found, reader.at
 
 
 def _array(payload: bytes) -> tuple[int, int]:

@@ -36,7 +36,7 @@ def parse(payload: bytes) -> Any:  # noqa: ANN401  # JSON is any value
     Raises:
         Reject: there is no line, or the only one is not JSON.
     """
-    return read_lines(_lines(payload), strict_json.parse)
+    return read_lines(_lines(payload), strict_json.parse, len(payload))
 
 
 def elements(payload: bytes) -> list[bytes]:

@@ -21,6 +21,7 @@ import msgspec
 from gateway.decode.fields import NoNumber
 from gateway.decode.formats import cbor, strict_json
 from gateway.decode.formats.form import Format
+from gateway.decode.limits import check_count, elements_allowed
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def parse(payload: bytes) -> list[dict[str, Any]]:
     pack = strict_json.parse(payload) if is_json else cbor.parse(payload)
     if type(pack) is not list:
         raise Reject(MALFORMED, f"a pack is an array of records, this is a {type(pack).__name__}")
+    check_count(len(pack), elements_allowed(len(payload)), "records")
     base: dict[str, Any] = {}
     found = []
     for place, record in enumerate(pack):

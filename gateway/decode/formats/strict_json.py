@@ -17,6 +17,7 @@ import msgspec
 
 from gateway.decode.fields import NoNumber
 from gateway.decode.formats.form import Format
+from gateway.decode.limits import MAX_ELEMENTS, too_many_values
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -28,8 +29,14 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder(enc_hook=lambda number: msgspec.Raw(str(number).encode())).encode
 _decode_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
-# Strings first, an unfinished one to its end, so that the search goes over a payload once.
-_TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[-+]?[A-Za-z0-9.#_][A-Za-z0-9.#_()+-]*', re.DOTALL)
+# What msgspec reads, an unfinished string to its end, so that the search goes over a payload once; and a word
+# or number after it that may be none.
+_TOKENS: Final = re.compile(
+    rb"""((?:"(?:[^"\\]|\\.)*+"?|[^"A-Za-z0-9.#_+-]++"""
+    rb"""|(?:true|false|null|-?[0-9]{1,15}(?:\.[0-9]{1,15})?)(?![A-Za-z0-9.#_()+-]))*+)"""
+    rb"""([-+]?[A-Za-z0-9.#_][A-Za-z0-9.#_()+-]*)?""",
+    re.DOTALL,
+)
 _NOT_FINITE: Final = re.compile(
     rb"[-+]?(?:1\.#)?(?:s?nan|qnan|ind|inf|infinity)(?:\([a-z0-9]*\))?0*", re.IGNORECASE
 )
@@ -104,14 +111,19 @@ def write(value: Any) -> bytes:  # noqa: ANN401  # JSON is any value
 
 def _soften(payload: bytes) -> bytes:
     """The payload with a zero of the same length for each number that msgspec cannot hold."""
-    return _TOKENS.sub(_softened, payload)
+    left = MAX_ELEMENTS
 
+    def softened(found: re.Match[bytes]) -> bytes:
+        nonlocal left
+        before, token = found.groups()
+        if token is None or not (_NOT_FINITE.fullmatch(token) or _is_long(token)):
+            return found.group()
+        left -= 1
+        if left < 0:
+            raise too_many_values(MAX_ELEMENTS, "numbers beyond 64 bits or not finite")
+        return before + b"0.".ljust(len(token), b"0")
 
-def _softened(found: re.Match[bytes]) -> bytes:
-    token = found.group()
-    if token[:1] != b'"' and (_NOT_FINITE.fullmatch(token) or _is_long(token)):
-        return b"0.".ljust(len(token), b"0")
-    return token
+    return _TOKENS.sub(softened, payload)
 
 
 def _is_long(token: bytes) -> bool:
@@ -125,7 +137,9 @@ def _read_slowly(payload: bytes) -> Any:  # noqa: ANN401  # JSON is any value
     """Read a payload that is sound but for its numbers."""
     text = _TOKENS.sub(
         lambda found: (
-            b"NaN".ljust(len(found.group())) if _NOT_FINITE.fullmatch(found.group()) else found.group()
+            found[1] + b"NaN".ljust(len(found[2]))
+            if found[2] and _NOT_FINITE.fullmatch(found[2])
+            else found.group()
         ),
         payload,
     ).decode()

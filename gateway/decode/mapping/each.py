@@ -10,10 +10,11 @@ its elements too, of all of the payload, but a message cannot be cut by one. Pur
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.decode.drops import Names
-from gateway.decode.limits import MAX_DEPTH
+from gateway.decode.limits import MAX_DEPTH, MAX_ELEMENTS
 from gateway.decode.paths import Place, compile_path, is_plain, looks_at
 
 if TYPE_CHECKING:
@@ -74,19 +75,25 @@ class Each:
         self.stars = min((way.count(STAR) for way in self._ways), default=0)
         self._look = None if self.cuts else look
 
-    def find(self, message: Any) -> list[Element]:  # noqa: ANN401  # a message is any value
-        """The elements, in the order in which they stand."""
+    def find(self, message: Any, most: int = MAX_ELEMENTS) -> list[Element]:  # noqa: ANN401  # a message is any value
+        """The elements, in the order in which they stand; of more than there may be at least one more."""
         if not self.path:
             if type(message) is not list:
                 return [Element(message, (), ())]
-            return [Element(value, (), (at,)) for at, value in enumerate(message)]
+            return [Element(value, (), (at,)) for at, value in enumerate(message[: most + 1])]
         if self._look is not None:
             found = self._look(message)
             values = found if type(found) is list else [found]
-            return [Element(value, around=((message, ()),)) for value in values if value is not None]
+            around = ((message, ()),)
+            return [Element(value, around=around) for value in values[: most + 1] if value is not None]
         if type(message) is not list:
-            return self._first(message, (), 0)
-        return [each for at, one in enumerate(message) for each in self._first(one, (at,), at)]
+            return self._first(message, (), 0, most)
+        found: list[Element] = []
+        for at, one in enumerate(message):
+            found += self._first(one, (at,), at, most)
+            if len(found) > most:
+                break
+        return found
 
     def moves(self, names: Iterable[str] | None, path: str) -> bool:
         """Whether what a path finds around an element may be another thing in a piece of the message.
@@ -137,9 +144,9 @@ class Each:
         way = next((way for way in self._ways if _leads(way, places[0])), ())
         return _only(message, places, (*way, _ALL), around=around, counted=counted)
 
-    def _first(self, message: Any, place: Place, at: int) -> list[Element]:  # noqa: ANN401  # likewise
+    def _first(self, message: Any, place: Place, at: int, most: int) -> list[Element]:  # noqa: ANN401  # likewise
         for way in self._ways:
-            if found := list(_elements(message, way, (), place, (), at)):
+            if found := list(islice(_elements(message, way, (), place, (), at), most + 1)):
                 return found
         return []
 

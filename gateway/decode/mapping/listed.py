@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.decode.drops import MOST_NAMES
 from gateway.decode.fields import SCALARS
-from gateway.decode.limits import MAX_READINGS
+from gateway.decode.limits import MAX_ELEMENTS
 from gateway.decode.mapping.element import LEFT_OUT
 from gateway.decode.mapping.parts import Around, Part, with_keys
 from gateway.decode.names import MAX_NAME, metric_fault
@@ -136,7 +136,7 @@ class Listed:
             if type(message) is not dict:
                 return None
             outer, elements = message, message.get(self._each)
-        if type(elements) is not list or not 0 < len(elements) <= MAX_READINGS:
+        if type(elements) is not list or not 0 < len(elements) <= MAX_ELEMENTS:
             return None
         try:
             groups = self._grouped(elements, outer)

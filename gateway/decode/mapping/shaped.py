@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.decode.fields import SCALARS, Unfit
-from gateway.decode.limits import MAX_READINGS
+from gateway.decode.limits import MAX_ELEMENTS, MAX_READINGS, check_count
 from gateway.decode.mapping.each import Each, Element, graft
 from gateway.decode.mapping.element import LEFT_OUT, Elements
 from gateway.decode.mapping.listed import listed_of
@@ -65,27 +65,35 @@ class Shaper:
         )
         self._listed = listed_of(self.each, self._elements, words, limits, self.unfit, cuts=self._cuts)
 
-    def parts(self, message: Any, metric: str | None) -> tuple[list[Part], list[tuple[str, str]]]:  # noqa: ANN401  # a format's value is any value
+    def parts(
+        self,
+        message: Any,  # noqa: ANN401  # a format's value is any value
+        metric: str | None,
+        most: int = MAX_READINGS,
+    ) -> tuple[list[Part], list[tuple[str, str]]]:
         """The readings of a message, in the order of their first elements, and what is in none of them.
 
         Args:
             message: what a format made of the payload.
             metric: what the topic calls it.
+            most: readings that are allowed.
 
         Raises:
-            Reject: the message has none.
+            Reject: the message has none, or too many.
         """
         read = self._elements.read
         if type(message) is dict and not self.each.path and not self._elements.name:
             element = Element(message, (), ())
             return [read(element, 0, metric, self._places(element))], []
         if self._listed and metric is None and (found := self._listed.parts(message)):
+            check_count(len(found[0]), most, "readings")
             return found
-        elements = self.each.find(message)
-        if len(elements) > MAX_READINGS:
-            raise Reject(
-                "too_many_readings", f"{len(elements)}, {MAX_READINGS} are allowed; send fewer in one message"
-            )
+        if self._elements.name:
+            elements = self.each.find(message, max(MAX_ELEMENTS, most))
+            check_count(len(elements), max(MAX_ELEMENTS, most), "elements")
+        else:
+            elements = self.each.find(message, most)
+            check_count(len(elements), most, "readings")
         self._elements.surroundings.forget()
         if not elements:
             where = (
@@ -96,6 +104,7 @@ class Shaper:
             read(element, number, metric, self._places(element)) for number, element in _numbered(elements)
         ]
         parts = _grouped(found_) if self._elements.name else found_
+        check_count(len(parts), most, "readings")
         if not self.each.path:
             return parts, []
         used = {place for part in parts for place in part.around.places}
