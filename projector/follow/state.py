@@ -16,7 +16,8 @@ catching up   Rows are read from the outbox, page by page.
               → following when nothing is missing, or the topic's rows follow.
 halted        The views cannot be followed from where they are: another epoch, a cursor beyond the head, rows
               that are not kept any more. The consumer sees to a rebuild. Or a row holds no events.
-              → following when a look finds it over, or when the row that was missing is there and applied.
+              → following when a look finds it over, when the row that was missing is there and applied, or
+              when the views have passed it: another projector made them anew.
 
 A look leads from everywhere to halted, and back to unconfirmed when PostgreSQL has another row than the
 views were given: a database that was restored to an older state may keep the epoch, and its head may pass
@@ -114,6 +115,7 @@ class Course:
         self.redis_away = self.may_read = False
         self._due = 0  # the head at the look before the last
         self._hinted = False
+        self._halted_at = 0
         self._backlog = Backlog(BACKLOG_BYTES)
         self._page: list[EventBatch] = []
         self._seen: deque[Seen] = deque(maxlen=SEEN_ROWS)
@@ -222,7 +224,7 @@ class Course:
         self.may_read = True
         if halt := mismatch(asked.mark, position):
             self._stop(halt)
-        elif self.halt in TOLD_BY_MARK or asked.mark.n == position.head:
+        elif self.halt in TOLD_BY_MARK or asked.mark.n == position.head or asked.mark.n > self._halted_at:
             self._go_on()
         if replaced:
             self._seen.clear()
@@ -245,6 +247,7 @@ class Course:
 
     def _stop(self, halt: Halt) -> None:
         self.state, self.halt = State.HALTED, halt
+        self._halted_at = self.cursor or 0
         self.may_read = False
         self._backlog.clear()
         self._page = []

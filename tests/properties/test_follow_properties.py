@@ -134,6 +134,11 @@ class Following(RuleBasedStateMachine):
         for row in data.draw(st.lists(newest | st.sampled_from(self.written), min_size=1, max_size=4)):
             self.course.offer(row, 1, NOON)
 
+    @rule()
+    def forge(self) -> None:
+        """The topic brings what is not believed."""
+        self.course.hint()
+
     @rule(n=positions)
     def trim(self, n: int) -> None:
         """Rows that the views have are not kept any more."""

@@ -124,6 +124,40 @@ def test_a_gap_is_read_at_once() -> None:
     assert (course.step(), course.state) == (Apply([row(7)], is_read=False, hurry=False), State.FOLLOWING)
 
 
+def test_views_made_anew_by_another_are_followed_while_rows_flow() -> None:
+    """A row that was not kept any more is passed by another's rebuild: the head need not wait for us."""
+    course = Course()
+    course.on_mark(Cursor(4, "e"), None)
+    course.on_look(course.asks(), Position("e", 9), replaced=False)
+    assert course.step() == Read(4)
+    course.read(4, Page([row(8), row(9)], Position("e", 9)))
+    assert (course.state, course.halt) == (State.HALTED, "cursor_too_old")
+    course.on_look(course.asks(), Position("e", 12), replaced=False)
+    assert course.halt == "cursor_too_old"
+    course.on_mark(Cursor(12, "e"), 4)
+    course.on_look(course.asks(), Position("e", 20), replaced=False)
+    assert (course.state, course.halt) == (State.FOLLOWING, None)
+    course.offer(row(13), 1, NOON)
+    assert course.step() == Apply([row(13)], is_read=False, hurry=False)
+
+
+def test_what_is_not_believed_is_read_at_the_next_look() -> None:
+    """A hint makes the head due at once, which is due a look later otherwise; it holds for one look."""
+    course = Course()
+    course.on_mark(Cursor(4, "e"), None)
+    course.on_look(course.asks(), Position("e", 4), replaced=False)
+    course.hint()
+    course.on_look(course.asks(), Position("e", 5), replaced=False)
+    assert course.step() == Read(4)
+    course.read(4, Page([row(5)], Position("e", 5)))
+    course.applied([row(5)], Outcome("applied", 5))
+    course.on_mark(Cursor(5, "e"), 5)
+    course.on_look(course.asks(), Position("e", 6), replaced=False)
+    assert course.step() is None
+    course.on_look(course.asks(), Position("e", 6), replaced=False)
+    assert course.step() == Read(5)
+
+
 def test_what_was_under_way_ends_no_halt() -> None:
     """A run that Redis takes while a look finds the views beyond the head does not let them go on."""
     course = Course()
