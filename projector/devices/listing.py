@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from projector.watch.book import State
     from projector.watch.drift import ClockState
 
-Wanted = Literal["ok", "silent", "unknown", "muted", "retired", "never-heard", "clock-wrong"]
+Wanted = Literal["ok", "silent", "offline", "unknown", "muted", "retired", "never-heard", "clock-wrong"]
 
 _PAGE: Final = 1000
 _PACES: Final = 50
@@ -42,9 +42,9 @@ class Listed(msgspec.Struct, frozen=True):
 
     Attributes:
         state: `ok` is who was not told silent, `unknown` everybody as long as no projector has ever watched,
-            `never-heard` who is in the registry and never sent.
-        since: when its last message before it fell silent came, or it was muted or retired; null of others,
-            and when that is not known.
+            `never-heard` who is in the registry and never sent, `offline` who said so itself.
+        since: when its last message before it fell silent came, it went offline, or it was muted or retired;
+            null of others, and when that is not known.
         until: when a mute ends by itself.
         by: who muted or retired it.
         usual_seconds: how long it usually pauses; null when that is not known, or was not asked.
@@ -54,6 +54,8 @@ class Listed(msgspec.Struct, frozen=True):
         labels: what people have put on it.
         expected_seconds: how often people say it should send; then silence goes by that.
         blocked: whether nothing that it sends is let in.
+        online: what it said of itself last, or showed by sending since; null when it never said.
+        online_since: since when that is so.
     """
 
     device_id: str
@@ -70,6 +72,8 @@ class Listed(msgspec.Struct, frozen=True):
     labels: dict[str, str] = {}
     expected_seconds: int | None = None
     blocked: bool = False
+    online: bool | None = None
+    online_since: datetime | None = None
 
 
 class Selection(NamedTuple):
@@ -141,14 +145,17 @@ def _listed(record: asyncpg.Record, silent: bytes | None, clock: bytes | None, *
     if record["never_heard"] and not held:
         state = "never-heard"
     else:
-        state = record["what"] or ("silent" if silent else "ok" if is_watched else "unknown")
+        quiet: State = "offline" if record["online"] is False else "silent" if silent else "ok"
+        state = record["what"] or (quiet if is_watched or quiet != "ok" else "unknown")
     known = Known(record["name"], record["labels"] or "", record["expected_s"], record["blocked"])
-    silent_since = _moment(int(silent)) if silent and silent.isdigit() and int(silent) else None
+    since = _moment(int(silent)) if silent and silent.isdigit() and int(silent) else None
+    if state == "offline":
+        since = record["online_since"]
     return Listed(
         record["device_id"],
         record["region"],
         state,
-        record["since"] if held else silent_since,
+        record["since"] if held else since,
         record["until"],
         record["said_by"],
         record["reason"] or None,
@@ -159,6 +166,8 @@ def _listed(record: asyncpg.Record, silent: bytes | None, clock: bytes | None, *
         known.label,
         known.expected_s,
         known.blocked,
+        record["online"],
+        record["online_since"],
     )
 
 

@@ -143,6 +143,7 @@ class Board:
         hot: bool = False,
         retired: bool = False,
         never_heard: bool = False,
+        offline: bool = False,
         order: Order | None = None,
         metrics: Sequence[str] = (),
     ) -> Window:
@@ -153,7 +154,8 @@ class Board:
         """
         found = await self._fleet.window(
             Choice(
-                part, region, tag, clock, recent, self._all_beyond() if hot else None, retired, never_heard
+                *(part, region, tag, clock, recent, self._all_beyond() if hot else None),
+                *(retired, never_heard, offline),
             ),
             start,
             count,

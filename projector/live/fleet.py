@@ -101,9 +101,10 @@ class Fleet:
             counts.silent,
             counts.clock_wrong,
             order=self._ranking.ids[:SHOWN],
-            unknown=max(counts.unknown, total - counts.ok - counts.silent - counts.muted),
+            unknown=max(counts.unknown, total - counts.ok - counts.silent - counts.offline - counts.muted),
             muted=counts.muted,
             retired=retired,
+            offline=counts.offline,
             never_heard=len(self._ranking.never_heard),
         )
 
@@ -197,6 +198,8 @@ class Fleet:
         retired = watch.retired()
         refused = {id_: len(letters) for id_, letters in self._letters.items() if id_ not in retired}
         first |= dict.fromkeys(self._roster.refused(refused, first))
+        offline = await those(watch.offline(), seen.__contains__)
+        first |= dict.fromkeys(id_ for id_ in offline if id_ not in first)
         others = await those(await self._names(), lambda id_: id_ not in first and id_ not in retired)
         clocks = await those(watch.clocks_wrong(), seen.__contains__)
         if self._retirements != (retirements := watch.retirements):
@@ -205,7 +208,7 @@ class Fleet:
         if self._named != (changes := watch.names.changes):
             self._called, self._named = watch.names.called(), changes
         unheard = await in_order(await those(watch.never_heard(), lambda id_: id_ not in seen))
-        self._ranking = Ranking([*first, *others], silent, clocks, out, unheard, self._called)
+        self._ranking = Ranking([*first, *others], silent, clocks, out, unheard, self._called, offline)
         self._places.keep(seen)
 
     async def _names(self) -> list[str]:

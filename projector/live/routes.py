@@ -86,6 +86,7 @@ def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
         hot: FromQuery[bool] = False,
         retired: FromQuery[bool] = False,
         never_heard: FromQuery[bool] = False,
+        offline: FromQuery[bool] = False,
         start: Annotated[int, QueryParameter(ge=0)] = 0,
         count: Annotated[int, QueryParameter(ge=1, le=_ROWS)] = _ROWS,
     ) -> Window:
@@ -100,6 +101,7 @@ def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
             hot=hot,
             retired=retired,
             never_heard=never_heard,
+            offline=offline,
             order=_order(sort),
             metrics=metrics or (),
         )

@@ -94,7 +94,8 @@ RETURNING version;
 -- The $2 devices after $1 whose ids begin with $3, of these regions or of any, with what holds of each and what it is.
 SELECT
     d.device_id, d.region, c.what, c.since, c.until, c.said_by, c.reason, d.last_seen IS NULL AS never_heard, d.name,
-    nullif(d.labels::text, '{}') AS labels, extract(epoch FROM d.expected_every)::bigint AS expected_s, d.state = 'blocked' AS blocked
+    nullif(d.labels::text, '{}') AS labels, extract(epoch FROM d.expected_every)::bigint AS expected_s, d.state = 'blocked' AS blocked,
+    d.online, d.online_since
 FROM devices AS d LEFT JOIN device_care AS c
     ON c.device_id = d.device_id AND (c.what = 'retired' OR (c.what = 'muted' AND c.until > now()))
 WHERE d.device_id > $1 AND d.device_id >= $3 AND starts_with(d.device_id, $3) AND (d.region = ANY($4::text[]) OR $4 IS NULL)

@@ -67,6 +67,8 @@ class Device(NamedTuple):
             None for others.
         clock: `ahead` or `behind`; None when it is right.
         is_muted: whether somebody has muted it.
+        online: what it said of itself last, or showed by sending since; None when it never said.
+        online_since: since when that is so, as its view has it.
         known: what people say it is.
     """
 
@@ -78,6 +80,8 @@ class Device(NamedTuple):
     clock: ClockState | None
     is_muted: bool
     known: Known = NOBODY
+    online: bool | None = None
+    online_since: str | None = None
 
 
 class Look(NamedTuple):
@@ -221,7 +225,9 @@ class Looker:
             pipeline.hmget(self._care, ids)
             pipeline.hmget(self._names, ids)
             for device_id in ids:
-                pipeline.hmget(self._keys.device(device_id), "region", "sample_count")
+                pipeline.hmget(
+                    self._keys.device(device_id), "region", "sample_count", "online", "online_since"
+                )
             scores, silent, clocks, cares, names, *hashes = await pipeline.execute()
         return [
             Device(
@@ -233,8 +239,10 @@ class Looker:
                 _clock(clock),
                 care is not None,
                 read_known(name),
+                None if online is None else online == b"true",
+                online_since.decode() if online_since else None,
             )
-            for device_id, score, since, clock, care, name, (region, messages) in zip(
+            for device_id, score, since, clock, care, name, (region, messages, online, online_since) in zip(
                 ids, scores, silent, clocks, cares, names, hashes, strict=True
             )
             if score is not None

@@ -51,6 +51,8 @@ class DeviceLine(msgspec.Struct, frozen=True):
         name: what people call it; null when nobody said.
         labels: what people have put on it.
         expected_seconds: how often people say it should send; null when nobody did.
+        online: what it said of itself last, or showed by sending since; null when it never said.
+        online_since: since when that is so.
     """
 
     device_id: str
@@ -66,6 +68,8 @@ class DeviceLine(msgspec.Struct, frozen=True):
     name: str | None = None
     labels: dict[str, str] = {}
     expected_seconds: int | None = None
+    online: bool | None = None
+    online_since: str | None = None
 
 
 class Picture(msgspec.Struct, frozen=True):
@@ -80,6 +84,7 @@ class Picture(msgspec.Struct, frozen=True):
         events_per_s: events that the projector applied.
         clocks_wrong: devices whose clocks are; null without a projector.
         retired: devices that are out of service, which are not listed; likewise.
+        offline: devices that said so themselves; none of them is silent; likewise.
         never_heard: devices that are in the registry and never sent, which are not listed; likewise.
         walked: how many devices the filter looked at, if there were more; else null.
         silent_walked: how many silent ones were looked at, likewise.
@@ -93,6 +98,7 @@ class Picture(msgspec.Struct, frozen=True):
     unknown: int | None = None
     clocks_wrong: int | None = None
     retired: int | None = None
+    offline: int | None = None
     never_heard: int | None = None
     events_per_s: float | None = None
     streams: list[StreamLine] = []
@@ -137,6 +143,8 @@ def paint(look: Look, before: Look | None) -> Picture:
             d.known.name,
             d.known.label,
             d.known.expected_s,
+            d.online,
+            d.online_since,
         )
         for d in look.devices
     ]
@@ -150,6 +158,7 @@ def paint(look: Look, before: Look | None) -> Picture:
         unknown=_unknown(look),
         clocks_wrong=known.clock_wrong if known else None,
         retired=known.retired if known else None,
+        offline=known.offline if known else None,
         never_heard=known.never_heard if known else None,
         events_per_s=None if events is None else rate(events, _events(before) if before else None),
         streams=[
@@ -181,7 +190,10 @@ def _unknown(look: Look) -> int | None:
     return (
         look.total
         if known is None
-        else max(known.unknown, look.total - sum((known.ok, known.silent, known.muted, known.retired)))
+        else max(
+            known.unknown,
+            look.total - sum((known.ok, known.silent, known.offline, known.muted, known.retired)),
+        )
     )
 
 

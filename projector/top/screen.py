@@ -64,6 +64,8 @@ def _title(picture: Picture) -> Text:
         silent += f", {unknown:,} not known yet"
     is_fine = picture.silent == 0 and unknown <= _MANY * picture.devices
     title.append(f"   {silent}", style="green" if is_fine else "yellow")
+    if picture.offline:
+        title.append(f"   {picture.offline:,} offline", style="yellow")
     if picture.clocks_wrong:
         title.append(f"   {picture.clocks_wrong:,} clocks wrong", style="yellow")
     if picture.retired:
@@ -114,6 +116,8 @@ def _devices(devices: Sequence[DeviceLine]) -> Table:
             seen = Text(f"{'' if line.heard_s is None else span(line.heard_s)} silent", style=style)
         elif line.muted:
             seen.append(" muted")
+        elif line.online is False:
+            seen = Text(f"offline since {_since(line.online_since)}", style="yellow")
         elif line.clock is not None:
             seen = Text(f"clock {line.clock}", style="yellow")
         elif line.silent_s < -_AHEAD_S:
@@ -147,3 +151,8 @@ def _table(*names: str) -> Table:
 
 def _rate(per_s: float | None) -> str:
     return _NONE if per_s is None else f"{per_s:,.1f}"
+
+
+def _since(moment: str | None) -> str:
+    """A time of the contract to the minute, UTC."""
+    return _NONE if moment is None else f"{moment[:10]} {moment[11:16]}Z"

@@ -6,7 +6,7 @@ import { el, keyed, mark, own, say } from "./dom.js";
 import { age, count, duration, moment } from "./format.js";
 import { letterBytes, newestMessage } from "./message.js";
 import { makeLetter, updateLetter } from "./overview.js";
-import { clockError } from "./row.js";
+import { clockError, sinceWhen } from "./row.js";
 import { Spans } from "./spans.js";
 import { valued } from "./units.js";
 
@@ -152,6 +152,7 @@ export class DeviceView {
       Messages: count(stats.sample_count),
     };
     if (stats.clock_wrong_since) facts["Its clock"] = `${clockError(stats.clock_error_seconds)}, found ${age(Date.parse(stats.clock_wrong_since), now)}`;
+    if (stats.online_since) facts[stats.online ? "Online since" : "Offline since"] = moment(Date.parse(stats.online_since));
     if (row?.care) facts[stats.state === "retired" ? "Retired by" : "Muted by"] = row.care;
     if (stats.metrics_dropped) facts["Metrics left out"] = `${count(stats.metrics_dropped)}, too many names`;
     for (const [name, value] of Object.entries(stats.tags)) facts[`Tag ${name}`] = el("a", { href: `#/?${new URLSearchParams({ tag: `${name}:${value}` })}` }, value);
@@ -172,9 +173,10 @@ function neverHeard(row) {
 
 /** How it stands, where that is worth a word. */
 function saidOf(row, now) {
-  if (row?.standing === "silent") return row.heard_ms === null ? "Silent" : `Silent for ${duration(Math.round((now - row.heard_ms) / 1000))}`;
+  const lasting = sinceWhen(row, now);
+  if (lasting !== null) return lasting;
   if (row?.standing === "muted" && row.until_ms !== null) return `Muted, ${duration(Math.max(0, Math.round((row.until_ms - now) / 1000)))} left`;
-  return { retired: "Retired", muted: "Muted", rejected: "Rejected lately", unknown: "Not known yet whether it is silent" }[row?.standing] ?? "";
+  return { silent: "Silent", retired: "Retired", muted: "Muted", rejected: "Rejected lately", unknown: "Not known yet whether it is silent" }[row?.standing] ?? "";
 }
 
 /** A text, or a link. */

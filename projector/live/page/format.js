@@ -78,5 +78,8 @@ export function timeFormat(options) {
 /** Time of day. */
 export const clock = (ms) => clockFormat.format(ms);
 
+/** When something began: the time of day, and the date too when that was long ago. */
+export const since = (ms, nowMs) => (nowMs - ms < 12 * 3600 * 1000 ? timeFormat({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" }) : momentFormat).format(ms);
+
 /** Date and time of day. */
 export const moment = (ms) => momentFormat.format(ms);

@@ -38,7 +38,7 @@ export class DeviceList {
   }
 
   get filtered() {
-    return Boolean(this.filter.q || this.filter.region || this.filter.tag || this.filter.clock || this.filter.recent || this.filter.hot || this.filter.retired || this.filter.never);
+    return Boolean(this.filter.q || this.filter.region || this.filter.tag || this.filter.clock || this.filter.recent || this.filter.hot || this.filter.retired || this.filter.never || this.filter.offline);
   }
 
   /** Whether rows are asked for, and not those that come with the feed. */
@@ -200,9 +200,9 @@ export class DeviceList {
   }
 
   /** Some of the devices of a choice. */
-  read({ q, region, tag, clock, recent, hot, retired, never, sort, metrics }, start, many, signal) {
+  read({ q, region, tag, clock, recent, hot, retired, never, offline, sort, metrics }, start, many, signal) {
     const query = new URLSearchParams({ start, count: many });
-    for (const [name, value] of Object.entries({ q, region, tag, sort, clock: clock && "true", recent: recent && "true", hot: hot && "true", retired: retired && "true", never_heard: never && "true" })) if (value) query.set(name, value);
+    for (const [name, value] of Object.entries({ q, region, tag, sort, clock: clock && "true", recent: recent && "true", hot: hot && "true", retired: retired && "true", never_heard: never && "true", offline: offline && "true" })) if (value) query.set(name, value);
     for (const metric of metrics) query.append("metric", metric);
     return ask(`live/devices?${query}`, signal);
   }
@@ -217,10 +217,13 @@ export class DeviceList {
     if (this.filter.clock) parts.push("whose clock is wrong");
     if (this.filter.retired) parts.push("retired");
     if (this.filter.never) parts.push("never heard");
+    if (this.filter.offline) parts.push("that said they are offline");
     if (this.filter.recent) parts.push("that fell silent, the last first");
     if (this.filter.hot) parts.push("beyond a limit");
     byId("silent-last").hidden = !state.devices.silent || this.filter.recent;
-    const { clocks_wrong: clocks, retired, never_heard: never } = state.devices;
+    const { clocks_wrong: clocks, retired, never_heard: never, offline } = state.devices;
+    byId("offline").hidden = !offline || this.filter.offline;
+    say(byId("offline"), `${count(offline)} offline`);
     byId("clocks-wrong").hidden = !clocks || this.filter.clock;
     say(byId("clocks-wrong"), plural(clocks, "clock is wrong", "clocks are wrong"));
     byId("retired").hidden = !retired || this.filter.retired;

@@ -7,7 +7,7 @@ import { count } from "./format.js";
 
 const PIECE = 100;
 const HEAD = ["device", "state", "region", "tags", "last_seen", "usual_s", "clock_error_s", "rejected", "reason"];
-const TAIL = ["heard_at", "name", "labels", "expected_s"]; // came later, and those who count columns find the others where they were
+const TAIL = ["heard_at", "name", "labels", "expected_s", "offline_since"]; // came later, and those who count columns find the others where they were
 const seconds = (ms) => (ms === null ? null : ms / 1000);
 
 /** Ask for the devices piece by piece and save them; `button` says how far it has come. */
@@ -40,6 +40,6 @@ function cells(row, metrics) {
   return [
     row.id, row.standing, row.region, pairs(row.tags), row.last_seen_ms ? stamp(row.last_seen_ms) : "", seconds(row.usual_ms), row.clock_error_s ?? "",
     row.rejected, row.reason, ...metrics.map((metric) => own(row.values, metric)), row.heard_ms && stamp(row.heard_ms),
-    row.name, pairs(row.labels), seconds(row.expected_ms),
+    row.name, pairs(row.labels), seconds(row.expected_ms), row.offline_since_ms && stamp(row.offline_since_ms),
   ];
 }

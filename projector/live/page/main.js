@@ -79,7 +79,7 @@ function route() {
     const query = new URLSearchParams(location.hash.split("?")[1] ?? "");
     const q = query.get("q") ?? "";
     if (byId("query").value.trim() !== q) byId("query").value = q; // else a space could not be typed
-    list.show({ q, region: query.get("region"), tag: query.get("tag"), clock: query.has("clock"), recent: query.has("recent"), hot: query.has("hot"), retired: query.has("retired"), never: query.has("never"), sort: query.get("sort") ?? "" });
+    list.show({ q, region: query.get("region"), tag: query.get("tag"), clock: query.has("clock"), recent: query.has("recent"), hot: query.has("hot"), retired: query.has("retired"), never: query.has("never"), offline: query.has("offline"), sort: query.get("sort") ?? "" });
   }
   if (feed.state) draw(feed.state);
 }
@@ -93,9 +93,9 @@ function decoded(text) {
 }
 
 /** Show the list so, and say it in the address. */
-function go({ q, region, tag, clock, recent, hot, retired, never, sort }) {
+function go({ q, region, tag, clock, recent, hot, retired, never, offline, sort }) {
   const query = new URLSearchParams();
-  for (const [name, value] of Object.entries({ q, region, tag, clock: clock && "1", recent: recent && "1", hot: hot && "1", retired: retired && "1", never: never && "1", sort })) if (value) query.set(name, value);
+  for (const [name, value] of Object.entries({ q, region, tag, clock: clock && "1", recent: recent && "1", hot: hot && "1", retired: retired && "1", never: never && "1", offline: offline && "1", sort })) if (value) query.set(name, value);
   const hash = query.size ? `#/?${query}` : "#/";
   if (byId("overview").hidden) location.hash = hash;
   else history.replaceState(null, "", hash);

@@ -21,7 +21,7 @@ export function drawOverview(state, nowMs) {
 function drawSummary({ devices, streams, letters, rates, problems, views_at_ms: seen, letters_at_ms: read }) {
   if (seen === null) figure("silent", "–", "", null);
   else if (devices.silent === null) figure("silent", "?", "not known yet", "warn");
-  else figure("silent", count(devices.silent), `of ${count(devices.total)}${devices.muted ? `, ${count(devices.muted)} muted` : ""}${devices.unknown ? `, ${count(devices.unknown)} not known yet` : ""}`, devices.silent ? "alarm" : devices.unknown > MANY * devices.total ? "warn" : "ok");
+  else figure("silent", count(devices.silent), `of ${count(devices.total)}${devices.offline ? `, ${count(devices.offline)} offline` : ""}${devices.muted ? `, ${count(devices.muted)} muted` : ""}${devices.unknown ? `, ${count(devices.unknown)} not known yet` : ""}`, devices.silent ? "alarm" : devices.unknown > MANY * devices.total ? "warn" : "ok");
   const behindS = Math.max(0, ...streams.map((stream) => stream.behind_s));
   const behindRows = streams.reduce((sum, stream) => sum + stream.behind_rows, 0);
   const away = "postgres" in problems;

@@ -1,11 +1,11 @@
 // One device in the list.
 
 import { el, mark, say } from "./dom.js";
-import { age, count, duration, moment } from "./format.js";
+import { age, count, duration, moment, since } from "./format.js";
 import { emptySpark, spark } from "./spark.js";
 import { valued } from "./units.js";
 
-const SAID = { silent: "Silent", rejected: "Rejected", ok: "Heard", unknown: "Not known yet", muted: "Muted", retired: "Retired", "never heard": "Never heard" };
+const SAID = { silent: "Silent", offline: "Offline", rejected: "Rejected", ok: "Heard", unknown: "Not known yet", muted: "Muted", retired: "Retired", "never heard": "Never heard" };
 
 export function makeRow() {
   return el(
@@ -37,7 +37,7 @@ export function fillRow(node, row, course, columns, nowMs, beyond = {}) {
   mark(link, "href", `#/device/${encodeURIComponent(row.id)}`);
   say(state.firstChild, SAID[row.standing]);
   say(state.lastChild, why(row, nowMs));
-  mark(state, "title", row.care);
+  mark(state, "title", row.care ?? sinceWhen(row, nowMs));
   say(id, row.id);
   say(called, row.name ?? "");
   mark(name.firstChild, "title", row.name === null ? null : `${row.id} ${row.name}`);
@@ -57,8 +57,16 @@ export function fillRow(node, row, course, columns, nowMs, beyond = {}) {
 /** For how long it is silent, how long it is muted still, or what was rejected. */
 function why(row, nowMs) {
   if (row.standing === "silent") return row.heard_ms === null ? "" : ` ${duration(Math.round((nowMs - row.heard_ms) / 1000))}`;
+  if (row.standing === "offline") return ` ${duration(Math.max(0, Math.round((nowMs - row.offline_since_ms) / 1000)))}`;
   if (row.standing === "muted") return row.until_ms === null ? "" : ` ${duration(Math.max(0, Math.round((row.until_ms - nowMs) / 1000)))} left`;
   return row.reason && row.standing === "rejected" ? ` ${count(row.rejected)} × ${row.reason}` : "";
+}
+
+/** Since when it is offline, as it said itself, or silent, as nothing came; nothing of any other. */
+export function sinceWhen(row, nowMs) {
+  if (row?.standing === "offline") return `Offline since ${since(row.offline_since_ms, nowMs)} (said so)`;
+  if (row?.standing === "silent" && row.heard_ms !== null) return `Silent since ${since(row.heard_ms, nowMs)} (nothing heard)`;
+  return null;
 }
 
 /** How a clock is wrong; a projector that has just begun may not know by how much. */
