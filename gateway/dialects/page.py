@@ -44,7 +44,7 @@ timezone = "Europe/Berlin"     # what stands beside it wins
 `gateway dialects NAME` shows the routes and what their examples become, and
 `gateway decode TOPIC FILE --dialect NAME` what a message of yours would. Routes are tried in their order, so
 one of your own in front of a dialect takes what it matches. Topics that are left out carry no telemetry, but
-commands, whether a device is there, or what describes it.
+commands, or what describes a device. By wills, births and the like it is known which devices are online.
 """
 
 
@@ -56,7 +56,9 @@ def page() -> str:
 def _lines(dialect: Dialect) -> Iterator[str]:
     carrying = topics(dialect)
     others = [words["topic"] for words in dialect.routes.values() if words.get("ignore") is True]
-    left_out = f"; left out: {_codes(others)}" if others else ""
+    said = [words["topic"] for words in dialect.routes.values() if words.get("presence")]
+    told = f"; online or offline by {_codes(said)}" if said else ""
+    left_out = f"{told}; left out: {_codes(others)}" if others else told
     shown = min(
         (each for part in play(dialect, _ARRIVAL) for each in part.played if each.found), key=_plainness
     )
