@@ -72,6 +72,8 @@ def test_names_of_columns_are_no_texts(words: dict[str, Any]) -> None:
         ("\ufeffa,b\n1,2", {"a": 1, "b": 2}),
         ("\n a , b \n\n 1 ,\t2 \n \n", {"a": 1, "b": 2}),
         ("a;b\n21,5;40", {"a": "21,5", "b": 40}),
+        ("sep=;\r\na;b\r\n21,5;40", {"a": "21,5", "b": 40}),  # as a table program wants it
+        ("\ufeffSEP=,\na,b\n1,2", {"a": 1, "b": 2}),
         ("a\tb\n1,5\t2", {"a": "1,5", "b": 2}),
         ("a|b\n1|2", {"a": 1, "b": 2}),
         ("temperature (x,y);b\n1;2", {"temperature (x,y)": 1, "b": 2}),
