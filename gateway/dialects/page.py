@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from gateway.decode import Reading
-from gateway.decode.dialects import names, read
+from gateway.decode.dialects import ALSO, names, read
 from gateway.dialects.listing import payload, topics
 from gateway.dialects.played import play
 
@@ -50,7 +50,9 @@ commands, or what describes a device. By wills, births and the like it is known 
 
 def page() -> str:
     """All of it."""
-    return "\n".join([_HEAD, *(line for name in names() for line in _lines(read(name)))])
+    others = ", ".join(f"`{other}` for `{name}`" for other, name in ALSO.items() if "/" not in other)
+    also = f"Other names are understood too: {others}; and `_` is read as `-`.\n"
+    return "\n".join([_HEAD, also, *(line for name in names() for line in _lines(read(name)))])
 
 
 def _lines(dialect: Dialect) -> Iterator[str]:

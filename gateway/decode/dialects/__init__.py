@@ -28,7 +28,7 @@ Raw = dict[str, Any]
 _FOLDER: Final = resources.files("gateway.decode.dialects")
 _OWN: Final = frozenset({"dialect", "prefix"})
 _DEVICE: Final = "{device_id}/"
-_ALSO: Final = {
+ALSO: Final = {
     "aws": "aws-shadow",
     "azure": "azure-iot",
     "chirpstack": "chirpstack-v4",
@@ -98,8 +98,8 @@ def find(dialect: str) -> tuple[Dialect, dict[str, Raw]]:
         ConfigurationError: there is none, and which may have been meant.
     """
     dialect = dialect.replace("_", "-")
-    name, slash, part = _ALSO.get(dialect, dialect).partition("/")
-    name = _ALSO.get(name, name)
+    name, slash, part = ALSO.get(dialect, dialect).partition("/")
+    name = ALSO.get(name, name)
     try:
         found = read(name)
     except KeyError:
