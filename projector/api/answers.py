@@ -51,8 +51,8 @@ class WatchedDevice(DeviceStats, frozen=True, kw_only=True):
 
     Attributes:
         state: `silent` when nothing has come of it for longer than is usual for it, whatever its clock says;
-            `ok`; `unknown`, as long as a projector that has just begun has not heard it; `offline` when it said
-            so itself; or `muted` or `retired`, whatever it is beside that.
+            `ok`; `unknown`, as long as a projector that has just begun has not heard it; `offline`, when it
+            said so itself; or `muted` or `retired`, whatever it is beside that.
         heard_at: when its last message came, ISO 8601 UTC; null when that is not known.
         usual_seconds: how long it usually pauses; null when that is not known.
         clock_wrong_since: when its clock was found to be wrong (`projector.clock_tolerance`), same form; null

@@ -625,7 +625,7 @@ LAYOUTS: Final = [
                     tags={"gateway": "OpenMQTTGateway", "id": "A4:C1:38:1A:2B:3C", "name": "ATC"},
                 )
             ],
-            "home/OpenMQTTGateway/LWT": [],
+            "home/OpenMQTTGateway/LWT": [Becomes("OpenMQTTGateway", {"online": True})],
             "home/OpenMQTTGateway/log": [],
             "home/kitchen/temp": [Becomes("kitchen", {"temp": 27.5})],
             "home/kitchen/air/co2": [Becomes("air", {"co2": 427})],
