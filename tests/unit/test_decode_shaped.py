@@ -318,6 +318,9 @@ def test_tags_with_one_last_name() -> None:
     """Where two paths end alike the tags have the whole paths for names."""
     (one,) = readings({"a": {"n": "x"}, "b": {"n": "y"}, "t": 1}, Route(tags=("a.n", "b.n"), time=""))
     assert said(one)[5] == {"a.n": "x", "b.n": "y"}
+    for message in ({"info": {"name": "x"}, "t": 1}, {"title": "x", "t": 1}):  # as the first of two
+        (one,) = readings(message, Route(tags=("info.name | title",), time=""))
+        assert said(one)[5] == {"name": "x"}
 
 
 def test_a_tag_that_is_the_device_too() -> None:

@@ -10,7 +10,7 @@ from gateway.decode.fields import NoNumber
 from gateway.decode.limits import MAX_DEPTH
 from gateway.decode.mapping.looks import compile_look, taken
 from gateway.decode.names import MAX_NAME, tag_fault
-from gateway.decode.paths import is_plain
+from gateway.decode.paths import alternatives, is_plain
 from runtime.errors import ConfigurationError, Reject
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _names(paths: Sequence[str], where: str) -> list[str]:
 
 def _last(path: str) -> str:
     if is_plain(path):
-        return path.rpartition(".")[2].strip()
+        return alternatives(path)[0].rpartition(".")[2]
     return path.rstrip('"]').replace('"', ".").replace("]", ".").rpartition(".")[2]
 
 
