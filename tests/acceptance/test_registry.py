@@ -7,7 +7,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+import httpx
 import pytest
+from redis.asyncio import Redis
 
 from tests.support.devices import publish
 
@@ -126,7 +128,7 @@ async def test_who_is_blocked_is_refused_until_unblocked(door: Door) -> None:
     await door.send("a1")
     await door.rows(STORED, "0")
     assert await door.command("block", "a1") == ["1 device: 0 added, 1 changed"]
-    await door.until("a1", LETTERS)
+    await door.until("a1", f"{LETTERS} WHERE reason = 'device_blocked'")
     said = await door.command("unblock", "a1")
     assert said[1].endswith(
         "`gateway dead-letters replay --reason device_blocked`, with --device those of one"
@@ -160,9 +162,58 @@ async def test_a_file_with_a_wrong_row_changes_nothing(door: Door, tmp_path: Pat
     said = await door.command("import", str(wrong), code=2)
     assert said == [
         f"error: {wrong}: row 3: device id 'b#1' has one of + # in it",
-        f"error: {wrong}: row 4: expected_every 'soon': expected a duration such as \"90s\", \"15m\" or \"1d\"",
+        f'error: {wrong}: row 4: expected_every \'soon\': expected a duration such as "90s", "15m" or "1d"',
         "error: nothing was changed",
     ]
     assert await door.connection.fetchval("SELECT count(*) FROM devices") == 0
     assert (await door.command("set", "a//1", code=2))[-1].endswith("has nothing on one side of a /")
     assert await door.command("list") == ["no devices"]
+
+
+async def test_what_people_say_is_shown_wherever_devices_are(
+    door: Door, run_command: Run, settings: Settings
+) -> None:
+    """By a projector that runs, in what it answers and on terminals; who never sent is said to be so."""
+    gateway = await run_command("gateway", "run")
+    await gateway.event("connected", client_id=settings.broker.client_id)
+    projector = await run_command("projector", "run", "--log-level", "debug")
+    await projector.event("watch_begins")
+    await projector.event("connected")
+    await door.send("a1")
+    await projector.event("run_applied")
+    await door.rows("SELECT count(*) FROM devices", 1)
+    await door.command("set", "a1", "--name", "Pump 3", "--label", "site=north", "--expected-every", "15m")
+    await door.command("set", "z9", "--name", "Spare")
+
+    async def answer(path: str) -> Any:  # noqa: ANN401  # JSON
+        async with httpx.AsyncClient(trust_env=False) as http:
+            return (await http.get(f"http://{settings.projector.http}{path}")).json()
+
+    async with asyncio.timeout(20):
+        while (await answer("/lag"))["devices"]["never_heard"] != 1:
+            pass
+    (listed,) = (await answer("/devices"))["devices"]
+    said = {name: listed[name] for name in ("name", "labels", "expected_seconds", "blocked")}
+    assert said == {"name": "Pump 3", "labels": {"site": "north"}, "expected_seconds": 900, "blocked": False}
+    assert (await answer("/devices/a1/stats"))["name"] == "Pump 3"
+    unheard = (await answer("/devices/z9/stats"))["detail"]
+    assert unheard == "device 'z9', 'Spare' is in the registry and was never heard"
+
+    async def finished(*words: str) -> list[Any]:
+        command = await run_command("projector", *words)
+        assert await command.exit_code() == 0, command.output
+        return [json.loads(line) for line in command.stdout]
+
+    a1, z9 = await finished("devices", "list", "--json")
+    assert (a1["name"], a1["labels"], a1["expected_seconds"]) == ("Pump 3", {"site": "north"}, 900)
+    assert (z9["state"], z9["name"], z9["clock"]) == ("never-heard", "Spare", None)
+    assert [
+        each["device_id"] for each in await finished("devices", "list", "--json", "--state", "never-heard")
+    ] == ["z9"]
+    async with Redis.from_url(settings.redis.url) as redis:
+        async with asyncio.timeout(20):
+            while await redis.hlen("projector:names") != 2:
+                pass
+    (picture,) = await finished("top", "--once", "--json")
+    (line,) = picture["listed"]
+    assert (line["name"], line["expected_seconds"], picture["never_heard"]) == ("Pump 3", 900, 1)
