@@ -6,6 +6,7 @@ by a route of their own, so that they become no dead letters.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +15,7 @@ from gateway.decode.routes import refuse_own_events
 from gateway.discover.block import Block, routes_of
 from gateway.discover.guess import usable
 from gateway.discover.known import Patterns, has_own_word, signs_of
+from gateway.discover.looks import look_of_topic
 from runtime.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -36,8 +38,9 @@ def in_order(blocks: list[Block], unexplained: Mapping[str, str], settings: Sett
         patterns = Patterns(routes)
         wrong = _first_wrong(blocks, patterns, owners)
         if wrong is None:
-            if _unread_spared(blocks, unexplained):
+            if _unread_narrowed(blocks, unexplained):
                 continue
+            _unread_spared(blocks, unexplained)
             break
         topic, taker, owner = wrong
         if _narrowed(blocks, taker, routes[patterns.first(topic) or 0].route):
@@ -49,6 +52,12 @@ def in_order(blocks: list[Block], unexplained: Mapping[str, str], settings: Sett
                 continue
             moved.append(pair)
             blocks.insert(taker, blocks.pop(owner))
+    routes, owners = routes_of(blocks)
+    for at in {at for at, route in zip(owners, routes, strict=True) if route.topic_filter in {"#", "+/#"}}:
+        blocks[at].unsure.append(
+            "subscribes #, which is all that the broker carries: what comes later by topics of no route "
+            "becomes dead letters"
+        )
     try:
         refuse_own_events(routes_of(blocks)[0], settings)
     except ConfigurationError:
@@ -59,21 +68,56 @@ def in_order(blocks: list[Block], unexplained: Mapping[str, str], settings: Sett
     return blocks
 
 
-def _unread_spared(blocks: list[Block], unexplained: Mapping[str, str]) -> bool:
-    """Let no route take what nobody could read; whether anything was changed for it."""
+def _unread_narrowed(blocks: list[Block], unexplained: Mapping[str, str]) -> bool:
+    """Let no dialect take by a part that was not seen what nobody could read; whether one did."""
     routes, owners = routes_of(blocks)
     patterns = Patterns(routes)
+    taken = {number for topic in unexplained if (number := patterns.first(topic)) is not None}
+    return any(_narrowed(blocks, owners[number], routes[number].route) for number in sorted(taken))
+
+
+def _unread_spared(blocks: list[Block], unexplained: Mapping[str, str]) -> None:
+    """Leave out what nobody could read, and another route would take, or its subscription brings along."""
+    routes, _ = routes_of(blocks)
+    patterns = Patterns(routes)
+    filters = [_as_pattern(route.topic_filter) for route in routes if route.route.ignore is not True]
+    alike: dict[tuple[str, str, bool], list[str]] = defaultdict(list)
     for topic, why in unexplained.items():
         number = patterns.first(topic)
-        if number is None:
+        if number is not None and routes[number].route.ignore is True:
             continue
-        if _narrowed(blocks, owners[number], routes[number].route):
-            return True
-        if routes[number].route.ignore is not True:
-            unsure = [f"left out, as another route would take it, and nobody reads it: {why}"]
-            blocks.insert(0, Block({"topic": _left_out(topic), "ignore": True}, [], unsure=unsure))
-            return True
-    return False
+        if number is not None or any(each.fullmatch(topic) for each in filters):
+            alike[look_of_topic(topic), why, number is not None].append(topic)
+    good = [topic for block in blocks for topic in block.topics]
+    for (_, why, taken), topics in alike.items():
+        shared = _shared_filter(topics)
+        reason = "another route would take it" if taken else "it comes along with what others subscribe"
+        unsure = [f"left out, as {reason}, and nobody reads it: {why}"]
+        if any(map(_as_pattern(shared).fullmatch, good)):
+            wanted = [_left_out(topic) for topic in topics[:_FEW_TOPICS]]
+            if len(topics) > _FEW_TOPICS:
+                unsure.append(
+                    f"{len(topics) - _FEW_TOPICS:,} topics like it are not, and become dead letters"
+                )
+        else:
+            wanted = [shared]
+        made = [Block({"topic": each, "ignore": True}, [], unsure=unsure) for each in wanted]
+        blocks[0:0] = made
+
+
+def _shared_filter(topics: Sequence[str]) -> str:
+    """What topics that look alike have in common, as a filter."""
+    levels = zip(*(_left_out(topic).split("/") for topic in topics), strict=True)
+    return "/".join(names[0] if len(set(names)) == 1 else "+" for names in levels)
+
+
+def _as_pattern(topic_filter: str) -> re.Pattern[str]:
+    own = topic_filter.split("/", 2)[-1] if topic_filter.startswith("$share/") else topic_filter
+    if own == "#":
+        return re.compile(r"[^$].*", re.DOTALL)
+    forms = {"+": "[^/]*", "#": ".*"}
+    body = "/".join(forms.get(level) or re.escape(level) for level in own.split("/"))
+    return re.compile(f"{body[:-3]}(?:/.*)?" if own.endswith("/#") else body, re.DOTALL)
 
 
 def _written_out(blocks: list[Block], owner: int, taker: int) -> bool:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
+from gateway.decode import Decoder, Limits, Reading, Received
 from gateway.discover import report
+from gateway.discover.block import routes_of
 from gateway.discover.discovery import Discovery, discover
 from gateway.discover.heard import Heard, Sample
 from gateway.discover.sniff import Sniffer
@@ -375,3 +377,39 @@ def test_messages_stay_out_of_a_configuration() -> None:
     discovery = found_in(lambda i: (f"a/d{i % 2}/up", {"secret": f"word {i}", "ts": clock(i)}))
     assert "word" not in report.configuration(discovery, Settings())
     assert "word 4" in report.configuration(discovery, Settings(), examples=True)
+
+
+def test_what_nobody_reads_is_left_out_together() -> None:
+    """Pictures below the level of each machine are one route, and the machines are read."""
+    discovery = found_in(
+        *(lambda i, d=d: (f"plant/m{d}/up", {"t": i, "ts": clock(i)}) for d in range(60)),
+        *(lambda i, d=d: (f"plant/m{d}/log", f"{i}".encode()) for d in range(60)),
+        *(lambda i, d=d: (f"plant/m{d}/jpg", b"\xff\xd8\xff" + bytes([d, i])) for d in range(60)),
+        count=2,
+    )
+    left_out = [block.words["topic"] for block in discovery.blocks if block.words.get("ignore")]
+    assert left_out == ["plant/+/jpg"]
+    decoder = Decoder(routes_of(discovery.blocks)[0], Limits())
+    for topic, payload in (("plant/m7/up", b'{"t": 1}'), ("plant/m7/log", b"1")):
+        [reading] = decoder.decode(Sample(topic, payload, NOW), Received.of(NOW))
+        assert isinstance(reading, Reading)
+        assert reading.event.device_id == "m7"
+
+
+@pytest.mark.parametrize("camera", ["a/cam/up", "a/b/cam/x", "b/cam", "ab/m1/pic"])
+def test_a_filter_brings_others_along(camera: str) -> None:
+    """What a filter with # brings and no route reads is no dead letter; that it brings all is said."""
+    discovery = found_in(
+        *(
+            lambda i, site=site, d=d: (f"{site}/m{d}/up", {"t": i, "ts": clock(i)})
+            for site in ("a", "aa", "ab")
+            for d in (1, 2)
+        ),
+        lambda i: (camera, b"\xff\xd8\xff" + bytes([i])),
+    )
+    [left_out, route] = discovery.blocks
+    assert left_out.words == {"topic": camera, "ignore": True}
+    assert route.words["topic"] == "{device_id...}/up"
+    assert any("subscribes #" in said for said in route.unsure)
+    decoder = Decoder(routes_of(discovery.blocks)[0], Limits())
+    assert decoder.decode(Sample(camera, b"\xff\xd8", NOW), Received.of(NOW)) == []
