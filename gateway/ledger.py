@@ -38,18 +38,10 @@ REASONS: Final = (
     *("invalid_key", "invalid_metric", "invalid_region", "invalid_string", "invalid_tag"),
     *("invalid_time", "malformed_bytes", "malformed_cbor", "malformed_compression", "malformed_csv"),
     *("malformed_influx", "malformed_json", "malformed_msgpack", "malformed_protobuf", "malformed_senml"),
-    *(
-        "malformed_sparkplug",
-        "malformed_value",
-        "many_bad_elements",
-        "no_metrics",
-        "no_route",
-        "not_born",
-        "unknown_alias",
-    ),
+    *("malformed_sparkplug", "malformed_value", "many_bad_elements", "no_metrics", "no_route", "not_born"),
     *("not_utf8", "number_out_of_range", "payload_too_large", "refused_by_database", "time_out_of_range"),
     *("too_deep", "too_many_readings", "too_many_values", "undecodable", "unknown_device"),
-    *("unknown_presence", "wrong_root"),
+    *("unknown_alias", "unknown_presence", "wrong_root"),
 )
 """Why readings become dead letters. Each is counted from 0: Prometheus sees no rise from nothing to 1."""
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from gateway.decode import Decoder, Reading
     from gateway.decode.routes import CompiledRoute
     from gateway.lease import Lease
+    from gateway.sparkplug.replayed import NamingDecoder
     from runtime.http import Health
     from runtime.postgres import Connection
 
@@ -73,7 +74,7 @@ class Replay:
         *,
         lease: Lease,
         routes: Sequence[CompiledRoute],
-        decoder: Decoder,
+        decoder: Decoder | NamingDecoder,
         health: Health,
         page_letters: int,
         page_bytes: int,

@@ -14,6 +14,9 @@ from gateway.decode import Decoder, Limits
 from gateway.decode.routes import compile_routes
 from gateway.lease import Lease
 from gateway.slot import Slot
+from gateway.sparkplug import keeper
+from gateway.sparkplug.replayed import NamingDecoder
+from gateway.sparkplug.topics import is_spoken
 from gateway.store import SESSION_SETTINGS
 from runtime.errors import Stop
 from runtime.http import Health
@@ -56,11 +59,12 @@ async def replay(
             await lease.acquire()
         except Stop as held:
             raise ReplayUnderWay(f"another replay is under way, wait for it: {held}") from held
+        births = await keeper.known(pool) if is_spoken(settings.route) else []
         replaying = Replay(
             pool,
             lease=lease,
             routes=routes,
-            decoder=decoder,
+            decoder=NamingDecoder(decoder, births) if is_spoken(settings.route) else decoder,
             health=health,
             page_letters=settings.gateway.batch_messages,
             page_bytes=settings.gateway.batch_bytes,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gateway.decode import Decoder
     from gateway.decode.routes import CompiledRoute
     from gateway.door import Refusal, State
+    from gateway.sparkplug.replayed import NamingDecoder
     from gateway.transaction import Claimed
 
 
@@ -97,7 +98,7 @@ class Verdicts(NamedTuple):
     duplicates: int
 
 
-def decode(letter: Kept, decoder: Decoder, routes: Sequence[CompiledRoute]) -> Attempt:
+def decode(letter: Kept, decoder: Decoder | NamingDecoder, routes: Sequence[CompiledRoute]) -> Attempt:
     """Decode a letter as at its receipt: what its device time is checked against is the time it came."""
     received = Received.of(letter.received_at)
     attempt = Attempt(letter, [], [])

@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.dead_letters.selection import parse_when
 from runtime.cli import with_settings
-from runtime.errors import ConfigurationError
+from runtime.errors import ConfigurationError, Reject
 
 if TYPE_CHECKING:
     from runtime.settings import Route, Settings
@@ -42,6 +42,11 @@ def _routes_of(dialect: str) -> tuple[Route, ...]:
 @click.argument("source", metavar="[FILE|-]", default="-")
 @click.option("--hex", "as_hex", is_flag=True, help="The payload is written in hexadecimal.")
 @click.option("--base64", "as_base64", is_flag=True, help="The payload is written in base64.")
+@click.option(
+    "--birth",
+    metavar="FILE",
+    help="Sparkplug: the payload of the birth of its edge node or device, written like its own.",
+)
 @click.option("--dialect", metavar="NAME", help="By this dialect's routes and no others.")
 @click.option(
     "--at",
@@ -58,6 +63,7 @@ def decode_command(
     source: str,
     as_hex: bool,
     as_base64: bool,
+    birth: str | None,
     dialect: str | None,
     at: datetime,
     as_json: bool,
@@ -79,10 +85,11 @@ def decode_command(
     routes = compile_routes(_routes_of(dialect) if dialect else settings.route)
     encoding: payloads.Encoding = "hex" if as_hex else "base64" if as_base64 else "raw"
     try:
+        said = payloads.read(birth, encoding, click.echo) if birth else None
         payload = payloads.read(source, encoding, lambda text: click.echo(text, err=True))
-    except ValueError as error:
+        explanation = explain(routes, Limits.of(settings.gateway), topic, payload, at, birth=said)
+    except (ValueError, Reject) as error:
         raise click.UsageError(str(error)) from error
-    explanation = explain(routes, Limits.of(settings.gateway), topic, payload, at)
     if as_json:
         click.echo(render.readings_as_json(explanation))
         for line in render.letters_as_json(explanation):

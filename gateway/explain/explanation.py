@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from gateway.decode import Decoder, Reading, Received, Rejection
 from gateway.decode.examples import Message
 from gateway.decode.routes import match
+from gateway.sparkplug.replayed import NamingDecoder
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from gateway.decode import Limits
     from gateway.decode.routes import CompiledRoute, Matched
 
+_BIRTH: Final = "--birth FILE names the payload of the birth before it"
 _LONGEST_TOPIC: Final = 65_535  # bytes of a UTF-8 string (MQTT5 §1.5.4)
 
 
@@ -46,14 +48,32 @@ class Explanation(NamedTuple):
 
 
 def explain(
-    routes: Sequence[CompiledRoute], limits: Limits, topic: str, payload: bytes, at: datetime
+    routes: Sequence[CompiledRoute],
+    limits: Limits,
+    topic: str,
+    payload: bytes,
+    at: datetime,
+    *,
+    birth: bytes | None = None,
 ) -> Explanation:
     """Decode a message and say why it came to what it came to.
 
+    Args:
+        routes: of which one may take it.
+        limits: of what is stored.
+        topic: its own.
+        payload: its bytes.
+        at: when it arrives.
+        birth: of Sparkplug: the birth of the edge node or device that it is of.
+
     Raises:
         ConfigurationError: what a route says of its messages means nothing.
+        ValueError: a message of this topic has no birth.
+        Reject: the birth is none.
     """
-    decoder = Decoder(routes, limits)
+    decoder = NamingDecoder(Decoder(routes, limits), advice=_BIRTH)
+    if birth is not None:
+        decoder.learn(topic, birth)
     try:
         matched = match(routes, topic)
     except Reject:

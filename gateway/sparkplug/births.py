@@ -144,7 +144,10 @@ class Names:
         births = self.births
         for i in range(len(births) - 1, -1, -1):
             birth = births[i]
-            if at < birth.born_at or (sent is not None and birth.sent is not None and sent < birth.sent):
+            if at < birth.born_at:
+                continue
+            if sent is not None and birth.sent is not None and sent < birth.sent:
+                alone = False  # it came late, and may be of any session before
                 continue
             found = birth.get(key)
             if found is not None and (birth.until is None or at < birth.until):

@@ -19,27 +19,28 @@ def lost(message: Message, entity: Entity | None) -> Lost:
     return Lost(message, *explain(message, born=entity is not None and bool(entity.names.births)))
 
 
-def explain(message: Message, *, born: bool) -> tuple[str, str]:
+def explain(message: Message, *, born: bool, advice: str = "") -> tuple[str, str]:
     """The reason and the error of such a letter.
 
     Args:
         message: it.
         born: whether there is a birth at all.
+        advice: what to do, where there is no gateway that asks for births.
     """
     who, birth = (f"device {message.device!r}", "DBIRTH") if message.device else ("the edge node", "NBIRTH")
     what = _missing(message)
     if not born:
         reason = "not_born"
         error = f"{what}, and no {birth} of {who} is known"
-        advice = (
+        usual = (
             'have the edge node born again: the gateway asks it to by "Node Control/Rebirth", which it must '
             "be allowed to receive, and the gateway to publish"
         )
     else:
         reason = "unknown_alias"
         error = f"{what} by a {birth} of {who} that was certainly in force when it was sent"
-        advice = "it is not guessed by another one, in which the alias may be another metric's"
-    return reason, f"{error}; {advice}; {_REPLAY.format(reason=reason)}"
+        usual = "it is not guessed by another one, in which the alias may be another metric's"
+    return reason, f"{error}; {advice or f'{usual}; {_REPLAY.format(reason=reason)}'}"
 
 
 def _missing(message: Message) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.decode import Rejection
+from gateway.decode.examples import Message as Delivered
 from gateway.sparkplug.births import Birth, Names, metrics_of
 from gateway.sparkplug.letters import explain
 from gateway.sparkplug.messages import Message
@@ -31,9 +32,11 @@ class NamingDecoder:
     Args:
         decoder: of everything.
         rows: what is stored of edge nodes.
+        advice: what to do where a birth is missing, beside what a gateway says.
     """
 
-    def __init__(self, decoder: Decoder, rows: Iterable[Row] = ()) -> None:
+    def __init__(self, decoder: Decoder, rows: Iterable[Row] = (), *, advice: str = "") -> None:
+        self._advice = advice
         self._decoder = decoder
         self._names: dict[tuple[str, str], Names] = {(row.node, row.device): row.names for row in rows}
 
@@ -52,16 +55,20 @@ class NamingDecoder:
         """Messages without a payload."""
         return self._decoder.empty
 
-    def learn(self, topic: str, delivery: Delivery) -> None:
+    def learn(self, topic: str, birth: bytes) -> None:
         """Take a birth for the one that was in force whenever messages of a topic came.
 
         Raises:
+            ValueError: the topic has no births.
             Reject: it is none.
         """
-        address = address_of(topic)
-        if address is not None:
-            names = Names([Birth("", "", metrics_of(self._decoder.value_of(delivery)))])
-            self._names[address.key, address.device] = names
+        address, delivery = address_of(topic), Delivered(topic, birth)
+        if address is None or not self._is_read(delivery):
+            raise ValueError(
+                f"--birth: {topic[:80]!r} is no topic of Sparkplug, or its route has another format"
+            )
+        names = Names([Birth("", "", metrics_of(self._decoder.value_of(delivery)))])
+        self._names[address.key, address.device] = names
 
     def decode(self, delivery: Delivery, received: Received) -> list[Reading | Rejection]:
         """What a delivery comes to."""
@@ -93,7 +100,7 @@ class NamingDecoder:
         try:
             value = complete(value, lambda key: names.find(key, at, message.sent))
         except Unnamed:
-            reason, error = explain(message, born=bool(names.births))
+            reason, error = explain(message, born=bool(names.births), advice=self._advice)
         except Reject as reject:
             reason, error = reject.reason, reject.detail
         else:
