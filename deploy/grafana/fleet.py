@@ -92,12 +92,15 @@ def dashboard() -> Dashboard:
         "Silent now, by region",
         promql('sort_desc(max by (region) (projector_devices{state="silent"}))', instant=True, rows=True),
         text="Devices that have paused for longer than is usual for each, by when their messages came; of the"
-        " first hundred regions, the others together, and without those that are muted or retired. Click a"
-        " region for its details.",
+        " first hundred regions, the others together, and without those that are muted or retired. Offline"
+        " are those that said so themselves, as by a will; none of them is silent. Click a region for its"
+        " details.",
     )
     everybody = 'sum by (region) (max by (region, state) (projector_devices{state!="retired"}))'
     quiet.with_target(promql(everybody, ref="B", instant=True, rows=True))
-    side_by_side(quiet, A="Silent", B="Devices")
+    offline = 'max by (region) (projector_devices{state="offline"})'
+    quiet.with_target(promql(offline, ref="C", instant=True, rows=True))
+    side_by_side(quiet, A="Silent", B="Devices", C="Offline")
     column(quiet, "region", "Region", link=to_dashboard("edge-regions", "region", carry="var-metric=$metric"))
     made.with_panel(quiet.span(8))
 

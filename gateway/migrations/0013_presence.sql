@@ -75,17 +75,17 @@ BEGIN
 END
 $$;
 
--- Whoever could read devices can read that of them.
+-- Whoever could read or write devices can do so with that of them.
 DO $$
 DECLARE
-    grantee text;
+    granted record;
 BEGIN
-    FOR grantee IN
-        SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
+    FOR granted IN
+        SELECT a.privilege_type AS what, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS role
         FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
-        WHERE c.oid = 'devices'::regclass AND a.grantee <> c.relowner AND a.privilege_type = 'SELECT'
+        WHERE c.oid = 'devices'::regclass AND a.grantee <> c.relowner AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE')
     LOOP
-        EXECUTE format('GRANT SELECT ON device_presence TO %s', grantee);
+        EXECUTE format('GRANT %s ON device_presence TO %s', granted.what, granted.role);
     END LOOP;
 END
 $$;

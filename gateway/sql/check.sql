@@ -41,6 +41,7 @@ FROM (
         ('message_keys_1', 'SELECT INSERT TRUNCATE'),
         ('dedup', 'SELECT UPDATE'),
         ('devices', 'SELECT INSERT UPDATE'),
+        ('device_presence', 'SELECT INSERT UPDATE'),
         ('dead_letters', 'SELECT INSERT UPDATE DELETE'),
         ('dead_letter_totals', 'SELECT UPDATE'),
         ('dead_letter_changes', 'SELECT INSERT UPDATE DELETE'),

@@ -117,6 +117,30 @@ CASES = [
         {**SITE, "region": "north"},
     ),
     Case(
+        "RegionSilent",
+        {
+            'projector_devices{instance="site:9", region="north", state="ok"}': "2x40",
+            'projector_devices{instance="site:9", region="north", state="silent"}': "0x10 3x30",
+            'projector_devices{instance="site:9", region="north", state="offline"}': "9x40",
+        },
+        "14m",
+        "18m",
+        {**SITE, "region": "north"},
+    ),
+    Case(
+        "RegionOffline",
+        {
+            'projector_devices{instance="site:9", region="north", state="ok"}': "5x40",
+            'projector_devices{instance="site:9", region="north", state="silent"}': "2x40",
+            'projector_devices{instance="site:9", region="north", state="offline"}': "3x10 4x30",
+            'projector_devices{instance="site:9", region="south", state="ok"}': "1x40",
+            'projector_devices{instance="site:9", region="south", state="offline"}': "2x40",
+        },
+        "14m",
+        "18m",
+        {**SITE, "region": "north"},
+    ),
+    Case(
         "ClocksWrong",
         {'projector_devices_clock_wrong{instance="site:9", region="north"}': "0x10 1x30"},
         "10m",
