@@ -83,6 +83,7 @@ BEGIN
     FROM pg_class AS c WHERE c.oid = to_regclass(parent || '_default');
     BEGIN
         EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL) %s', name, parent, storage);
+        PERFORM grant_as_parent(parent, name);
         EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, name, since, until);
     EXCEPTION
         WHEN check_violation OR duplicate_table OR unique_violation THEN
@@ -435,6 +436,22 @@ CREATE FUNCTION public.from_mark(hex text) RETURNS timestamp with time zone
     SELECT timestamptz '2000-01-01 00:00:00+00' - interval '17600000 hours'
         + ('x' || hex)::bit(64)::bigint / 1000000 * interval '1 second'
         + ('x' || hex)::bit(64)::bigint % 1000000 * interval '1 microsecond'
+$$;
+
+CREATE FUNCTION public.grant_as_parent(parent text, name text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    reader text;
+BEGIN
+    FOR reader IN
+        SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
+        FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+        WHERE c.oid = to_regclass(parent) AND a.grantee <> c.relowner AND a.privilege_type = 'SELECT'
+    LOOP
+        EXECUTE format('GRANT SELECT ON %I TO %s', name, reader);
+    END LOOP;
+END
 $$;
 
 CREATE FUNCTION public.is_sparse(name text) RETURNS boolean

@@ -50,6 +50,7 @@ from projector.outbox import Outbox
 from projector.query import Queries
 from projector.repair.rebuild import Rebuilder
 from projector.repair.verify import Verifier
+from projector.rights import Rights
 from projector.views import Keys, Views
 from projector.watch.care import Cares
 from projector.watch.gauges import Gauges
@@ -293,6 +294,7 @@ async def _project(
         )
         vacancies = Vacancies(redis, keys, most=settings.projector.max_regions, meters=meters)
         parts = {
+            "rights": Rights(pool, health).run(),
             "views": consumer.run(),
             "history": recorder.run(),
             "packing": Packer(pool, meters.packing_behind_seconds.set).run(),
