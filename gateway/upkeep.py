@@ -109,7 +109,7 @@ class Upkeep:
             self._site_chore("partitions", 60.0, 6 * _HOUR_S, self._make_partitions),
             self._site_chore("dedup", 60.0, 30.0, self._turn_dedup),
             self._site_chore("outbox", 60.0, _HOUR_S, self._trim_outbox),
-            self._site_chore("dead_letters", 60.0, _HOUR_S, self._evict_dead_letters),
+            self._site_chore("dead_letters", 10.0, _HOUR_S, self._evict_dead_letters),
             self._site_chore("held", _HELD_INTERVAL_S, _HOUR_S, self._release_held),
             self._site_chore("retention", 300.0, 24 * _HOUR_S, self._retire),
             self._site_chore("settling", 300.0, 24 * _HOUR_S, self._settle),
