@@ -24,7 +24,7 @@ is done."""
 MAX_ELEMENTS: Final = 10_000
 """Elements of one payload that are a metric each."""
 
-MAX_VALUES: Final = 50_000
+MAX_VALUES: Final = 30_000
 """Values of one payload that are looked at one by one: each costs a microsecond at most."""
 
 _READING_BYTES: Final = 64

@@ -21,6 +21,7 @@ from gateway.decode.fields import Refused
 from gateway.decode.formats import cayenne, ruuvi, strict_json
 from gateway.decode.formats.form import Format
 from gateway.decode.formats.singles import of_double, of_half, of_single
+from gateway.decode.limits import check_count, readings_allowed
 from gateway.decode.paths import alternatives, compile_find, is_plain
 from runtime.errors import ConfigurationError, Reject
 
@@ -289,6 +290,7 @@ class _Inside:
         if type(value) is not list:
             self._put(value)
             return value
+        check_count(len(value), readings_allowed(len(payload)), "readings")
         for i, each in enumerate(value):
             try:
                 self._put(each)

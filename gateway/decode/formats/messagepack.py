@@ -23,7 +23,7 @@ import msgspec
 from gateway.decode.formats.cbor import looks_like_json
 from gateway.decode.formats.form import Format
 from gateway.decode.formats.singles import of_double, of_single
-from gateway.decode.limits import MAX_DEPTH, MAX_VALUES, check_count, elements_allowed, too_many_values
+from gateway.decode.limits import MAX_DEPTH, check_count, elements_allowed, too_many_values
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ _FLOAT32: Final = b"\xca"  # one that is none is only read a little slower
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001  # all is UTC here
 _NANOSECONDS: Final = 10**9
 _TIMESTAMP: Final = -1
+_MOST_OBJECTS: Final = 100_000  # of a payload, keys among them
+_SLOW: Final = 3  # as many take as long as one of those of which a text is made
 
 _FIXED: Final = {
     0xCA: struct.Struct(">f"),
@@ -169,7 +171,7 @@ class _Reader:
     def __init__(self, payload: bytes) -> None:
         self.at = 0
         self._payload = payload
-        self._left = 2 * MAX_VALUES  # keys are objects, too
+        self._left = _MOST_OBJECTS
 
     def value(self, depth: int) -> Any:  # noqa: ANN401, C901, PLR0911, PLR0912  # a case a format of the specification
         """The next object.
@@ -179,7 +181,7 @@ class _Reader:
         """
         self._left -= 1
         if self._left < 0:
-            raise too_many_values()
+            raise too_many_values(_MOST_OBJECTS, "objects")
         first = self._take(1)[0]
         if first < 0x80:  # noqa: PLR2004  # the specification's numbers, here and below
             return first
@@ -202,6 +204,7 @@ class _Reader:
             raise Reject(MALFORMED, f"byte {self.at - 1} is {first:#04x}, which is never used{self._hint()}")
         length = int.from_bytes(self._take(_LENGTHS[first]), "big")
         if first <= 0xC6:  # noqa: PLR2004  # heads of the specification
+            self._left -= _SLOW
             return _base64url(self._take(length))
         if first <= 0xC9:  # noqa: PLR2004  # heads of the specification
             return self._extension(length)
@@ -277,6 +280,7 @@ class _Reader:
             )
 
     def _extension(self, length: int) -> Any:  # noqa: ANN401  # likewise
+        self._left -= _SLOW
         kind = int.from_bytes(self._take(1), "big", signed=True)
         data = self._take(length)
         if kind == _TIMESTAMP:

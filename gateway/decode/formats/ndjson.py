@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway.decode.formats import strict_json
 from gateway.decode.formats.form import Format
 from gateway.decode.formats.lines import read_lines
+from gateway.decode.limits import check_count, elements_allowed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,10 +63,11 @@ def _lines(payload: bytes) -> Iterator[tuple[int, bytes]]:
 def _apart(line: bytes) -> list[bytes]:
     """The objects that a line holds, one after the other; the line itself when it holds anything else."""
     found: list[bytes] = []
-    at = 0
+    at, most = 0, elements_allowed(len(line))
     try:
         text = line.decode()
         while text.startswith("{", at):
+            check_count(len(found), most, "objects")
             end = _scan(text, at)[1]
             found.append(text[at:end].encode())
             while text[end : end + 1] in _BETWEEN:

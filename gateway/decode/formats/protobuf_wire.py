@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.descriptor import FieldDescriptor as Kind
 
+from gateway.decode.limits import MAX_ELEMENTS, MAX_VALUES, too_many_values
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -41,20 +42,41 @@ _UINT32: Final = 2**32
 _LOWEST: Final = 2**64 - 2**31  # of a negative number of 32 bits, which is sent with 64
 
 
+class Left:
+    """Counts the fields of a payload down that are looked at one by one."""
+
+    __slots__ = ("_count",)
+
+    def __init__(self) -> None:
+        self._count = MAX_VALUES
+
+    def take(self) -> None:
+        """Count one.
+
+        Raises:
+            Reject: there are too many.
+        """
+        self._count -= 1
+        if self._count < 0:
+            raise too_many_values(MAX_VALUES, "fields that are written otherwise than protoc does")
+
+
 def check_lossless(payload: bytes, descriptor: Descriptor) -> None:
     """Look through a payload that the library has read.
 
     Raises:
-        Reject: a field comes twice of which only one is kept, or a number has more bits than its type.
+        Reject: a field comes twice of which only one is kept, or a number has more bits than its type, or it
+            has too many fields to be looked through.
     """
-    _check(payload, 0, descriptor)
+    _check(payload, 0, descriptor, Left())
 
 
-def _check(payload: bytes, at: int, descriptor: Descriptor | None) -> int:
+def _check(payload: bytes, at: int, descriptor: Descriptor | None, left: Left) -> int:
     """Check a message from a byte on; returns where it ends."""
     seen: set[Any] = set()
     while at < len(payload):
         start = at
+        left.take()
         tag, at = _varint(payload, at)
         number, wire = tag >> 3, tag & 7
         if wire == GROUP_END:
@@ -69,10 +91,10 @@ def _check(payload: bytes, at: int, descriptor: Descriptor | None) -> int:
         elif wire == BYTES:
             size, at = _varint(payload, at)
             if field is not None:
-                _check_within(field, payload[at : at + size], seen, start)
+                _check_within(field, payload[at : at + size], seen, start, left)
             at += size
         elif wire == GROUP:
-            at = _check(payload, at, field.message_type if field is not None else None)
+            at = _check(payload, at, field.message_type if field is not None else None, left)
         else:
             at += 8 if wire == FIXED64 else 4
     return at
@@ -93,23 +115,24 @@ def _check_once(field: FieldDescriptor, seen: set[Any], start: int) -> None:
     seen.add(key)
 
 
-def _check_within(field: FieldDescriptor, within: bytes, seen: set[Any], start: int) -> None:
+def _check_within(field: FieldDescriptor, within: bytes, seen: set[Any], start: int, left: Left) -> None:
     message = field.message_type
     if message is not None and field.type == Kind.TYPE_MESSAGE:
-        _check(within, 0, message)
+        _check(within, 0, message, left)
         if message.GetOptions().map_entry:
-            key = (field.number, _key_of(within))
+            key = (field.number, _key_of(within, left))
             if key in seen:
                 raise Reject("duplicate_key", f"a key of {field.name} comes again at byte {start}")
             seen.add(key)
     elif field.is_repeated and WIRES.get(field.type, VARINT) == VARINT:
         at = 0
         while at < len(within):
+            left.take()
             value, at = _varint(within, at)
             _check_bits(field, value, start)
 
 
-def _key_of(entry: bytes) -> bytes | int:
+def _key_of(entry: bytes, left: Left) -> bytes | int:
     """What tells the key of a map from others; it is absent when it is zero or empty."""
     at = 0
     while at < len(entry):
@@ -123,7 +146,7 @@ def _key_of(entry: bytes) -> bytes | int:
         elif wire == BYTES:
             size, at = _varint(entry, at)
         elif wire == GROUP:
-            at = _check(entry, at, None)
+            at = _check(entry, at, None, left)
         else:
             size = 8 if wire == FIXED64 else 4
         if number == 1 and wire == BYTES:
@@ -162,6 +185,8 @@ def read_unknown(unknown: UnknownFieldSet, descriptor: Descriptor | None) -> dic
     """
     found: dict[str, Any] = {}
     several: set[str] = set()
+    if len(unknown) > MAX_ELEMENTS:
+        raise too_many_values(MAX_ELEMENTS, "fields that its descriptor does not know")
     for each in (unknown[i] for i in range(len(unknown))):
         number, data = each.field_number, each.data
         field = descriptor.fields_by_number.get(number) if descriptor is not None else None

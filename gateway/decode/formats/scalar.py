@@ -14,6 +14,7 @@ import msgspec
 from gateway.decode.formats import strict_json
 from gateway.decode.formats.form import Format
 from gateway.decode.formats.texts import read_text
+from gateway.decode.limits import MAX_ELEMENTS, check_count
 from gateway.decode.templates import compile_template
 from runtime.errors import ConfigurationError, Reject
 
@@ -91,5 +92,6 @@ def _structure(text: str) -> Any:  # noqa: ANN401  # JSON is any value
             return text
         raise
     if type(value) is list:
+        check_count(len(value), MAX_ELEMENTS, "values")
         return {str(i): each for i, each in enumerate(value)}
     return value

@@ -31,7 +31,7 @@ from gateway.decode.fields import NoNumber
 from gateway.decode.formats.compression import ANY_PACKED, Unpacking
 from gateway.decode.formats.form import Format
 from gateway.decode.formats.singles import of_double, of_single
-from gateway.decode.limits import MAX_DEPTH
+from gateway.decode.limits import MAX_DEPTH, MAX_ELEMENTS, check_count, elements_allowed
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -286,6 +286,8 @@ def _read(payload: bytes, at: int, end: int, message: _Message, depth: int) -> d
         if repeated:
             if name in found:
                 found[name].append(value)
+                if len(found[name]) > MAX_ELEMENTS:
+                    check_count(len(found[name]), elements_allowed(len(payload)), name)
             else:
                 found[name] = [value]
         elif name in found:

@@ -34,7 +34,7 @@ _decode_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _TOKENS: Final = re.compile(
     rb"""((?:"(?:[^"\\]|\\.)*+"?|[^"A-Za-z0-9.#_+-]++"""
     rb"""|(?:true|false|null|-?[0-9]{1,15}(?:\.[0-9]{1,15})?)(?![A-Za-z0-9.#_()+-]))*+)"""
-    rb"""([-+]?[A-Za-z0-9.#_][A-Za-z0-9.#_()+-]*)?""",
+    rb"""([A-Za-z0-9.#_+-][A-Za-z0-9.#_()+-]*)?""",
     re.DOTALL,
 )
 _NOT_FINITE: Final = re.compile(

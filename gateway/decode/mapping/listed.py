@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.decode.drops import MOST_NAMES
 from gateway.decode.fields import SCALARS
-from gateway.decode.limits import MAX_ELEMENTS
+from gateway.decode.limits import MAX_ELEMENTS, check_count
 from gateway.decode.mapping.element import LEFT_OUT
 from gateway.decode.mapping.parts import Around, Part, with_keys
 from gateway.decode.names import MAX_NAME, metric_fault
@@ -128,8 +128,16 @@ class Listed:
         self._tagged: dict[tuple[Any, ...], Tagged] = {}
         self._bytes = 0
 
-    def parts(self, message: Any) -> tuple[list[Part], list[Drop]] | None:  # noqa: ANN401  # a message is any value
-        """The readings of a message, and what is in none of them; None when it is not plain."""
+    def parts(self, message: Any, most: int) -> tuple[list[Part], list[Drop]] | None:  # noqa: ANN401  # a message is any value
+        """The readings of a message, and what is in none of them; None when it is not plain.
+
+        Args:
+            message: what a format made of the payload.
+            most: readings that are allowed.
+
+        Raises:
+            Reject: there are more.
+        """
         outer: dict[str, Any] = {}
         elements = message if type(message) is list else [message]
         if self._each:
@@ -139,7 +147,7 @@ class Listed:
         if type(elements) is not list or not 0 < len(elements) <= MAX_ELEMENTS:
             return None
         try:
-            groups = self._grouped(elements, outer)
+            groups = self._grouped(elements, outer, most)
             left_out = self._left(outer, groups) if outer else []
         except _NotPlain:
             self._unfit.fields.clear()
@@ -147,7 +155,7 @@ class Listed:
         in_list = type(message) is list or bool(self._each)
         return with_keys([self._part(group, in_list=in_list) for group in groups]), left_out
 
-    def _grouped(self, elements: list[Any], outer: dict[str, Any]) -> list[_Group]:
+    def _grouped(self, elements: list[Any], outer: dict[str, Any], most: int) -> list[_Group]:
         groups: list[_Group] = []
         open_: dict[tuple[Any, ...], _Group] = {}
         shapes = self._shapes
@@ -165,6 +173,7 @@ class Listed:
             if group is None or not group.metrics.keys().isdisjoint(metrics):
                 group = open_[key] = _Group(said, tags)
                 groups.append(group)
+                check_count(len(groups), most, "readings")
             group.metrics.update(metrics)
             group.numbers.append(number)
             group.left_out += left_out

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.decode.fields import SCALARS, Unfit
-from gateway.decode.limits import MAX_ELEMENTS, MAX_READINGS, check_count
+from gateway.decode.limits import MAX_ELEMENTS, MAX_READINGS, check_count, too_many_values
 from gateway.decode.mapping.each import Each, Element, graft
 from gateway.decode.mapping.element import LEFT_OUT, Elements
 from gateway.decode.mapping.listed import listed_of
@@ -25,7 +25,7 @@ from gateway.decode.paths import alternatives, is_plain, star_of
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from gateway.decode.limits import Limits
     from gateway.decode.paths import Place
@@ -63,6 +63,7 @@ class Shaper:
             for look in self._elements.around
             if look.star is None
         )
+        self._made = any(look.made for look in self._elements.looks) or not self.each.cuts
         self._listed = listed_of(self.each, self._elements, words, limits, self.unfit, cuts=self._cuts)
 
     def parts(
@@ -82,11 +83,12 @@ class Shaper:
             Reject: the message has none, or too many.
         """
         read = self._elements.read
+        if self._made:
+            _check_size(message)
         if type(message) is dict and not self.each.path and not self._elements.name:
             element = Element(message, (), ())
             return [read(element, 0, metric, self._places(element))], []
-        if self._listed and metric is None and (found := self._listed.parts(message)):
-            check_count(len(found[0]), most, "readings")
+        if self._listed and metric is None and (found := self._listed.parts(message, most)):
             return found
         if self._elements.name:
             elements = self.each.find(message, max(MAX_ELEMENTS, most))
@@ -100,9 +102,14 @@ class Shaper:
                 f"at {self.each.path!r}, which each of its route names" if self.each.path else "in the array"
             )
             raise Reject("empty_message", f"there is no reading {where}")
-        found_ = [
-            read(element, number, metric, self._places(element)) for number, element in _numbered(elements)
-        ]
+        found_: list[Part] = []
+        refused = 0
+        for number, element in _numbered(elements):
+            part = read(element, number, metric, self._places(element))
+            found_.append(part)
+            if part.mapped is None:
+                refused += 1
+                check_count(refused, most, "readings")
         parts = _grouped(found_) if self._elements.name else found_
         check_count(len(parts), most, "readings")
         if not self.each.path:
@@ -162,6 +169,32 @@ def needs_shaping(route: Route) -> bool:
         or not all(map(is_plain, paths))
         or any(star_of(each) is not None for path in paths for each in alternatives(path))
     )
+
+
+def _check_size(message: Any) -> None:  # noqa: ANN401  # a message is any value
+    """Refuse a message with more values than an expression may look through: each costs ten microseconds.
+
+    Raises:
+        Reject: reason `too_many_values`.
+    """
+    left, open_ = MAX_ELEMENTS, [message]
+    while open_:
+        value = open_.pop()
+        if type(value) is list:
+            left -= len(value)
+            open_ += _holders(value)
+        elif type(value) is dict:
+            holders = _holders(value.values())
+            left -= len(holders)
+            open_ += holders
+        if left < 0:
+            raise too_many_values(
+                MAX_ELEMENTS, "values, which an expression of its route would look through,"
+            )
+
+
+def _holders(values: Iterable[Any]) -> list[Any]:
+    return [value for value in values if type(value) is list or type(value) is dict]
 
 
 def _grouped(parts: list[Part]) -> list[Part]:
