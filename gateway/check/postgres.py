@@ -77,6 +77,10 @@ async def _examine(pool: asyncpg.Pool[asyncpg.Record], settings: Settings) -> As
     if rights.state == "ok":
         for finding in await check_site(pool, settings, server["major"]):
             yield finding
+        registry = await pool.fetchrow(queries.check_registry)
+        assert registry is not None
+        for finding in _unknown_devices(registry, holds=gateway.unknown_devices == "hold"):
+            yield finding
         keys = await pool.fetchrow(queries.check_keys)
         assert keys is not None
         yield _keys(keys)
@@ -177,6 +181,22 @@ def _rights(tables: list[asyncpg.Record], server: asyncpg.Record) -> Finding:
             f'ALTER TABLE measurements OWNER TO "{username}"; GRANT CREATE ON SCHEMA public TO "{username}"',
         )
     return Finding("tables", "ok", f"{len(tables)} tables, all rights that are needed")
+
+
+def _unknown_devices(row: asyncpg.Record, *, holds: bool) -> list[Finding]:
+    active, held = row["active"], row["held"]
+    found = f"{active:,} may send; {held:,} messages of others are held"
+    if not holds and not held:
+        return []
+    if not holds:
+        do = "gateway dead-letters replay --reason unknown_device stores them"
+    elif not active:
+        do = 'every message will be held: gateway devices import FILE first, or unknown_devices = "accept"'
+    elif held:
+        do = "gateway devices list --state unknown shows whose; gateway devices set ID stores those of one"
+    else:
+        return [Finding("unknown devices", "ok", f"held; {active:,} may send")]
+    return [Finding("unknown devices", "warn", found, do)]
 
 
 def _keys(row: asyncpg.Record) -> Finding:

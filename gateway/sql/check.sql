@@ -19,6 +19,13 @@ SELECT
         true
     ) AS owns;
 
+-- name: check_registry
+-- How many devices may send, and how many messages are held of those that are not known.
+SELECT
+    count(*) FILTER (WHERE state = 'active') AS active,
+    (SELECT count(*) FROM dead_letters WHERE reason = 'unknown_device' AND replayed_at IS NULL) AS held
+FROM devices;
+
 -- name: check_tables
 -- Which of the write side's tables are there, and which of the rights that it needs on each are not.
 SELECT

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from gateway.check.postgres import check_postgres
 from gateway.dead_letters.release import release
 from gateway.door import Door, explain
 from gateway.doorman import Doorman
@@ -180,6 +181,23 @@ async def test_the_table_refuses_what_cannot_be(pool: Pool) -> None:
     ):
         with pytest.raises(asyncpg.CheckViolationError):
             await pool.execute(f"INSERT INTO devices (device_id, {column}) VALUES ('a', {value})")  # noqa: S608  # of this test
+
+
+async def test_a_check_says_whom_hold_would_hold(pool: Pool, database: str) -> None:
+    """All, as long as nobody is known; whose messages wait; and what waits though nobody is held any more."""
+
+    async def found(*, holds: bool = True) -> list[tuple[str, str]]:
+        findings = check_postgres(site(database) if holds else Settings(postgres=Postgres(dsn=database)))
+        return [(each.state, each.found) async for each in findings if each.component == "unknown devices"]
+
+    assert await found(holds=False) == []
+    assert await found() == [("warn", "0 may send; 0 messages of others are held")]
+    await put(pool, a1="active", b1="blocked")
+    assert await found() == [("ok", "held; 1 may send")]
+    await hold(pool, ("c1", message("1")))
+    assert (
+        await found() == await found(holds=False) == [("warn", "1 may send; 1 messages of others are held")]
+    )
 
 
 # -- what was held -------------------------------------------------------------------------------------------
