@@ -118,7 +118,7 @@ def test_a_part_is_one_route(tmp_path: Path) -> None:
         "tele/{device_id}/SENSOR",
         "b/{device_id}",
     )
-    assert (sensor.dialect, sensor.time, sensor.clock) == ("tasmota/sensor", "Time", "prefer")
+    assert (sensor.dialect, sensor.time, sensor.clock) == ("tasmota/sensor", "Epoch | Time", "prefer")
     assert (before.dialect, after.dialect) == ("", "")
 
 
