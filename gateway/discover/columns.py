@@ -67,6 +67,10 @@ _KEY_WORDS: Final = word_set(
 _COUNTERS: Final = word_set("seq sequence counter cnt msg message packet frame fcnt nr pkt record mid")
 
 
+_NUMBERING: Final = word_set("seq sequence msg message packet frame fcnt pkt mid id uid key")
+"""Words for what numbers messages; a count may be of anything."""
+
+
 class Cell(NamedTuple):
     """A value that a field had.
 
@@ -258,6 +262,7 @@ def key_of(name: str, cells: Sequence[Cell]) -> Key | None:  # noqa: C901, PLR09
     cells, kinds = sound, {kind}
     last = name.rpartition(".")[2]
     words = set(words_of(last))
+    unsure: list[str] = []
     by_topic: dict[str, list[Any]] = defaultdict(list)
     for cell in cells:
         by_topic[cell.topic].append(cell.value)
@@ -279,9 +284,15 @@ def key_of(name: str, cells: Sequence[Cell]) -> Key | None:  # noqa: C901, PLR09
             return None
         if not exact and not words & _COUNTERS and max(map(len, several)) < _FEW:
             return None
+        if not exact and not words & _NUMBERING:
+            if not _by_one(several):
+                return None
+            unsure = [
+                f"{name} goes up by one with each message, and is taken for the key: it is no metric then"
+            ]
         again = any(b < a for group in several for a, b in pairwise(group))
         score = 8 + 3 * exact + 2 * bool(words & _COUNTERS) - depth
-        return Key(name, [], score, counts=True, again=again)
+        return Key(name, unsure, score, counts=True, again=again)
     if exact or words & _KEY_WORDS or all(_is_uuid(each) for each in values):
         few = max(map(len, several)) < _FEW
         return Key(name, [_unseen(name)] if few else [], 9 + 3 * exact - depth)
@@ -296,6 +307,11 @@ def _counts(groups: Sequence[Sequence[int]]) -> bool:
     steps = [b - a for group in groups for a, b in pairwise(group)]
     up = [step for step in steps if 0 < step < _MISSED]
     return len(up) >= max(1, len(steps) - len(groups))
+
+
+def _by_one(groups: Sequence[Sequence[int]]) -> bool:
+    steps = [b - a for group in groups for a, b in pairwise(group)]
+    return steps.count(1) >= _MOST * len(steps)
 
 
 def _is_uuid(value: object) -> bool:

@@ -152,11 +152,6 @@ def _guessed(samples: Mapping[str, Sequence[Sample]]) -> tuple[list[Block], dict
             letter = found.letters[0]
             unexplained |= dict.fromkeys(members, f"{letter.reason}: {letter.error}")
         else:
-            if found.letters:
-                letter = found.letters[0]
-                found.unsure.append(
-                    f"some messages would be dead letters, for {letter.reason}: {letter.error}"
-                )
             blocks.append(Block(found.words, sorted(members), unsure=found.unsure, compression=packed))
     return blocks, unexplained
 

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from gateway.discover.columns import columns_of, time_of
+from gateway.discover.columns import columns_of, key_of, time_of
 from gateway.discover.looks import HOLDERS, looks_like_id, words_of
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ _NAMES: Final = (
     "n", "name", "metric", "key", "param", "parameter", "measurement", "signal", "variable", "tag",
     "code", "field", "channel", "label", "type", "sensor", "id",
 )  # fmt: skip
+_WEAK: Final = frozenset({"id", "sensor", "type", "label", "channel", "tag", "code"})
 _MOST_BESIDE: Final = 6  # what an element that is one metric says besides
 _ALONE: Final = 10  # the score of an array with one element and nothing that speaks for it
 _OFTEN: Final = 4  # one message of so many at least has an array that others do not have
@@ -65,6 +66,8 @@ def elements_of(messages: Sequence[Row]) -> Elements:
     if found:
         return found
     name, value = _name_and_value(whole)
+    if name in _WEAK:  # of a message by itself they say whose it is
+        name = value = ""
     return Elements("", "", name, value, whole, [])
 
 
@@ -220,6 +223,10 @@ def _array(whole: Sequence[Row]) -> Elements | None:
     if best is None:
         return None
     path = best[1]
+    if found := _nested(whole, path):
+        return found
+    if not _is_told_by(whole, path):
+        return None
     without = [row for row in whole if not isinstance(row.value.get(path), list)]
     rows = [*_within(whole, path), *without]
     name, value = _name_and_value(rows)
@@ -228,6 +235,41 @@ def _array(whole: Sequence[Row]) -> Elements | None:
         return Elements(path, "", name, value, rows, around)
     said = f"where there is no {path}, the message itself is taken for a reading"
     return Elements(f"{path} | @", "", name, value, rows, around, unsure=(said,))
+
+
+def _nested(whole: Sequence[Row], path: str) -> Elements | None:
+    """The elements of arrays that are in the elements of another."""
+    outer = _within(whole, path)
+    for inner, count in _arrays(outer).items():
+        if count < len(outer):
+            continue
+        rows = _within(outer, inner)
+        name, value = _name_and_value(rows)
+        if not name and not any(map(_has_time, rows)):
+            continue
+        around = [
+            row._replace(value={**_without(row.value, path), **_without(each.value, inner)})
+            for row in whole
+            for each in _within([row], path)
+        ]
+        return Elements(f"{path}[].{inner}", "", name, value, rows, around)
+    return None
+
+
+def _is_told_by(whole: Sequence[Row], path: str) -> bool:
+    """Whether the elements of an array are the readings, rather than what is told of one, as who heard it."""
+    rows = _within(whole, path)
+    if _name_and_value(rows)[0] or any(map(_has_time, rows)):
+        return True
+    around = columns_of(row._replace(value=_without(row.value, path)) for row in whole)
+    numbers = [
+        name
+        for name, cells in around.items()
+        if all(type(cell.value) in {int, float} for cell in cells)
+        and not time_of(name, cells)
+        and not key_of(name, cells)
+    ]
+    return not numbers
 
 
 def _arrays(rows: Sequence[Row]) -> dict[str, int]:

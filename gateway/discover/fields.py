@@ -34,6 +34,8 @@ _SHORT: Final = 3  # digits, that number a channel rather than a device
 _LONGEST_NAME: Final = 128  # as names of devices and regions may have
 _BESIDE: Final = 2  # numbers beside a value, such as its quality
 _JOINTS: Final = (".", ":", "_", "~")
+_TIMES: Final = frozenset({"time", "timestamp", "ts", "datetime", "date", "when", "created_at", "sent_at"})
+_SHOWN: Final = 2
 _DATE: Final = re.compile(
     r"\s*([0-9]{4}([./-])[0-9]{1,2}\2[0-9]{1,2}|[0-9]{1,2}([./-])[0-9]{1,2}\3[0-9]{2,4})\s*"
 )
@@ -45,7 +47,12 @@ def common(columns: Columns, rows: int) -> Columns:
     return {name: cells for name, cells in columns.items() if len(cells) * 2 >= rows}
 
 
-def find_time(columns: Columns) -> tuple[Time | None, tuple[str, ...]]:
+def single(columns: Columns) -> Columns:
+    """The fields that are not elements of an array: one of several says nothing of all."""
+    return {name: cells for name, cells in columns.items() if not any(map(str.isdigit, name.split(".")[1:]))}
+
+
+def find_time(columns: Columns, unsure: list[str]) -> tuple[Time | None, tuple[str, ...]]:
     """The time of a reading, and the fields that it is made of when they are a date and a clock apart."""
     found = [
         time
@@ -53,7 +60,14 @@ def find_time(columns: Columns) -> tuple[Time | None, tuple[str, ...]]:
         if at_path(name) and not _is_stamp_within(name) and (time := time_of(name, cells))
     ]
     time = max(found, key=lambda time: (time.score, -len(time.name)), default=None)
-    return (time, ()) if time else _of_two(columns)
+    if time:
+        return time, ()
+    time, of = _of_two(columns)
+    for name, cells in columns.items() if time is None else ():
+        if name.rpartition(".")[2].lower() in _TIMES:
+            shown = ", ".join(sorted({repr(cell.value) for cell in cells})[:_SHOWN])
+            unsure.append(f"{name} is no time that is known or near to now, so arrival counts: {shown}")
+    return time, of
 
 
 def _of_two(columns: Columns) -> tuple[Time | None, tuple[str, ...]]:

@@ -28,10 +28,12 @@ from gateway.discover.fields import (
     find_time,
     renamed,
     says_one,
+    single,
 )
 from gateway.discover.levels import meaning_of
+from gateway.discover.looks import GENERAL
 from gateway.discover.shapes import VARIES
-from gateway.discover.texts import bytes_in, read_texts
+from gateway.discover.texts import packed_in, read_texts
 from runtime.errors import ConfigurationError
 from runtime.settings import Route
 
@@ -45,6 +47,10 @@ if TYPE_CHECKING:
     from gateway.discover.sniff import Sniffed
 
 _TRIES: Final = 6
+_NO_METRICS: Final = GENERAL | {"all"}
+"""What topics end in that say nothing of what is measured."""
+
+_OFTEN: Final = 0.25  # of messages, more of which do not come late or twice
 _BROKEN: Final = 0.1  # of messages, which may be refused without a word of the route being wrong
 _MANY_TOPICS: Final = 500
 _COUNTED: Final = 3  # numbers one after the other, that count
@@ -154,6 +160,7 @@ def _scalars(
         else {"": [v for _, v in values]},
         unsure,
     )
+    unsure += packed_in({"": [value for _, value in values]})
     return Guess(words, unsure)
 
 
@@ -181,7 +188,8 @@ def _objects(  # noqa: C901  # what a field can be, one after the other
             words[setting] = getattr(elements, setting)
     taken = {elements.name, elements.value, *elements.used} - {""}
     every = common(around, len(elements.around)) | common(columns, len(elements.rows))
-    time, apart_of = find_time(every)
+    every = single(every)
+    time, apart_of = find_time(every, unsure)
     taken |= {time.name, *apart_of} if time else set()
     device = elements.device or find_device(every, taken, unsure)
     values = {str(cell.value) for cell in every.get(device, ())}
@@ -189,7 +197,7 @@ def _objects(  # noqa: C901  # what a field can be, one after the other
     meaning = meaning_of(
         shape,
         topics,
-        named=bool(named) and not apart,
+        named=bool(named) and not apart and not {_last(topic) for topic in topics} <= _NO_METRICS,
         devices=values,
         elsewhere=bool(device) and chosen(every.get(device, ()), device),
         region=not (region := find_region(every, taken | {device})),
@@ -200,7 +208,9 @@ def _objects(  # noqa: C901  # what a field can be, one after the other
             unsure.append(f"the topic names the device, and {device} something else: the topic counts")
         device = ""
     taken.add(device)
-    key, counts = find_key(every, taken | {region}, unsure, timed=time is not None)
+    key, counts = "", False
+    if not _said_again(samples):
+        key, counts = find_key(every, taken | {region}, unsure, timed=time is not None)
     taken |= {key, region}
     words |= {
         "topic": meaning.topic,
@@ -228,11 +238,27 @@ def _objects(  # noqa: C901  # what a field can be, one after the other
         words["rename"] = short
     texts = {name: [cell.value for cell in cells] for name, cells in left.items()} | by_name(elements)
     read_texts(words, texts, unsure)
-    unsure += bytes_in(texts)
+    unsure += packed_in(texts)
     unsure += _of_format(words)
     if not key and not time:
         unsure.append("without key and time each delivery is stored, a repeated one too")
     return Guess({name: each for name, each in words.items() if name != "value" or elements.name}, unsure)
+
+
+def _last(topic: str) -> str:
+    return topic.rpartition("/")[2].lower()
+
+
+def _said_again(samples: Sequence[Sample]) -> bool:
+    """Whether messages come again after others, so that nothing in them tells them apart."""
+    seen: dict[str, set[bytes]] = defaultdict(set)
+    last: dict[str, bytes] = {}
+    again = 0
+    for sample in samples:
+        again += sample.payload in seen[sample.topic] and sample.payload != last[sample.topic]
+        seen[sample.topic].add(sample.payload)
+        last[sample.topic] = sample.payload
+    return again > _OFTEN * len(samples)
 
 
 def _split(words: dict[str, Any], elements: Elements, unsure: list[str]) -> None:

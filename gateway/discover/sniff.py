@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -10,6 +11,7 @@ import msgspec
 
 from gateway.decode.formats import format_of
 from gateway.decode.mapping.words import read_number
+from gateway.discover.texts import GROUPED
 from runtime.errors import ConfigurationError, Reject
 from runtime.settings import Route
 
@@ -124,7 +126,7 @@ class Sniffer:
             values = self.read({"format": "influx"}, payload)
             if values is not None:
                 return {"format": "influx"}, values, ""
-        if len(lines) == 1 and _is_decimal(text):
+        if len(lines) == 1 and (_is_decimal(text) or GROUPED.fullmatch(text)):
             values = self.read({"format": "value"}, payload)
             if values is not None:
                 return {"format": "value"}, values, ""
@@ -157,18 +159,18 @@ class Sniffer:
 
     def _csv(self, payload: bytes, lines: Sequence[str]) -> tuple[dict[str, Any], Any, str] | None:
         for sign in _DELIMITERS:
-            cells = [line.split(sign) for line in lines]
+            cells = list(csv.reader(lines, delimiter=sign))
             width = len(cells[0])
             if width == 1 or any(len(each) != width for each in cells):
                 continue
             if not any(_is_number(cell) for cell in cells[-1]):
                 continue
             titled = len(lines) > 1 and not any(_is_number(cell) for cell in cells[0])
-            csv: dict[str, Any] = {"delimiter": sign}
+            said: dict[str, Any] = {"delimiter": sign}
             if not titled:
-                csv["columns"] = [f"column{i + 1}" for i in range(width)]
-                csv["header"] = False
-            words = {"format": "csv", "csv": csv}
+                said["columns"] = [f"column{i + 1}" for i in range(width)]
+                said["header"] = False
+            words = {"format": "csv", "csv": said}
             values = self.read(words, payload)
             if values is not None:
                 return words, values, ""

@@ -44,6 +44,8 @@ def count(blocks: Sequence[Block], heard: Heard, silent: Iterable[str]) -> dict[
             blocks[owner].topics.append(topic)
     for block in blocks:
         devices: set[str] = set()
+        tried = 0
+        letters: list[Rejection] = []
         block.messages = sum(heard.topics[topic].count for topic in block.topics)
         shown: set[str] = set()
         for topic in block.topics:
@@ -52,11 +54,19 @@ def count(blocks: Sequence[Block], heard: Heard, silent: Iterable[str]) -> dict[
             for sample in samples if few else samples[-1:]:
                 found = decoder.decode(sample, Received.of(sample.at))
                 devices |= {each.event.device_id for each in found if isinstance(each, Reading)}
+                letters += [each for each in found if isinstance(each, Rejection)][:1]
+                tried += 1
                 if sample is samples[-1] and (
                     letter := _shown(block, sample, found, routes, patterns, shown)
                 ):
                     refused[topic] = letter
         block.devices = len(devices)
+        if letters:
+            [first, *_] = letters
+            block.unsure.append(
+                f"{len(letters):,} of {tried:,} messages would be dead letters, such as one by "
+                f"{first.topic}, {beginning(first.payload)}: {first.reason}: {first.error}"
+            )
     return refused
 
 

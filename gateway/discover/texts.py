@@ -7,6 +7,8 @@ import binascii
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from gateway.decode.mapping.words import read_number
 from gateway.discover.looks import word_set, words_of
 
@@ -29,7 +31,7 @@ _NO_NUMBERS: Final = word_set(
 )
 """Words of names whose texts are no numbers, though they may look like some: 1.10 is no 1.1."""
 
-_GROUPED: Final = re.compile(r"[+-]?[0-9]{1,3}([., '\u00a0\u202f][0-9]{3})+([.,][0-9]+)?\s*\D{0,8}")
+GROUPED: Final = re.compile(r"[+-]?[0-9]{1,3}([., '\u00a0\u202f][0-9]{3})+([.,][0-9]+)?\s*\D{0,8}")
 _THOUSANDS: Final = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}(\s*\D{1,8})?")
 _HEX: Final = re.compile(r"(0x)?([0-9a-fA-F]{2}[ :]?){4,}")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]{6,}={0,2}")
@@ -74,17 +76,26 @@ def read_texts(words: dict[str, Any], columns: Mapping[str, Sequence[Any]], unsu
         words["states"] = states
 
 
-def bytes_in(columns: Mapping[str, Sequence[Any]]) -> Iterator[str]:
-    """What to say of fields that are bytes as hex or base64."""
+def packed_in(columns: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+    """What to say of fields whose texts are bytes as hex or base64, or JSON."""
     for name, values in columns.items():
         texts = {value for value in values if isinstance(value, str)}
         if len(texts) < 2 or len(texts) * 2 < len(values) or set(words_of(name)) & _NO_NUMBERS:  # noqa: PLR2004  # of one it cannot be told
             continue
+        if all(map(_is_json, texts)):
+            yield (
+                f"{name} is kept as a text, and holds JSON: metrics = 'from_json({name})' on its route reads "
+                f"what is in it, and nothing else"
+            )
+            continue
         encoding = "hex" if all(map(_is_hex, texts)) else "base64" if all(map(_is_base64, texts)) else ""
         if encoding:
+            whole = f' and bytes.encoding = "{encoding}"'
+            inside = f', bytes.encoding = "{encoding}" and bytes.inside = "{name}"'
             yield (
-                f"{name} is kept as a text, and seems to be bytes in {encoding}: what is in them, a "
-                f'[[route.bytes.field]] list can say, with format = "bytes" and bytes.inside = "{name}"'
+                f"{name or 'what it says'} is kept as a text, and seems to be bytes in {encoding}: what is "
+                f'in them, a [[route.bytes.field]] list can say, with format = "bytes"'
+                f"{inside if name else whole}"
             )
 
 
@@ -112,7 +123,7 @@ def _doubtful(name: str, numbers: Collection[str], others: Collection[str]) -> I
 
 
 def _grouped(name: str, texts: Collection[str]) -> Iterator[str]:
-    grouped = sorted(text for text in texts if _GROUPED.fullmatch(text.strip()))
+    grouped = sorted(text for text in texts if GROUPED.fullmatch(text.strip()))
     if grouped:
         yield f"{name} stays a text: no route reads a number with marks of thousands, {grouped[0]!r}"
 
@@ -125,6 +136,15 @@ def _states(texts: set[str]) -> dict[str, float]:
             form = str.upper if example.isupper() else str.capitalize if example[:1].isupper() else str.lower
             return {form(high): 1, form(other): 0}
     return {}
+
+
+def _is_json(text: str) -> bool:
+    if text[:1] not in "{[":
+        return False
+    try:
+        return isinstance(msgspec.json.decode(text), dict | list)
+    except msgspec.DecodeError:
+        return False
 
 
 def _is_hex(text: str) -> bool:

@@ -273,9 +273,9 @@ LAYOUTS: Final = [
     ),
     Layout(
         "a counter that begins anew",
-        lambda i, _: [(f"wrap/n{d}/up", {"cnt": (252 + i) % 256, "t": 20 + i}) for d in (1, 2)],
-        {"wrap/n1/up": [Becomes("n1", {"cnt": 3, "t": 27})]},
-        unsure=("cnt",),
+        lambda i, _: [(f"wrap/n{d}/up", {"seq": (252 + i) % 256, "t": 20 + i}) for d in (1, 2)],
+        {"wrap/n1/up": [Becomes("n1", {"seq": 3, "t": 27})]},
+        unsure=("seq counts and begins anew",),
     ),
     Layout(
         "a counter without a time",
@@ -631,6 +631,109 @@ LAYOUTS: Final = [
             "home/kitchen/air/co2": [Becomes("air", {"co2": 427})],
         },
         unsure=("'air' of the topic",),
+    ),
+    Layout(
+        "a word about the connection by the same topic",
+        lambda i, at: [
+            (f"words/wo{d}/x", b"offline" if i == 5 else {"t": i, "ts": epoch(at)}) for d in (1, 2)
+        ],
+        {"words/wo1/x": [Becomes("wo1", {"t": 7}, ts=0)]},
+        unsure=("2 of 16 messages would be dead letters", "offline"),
+    ),
+    Layout(
+        "arrays in the elements of an array",
+        lambda i, at: [
+            (
+                "hub/up",
+                {
+                    "gw": "g1",
+                    "sensors": [
+                        {"id": "s1", "readings": [{"ts": epoch(at), "t": 20 + i}]},
+                        {"id": "s2", "readings": [{"ts": epoch(at) - 5, "t": i}, {"ts": epoch(at), "t": i}]},
+                    ],
+                },
+            )
+        ],
+        {
+            "hub/up": [
+                Becomes("s1", {"t": 27}, ts=0, tags={"gw": "g1"}),
+                Becomes("s2", {"t": 7}, ts=-5, tags={"gw": "g1"}),
+                Becomes("s2", {"t": 7}, ts=0, tags={"gw": "g1"}),
+            ]
+        },
+        unsure=("id is taken for the device's name",),
+    ),
+    Layout(
+        "times of two forms",
+        lambda i, at: [
+            ("twoforms/tf1/x", {"time": epoch(at), "t": i}),
+            ("twoforms/tf2/x", {"time": iso(at, "%d/%m/%Y %H:%M:%S"), "t": i}),
+        ],
+        {},
+        unsure=("time is no time",),
+    ),
+    Layout(
+        "CSV in quotation marks",
+        lambda i, at: [
+            (f"csvq/cq{d}/x", f'"Time","Temp (°C)","Note"\n"{iso(at)}","2{i}.5","a,b"\n'.encode())
+            for d in (1, 2)
+        ],
+        {"csvq/cq1/x": [Becomes("cq1", {"Temp (°C)": 27.5, "Note": "a,b"}, ts=0)]},
+    ),
+    Layout(
+        "JSON in a text",
+        lambda i, at: [
+            (f"intext/jt{d}/x", {"ts": epoch(at), "payload": json.dumps({"t": i})}) for d in (1, 2)
+        ],
+        {"intext/jt1/x": [Becomes("jt1", {"payload": '{"t": 7}'}, ts=0)]},
+        unsure=("from_json(payload)",),
+    ),
+    Layout(
+        "who heard a message",
+        lambda i, at: [
+            (
+                f"hearers/lr{d}/up",
+                {"fcnt": i, "time": iso(at), "gws": [{"gw": "a", "rssi": -70 - i}], "data": {"t": i}},
+            )
+            for d in (1, 2)
+        ],
+        {
+            "hearers/lr1/up": [
+                Becomes("lr1", {"gws.0.gw": "a", "gws.0.rssi": -77, "data.t": 7}, ts=0, key="7")
+            ]
+        },
+    ),
+    Layout(
+        "an id that comes again",
+        lambda i, _: [(f"modes/mo{d}/x", {"id": i % 3, "mode": i % 3, "v": 1.5}) for d in (1, 2)],
+        {"modes/mo1/x": [Becomes("mo1", {"id": 1, "mode": 1, "v": 1.5})]},
+        unsure=("without key and time",),
+    ),
+    Layout(
+        "a count of pieces",
+        lambda i, at: [(f"pieces/pc{d}/x", {"count": 100 + i, "ts": epoch(at)}) for d in (1, 2)],
+        {},
+        unsure=("count goes up by one",),
+    ),
+    Layout(
+        "ids of devices and of messages",
+        lambda i, _: [("ids/all", {"id": f"pump{d}", "msgId": f"{i}-{d}-af", "v": i}) for d in (1, 2, 3)],
+        {"ids/all": [Becomes("pump3", {"v": 7}, key="7-3-af")]},
+        unsure=("id is taken for the device's name",),
+    ),
+    Layout(
+        "base64 alone",
+        lambda i, _: [
+            (f"alone/ba{d}/x", base64.b64encode(bytes([1, 200, i, 0, 255, 3, 9, 8, 7]))) for d in (1, 2)
+        ],
+        {},
+        unsure=("bytes in base64",),
+    ),
+    Layout(
+        "thousands with blanks",
+        lambda i, _: [(f"blanks/bl{d}/kwh", f"12 34{i},5".encode()) for d in (1, 2)],
+        {"blanks/bl1/kwh": [Becomes("bl1", {"kwh": "12 347,5"})]},
+        unsure=("marks of thousands",),
     ),
 ]
 
