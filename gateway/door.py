@@ -124,6 +124,12 @@ class Door:
 
     def sift(self, delivery: Delivery, items: list[Reading | Rejection]) -> list[Reading | Rejection]:
         """What is let in of the items of a delivery, and a letter for each reason of refusing others."""
+        for item in items:
+            if isinstance(item, Reading) and self._why(item.event.device_id) is not None:
+                return self._sifted(delivery, items)
+        return items
+
+    def _sifted(self, delivery: Delivery, items: list[Reading | Rejection]) -> list[Reading | Rejection]:
         refused: dict[Refusal, dict[str, str]] = {}  # device → when its first reading came
         kept: list[Reading | Rejection] = []
         for item in items:

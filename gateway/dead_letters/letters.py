@@ -26,6 +26,7 @@ class Letter(msgspec.Struct, frozen=True):
     Attributes:
         size: of the payload, in bytes.
         replayed_at: when what it holds was stored; None while it waits.
+        stands_for: of a message of several devices, those of them that it stands for; None for all of it.
     """
 
     id: int
@@ -36,6 +37,7 @@ class Letter(msgspec.Struct, frozen=True):
     size: int
     error: str
     replayed_at: datetime | None
+    stands_for: list[str] | None = None
 
 
 @contextlib.asynccontextmanager

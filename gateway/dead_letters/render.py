@@ -106,7 +106,7 @@ def describe(letter: Letter, payload: bytes) -> str:
         "replayed": replayed,
         "reason": letter.reason,
         "error": safe(letter.error),
-        "device": safe(letter.device_id or "unknown"),
+        "device": safe(letter.device_id or ", ".join(letter.stands_for or ["unknown"])),
         "topic": safe(letter.topic),
         "size": f"{letter.size:,} bytes",
     }

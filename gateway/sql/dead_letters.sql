@@ -3,7 +3,7 @@
 
 -- name: list_dead_letters
 -- The newest $7 that are selected, without their bytes.
-SELECT id, received_at, reason, device_id, topic, octet_length(payload) AS size, error, replayed_at
+SELECT id, received_at, reason, device_id, topic, octet_length(payload) AS size, error, replayed_at, stands_for
 FROM dead_letters
 WHERE id IN (SELECT s.id FROM select_dead_letters($1, $2, $3, $4, $5, $6) AS s (id))
 ORDER BY id DESC
@@ -11,7 +11,7 @@ LIMIT $7;
 
 -- name: show_dead_letter
 -- One with everything.
-SELECT id, received_at, reason, device_id, topic, octet_length(payload) AS size, error, replayed_at, payload
+SELECT id, received_at, reason, device_id, topic, octet_length(payload) AS size, error, replayed_at, stands_for, payload
 FROM dead_letters
 WHERE id = $1;
 
