@@ -15,8 +15,16 @@ VERSION = 1
 
 
 DeviceState = Literal[
-    *("silent", "ok", "offline", "online", "clock_wrong", "clock_right"),
-    *("muted", "unmuted", "retired", "unretired"),
+    "silent",
+    "ok",
+    "offline",
+    "online",
+    "clock_wrong",
+    "clock_right",
+    "muted",
+    "unmuted",
+    "retired",
+    "unretired",
 ]
 
 

@@ -336,9 +336,9 @@ class Watcher:
             LevelChange(each.device_id.encode(), int(not each.online), each.since, int(each.was_told))
             for each in said
         ]
-        for each in await self._offline.claim(said, described, self._seconds()):
-            if each.is_news:
-                self._voice.presence(each, self._silence.devices.get(each.device_id))
+        for presence in await self._offline.claim(said, described, self._seconds()):
+            if presence.is_news:
+                self._voice.presence(presence, self._silence.devices.get(presence.device_id))
         self._claiming, self._claiming_presences = None, []
 
     def _seconds(self) -> int:

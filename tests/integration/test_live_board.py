@@ -244,6 +244,27 @@ async def test_clocks_that_are_wrong_and_devices_that_are_retired(
     assert (row.standing, row.clock_wrong) == ("retired", True)
 
 
+async def test_who_said_that_it_is_offline(board: Board, redis: Redis, clock: Clock, watch: Watch) -> None:
+    """Neither silent nor unknown; behind those who need attention, and in a list of its own."""
+    at = int(clock.now.timestamp())
+    silence = Silence({"lost": at - 600})
+    for device in ("fine", "gone", "lost"):
+        await see(redis, device, clock.now)
+        silence.know(device, "north")
+    silence.know_presence("gone", (at - 300) * 1_000_000, online=False)
+    silence.all_known()
+    watch.begins(silence)
+    state = await board.look()
+    assert state.devices.order == ["lost", "gone", "fine"]
+    fleet = state.devices
+    assert (fleet.total, fleet.silent, fleet.offline, fleet.unknown) == (3, 1, 1, 1)
+    row = state.rows["gone"]
+    assert (row.standing, row.offline_since_ms) == ("offline", (at - 300) * 1000)
+    assert state.rows["lost"].offline_since_ms is None
+    found = await board.window("", None, 0, 10, offline=True)
+    assert [each.id for each in found.rows] == ["gone"]
+
+
 async def test_a_fleet_that_is_made_anew(
     board: Board, redis: Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

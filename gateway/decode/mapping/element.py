@@ -132,7 +132,7 @@ class Elements:
         try:
             said = self._read(element, metric)
             metrics = self._words.apply(said.metrics, unfit)
-            online = self._presence and self._presence.of(element.value, metrics, unfit)
+            online = None if self._presence is None else self._presence.of(element.value, metrics, unfit)
             mapped, left_out = (*said.names, metrics, True), unfit.fields[:]
             return Part(
                 mapped, said.tags, number, element.message, places, said.around, None, left_out, online
