@@ -15,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 UV := .make/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers tools demo test plans faults mutants brokers soak pictures bench check fmt schema dialects dashboards lock clean
+.PHONY: help setup servers tools demo test plans faults mutants brokers edges soak pictures bench check fmt schema dialects dashboards lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ faults: setup servers ## every fault scenario; SEED=n plays one again
 
 brokers: setup servers ## the MQTT suite on every broker; builds one with Go
 	BROKERS=all $(BIN)/python -m pytest tests/conformance --numprocesses $(JOBS)
+
+edges: setup servers ## Sparkplug against edge nodes that others wrote; installs them with pip and npm
+	EDGES=all $(BIN)/python -m pytest tests/acceptance/test_sparkplug_edges.py
 
 mutants: setup servers tools ## critical lines broken one at a time: which test notices; ONLY=turns chooses
 	$(BIN)/python -m tests.mutants $(if $(ONLY),--only "$(ONLY)")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from runtime.mqtt import Message
+from runtime.mqtt.aiomqtt import AiomqttConnection
+from runtime.mqtt.stream import StreamConnection
 from tests.conformance.support import TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -24,6 +26,13 @@ async def heard(session: MqttSession) -> list[tuple[bytes, int, bool]]:
     return [(each.payload, each.qos, each.retain) for each in chunk.deliveries]
 
 
+def cut(session: MqttSession) -> None:
+    """End the connection of a session as a pulled cable does."""
+    connection = session._connection
+    assert isinstance(connection, (StreamConnection, AiomqttConnection))
+    connection.abort()
+
+
 async def test_each_connection_has_a_will_of_its_own(
     broker: BrokerProcess, session: OpenSession, topic: str, driver: str
 ) -> None:
@@ -36,9 +45,7 @@ async def test_each_connection_has_a_will_of_its_own(
     witness = await session(broker, topic)
     mortal = await session(broker, driver=driver, make_will=make_will)
     for number in (1, 2):
-        connection = mortal._connection
-        assert connection is not None
-        connection.abort()
+        cut(mortal)
         assert await heard(witness) == [(b"connection %d" % number, 1, True)]
         async with asyncio.timeout(TIMEOUT_S):
             await mortal.connected()
@@ -56,7 +63,5 @@ async def test_a_will_of_each_quality(
     witness = await session(broker, topic)
     will = Message(topic, b"\x00\xffbytes", qos=qos)  # type: ignore[arg-type]
     mortal = await session(broker, driver=driver, will=will)
-    connection = mortal._connection
-    assert connection is not None
-    connection.abort()
+    cut(mortal)
     assert await heard(witness) == [(b"\x00\xffbytes", min(qos, 1), False)]
