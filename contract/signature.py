@@ -25,7 +25,7 @@ _SEAL_BYTES: Final = len(_SEAL % "") + 2 * _DIGEST_BYTES
 _PERSON: Final = b"edge/events/v1"  # the key is for this and for nothing else
 
 
-def seal(key: bytes, *parts: bytes) -> bytes:
+def seal(key: bytes, *parts: bytes | memoryview) -> bytes:
     """What goes before these parts, in the place of the message's opening brace."""
     digest = blake2b(key=key, digest_size=_DIGEST_BYTES, person=_PERSON)
     for part in parts:

@@ -38,7 +38,7 @@ async def follow(dsn: str, keys: dict[int, bytes], output: Output) -> NoReturn:
                 while True:
                     found = await pool.fetch(queries.tail_keys)
                     keys.clear()
-                    keys.update(found)
+                    keys.update({row["stream"]: row["key"] for row in found})
                     backoff.reset()
                     told = ""
                     await asyncio.sleep(_LOOK_S)
