@@ -60,12 +60,13 @@ class Unfit:
 
     Attributes:
         fields: those left out, name and reason.
+        refuses: whether the message is refused.
     """
 
-    __slots__ = ("_drop", "fields")
+    __slots__ = ("fields", "refuses")
 
     def __init__(self, *, drop: bool) -> None:
-        self._drop = drop
+        self.refuses = not drop
         self.fields: list[tuple[str, str]] = []
 
     def add(self, name: str, reason: str, detail: str) -> None:
@@ -74,7 +75,7 @@ class Unfit:
         Raises:
             Reject: its route does not say so.
         """
-        if not self._drop:
+        if self.refuses:
             raise Reject(reason, detail + WAY_OUT)
         self.fields.append((name, reason))
 

@@ -175,6 +175,8 @@ def _items(payload: bytes) -> Iterator[tuple[Any, int, int]]:
         try:
             item = decoder.decode()
         except cbor2.CBORError as error:
+            if isinstance(error.__cause__, Reject):
+                raise error.__cause__ from None
             if not strict:
                 raise _malformed(payload, at, error) from None
             _check_keys(payload)
@@ -189,11 +191,28 @@ def _items(payload: bytes) -> Iterator[tuple[Any, int, int]]:
         at = end
 
 
+def _kept_of_large() -> dict[int, Callable[[Any, bool], cbor2.CBORTag]]:
+    """The same as `_KEPT`, of a payload that may have very many tags: the library is slow with them."""
+    left = MAX_VALUES
+
+    def counted(keep: Callable[[Any, bool], cbor2.CBORTag]) -> Callable[[Any, bool], cbor2.CBORTag]:
+        def keep_counted(value: Any, immutable: bool) -> cbor2.CBORTag:  # noqa: ANN401, FBT001  # the library's call
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise too_many_values(MAX_VALUES, "tags")
+            return keep(value, immutable)
+
+        return keep_counted
+
+    return {tag: counted(keep) for tag, keep in _KEPT.items()}
+
+
 def _decoder(stream: io.BytesIO, *, strict: bool = False) -> cbor2.CBORDecoder:
     """What reads one item after the other; strictly, only texts and bytes may be keys."""
     return cbor2.CBORDecoder(
         stream,
-        semantic_decoders=_KEPT,
+        semantic_decoders=_kept_of_large() if strict else _KEPT,
         max_depth=2 * MAX_DEPTH,
         allow_duplicate_keys=False,
         strict_hashable_types=strict,

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from runtime.settings import Route
 
 _SHOWN: Final = 8
+_LARGE: Final = 8192  # bytes: in fewer there are not too many fields
 
 
 def make(route: Route, where: str) -> Format:
@@ -73,7 +74,7 @@ class _Form:
         except DecodeError as error:
             said = str(error).rpartition(": ")[2]
             raise Reject("not_utf8" if "UTF-8" in said else MALFORMED, f"this is no {name}: {said}") from None
-        if message.SerializeToString(deterministic=True) != payload:
+        if message.SerializeToString(deterministic=True) != payload or self._is_foreign(message):
             check_lossless(payload, self._descriptor)
         found: dict[str, Any] = self._shape.read(message, 0, Zeros())
         if UNKNOWN in found and not message.ListFields():
@@ -81,6 +82,16 @@ class _Form:
                 MALFORMED, f"none of its fields is one of {name}, which its route names as its message"
             )
         return found
+
+    def _is_foreign(self, message: Message) -> bool:
+        """Whether a great deal of it is not known: for the library, each field of that takes its time."""
+        size = message.ByteSize()
+        if size <= _LARGE:
+            return False
+        known = self._kind()
+        known.CopyFrom(message)
+        known.DiscardUnknownFields()
+        return size - known.ByteSize() > _LARGE
 
     def join(self, elements: Sequence[bytes | memoryview]) -> bytes:
         """A payload of payloads: lists one after the other, all else as in the last."""

@@ -58,7 +58,7 @@ class Left:
         """
         self._count -= 1
         if self._count < 0:
-            raise too_many_values(MAX_VALUES, "fields that are written otherwise than protoc does")
+            raise too_many_values(MAX_VALUES, "fields")
 
 
 def check_lossless(payload: bytes, descriptor: Descriptor) -> None:

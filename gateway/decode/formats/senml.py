@@ -69,10 +69,17 @@ _KIND_NAMES: Final = {
     frozenset({int}): "an integer",
 }
 _BASE: Final = frozenset({"bver", "bn", "bt", "bu", "bv", "bs"})
+_RESOLVED: Final = frozenset(_KINDS) - {"ut"}
 _VALUES: Final = ("v", "vs", "vb", "vd")
 _NAME: Final = "name"
 _MAX_NAME: Final = 512  # characters, of bn and n together
 _MOST_BYTES: Final = 16_000_000  # of a pack that is cut
+
+_SHAPES: Final = 4096
+_KNOWN: Final = frozenset({*_KINDS, str, int, float, bool})
+_plain: Final[dict[tuple[Any, ...], tuple[str, ...]]] = {}
+"""Labels and types of records that were found good, each with those of the labels that are base fields: there
+are few kinds of senders."""
 
 # In JSON a number that is none stands as it was written, which `strict_json` reads again.
 _encode = msgspec.json.Encoder(enc_hook=lambda value: msgspec.Raw(value.text.encode())).encode
@@ -169,7 +176,27 @@ def _resolved(record: dict[str, Any], base: dict[str, Any]) -> dict[str, Any] | 
         record: as it stands there; null is as if it did not.
         base: base fields that hold so far; takes those of the record.
     """
-    fields = {label: value for label, value in record.items() if value is not None}
+    shape = (*record, *map(type, record.values()))
+    bases = _plain.get(shape)
+    fields = record
+    if bases is None:
+        fields = {label: value for label, value in record.items() if value is not None}
+        _check_fields(fields)
+        bases = tuple(label for label in fields if label in _BASE)
+        if _KNOWN.issuperset(shape) and len(_plain) < _SHAPES:
+            _plain[shape] = bases
+    if bases:
+        for label in bases:
+            base[label] = fields[label]
+        _check_version(base)
+    if (size := len(base.get("bn", "")) + len(fields.get("n", ""))) > _MAX_NAME:
+        raise Reject(
+            MALFORMED, f"its name, bn and n together, has {size} characters, {_MAX_NAME} are allowed"
+        )
+    return None if len(bases) == len(fields) else _measured(fields, base)
+
+
+def _check_fields(fields: dict[str, Any]) -> None:
     for label, value in fields.items():
         kinds = _KINDS.get(label)
         if kinds is not None and type(value) not in kinds:
@@ -178,16 +205,8 @@ def _resolved(record: dict[str, Any], base: dict[str, Any]) -> dict[str, Any] | 
             raise Reject(MALFORMED, f"field {label[:40]!r} has to be understood, and is not known")
         if label == _NAME:
             raise Reject(MALFORMED, "there is no field 'name' in SenML: it is n, with bn before it")
-        if label in _BASE:
-            if type(value) is NoNumber:
-                raise Reject(value.reason, f"{label} is {value.text[:40]}, which is no finite number")
-            base[label] = value
-    _check_version(base)
-    if (size := len(base.get("bn", "")) + len(fields.get("n", ""))) > _MAX_NAME:
-        raise Reject(
-            MALFORMED, f"its name, bn and n together, has {size} characters, {_MAX_NAME} are allowed"
-        )
-    return None if _BASE.issuperset(fields) else _measured(fields, base)
+        if label in _BASE and type(value) is NoNumber:
+            raise Reject(value.reason, f"{label} is {value.text[:40]}, which is no finite number")
 
 
 def _check_version(base: dict[str, Any]) -> None:
@@ -209,29 +228,32 @@ def _measured(fields: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
         found["n"] = name
     if unit := fields.get("u", base.get("bu")):
         found["u"] = unit
-    found |= _valued(fields, base)
+    _value(found, fields, base)
     time = _time(_sum(fields.get("t"), base.get("bt")))
     if time is not None:
         found["t"] = time
     if (version := base.get("bver", _VERSION)) != _VERSION:
         found["bver"] = version
-    found.update({label: value for label, value in fields.items() if label == "ut" or label not in _KINDS})
+    if not _RESOLVED.issuperset(fields):
+        found.update({label: fields[label] for label in fields if label not in _RESOLVED})
     return found
 
 
-def _valued(fields: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    """The value of a record, or its sum, or both."""
-    found: dict[str, Any] = {label: fields[label] for label in _VALUES if label in fields}
-    if len(found) > 1:
-        raise Reject(MALFORMED, f"has several values, {' and '.join(found)}, where one is to stand")
+def _value(found: dict[str, Any], fields: dict[str, Any], base: dict[str, Any]) -> None:
+    """Find the value of a record, or its sum, or both."""
+    labels = [label for label in fields if label in _VALUES]
+    if len(labels) > 1:
+        in_order = " and ".join(label for label in _VALUES if label in labels)
+        raise Reject(MALFORMED, f"has several values, {in_order}, where one is to stand")
     total = _sum(fields.get("s"), base.get("bs"))
-    if "v" in found or (not found and total is None and "bv" in base):
+    if labels and labels[0] != "v":
+        found[labels[0]] = fields[labels[0]]
+    elif labels or (total is None and "bv" in base):
         found["v"] = _sum(fields.get("v"), base.get("bv"))
+    elif total is None:
+        raise Reject(MALFORMED, "has no value: v, vs, vb, vd or s is to stand there")
     if total is not None:
         found["s"] = total
-    if not found:
-        raise Reject(MALFORMED, "has no value: v, vs, vb, vd or s is to stand there")
-    return found
 
 
 def _sum(value: Any, base: float | None) -> Any:  # noqa: ANN401  # a number, or what is none, or nothing

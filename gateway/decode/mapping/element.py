@@ -138,6 +138,7 @@ class Elements:
                 mapped, said.tags, number, element.message, places, said.around, None, left_out, online
             )
         except Reject as reject:
+            reject = reject.with_traceback(None)  # which holds all that was under way
             return Part(None, {}, number, element.message, places, self._around_refused(element), reject)
         finally:
             unfit.fields.clear()

@@ -8,6 +8,7 @@ for, whatever would be refused or is no finite number. Both come to the same rea
 
 from __future__ import annotations
 
+import sys
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -124,6 +125,7 @@ class Listed:
         self._tags, self._words, self._unfit = elements.tags, words, unfit
         self._tag_looks = dict(elements.tags.looks)
         self._max_name, self._most = limits.max_metric_name, limits.max_metrics
+        self._full = limits.max_metrics if self._unfit.refuses else sys.maxsize
         self._shapes: dict[tuple[str, ...], _Shape] = {}
         self._tagged: dict[tuple[Any, ...], Tagged] = {}
         self._bytes = 0
@@ -167,9 +169,12 @@ class Listed:
             outside: list[str] = []
             said = self._said(shape, element, outer, outside)
             tags, every = self._read_tags(shape, element, outer, outside) if shape.tags else _NO_TAGS
-            metrics, left_out = self._metrics(shape, element)
             key = (*said, type(said[_TIME]), every)
             group = open_.get(key)
+            if group is not None and len(group.metrics) > self._full:
+                group.numbers.append(number)  # it will be refused, with this element in its letter
+                continue
+            metrics, left_out = self._metrics(shape, element)
             if group is None or not group.metrics.keys().isdisjoint(metrics):
                 group = open_[key] = _Group(said, tags)
                 groups.append(group)

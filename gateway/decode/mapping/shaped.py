@@ -90,28 +90,18 @@ class Shaper:
             return [read(element, 0, metric, self._places(element))], []
         if self._listed and metric is None and (found := self._listed.parts(message, most)):
             return found
-        if self._elements.name:
-            elements = self.each.find(message, max(MAX_ELEMENTS, most))
-            check_count(len(elements), max(MAX_ELEMENTS, most), "elements")
-        else:
-            elements = self.each.find(message, most)
-            check_count(len(elements), most, "readings")
+        elements = self.each.find(message, most)
+        check_count(len(elements), most, "elements" if self._elements.name else "readings")
         self._elements.surroundings.forget()
         if not elements:
             where = (
                 f"at {self.each.path!r}, which each of its route names" if self.each.path else "in the array"
             )
             raise Reject("empty_message", f"there is no reading {where}")
-        found_: list[Part] = []
-        refused = 0
-        for number, element in _numbered(elements):
-            part = read(element, number, metric, self._places(element))
-            found_.append(part)
-            if part.mapped is None:
-                refused += 1
-                check_count(refused, most, "readings")
+        found_ = [
+            read(element, number, metric, self._places(element)) for number, element in _numbered(elements)
+        ]
         parts = _grouped(found_) if self._elements.name else found_
-        check_count(len(parts), most, "readings")
         if not self.each.path:
             return parts, []
         used = {place for part in parts for place in part.around.places}
