@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from gateway.decode import Decoder, Limits, Reading, Received
+from gateway.discover.apart import taken_apart
 from gateway.discover.block import Block, Unexplained, routes_of
 from gateway.discover.columns import local_time, zone_named, zone_of
 from gateway.discover.guess import Guess, guess, usable
@@ -88,7 +89,8 @@ def _dialects(known: Mapping[str, Known], samples: Mapping[str, Sequence[Sample]
         parts = tuple(sorted({known[topic].part for topic in topics}))
         block = Block(words, topics, parts=parts)
         _set_zone(block, [sample for topic in topics for sample in samples[topic]])
-        blocks += [*repeated(block, known, samples), block]
+        blocks += [*repeated(block, known, samples), *taken_apart(block, known, samples)]
+        blocks += [block] if block.topics else []
     return blocks
 
 

@@ -273,8 +273,8 @@ LAYOUTS: Final = [
     ),
     Layout(
         "a counter that begins anew",
-        lambda i, _: [(f"wrap/n{d}/up", {"seq": (252 + i) % 256, "t": 20 + i}) for d in (1, 2)],
-        {"wrap/n1/up": [Becomes("n1", {"seq": 3, "t": 27})]},
+        lambda i, _: [(f"wrap/wr{d}/up", {"seq": (252 + i) % 256, "t": 20 + i}) for d in (1, 2)],
+        {"wrap/wr1/up": [Becomes("wr1", {"seq": 3, "t": 27})]},
         unsure=("seq counts and begins anew",),
     ),
     Layout(

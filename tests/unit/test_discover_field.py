@@ -413,3 +413,30 @@ def test_a_filter_brings_others_along(camera: str) -> None:
     assert any("subscribes #" in said for said in route.unsure)
     decoder = Decoder(routes_of(discovery.blocks)[0], Limits())
     assert decoder.decode(Sample(camera, b"\xff\xd8", NOW), Received.of(NOW)) == []
+
+
+def test_an_agent_that_speaks_for_several_devices() -> None:
+    """Names of channel, device and tag are of several devices, and the quality stays beside each value."""
+    discovery = found_in(
+        lambda i: (
+            "iotgateway",
+            {
+                "timestamp": clock(i) * 1000,
+                "values": [
+                    {"id": f"Press.PLC{d}.{tag}", "v": 70 + i + d, "q": True, "t": clock(i) * 1000}
+                    for d in (1, 2)
+                    for tag in ("Temperature", "Force")
+                ],
+            },
+        ),
+    )
+    [block] = discovery.blocks
+    assert block.words["dialect"] == "kepware/agent"
+    assert any("'Press.PLC1' and" in said for said in block.unsure)
+    readings = {reading["device_id"]: reading["metrics"] for reading in block.tried[0].readings}
+    assert readings == {
+        f"Press.PLC{d}": {
+            "Temperature": 75 + d, "Temperature.q": True, "Force": 75 + d, "Force.q": True,
+        }
+        for d in (1, 2)
+    }  # fmt: skip
