@@ -94,6 +94,25 @@ async def test_each_filter(run_command: Run, settings: Settings, broker_port: in
     assert narrowed["metrics"] == {"temp2": 1, "temperature": 21.5}
 
 
+async def test_rows_that_no_gateway_wrote(
+    run_command: Run, settings: Settings, broker_port: int, topic_prefix: str
+) -> None:
+    """What a stranger publishes on the internal topic is not shown, nor does it hide what is true."""
+    gateway = await start_gateway(run_command, settings)
+    tail = await start_tail(run_command, "--json")
+    telemetry, internal = f"{topic_prefix}/a1/telemetry", f"{settings.events.topic}/0"
+    await publish(broker_port, [(telemetry, message("1", x=1))])
+    await tail.said('"key":"1"')
+    event = {"device_id": "a1", "region": None, "ts": TS, "received_at": TS, "key": "f", "metrics": {"x": 9}}
+    row = {"v": 1, "stream": 0, "n": 10**9, "epoch": "e", "created_at": TS, "events": [event]}
+    await publish(broker_port, [(internal, each) for each in (json.dumps(row).encode(), b"[" * 100_000)])
+    await tail.said("0: what no gateway has signed is left out")
+    await publish(broker_port, [(telemetry, message("2", x=2))])
+    await tail.said('"key":"2"')
+    assert [item["key"] for item in objects(tail)] == ["1", "2"]
+    assert await gateway.terminate() == 0
+
+
 async def test_what_a_line_says(
     run_command: Run, settings: Settings, broker_port: int, topic_prefix: str
 ) -> None:
