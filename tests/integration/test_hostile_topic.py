@@ -7,6 +7,7 @@ import json
 import random
 from contextlib import asynccontextmanager
 from pathlib import Path
+from secrets import token_bytes
 from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 
@@ -287,6 +288,31 @@ async def test_gateways_that_do_not_sign(
     await side.publish(8, 8)
     await projector.event("run_applied", last=8)
     assert await metric(http, 'projector_rows_caught_up_total{stream="0"}') == 7
+
+
+async def test_rows_of_the_history_before(
+    run_command: RunCommand, side: TopicSide, redis: Redis, http: httpx.AsyncClient
+) -> None:
+    """Once a stream has a new epoch, rows that were recorded before are worth nothing, key or no key."""
+    projector = await start(run_command)
+    recorded = [side.message(n, 666) for n in (3, 4, 5)]
+    side.epoch, before = uuid4(), side.key
+    await side.database.execute("UPDATE stream_leases SET epoch = $1", side.epoch)
+    await projector.event("rebuild_finished")
+    async with watched(redis, http) as looks:
+        await side.send(*recorded)
+        await projector.event("topic_message_not_believed", reason="no_key")
+        side.key = token_bytes(KEY_BYTES)
+        await side.database.execute("UPDATE stream_keys SET epoch = $1, key = $2", side.epoch, side.key)
+        await side.append(4, 4)
+        await side.publish(4, 4)
+        await projector.event("run_applied", last=4)
+        await confirmed(redis, 4)
+        await side.send(*recorded)
+        await projector.event("topic_message_not_believed", reason="wrong_signature")
+    assert looks.wrong == []
+    assert side.key != before
+    assert [line["event"] for line in projector.events].count("rebuild_started") == 1
 
 
 async def test_a_role_that_may_not_read_keys(
