@@ -188,6 +188,28 @@ def test_dialects_by_what_people_call_them(called: str, name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
+    ("dialect", "topic", "part"),
+    [
+        ("influx", "x/{device_id}", "telegraf"),
+        ("influx", "lines/#", "lines"),
+        ("senml", "{region}/{device_id}/up", "device"),
+        ("senml", "packs", "pack"),
+        ("kepware", "plant/{device_id}", "device"),
+        ("telegraf-json", "t/{device_id}/{metric...}", "field"),
+        ("thingsboard-device", "{device_id}/v1/devices/me/telemetry", "telemetry"),
+        ("shelly-gen2", "home/{device_id}/events/rpc", "notify"),
+        ("shelly-gen2", "home/{device_id}/status/{metric}", "status"),
+    ],
+)
+def test_a_topic_beside_is_for_the_part_that_it_fits(
+    dialect: str, topic: str, part: str, tmp_path: Path
+) -> None:
+    """A site's own topic takes the part that is told as much by its topic, where there is one only."""
+    (route,) = loaded(tmp_path, f'[[route]]\ndialect = "{dialect}"\ntopic = "{topic}"\n')
+    assert (route.dialect, route.topic) == (f"{dialect}/{part}", topic)
+
+
+@pytest.mark.parametrize(
     ("words", "payload", "expected"),
     [
         pytest.param(
@@ -324,6 +346,8 @@ def test_the_environment_has_dialects_too() -> None:
         ('dialect = "../tasmota"', "route[0].dialect: "),
         ("dialect = 7", "route[0].dialect: "),
         ('dialect = "victron"\ntopic = "x/{device_id}"', "route[0].topic: 'victron' has 4 topics; "),
+        ('dialect = "tasmota"\ntopic = "x/{device_id}"', "route[0].topic: 'tasmota' has "),
+        ('dialect = "senml"\ntopic = 7', "route[0].topic: "),
         ('dialect = "victron"\nprefix = "site"', "route[0].prefix: "),
         ('dialect = "victron"\nprefix = "#/"', "route[0].prefix: "),
         ('dialect = "victron"\nprefix = 7', "route[0].prefix: "),

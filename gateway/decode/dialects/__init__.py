@@ -2,15 +2,17 @@
 
 A file says what it is for, where that is documented, and its routes; each route has a name, its `part`, and
 examples with the readings that they become, which a test plays. In a configuration `dialect = "tasmota"`
-stands for all routes of the file, in their order, and `dialect = "tasmota/sensor"` for one; what stands
-beside it wins, of `rename`, `states` and `presence_words` name by name, and `prefix` goes before its topics:
-where that names the device, as `{device_id}/`, the topics do not. Routes that are ignored are topics that
-carry no telemetry; they are there so that their messages are no dead letters.
+stands for all routes of the file, in their order, and `dialect = "tasmota/sensor"` for one, and so does a
+`topic` beside it that can be for one only. What stands beside it wins, of `rename`, `states` and
+`presence_words` name by name, and `prefix` goes before its topics: where that names the device, as
+`{device_id}/`, the topics do not. Routes that are ignored are topics that carry no telemetry; they are there
+so that their messages are no dead letters.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from functools import cache
 from importlib import resources
@@ -28,6 +30,7 @@ Raw = dict[str, Any]
 _FOLDER: Final = resources.files("gateway.decode.dialects")
 _OWN: Final = frozenset({"dialect", "prefix"})
 _DEVICE: Final = "{device_id}/"
+_MEANT: Final = re.compile(r"\{(device_id|metric)(?:\.\.\.)?\}")
 ALSO: Final = {
     "aws": "aws-shadow",
     "azure": "azure-iot",
@@ -145,13 +148,36 @@ def _completed(route: Any, where: str) -> list[Any]:  # noqa: ANN401  # unchecke
         raise ConfigurationError(f"{where}.dialect: {error}") from None
     name = found.name
     if "topic" in route and len(routes) > 1:
-        raise ConfigurationError(
-            f"{where}.topic: {name!r} has {len(routes)} topics; put levels before all of them by prefix, or "
-            f'name one by dialect = "{name}/{next(iter(routes))}"'
-        )
+        part = _part_for(route["topic"], routes)
+        if not part:
+            raise ConfigurationError(
+                f"{where}.topic: {name!r} has {len(routes)} topics; put levels before all of them by prefix, "
+                f'or name one by dialect = "{name}/{next(iter(routes))}"'
+            )
+        routes = {part: routes[part]}
     if "topic" in route and route.get("prefix"):
         raise ConfigurationError(f"{where}.prefix: goes before a topic of the dialect, and topic says it all")
     return [_merged(preset, route, f"{name}/{each}") for each, preset in routes.items()]
+
+
+def _part_for(topic: object, routes: dict[str, Raw]) -> str:
+    """Which routes of a dialect a topic of a site's own is for; empty when that cannot be told.
+
+    It is the one that is told the same by its topic, device and metric, and is for more than presence; of
+    several any, when but for their topics they are alike.
+    """
+    if not isinstance(topic, str):
+        return ""
+    wanted = set(_MEANT.findall(topic))
+    fitting = {
+        part: {word: said for word, said in preset.items() if word not in {"topic", "example"}}
+        for part, preset in routes.items()
+        if preset.get("ignore") is not True
+        and "presence" not in preset
+        and set(_MEANT.findall(preset["topic"])) == wanted
+    }
+    first = next(iter(fitting), "")
+    return first if all(each == fitting[first] for each in fitting.values()) else ""
 
 
 def _merged(preset: Raw, route: Raw, dialect: str) -> Raw:
