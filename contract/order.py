@@ -104,6 +104,7 @@ def check_times(events: Sequence[Event]) -> None:
         ValueError: one is none of the contract's.
     """
     times = [time for event in events for time in (event.ts, event.received_at)]
+    times += [since for event in events if (since := event.online_since) is not None]
     if "".join(times).translate(_DIGITS) != _SHAPE * len(times):
         raise ValueError("a time is not in the form 2026-11-23T09:00:00.250000Z")
     for second in {time[:_SECOND] for time in times}:

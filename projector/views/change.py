@@ -72,9 +72,9 @@ class Change:
             self._count(device, event, mark, at, ahead)
             if event.tags:
                 self._tag(device, event.tags, mark)
-            if event.online_since is not None:
+            if event.online_since is not None and event.online is not None:
                 since = microseconds(event.online_since)
-                self._say(device, (since, tie), online=event.online is True)
+                self._say(device, (since, tie), online=event.online)
             if event.region is not None:
                 self._settle(device, event.region, mark)
                 region = known_regions[event.region]

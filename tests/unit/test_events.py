@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
-from contract.events import RawEvent, decode_events, encode_events
+from contract.events import Event, RawEvent, decode_events, encode_events
+from contract.order import check_times
 
 TS = "2026-11-23T09:00:00.000000Z"
 
@@ -20,3 +22,22 @@ def test_tags_travel_with_the_event() -> None:
     """What a template names is what the read side gets."""
     raw = RawEvent("a1", None, TS, TS, "k", msgspec.Raw(b'{"x":1}'), {"line": "7"})
     assert decode_events(encode_events([raw]))[0].tags == {"line": "7"}
+
+
+def test_what_a_message_says_of_being_online() -> None:
+    """An event has these fields when it says something, and since when if that changed something."""
+    quiet, repeat, will = (
+        RawEvent("a1", None, TS, TS, "k", msgspec.Raw(b"{}"), None, online, since)
+        for online, since in ((None, None), (True, None), (False, TS))
+    )
+    assert b"online" not in encode_events([quiet])
+    assert b"online_since" not in encode_events([repeat])
+    read = decode_events(encode_events([quiet, repeat, will]))
+    assert [(each.online, each.online_since) for each in read] == [(None, None), (True, None), (False, TS)]
+
+
+def test_times_are_looked_at_once() -> None:
+    """Since when a device is online is a time of its row like any other."""
+    check_times([Event("a1", None, TS, TS, "k", {}, online=True, online_since=TS)])
+    with pytest.raises(ValueError, match="a time is not in the form"):
+        check_times([Event("a1", None, TS, TS, "k", {}, online=True, online_since="12:04")])
