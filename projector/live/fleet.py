@@ -65,8 +65,6 @@ class Fleet:
         self._ranking = Ranking([], [])
         self._retired: list[str] = []  # by name, as of so many
         self._retirements = 0
-        self._called: dict[str, str] = {}  # as of so many changes
-        self._named = -1
 
     async def look(self, now_ms: int, letters: Iterable[Letter]) -> None:
         """Look who is there, and rank the devices anew when it is time.
@@ -205,10 +203,8 @@ class Fleet:
         if self._retirements != (retirements := watch.retirements):
             self._retired, self._retirements = await in_order(list(retired)), retirements
         out = await those(self._retired, seen.__contains__)
-        if self._named != (changes := watch.names.changes):
-            self._called, self._named = watch.names.called(), changes
         unheard = await in_order(await those(watch.never_heard(), lambda id_: id_ not in seen))
-        self._ranking = Ranking([*first, *others], silent, clocks, out, unheard, self._called, offline)
+        self._ranking = Ranking([*first, *others], silent, clocks, out, unheard, watch.names.called, offline)
         self._places.keep(seen)
 
     async def _names(self) -> list[str]:

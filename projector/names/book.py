@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 MOST: Final = 200_000
 
@@ -50,14 +50,14 @@ class Names:
     """What is said of devices, of so many at the most.
 
     Attributes:
+        called: device → its name, of those that have one.
         never_heard: devices that may send and never did.
-        changes: another number whenever anything is.
         left_out: how many devices there was no room for.
     """
 
     def __init__(self, most: int = MOST) -> None:
+        self.called: dict[str, str] = {}
         self.never_heard: dict[str, None] = {}
-        self.changes = 0
         self.left_out = 0
         self._most = most
         self._known: dict[str, Known] = {}
@@ -92,12 +92,11 @@ class Names:
             self.never_heard[device_id] = None
         else:
             self.never_heard.pop(device_id, None)
-        self.changes += 1
+        if known.name is not None:
+            self.called[device_id] = known.name
+        else:
+            self.called.pop(device_id, None)
         return True
-
-    def called(self) -> Mapping[str, str]:
-        """Device → its name, of those that have one."""
-        return {id_: known.name for id_, known in self._known.items() if known.name is not None}
 
     def labelled(self, name: str, value: str) -> set[str]:
         """The devices with a label."""

@@ -207,7 +207,8 @@ class Looker:
         if not part or not ids:
             return ids
         folded = part.casefold()
-        names = [read_known(raw).name or "" for raw in await self._redis.hmget(self._names, ids)]
+        said = cast("list[bytes | None]", await self._redis.hmget(self._names, ids))
+        names = [read_known(raw).name or "" for raw in said]
         return [
             id_
             for id_, name in zip(ids, names, strict=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from msgspec.structs import replace
+
 from projector.lag import DeviceCounts
 from projector.names.book import NOBODY, Known, Names
 from projector.watch.book import STATES
@@ -131,5 +133,5 @@ class Watch:
         if self._silence is None:
             return None
         regions = self._silence.counts.values()
-        counts = (sum(region[state] for region in regions) for state in range(len(STATES) + 1))
-        return DeviceCounts(*counts, never_heard=len(self.never_heard()))
+        counts = DeviceCounts(*(sum(region[state] for region in regions) for state in range(len(STATES) + 1)))
+        return replace(counts, never_heard=len(self.never_heard()))

@@ -31,8 +31,9 @@ def test_what_is_said_of_a_device() -> None:
     names = Names()
     pump = Known("Pump", '{"site": "north"}', 900)
     assert [names.take("a1", each) for each in (pump, pump, NOBODY, NOBODY)] == [True, False, True, False]
-    assert (len(names), names.changes, names.of("a1")) == (0, 2, NOBODY)
+    assert (len(names), names.called, names.of("a1")) == (0, {}, NOBODY)
     names.take("a1", pump)
+    assert names.called == {"a1": "Pump"}
     assert (names.of("a1").label, names.expected_s("a1"), names.expected_s("b1")) == (
         {"site": "north"},
         900,
