@@ -63,7 +63,7 @@ def said(parts: list[Part], left_out: list[tuple[str, str]]) -> object:
             part.mapped and [*part.mapped[:4], *map(type, part.mapped[:4]), list(part.mapped[4].items())],
             part.tags,
             part.number,
-            part.places,
+            part.places if len(parts) > 1 else (),  # one is not cut out
             part.around._replace(places=tuple(sorted(part.around.places))),
             part.reject and (part.reject.reason, part.reject.detail),
             sorted(part.left_out),

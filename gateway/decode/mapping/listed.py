@@ -154,8 +154,13 @@ class Listed:
         except _NotPlain:
             self._unfit.fields.clear()
             return None
-        in_list = type(message) is list or bool(self._each)
-        return with_keys([self._part(group, in_list=in_list) for group in groups]), left_out
+        if len(groups) == 1:
+            return [self._part(groups[0], ())], left_out
+        before: Place = (self._each,) if self._each else ()
+        return with_keys([self._part(group, self._places(group, before)) for group in groups]), left_out
+
+    def _places(self, group: _Group, before: Place) -> tuple[Place, ...]:
+        return tuple([(*before, number) for number in group.numbers]) if self._cuts else ()
 
     def _grouped(self, elements: list[Any], outer: dict[str, Any], most: int) -> list[_Group]:
         groups: list[_Group] = []
@@ -182,27 +187,26 @@ class Listed:
             group.metrics.update(metrics)
             group.numbers.append(number)
             group.left_out += left_out
-            group.outside.update(outside)
+            if outside:
+                group.outside.update(outside)
         return groups
 
     def _said(
         self, shape: _Shape, element: dict[str, Any], outer: dict[str, Any], outside: list[str]
     ) -> list[Any]:
         """Device, key, time and region of an element, and whether the key was found around it."""
-        for field in shape.sure:
-            if element[field] is None:
-                raise _NotPlain
+        if shape.sure and None in map(element.get, shape.sure):
+            raise _NotPlain
         said: list[Any] = [None, None, None, None, False]
         for role, field in shape.roles:
             found = None if field is None else element[field]
-            if found is None:
+            if found is None and outer:
                 found = _outside(self._roles[role], outer, outside)
                 said[_KEYED] |= role == _KEY and found is not None
-                if found is None:
-                    continue
-            if type(found) not in _KINDS[role]:
-                raise _NotPlain
-            said[role] = found
+            if found is not None:
+                if type(found) not in _KINDS[role]:
+                    raise _NotPlain
+                said[role] = found
         return said
 
     def _read_tags(
@@ -211,7 +215,7 @@ class Listed:
         said: list[tuple[Any, ...]] = []
         for name, field in shape.tags:
             found = None if field is None else element[field]
-            if found is None:
+            if found is None and outer:
                 found = _outside((self._tag_looks[name],), outer, outside)
             if type(found) is dict and _TEXT.issuperset(map(type, found.values())):
                 said.append((name, *found.items()))
@@ -311,15 +315,16 @@ class Listed:
     def _left(self, message: dict[str, Any], groups: list[_Group]) -> list[Drop]:
         if len(message) > MOST_NAMES:
             raise _NotPlain
-        used = {self._each}.union(*[group.outside for group in groups])
-        left = [name for name, value in message.items() if value is not None and name not in used]
-        if not SCALARS.issuperset([type(message[name]) for name in left]):
-            raise _NotPlain
-        return [(name[:MAX_NAME], LEFT_OUT) for name in left]
+        used = groups[0].outside.union(*[group.outside for group in groups[1:]])
+        left = []
+        for name, value in message.items():
+            if value is not None and name != self._each and name not in used:
+                if type(value) not in SCALARS:
+                    raise _NotPlain
+                left.append((name[:MAX_NAME], LEFT_OUT))
+        return left
 
-    def _part(self, group: _Group, *, in_list: bool) -> Part:
-        before: Place = (self._each,) if self._each else ()
-        places = ((*before, number) if in_list else before for number in group.numbers) if self._cuts else ()
+    def _part(self, group: _Group, places: tuple[Place, ...]) -> Part:
         device_id, key, time, region, keyed = group.said
         around = _NOTHING_AROUND
         if group.outside:
@@ -331,7 +336,7 @@ class Listed:
             group.tags,
             group.numbers[0],
             0,
-            tuple(places),
+            places,
             around,
             None,
             group.left_out,
