@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from redis.asyncio import Redis
@@ -40,9 +40,8 @@ class Site:
     async def copied(self) -> dict[str, Known]:
         """What stands in Redis."""
         await self.reader.show()
-        return {
-            id_.decode(): read_known(raw) for id_, raw in (await self.redis.hgetall(f"edge:{NAMES}")).items()
-        }
+        found = cast("dict[bytes, bytes]", await self.redis.hgetall(f"edge:{NAMES}"))
+        return {id_.decode(): read_known(raw) for id_, raw in found.items()}
 
 
 @pytest.fixture

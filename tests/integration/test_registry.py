@@ -23,7 +23,7 @@ from runtime.settings import Gateway, Postgres, Route, Settings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from gateway.door import State
+    from gateway.door import Refusal, State
 
     Pool = asyncpg.Pool[asyncpg.Record]
 
@@ -96,9 +96,10 @@ async def test_sightings_are_no_changes(pool: Pool) -> None:
     """Only the first of a device that was never heard is: nobody reads a fleet again for having sent."""
     await put(pool, a1="active")
     await pool.execute("INSERT INTO devices (device_id, first_seen, last_seen) VALUES ('b1', now(), now())")
-    before = dict(await pool.fetch("SELECT device_id, changed::text FROM devices"))
+    changed = "SELECT device_id, changed::text FROM devices"
+    before: dict[str, str] = dict(map(tuple, await pool.fetch(changed)))
     await pool.execute("UPDATE devices SET last_seen = now() + interval '1 s', region = 'north'")
-    after = dict(await pool.fetch("SELECT device_id, changed::text FROM devices"))
+    after: dict[str, str] = dict(map(tuple, await pool.fetch(changed)))
     assert [id_ for id_ in before if before[id_] != after[id_]] == ["a1"]
 
 
@@ -211,7 +212,7 @@ async def hold(
     pool: Pool, *letters: tuple[str, bytes], topic: str = "", stands_for: Sequence[str] = ()
 ) -> None:
     """Put letters into the table as a gateway that holds does."""
-    reason = "unknown_device"
+    reason: Refusal = "unknown_device"
     for number, (device_id, payload) in enumerate(letters):
         await pool.fetch(
             queries.insert_dead_letters,
