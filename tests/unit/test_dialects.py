@@ -195,6 +195,8 @@ def test_dialects_by_what_people_call_them(called: str, name: str, tmp_path: Pat
         ("senml", "{region}/{device_id}/up", "device"),
         ("senml", "packs", "pack"),
         ("kepware", "plant/{device_id}", "device"),
+        ("milesight", "up/{device_id}", "application"),
+        ("milesight", "up/#", "uplink"),
         ("telegraf-json", "t/{device_id}/{metric...}", "field"),
         ("thingsboard-device", "{device_id}/v1/devices/me/telemetry", "telemetry"),
         ("shelly-gen2", "home/{device_id}/events/rpc", "notify"),
