@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway.decode import Decoder, Limits
 from gateway.decode.routes import compile_routes, refuse_own_events
-from gateway.sparkplug.topics import state_topic
+from gateway.sparkplug.topics import is_spoken, state_topic
 from runtime.errors import ConfigurationError
 from runtime.mqtt.port import Subscription
 
@@ -62,6 +62,10 @@ def plan(settings: Settings) -> Plan:
         if route.route.ignore is not True:
             asked[route.topic_filter] = max(asked.get(route.topic_filter, 0), route.route.qos)
     if settings.sparkplug.host_id:
+        if not is_spoken(settings.route):
+            raise ConfigurationError(
+                'sparkplug.host_id: no [[route]] has format = "sparkplug"; dialect = "sparkplug" has them all'
+            )
         topic = state_topic(settings.sparkplug.host_id)
         asked[topic] = 1  # what others say of us (Sparkplug 3.0.0, tck-id-host-topic-phid-birth-sub-required)
     chosen, covered = _covering(asked)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from gateway.decode.drops import Drops
     from gateway.door import Door
     from gateway.sparkplug.messages import Step, Told
+    from gateway.sparkplug.topics import Kind
     from runtime.mqtt.port import Delivery
 
     Item = Reading | Rejection
@@ -155,7 +156,12 @@ class Host:
         if delivery.retain:
             return self._retained(address, message, received)
         node = self._node(address, message)
-        items = self._carry_out(node, node.take(message, now), received)
+        try:
+            steps = node.take(message, now)
+        except Exception as error:  # noqa: BLE001  # a bug of ours must not stop a gateway, and again after each restart
+            node.fail(message.at)
+            steps = [Lost(message, "undecodable", f"the host of edge nodes failed: {error!r}")]
+        items = self._carry_out(node, steps, received)
         if self.held > _MOST_HELD or self.held_bytes > _MOST_HELD_BYTES:
             items += self._carry_out(node, node.give_up_all(now), received)
         return items
@@ -206,7 +212,7 @@ class Host:
         """Take over what is stored of edge nodes: at the start, or what another gateway has heard."""
         for row in rows:
             address = address_of(row.topic)
-            if address is None or not self._is_ours(address):
+            if address is None or not (row.node in self.nodes or self._is_heard(address)):
                 continue
             node = self.nodes.get(row.node) or self._begin(address, "", epoch=-1)
             row.give(node)
@@ -242,6 +248,11 @@ class Host:
     def _is_ours(self, address: Address) -> bool:
         matched = self._decoder.matched(address.topic(address.kind, address.device))
         return matched is not None and matched.route.format == "sparkplug"
+
+    def _is_heard(self, address: Address) -> bool:
+        """Whether anything of an edge node, or of a device of it, may come to this gateway."""
+        kinds: tuple[Kind, ...] = ("DBIRTH", "DDATA") if address.device else ("NBIRTH", "NDATA")
+        return any(self._is_ours(address._replace(kind=kind)) for kind in kinds)
 
     def _is_ordered(self, address: Address) -> bool:
         """Whether all messages of a node that have a number come to this gateway."""

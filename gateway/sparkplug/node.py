@@ -181,6 +181,11 @@ class Node:
         self._break(at)
         self._since = at
 
+    def fail(self, at: str) -> None:
+        """A message was not taken whole: what is stored of others stays stored, and nothing is certain."""
+        self.moves = [(message, held) for message, held in self.moves if held]
+        self.broke(at)
+
     def rouse(self, now: float) -> None:
         """Ask for a rebirth because something may have been missed."""
         if self.online:

@@ -1,0 +1,267 @@
+"""The host in front of a decoder: what it passes on, keeps, tells and bounds."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from gateway.decode import Decoder, Limits, Reading, Received, Rejection
+from gateway.decode.dialects import complete_routes
+from gateway.decode.routes import compile_routes
+from gateway.door import Door
+from gateway.sparkplug import host as module
+from gateway.sparkplug.host import TICK, Host
+from gateway.sparkplug.node import Node
+from gateway.subscriptions import plan
+from runtime.errors import ConfigurationError
+from runtime.settings import load
+from tests.support.sparkplug import BOOLEAN, DOUBLE, STRING, bd_seq, metric, payload
+from tests.support.write_side import NOW, Delivered
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SENT = 1_795_424_400_000
+SPARKPLUG = '{"dialect": "sparkplug"}'
+
+
+class Site:
+    """A host with a clock that goes when it is told to."""
+
+    def __init__(self, routes: str = SPARKPLUG, *, door: Door | None = None) -> None:
+        self.now = 100.0
+        compiled = compile_routes(load(None, {"EDGE_ROUTE": f"[{routes}]"}, complete_routes).route)
+        self.host = Host(Decoder(compiled, Limits()), reorder_s=2.0, monotonic=lambda: self.now, door=door)
+        self.received = Received.of(NOW)
+
+    def send(self, topic: str, message: bytes, *, retain: bool = False) -> list[str]:
+        """Let a message come; what comes of it, in words."""
+        return words(self.host.decode(Delivered(topic, message, retain=retain), self.received))
+
+    def born(self, names: Iterable[str] = ("T",), *, node: str = "n") -> list[str]:
+        metrics = [metric(name, 1.0, alias=i, datatype=DOUBLE) for i, name in enumerate(names)]
+        return self.send(f"spBv1.0/g/NBIRTH/{node}", payload([bd_seq(0), *metrics], ts=SENT, seq=0))
+
+    def data(self, seq: int, value: float = 1.5, *, node: str = "n", ts: int | None = SENT) -> list[str]:
+        message = payload([metric(None, value, alias=0)], ts=ts, seq=seq)
+        return self.send(f"spBv1.0/g/NDATA/{node}", message)
+
+    def wait(self, seconds: float) -> list[str]:
+        self.now += seconds
+        return words(self.host.decode(TICK, self.received)) if self.host.tick() else []
+
+
+def words(items: list[Reading | Rejection]) -> list[str]:
+    found = []
+    for item in items:
+        if isinstance(item, Rejection):
+            found.append(f"{item.device_id} {item.reason}")
+        else:
+            metrics = msgspec.json.decode(item.event.metrics)
+            found += [f"{item.event.device_id} {name}={value}" for name, value in metrics.items()]
+    return found
+
+
+def test_others_pass() -> None:
+    """What is no Sparkplug is the decoder's, and so is what cannot be read."""
+    site = Site('{"topic": "devices/{device_id}/telemetry"}, ' + SPARKPLUG)
+    assert site.send("devices/a1/telemetry", b'{"id": "1", "x": 2}') == ["a1 x=2"]
+    assert site.send("spBv1.0/g/NDATA/n", b"\xff\xff") == ["n malformed_sparkplug"]
+    assert site.send("spBv1.0/g/NCMD/n", b"x") == []
+    assert site.send("elsewhere", b"x") == ["None no_route"]
+    assert (site.host.ignored, site.host.take_changes()) == (1, None)
+
+
+def test_a_birth_tells_that_it_is_online_and_is_kept() -> None:
+    """Its values, a reading that says online at its arrival, and a row for the batch."""
+    site = Site()
+    assert site.born() == ["n T=1.0", "n online=True"]
+    changes = site.host.take_changes()
+    assert changes is not None
+    (row,) = changes.rows.values()
+    assert (row.node, row.device, row.online, row.bd_seq, row.born) == ("spBv1.0/g/n", "", True, 0, SENT)
+    assert json.loads(row.births)[0]["metrics"] == [["bdSeq", None, 4], ["T", 0, 10]]
+    assert site.data(1) == ["n T=1.5"]
+    assert site.host.take_changes() is None
+
+
+def test_a_repeat_is_known_by_its_key() -> None:
+    """A birth that is delivered again to another gateway is told by the same reading."""
+    site, again = Site(), Site()
+    found = []
+    for each in (site, again):
+        message = Delivered("spBv1.0/g/NBIRTH/n", payload([bd_seq(0)], ts=SENT, seq=0))
+        (*_, told) = each.host.decode(message, each.received)
+        assert isinstance(told, Reading)
+        found.append((told.identity, told.content, told.event.online))
+    assert found[0] == found[1]
+    assert found[0][2] is True
+    assert site.born() == ["n T=1.0"]
+
+
+def test_what_is_held_is_stored_and_freed() -> None:
+    """A message that waits is kept with the batch that acknowledges it, and no longer than it waits."""
+    site = Site()
+    site.born()
+    site.host.take_changes()
+    assert site.data(2) == []
+    changes = site.host.take_changes()
+    assert changes is not None
+    ((id_, held),) = changes.held.items()
+    assert held is not None
+    assert (held.topic, site.host.held) == ("spBv1.0/g/NDATA/n", 1)
+    assert site.data(1, 0.5) == ["n T=0.5", "n T=1.5"]
+    changes = site.host.take_changes()
+    assert changes is not None
+    assert (changes.held, site.host.held, site.host.held_bytes) == ({id_: None}, 0, 0)
+
+
+def test_held_over_a_restart() -> None:
+    """Another gateway goes on with what is stored, and the births that are."""
+    site = Site()
+    site.born()
+    birth = site.host.take_changes()
+    site.data(2)
+    held = site.host.take_changes()
+    assert birth is not None
+    assert held is not None
+    after = Site()
+    after.host.learn(birth.rows.values())
+    after.host.resume(
+        [(m.id, m.topic, m.payload, m.at) for m in held.held.values() if m is not None], after.received
+    )
+    assert (after.host.held, after.host.online) == (1, 1)
+    after.host.rouse()
+    assert [each.topic("NCMD") for each in after.host.take_asks(10)] == ["spBv1.0/g/NCMD/n"]
+    assert after.born() == ["n T=1.0", "n T=1.5"]
+
+
+def test_a_message_without_a_time_is_as_old_as_its_arrival() -> None:
+    """Not as its release."""
+    site = Site()
+    site.data(7, ts=None)
+    came = site.received.last
+    site.born()
+    site.now += 2.1
+    assert site.host.tick()
+    (reading,) = site.host.decode(TICK, site.received)
+    assert isinstance(reading, Reading)
+    assert (reading.event.ts, reading.event.received_at > came) == (came, True)
+
+
+def test_what_a_broker_retained_teaches_nothing() -> None:
+    """It is read by what is known, and is of no sequence."""
+    site = Site()
+    retained = payload([bd_seq(9), metric("X", 2.0, alias=0, datatype=DOUBLE)], ts=SENT, seq=0)
+    assert site.send("spBv1.0/g/NBIRTH/n", retained, retain=True) == ["n X=2.0"]
+    data = payload([metric(None, 3.0, alias=0)], ts=SENT + 1, seq=1)
+    assert site.send("spBv1.0/g/NDATA/n", data, retain=True) == ["n not_born"]
+    assert site.send("spBv1.0/g/NDEATH/n", payload([bd_seq(9)], ts=SENT), retain=True) == []
+    site.born()
+    assert site.send("spBv1.0/g/NDATA/n", data, retain=True) == ["n T=3.0"]
+    assert site.data(1) == ["n T=1.5"]
+
+
+def test_kinds_of_values() -> None:
+    """Texts and booleans by alias, and what is null is no value."""
+    site = Site()
+    metrics = [
+        metric("on", False, alias=1, datatype=BOOLEAN),  # noqa: FBT003  # a value
+        metric("mode", "a", alias=2, datatype=STRING),
+        metric("gone", 1.0, alias=3, datatype=DOUBLE),
+    ]
+    site.send("spBv1.0/g/NBIRTH/n", payload([bd_seq(0), *metrics], ts=SENT, seq=0))
+    values = [metric(None, True, alias=1), metric(None, "b", alias=2), metric(None, None, alias=3)]  # noqa: FBT003
+    message = payload(values, ts=SENT + 1, seq=1)
+    assert site.send("spBv1.0/g/NDATA/n", message) == ["n mode=b", "n on=True"]
+
+
+def test_who_is_not_let_in() -> None:
+    """What was held is refused as any other message is, with its own bytes."""
+    door = Door()
+    site = Site(door=door)
+    site.data(7)
+    door.take("n", "blocked")
+    site.born()
+    site.now += 2.1
+    assert site.host.tick()
+    (letter,) = site.host.decode(TICK, site.received)
+    assert isinstance(letter, Rejection)
+    assert (letter.reason, letter.topic) == ("device_blocked", "spBv1.0/g/NDATA/n")
+    assert letter.payload == payload([metric(None, 1.5, alias=0)], ts=SENT, seq=7)
+
+
+@pytest.mark.parametrize("bound", ["_MOST_HELD", "_MOST_HELD_BYTES"])
+def test_what_is_held_in_all_is_bounded(monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    """Beyond that an edge node's messages are dead letters at once."""
+    monkeypatch.setattr(module, bound, 3 if bound == "_MOST_HELD" else 90)
+    site = Site()
+    found = [site.data(7, node=f"n{i}") for i in range(6)]
+    assert found[0] == []
+    assert found[-1] == ["n5 not_born"]
+    assert site.host.held < 6
+
+
+def test_edge_nodes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was not heard for longest is forgotten, and asked for a rebirth when it is back."""
+    monkeypatch.setattr(module, "_MOST_NODES", 3)
+    site = Site()
+    for i in range(10):
+        site.born(node=f"n{i}")
+    assert list(site.host.nodes) == [f"spBv1.0/g/n{i}" for i in (7, 8, 9)]
+    assert site.data(1, node="n0") == []
+    assert [each.node for each in site.host.take_asks(10)] == ["n0"]
+
+
+def test_another_connection_makes_all_uncertain() -> None:
+    """Messages may have been missed; the birth of before is believed when the next says the same."""
+    site = Site()
+    site.born()
+    site.host.broke()
+    assert site.data(1) == []
+    assert len(site.host.take_asks(10)) == 1
+    assert site.born() == ["n T=1.0", "n T=1.5"]
+
+
+def test_births_that_another_gateway_got() -> None:
+    """Of a shared subscription each gateway has a part: it waits, and takes the births that others stored."""
+    topic = "$share/g/spBv1.0/{region}/NDATA/{device_id}"
+    topics = json.dumps({"topic": topic, "format": "sparkplug", "device": "", "key": ""})
+    other, site = Site(), Site(topics)
+    other.born()
+    stored = other.host.take_changes()
+    assert stored is not None
+    assert site.data(1) == []
+    assert site.host.take_unordered() == ["spBv1.0/g/n"]
+    site.host.learn(stored.rows.values())
+    assert site.wait(1.9) == []
+    assert site.wait(0.2) == ["n T=1.5"]
+    assert site.host.take_asks(10) == []
+
+
+def test_a_fault_of_ours_costs_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a dead letter, and the gateway goes on."""
+    site = Site()
+    site.born()
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Node, "_data", fails)
+        assert site.data(1) == ["n undecodable"]
+    assert site.data(2) == []
+    assert site.born() == ["n T=1.0", "n T=1.5"]
+
+
+def test_a_host_without_edge_nodes() -> None:
+    """A name for a primary host application is a mistake where nothing is Sparkplug."""
+    settings = load(None, {"EDGE_SPARKPLUG_HOST_ID": "edge"}, complete_routes)
+    with pytest.raises(ConfigurationError, match=r"sparkplug\.host_id: no \[\[route\]\]"):
+        plan(settings)
+    both = {"EDGE_SPARKPLUG_HOST_ID": "edge", "EDGE_ROUTE": f"[{SPARKPLUG}]"}
+    subscribed = [each.topic_filter for each in plan(load(None, both, complete_routes)).subscriptions]
+    assert "spBv1.0/STATE/edge" in subscribed
