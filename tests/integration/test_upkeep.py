@@ -287,3 +287,27 @@ async def test_a_database_in_another_encoding_is_refused(databases: Databases) -
 def test_what_is_shared_is_configured() -> None:
     """Every shared setting is a key of `[gateway]`."""
     assert set(sites.SHARED) <= {field.name for field in msgspec.structs.fields(Gateway)}
+
+
+# -- what was held -------------------------------------------------------------------------------------------
+
+
+async def test_what_came_before_a_gateway_knew_its_device_is_stored(
+    database: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """A letter that was written after its device was made known is released by a gateway that holds."""
+    await connection.execute("INSERT INTO devices (device_id) VALUES ('a1')")
+    await connection.execute(
+        """INSERT INTO dead_letters (received_at, topic, device_id, reason, error, payload)
+        SELECT now(), 'devices/' || id || '/telemetry', id, 'unknown_device', 'e', '{"id": "1", "x": 1}'
+        FROM unnest(ARRAY['a1', 'b1']) AS w (id)"""
+    )
+    held = Gateway(unknown_devices="hold")
+    with capture_logs() as logs:
+        async with upkeep(database, held) as (made, _), running(made), asyncio.timeout(30):
+            while not [line for line in logs if line["event"] == "held_released"]:
+                await connection.execute("SELECT pg_sleep(0.01)")
+    waiting = await connection.fetch("SELECT device_id FROM dead_letters WHERE replayed_at IS NULL")
+    assert [row["device_id"] for row in waiting] == ["b1"]
+    (released,) = [line for line in logs if line["event"] == "held_released"]
+    assert (released["letters"], released["stored"]) == (1, 1)
