@@ -147,8 +147,16 @@ _BY_DIALECT: Final = {
 def _scalars(
     shape: Levels, topics: Sequence[str], samples: Sequence[Sample], sniffed: Sequence[Sniffed]
 ) -> Guess:
+    words = dict(sniffed[0].words)
+    if "presence" in words:
+        meaning = meaning_of(shape, topics, named=False)
+        unsure = [
+            *meaning.unsure,
+            "says whether a device is online; presence_words has more words than usual",
+        ]
+        return Guess({"topic": meaning.topic, **words, "metric": "online"}, unsure)
     meaning = meaning_of(shape, topics, named=True)
-    words = {"topic": meaning.topic, **sniffed[0].words}
+    words = {"topic": meaning.topic, **words}
     if not meaning.metric:
         words["metric"] = meaning.metric_name or "value"
     unsure = list(meaning.unsure)

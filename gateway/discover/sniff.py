@@ -31,6 +31,12 @@ _MAGIC: Final = {
     b"OggS": "an Ogg file", b"ID3": "an MP3 file", b"\x00\x00\x00\x18ftyp": "a film", b"\x7fELF": "a program",
     b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"SQLite": "an SQLite database",
 }  # fmt: skip
+_CONNECTIONS: Final = frozenset(
+    {"status", "lwt", "online", "availability", "available", "connected", "connection", "presence", "alive"}
+)
+_CONNECTED: Final = frozenset({b"online", b"offline", b"connected", b"disconnected"})
+"""What is said of a connection by such topics, in words that say nothing else."""
+
 _HIGH: Final = 100
 _HEX: Final = re.compile(r"([0-9a-fA-F]{2}){4,}")
 _PAIR: Final = re.compile(r"[A-Za-z_][\w.-]*\s*[=:]\s*[^=:;,&]*([;,&\n]|$)")
@@ -77,6 +83,8 @@ class Sniffer:
     def sniff(self, payload: bytes, topic: str = "") -> Sniffed:
         """Say what a payload is."""
         packed, payload = self._unpacked(payload)
+        if topic.rpartition("/")[2].lower() in _CONNECTIONS and payload.strip().lower() in _CONNECTED:
+            return Sniffed({"format": "value", "presence": "@"}, payload.decode().strip(), packed)
         words, values, why = self._text(payload) if _is_text(payload) else self._binary(payload, topic)
         if packed == "zlib" and not words:
             packed = ""

@@ -65,7 +65,7 @@ def count(blocks: Sequence[Block], heard: Heard, silent: Iterable[str]) -> dict[
             [first, *_] = letters
             block.unsure.append(
                 f"{len(letters):,} of {tried:,} messages would be dead letters, such as one by "
-                f"{first.topic}, {beginning(first.payload)}: {first.reason}: {first.error}"
+                f"{first.topic}: {first.reason}: {first.error}"
             )
     return refused
 
