@@ -1330,7 +1330,8 @@ CREATE TABLE public.sparkplug_held (
     stream integer NOT NULL,
     received_at timestamp with time zone NOT NULL,
     topic text NOT NULL,
-    payload bytea NOT NULL
+    payload bytea NOT NULL,
+    taken_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
 CREATE TABLE public.stream_keys (

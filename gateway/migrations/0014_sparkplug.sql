@@ -17,11 +17,12 @@ CREATE TABLE sparkplug_births (
     PRIMARY KEY (node, device)
 );
 
--- Messages that a gateway has taken, and that wait for others or for a birth. It is the gateway's own by its stream.
+-- Messages that a gateway has taken, and that wait for others or for a birth, the gateway's own by its stream; and since when they are.
 CREATE TABLE sparkplug_held (
     id          text        PRIMARY KEY,
     stream      integer     NOT NULL,
     received_at timestamptz NOT NULL,
     topic       text        NOT NULL,
-    payload     bytea       NOT NULL
+    payload     bytea       NOT NULL,
+    taken_at    timestamptz NOT NULL DEFAULT now()
 );

@@ -47,7 +47,7 @@ ORDER BY node, device;
 -- name: resume_sparkplug
 -- What this stream's last gateway held, and what others did that have not been back for an hour. In order of receipt.
 WITH mine AS (
-    UPDATE sparkplug_held SET stream = $1 WHERE stream = $1 OR received_at < now() - interval '1 hour'
+    UPDATE sparkplug_held SET stream = $1, taken_at = now() WHERE stream = $1 OR taken_at < now() - interval '1 hour'
     RETURNING id, topic, payload, received_at
 )
 SELECT id, topic, payload, received_at FROM mine ORDER BY received_at, id;
