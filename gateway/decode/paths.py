@@ -240,8 +240,11 @@ def _by_first(finds: Sequence[Callable[[Any], Found | None]]) -> Callable[[Any],
 
 
 def _by_names(names: Sequence[str]) -> Callable[[Any], Found | None]:
-    place, first = tuple(names), names[0]
-    merged = frozenset(".".join(names[:end]) for end in range(2, len(names) + 1))
+    place = tuple(names)
+    merged = [  # names with dots in them that could stand at each level
+        frozenset(".".join(names[begin:end]) for end in range(begin + 2, len(names) + 1))
+        for begin in range(len(names))
+    ]
 
     def find(value: Any) -> Found | None:  # noqa: ANN401  # a message is any value
         within = value
@@ -251,9 +254,14 @@ def _by_names(names: Sequence[str]) -> Callable[[Any], Found | None]:
                 break
         else:
             return within, place
-        if type(value) is dict and first not in value and merged.isdisjoint(value):
-            return None
-        return _located(value, names)
+        within = value
+        for name, others in zip(names, merged, strict=True):
+            if type(within) is not dict:
+                return _located(value, names) if type(within) is list else None
+            if not others.isdisjoint(within):
+                return _located(value, names)
+            within = within.get(name)
+        return None
 
     return find
 

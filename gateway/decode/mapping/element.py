@@ -154,20 +154,20 @@ class Elements:
         value = element.value
         if type(value) is not dict:
             value = self._wrapped(value, metric)
-        rest = value.copy()
+        rest, own = value.copy(), set[object]()
         within = f"{metric}." if metric else ""
         self._flattening.within = within
         named_so = of = None
         if self.name:
-            named_so = taken(self.name, element, value, rest)
-            of = taken(self.value, element, value, rest)
+            named_so = taken(self.name, element, value, rest, own)
+            of = taken(self.value, element, value, rest, own)
             self._flattening.within = f"{within}{named_so}." if type(named_so) in SCALARS else within
-        names, around = self._found(element, value, rest)
+        names, around = self._found(element, value, rest, own)
         tags: dict[str, str] = {}
         if self.tags.looks:
-            tags, around = self.tags.read(element, value, rest, around, self.surroundings, len(self.roles))
+            tags, around = self.tags.read(element, value, rest, own, around, self.surroundings)
         if self._metrics:
-            fields = self._chosen(value, rest)
+            fields = self._chosen(value, rest, own)
         else:
             plain = len(rest) <= self._most and SCALARS.issuperset(map(type, rest.values()))
             fields = rest if plain else self._flattening.flatten(rest)
@@ -183,6 +183,7 @@ class Elements:
         element: Element,
         value: Any,  # noqa: ANN401  # a message is any value
         rest: dict[str, Any],
+        own: set[object],
     ) -> tuple[tuple[Any, Any, Any, Any], Around]:
         """Device, key, time and region, which leave the rest; and which of them were found around."""
         places: tuple[Place, ...] = ()
@@ -190,7 +191,7 @@ class Elements:
         names: list[Any] = []
         bare = self._simple and self._names.isdisjoint(value)
         for number, looks in enumerate(self.roles):
-            found = None if bare or not looks else taken(looks, element, value, rest)
+            found = None if bare or not looks else taken(looks, element, value, rest, own)
             if found is None and element.around and looks:
                 hit = self.surroundings.find(number, looks, element)
                 if hit:
@@ -218,7 +219,7 @@ class Elements:
             raise Reject("wrong_root", "null, expected an object, a number, a boolean or a string")
         return {"value": value}
 
-    def _chosen(self, value: Any, rest: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401  # likewise
+    def _chosen(self, value: Any, rest: dict[str, Any], own: set[object]) -> dict[str, Any]:  # noqa: ANN401  # likewise
         """The metrics of what stands where the route says; what else there is, is left out."""
         holder, place, path = None, None, ""
         for look in self._metrics:
@@ -229,7 +230,7 @@ class Elements:
             where = " | ".join(look.path for look in self._metrics)
             raise Reject("no_metrics", f"there is nothing at {where!r}, which holds the metrics of its route")
         if place:
-            remove(rest, place)
+            remove(rest, place, own)
         self._unfit.fields += [(name, LEFT_OUT) for name in _beside(rest, holder, place)]
         if type(holder) is list:
             holder = {str(at): each for at, each in enumerate(holder)}

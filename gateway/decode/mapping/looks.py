@@ -64,8 +64,22 @@ def compile_look(path: str, where: str, stars: int) -> Look:
     return Look(path, compile_find(path, where), None, made, name)
 
 
-def taken(looks: Sequence[Look], element: Element, value: Any, rest: dict[str, Any]) -> Any:  # noqa: ANN401  # a message is any value
-    """What stands at the first path that is there in an element; it leaves the rest of it."""
+def taken(
+    looks: Sequence[Look],
+    element: Element,
+    value: Any,  # noqa: ANN401  # a message is any value
+    rest: dict[str, Any],
+    own: set[object],
+) -> Any:  # noqa: ANN401  # likewise
+    """What stands at the first path that is there in an element; it leaves the rest of it.
+
+    Args:
+        looks: the paths.
+        element: the element.
+        value: its.
+        rest: what is left of it.
+        own: see `remove`.
+    """
     for look in looks:
         if look.name:
             found = rest.pop(look.name, None)
@@ -78,16 +92,27 @@ def taken(looks: Sequence[Look], element: Element, value: Any, rest: dict[str, A
         if hit is not None:
             found, place = hit
             if place:
-                remove(rest, place)
+                remove(rest, place, own)
             return found
     return None
 
 
-def remove(rest: dict[str, Any], place: Place) -> None:
-    """Take what stands at a place out of an object, and leave alone what stands in that."""
+def remove(rest: dict[str, Any], place: Place, own: set[object]) -> None:
+    """Take what stands at a place out of an object, and leave alone what stands in that.
+
+    Args:
+        rest: the object.
+        place: of what is taken out.
+        own: those members of it that are copies already.
+    """
     first, inner = place[0], place[1:]
     if not inner:
         del rest[first]  # type: ignore[arg-type]  # of an object
+    elif len(inner) == 1 and type(within := rest[first]) is dict:  # type: ignore[index]  # likewise
+        if first not in own:
+            own.add(first)
+            within = rest[first] = within.copy()  # type: ignore[index]  # likewise
+        del within[inner[0]]
     else:
         rest[first] = without(rest[first], inner)  # type: ignore[index]  # likewise
 

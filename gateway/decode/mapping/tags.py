@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from gateway.decode.fields import NoNumber
+from gateway.decode.known import Worked
 from gateway.decode.limits import MAX_DEPTH
 from gateway.decode.mapping.looks import compile_look, taken
 from gateway.decode.names import MAX_NAME, tag_fault
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from gateway.decode.mapping.looks import Surroundings
     from gateway.decode.mapping.parts import Around
 
+_FIRST: Final = 4  # of what is looked for: the numbers before are device, key, time and region
+_GOOD_BYTES: Final = 4_000_000
 _LONG: Final = MAX_NAME + 1  # characters: too long for a tag's name
 
 
@@ -64,6 +68,7 @@ class Tags:
             )
         }
         self._unfit = unfit
+        self._good: Worked[bool] = Worked(_GOOD_BYTES)
         self._max_name, self._most = limits.max_metric_name, limits.max_metrics
 
     def read(  # noqa: PLR0917  # of one place
@@ -71,9 +76,9 @@ class Tags:
         element: Element,
         value: Any,  # noqa: ANN401  # a message is any value
         rest: dict[str, Any],
+        own: set[object],
         around: Around,
         surroundings: Surroundings,
-        first: int,
     ) -> tuple[dict[str, str], Around]:
         """Tags, also of what means something else; and what was found around, these included.
 
@@ -81,15 +86,15 @@ class Tags:
             element: of which.
             value: its.
             rest: what is left of it; tags leave it.
+            own: members of that which are copies.
             around: what was found around it.
             surroundings: of all elements.
-            first: the number of the first tag among all that is looked for.
         """
         tags: dict[str, str] = {}
         places = around.places
         made = around.everything
-        for number, (name, look) in enumerate(self.looks, first):
-            found = taken((look,), element, value, rest)
+        for number, (name, look) in enumerate(self.looks, _FIRST):
+            found = taken((look,), element, value, rest, own)
             if found is None and name in self.shared and (hit := look.find(value)):
                 found = hit[0]
             if found is None and element.around and (hit := surroundings.find(number, (look,), element)):
@@ -119,7 +124,11 @@ class Tags:
             self._unfit.add(name[: self._max_name], value.reason, fault)
             return
         text = value if type(value) is str else msgspec.json.encode(value).decode()
-        fault, reason = tag_fault(name, text) or "", "invalid_tag"
+        fault, reason = None, "invalid_tag"
+        if not self._good.get((name, text)):
+            fault = tag_fault(name, text)
+            if fault is None:
+                self._good.keep((name, text), True, getsizeof(name) + getsizeof(text))  # noqa: FBT003  # a value
         if name in tags:
             reason, fault = "duplicate_key", f"two tags of the message are called {name[:40]!r}"
         elif len(tags) == self._most:
