@@ -298,7 +298,7 @@ class Decoder:
         shaper = self._shapers[matched.number]
         assert shaper is not None
         try:
-            parts, drops = shaper.parts(value, matched.metric, readings_allowed(len(unpacked)))
+            parts, drops = shaper.parts(value, matched.metric, len(unpacked))
         except Reject as reject:
             if _says_nothing(reject, matched) and says_something(value):
                 raise _NoReading(reject.reason, reject.detail) from None

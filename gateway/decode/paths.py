@@ -236,7 +236,13 @@ def _by_name(name: str) -> Callable[[Any], Found | None]:
 
 
 def _by_first(finds: Sequence[Callable[[Any], Found | None]]) -> Callable[[Any], Found | None]:
-    return lambda value: next((found for find in finds if (found := find(value))), None)
+    def find_first(value: Any) -> Found | None:  # noqa: ANN401  # a message is any value
+        for find in finds:
+            if found := find(value):
+                return found
+        return None
+
+    return find_first
 
 
 def _by_names(names: Sequence[str]) -> Callable[[Any], Found | None]:

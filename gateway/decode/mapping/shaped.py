@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.decode.fields import SCALARS, Unfit
-from gateway.decode.limits import MAX_ELEMENTS, MAX_READINGS, check_count, too_many_values
+from gateway.decode.limits import MAX_ELEMENTS, check_count, readings_allowed, too_many_values
 from gateway.decode.mapping.each import Each, Element, graft
 from gateway.decode.mapping.element import LEFT_OUT, Elements
 from gateway.decode.mapping.listed import listed_of
@@ -70,14 +70,14 @@ class Shaper:
         self,
         message: Any,  # noqa: ANN401  # a format's value is any value
         metric: str | None,
-        most: int = MAX_READINGS,
+        size: int = 0,
     ) -> tuple[list[Part], list[tuple[str, str]]]:
         """The readings of a message, in the order of their first elements, and what is in none of them.
 
         Args:
             message: what a format made of the payload.
             metric: what the topic calls it.
-            most: readings that are allowed.
+            size: of its payload, in bytes.
 
         Raises:
             Reject: the message has none, or too many.
@@ -88,6 +88,7 @@ class Shaper:
         if type(message) is dict and not self.each.path and not self._elements.name:
             element = Element(message, (), ())
             return [read(element, 0, metric, self._places(element))], []
+        most = readings_allowed(size)
         if self._listed and metric is None and (found := self._listed.parts(message, most)):
             return found
         elements = self.each.find(message, most)
