@@ -215,7 +215,7 @@ def test_routes_of_dialects_come_from_the_environment_too() -> None:
     first, second = load(None, {"EDGE_ROUTE": text}, complete_routes).route
     assert (first.topic, first.dialect) == ("a/{device_id}", "")
     assert (second.topic, second.dialect) == ("x/tele/{device_id}/SENSOR", "tasmota/sensor")
-    assert (second.timezone, second.time) == ("Europe/Berlin", "Time")
+    assert (second.timezone, second.time) == ("Europe/Berlin", "Epoch | Time")
 
 
 def test_units_are_a_table_with_keys_of_its_own(write: Callable[[str], Path]) -> None:
