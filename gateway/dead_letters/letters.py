@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 import msgspec
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from gateway.dead_letters.selection import Selection
 
 queries = load_queries("gateway")
+
+_NOT_MIGRATED: Final = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.UndefinedColumnError,
+)
 
 
 class Letter(msgspec.Struct, frozen=True):
@@ -54,7 +60,7 @@ async def database(
         try:
             with retryable():
                 yield pool
-        except (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError) as error:
+        except _NOT_MIGRATED as error:
             raise Stop("the database's schema is not this program's: run `gateway migrate`") from error
 
 

@@ -48,7 +48,7 @@ async def database(dsn: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
         try:
             with retryable():
                 yield pool
-        except asyncpg.UndefinedTableError as error:
+        except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
             raise Stop("the database's schema is not this program's: run `gateway migrate`") from error
 
 

@@ -10,7 +10,10 @@ import asyncpg
 import pytest
 
 from gateway.check.postgres import check_postgres
+from gateway.dead_letters import letters
 from gateway.dead_letters.release import release
+from gateway.dead_letters.run import replay
+from gateway.dead_letters.selection import Selection
 from gateway.door import Door, explain
 from gateway.doorman import Doorman
 from gateway.registry import table
@@ -201,6 +204,14 @@ async def test_a_check_says_whom_hold_would_hold(pool: Pool, database: str) -> N
     )
 
 
+async def test_a_database_of_before_is_named(pool: Pool, database: str) -> None:
+    """Who has not migrated yet is told what to run, not what a column is called."""
+    await pool.execute("ALTER TABLE devices DROP COLUMN labels CASCADE")
+    with pytest.raises(Stop, match="run `gateway migrate`"):
+        async with letters.database(database) as found:
+            await table.change(found, [Wish("a1")])
+
+
 # -- what was held -------------------------------------------------------------------------------------------
 
 
@@ -208,12 +219,10 @@ def message(key: str) -> bytes:
     return json.dumps({"id": key, "x": 1}).encode()
 
 
-async def hold(
-    pool: Pool, *letters: tuple[str, bytes], topic: str = "", stands_for: Sequence[str] = ()
-) -> None:
+async def hold(pool: Pool, *held: tuple[str, bytes], topic: str = "", stands_for: Sequence[str] = ()) -> None:
     """Put letters into the table as a gateway that holds does."""
     reason: Refusal = "unknown_device"
-    for number, (device_id, payload) in enumerate(letters):
+    for number, (device_id, payload) in enumerate(held):
         await pool.fetch(
             queries.insert_dead_letters,
             [f"2026-11-20T08:00:{number:02}.000000Z"],
@@ -279,9 +288,6 @@ async def test_of_a_message_of_several_devices_each_is_released_when_it_is_known
 
 async def test_who_is_blocked_meanwhile_stays_out(pool: Pool, database: str) -> None:
     """A replay by hand stores nothing of a device that is refused, and says what stands in its way now."""
-    from gateway.dead_letters.run import replay  # noqa: PLC0415  # beside what it is for
-    from gateway.dead_letters.selection import Selection  # noqa: PLC0415  # likewise
-
     await hold(pool, ("a1", message("1")), ("b1", message("2")))
     await put(pool, a1="blocked")
     tally = await replay(site(database), Selection(), None, asyncio.Event(), lambda _: None)
