@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import httpx
+import msgspec
 import pytest
 from litestar import get
 from prometheus_client import CollectorRegistry
@@ -90,6 +91,22 @@ def event(
     return Event(device, region, format_time(ts), format_time(received_at), f"k{second}", metrics, tags)
 
 
+async def test_says_whether_devices_are_online(plant: Plant) -> None:
+    """As messages of theirs say, with the time since when; those that never said have neither."""
+    will = msgspec.structs.replace(event("gone", 2, t=1), online=False, online_since=format_time(NOW))
+    await plant.hear(event("gone", 1, t=1), will, event("quiet", 3, t=1))
+    shown = {each["device_id"]: each for each in (await plant.get("/devices"))["devices"]}
+    assert (shown["gone"]["online"], shown["gone"]["online_since"]) == (False, format_time(NOW))
+    assert (shown["quiet"]["online"], shown["quiet"]["online_since"]) == (None, None)
+    alone = await plant.get("/devices/gone/stats")
+    assert (alone["online"], alone["online_since"]) == (False, format_time(NOW))
+    back = msgspec.structs.replace(
+        event("gone", 4, t=1), online=True, online_since=format_time(NOW + timedelta(days=1))
+    )
+    await plant.hear(back)
+    assert (await plant.get("/devices/gone/stats"))["online"] is True
+
+
 async def test_lists_the_longest_silent_first(plant: Plant) -> None:
     """Devices come with their statistics in the order of when they were last seen, then of their ids."""
     await plant.hear(event("b", 2, t=1), event("a", 2, t=2), event("z", 1, region=None, state="on"))
@@ -108,6 +125,8 @@ async def test_lists_the_longest_silent_first(plant: Plant) -> None:
         "tags": {},
         "clock_ahead_ms": None,
         "metrics_dropped": 0,
+        "online": None,
+        "online_since": None,
         "state": "unknown",
         "heard_at": None,
         "usual_seconds": None,
