@@ -58,13 +58,11 @@ class Entity:
     Attributes:
         online: None when that was never said.
         ended_at: when its last session ended.
-        due: when it is offline unless it is born again.
     """
 
     names: Names = field(default_factory=Names)
     online: bool | None = None
     ended_at: str = ""
-    due: float | None = None
 
     def is_older(self, message: Message) -> bool:
         """Whether a message was sent before the last birth."""
@@ -115,6 +113,7 @@ class Node:
         self._reorder_s = reorder_s
         self._sequence = Sequence()
         self._dead: tuple[int | None, float] | None = None  # number of the session that ended, and when
+        self._due: dict[str, float] = {}  # devices that are offline then, unless they are born again
         self._alone_at: float | None = None  # when the births may speak for themselves
 
     @property
@@ -135,9 +134,7 @@ class Node:
     @property
     def busy(self) -> bool:
         """Whether something happens when time passes."""
-        return bool(
-            self.held or self.asking.waits or any(each.due is not None for each in self.entities.values())
-        )
+        return bool(self.unnamed or self._sequence or self._due or self.asking.waits)
 
     def take(self, message: Message, now: float) -> list[Step]:
         """What the next message leads to, in order, at a time in seconds of the monotonic clock."""
@@ -170,9 +167,8 @@ class Node:
             steps += self._name_settled(now)
         while self.unnamed and self.unnamed[0].heard <= now - HELD_S:
             steps += self.give_up_oldest()
-        for device, entity in self.entities.items():
-            if entity.due is not None and entity.due <= now:
-                steps += self._tell(device, None, online=False)
+        for device in [device for device, due in self._due.items() if due <= now]:
+            steps += self._tell(device, None, online=False)
         self.asking.tick(now)
         return steps
 
@@ -249,7 +245,7 @@ class Node:
         self._learn("", message, certain=not late)
         for device, entity in self.entities.items():
             if device and entity.online:
-                entity.due = now + REBORN_S
+                self._due[device] = now + REBORN_S
         self._alone_at = now + self._reorder_s if self.ordered else None
         if late:
             self.asking.want(now, "it died just before its birth came", after_s=self._reorder_s)
@@ -352,7 +348,7 @@ class Node:
 
     def _tell(self, device: str, message: Message | None, *, online: bool) -> Iterator[Step]:
         entity = self.entities[device]
-        entity.due = None
+        self._due.pop(device, None)
         if entity.online is online:
             return
         entity.online = online
