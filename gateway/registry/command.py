@@ -35,6 +35,10 @@ _FAULTS: Final = 20
 _PATIENCE_S: Final = 30.0  # for another replay
 _PAUSE_S: Final = 0.5
 _WRONG: Final = 2
+_NOT_LOOKED_AT: Final = (
+    "what is held was not looked at, another replay may be under way: a gateway that holds stores it, or so "
+    "does `gateway dead-letters replay --reason unknown_device`"
+)
 
 
 def _by(parse: Callable[[str], Any]) -> Callable[..., Any]:
@@ -210,9 +214,9 @@ def import_command(settings: Settings, /, *, file: BinaryIO, as_json: bool) -> i
     Its first row names the columns: device_id, and any of name, state, expected_every, labels (as JSON). What
     has no column stays as it is. A CSV of - is stdin.
     """
-    from gateway.registry.file import read
+    from gateway.registry.file import MOST_BYTES, read
 
-    wishes, faults = read(file.read())
+    wishes, faults = read(file.read(MOST_BYTES + 1))
     if faults:
         for fault in faults[:_FAULTS]:
             click.echo(f"error: {file.name}: row {fault.row}: {fault.error}", err=True)
@@ -268,8 +272,9 @@ def _change(settings: Settings, wishes: Sequence[Wish], *, as_json: bool, releas
     code = run_until_stopped(main, shutdown_timeout_s=duration_s(settings.gateway.shutdown_timeout))
     for changed, tally in done[-1:]:
         click.echo(render.encode(changed, tally) if as_json else render.summary(changed, tally))
-        is_left = tally is None or not tally.complete
-        code = code or int(releases and is_left)
+        if releases and tally is None:
+            click.echo(_NOT_LOOKED_AT, err=True)
+        code = code or int(releases and (tally is None or not tally.complete))
     return code
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = ("device_id", "name", "state", "expected_every", "labels")
 
+MOST_BYTES: Final = 256 * 1024 * 1024
 _MOST_FAULTS: Final = 1000
 
 _FORMULA: Final = r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
@@ -56,6 +57,8 @@ def row_of(entry: Entry) -> str:
 
 def read(content: bytes) -> tuple[list[Wish], list[Fault]]:
     """What a file wants, and what is wrong with it; with any of the latter nothing of it is to be done."""
+    if len(content) > MOST_BYTES:
+        return [], [Fault(1, f"the file has more than {MOST_BYTES:,} bytes")]
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import io
+
+from rich.console import Console
+
+from projector.devices.listing import Listed, cells
 from projector.lag import DeviceCounts
 from projector.live.index import Index, has
 from projector.names.book import NOBODY, Known, Names
 from projector.names.reader import read_known
+from projector.top.keys import Controls
+from projector.top.picture import DeviceLine, Picture
+from projector.top.screen import draw
 from projector.watch.said import Watch
 from projector.watch.silence import Silence
 from tests.unit.test_watch import HOUR, MINUTE, START, Site
@@ -95,6 +103,34 @@ async def test_a_device_is_found_by_its_name_too() -> None:
     assert await index.having("a1\0Kühl") == []
     assert has(called, "a1", "süd")
     assert not has(called, "c1", "süd")
+
+
+# -- where it is shown ---------------------------------------------------------------------------------------
+
+HOSTILE = Known("\x1b]0;owned\x07", '{"\\u001b[31m": "\\u202egnp.exe"}', 60)
+
+
+def test_no_name_reaches_a_terminal_unescaped() -> None:
+    """Wherever it comes from: somebody may have put it into the table, or into Redis, by hand."""
+    line = DeviceLine("a1", None, 0, 1.0, 1, None, name=HOSTILE.name, labels=HOSTILE.label)
+    console = Console(file=io.StringIO(), width=200, force_terminal=False)
+    picture = Picture("2026-11-23T09:00:00.000000Z", listed=[line], never_heard=3)
+    console.print(draw(picture, Controls(), width=200, height=None))
+    drawn = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
+    assert "\\x1b]0;owned\\x07" in drawn
+    assert "3 never heard" in drawn
+    assert not {"\x1b", "\x07"} & set(drawn)
+    about = (None, None, None, None, None, None, None)
+    listed = Listed("a1", None, "never-heard", *about, HOSTILE.name, HOSTILE.label, 60)
+    assert all(cell.isprintable() for cell in cells(listed))
+
+
+def test_a_terminal_without_names_has_no_column_for_them() -> None:
+    """Whoever names no devices sees what was there before."""
+    console = Console(file=io.StringIO(), width=200, force_terminal=False)
+    picture = Picture("2026-11-23T09:00:00.000000Z", listed=[DeviceLine("a1", None, 0, 1.0, 1, None)])
+    console.print(draw(picture, Controls(), width=200, height=None))
+    assert "name" not in console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
 
 
 # -- silence by it -------------------------------------------------------------------------------------------
