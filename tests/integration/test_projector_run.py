@@ -367,6 +367,40 @@ async def test_rebuilds_what_it_cannot_follow(
     assert [line["event"] for each in both for line in each.events].count("rebuild_finished") == 1
 
 
+async def test_who_did_not_rebuild_follows_too(
+    run_command: RunCommand, writer: TopicSide, redis: Redis
+) -> None:
+    """Two cannot go on from where the views are and one makes them anew; both are ready while rows flow."""
+    for n in (1, 2, 3, 4):
+        await writer.append(n, n)
+    await redis.hset("projector:cursor", "0", "1")
+    await redis.hset("projector:epoch", items=["0", str(writer.epoch), FORMAT, VIEWS_FORMAT])
+    await writer.database.execute("DELETE FROM outbox WHERE n < 3")
+    address = "127.0.0.1:0"
+    both = [await start(run_command, EDGE_PROJECTOR_HTTP=address) for _ in range(2)]
+    for projector in both:
+        await projector.event("projection_halted", reason="cursor_too_old")
+
+    async def rows_flow() -> None:
+        for n in range(5, 100_000):
+            await writer.append(n, 1)
+            await writer.publish(n, 1)
+
+    flowing = asyncio.create_task(rows_flow())
+    try:
+        for projector in both:
+            listening = await projector.event("http_listening")
+            async with httpx.AsyncClient(base_url=f"http://{listening['address']}") as http:
+                await ready(http, None)
+        assert not flowing.done()
+    finally:
+        flowing.cancel()
+        await asyncio.wait([flowing])
+    for projector in both:
+        assert await projector.terminate() == 0
+    assert [line["event"] for each in both for line in each.events].count("rebuild_finished") == 1
+
+
 async def test_says_that_it_rebuilds(
     run_command: RunCommand, writer: TopicSide, redis: Redis, http: httpx.AsyncClient
 ) -> None:
