@@ -93,6 +93,13 @@ ClockAhead = Annotated[
         description="Only devices whose clock is ahead by more than five minutes, or with `false` all others."
     ),
 ]
+Online = Annotated[
+    bool | None,
+    QueryParameter(
+        description="Only devices that are online, as their own messages say, or with `false` offline; those "
+        "that never said are neither."
+    ),
+]
 
 
 def selection(
@@ -104,6 +111,7 @@ def selection(
     below: float | None,
     tags: list[str] | None,
     clock_ahead: bool | None,
+    online: bool | None,
 ) -> Selection:
     """Check parameters that the framework took one by one against each other.
 
@@ -122,7 +130,7 @@ def selection(
         if not re.fullmatch(_DURATION, silent_for):
             raise refuse("silent_for", "expected a duration such as `90s`, `5m`, `2h` or `1d`")
         until = int((time.time() - duration_s(silent_for)) * 1000)
-    return Selection(region, until, metric, above, below, _tags(tags or ()), clock_ahead)
+    return Selection(region, until, metric, above, below, _tags(tags or ()), clock_ahead, online)
 
 
 def _tags(given: Iterable[str]) -> dict[str, str]:

@@ -30,6 +30,7 @@ from projector.api.parameters import (
     Limit,
     Metric,
     Name,
+    Online,
     Region,
     SilentFor,
     Tags,
@@ -91,6 +92,7 @@ def _device_routes(queries: Queries, meters: Meters, watch: Watch) -> list[Contr
         below: Below = None,
         tag: Tags = None,
         clock_ahead: ClockAhead = None,
+        online: Online = None,
         limit: Limit = 100,
         after: After = None,
     ) -> DevicePage:
@@ -109,6 +111,7 @@ def _device_routes(queries: Queries, meters: Meters, watch: Watch) -> list[Contr
             below=below,
             tags=tag,
             clock_ahead=clock_ahead,
+            online=online,
         )
         page = await queries.devices(chosen, limit=limit, after=place(after))
         found = [WatchedDevice(*astuple(each), **heard(watch.of(each.device_id))) for each in page.devices]

@@ -6,7 +6,7 @@
 -- KEYS: the sorted set devices:last_seen.
 -- ARGV: what stands before the ids in their hashes' keys; limit; look; the highest score, or +inf; score and id of the place,
 -- both empty for the beginning; then filters, each empty for any: region, metric, above, below, whether the clock is ahead (1 or
--- 0); then name and value of each tag.
+-- 0), whether the device is online (true or false; who never said is neither); then name and value of each tag.
 -- Returns {score, id, hashes}: the place of the last device looked at, both empty when none is behind it; and the hashes found.
 
 local call, floor, min = redis.call, math.floor, math.min
@@ -14,14 +14,15 @@ local SEEN = KEYS[1]
 local PREFIX, LIMIT, LOOK, NEWEST = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local AFTER_SCORE, AFTER_ID = ARGV[5], ARGV[6]
 local REGION, METRIC, ABOVE, BELOW = ARGV[7], ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
-local AHEAD, FIRST_TAG = ARGV[11], 12
+local AHEAD, ONLINE, FIRST_TAG = ARGV[11], ARGV[12], 13
 local CHUNK = 500
 
-local WANTED = { 'region', 'last_' .. METRIC, 'count_' .. METRIC, 'clock_ahead_ms' }
+local WANTED = { 'region', 'last_' .. METRIC, 'count_' .. METRIC, 'clock_ahead_ms', 'online' }
+local FIXED = #WANTED
 for i = FIRST_TAG, #ARGV, 2 do
     WANTED[#WANTED + 1] = 'tag_' .. ARGV[i]
 end
-local TAGGED = #WANTED > 4
+local TAGGED = #WANTED > FIXED
 
 -- Compares byte by byte: Lua's own < on strings follows the server's locale.
 local function is_after(id, other)
@@ -55,16 +56,19 @@ local function is_between(text, values)
 end
 
 local function matches(key)
-    if REGION == '' and METRIC == '' and AHEAD == '' and not TAGGED then
+    if REGION == '' and METRIC == '' and AHEAD == '' and ONLINE == '' and not TAGGED then
         return true
     end
     local found = call('HMGET', key, unpack(WANTED))
-    local region, last, values, ahead = unpack(found, 1, 4)
+    local region, last, values, ahead, online = unpack(found, 1, FIXED)
     if REGION ~= '' and region ~= REGION or AHEAD ~= '' and (AHEAD == '1') ~= (ahead and true or false) then
         return false
     end
+    if ONLINE ~= '' and online ~= ONLINE then
+        return false
+    end
     for i = FIRST_TAG, #ARGV, 2 do
-        if found[5 + (i - FIRST_TAG) / 2] ~= ARGV[i + 1] then
+        if found[FIXED + 1 + (i - FIRST_TAG) / 2] ~= ARGV[i + 1] then
             return false
         end
     end

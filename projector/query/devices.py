@@ -46,6 +46,7 @@ class Selection(NamedTuple):
     Attributes:
         tags: all of these, by name.
         clock_ahead: whether the clock is ahead.
+        online: whether messages said that it is; who never said is neither.
         last_seen_until_ms: not seen after that, by the device's clock.
         metric: have a last value of it.
         above: and that is a number greater than this; needs `metric`, as `below` does.
@@ -58,3 +59,4 @@ class Selection(NamedTuple):
     below: float | None = None
     tags: Mapping[str, str] = MappingProxyType({})
     clock_ahead: bool | None = None
+    online: bool | None = None

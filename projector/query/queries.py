@@ -114,6 +114,7 @@ class Queries:
             *(after or ("", "")),
             *("" if each is None else each for each in filters),
             "" if selection.clock_ahead is None else int(selection.clock_ahead),
+            "" if selection.online is None else str(selection.online).lower(),
             *chain.from_iterable(selection.tags.items()),
         ]
         score, last, hashes = await self._one(

@@ -98,6 +98,7 @@ async def test_says_whether_devices_are_online(plant: Plant) -> None:
     shown = {each["device_id"]: each for each in (await plant.get("/devices"))["devices"]}
     assert (shown["gone"]["online"], shown["gone"]["online_since"]) == (False, format_time(NOW))
     assert (shown["quiet"]["online"], shown["quiet"]["online_since"]) == (None, None)
+    assert (await plant.ids(online="false"), await plant.ids(online="true")) == (["gone"], [])
     alone = await plant.get("/devices/gone/stats")
     assert (alone["online"], alone["online_since"]) == (False, format_time(NOW))
     back = msgspec.structs.replace(
@@ -496,7 +497,18 @@ async def test_documentation_needs_no_internet(plant: Plant) -> None:
         assert path["get"]["description"]
     parameters = description["paths"]["/devices"]["get"]["parameters"]
     assert {each["name"] for each in parameters if each["in"] == "query"} == {
-        *("region", "silent_for", "metric", "above", "below", "tag", "clock_ahead", "limit", "after")
+        *(
+            "region",
+            "silent_for",
+            "metric",
+            "above",
+            "below",
+            "tag",
+            "clock_ahead",
+            "online",
+            "limit",
+            "after",
+        )
     }
 
 
