@@ -73,7 +73,8 @@ class Generator:
     def _order(self, line: str) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{line}\n".encode())
+        if not self._process.stdin.is_closing():  # it ends by itself when all is sent
+            self._process.stdin.write(f"{line}\n".encode())
 
     async def _line(self) -> bytes:
         assert self._process is not None

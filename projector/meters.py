@@ -200,15 +200,24 @@ class StreamMeters:
         self.history_write_seconds = meters.history_write_seconds.labels(label)
         self.history_look: tuple[HistoryLag, datetime] | None = None
 
-    def applied(self, rows: Sequence[EventBatch], now: datetime, arrived_at: datetime | None) -> None:
+    def applied(
+        self,
+        rows: Sequence[EventBatch],
+        now: datetime,
+        arrived_at: datetime | None,
+        *,
+        events: int | None = None,
+    ) -> None:
         """Count a run that changed the views.
 
         Args:
             rows: all of it.
+            events: how many it had, when not all rows have theirs any more.
             now: when it was in the views.
             arrived_at: when the last row came from the topic; None when it was read from PostgreSQL.
         """
-        events = sum(len(row.events) for row in rows)
+        if events is None:
+            events = sum(len(row.events) for row in rows)
         self.events_total += events
         self.rows_total += len(rows)
         self._events.inc(events)

@@ -25,6 +25,7 @@ Point = Literal[
     "after_ack",  # gateway: acknowledged to the broker
     "after_publish",  # gateway: on the internal topic, the position not noted
     "before_apply",  # projector: a run is folded, the script not called
+    "listed",  # projector: pieces of a run that is very much are in the list, and do not count yet
     "staged",  # projector: after a piece of a run that is set in several
     "after_apply",  # projector: the script was applied, nothing is noted or reported
     "before_history",  # projector: minutes are written, COMMIT not sent

@@ -11,7 +11,7 @@ from __future__ import annotations
 from itertools import count, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
-from projector.views.pace import first_run
+from projector.views.pace import first_part
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -69,13 +69,22 @@ class Backlog:
         held = self._rows.get(n)
         return held.arrived_at if held else None
 
-    def next_run(self, cursor: int) -> list[EventBatch]:
-        """The rows that follow the cursor without a gap, as many as go into one call.
+    def next_part(self, cursor: int) -> list[EventBatch]:
+        """The rows that follow the cursor without a gap, as many as are added at once.
 
         They stay here until the cursor has passed them.
         """
         self.forget(cursor)
-        return first_run(self._rows[n].row for n in takewhile(self._rows.__contains__, count(cursor + 1)))
+        return self._part(cursor)
+
+    def further(self, after: int) -> list[EventBatch]:
+        """The same of those that follow a row that is being applied.
+
+        It and those before it stay too, unless they take half of the room that others need.
+        """
+        if self.size_bytes > self._max_bytes // 2:
+            self.forget(after)
+        return self._part(after)
 
     def has_gap(self, cursor: int) -> bool:
         """Whether rows after the cursor have come, and the one that follows it is not here."""
@@ -93,6 +102,9 @@ class Backlog:
         """Forget everything."""
         self._rows.clear()
         self._newest = self.size_bytes = 0
+
+    def _part(self, after: int) -> list[EventBatch]:
+        return first_part(self._rows[n].row for n in takewhile(self._rows.__contains__, count(after + 1)))
 
     def _drop(self, rows: list[int]) -> None:
         for n in rows:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 
+from projector.follow.further import Further
 from projector.follow.state import Apply, Course
 from projector.halts import MENDED_BY_REBUILD
 from projector.views import Run
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
     from projector.follow.state import Asked
     from projector.halts import Halt
     from projector.meters import Meters
-    from projector.outbox import Outbox, Position
+    from projector.outbox import Outbox, Page, Position
     from projector.views import Cursor, Outcome, Views
     from runtime.http import Health
 
-PAGE_EVENTS: Final = 40_000  # read from PostgreSQL at once
+PAGE_EVENTS: Final = 10_000  # read from PostgreSQL at once
 HEARD_AT_ONCE: Final = 4000  # events: some 15 ms
 
 log = structlog.get_logger()
@@ -113,7 +114,7 @@ class Follower:
 
     async def _read(self, after: int) -> None:
         try:
-            page = await self._outbox.page(self._stream, after, PAGE_EVENTS)
+            page = await self._read_page(after)
         except Retry:
             self.course.may_read = False
             return
@@ -121,11 +122,18 @@ class Follower:
             log.error("outbox_row_undecodable", stream=self._stream, detail=error.detail)  # noqa: TRY400  # the detail says it
             self.course.read(after, None)
         else:
-            if page.rows and page.rows[0].n == after + 1:
-                self._meters.caught_up.inc(len(page.rows))
-                await self._hand_on(page.rows)
             self.course.read(after, page)
         self._tell()
+
+    async def _read_page(self, after: int) -> Page:
+        page = await self._outbox.page(self._stream, after, PAGE_EVENTS)
+        if page.rows and page.rows[0].n == after + 1:
+            self._meters.caught_up.inc(len(page.rows))
+            await self._hand_on(page.rows)
+        return page
+
+    async def _read_further(self, after: int) -> list[EventBatch]:
+        return (await self._read_page(after)).rows
 
     async def _hand_on(self, rows: list[EventBatch]) -> None:
         """Let others hear rows, and have a turn themselves now and then."""
@@ -141,38 +149,39 @@ class Follower:
         rows = todo.rows
         events = list(chain.from_iterable(row.events for row in rows))
         run = Run(self._stream, rows[0].epoch, rows[0].n, rows[-1].n, events, rows[-1].created_at)
+        further = Further(todo, self.course, read=self._read_further, now=self._now)
         faults.point("before_apply")
         try:
             with self._meters.apply_seconds.time():
-                outcome = await self._views.apply(run, self._now())
+                outcome = await self._views.apply(run, self._now(), further)
         except Retry as error:
             self._applying.failed(error.reason)
             self.course.redis_away = True
             return
         except (ValueError, OverflowError) as error:
-            if todo.is_read:
+            if further.is_read:
                 raise
             log.warning("topic_row_unusable", stream=self._stream, first=run.first, detail=str(error))
-            self.course.unusable(rows)
+            self.course.unusable(further.rows)
             return
         self._applying.over()
         faults.point("after_apply")
-        self._count(run, rows, outcome)
+        rows, count = further.up_to(outcome.cursor)
+        self._count(rows, count, outcome)
         self.course.applied(rows, outcome)
         self._tell()
-        if not todo.hurry:
-            await asyncio.sleep(linger_s(len(events)))
+        if not todo.is_read and not self.course.is_behind(outcome.cursor):
+            await asyncio.sleep(linger_s(count, self._views.changed))
 
-    def _count(self, run: Run, rows: list[EventBatch], outcome: Outcome) -> None:
+    def _count(self, rows: list[EventBatch], events: int, outcome: Outcome) -> None:
+        first, last = rows[0].n, rows[-1].n
         if outcome.status == "applied":
-            self._meters.applied(rows, self._now(), self.course.arrived_at(run.last))
-            log.debug(
-                "run_applied", stream=self._stream, first=run.first, last=run.last, events=len(run.events)
-            )
+            self._meters.applied(rows, self._now(), self.course.arrived_at(last), events=events)
+            log.debug("run_applied", stream=self._stream, first=first, last=last, events=events)
         elif outcome.status == "lost":
             log.warning("view_lost", key=outcome.key, stream=self._stream)
         elif outcome.status == "epoch":
-            log.warning("epoch_differs", stream=self._stream, epoch=run.epoch, n=run.first)
+            log.warning("epoch_differs", stream=self._stream, epoch=rows[0].epoch, n=first)
         elif outcome.status == "duplicate":
             self._meters.duplicates.inc(len(rows))
         else:

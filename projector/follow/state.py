@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from projector.follow.backlog import Backlog
 from projector.halts import MENDED_BY_REBUILD, TOLD_BY_MARK, UNUSABLE, mismatch, missing_rows
-from projector.views.pace import first_run
+from projector.views.pace import first_part
 from projector.views.position import Cursor, Seen
 
 if TYPE_CHECKING:
@@ -56,16 +56,14 @@ State = Enum("State", ["UNKNOWN", "UNCONFIRMED", "FOLLOWING", "CATCHING_UP", "HA
 
 
 class Apply(NamedTuple):
-    """To do: apply rows that follow the cursor.
+    """To do: apply rows that follow the cursor, and those that are there by then (`Course.following`).
 
     Attributes:
         is_read: from PostgreSQL. What the topic says is not trusted.
-        hurry: whether more are known to come, so that none need gather.
     """
 
     rows: list[EventBatch]
     is_read: bool
-    hurry: bool
 
 
 class Read(NamedTuple):
@@ -127,18 +125,37 @@ class Course:
         cursor, halted = self.cursor, self.state is State.HALTED
         if cursor is None or self.redis_away or self.state is State.UNCONFIRMED:
             return None
-        if not halted and (run := self._backlog.next_run(cursor)):
+        if not halted and (rows := self._backlog.next_part(cursor)):
             self.state = State.FOLLOWING
-            last = run[-1].n
-            return Apply(run, is_read=False, hurry=self._due > last or self._backlog.has_beyond(last))
-        if self._page and self._page[0].n == cursor + 1:
-            run = first_run(self._page)
-            self._page = self._page[len(run) :]
-            return Apply(run, is_read=True, hurry=True)
+            return Apply(rows, is_read=False)
+        if rows := self._of_page(cursor):
+            return Apply(rows, is_read=True)
         missing = self._due > cursor or self._backlog.has_gap(cursor)
         if not halted:
             self.state = State.CATCHING_UP if missing else State.FOLLOWING
         return Read(cursor) if missing and self.may_read else None
+
+    def following(self, after: int) -> Apply:
+        """Some rows that follow one that is being applied; none when none are there, or it has to be looked.
+
+        Of much, what is given is not kept: if the run comes to nothing, it is read from PostgreSQL.
+        """
+        if self._is_under_way and (rows := self._backlog.further(after)):
+            return Apply(rows, is_read=False)
+        return Apply(self._of_page(after) if self._is_under_way else [], is_read=True)
+
+    def lacks(self, after: int) -> bool:
+        """Whether rows after one that is being applied are to be read."""
+        return self._is_under_way and self.may_read and (self._due > after or self._backlog.has_gap(after))
+
+    def go_on(self, after: int, rows: list[EventBatch]) -> None:
+        """Note rows that were read after one that is being applied."""
+        if self._is_under_way and rows and rows[0].n == after + 1:
+            self._page = rows
+
+    def is_behind(self, last: int) -> bool:
+        """Whether more is known to come after a row, so that none need gather."""
+        return self._due > last or self._backlog.has_beyond(last)
 
     def applied(self, rows: list[EventBatch], outcome: Outcome) -> None:
         """Note what Redis answered to a run."""
@@ -236,6 +253,17 @@ class Course:
             self._confirm(asked.seen)
         # Beyond the head it may write others in place of those that the views have.
         return self.halt == "cursor_beyond_head" or (replaced and self.halt not in UNUSABLE.values())
+
+    @property
+    def _is_under_way(self) -> bool:
+        return self.state in {State.FOLLOWING, State.CATCHING_UP} and not self.redis_away
+
+    def _of_page(self, after: int) -> list[EventBatch]:
+        if not self._page or self._page[0].n != after + 1:
+            return []
+        rows = first_part(self._page)
+        self._page = self._page[len(rows) :]
+        return rows
 
     def _confirm(self, seen: Sequence[Seen]) -> None:
         for row in seen[:-1]:  # the last stays: whatever is replaced after it, it is replaced too

@@ -6,6 +6,7 @@
 
 local MINUTES, LIFE_S = 60, 7200
 local ROOM, HASH, LINE = 2048, 190, 272 -- bytes: for a device, of an empty hash, of a line beside its name; measured, rounded up
+local CHUNK = 4000 -- unpack() to more than 8,000 values overflows Lua's C stack
 local NONE = struct.pack('<f', 0 / 0)
 local EMPTY = NONE:rep(MINUTES)
 
@@ -39,14 +40,31 @@ local function put(line, minute, mean)
     return line
 end
 
+-- Puts values into a device's lines; false when the key holds something else. Redis is asked and told once each.
 local function show(key, first, last)
-    local lines, room = {}, nil
+    local names, at = {}, {}
     for i = first, last, 3 do
-        local metric, minute, mean = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-        local line = lines[metric] or redis.call('HGET', key, metric)
+        if not at[ARGV[i]] then
+            names[#names + 1] = ARGV[i]
+            at[ARGV[i]] = #names
+        end
+    end
+    local lines, room = {}, nil
+    for from = 1, #names, CHUNK do
+        local some = redis.pcall('HMGET', key, unpack(names, from, math.min(from + CHUNK - 1, #names)))
+        if some.err then
+            return false
+        end
+        for i = 1, #some do
+            lines[from + i - 1] = some[i]
+        end
+    end
+    for i = first, last, 3 do
+        local n, minute, mean = at[ARGV[i]], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+        local line = lines[n]
         if not line then
             room = room or room_left(key)
-            local cost = LINE + size(metric)
+            local cost = LINE + size(names[n])
             if cost <= room then
                 room = room - cost
                 line = fresh(minute)
@@ -55,24 +73,28 @@ local function show(key, first, last)
             line = fresh(minute)
         end
         if line then
-            lines[metric] = put(line, minute, mean)
+            lines[n] = put(line, minute, mean)
         end
     end
-    for metric, line in pairs(lines) do
-        redis.call('HSET', key, metric, line)
+    local fields = {}
+    for n = 1, #names do
+        if lines[n] then
+            fields[#fields + 1], fields[#fields + 2] = names[n], lines[n]
+        end
+    end
+    for from = 1, #fields, CHUNK do
+        redis.call('HSET', key, unpack(fields, from, math.min(from + CHUNK - 1, #fields)))
     end
     redis.call('EXPIRE', key, LIFE_S)
+    return true
 end
 
 local answer = { redis.call('EXISTS', KEYS[1]) }
 local a = 1
 for k = 2, #KEYS do
-    local key, values = KEYS[k], 3 * tonumber(ARGV[a])
-    local kind = redis.call('TYPE', key).ok
-    if kind == 'hash' or kind == 'none' then
-        show(key, a + 1, a + values)
-    else
-        table.insert(answer, key)
+    local values = 3 * tonumber(ARGV[a])
+    if not show(KEYS[k], a + 1, a + values) then
+        table.insert(answer, KEYS[k])
     end
     a = a + 1 + values
 end

@@ -185,12 +185,11 @@ async def add(connection: Connection, span: Span, minutes: Minutes) -> list[Mean
     if not await connection.fetchval(queries.move_history, stream, after, last, epoch):
         return None
     means: list[Mean] = []
-    texts: dict[str, str] = {}  # one of each, and of numbers: there may be three hundred thousand means
-    numbers: dict[int, int] = {}
+    numbers: dict[int, int] = {}  # one of each, and the texts that memory has: there may be 300,000 means
     async for piece in _beside(minutes.devices()):
+        texts = {text: text for text in (*piece.ids, *piece.metrics)}
         for id_, name, minute, mean in await connection.fetch(queries.add_to_devices, *piece):
-            device_id, metric = texts.setdefault(id_, id_), texts.setdefault(name, name)
-            means.append(Mean(device_id, metric, numbers.setdefault(minute, minute), mean))
+            means.append(Mean(texts[id_], texts[name], numbers.setdefault(minute, minute), mean))
     async for piece in _beside(minutes.regions()):
         await connection.execute(queries.add_to_regions, *piece)
     await merge_late(connection)

@@ -26,7 +26,7 @@ from contract.views import FORMAT, VERSION, VIEWS_FORMAT
 from projector.outbox import Outbox
 from projector.repair.truth import open_truth
 from projector.views import Cursor, Keys, Run, Views, answering
-from projector.views.pace import first_run
+from projector.views.pace import first_part
 from projector.views.state import MOST_METRICS
 from runtime.errors import Reject, Retry, Stop
 
@@ -48,6 +48,7 @@ LOCK_S: Final = 5.0  # so long after its holder died, another may begin
 RENEW_S: Final = 1.0
 REPORT_S: Final = 60.0
 PAGE_EVENTS: Final = 4000
+RUN: Final = 20_000  # events and values of rows in one run: a page with four metrics
 REMEMBERED: Final = 50_000  # a device comes once or twice, and regions are few
 
 
@@ -143,7 +144,7 @@ class Replica:
             rest = [row for row in page.rows if row.n <= n]
             if not rest or rest[0].n != cursor.n + 1 or rest[0].epoch != (cursor.epoch or rest[0].epoch):
                 raise Retry("postgres", f"row {cursor.n + 1} of stream {stream} is not there to be applied")
-            while rows := first_run(rest):
+            while rows := first_part(rest, RUN):
                 rest = rest[len(rows) :]
                 events = [event for row in rows for event in row.events]
                 run = Run(stream, rows[0].epoch, rows[0].n, rows[-1].n, events, rows[-1].created_at)

@@ -4,6 +4,10 @@
 they then hold (`writes.py`, `setting.py`) by a script whose guard lets nothing through that does not follow.
 Calling it again with the same run, after an answer that was lost, is harmless: the guard answers `duplicate`.
 
+A run grows while it is worked out, as long as rows follow that are there already: the further the views are
+behind, the more messages share what writing a device's view costs (`python -m bench.views`). Events are not
+kept for that, only what they change.
+
 What is remembered is as Redis has it, or is nothing: it is forgotten when a write was refused, or its outcome
 is not known, and each write leaves a version behind, by which the next is refused when somebody else has
 written since.
@@ -14,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from importlib import resources
 from itertools import chain
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, cast
 from uuid import uuid4
 
 from redis.exceptions import NoPermissionError
@@ -22,25 +26,29 @@ from redis.exceptions import NoPermissionError
 from contract.events import format_time
 from contract.views import UNFINISHED
 from projector.views.change import Change, Lacking
+from projector.views.pace import is_enough
 from projector.views.position import as_marks
 from projector.views.read import READ, answering, in_calls, read_views
-from projector.views.setting import Setting
+from projector.views.setting import Pieces, Setting
 from projector.views.state import MOST_METRICS, REMEMBERED, Shelf
 from projector.views.writes import Piece, pieces_of
 from runtime.errors import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from redis.asyncio import Redis
 
-    from contract.events import Event
+    from contract.events import Event, EventBatch
     from projector.views.position import Keys, Marks, Seen
     from projector.views.retired import Retired
     from projector.views.state import Wanted
 
 Status = Literal["applied", "duplicate", "gap", "epoch", "lost", "stale"]
+
+More: TypeAlias = "Callable[[int], Awaitable[tuple[Sequence[EventBatch], datetime]]]"
+"""Gives some rows that follow a row, of the run's epoch, and the time then; no rows when none are there."""
 
 ATTEMPTS: Final = 5
 AT_ONCE: Final = 4000  # metrics of events, and events, that are added before others have their turn: 20 ms
@@ -91,6 +99,9 @@ class Views:
         remember: how many metrics of devices at most, about, and of regions (`state.py`).
         most_metrics: of a view: beyond, those that came last the longest ago make room.
         dropped: called with how many have.
+
+    Attributes:
+        changed: how many views the last run has changed.
     """
 
     def __init__(
@@ -115,14 +126,17 @@ class Views:
         self._read = redis.register_script(READ)
         self._setting = Setting(redis, keys)
         self._settled = False
+        self.changed = 0
         self._give_up = redis.register_script(_GIVE_UP)
 
-    async def apply(self, run: Run, now: datetime) -> Outcome:
+    async def apply(self, run: Run, now: datetime, more: More | None = None) -> Outcome:
         """Apply a run: all of it or nothing. Of much, some is set a moment later (`setting.py`).
 
         Args:
             run: what to apply.
             now: goes into `updated_at` of every view that changes.
+            more: gives rows that are made part of the run, as long as it does not change too much
+                (`pace.is_enough`); the outcome says up to which they are in the views.
 
         Raises:
             Retry: Redis is away, out of memory, or a key of ours holds something that is not ours. Nothing
@@ -130,9 +144,9 @@ class Views:
             ValueError: times in the run are none.
         """
         async with self._turn:
-            for _ in range(ATTEMPTS):
+            for attempt in range(ATTEMPTS):
                 try:
-                    outcome = await self._attempt(run, now)
+                    outcome = await self._attempt(run, now, None if attempt else more)
                 except BaseException:  # whether Redis has it, nobody knows
                     self._forget()
                     raise
@@ -218,7 +232,7 @@ class Views:
         self._devices.clear()
         self._regions.clear()
 
-    async def _attempt(self, run: Run, now: datetime) -> Outcome:
+    async def _attempt(self, run: Run, now: datetime, more: More | None) -> Outcome:
         if not self._settled:
             if gone := await self._setting.settle():
                 return Outcome("lost", run.first - 1, gone)
@@ -227,29 +241,70 @@ class Views:
         self._runs += 1
         devices.turn(self._runs)
         regions.turn(self._runs)
-        lacking = Lacking(devices, regions)
-        for events in _portions(run.events):
-            lacking.add(events)
-            await asyncio.sleep(0)
-        lacking.merge(run.retired)
-        lost = await self._learn(run, *lacking.wanted())
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        change = Change(devices, regions, self._runs)
+        lost = await self._add(change, run, run.events)
         if lost is None:
             return await self._refused(run, now)
-        change = Change(devices, regions, self._runs)
-        for events in _portions(run.events):
-            change.add(events)
-            await asyncio.sleep(0)
-        change.merge(run.retired)
+        if run.retired:
+            lacking = Lacking(devices, regions)
+            lacking.merge(run.retired)
+            lost_too = await self._learn(run, *lacking.wanted())
+            if lost_too is None:
+                return await self._refused(run, now)
+            lost = lost or lost_too
+            change.merge(run.retired)
+        while more is not None and not is_enough(change.metrics, change.widest, clock() - begun):
+            rows, now = await more(run.last)
+            if not rows:
+                break
+            last = rows[-1]
+            events = list(chain.from_iterable(row.events for row in rows))
+            run = run._replace(last=last.n, written_at=last.created_at, events=(), retired=())
+            lost_too = await self._add(change, run, events)
+            if lost_too is None:
+                return Outcome("stale", run.first - 1)
+            lost = lost or lost_too
         lost_too = await self._learn(run, [], change.left_unknown())
         if lost_too is None:
             return await self._refused(run, now)
-        pieces, dropped = [], 0
+        self.changed = len(change.devices) + len(change.regions)
+        return await self._write(run, change, now, lost or lost_too)
+
+    async def _add(self, change: Change, run: Run, events: Sequence[Event]) -> str | None:
+        """Add a part of a run to what is remembered, and read what is not; returns what that does."""
+        lost, added = "", 0
+        for some in _portions(events):
+            left = some
+            while (done := change.add(left)) < len(left):
+                added += done
+                left = left[done:]
+                lost_too = await self._learn(run, *await self._lacking(events[added:]))
+                if lost_too is None:
+                    return None
+                lost = lost or lost_too
+            added += done
+            await asyncio.sleep(0)
+        return lost
+
+    async def _lacking(self, events: Sequence[Event]) -> tuple[list[Wanted], list[Wanted]]:
+        """What is to be read of devices and regions before these can be added."""
+        lacking = Lacking(self._devices, self._regions)
+        for some in _portions(events):
+            lacking.add(some)
+            await asyncio.sleep(0)
+        return lacking.wanted()
+
+    async def _write(self, run: Run, change: Change, now: datetime, lost: str) -> Outcome:
+        pieces, dropped = Pieces(f"{self._writer}:{self._runs}"), 0
         times = format_time(now), str(int(now.timestamp() * 1000))
         for piece in pieces_of(change, self._keys, self._most_metrics):
-            pieces.append(piece.packed(*times))
+            if not await self._setting.add(pieces, piece.packed(*times)):
+                return Outcome("stale", run.first - 1)
             dropped += piece.dropped
             await asyncio.sleep(0)
-        outcome = await self._set(run, pieces, expected=self._version, lost=lost or lost_too)
+        outcome = await self._set(run, pieces, expected=self._version, lost=lost)
         if outcome.status == "applied" and dropped:
             self._dropped(dropped)
         return outcome
@@ -278,23 +333,20 @@ class Views:
 
     async def _refused(self, run: Run, now: datetime) -> Outcome:
         """What the guard says of a run for which nothing was worked out; it never is applied."""
-        return await self._set(run, [Piece().packed(format_time(now), "")], expected=_NOBODYS)
+        nothing = Pieces("")
+        await self._setting.add(nothing, Piece().packed(format_time(now), ""))
+        return await self._set(run, nothing, expected=_NOBODYS)
 
-    async def _set(
-        self, run: Run, pieces: Sequence[tuple[bytes, bytes]], *, expected: str, lost: str = ""
-    ) -> Outcome:
-        version = f"{self._writer}:{self._runs}"
-        status, cursor, text = await self._setting.write(
-            run, pieces, expected=expected, version=version, lost=lost
-        )
+    async def _set(self, run: Run, pieces: Pieces, *, expected: str, lost: str = "") -> Outcome:
+        status, cursor, text = await self._setting.write(run, pieces, expected=expected, lost=lost)
         if status in {"applied", "stale"}:
             self._version, text = text, ""
-        if status == "applied" and len(pieces) > 1 and (gone := await self._setting.settle()):
+        if status == "applied" and pieces.count > 1 and (gone := await self._setting.settle()):
             status, text = "lost", gone
         return Outcome(cast("Status", status), cursor, text)
 
 
-def _portions(events: Sequence[Event]) -> Iterator[Iterable[Event]]:
+def _portions(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
     """Events in turn, as many at once as take a moment."""
     first = size = 0
     for at, event in enumerate(events):

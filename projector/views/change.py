@@ -43,32 +43,45 @@ class Change:
     Attributes:
         devices: those touched; `regions` likewise.
         moves: region → by how many its devices become more.
+        metrics: of views that the run has touched, how many.
+        widest: most of them in one view.
     """
 
     def __init__(self, devices: Shelf, regions: Shelf, run: int) -> None:
         self.devices: list[View] = []
         self.regions: list[View] = []
         self.moves: Counter[str] = Counter()
+        self.metrics = self.widest = 0
         self._known_devices = devices
         self._known_regions = regions
         self._run = run
 
-    def add(self, events: Iterable[Event]) -> None:
-        """Add events of which everything is remembered (`Lacking`).
+    def add(self, events: Iterable[Event]) -> int:
+        """Add events, up to the first of which something is not remembered (`Lacking`).
+
+        Returns:
+            How many were added.
 
         Raises:
             ValueError: an event's times are none. The state is of no use then.
         """
-        known_devices, known_regions = self._known_devices, self._known_regions
+        known_devices, known_regions = self._known_devices.lately, self._known_regions.lately
+        added = 0
         for event in events:
-            ts, received_at = event.ts, event.received_at
+            ts, received_at, names = event.ts, event.received_at, event.metrics.keys()
+            device = known_devices.get(event.device_id)
+            if device is None or not names <= device.metrics.keys():
+                break
+            if event.region is not None:
+                region = known_regions.get(event.region)
+                if region is None or not names <= region.metrics.keys():
+                    break
             at = ts if ts <= received_at else order_time(ts, received_at)
             ahead = 0 if at == ts else ahead_ms(ts, received_at)
             us, tie = microseconds(at), received_at + event.key
-            device = known_devices[event.device_id]
             mark = (us, tie)
             if device.run != self._run:
-                self._touch(device, self.devices)
+                self._touch(device, self.devices, self._known_devices)
             self._count(device, event, mark, at, ahead)
             if event.tags:
                 self._tag(device, event.tags, mark)
@@ -79,8 +92,10 @@ class Change:
                 self._settle(device, event.region, mark)
                 region = known_regions[event.region]
                 if region.run != self._run:
-                    self._touch(region, self.regions)
+                    self._touch(region, self.regions, self._known_regions)
                 self._count(region, event, (us, f"{tie}\0{event.device_id}"), at, ahead)
+            added += 1
+        return added
 
     def merge(self, rows: Iterable[Retired]) -> None:
         """Add what events amount to of which everything is remembered (`Lacking`).
@@ -96,7 +111,7 @@ class Change:
             if row.metric == ONLINE and device.mark == NOWHERE:
                 continue  # all of its messages were deleted by somebody
             if device.run != self._run:
-                self._touch(device, self.devices)
+                self._touch(device, self.devices, self._known_devices)
             if row.metric == ONLINE:
                 since = microseconds(said_time(row.last_ts, row.last_received_at))
                 self._say(device, (since, tie), online=row.last_value is True)
@@ -108,7 +123,7 @@ class Change:
                 self._settle(device, row.region, mark)
                 region = self._known_regions[row.region]
                 if region.run != self._run:
-                    self._touch(region, self.regions)
+                    self._touch(region, self.regions, self._known_regions)
                 self._merge(region, row, (us, f"{tie}\0{row.device_id}"), at)
 
     @property
@@ -128,7 +143,8 @@ class Change:
         touched = {view.id for view in self.regions}
         return [region for region, moved in self.moves.items() if moved and region not in touched]
 
-    def _touch(self, view: View, touched: list[View]) -> None:
+    def _touch(self, view: View, touched: list[View], shelf: Shelf) -> None:
+        shelf.count(view)
         view.run, view.at, view.changed = self._run, "", []
         view.old_region, view.old_tags, view.old_online = (
             (view.region, view.tags, view.online_mark) if view.exists else (None, None, NOWHERE)
@@ -137,7 +153,7 @@ class Change:
 
     def _count(self, view: View, event: Event, mark: Mark, at: str, ahead: int) -> None:
         """Count a message. This is where the time of a run goes."""
-        run, metrics, carried = self._run, view.metrics, event.metrics
+        run, metrics, carried, changed = self._run, view.metrics, event.metrics, view.changed
         view.count += 1
         late = mark <= view.mark
         if not late:
@@ -148,7 +164,8 @@ class Change:
             metric = metrics[name]
             if metric.run != run:
                 metric.run = run
-                view.changed.append(metric)
+                changed.append(metric)
+                self.metrics += 1
             if not late or not view.is_stale(name, mark):
                 metric.last = value
             if value.__class__ is not str:
@@ -159,6 +176,8 @@ class Change:
                     metric.low, metric.bounds = number, True
                 if number > metric.high:
                     metric.high, metric.bounds = number, True
+        if len(changed) > self.widest:  # noqa: PLR1730  # a call of max() takes three times as long
+            self.widest = len(changed)
 
     def _merge(self, view: View, row: Retired, mark: Mark, at: str) -> None:
         if mark > view.mark:
@@ -172,6 +191,8 @@ class Change:
         if metric.run != self._run:
             metric.run = self._run
             view.changed.append(metric)
+            self.metrics += 1
+            self.widest = max(self.widest, len(view.changed))
         if row.sum is not None and row.min is not None and row.max is not None:
             metric.merge(row.count, row.sum, row.min + 0.0, row.max + 0.0)
         if not view.is_stale(row.metric, mark):

@@ -1,10 +1,10 @@
 """How much is applied to the views in one run, and how long rows may gather before the next. Pure.
 
 A message costs little and a device's view costs much, however many messages of a run are about it: working
-out its fields here, and writing them in Redis (`python -m bench.views`). So a run takes many rows when there
-are many; Redis is given what comes of it in pieces (`setting.py`), of which the first call carries all. A row
-is never split, because the cursor counts rows, and one of a megabyte, which is the most that a gateway makes,
-may have a hundred thousand metrics.
+out its fields here, and writing them in Redis (`python -m bench.views`). So a run takes all rows that are
+there, part by part, as long as what it changes has room and others may wait for it; Redis is given what comes
+of it in pieces (`setting.py`). A row is never split, because the cursor counts rows, and one of a megabyte,
+which is the most that a gateway makes, may have a hundred thousand metrics.
 """
 
 from __future__ import annotations
@@ -13,64 +13,57 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from collections.abc import Set as AbstractSet
 
     from contract.events import EventBatch
 
-RUN_EVENTS: Final = 40_000
-RUN_METRICS: Final = 20_000  # of devices: what the first call has to carry, in a dozen milliseconds
-RUN_WIDEST: Final = (
-    4000  # metrics of one device, unless one row has more: a view is worked out without a pause, in 20 ms
+PART: Final = 4000  # events and values: 20 ms
+RUN_METRICS: Final = (
+    250_000  # of views: a hundred thousand devices with two, some 40 MB in Redis until it is set
 )
+RUN_WIDEST: Final = 1000  # metrics of one view, and those of the last part: it is worked out without a pause
+RUN_S: Final = 4.0  # the views stand still meanwhile
 LINGER_S: Final = 0.25
-BUSY_EVENTS: Final = 6000  # in a run: from here on rows gather for `LINGER_S`
+BUSY_EVENTS: Final = 6000  # in a run, and
+SHARED_BY: Final = 12  # messages a view in it: from here on rows gather for `LINGER_S`
 
 
-def first_run(
-    rows: Iterable[EventBatch],
-    max_events: int = RUN_EVENTS,
-    max_metrics: int = RUN_METRICS,
-    max_widest: int = RUN_WIDEST,
-) -> list[EventBatch]:
-    """The first of consecutive rows that are to be applied in one run, all of one epoch.
+def first_part(rows: Iterable[EventBatch], most: int = PART) -> list[EventBatch]:
+    """The first of consecutive rows, all of one epoch.
 
     Args:
         rows: in order; no more of them are taken than are looked at.
-        max_events: most events in a run, unless its first row has more.
-        max_metrics: most metrics of devices in it, likewise, each counted once however many events have it.
-        max_widest: most metrics of a single device, likewise.
+        most: events and values of all of them, unless the first row has more.
     """
-    run: list[EventBatch] = []
-    events = metrics = widest = 0
-    devices: dict[str, AbstractSet[str]] = {}
+    part: list[EventBatch] = []
+    size = 0
     for row in rows:
-        events += len(row.events)
-        if run and (events > max_events or row.epoch != run[0].epoch):
-            return run
-        for event in row.events:
-            known = devices.get(event.device_id)
-            if known is None:
-                devices[event.device_id] = event.metrics.keys()
-                metrics += len(event.metrics) or 1
-                widest = max(widest, len(event.metrics))
-            elif not event.metrics.keys() <= known:
-                names = known if isinstance(known, set) else set(known)
-                metrics -= len(names)
-                names.update(event.metrics)
-                metrics += len(names)
-                devices[event.device_id] = names
-                widest = max(widest, len(names))
-            if run and (metrics > max_metrics or widest > max_widest):
-                return run
-        run.append(row)
-    return run
+        size += len(row.events) + sum([len(event.metrics) for event in row.events])
+        if part and (size > most or row.epoch != part[0].epoch):
+            break
+        part.append(row)
+    return part
 
 
-def linger_s(events: int) -> float:
-    """How long to let rows gather after a run of so many events, in seconds.
+def is_enough(metrics: int, widest: int, seconds: float) -> bool:
+    """Whether a run is to be written before more rows are added to it.
 
-    Gathering makes runs rarer, and what a device's view costs in each is shared by more messages. It grows
-    with the square, so that few hardly wait and many are folded together: 7 ms after 1,000, 62 after 3,000.
-    With half as many, 10,000 messages a second made each other wait for the whole time.
+    Args:
+        metrics: of views that it has changed so far.
+        widest: most metrics of one view.
+        seconds: since it began.
     """
-    return float(LINGER_S * min(1.0, events / BUSY_EVENTS) ** 2)
+    return metrics >= RUN_METRICS or widest >= RUN_WIDEST or seconds >= RUN_S
+
+
+def linger_s(events: int, views: int) -> float:
+    """How long to let rows gather after a run, in seconds.
+
+    Gathering makes runs rarer, and what a view costs in each is shared by more messages. So it pays when many
+    came of the same devices: where each is of another one, they only wait. It grows with the square, so that
+    few hardly wait and many are folded together.
+
+    Args:
+        events: in the run.
+        views: that it changed.
+    """
+    return float(LINGER_S * min(1.0, events / BUSY_EVENTS, events / (SHARED_BY * max(1, views))) ** 2)

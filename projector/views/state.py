@@ -201,57 +201,60 @@ class Shelf:
 
     That is so of single metrics too: of a view in constant use only those that are used stay. But all of its
     marks do (`others`), which are written as one.
+
+    Attributes:
+        lately: those used lately; to be read only. Who is not there may be remembered still (`get`).
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._young: dict[str, View] = {}
+        self.lately: dict[str, View] = {}
         self._old: dict[str, View] = {}
         self._size = self._old_size = 0
         self._since = self._last_turn = 0
 
     def __len__(self) -> int:
-        return len(self._young) + len(self._old)
+        return len(self.lately) + len(self._old)
 
     def __getitem__(self, id_: str) -> View:
         """A view that was asked for in this run, and was there or is now."""
-        return self._young[id_]
+        return self.lately[id_]
 
     def get(self, id_: str) -> View | None:
         """A view; None when it is not remembered."""
-        view = self._young.get(id_)
+        view = self.lately.get(id_)
         if view is None and (view := self._old.pop(id_, None)) is not None:
             self._old_size -= view.size
             view.metrics = {name: metric for name, metric in view.metrics.items() if metric.run > self._since}
             view.size = 0
-            self._young[id_] = view
+            self.lately[id_] = view
         if view is not None:
-            self._count(view)
+            self.count(view)
         return view
 
     def learn(self, view: View) -> None:
         """Remember a view that was read, or its metrics when it is remembered."""
         known = self.get(view.id)
         if known is None:
-            self._young[view.id] = known = view
+            self.lately[view.id] = known = view
         else:
             known.metrics |= view.metrics
-        self._count(known)
+        self.count(known)
 
     def turn(self, run: int) -> None:
         """Before a run, put away what was not used lately when there is too much."""
         if self._size + self._old_size > self._most and self._size > self._most // 2:
-            self._old, self._old_size = self._young, self._size
-            self._young, self._size = {}, 0
+            self._old, self._old_size = self.lately, self._size
+            self.lately, self._size = {}, 0
             self._since, self._last_turn = self._last_turn, run - 1
 
     def clear(self) -> None:
         """Forget everything."""
-        self._young, self._old = {}, {}
+        self.lately, self._old = {}, {}
         self._size = self._old_size = 0
 
-    def _count(self, view: View) -> None:
-        """Count a view as it is now: what a run adds to it is counted when it is asked for again."""
+    def count(self, view: View) -> None:
+        """Count a view as it is now, when a run begins to use it: what that adds the next one counts."""
         size = VIEW + len(view.metrics) + len(view.others)
         self._size += size - view.size
         view.size = size

@@ -1,7 +1,8 @@
 -- Sets views to what a projector has worked out of a run, and moves the cursor: all of it or nothing.
 --
 -- A run that is too much for one call comes in pieces: the first is set here, and the others are put in a list, from which they are
--- set one by one (settle.lua). With the cursor moved they will be, whoever does it: until then nobody changes the views.
+-- set one by one (settle.lua). With the cursor moved they will be, whoever does it: until then nobody changes the views. Those of a
+-- run that is very much are in the list already (stage.lua), after the version that this write is to leave.
 --
 -- The guard refuses a run that does not follow the cursor, and a projector that does not know what the views hold: each write
 -- leaves a word behind, and whoever writes next must name it, with the sum of all cursors, by which a projector that leaves no
@@ -9,15 +10,16 @@
 --
 -- KEYS: those of set.lua.
 -- ARGV: the run as a MessagePack array: stream, epoch, first, last, when the last was written, the format of the views, the version that is
--- expected, the one that this write leaves, and the key of a view that was found to be gone, or nothing; then the first piece and
--- its marks, and so on.
+-- expected, the one that this write leaves, the key of a view that was found to be gone, or nothing, and how long the list is, or 0
+-- when nothing is in it; then the first piece and its marks, and so on, but nothing more when it is.
 -- Returns {status, cursor, ...}: applied; duplicate; gap (first is not cursor + 1); epoch (the views hold another history, were
 -- written by another version, are being replaced, or have lost their cursor); stale (the version is another, which
--- follows, or pieces are to be set first: the views are to be read again);
+-- follows, or pieces are to be set first, or the list is not what it was: the views are to be read again);
 -- lost (a view that was there is gone, or a key that all have in common: the key follows, and the set is marked as one to be made
 -- anew).
 
-local stream, epoch, first, last, written_at, form, expected, version, lost = unpack(cmsgpack.unpack(ARGV[1]), 1, 9)
+local stream, epoch, first, last, written_at, form, expected, version, lost, listed =
+    unpack(cmsgpack.unpack(ARGV[1]), 1, 10)
 
 local known_cursor = checked(CURSOR, pcall('HGET', CURSOR, stream))
 local cursor = tonumber(known_cursor or 0)
@@ -41,7 +43,10 @@ if staged or known_version ~= expected then
 end
 
 local piece = cmsgpack.unpack(ARGV[2])
-checked(STAGED, pcall('LLEN', STAGED))
+local length = checked(STAGED, pcall('LLEN', STAGED))
+if listed > 0 and (length ~= listed or call('LINDEX', STAGED, 0) ~= version) then
+    return { 'stale', cursor, known_version }
+end
 lost = lost ~= '' and lost or lost_of(piece)
 if lost then
     call('HSET', EPOCH, 'unfinished', 1)
@@ -49,12 +54,16 @@ if lost then
 end
 
 set(piece, ARGV[3])
-if #ARGV > 3 then
-    call('DEL', STAGED) -- of a set that was lost meanwhile
+if listed > 0 then
+    call('LPOP', STAGED)
+elseif #ARGV > 3 then
+    call('DEL', STAGED) -- of a set that was lost meanwhile, or a run that was given up
     for i = 4, #ARGV do
         call('RPUSH', STAGED, ARGV[i])
     end
-    call('HSET', EPOCH, 'staged', (#ARGV - 3) / 2, 'staged_for', new_version)
+end
+if listed > 1 or #ARGV > 3 then
+    call('HSET', EPOCH, 'staged', call('LLEN', STAGED) / 2, 'staged_for', new_version)
 end
 call('HSET', EPOCH, stream, epoch, stream .. ':written_at', written_at, 'format', form, 'version', version)
 call('HSET', CURSOR, stream, last)

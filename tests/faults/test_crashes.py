@@ -29,6 +29,7 @@ def test_every_point_is_visited() -> None:
         "rebuild",
         "swap",
         "staged",
+        "listed",
     } == POINTS
 
 
@@ -113,6 +114,19 @@ async def test_killed_between_the_pieces_of_a_run(site: Site) -> None:
     await site.fleet(devices=6000).send(9000)
     for passing in (1, 1, 2):
         await site.crash("projector", f"staged:{passing}")
+    await site.start("projector")
+    await site.audit(cursor_within_s=30)
+
+
+@pytest.mark.full
+async def test_killed_before_a_run_counts(site: Site) -> None:
+    """A run of very many devices is listed before the call that decides: killed there, it comes again."""
+    projector = await site.start("projector")
+    await projector.terminate()
+    await site.start("gateway")
+    await site.fleet(devices=15_000).send(15_000)
+    for _ in range(2):
+        await site.crash("projector", "listed:1")
     await site.start("projector")
     await site.audit(cursor_within_s=30)
 

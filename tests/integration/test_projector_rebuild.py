@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -17,7 +16,6 @@ from projector.repair.replica import AlreadyRunningError, open_replica
 from projector.repair.swap import Swap
 from projector.repair.verify import Verification, Verifier
 from projector.views import Outcome, Run, Views
-from projector.views.pace import first_run
 from runtime.errors import Retry, Stop
 from tests.support.both_sides import KEYS, NOW, Side, event, quiet
 from tests.support.both_sides import said as said_online
@@ -274,7 +272,7 @@ async def test_killed_while_it_is_put_in_place(
 
 async def test_a_replica_moves_on_in_bounded_runs(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     """One call does not keep Redis from others for longer because it is a replica's."""
-    monkeypatch.setattr("projector.repair.replica.first_run", partial(first_run, max_metrics=3))
+    monkeypatch.setattr("projector.repair.replica.RUN", 4)
     runs: list[tuple[int, int]] = []
     apply = Views.apply
 

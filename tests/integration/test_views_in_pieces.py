@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from contract.events import Event, Scalar
+from contract.events import Event, EventBatch, Scalar
 from contract.views import STAGED, UNFINISHED
 from projector.expiry.devices import Expiry
 from projector.meters import Meters
@@ -80,14 +80,26 @@ async def everything(redis: Redis) -> dict[Any, Any]:
     return found
 
 
-def after(passing: int, then: Callable[[], object]) -> Callable[[str], None]:
+def rounded(found: dict[Any, Any]) -> dict[Any, Any]:
+    """The same without the last digits of sums and averages, which each write rounds."""
+    return {
+        key: {field: _round(field, value) for field, value in its.items()} if isinstance(its, dict) else its
+        for key, its in found.items()
+    }
+
+
+def _round(field: bytes, value: bytes) -> bytes | float:
+    return round(float(value), 9) if field.startswith((b"sum_", b"avg_")) else value
+
+
+def after(passing: int, then: Callable[[], object], where: str = "staged") -> Callable[[str], None]:
     """A fault point at which something happens at one passing."""
     passed = 0
 
-    def point(_name: str) -> None:
+    def point(name: str) -> None:
         nonlocal passed
-        passed += 1
-        if passed == passing:
+        passed += name == where
+        if passed == passing and name == where:
             then()
 
     return point
@@ -107,13 +119,13 @@ async def expected(redis: Redis, runs: int) -> dict[Any, Any]:
     return found
 
 
-async def pieces_of(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> int:
-    """How many calls the second run takes beside the first."""
+async def pieces_of(redis: Redis, monkeypatch: pytest.MonkeyPatch, where: str = "staged") -> int:
+    """How many calls the second run takes beside the one that decides: after it, or before."""
     count = 0
 
-    def one(_name: str) -> None:
+    def one(name: str) -> None:
         nonlocal count
-        count += 1
+        count += name == where
 
     views = Views(redis, KEYS)
     await views.apply(fleet(1), NOW)
@@ -124,10 +136,12 @@ async def pieces_of(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> int:
     return count
 
 
-async def dies(views: Views, run: Run, monkeypatch: pytest.MonkeyPatch, passing: int) -> None:
-    """Apply a run and die after that many pieces beside the first."""
+async def dies(
+    views: Views, run: Run, monkeypatch: pytest.MonkeyPatch, passing: int, where: str = "staged"
+) -> None:
+    """Apply a run and die after that many pieces beside the first, or calls before that."""
     with monkeypatch.context() as patched:
-        patched.setattr(faults, "point", after(passing, die))
+        patched.setattr(faults, "point", after(passing, die, where))
         with pytest.raises(Died):
             await views.apply(run, NOW)
 
@@ -148,6 +162,112 @@ async def test_whoever_comes_next_sets_what_is_left(redis: Redis, monkeypatch: p
         assert (await successor.apply(fleet(3), NOW)).status == "applied"
         assert await everything(redis) == whole
         await redis.flushdb()
+
+
+async def test_whoever_dies_before_the_call_that_decides_has_done_nothing(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A projector dies while it puts pieces in the list: nothing has changed, and the list is nobody's."""
+    whole = await expected(redis, 3)
+    monkeypatch.setattr(writes, "PIECE", PIECE)
+    monkeypatch.setattr(setting, "TOGETHER", 2)
+    calls = await pieces_of(redis, monkeypatch, "listed")
+    assert calls > 4
+    for passing in range(1, calls + 1):
+        views = Views(redis, KEYS)
+        await views.apply(fleet(1), NOW)
+        before = await everything(redis)
+        await dies(views, fleet(2), monkeypatch, passing, "listed")
+        assert await redis.exists(KEYS.staged)
+        assert await everything(redis) == before
+        successor = Views(redis, KEYS) if passing % 2 else views
+        assert await successor.settle() == ""
+        assert (await successor.apply(fleet(2), NOW)).status == "applied"
+        assert (await successor.apply(fleet(3), NOW)).status == "applied"
+        assert await everything(redis) == whole
+        await redis.flushdb()
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("meddling", ["begins a list", "writes", "stages", "removes it"])
+async def test_who_shares_a_list_writes_nothing_of_it(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, meddling: str
+) -> None:
+    """Another projector puts its pieces in the list, or writes, meanwhile: each run counts once, whole."""
+    for n in (1, 2, 3):
+        await Views(redis, KEYS).apply(fleet(n), NOW)
+    whole = await everything(redis)
+    await redis.flushdb()
+    monkeypatch.setattr(setting, "TOGETHER", 2)
+    views, other = Views(redis, KEYS), Views(redis, KEYS)
+    await views.apply(fleet(1), NOW)
+    add = setting.Setting.add
+    added = 0
+
+    async def meddled(own: setting.Setting, pieces: setting.Pieces, piece: tuple[bytes, bytes]) -> bool:
+        nonlocal added
+        added += 1
+        if added == 7:
+            monkeypatch.setattr(setting.Setting, "add", add)
+            if meddling == "begins a list":
+                await dies(other, fleet(2), monkeypatch, 2, "listed")
+            elif meddling == "stages":
+                await dies(other, fleet(2), monkeypatch, 1)
+            elif meddling == "removes it":
+                await redis.delete(KEYS.staged)
+            else:
+                await other.apply(fleet(2), NOW)
+        return await add(own, pieces, piece)
+
+    monkeypatch.setattr(setting.Setting, "add", meddled)
+    assert (await views.apply(fleet(2), NOW)).status in {"applied", "duplicate"}
+    assert (await views.apply(fleet(3), NOW)).status == "applied"
+    assert await everything(redis) == whole
+
+
+def rows_of(run: Run) -> list[EventBatch]:
+    """The row that a run of one row is."""
+    return [EventBatch(1, run.stream, run.last, run.epoch, run.written_at, list(run.events))]
+
+
+@pytest.mark.parametrize("bound", ["none", "metrics", "time"])
+async def test_a_run_grows(redis: Redis, monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    """Rows that are there already are applied in one run, as many as may be: as if in one run each."""
+    whole = await expected(redis, 6)
+    if bound == "metrics":
+        monkeypatch.setattr("projector.views.pace.RUN_METRICS", 100)
+    elif bound == "time":
+        monkeypatch.setattr("projector.views.pace.RUN_S", 0.0)
+    views = Views(redis, KEYS)
+
+    async def more(after: int) -> tuple[Sequence[EventBatch], datetime]:
+        return (rows_of(fleet(after + 1)) if after < 6 else []), NOW
+
+    assert (await views.apply(fleet(1), NOW)).cursor == 1
+    cursors = [1]
+    while cursors[-1] < 6:
+        outcome = await views.apply(fleet(cursors[-1] + 1), NOW, more)
+        assert outcome.status == "applied"
+        cursors.append(outcome.cursor)
+    assert cursors == ([1, 6] if bound == "none" else [1, 2, 3, 4, 5, 6])
+    assert rounded(await everything(redis)) == rounded(whole)
+
+
+async def test_a_run_that_grew_is_refused(redis: Redis) -> None:
+    """Another writes while a run grows: none of it is applied, and what the views lack is to come again."""
+    whole = await expected(redis, 3)
+    views, other = Views(redis, KEYS), Views(redis, KEYS)
+    await views.apply(fleet(1), NOW)
+    await other.apply(fleet(1), NOW)
+
+    async def more(after: int) -> tuple[Sequence[EventBatch], datetime]:
+        await other.apply(fleet(2), NOW)
+        return (rows_of(fleet(after + 1)) if after < 3 else []), NOW
+
+    outcome = await views.apply(fleet(2), NOW, more)
+    assert outcome == ("gap", 2, "")
+    assert (await views.apply(fleet(3), NOW)).status == "applied"
+    assert await everything(redis) == whole
 
 
 def broken(cut: int) -> Callable[..., Awaitable[Any]]:
@@ -228,9 +348,9 @@ async def test_another_that_remembers_is_refused(redis: Redis, monkeypatch: pyte
     word = cast("bytes", await redis.hget(KEYS.epoch, "version"))
     version = f"{word.decode()}:2"
     piece = writes.Piece().packed("2026-11-23T12:00:00.000000Z", "0")
-    answer = await setting.Setting(redis, KEYS).write(
-        fleet(3), [piece], expected=version, version="another", lost=""
-    )
+    pieces = setting.Pieces("another")
+    pieces.held.append(piece)
+    answer = await setting.Setting(redis, KEYS).write(fleet(3), pieces, expected=version, lost="")
     assert answer == ("stale", 2, version)
     assert await everything(redis) == before
     assert (await views.apply(fleet(3), NOW)).status == "applied"

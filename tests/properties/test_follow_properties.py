@@ -207,6 +207,22 @@ class Following(RuleBasedStateMachine):
             assert self.course.state in {State.CATCHING_UP, State.HALTED}
             assert todo.after == self.course.cursor
 
+    @precondition(lambda self: isinstance(self.doing, Apply))
+    @rule()
+    def add_further(self) -> None:
+        """While it is at it, what follows is made part of it: rows that are there, or are read for that."""
+        assert isinstance(self.doing, Apply)
+        rows, is_read = self.doing
+        after = rows[-1].n
+        found = self.course.following(after)
+        if not found.rows and self.course.lacks(after):
+            page = self.postgres.page(after)
+            self.course.go_on(after, page.rows if page else [])
+            found = self.course.following(after)
+        if found.rows and found.rows[0].epoch == rows[0].epoch:
+            assert found.rows[0].n == after + 1
+            self.doing = Apply([*rows, *found.rows], is_read and found.is_read)
+
     @precondition(lambda self: self.doing is not None)
     @rule(fate=fates)
     def answer(self, fate: str) -> None:
@@ -281,6 +297,8 @@ class Following(RuleBasedStateMachine):
         for fate in [*fates, *["answered"] * MOST_STEPS]:
             if fate == "later":
                 return
+            if isinstance(self.doing, Apply):
+                self.add_further()
             if self.doing:
                 self.answer(fate)
                 self.step()

@@ -16,7 +16,7 @@ from projector.lag import Times
 from projector.meters import Meters
 from projector.outbox import Page, Position
 from projector.views import Cursor, Keys, Outcome, Seen
-from projector.views.pace import LINGER_S, first_run, linger_s
+from projector.views.pace import first_part, is_enough, linger_s
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -33,41 +33,68 @@ def test_rows_leave_in_order() -> None:
     backlog = Backlog(100)
     for n in (3, 1, 2, 2, 5):
         assert backlog.offer(row(n), 1, NOON)
-    assert [each.n for each in backlog.next_run(0)] == [1, 2, 3]
+    assert [each.n for each in backlog.next_part(0)] == [1, 2, 3]
     assert not backlog.has_gap(0)
-    assert backlog.next_run(3) == []
+    assert backlog.next_part(3) == []
     assert backlog.has_gap(3)
     assert (len(backlog), backlog.size_bytes) == (1, 1)
     assert (backlog.arrived_at(3), backlog.arrived_at(5)) == (None, NOON)
 
 
-def test_run_is_bounded() -> None:
-    """A run holds at least one row, else no more events, and metrics of devices, than may be."""
+def test_rows_being_applied_wait_for_their_end() -> None:
+    """What is added to a run stays until the cursor has passed it, unless others need the room."""
+    backlog = Backlog(10)
+    for n in range(1, 5):
+        assert backlog.offer(row(n, events=2000), 1, NOON)
+    assert [each.n for each in backlog.further(1)] == [2, 3]
+    assert [each.n for each in backlog.further(3)] == [4]
+    assert [each.n for each in backlog.next_part(0)] == [1, 2]
+    for n in (5, 6):
+        assert backlog.offer(row(n, events=2000), 1, NOON)
+    assert [each.n for each in backlog.further(3)] == [4, 5]
+    assert (len(backlog), backlog.has_gap(0)) == (3, True)
+
+
+def test_part_is_bounded() -> None:
+    """A part of a run holds at least one row, else no more events and values than may be."""
     rows = [row(n, events=10) for n in (1, 2, 3)]
-    assert [each.n for each in first_run(rows, max_events=20)] == [1, 2]
-    assert [each.n for each in first_run(rows, max_events=5)] == [1]
-    assert [each.n for each in first_run(rows, max_metrics=1)] == [1, 2, 3], "one device, many events"
-    rows = [row(n, device=device, metrics={"t": 1, "u": 2}) for n, device in enumerate("xyz", 4)]
-    assert [each.n for each in first_run(rows, max_metrics=5)] == [4, 5]
-    assert [each.n for each in first_run(rows, max_metrics=1)] == [4]
-    rows = [row(n, metrics={f"t{n}": 1, "u": 2}) for n in range(1, 9)]
-    assert [each.n for each in first_run(rows, max_metrics=5)] == [1, 2, 3, 4], (
-        "names that only later events have"
-    )
-    assert [each.n for each in first_run(rows, max_widest=5)] == [1, 2, 3, 4], "of one device"
-    wide: dict[str, Scalar] = dict.fromkeys("abcdef", 1)
-    rows = [row(1, device="x", metrics={"t": 1}), row(2, metrics=wide)]
-    assert [each.n for each in first_run(rows, max_widest=5)] == [1], "of one message"
-    rows = [row(n, device=f"d{n}", metrics={f"t{n}": 1, "u": 2}) for n in range(1, 9)]
-    assert len(first_run(rows, max_widest=5)) == 8, "many devices"
-    assert first_run([]) == []
+    assert [each.n for each in first_part(rows, 20)] == [1, 2]
+    assert [each.n for each in first_part(rows, 5)] == [1]
+    rows = [row(n, events=2, metrics={"t": 1, "u": 2}) for n in (4, 5, 6)]
+    assert [each.n for each in first_part(rows, 11)] == [4]
+    assert [each.n for each in first_part(rows, 12)] == [4, 5]
+    assert first_part([], 1) == []
 
 
-def test_busy_lingers() -> None:
-    """The more a run brought, the longer rows may gather, up to a bound; a single message hardly waits."""
-    assert linger_s(1) < 0.000_001
-    assert linger_s(300) < 0.001 < linger_s(1000) < 0.01 < linger_s(2000) < LINGER_S
-    assert linger_s(6000) == linger_s(9000) == LINGER_S
+@pytest.mark.parametrize(
+    ("metrics", "widest", "seconds", "enough"),
+    [
+        (249_999, 999, 3.9, False),
+        (250_000, 2, 0.1, True),
+        (2000, 1000, 0.1, True),
+        (2, 2, 4.0, True),
+    ],
+)
+def test_run_is_bounded(metrics: int, widest: int, seconds: float, *, enough: bool) -> None:
+    """A run ends when it has changed much, or much of one view, or has lasted."""
+    assert is_enough(metrics, widest, seconds) is enough
+
+
+@pytest.mark.parametrize(
+    ("events", "views", "ms"),
+    [
+        (1, 1, 0.0),
+        (300, 300, 0.6),
+        (3000, 1000, 15.6),  # of ten thousand a second: a third of a second has been waited for
+        (3000, 20, 62.5),
+        (12_000, 1000, 250.0),
+        (40_000, 10, 250.0),
+        (10_000, 10_000, 1.7),
+    ],
+)
+def test_busy_lingers(events: int, views: int, ms: float) -> None:
+    """The more messages share a view, the longer rows may gather, up to a bound."""
+    assert round(1000 * linger_s(events, views), 1) == ms
 
 
 def test_run_has_one_epoch() -> None:
@@ -75,8 +102,8 @@ def test_run_has_one_epoch() -> None:
     backlog = Backlog(100)
     backlog.offer(row(1), 1, NOON)
     backlog.offer(row(2, epoch="other"), 1, NOON)
-    assert [each.n for each in backlog.next_run(0)] == [1]
-    assert [each.n for each in backlog.next_run(1)] == [2]
+    assert [each.n for each in backlog.next_part(0)] == [1]
+    assert [each.n for each in backlog.next_part(1)] == [2]
 
 
 def test_progress_during_a_look_is_no_mismatch() -> None:
@@ -114,14 +141,14 @@ def test_a_gap_is_read_at_once() -> None:
     asked = course.asks()
     assert asked.seen == [Seen(4, "at 4")]
     course.on_look(asked, Position("e", 4), replaced=False)
-    assert course.step() == Apply([row(5)], is_read=False, hurry=False)
+    assert course.step() == Apply([row(5)], is_read=False)
     course.applied([row(5)], Outcome("applied", 5))
     course.offer(row(7), 1, NOON)
     assert (course.step(), course.state) == (Read(5), State.CATCHING_UP)
     course.read(5, Page([row(6)], Position("e", 6)))
-    assert course.step() == Apply([row(6)], is_read=True, hurry=True)
+    assert course.step() == Apply([row(6)], is_read=True)
     course.applied([row(6)], Outcome("applied", 6))
-    assert (course.step(), course.state) == (Apply([row(7)], is_read=False, hurry=False), State.FOLLOWING)
+    assert (course.step(), course.state) == (Apply([row(7)], is_read=False), State.FOLLOWING)
 
 
 def test_views_made_anew_by_another_are_followed_while_rows_flow() -> None:
@@ -195,19 +222,19 @@ def test_a_full_backlog_takes_no_more() -> None:
     backlog = Backlog(25)
     assert backlog.offer(row(1), 40, NOON), "a row by itself is taken, however large"
     assert not backlog.offer(row(2), 1, NOON)
-    assert backlog.next_run(1) == []
+    assert backlog.next_part(1) == []
     assert (len(backlog), backlog.size_bytes) == (0, 0)
     assert backlog.offer(row(3), 20, NOON)
     assert backlog.offer(row(3), 24, NOON), "in place of itself"
     assert backlog.offer(row(4), 1, NOON)
     assert not backlog.offer(row(5), 1, NOON)
-    assert [each.n for each in backlog.next_run(2)] == [3, 4]
-    assert [each.n for each in backlog.next_run(3)] == [4]
+    assert [each.n for each in backlog.next_part(2)] == [3, 4]
+    assert [each.n for each in backlog.next_part(3)] == [4]
     assert not backlog.offer(row(6), 1, NOON), "after a gap there would be another"
     assert not backlog.has_gap(3)
     assert backlog.has_gap(4), "it came, and is to be read"
     assert (backlog.has_beyond(5), backlog.has_beyond(6)) == (True, False)
-    assert backlog.next_run(4) == []
+    assert backlog.next_part(4) == []
     assert backlog.offer(row(7), 1, NOON)
     assert backlog.has_gap(4)
 
