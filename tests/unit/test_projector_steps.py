@@ -167,7 +167,7 @@ def test_views_made_anew_by_another_are_followed_while_rows_flow() -> None:
     assert halts == ["cursor_too_old", "cursor_too_old", None]
     assert course.state is State.FOLLOWING
     course.offer(row(13), 1, NOON)
-    assert course.step() == Apply([row(13)], is_read=False, hurry=False)
+    assert course.step() == Apply([row(13)], is_read=False)
 
 
 def test_what_is_not_believed_is_read_at_the_next_look() -> None:
