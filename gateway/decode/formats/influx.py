@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway.decode.fields import NoNumber
 from gateway.decode.formats.form import Format
 from gateway.decode.formats.lines import read_lines
+from gateway.decode.limits import MAX_READINGS, check_count
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ def _malformed(line: str, at: int, expected: str) -> Reject:
 def _lines(text: str) -> Iterator[tuple[int, str]]:
     """The lines that hold something, with their numbers; one with a line end in a string is one line."""
     lines = text.split("\n")
-    at = 0
+    at = tried = 0
     while at < len(lines):
         line = lines[at].lstrip(" ").rstrip(" \r")
         at += 1
@@ -231,6 +232,8 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
             continue
         number = at
         if '"' in line and at < len(lines) and _FIELDS_OPEN.match(line):
+            tried += 1
+            check_count(tried, MAX_READINGS, "strings that go on in the next line")
             line, at = _continued(line, lines, at)
         yield number, line
 
