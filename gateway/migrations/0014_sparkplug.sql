@@ -26,3 +26,19 @@ CREATE TABLE sparkplug_held (
     payload     bytea       NOT NULL,
     taken_at    timestamptz NOT NULL DEFAULT now()
 );
+
+-- Whoever has rights on dead letters, as a gateway and a replay have, has the same on both.
+DO $$
+DECLARE
+    granted record;
+BEGIN
+    FOR granted IN
+        SELECT a.privilege_type AS what, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS role
+        FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+        WHERE c.oid = 'dead_letters'::regclass AND a.grantee <> c.relowner
+            AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+    LOOP
+        EXECUTE format('GRANT %s ON sparkplug_births, sparkplug_held TO %s', granted.what, granted.role);
+    END LOOP;
+END
+$$;

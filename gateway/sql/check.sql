@@ -53,6 +53,8 @@ FROM (
         ('dead_letter_totals', 'SELECT UPDATE'),
         ('dead_letter_changes', 'SELECT INSERT UPDATE DELETE'),
         ('dead_letter_shares', 'SELECT INSERT UPDATE DELETE'),
+        ('sparkplug_births', 'SELECT INSERT UPDATE'),
+        ('sparkplug_held', 'SELECT INSERT UPDATE DELETE'),
         ('site_settings', 'SELECT INSERT UPDATE'),
         ('retired_statistics', 'SELECT INSERT UPDATE'),
         ('settled_days', 'SELECT INSERT UPDATE DELETE'),
