@@ -70,6 +70,8 @@ class Doorman:
         now = self._monotonic()
         if row["history"] != self._history or now - self._read_at >= _ANEW_S:
             await self._read_all(pool)
+            if not self._history:
+                log.info("registry_read", devices=len(self._door), holds=self._door.holds)
             self._history, self._read_at = row["history"], now
             self.let_in_at = now
         else:

@@ -121,6 +121,20 @@ async def test_who_is_removed_is_forgotten_in_time(pool: Pool) -> None:
     assert refused(door, "a1", "b1") == ["a1", "b1"]
 
 
+async def test_without_postgres_a_door_stays_as_it_is(database: str) -> None:
+    """Whoever was let in is, and whoever was not is not; a door that never knew lets everybody in."""
+    door, new = Door(holds=True), Door(holds=True)
+    doorman = Doorman(door)
+    async with await open_pool(database, name="test") as pool:
+        await put(pool, a1="active", b1="blocked")
+        await doorman.look(pool)
+    for each in (doorman, Doorman(new)):
+        with pytest.raises(asyncpg.InterfaceError):
+            await each.look(pool)
+    assert refused(door, "a1", "b1", "c1") == ["b1", "c1"]
+    assert refused(new, "a1", "b1", "c1") == []
+
+
 async def test_a_registry_of_many(pool: Pool) -> None:
     """All of them are read in pages, at the start and when all of them change at once."""
     await pool.execute("INSERT INTO devices (device_id) SELECT 'd' || n FROM generate_series(1, 25000) AS n")
