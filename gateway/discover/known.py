@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from functools import cache
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -201,7 +202,6 @@ class Dialects:
             for each in all_:
                 parts[each.dialect, each.prefix].add(each.part if not each.ignored else "")
         clear |= {own for own, its in parts.items() if len(its) > 1 and any(its)}
-        topics = Counter((each.dialect, each.prefix) for all_ in judged.values() for each in all_)
         seen = {
             (each.dialect, each.prefix, each.name)
             for all_ in judged.values()
@@ -216,15 +216,12 @@ class Dialects:
             )
         }
 
-        def order(known: Known) -> tuple[Any, ...]:
-            return known.rank[:2], topics[known.dialect, known.prefix], _rank(known)
-
-        read_ = {topic: max(own, key=order) for topic, own in mine.items() if not all(e.ignored for e in own)}
+        read_ = _shared_out({topic: own for topic, own in mine.items() if not all(e.ignored for e in own)})
         readers = {(each.dialect, each.prefix) for each in read_.values()}
         # What nobody reads goes with the dialect that reads what stands beside it.
         return {
             topic: read_.get(topic)
-            or max(own, key=lambda each: ((each.dialect, each.prefix) in readers, order(each)))
+            or max(own, key=lambda each: ((each.dialect, each.prefix) in readers, _rank(each)))
             for topic, own in mine.items()
         }
 
@@ -238,6 +235,39 @@ class Dialects:
         for dialect in self._all:
             if (known := dialect.judge(topic, prefix, samples)) is not None:
                 yield known
+
+
+def _shared_out(mine: dict[str, list[Known]]) -> dict[str, Known]:
+    """Which dialect each topic is of: of those that say most of it the one that explains most topics.
+
+    That is asked again of the topics that are left: what only seemed to be of a dialect does not count.
+    """
+    best = {topic: max(each.rank[:2] for each in own) for topic, own in mine.items()}
+    of: dict[tuple[str, str], dict[str, Known]] = defaultdict(dict)
+    for topic, own in mine.items():
+        for each in own:
+            if each.rank[:2] == best[topic]:
+                of[each.dialect, each.prefix][topic] = each
+    found: dict[str, Known] = {}
+    heap = [(*_worth(topics), group) for group, topics in of.items()]
+    heapify(heap)
+    while heap:
+        *worth, group = heappop(heap)
+        topics = {topic: each for topic, each in of[group].items() if topic not in found}
+        if topics and _worth(topics) != tuple(worth):  # some went to another since
+            heappush(heap, (*_worth(topics), group))
+            of[group] = topics
+            continue
+        found |= topics
+    return found
+
+
+def _worth(topics: dict[str, Known]) -> tuple[int, int, int, int]:
+    """How much a dialect explains, the more the smaller."""
+    all_ = topics.values()
+    spoken = sum(sum(each.rank[2:3]) for each in all_)
+    left_out = sum(sum(each.rank[3:4]) for each in all_)
+    return -spoken, -len(topics), -left_out, max(len(each.prefix) for each in all_)
 
 
 def _is_own(known: Known, seen: Collection[tuple[str, str, str]]) -> bool:
