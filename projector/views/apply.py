@@ -136,7 +136,8 @@ class Views:
             run: what to apply.
             now: goes into `updated_at` of every view that changes.
             more: gives rows that are made part of the run, as long as it does not change too much
-                (`pace.is_enough`); the outcome says up to which they are in the views.
+                (`pace.is_enough`), or more than is remembered; the outcome says up to which they are in the
+                views.
 
         Raises:
             Retry: Redis is away, out of memory, or a key of ours holds something that is not ours. Nothing
@@ -255,7 +256,9 @@ class Views:
                 return await self._refused(run, now)
             lost = lost or lost_too
             change.merge(run.retired)
-        while more is not None and not is_enough(change.metrics, change.widest, clock() - begun):
+        while more is not None and not (
+            is_enough(change.metrics, change.widest, clock() - begun) or devices.is_full or regions.is_full
+        ):
             rows, now = await more(run.last)
             if not rows:
                 break

@@ -241,9 +241,14 @@ class Shelf:
             known.metrics |= view.metrics
         self.count(known)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there is too much, until the next turn."""
+        return self._size + self._old_size > self._most and self._size > self._most // 2
+
     def turn(self, run: int) -> None:
         """Before a run, put away what was not used lately when there is too much."""
-        if self._size + self._old_size > self._most and self._size > self._most // 2:
+        if self.is_full:
             self._old, self._old_size = self.lately, self._size
             self.lately, self._size = {}, 0
             self._since, self._last_turn = self._last_turn, run - 1
