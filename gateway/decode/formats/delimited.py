@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from gateway.decode.formats.form import Format
 from gateway.decode.formats.lines import read_lines
 from gateway.decode.formats.texts import read_text
-from gateway.decode.limits import check_count, elements_allowed
+from gateway.decode.limits import MAX_ELEMENTS, check_count, elements_allowed
 from runtime.errors import ConfigurationError, Reject
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class _Lines:
         """The lines that hold something; one with a line end in quotes is one line."""
         lines: list[str] = _LINE.findall(text)
         at, comment = 0, self._comment
-        count, most = 0, elements_allowed(len(text))
+        count = 0
         while at < len(lines):
             line, number = lines[at], at + 1
             at += 1
@@ -207,7 +207,8 @@ class _Lines:
             if number == 1 and _FOR_EXCEL.fullmatch(bare):
                 continue
             count += 1 if _QUOTE not in line else 2  # it takes twice as long
-            check_count(count, most, "lines")
+            if count > MAX_ELEMENTS:
+                check_count(count, elements_allowed(len(text)), "lines")
             if _QUOTE in line:
                 end = _end(lines, at, self._delimiter or "".join(_DELIMITERS))
                 line, at = "".join(lines[at - 1 : end]), end

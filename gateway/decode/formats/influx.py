@@ -142,15 +142,15 @@ def _fields(line: str, at: int, *, escapes: bool) -> tuple[dict[str, Any], int]:
         if name in fields:
             raise Reject("duplicate_key", f"field {name[:40]!r} stands there twice")
         kind = found.lastgroup or ""
-        fields[name] = _READ[kind](found[kind])
+        text = found[kind]
+        if kind == "float":
+            number = float(text)
+            fields[name] = NoNumber(_RANGE, text) if math.isinf(number) else number
+        else:
+            fields[name] = _READ[kind](text)
         at = found.end()
         if line[at - 1] != ",":  # in a string it would not be the last
             return fields, at
-
-
-def _float(text: str) -> float | NoNumber:
-    number = float(text)
-    return NoNumber(_RANGE, text) if math.isinf(number) else number
 
 
 def _int(text: str) -> int | NoNumber:
@@ -185,7 +185,6 @@ def _word(text: str) -> bool | NoNumber:
 
 
 _READ: Final[dict[str, Callable[[str], Any]]] = {
-    "float": _float,
     "int": _int,
     "uint": _uint,
     "string": _string,
@@ -204,10 +203,12 @@ def _time(line: str, at: int, unit: int | None) -> int:
     number = int(text)
     if not -_INT64 <= number < _INT64:
         raise Reject(_RANGE, f"time {text} has more than 64 bits")
-    if unit is None:
-        size = abs(number)
-        unit = next((each for limit, each in _BY_SIZE if size < limit), 1)
-    return number * unit
+    if unit is not None:
+        return number * unit
+    for limit, each in _BY_SIZE:
+        if -limit < number < limit:
+            return number * each
+    return number
 
 
 def _no_field(line: str, at: int) -> Reject:

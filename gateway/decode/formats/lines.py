@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gateway.decode.fields import Refused
-from gateway.decode.limits import MAX_LETTERS, check_count, elements_allowed
+from gateway.decode.limits import MAX_ELEMENTS, MAX_LETTERS, check_count, elements_allowed
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ def read_lines(lines: Iterable[tuple[int, Line]], read: Callable[[Line], Any], s
     Raises:
         Reject: there is no line, or the only one cannot be read, or there are too many.
     """
-    most = elements_allowed(size)
     values: list[Any] = []
     alike: dict[str, Refused] = {}  # one for all that nobody sees, so that rubbish costs no memory
     refused = 0
@@ -44,8 +43,8 @@ def read_lines(lines: Iterable[tuple[int, Line]], read: Callable[[Line], Any], s
             if one is None:
                 one = alike[reject.reason] = Refused(reject.reason, f"line {number}: {reject.detail}")
             values.append(one)
-        if len(values) > most:
-            check_count(len(values), most, "lines")
+        if len(values) > MAX_ELEMENTS:
+            check_count(len(values), elements_allowed(size), "lines")
     if not values:
         raise Reject("empty_message", "there is no line with anything in it")
     if len(values) > 1 or type(values[0]) is list:

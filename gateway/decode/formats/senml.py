@@ -21,7 +21,7 @@ import msgspec
 from gateway.decode.fields import NoNumber
 from gateway.decode.formats import cbor, strict_json
 from gateway.decode.formats.form import Format
-from gateway.decode.limits import check_count, elements_allowed
+from gateway.decode.limits import MAX_ELEMENTS, check_count, elements_allowed
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ def parse(payload: bytes) -> list[dict[str, Any]]:
     pack = strict_json.parse(payload) if is_json else cbor.parse(payload)
     if type(pack) is not list:
         raise Reject(MALFORMED, f"a pack is an array of records, this is a {type(pack).__name__}")
-    check_count(len(pack), elements_allowed(len(payload)), "records")
+    if len(pack) > MAX_ELEMENTS:
+        check_count(len(pack), elements_allowed(len(payload)), "records")
     base: dict[str, Any] = {}
     found = []
     for place, record in enumerate(pack):
@@ -188,7 +189,8 @@ def _resolved(record: dict[str, Any], base: dict[str, Any]) -> dict[str, Any] | 
     if bases:
         for label in bases:
             base[label] = fields[label]
-        _check_version(base)
+        if "bver" in bases:
+            _check_version(base)
     if (size := len(base.get("bn", "")) + len(fields.get("n", ""))) > _MAX_NAME:
         raise Reject(
             MALFORMED, f"its name, bn and n together, has {size} characters, {_MAX_NAME} are allowed"
@@ -229,8 +231,12 @@ def _measured(fields: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     if unit := fields.get("u", base.get("bu")):
         found["u"] = unit
     _value(found, fields, base)
-    time = _time(_sum(fields.get("t"), base.get("bt")))
-    if time is not None:
+    time, base_time = fields.get("t"), base.get("bt")
+    if time is None or base_time is None:
+        time = base_time if time is None else time
+    else:
+        time = _sum(time, base_time)
+    if time is not None and (time := _time(time)) is not None:
         found["t"] = time
     if (version := base.get("bver", _VERSION)) != _VERSION:
         found["bver"] = version
@@ -241,14 +247,17 @@ def _measured(fields: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
 
 def _value(found: dict[str, Any], fields: dict[str, Any], base: dict[str, Any]) -> None:
     """Find the value of a record, or its sum, or both."""
-    labels = [label for label in fields if label in _VALUES]
-    if len(labels) > 1:
-        in_order = " and ".join(label for label in _VALUES if label in labels)
-        raise Reject(MALFORMED, f"has several values, {in_order}, where one is to stand")
-    total = _sum(fields.get("s"), base.get("bs"))
-    if labels and labels[0] != "v":
-        found[labels[0]] = fields[labels[0]]
-    elif labels or (total is None and "bv" in base):
+    label = ""
+    for each in _VALUES:
+        if each in fields:
+            if label:
+                there = " and ".join(each for each in _VALUES if each in fields)
+                raise Reject(MALFORMED, f"has several values, {there}, where one is to stand")
+            label = each
+    total = _sum(fields.get("s"), base.get("bs")) if "s" in fields or "bs" in base else None
+    if label and (label != "v" or "bv" not in base):
+        found[label] = fields[label]
+    elif label or (total is None and "bv" in base):
         found["v"] = _sum(fields.get("v"), base.get("bv"))
     elif total is None:
         raise Reject(MALFORMED, "has no value: v, vs, vb, vd or s is to stand there")

@@ -24,6 +24,7 @@ would take 10.
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from math import isfinite
 from struct import Struct, error
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -43,7 +44,7 @@ _VARINT, _FIXED64, _SIZED, _FIXED32 = 0, 1, 2, 5
 _TOP: Final = 0x80  # of a byte: another one follows
 _UINT64: Final = 64
 _SHORT: Final = 32  # bits of `int_value`
-_METRIC_DEPTH: Final = 3  # of a payload's metrics: they stand in an array in an object
+_PAYLOAD_DEPTH: Final = 2  # metrics stand in an array in it
 
 _SIGNED: Final = {1: 8, 2: 16, 3: 32, 4: 64}  # datatype → bits
 _UNSIGNED: Final = {5: 8, 6: 16, 7: 32, 8: 64}
@@ -108,7 +109,7 @@ def parse(payload: bytes) -> dict[str, Any]:
             `too_deep`.
     """
     try:
-        found = _read(payload, 0, len(payload), _PAYLOAD, 1)
+        found = _read(payload, 0, len(payload), _PAYLOAD, _PAYLOAD_DEPTH)
     except (IndexError, error):
         raise _malformed(payload, len(payload), "it ends in the middle of a field") from None
     except UnicodeDecodeError as wrong:
@@ -346,7 +347,8 @@ def _float(payload: bytes, at: int) -> float | NoNumber:
 
 
 def _double(payload: bytes, at: int) -> float | NoNumber:
-    return of_double(_read_double(payload, at)[0])
+    value: float = _read_double(payload, at)[0]
+    return value if isfinite(value) else of_double(value)
 
 
 def _raw(payload: bytes, at: int, end: int, _depth: int) -> bytes:
@@ -370,6 +372,8 @@ def _integers(payload: bytes, at: int, end: int, _depth: int) -> list[int]:
 
 def _metric(payload: bytes, at: int, end: int, depth: int) -> dict[str, Any]:
     found = _read(payload, at, end, _METRIC, depth)
+    if type(found.get("value")) is float and "is_null" not in found:
+        return found
     value = _value(payload, at, found, found.get("datatype", 0))
     if isinstance(value, _Template):
         found["value"] = value.value
@@ -593,7 +597,7 @@ _METRIC: Final = _message(
 _PAYLOAD: Final = _message(
     "the payload",
     (1, _VARINT, "timestamp", None),
-    (2, _SIZED, "metrics", lambda payload, at, end, _: _metric(payload, at, end, _METRIC_DEPTH)),
+    (2, _SIZED, "metrics", _metric),
     (3, _VARINT, "seq", None),
     (4, _SIZED, "uuid", None),
     (5, _SIZED, "body", _base64),

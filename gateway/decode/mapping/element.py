@@ -191,7 +191,12 @@ class Elements:
         names: list[Any] = []
         bare = self._simple and self._names.isdisjoint(value)
         for number, looks in enumerate(self.roles):
-            found = None if bare or not looks else taken(looks, element, value, rest, own)
+            if bare or not looks:
+                found = None
+            elif len(looks) == 1 and looks[0].name:
+                found = rest.pop(looks[0].name, None)
+            else:
+                found = taken(looks, element, value, rest, own)
             if found is None and element.around and looks:
                 hit = self.surroundings.find(number, looks, element)
                 if hit:

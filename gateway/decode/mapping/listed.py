@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.decode.drops import MOST_NAMES
 from gateway.decode.fields import SCALARS
-from gateway.decode.limits import MAX_ELEMENTS, check_count
+from gateway.decode.limits import MAX_ELEMENTS, MAX_READINGS, check_count, readings_allowed
 from gateway.decode.mapping.element import LEFT_OUT
 from gateway.decode.mapping.parts import Around, Part, with_keys
 from gateway.decode.names import MAX_NAME, metric_fault
@@ -130,15 +130,15 @@ class Listed:
         self._tagged: dict[tuple[Any, ...], Tagged] = {}
         self._bytes = 0
 
-    def parts(self, message: Any, most: int) -> tuple[list[Part], list[Drop]] | None:  # noqa: ANN401  # a message is any value
+    def parts(self, message: Any, size: int) -> tuple[list[Part], list[Drop]] | None:  # noqa: ANN401  # a message is any value
         """The readings of a message, and what is in none of them; None when it is not plain.
 
         Args:
             message: what a format made of the payload.
-            most: readings that are allowed.
+            size: of the payload, in bytes.
 
         Raises:
-            Reject: there are more.
+            Reject: there are more readings than it may have.
         """
         outer: dict[str, Any] = {}
         elements = message if type(message) is list else [message]
@@ -149,7 +149,7 @@ class Listed:
         if type(elements) is not list or not 0 < len(elements) <= MAX_ELEMENTS:
             return None
         try:
-            groups = self._grouped(elements, outer, most)
+            groups = self._grouped(elements, outer, size)
             left_out = self._left(outer, groups) if outer else []
         except _NotPlain:
             self._unfit.fields.clear()
@@ -162,7 +162,7 @@ class Listed:
     def _places(self, group: _Group, before: Place) -> tuple[Place, ...]:
         return tuple([(*before, number) for number in group.numbers]) if self._cuts else ()
 
-    def _grouped(self, elements: list[Any], outer: dict[str, Any], most: int) -> list[_Group]:
+    def _grouped(self, elements: list[Any], outer: dict[str, Any], size: int) -> list[_Group]:
         groups: list[_Group] = []
         open_: dict[tuple[Any, ...], _Group] = {}
         shapes = self._shapes
@@ -183,7 +183,8 @@ class Listed:
             if group is None or not group.metrics.keys().isdisjoint(metrics):
                 group = open_[key] = _Group(said, tags)
                 groups.append(group)
-                check_count(len(groups), most, "readings")
+                if len(groups) > MAX_READINGS:
+                    check_count(len(groups), readings_allowed(size), "readings")
             group.metrics.update(metrics)
             group.numbers.append(number)
             group.left_out += left_out
@@ -251,7 +252,14 @@ class Listed:
         left_out: list[Drop] = []
         if inner:
             _take(value, called.within, called.ignored_within, metrics, left_out)
-        _take(element, called.kept, called.ignored, metrics, left_out)
+        for field, target in called.kept:
+            found = element[field]
+            if type(found) in SCALARS:
+                metrics[target] = found
+            elif found is not None:
+                raise _NotPlain
+        if called.ignored:
+            _take(element, (), called.ignored, metrics, left_out)
         if self._words.by_value:
             self._words.read(metrics, self._unfit)
             left_out += self._unfit.fields
@@ -315,7 +323,9 @@ class Listed:
     def _left(self, message: dict[str, Any], groups: list[_Group]) -> list[Drop]:
         if len(message) > MOST_NAMES:
             raise _NotPlain
-        used = groups[0].outside.union(*[group.outside for group in groups[1:]])
+        used = groups[0].outside
+        if len(groups) > 1:
+            used = used.union(*[group.outside for group in groups])
         left = []
         for name, value in message.items():
             if value is not None and name != self._each and name not in used:

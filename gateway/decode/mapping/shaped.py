@@ -88,9 +88,9 @@ class Shaper:
         if type(message) is dict and not self.each.path and not self._elements.name:
             element = Element(message, (), ())
             return [read(element, 0, metric, self._places(element))], []
-        most = readings_allowed(size)
-        if self._listed and metric is None and (found := self._listed.parts(message, most)):
+        if self._listed and metric is None and (found := self._listed.parts(message, size)):
             return found
+        most = readings_allowed(size)
         elements = self.each.find(message, most)
         check_count(len(elements), most, "elements" if self._elements.name else "readings")
         self._elements.surroundings.forget()

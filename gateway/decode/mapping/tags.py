@@ -10,7 +10,7 @@ import msgspec
 from gateway.decode.fields import NoNumber
 from gateway.decode.known import Worked
 from gateway.decode.limits import MAX_DEPTH
-from gateway.decode.mapping.looks import compile_look, taken
+from gateway.decode.mapping.looks import compile_look, remove, taken
 from gateway.decode.names import MAX_NAME, tag_fault
 from gateway.decode.paths import alternatives, is_plain
 from runtime.errors import ConfigurationError, Reject
@@ -94,7 +94,15 @@ class Tags:
         places = around.places
         made = around.everything
         for number, (name, look) in enumerate(self.looks, _FIRST):
-            found = taken((look,), element, value, rest, own)
+            if look.name:
+                found = rest.pop(look.name, None)
+            elif look.star is not None or look.made:
+                found = taken((look,), element, value, rest, own)
+            elif hit := look.find(rest):
+                found, place = hit
+                remove(rest, place or (), own)
+            else:
+                found = None
             if found is None and name in self.shared and (hit := look.find(value)):
                 found = hit[0]
             if found is None and element.around and (hit := surroundings.find(number, (look,), element)):
