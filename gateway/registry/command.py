@@ -53,6 +53,12 @@ def _by(parse: Callable[[str], Any]) -> Callable[..., Any]:
     return parsed
 
 
+def _beginning(text: str) -> str:
+    """What an id can begin with."""
+    checked_id(f"{text}x")
+    return text
+
+
 def _ids(_context: click.Context, _argument: click.Parameter, given: tuple[str, ...]) -> list[str]:
     ids: dict[str, None] = {}
     for each in given:
@@ -102,7 +108,7 @@ def devices() -> None:
 @click.option(
     "--label", "labels", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="All of several."
 )
-@click.option("--prefix", default="", metavar="TEXT", help="With which ids begin.")
+@click.option("--prefix", default="", callback=_by(_beginning), metavar="TEXT", help="With which ids begin.")
 @click.option("--never-heard", is_flag=True, help="Only those of which nothing was ever stored.")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--all", "is_all", is_flag=True, help="However many there are.")
