@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 from uuid import uuid4
 
 import asyncpg
@@ -187,7 +187,7 @@ async def shown(redis: Redis, keys: Keys, mine: str) -> dict[str, tuple[bool | N
     """What the views say of the devices of which something was said."""
     found: dict[str, tuple[bool | None, str | None]] = {}
     for device in DEVICES:
-        if fields := await redis.hgetall(keys.device(f"{mine}-{device}")):
+        if fields := cast("dict[bytes, bytes]", await redis.hgetall(keys.device(f"{mine}-{device}"))):
             stats = device_stats(fields)
             assert (stats.online is None) == (stats.online_since is None)
             if stats.online is not None:
