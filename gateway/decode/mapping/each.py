@@ -82,8 +82,8 @@ class Each:
                 return [Element(message, (), ())]
             return [Element(value, (), (at,)) for at, value in enumerate(message[: most + 1])]
         if self._look is not None:
-            found = self._look(message)
-            values = found if type(found) is list else [found]
+            seen = self._look(message)
+            values: list[Any] = seen if type(seen) is list else [seen]
             around = ((message, ()),)
             return [Element(value, around=around) for value in values[: most + 1] if value is not None]
         if type(message) is not list:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.decode.drops import MOST_NAMES
 from gateway.decode.fields import SCALARS
-from gateway.decode.limits import MAX_ELEMENTS, MAX_READINGS, check_count, readings_allowed
+from gateway.decode.limits import MAX_ELEMENTS, MAX_READINGS, check_count, elements_allowed, readings_allowed
 from gateway.decode.mapping.element import LEFT_OUT
 from gateway.decode.mapping.parts import Around, Part, with_keys
 from gateway.decode.names import MAX_NAME, metric_fault
@@ -141,13 +141,15 @@ class Listed:
             Reject: there are more readings than it may have.
         """
         outer: dict[str, Any] = {}
-        elements = message if type(message) is list else [message]
+        elements: Any = message if type(message) is list else [message]
         if self._each:
             if type(message) is not dict:
                 return None
             outer, elements = message, message.get(self._each)
-        if type(elements) is not list or not 0 < len(elements) <= MAX_ELEMENTS:
+        if type(elements) is not list or not elements:
             return None
+        if len(elements) > MAX_ELEMENTS:
+            check_count(len(elements), elements_allowed(size), "elements")
         try:
             groups = self._grouped(elements, outer, size)
             left_out = self._left(outer, groups) if outer else []
@@ -246,12 +248,13 @@ class Listed:
         if type(name) is not str:
             raise _NotPlain
         value = None if shape.value is None else element[shape.value]
-        inner = type(value) is dict
-        called = shape.called.get((name, *value) if inner else name) or self._call(shape, name, value)
+        inner: dict[str, Any] = value if type(value) is dict else {}
+        known = name if inner is not value else (name, *inner)
+        called = shape.called.get(known) or self._call(shape, name, value)
         metrics: dict[str, Any] = {}
         left_out: list[Drop] = []
         if inner:
-            _take(value, called.within, called.ignored_within, metrics, left_out)
+            _take(inner, called.within, called.ignored_within, metrics, left_out)
         for field, target in called.kept:
             found = element[field]
             if type(found) in SCALARS:

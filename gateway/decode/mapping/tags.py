@@ -128,11 +128,12 @@ class Tags:
 
     def _add(self, tags: dict[str, str], name: str, value: Any) -> None:  # noqa: ANN401  # likewise
         if type(value) is NoNumber:
-            fault = f"tag {name[:40]!r} is {value.text[:40]}"
-            self._unfit.add(name[: self._max_name], value.reason, fault)
+            detail = f"tag {name[:40]!r} is {value.text[:40]}"
+            self._unfit.add(name[: self._max_name], value.reason, detail)
             return
         text = value if type(value) is str else msgspec.json.encode(value).decode()
-        fault, reason = None, "invalid_tag"
+        fault: str | None = None
+        reason = "invalid_tag"
         if not self._good.get((name, text)):
             fault = tag_fault(name, text)
             if fault is None:
