@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from functools import partial
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from runtime.settings import Settings
 
 _GRACE_S = 3.0
+_YOUNG_OBJECTS = 700
 
 
 @click.command("discover")
@@ -82,6 +84,7 @@ def discover_command(
     if heard.reason:
         click.echo(f"error: broker {settings.broker.host}:{settings.broker.port}: {heard.reason}", err=True)
         return 1
+    gc.set_threshold(_YOUNG_OBJECTS)  # what a decoder knows of ten thousand topics goes with it, at once
     discovery = discover(heard.heard, settings)
     if as_json:
         click.echo(report.encode(discovery, heard.seconds))

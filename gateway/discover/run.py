@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from runtime.settings import Settings
 
 _MAX_PENDING_BYTES: Final = 8_000_000
+_MAX_PENDING: Final = 4000  # messages, which are more than their bytes
 _BACKOFF_MAX_S: Final = 3.0  # somebody is watching
 _LOOK_S: Final = 0.2
 
@@ -107,7 +108,12 @@ def _session(settings: Settings, topic_filters: Sequence[str]) -> MqttSession:
         broker, subscriptions=[Subscription(each, qos=0) for each in topic_filters], clean_start=True
     )
     return MqttSession(
-        dataclasses.replace(options, max_pending_bytes=_MAX_PENDING_BYTES, backoff_max_s=_BACKOFF_MAX_S)
+        dataclasses.replace(
+            options,
+            max_pending_bytes=_MAX_PENDING_BYTES,
+            max_pending_messages=_MAX_PENDING,
+            backoff_max_s=_BACKOFF_MAX_S,
+        )
     )
 
 
