@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import sys
 from sys import getsizeof
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.decode.drops import MOST_NAMES
 from gateway.decode.fields import SCALARS
+from gateway.decode.known import Worked
 from gateway.decode.limits import MAX_ELEMENTS, MAX_READINGS, check_count, elements_allowed, readings_allowed
 from gateway.decode.mapping.element import LEFT_OUT
 from gateway.decode.mapping.parts import Around, Part, with_keys
-from gateway.decode.names import MAX_NAME, metric_fault
+from gateway.decode.mapping.shapes import NotPlain, Shapes
+from gateway.decode.names import MAX_NAME
 from gateway.decode.paths import is_plain
 from runtime.errors import Reject
 
@@ -29,61 +31,19 @@ if TYPE_CHECKING:
     from gateway.decode.mapping.each import Each
     from gateway.decode.mapping.element import Elements
     from gateway.decode.mapping.looks import Look
+    from gateway.decode.mapping.shapes import Drop, Shape
     from gateway.decode.mapping.words import Words
     from gateway.decode.paths import Place
 
-_REMEMBERED_BYTES: Final = 8_000_000
-_ENTRY_BYTES: Final = 300  # of what is remembered, beside its texts
-_LONG: Final = 2048  # characters of the names of the fields of an element that is plain
+_TAGS_BYTES: Final = 4_000_000
 _KEY, _TIME, _KEYED = 1, 2, 4  # of device, key, time, region and whether the key was found around
-_IGNORED: Final = "ignored"
 _TEXT: Final = frozenset({str})
 _NOTHING_AROUND: Final = Around()
 _NAMES: Final = frozenset({str, int})
 _KINDS: Final = (_NAMES, _NAMES, _NAMES | {float}, _NAMES)
 
-Drop = tuple[str, str]
 Tagged = tuple[dict[str, str], "frozenset[tuple[str, str]]"]
 _NO_TAGS: Final[Tagged] = ({}, frozenset())
-
-
-class _NotPlain(Exception):  # noqa: N818  # no error: `element` reads it
-    """A message is none of these."""
-
-
-class _Called(NamedTuple):
-    """What the metrics of an element come to be called.
-
-    Attributes:
-        kept, within: fields of it, and of the object that is its value, each with its metric's name.
-        ignored, ignored_within: those that are left out, each with what is said of it.
-    """
-
-    kept: Sequence[tuple[str, str]]
-    ignored: Sequence[tuple[str, Drop]]
-    within: Sequence[tuple[str, str]]
-    ignored_within: Sequence[tuple[str, Drop]]
-
-
-class _Shape(NamedTuple):
-    """Elements that have the same fields.
-
-    Attributes:
-        name, value: which of them; the value may be missing.
-        roles: of device, key, time and region those that are looked for, each with its field if it has one.
-        tags: the same of tags, by their names.
-        sure: fields in whose place another would count if they were null.
-        rest: fields that are nothing else.
-        called: what was worked out, by name, and by name and fields of an object that is the value.
-    """
-
-    name: str
-    value: str | None
-    roles: Sequence[tuple[int, str | None]]
-    tags: Sequence[tuple[str, str | None]]
-    sure: Sequence[str]
-    rest: Sequence[str]
-    called: dict[str | tuple[str, ...], _Called]
 
 
 class _Group:
@@ -121,14 +81,12 @@ class Listed:
         self, each: str, elements: Elements, words: Words, limits: Limits, unfit: Unfit, *, cuts: bool
     ) -> None:
         self._each, self._cuts = each, cuts
-        self._name, self._value, self._roles = elements.name, elements.value, elements.roles
+        self._roles = elements.roles
         self._tags, self._words, self._unfit = elements.tags, words, unfit
         self._tag_looks = dict(elements.tags.looks)
-        self._max_name, self._most = limits.max_metric_name, limits.max_metrics
         self._full = limits.max_metrics if self._unfit.refuses else sys.maxsize
-        self._shapes: dict[tuple[str, ...], _Shape] = {}
-        self._tagged: dict[tuple[Any, ...], Tagged] = {}
-        self._bytes = 0
+        self._shapes = Shapes(elements, words, limits)
+        self._tagged: Worked[Tagged] = Worked(_TAGS_BYTES)
 
     def parts(self, message: Any, size: int) -> tuple[list[Part], list[Drop]] | None:  # noqa: ANN401  # a message is any value
         """The readings of a message, and what is in none of them; None when it is not plain.
@@ -153,7 +111,7 @@ class Listed:
         try:
             groups = self._grouped(elements, outer, size)
             left_out = self._left(outer, groups) if outer else []
-        except _NotPlain:
+        except NotPlain:
             self._unfit.fields.clear()
             return None
         if len(groups) == 1:
@@ -167,12 +125,12 @@ class Listed:
     def _grouped(self, elements: list[Any], outer: dict[str, Any], size: int) -> list[_Group]:
         groups: list[_Group] = []
         open_: dict[tuple[Any, ...], _Group] = {}
-        shapes = self._shapes
+        shapes = self._shapes.known
         for number, element in enumerate(elements):
             if type(element) is not dict:
-                raise _NotPlain
+                raise NotPlain
             fields = tuple(element)
-            shape = shapes.get(fields) or self._shape(fields)
+            shape = shapes.get(fields) or self._shapes.of(fields)
             outside: list[str] = []
             said = self._said(shape, element, outer, outside)
             tags, every = self._read_tags(shape, element, outer, outside) if shape.tags else _NO_TAGS
@@ -195,11 +153,11 @@ class Listed:
         return groups
 
     def _said(
-        self, shape: _Shape, element: dict[str, Any], outer: dict[str, Any], outside: list[str]
+        self, shape: Shape, element: dict[str, Any], outer: dict[str, Any], outside: list[str]
     ) -> list[Any]:
         """Device, key, time and region of an element, and whether the key was found around it."""
         if shape.sure and None in map(element.get, shape.sure):
-            raise _NotPlain
+            raise NotPlain
         said: list[Any] = [None, None, None, None, False]
         for role, field in shape.roles:
             found = None if field is None else element[field]
@@ -208,12 +166,12 @@ class Listed:
                 said[_KEYED] |= role == _KEY and found is not None
             if found is not None:
                 if type(found) not in _KINDS[role]:
-                    raise _NotPlain
+                    raise NotPlain
                 said[role] = found
         return said
 
     def _read_tags(
-        self, shape: _Shape, element: dict[str, Any], outer: dict[str, Any], outside: list[str]
+        self, shape: Shape, element: dict[str, Any], outer: dict[str, Any], outside: list[str]
     ) -> Tagged:
         said: list[tuple[Any, ...]] = []
         for name, field in shape.tags:
@@ -225,7 +183,7 @@ class Listed:
             elif type(found) is str:
                 said.append((name, found))
             elif found is not None:
-                raise _NotPlain
+                raise NotPlain
         known = tuple(said)
         return self._tagged.get(known) or self._tag(known)
 
@@ -236,21 +194,20 @@ class Listed:
             try:
                 self._tags.add(tags, name, one)
             except Reject:
-                raise _NotPlain from None
+                raise NotPlain from None
         if self._unfit.fields:
-            raise _NotPlain
-        self._remember(sum(getsizeof(name) + 3 * getsizeof(tag) for name, tag in tags.items()))
-        self._tagged[said] = tags, frozenset(tags.items())
-        return self._tagged[said]
+            raise NotPlain
+        size = 3 * sum(getsizeof(part) for tag in tags.items() for part in tag)
+        return self._tagged.keep(said, (tags, frozenset(tags.items())), size)
 
-    def _metrics(self, shape: _Shape, element: dict[str, Any]) -> tuple[dict[str, Any], list[Drop]]:
+    def _metrics(self, shape: Shape, element: dict[str, Any]) -> tuple[dict[str, Any], list[Drop]]:
         name = element[shape.name]
         if type(name) is not str:
-            raise _NotPlain
+            raise NotPlain
         value = None if shape.value is None else element[shape.value]
         inner: dict[str, Any] = value if type(value) is dict else {}
         known = name if inner is not value else (name, *inner)
-        called = shape.called.get(known) or self._call(shape, name, value)
+        called = shape.called.get(known) or self._shapes.call(shape, name, value)
         metrics: dict[str, Any] = {}
         left_out: list[Drop] = []
         if inner:
@@ -260,7 +217,7 @@ class Listed:
             if type(found) in SCALARS:
                 metrics[target] = found
             elif found is not None:
-                raise _NotPlain
+                raise NotPlain
         if called.ignored:
             _take(element, (), called.ignored, metrics, left_out)
         if self._words.by_value:
@@ -269,63 +226,9 @@ class Listed:
             self._unfit.fields.clear()
         return metrics, left_out
 
-    def _shape(self, fields: tuple[str, ...]) -> _Shape:
-        """What elements of these fields say."""
-        if len(fields) > self._most or sum(map(len, fields)) > _LONG:
-            raise _NotPlain
-        rest = list(fields)
-        sure: list[str] = []
-
-        def take(looks: Sequence[Look]) -> str | None:
-            there = [look.name for look in looks if look.name in rest]
-            sure.extend(there[:-1])
-            if there:
-                rest.remove(there[0])
-            return there[0] if there else None
-
-        name, value = take(self._name), take(self._value)
-        if name is None:
-            raise _NotPlain
-        roles = [(role, take(looks)) for role, looks in enumerate(self._roles) if looks]
-        tags = [(tag, take((look,))) for tag, look in self._tag_looks.items()]
-        self._remember(10 * sum(map(getsizeof, fields)))
-        shape = self._shapes[fields] = _Shape(name, value, roles, tags, sure, rest, {})
-        return shape
-
-    def _call(self, shape: _Shape, name: str, value: Any) -> _Called:  # noqa: ANN401  # likewise
-        """What the metrics of this name come to be called."""
-        within = list(value) if type(value) is dict else []
-        if metric_fault(name, self._max_name) or len(within) > self._most or sum(map(len, within)) > _LONG:
-            raise _NotPlain
-        own = [] if shape.value is None or type(value) is dict else [(shape.value, name)]
-        inner = [(field, f"{name}.{field}") for field in within]
-        own += [(field, f"{name}.{field}") for field in shape.rest]
-        every = [full for _, full in (*inner, *own)]
-        targets = {full: self._words.fate(full) for full in every}
-        kept = [target for target in targets.values() if target is not None]
-        if len(targets) < len(every) or len(set(kept)) < len(kept):
-            raise _NotPlain  # two come to one name
-        called = _Called(
-            [(field, target) for field, full in own if (target := targets[full]) is not None],
-            [(field, (full, _IGNORED)) for field, full in own if targets[full] is None],
-            [(field, target) for field, full in inner if (target := targets[full]) is not None],
-            [(field, (full, _IGNORED)) for field, full in inner if targets[full] is None],
-        )
-        self._remember(sum(_ENTRY_BYTES + 3 * getsizeof(full) for full in every))
-        shape.called[(name, *within) if type(value) is dict else name] = called
-        return called
-
-    def _remember(self, size: int) -> None:
-        """Make room for so many bytes."""
-        self._bytes += _ENTRY_BYTES + size
-        if self._bytes > _REMEMBERED_BYTES:
-            self._bytes = _ENTRY_BYTES + size
-            self._shapes.clear()
-            self._tagged.clear()
-
     def _left(self, message: dict[str, Any], groups: list[_Group]) -> list[Drop]:
         if len(message) > MOST_NAMES:
-            raise _NotPlain
+            raise NotPlain
         used = groups[0].outside
         if len(groups) > 1:
             used = used.union(*[group.outside for group in groups])
@@ -333,7 +236,7 @@ class Listed:
         for name, value in message.items():
             if value is not None and name != self._each and name not in used:
                 if type(value) not in SCALARS:
-                    raise _NotPlain
+                    raise NotPlain
                 left.append((name[:MAX_NAME], LEFT_OUT))
         return left
 
@@ -389,13 +292,13 @@ def _take(
         if type(value) in SCALARS:
             metrics[target] = value
         elif value is not None:
-            raise _NotPlain
+            raise NotPlain
     for field, drop in ignored:
         value = element[field]
         if type(value) in SCALARS:
             left_out.append(drop)
         elif value is not None:
-            raise _NotPlain
+            raise NotPlain
 
 
 def _outside(looks: Sequence[Look], outer: dict[str, Any], outside: list[str]) -> Any:  # noqa: ANN401  # likewise
