@@ -65,6 +65,8 @@ class Fleet:
         self._ranking = Ranking([], [])
         self._retired: list[str] = []  # by name, as of so many
         self._retirements = 0
+        self._unheard: list[str] = []  # likewise
+        self._unheard_at = 0
 
     async def look(self, now_ms: int, letters: Iterable[Letter]) -> None:
         """Look who is there, and rank the devices anew when it is time.
@@ -203,7 +205,9 @@ class Fleet:
         if self._retirements != (retirements := watch.retirements):
             self._retired, self._retirements = await in_order(list(retired)), retirements
         out = await those(self._retired, seen.__contains__)
-        unheard = await in_order(await those(watch.never_heard(), lambda id_: id_ not in seen))
+        if self._unheard_at != (unheard_at := watch.names.unheard):
+            self._unheard, self._unheard_at = await in_order(list(watch.names.never_heard)), unheard_at
+        unheard = await those(self._unheard, lambda id_: id_ not in seen and id_ not in retired)
         self._ranking = Ranking([*first, *others], silent, clocks, out, unheard, watch.names.called, offline)
         self._places.keep(seen)
 

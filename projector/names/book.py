@@ -51,13 +51,14 @@ class Names:
 
     Attributes:
         called: device → its name, of those that have one.
-        never_heard: devices that may send and never did.
+        never_heard: devices that may send and never did; `unheard` is another number whenever these change.
         left_out: how many devices there was no room for.
     """
 
     def __init__(self, most: int = MOST) -> None:
         self.called: dict[str, str] = {}
         self.never_heard: dict[str, None] = {}
+        self.unheard = 0
         self.left_out = 0
         self._most = most
         self._known: dict[str, Known] = {}
@@ -88,10 +89,12 @@ class Names:
             return False
         else:
             self._known[device_id] = known
-        if known.never_heard:
-            self.never_heard[device_id] = None
-        else:
-            self.never_heard.pop(device_id, None)
+        if known.never_heard != before.never_heard:
+            self.unheard += 1
+            if known.never_heard:
+                self.never_heard[device_id] = None
+            else:
+                del self.never_heard[device_id]
         if known.name is not None:
             self.called[device_id] = known.name
         else:

@@ -110,11 +110,6 @@ class Watch:
             return []
         return [device.id for device in self._silence.drifts.wrong.values() if device.care is None]
 
-    def never_heard(self) -> list[str]:
-        """The devices that may send and never did, as far as they are not retired."""
-        retired = self.retired()
-        return [id_ for id_ in self.names.never_heard if id_ not in retired]
-
     def retired(self) -> AbstractSet[str]:
         """The devices that are out of service, as they are from now on."""
         return self._silence.cares.retired if self._silence else frozenset()
@@ -134,4 +129,6 @@ class Watch:
             return None
         regions = self._silence.counts.values()
         counts = DeviceCounts(*(sum(region[state] for region in regions) for state in range(len(STATES) + 1)))
-        return replace(counts, never_heard=len(self.never_heard()))
+        unheard = self.names.never_heard
+        out = sum(id_ in unheard for id_ in self.retired())
+        return replace(counts, never_heard=len(unheard) - out)
