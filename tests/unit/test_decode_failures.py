@@ -55,9 +55,7 @@ def test_a_line_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     shaper = decoder._shapers[0]
     assert shaper is not None
     parts = shaper.parts
-    monkeypatch.setattr(
-        shaper, "parts", lambda value, *more: fail() if "b" in value else parts(value, *more)
-    )
+    monkeypatch.setattr(shaper, "parts", lambda value, *more: fail() if "b" in value else parts(value, *more))
     good, bad = decode(decoder, b'{"a": [{"v": 1}]}\n{"b": 1}')
     assert isinstance(good, Reading)
     assert isinstance(bad, Rejection)

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 _VARINT, _FIXED64, _SIZED, _FIXED32 = 0, 1, 2, 5
 _TOP: Final = 0x80  # of a byte: another one follows
+_OF_SIX: Final = 0x808080808080  # the highest bits of six bytes
+_SIX: Final = 0x008080808080  # the same of an integer that has so many: the last has none
 _UINT64: Final = 64
 _SHORT: Final = 32  # bits of `int_value`
 _PAYLOAD_DEPTH: Final = 2  # metrics stand in an array in it
@@ -302,6 +304,10 @@ def _read(payload: bytes, at: int, end: int, message: _Message, depth: int) -> d
 
 def _varint(payload: bytes, at: int) -> tuple[int, int]:
     """An integer of seven bits a byte, the lowest first, and the byte after it."""
+    six = int.from_bytes(payload[at : at + 6], "little")
+    if six & _OF_SIX == _SIX and at + 6 <= len(payload):  # milliseconds since 1970 have so many
+        low = six & 0x7F | six >> 1 & 0x3F80 | six >> 2 & 0x1FC000
+        return low | six >> 3 & 0xFE00000 | six >> 4 & 0x7F0000000 | six >> 5 & 0x3F800000000, at + 6
     start = at
     value = payload[at] & 0x7F
     shift = 7
