@@ -190,8 +190,9 @@ async def test_whoever_dies_before_the_call_that_decides_has_done_nothing(
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("meddling", ["begins a list", "writes", "stages", "removes it"])
+@pytest.mark.parametrize("piece_number", [2, 7])
 async def test_who_shares_a_list_writes_nothing_of_it(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch, meddling: str
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, meddling: str, piece_number: int
 ) -> None:
     """Another projector puts its pieces in the list, or writes, meanwhile: each run counts once, whole."""
     for n in (1, 2, 3):
@@ -207,7 +208,7 @@ async def test_who_shares_a_list_writes_nothing_of_it(
     async def meddled(own: setting.Setting, pieces: setting.Pieces, piece: tuple[bytes, bytes]) -> bool:
         nonlocal added
         added += 1
-        if added == 7:
+        if added == piece_number:
             monkeypatch.setattr(setting.Setting, "add", add)
             if meddling == "begins a list":
                 await dies(other, fleet(2), monkeypatch, 2, "listed")
