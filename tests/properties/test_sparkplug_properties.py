@@ -8,7 +8,7 @@ Within a session an alias keeps its metric, and those that it had once in anothe
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -16,7 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.sparkplug.messages import Lost, Message, Read, Told
 from gateway.sparkplug.node import HELD_S, MOST_HELD, Node
-from gateway.sparkplug.topics import Kind
+
+if TYPE_CHECKING:
+    from gateway.sparkplug.topics import Kind
 
 REORDER_S = 2.0
 NETWORK_S = 1.5
