@@ -136,14 +136,20 @@ class Node:
         """Whether something happens when time passes."""
         return bool(self.unnamed or self._sequence or self._due or self.asking.waits)
 
-    def take(self, message: Message, now: float) -> list[Step]:
+    def take(self, message: Message, now: float) -> list[Step]:  # noqa: PLR0911  # one for each kind
         """What the next message leads to, in order, at a time in seconds of the monotonic clock."""
         if message.kind == "NDEATH":
             return list(self._died(message, now))
         if message.kind == "NBIRTH":
+            if self._is_overtaken(message, now):
+                self._counts["out_of_order"] += 1
+                return [Read(message, message.value)]
             return list(self._reborn(message, now))
         if not self.ordered:
             return list(self._apply(message, now, certain=True))
+        if self._sequence.next is not None and self._is_of_before(message):
+            self._counts["out_of_order"] += 1
+            return list(self._apply(message, now, certain=False))
         turn = self._sequence.turn(message)
         if turn is Turn.NOW:
             return list(self._in_turn(message, now))
@@ -268,6 +274,7 @@ class Node:
         if self.bd_seq is not None and number != self.bd_seq:
             if self.born is None or message.sent is None or message.sent <= self.born:
                 self._counts["late_wills"] += 1
+                self._since = message.at  # of births that are still to come
                 for device, entity in self.entities.items():
                     entity.names.doubt_the_past()
                     self.changed.add(device)
@@ -300,7 +307,7 @@ class Node:
             yield from self._device_born(message, now)
         elif message.kind == "DDEATH":
             entity = self.entities.setdefault(message.device, Entity())
-            if entity.is_older(message):
+            if entity.is_older(message) or self._is_of_before(message):
                 self._counts["late_wills"] += 1
                 return
             entity.names.broke(message.at)
@@ -313,7 +320,7 @@ class Node:
         device = message.device
         entity = self.entities.setdefault(device, Entity())
         yield Read(message, message.value)
-        if not message.certain and entity.is_older(message):
+        if not message.certain and (entity.is_older(message) or self._is_of_before(message)):
             return
         self._learn(device, message, certain=message.certain)
         if self.online:
@@ -337,6 +344,15 @@ class Node:
         if self.ordered:
             self.asking.want(now, "a metric of it has no name")
         yield from self._bounded(now)
+
+    def _is_overtaken(self, message: Message, now: float) -> bool:
+        """Whether a birth of the edge node is of an older session than the one that has just come."""
+        just = self._alone_at is not None and now < self._alone_at
+        return just and message.bd_seq != self.bd_seq and self._is_of_before(message)
+
+    def _is_of_before(self, message: Message) -> bool:
+        """Whether a message was sent before the edge node's birth in force, by its own clock."""
+        return self.born is not None and message.sent is not None and message.sent < self.born
 
     def _learn(self, device: str, message: Message, *, certain: bool) -> None:
         entity = self.entities[device]
