@@ -7,8 +7,12 @@ WHERE device_id > $1 AND (last_seen >= $3 OR device_id = ANY($4::text[]))
 ORDER BY device_id LIMIT $2;
 
 -- name: presence_of_watched
--- Of the $2 devices after $1 that are offline, or of which that was told ($3), what they are, and since when in microseconds.
-SELECT device_id, online, (extract(epoch FROM least(ts, received_at)) * 1000000)::bigint AS since FROM device_presence
+-- Of the $2 devices after $1 that are offline, or of which that was told ($3), what they are, since when, and when the message came
+-- that says so, in microseconds.
+SELECT
+    device_id, online, (extract(epoch FROM least(ts, received_at)) * 1000000)::bigint AS since,
+    (extract(epoch FROM received_at) * 1000000)::bigint AS came
+FROM device_presence
 WHERE device_id > $1 AND (NOT online OR device_id = ANY ($3::text[]))
 ORDER BY device_id LIMIT $2;
 

@@ -1,9 +1,9 @@
 """Which devices are offline because they said so: the state of all of them, changed by what is heard. Pure.
 
 What changes it the gateway has decided (`contract.events.Event.online_since`); of two changes the one counts
-that is so since later. A device that is offline is not called silent, and what was told of its silence is
-over: that it is quiet then is no news. What is decided waits in `pending`; what was told before comes first,
-so a start tells nothing again.
+that is so since later, and of one time the one whose message came later. A device that is offline is not
+called silent, and what was told of its silence is over: that it is quiet then is no news. What is decided
+waits in `pending`; what was told before comes first, so a start tells nothing again.
 """
 
 from __future__ import annotations
@@ -59,27 +59,28 @@ class Presences:
         self.pending: dict[str, PresenceChange] = {}
         self._devices = devices
         self._tally = tally
-        self._told = {id_ for id_, (level, _) in told.items() if level}
+        self._told = {id_: at for id_, (level, at) in told.items() if level}  # and since when
         self._begun = begun
-        self._since: dict[str, int] = {}
+        self._since: dict[str, tuple[int, int]] = {}  # and when the message came
 
     @property
     def told(self) -> list[str]:
         """The devices of which it was told that they are offline."""
         return list(self._told)
 
-    def take(self, device: Device, since: int, *, online: bool, was_heard: bool) -> bool:
-        """Note what a device is, and since when in microseconds; returns whether that is another thing.
+    def take(self, device: Device, since: int, came: int, *, online: bool, was_heard: bool) -> bool:
+        """Note what a device is; returns whether that is another thing.
 
         Args:
             device: the device.
-            since: since when it is so.
+            since: since when it is so, microseconds since 1970.
+            came: when the message came that says so, likewise.
             online: or offline.
-            was_heard: whether the message came now; else it is read of one that came before.
+            was_heard: whether that was now; else it is read of one that came before.
         """
-        if since <= self._since.get(device.id, -1):
+        if (since, came) <= self._since.get(device.id, (-1, -1)):
             return False
-        self._since[device.id] = since
+        self._since[device.id] = since, came
         if online != bool(device.offline_s):
             if online and device.care is None:
                 self._tell(device, is_news=True)  # one that came back while nobody watched
@@ -99,13 +100,16 @@ class Presences:
         """Take some of what is to be told."""
         changes = [self.pending.pop(id_) for id_ in list(islice(self.pending, most))]
         for change in changes:
-            (self._told.discard if change.online else self._told.add)(change.device_id)
+            if change.online:
+                self._told.pop(change.device_id, None)
+            else:
+                self._told[change.device_id] = change.since
         return changes
 
     def silence(self, device: Device) -> None:
         """Tell nothing of a device from now on: others may take it for online."""
         self.pending.pop(device.id, None)
-        self._told.discard(device.id)
+        self._told.pop(device.id, None)
 
     def speak(self, device: Device) -> None:
         """Tell of a device again, and now whether it is offline."""
@@ -116,12 +120,13 @@ class Presences:
         self.offline.pop(device.id, None)
         self.pending.pop(device.id, None)
         self._since.pop(device.id, None)
-        self._told.discard(device.id)
+        self._told.pop(device.id, None)
 
     def forget_unknown(self) -> list[str]:
         """Forget of whom something was told that is not watched any more; returns them."""
         gone = [id_ for id_ in self._told if id_ not in self._devices]
-        self._told.difference_update(gone)
+        for id_ in gone:
+            del self._told[id_]
         return gone
 
     def levels(self) -> dict[str, tuple[int, int]]:
@@ -133,6 +138,6 @@ class Presences:
         if online is not was_told:
             self.pending.pop(device.id, None)
             return
-        since = self._since[device.id]
+        since = max(self._since[device.id][0], self._told.get(device.id, -1) + 1)  # later than what was told
         about = device.id, device.region, online, since
         self.pending[device.id] = PresenceChange(*about, was_told=was_told, is_news=is_news)

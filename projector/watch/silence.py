@@ -183,10 +183,10 @@ class Silence:
                 device.at = at
         return goes_on
 
-    def know_presence(self, device_id: str, since: int, *, online: bool) -> None:
-        """Note what a device said before anybody listened, and since when, microseconds since 1970."""
+    def know_presence(self, device_id: str, since: int, came: int, *, online: bool) -> None:
+        """Note what a device said before anybody listened, as `Presences.take` does."""
         if device := self.devices.get(device_id):
-            self._take_presence(device, since, online=online, was_heard=False)
+            self._take_presence(device, since, came, online=online, was_heard=False)
 
     def begin_anew(self, number: int) -> None:
         """Note that rows of a stream were passed over: each device has its whole period from the next on."""
@@ -271,13 +271,13 @@ class Silence:
         if event.online_since is None:
             return
         try:
-            since = microseconds(event.online_since)
+            since, came = microseconds(event.online_since), microseconds(event.received_at)
         except ValueError:
             return
-        self._take_presence(device, since, online=event.online is True, was_heard=True)
+        self._take_presence(device, since, came, online=event.online is True, was_heard=True)
 
-    def _take_presence(self, device: Device, since: int, *, online: bool, was_heard: bool) -> None:
-        if not self.presences.take(device, since, online=online, was_heard=was_heard):
+    def _take_presence(self, device: Device, since: int, came: int, *, online: bool, was_heard: bool) -> None:
+        if not self.presences.take(device, since, came, online=online, was_heard=was_heard):
             return
         if online and device.stream is not None:
             device.stream.enter(device, 0)
@@ -421,7 +421,8 @@ class Silence:
         if self._forget_after_s is None:
             return
         for id_ in [*islice(self.silent, _LEAVING), *islice(self.presences.offline, _LEAVING)]:
-            if now - max(self.devices[id_].at, self.devices[id_].silence) > self._forget_after_s:
+            device = self.devices[id_]
+            if now - max(device.at, device.silence, device.offline_s) > self._forget_after_s:
                 self._leave(id_)
 
     def _make_room(self) -> bool:

@@ -201,8 +201,8 @@ class Watcher:
                 page = await self._pool.fetch(queries.presence_of_watched, after, PAGE, told)
             if not page:
                 return
-            for device_id, online, since in page:
-                self._silence.know_presence(device_id, since, online=online)
+            for device_id, online, since, came in page:
+                self._silence.know_presence(device_id, since, came, online=online)
             after = page[-1]["device_id"]
 
     async def turn(self) -> None:

@@ -251,7 +251,7 @@ async def test_who_said_that_it_is_offline(board: Board, redis: Redis, clock: Cl
     for device in ("fine", "gone", "lost"):
         await see(redis, device, clock.now)
         silence.know(device, "north")
-    silence.know_presence("gone", (at - 300) * 1_000_000, online=False)
+    silence.know_presence("gone", (at - 300) * 1_000_000, at * 1_000_000, online=False)
     silence.all_known()
     watch.begins(silence)
     state = await board.look()

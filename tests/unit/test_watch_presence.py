@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from contract.events import Event, format_time
 from projector.levels import ToldLevel
 from projector.watch.care import Care
@@ -111,11 +113,11 @@ def test_what_was_told_before() -> None:
     for device in ("a", "b", "c", "d"):
         site.silence.know(device, None)
     assert sorted(site.silence.presences.told) == ["a", "b", "gone"]
-    site.silence.know_presence("a", us(1), online=False)
-    site.silence.know_presence("b", us(30), online=True)
-    site.silence.know_presence("c", us(20), online=False)
-    site.silence.know_presence("d", us(-5), online=False)
-    site.silence.know_presence("strange", us(5), online=False)
+    site.silence.know_presence("a", us(1), us(1), online=False)
+    site.silence.know_presence("b", us(30), us(30), online=True)
+    site.silence.know_presence("c", us(20), us(20), online=False)
+    site.silence.know_presence("d", us(-5), us(-5), online=False)
+    site.silence.know_presence("strange", us(5), us(5), online=False)
     site.silence.all_known()
     assert "gone" in site.silence.left
     site.hear(31, event("e", 31))
@@ -154,3 +156,42 @@ def test_who_was_offline_for_long_is_forgotten() -> None:
     assert set(site.silence.devices) == {"b"}
     assert site.silence.presences.offline == {}
     assert site.silence.counts["north"][STATES["offline"]] == 0
+
+
+def test_who_is_offline_at_a_start_is_kept_for_as_long_as_others() -> None:
+    """A start does not forget who is offline and was not heard since; its time runs from what it said."""
+    site = Site(Silence({}, forget_after_s=10 * HOUR, begun=START))
+    site.silence.know("a", "north")
+    site.silence.know_presence("a", us(-9 * 60), us(-9 * 60), online=False)
+    site.silence.all_known()
+    site.run(0, 30, "b")
+    assert (site.state("a"), list(site.silence.left)) == ("offline", [])
+    site.run(30, 90, "b")
+    assert (site.state("a"), list(site.silence.left)) == ("unknown", ["a"])
+
+
+def test_two_changes_at_one_time() -> None:
+    """A device whose times are whole seconds may go and come in one: the message that came last counts."""
+    site = Site()
+    site.run(0, 60, "a", "b")
+    first, second = (
+        msgspec.structs.replace(
+            event("a", 60, online=online, changes=True),
+            received_at=format_time(datetime.fromtimestamp(START + HOUR + i / 10, UTC)),
+        )
+        for i, online in ((0, False), (1, True))
+    )
+    site.hear(60, first, second)
+    assert (site.state("a"), site.told) == ("ok", [])
+    site.silence.hear(1, START + HOUR, [first])
+    assert site.state("a") == "ok"
+
+
+def test_back_at_the_very_time_at_which_it_went() -> None:
+    """What ends what was told is later than that: of two things of one time others take none for news."""
+    site = Site(Silence({}, told_offline={"a": ToldLevel(1, us(5))}, begun=START))
+    site.silence.know("a", "north")
+    site.silence.know_presence("a", us(5), us(6), online=True)
+    site.silence.all_known()
+    (change,) = site.silence.presences.take_pending(10)
+    assert (change.online, change.since, change.was_told) == (True, us(5) + 1, True)
