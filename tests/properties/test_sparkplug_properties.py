@@ -2,7 +2,7 @@
 
 The edge node dies and comes back, with its aliases as they were or others, with numbers of its sessions that
 count or are always the same; it answers rebirths, or does not hear of them. The network loses messages, and
-puts those of less than the reorder timeout in any order, wills among them; the host loses its connection.
+puts topics of less than the reorder timeout in any order, wills among them; the host loses its connection.
 Within a session an alias keeps its metric, and those that it had once in another one do not come back.
 """
 
@@ -129,8 +129,12 @@ class Edges(RuleBasedStateMachine):
     @precondition(lambda self: self.flying)
     @rule(at=st.integers(0, 5))
     def deliver(self, at: int) -> None:
-        """One of the messages arrives."""
-        self.arrive(self.flying.pop(min(at, len(self.flying) - 1))[1])
+        """One of the messages arrives; those of one topic keep their order."""
+        chosen = self.flying[min(at, len(self.flying) - 1)][1]
+        topic = chosen.kind, chosen.device
+        first = next(each for each in self.flying if (each[1].kind, each[1].device) == topic)
+        self.flying.remove(first)
+        self.arrive(first[1])
 
     @precondition(lambda self: any(m.kind != "NDEATH" for _, m in self.flying))
     @rule(at=st.integers(0, 5))
