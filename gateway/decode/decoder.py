@@ -223,7 +223,7 @@ class Decoder:
         if not values:
             raise Reject("empty_message", "the array has no readings")
         readings = len(values) if matched.metric else list(map(type, values)).count(dict)
-        check_count(readings, readings_allowed(len(payload)), "readings")
+        check_count(readings, readings_allowed(len(payload), plain=True), "readings")
         if not readings and len(values) > MAX_LETTERS:
             detail = f"none of {len(values)} elements is an object"
             if isinstance(values[0], Refused):

@@ -138,11 +138,12 @@ def test_letters_of_lines() -> None:
 @pytest.mark.parametrize(
     ("payload", "words"),
     [
-        (b'{"v": [%s]}' % b",".join([b"1"] * 4_001), {"each": "v"}),
-        (b'{"v": [%s]}' % b",".join([b"1"] * 4_001), {"each": "v[?@]"}),
-        (b"[%s]" % b",".join([b'{"a":1}'] * 4_001), {"rename": {"a": "b"}}),
-        (b"\n".join([b'{"v":[1,2]}'] * 2_001), {"format": "ndjson", "each": "v"}),
-        (b"\n".join([b'{"v":[{}]}'] * 4_001), {"format": "ndjson", "each": "v", "empty": "ignore"}),
+        (b'{"v": [%s]}' % b",".join([b"1"] * 6_001), {"each": "v"}),
+        (b'{"v": [%s]}' % b",".join([b"1"] * 6_001), {"each": "v[?@]"}),
+        (b"[%s]" % b",".join([b'{"a":1}'] * 12_001), {"key": ""}),
+        (b"[%s]" % b",".join([b'{"a":1}'] * 6_001), {"rename": {"a": "b"}}),
+        (b"\n".join([b'{"v":[1,2]}'] * 3_001), {"format": "ndjson", "each": "v"}),
+        (b"\n".join([b'{"v":[{}]}'] * 6_001), {"format": "ndjson", "each": "v", "empty": "ignore"}),
     ],
 )
 def test_too_many(payload: bytes, words: dict[str, Any]) -> None:
@@ -153,7 +154,9 @@ def test_too_many(payload: bytes, words: dict[str, Any]) -> None:
 
 
 def test_as_many_as_there_may_be() -> None:
-    """Four thousand are taken, and of a large payload one for every 64 bytes."""
-    assert len(decode(b'{"v": [%s]}' % b",".join([b'{"a":1}'] * 4_000), each="v")) == 4_000
-    long = b'{"a":"%s"}' % (b"x" * 55)
-    assert len(decode(b"[%s]" % b",".join([long] * 4_090), rename={"b": "c"})) == 4_090
+    """Six thousand are taken, of plain messages twice as many, and of a large payload one for every 40 bytes."""
+    items = [b'{"a":1}']
+    assert len(decode(b'{"v": [%s]}' % b",".join(items * 6_000), each="v")) == 6_000
+    assert len(decode(b"[%s]" % b",".join(items * 12_000), key="")) == 12_000
+    long = b'{"a":"%s"}' % (b"x" * 32)
+    assert len(decode(b"[%s]" % b",".join([long] * 6_100), rename={"b": "c"})) == 6_100
