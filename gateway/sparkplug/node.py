@@ -280,6 +280,7 @@ class Node:
                     self.changed.add(device)
                 return
         elif self._dead is not None and self._dead[0] == number and not self.online:
+            self._since = message.at  # of a session that had the same number, for all that is known
             return  # the will beside the word of a node that went by itself (§5.5)
         self._counts["deaths"] += 1
         waiting = self._flush()
