@@ -147,6 +147,51 @@ def test_what_stands_beside_wins(tmp_path: Path) -> None:
     assert route.topic == "x/{device_id}"
 
 
+LINE = "weather,host=edge-7,site=hall,region=north temp=21.5,seq=5i 1795424400000000000"
+PACK = '[{"bn":"node-9","bt":1795424400,"n":"temp","v":21.5}]'
+
+
+@pytest.mark.parametrize(
+    ("words", "payload", "expected"),
+    [
+        ('format = "influx"', LINE, ("edge-7", "north", {"site": "hall"}, {"weather.temp", "weather.seq"})),
+        (
+            'format = "influx"\ndevice = "host"\nregion = "site"',
+            LINE,
+            ("edge-7", "hall", {"region": "north"}, {"weather.temp", "weather.seq"}),
+        ),
+        (
+            'format = "influx"\ndevice = "node | tags.host"\nkey = "seq"',
+            LINE,
+            ("edge-7", "north", {"site": "hall"}, {"weather.temp"}),
+        ),
+        (
+            'format = "influx"\ndevice = "host"\nregion = ""\nmetrics = "fields"',
+            LINE,
+            ("edge-7", None, {"site": "hall", "region": "north"}, {"temp", "seq"}),
+        ),
+        (
+            'format = "influx"\ntopic = "x/{device_id}"',
+            LINE,
+            ("d", "north", {"host": "edge-7", "site": "hall"}, {"weather.temp", "weather.seq"}),
+        ),
+        ('format = "senml"', PACK, ("node-9", None, {"bn": "node-9"}, {"temp"})),
+        ('format = "senml"\ntopic = "x/{device_id}"', PACK, ("d", None, {"bn": "node-9"}, {"temp"})),
+    ],
+)
+def test_a_format_says_where_its_device_is(
+    words: str, payload: str, expected: tuple[str, str | None, dict[str, str], set[str]], tmp_path: Path
+) -> None:
+    """Device and region are found where the format has them, a tag or a base name; a topic counts more."""
+    topic = "" if "topic" in words else 'topic = "x/+"\n'
+    routes = compile_routes(loaded(tmp_path, f"[[route]]\n{topic}{words}\n"))
+    (found,) = Decoder(routes, Limits()).decode(Message("x/d", payload.encode()), Received.of(NOW))
+    assert isinstance(found, Reading)
+    reading = as_object(found)
+    assert (reading["device_id"], reading["region"], reading["tags"], reading["metrics"].keys()) == expected
+    assert ("seq" in words) == (reading["key"] == "5")
+
+
 def test_tables_beside_are_added(tmp_path: Path) -> None:
     """Of `states` and `rename` those names are replaced that stand beside, and the others stay."""
     (route,) = loaded(tmp_path, '[[route]]\ndialect = "tasmota/sensor"\nstates = { OFF = -1, TOGGLE = 2 }\n')
@@ -283,7 +328,7 @@ def test_a_topic_beside_is_for_the_part_that_it_fits(
         pytest.param(
             'format = "influx"\nmetrics = "fields"',
             "cpu,core=0 idle=97.5 1795424400",
-            [("2026-11-23T09:00:00.000000Z", {}, {"idle": 97.5})],
+            [("2026-11-23T09:00:00.000000Z", {"core": "0"}, {"idle": 97.5})],
             id="influx-in-its-own-way",
         ),
         pytest.param(

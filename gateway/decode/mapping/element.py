@@ -160,9 +160,10 @@ class Elements:
         named_so = of = None
         if self.name:
             named_so = taken(self.name, element, value, rest, own)
-            of = taken(self.value, element, value, rest, own)
             self._flattening.within = f"{within}{named_so}." if type(named_so) in SCALARS else within
         names, around = self._found(element, value, rest, own)
+        if self.name:  # after the names, which may be of its members
+            of = taken(self.value, element, value, rest, own)
         tags: dict[str, str] = {}
         if self.tags.looks:
             tags, around = self.tags.read(element, value, rest, own, around, self.surroundings)
