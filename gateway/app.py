@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -33,7 +32,7 @@ from gateway.slot import Slot
 from gateway.sparkplug import keeper
 from gateway.sparkplug.host import Host
 from gateway.sparkplug.meters import SparkplugMeters
-from gateway.sparkplug.ticking import TickingSession
+from gateway.sparkplug.ticking import Listening, TickingSession
 from gateway.sparkplug.topics import is_spoken, state_topic
 from gateway.sparkplug.voice import Voice
 from gateway.store import SESSION_SETTINGS, Store
@@ -158,12 +157,13 @@ async def _work(
     doorman = Doorman(door)
     rejected = RateLimit(log.warning)
     voice = Voice(settings.sparkplug.host_id)
+    listening = Listening()
     host = None
     if is_spoken(settings.route):
         host = Host(
             wanted.decoder,
             reorder_s=duration_s(settings.sparkplug.reorder_timeout),
-            monotonic=time.monotonic,
+            monotonic=listening,
             door=door,
             state_topic=state_topic(settings.sparkplug.host_id) if settings.sparkplug.host_id else "",
             stated=voice.hear,
@@ -192,7 +192,7 @@ async def _work(
         went_back=relay.go_back,
     )
     pipeline = Pipeline(
-        intake if host is None else TickingSession(intake, host),
+        intake if host is None else TickingSession(intake, host, listening),
         decoder=wanted.decoder if host is None else host,
         policy=BatchPolicy(
             settings.gateway.batch_messages,

@@ -14,7 +14,7 @@ from gateway.decode.dialects import complete_routes
 from gateway.decode.routes import compile_routes
 from gateway.sparkplug import keeper
 from gateway.sparkplug.host import TICK, Host
-from gateway.sparkplug.ticking import TickingSession
+from gateway.sparkplug.ticking import Listening, TickingSession
 from gateway.store import Store
 from runtime.http import Health
 from runtime.mqtt import SessionStatus
@@ -23,7 +23,7 @@ from tests.support.sparkplug import DOUBLE, bd_seq, metric, payload
 from tests.support.write_side import NOW, Delivered, write_side
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from runtime.mqtt import Chunk, Message
 
@@ -71,9 +71,9 @@ class Line:
         raise NotImplementedError
 
 
-def host(reorder_s: float = 0.05) -> Host:
+def host(reorder_s: float = 0.05, monotonic: Callable[[], float] = time.monotonic) -> Host:
     routes = compile_routes(load(None, {"EDGE_ROUTE": '[{"dialect": "sparkplug"}]'}, complete_routes).route)
-    return Host(Decoder(routes, Limits()), reorder_s=reorder_s, monotonic=time.monotonic)
+    return Host(Decoder(routes, Limits()), reorder_s=reorder_s, monotonic=monotonic)
 
 
 def birth(seq: int = 0) -> Arrived:
@@ -101,6 +101,48 @@ async def test_time_passes_without_messages() -> None:
     assert edges.decode(TICK, received) == []
     assert len(edges.take_asks(10)) == 1
     assert edges.take_changes() is not None  # births that are not certain any more
+    session.stop_receiving()
+
+
+async def test_time_passes_among_messages() -> None:
+    """What becomes due comes out however much else comes without a pause."""
+    line, edges = Line(), host()
+    session = TickingSession(line, edges)
+    received = Received.of(NOW)
+    for chunk in (birth(), data(2)):
+        line.chunks.put_nowait(chunk)
+        edges.decode((await session.receive()).deliveries[0], received)
+    async with asyncio.timeout(5):
+        while (await receive_busy(session, line)).deliveries != (TICK,):
+            pass
+    assert len(edges.take_asks(10)) == 1
+    session.stop_receiving()
+
+
+async def receive_busy(session: TickingSession, line: Line) -> Chunk:
+    """The next chunk of a line on which there is always another one."""
+    await asyncio.sleep(0)
+    line.chunks.put_nowait(Arrived("elsewhere", b"x"))
+    return await session.receive()
+
+
+async def test_no_time_passes_while_nobody_listens() -> None:
+    """After a pause of the pipeline, as while PostgreSQL is away, what has come meanwhile is in time."""
+    line, now = Line(), [100.0]
+    clock = Listening(lambda: now[0])
+    edges = host(reorder_s=2.0, monotonic=clock)
+    session = TickingSession(line, edges, clock)
+    received = Received.of(NOW)
+    for chunk in (birth(), data(2)):
+        line.chunks.put_nowait(chunk)
+        edges.decode((await session.receive()).deliveries[0], received)
+    now[0] += 600
+    line.chunks.put_nowait(Arrived("elsewhere", b"x"))
+    line.chunks.put_nowait(data(1))
+    edges.take_changes()
+    found = [edges.decode((await session.receive()).deliveries[0], received) for _ in range(2)]
+    assert [len(items) for items in found] == [1, 2]
+    assert edges.take_asks(10) == []
     session.stop_receiving()
 
 
