@@ -25,6 +25,7 @@ import structlog
 from gateway.batcher import Batch, BatchPolicy
 from gateway.conflicts import KeyWatch
 from gateway.decode import Rejection
+from gateway.decode.reading import as_kept
 from gateway.door import REFUSALS, Door
 from runtime import faults
 
@@ -124,7 +125,8 @@ class Pipeline:
             batch.opened_at = time.monotonic()  # finer than the loop's clock
         decode = self._door.guarding(self.decoder.decode)
         for delivery in chunk.deliveries:
-            for item in decode(delivery, received):
+            items = decode(delivery, received)
+            for item in as_kept(items) if delivery.retain else items:
                 if isinstance(item, Rejection):
                     batch.rejections.append(item)
                 else:

@@ -2,9 +2,13 @@
 
 PostgreSQL is authoritative, in `device_presence`: with the statements of a batch, and under a lock of each
 device, its function `note_presence` tells which of them change something. The newest statement counts, by its
-own time but never later than its arrival, then by arrival; so repeats, late ones and copies that a broker
-retained change nothing. What changed goes out with the message's event, `online_since`, and views take it as
-it is: nobody decides it again.
+own time but never later than its arrival, then by arrival; so repeats and late ones change nothing. What
+changed goes out with the message's event, `online_since`, and views take it as it is: nobody decides it
+again.
+
+A copy that a broker had kept, and sends to a new subscription, is of nobody knows when. As a reading it is no
+sign of life. As a statement it counts, as what was said while nobody listened, unless it says what is known,
+or that a device is offline which came back with a reading: then nobody said on that topic that it is online.
 
 A device that said it is offline and sends a reading is online again, unless the reading is older than what it
 said. So the readings of such devices are asked about as well, and of no others. Which devices these are is
@@ -24,7 +28,6 @@ from runtime.postgres import load_queries
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from contract.events import RawEvent
     from gateway.decode import Reading
     from runtime.postgres import Connection
 
@@ -33,16 +36,15 @@ queries = load_queries("gateway")
 MOST: Final = 100_000  # devices that are known to be offline: some 20 MB
 
 
-class Change(NamedTuple):
-    """A device came online, or went offline.
+class Standing(NamedTuple):
+    """What is known of a device once a batch is stored.
 
     Attributes:
-        since: when, in the contract's form.
+        offline_since: in the contract's form; None of one that is not offline.
     """
 
     device_id: str
-    online: bool
-    since: str
+    offline_since: str | None
 
 
 class Presence:
@@ -66,13 +68,13 @@ class Presence:
 
     async def note(
         self, connection: Connection, readings: Sequence[Reading]
-    ) -> tuple[Sequence[Reading], list[Change]]:
+    ) -> tuple[Sequence[Reading], list[Standing]]:
         """Decide what readings change, within their transaction.
 
         The locks that this takes are held until that ends: it is to be its turn to append.
 
         Returns:
-            The readings, with their events as they go out; and what changes if the transaction commits.
+            The readings, with their events as they go out; and what is known if the transaction commits.
         """
         if not self._told and not self._offline:
             return readings, []
@@ -87,22 +89,28 @@ class Presence:
             [event.received_at for event in events],
             [event.key for event in events],
             [event.online for event in events],
+            [readings[at].kept for at in asked],
         )
-        changed, changes = list(readings), []
-        for (place,) in rows:
-            event = _changing(events[place - 1])
-            at = asked[place - 1]
-            changed[at] = replace(readings[at], event=event)
-            changes.append(Change(event.device_id, bool(event.online), str(event.online_since)))
-        return changed, changes
+        changing = {place for (place,) in rows}
+        changed, known = list(readings), []
+        for place, (at, event) in enumerate(zip(asked, events, strict=True), 1):
+            if place in changing:
+                since = said_time(event.ts, event.received_at)
+                online = event.online is not False  # a sign of life says so too
+                decided = replace(event, online=online, online_since=since)
+                changed[at] = replace(readings[at], event=decided)
+                known.append(Standing(event.device_id, None if online else since))
+            elif event.online is None:
+                known.append(Standing(event.device_id, None))  # whoever is not, is told of by its sighting
+        return changed, known
 
-    def settle(self, changes: Iterable[Change]) -> None:
+    def settle(self, known: Iterable[Standing]) -> None:
         """Note what has been committed."""
-        for device_id, online, since in changes:
-            if online:
+        for device_id, offline_since in known:
+            if offline_since is None:
                 self._offline.pop(device_id, None)
             else:
-                self.learn([(device_id, since)])
+                self.learn([(device_id, offline_since)])
 
     def _asked(self, readings: Sequence[Reading]) -> list[int]:
         """The readings that say something, and those by which an offline device may be back."""
@@ -112,7 +120,11 @@ class Presence:
         for at, reading in enumerate(readings):
             event = reading.event
             online, device_id = event.online, event.device_id
-            if online is not None:
+            if reading.kept:
+                if online is None:
+                    continue
+                here[device_id] = offline.get(device_id, "")  # it may be offline by that, or not
+            elif online is not None:
                 here[device_id] = None if online else said_time(event.ts, event.received_at)
             elif device_id in offline or device_id in here:
                 said_at = here[device_id] if device_id in here else offline[device_id]
@@ -123,9 +135,3 @@ class Presence:
                 continue
             asked.append(at)
         return asked
-
-
-def _changing(event: RawEvent) -> RawEvent:
-    """An event that changes something; a sign of life says that its device is online."""
-    since = said_time(event.ts, event.received_at)
-    return replace(event, online=event.online is not False, online_since=since)

@@ -556,17 +556,19 @@ CREATE FUNCTION public.note_packed() RETURNS void
     WHERE rollup = '1m' AND packed_until > droppable_until AND noted_at NOT BETWEEN now() - interval '1 hour' AND now()
 $$;
 
-CREATE FUNCTION public.note_presence(device_ids text[], tss timestamp with time zone[], arrivals timestamp with time zone[], keys text[], onlines boolean[]) RETURNS SETOF integer
+CREATE FUNCTION public.note_presence(device_ids text[], tss timestamp with time zone[], arrivals timestamp with time zone[], keys text[], onlines boolean[], copies boolean[]) RETURNS SETOF integer
     LANGUAGE plpgsql
     AS $$
 DECLARE
     said record;
     known device_presence;
+    changes boolean;
     now_known text[] := '{}';
 BEGIN
     FOR said IN
-        SELECT s.device_id, s.ts, s.received_at, s.key, s.online, s.ord::integer AS ord, least(s.ts, s.received_at) AS said_at
-        FROM unnest(device_ids, tss, arrivals, keys, onlines) WITH ORDINALITY AS s (device_id, ts, received_at, key, online, ord)
+        SELECT s.device_id, s.ts, s.received_at, s.key, s.online, s.copy, s.ord::integer AS ord, least(s.ts, s.received_at) AS said_at
+        FROM unnest(device_ids, tss, arrivals, keys, onlines, copies)
+            WITH ORDINALITY AS s (device_id, ts, received_at, key, online, copy, ord)
         ORDER BY s.device_id COLLATE "C", s.ord
     LOOP
         IF said.online IS NOT NULL THEN
@@ -587,13 +589,19 @@ BEGIN
         THEN
             CONTINUE;
         END IF;
-        UPDATE device_presence
-        SET said_at = said.said_at, said_received_at = said.received_at, said_key = said.key
+        changes := coalesce(said.online, true) <> known.online;
+        IF said.copy AND (NOT changes OR known.by_reading) THEN
+            CONTINUE;
+        END IF;
+        UPDATE device_presence SET
+            online = coalesce(said.online, true),
+            ts = CASE WHEN changes THEN said.ts ELSE ts END,
+            received_at = CASE WHEN changes THEN said.received_at ELSE received_at END,
+            message_key = CASE WHEN changes THEN said.key ELSE message_key END,
+            said_at = said.said_at, said_received_at = said.received_at, said_key = said.key,
+            by_reading = said.online IS NULL
         WHERE device_id = said.device_id;
-        IF coalesce(said.online, true) <> known.online THEN
-            UPDATE device_presence
-            SET online = NOT known.online, ts = said.ts, received_at = said.received_at, message_key = said.key
-            WHERE device_id = said.device_id;
+        IF changes THEN
             now_known := now_known || said.device_id;
             RETURN NEXT said.ord;
         END IF;
@@ -987,7 +995,8 @@ CREATE TABLE public.device_presence (
     message_key text NOT NULL,
     said_at timestamp with time zone NOT NULL,
     said_received_at timestamp with time zone NOT NULL,
-    said_key text NOT NULL
+    said_key text NOT NULL,
+    by_reading boolean DEFAULT false NOT NULL
 );
 
 CREATE TABLE public.devices (

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gateway.decode import Reading, Rejection
     from gateway.devices import DeviceSighting, DeviceTracker
     from gateway.lease import Lease
-    from gateway.presence import Change
+    from gateway.presence import Standing
     from gateway.sparkplug.changes import Changes
     from gateway.sparkplug.keeper import Keeper
     from gateway.turns import Turn
@@ -160,10 +160,10 @@ class Store:
         beside: Sequence[Changes],
     ) -> Outcome:
         known: Sequence[Reading] = ()
-        changes: list[Change] = []
+        standings: list[Standing] = []
 
         async def write(connection: Connection) -> Outcome:
-            nonlocal known, changes
+            nonlocal known, standings
             generation = self._committing.generation
             new, duplicates, conflicts, known = await transaction.claim(connection, generation, readings)
             if last:
@@ -172,11 +172,11 @@ class Store:
                 await transaction.insert_measurements(connection, new)
             letters, evidence = await transaction.bury(connection, [*rejections, *conflicts])
             await turn.may_append()
-            appended, changes = None, []
+            appended, standings = None, []
             if beside and self._keeper is not None:
                 await self._keeper.write(connection, beside)
             if new:
-                new, changes = await self._presence.note(connection, new)
+                new, standings = await self._presence.note(connection, new)
                 position = self._committing.position(generation)
                 appended, evidence = await transaction.append(connection, position, new)
             unkeyed = [reading.keyed for reading in new].count(False)
@@ -184,7 +184,7 @@ class Store:
 
         outcome = await self._committing.run(turn, write)
         self._devices.note(reading.event for reading in known)
-        self._presence.settle(changes)
+        self._presence.settle(standings)
         return outcome
 
     async def _probe(self) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from contract.events import format_utc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from contract.events import RawEvent
 
@@ -74,6 +74,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
         topic: what it came by.
         raw: its bytes as they came: the payload, or of an array payload its element.
         digest: of these, where other readings have the same payload; empty otherwise.
+        kept: whether the broker had kept it, and sends a copy: nobody knows since when it is so.
     """
 
     event: RawEvent
@@ -83,6 +84,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     topic: str
     raw: bytes
     digest: str = ""
+    kept: bool = False
 
     @property
     def content(self) -> str:
@@ -107,6 +109,11 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
         """Refuse it after all."""
         event = self.event
         return Rejection(event.received_at, self.topic, event.device_id, reason, error, self.raw, event.key)
+
+
+def as_kept(items: Iterable[Reading | Rejection]) -> list[Reading | Rejection]:
+    """What a copy came to that the broker had kept."""
+    return [msgspec.structs.replace(item, kept=True) if isinstance(item, Reading) else item for item in items]
 
 
 def digest_of(raw: bytes) -> str:

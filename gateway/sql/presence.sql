@@ -2,7 +2,7 @@
 
 -- name: note_presence
 -- Within a batch's transaction, when it is its turn to append: places (1-based) of the messages that changed something.
-SELECT note_presence($1::text[], $2::text[]::timestamptz[], $3::text[]::timestamptz[], $4::text[], $5::boolean[]);
+SELECT note_presence($1::text[], $2::text[]::timestamptz[], $3::text[]::timestamptz[], $4::text[], $5::boolean[], $6::boolean[]);
 
 -- name: offline_devices
 -- Up to $1 devices that are offline, those that said so last.
@@ -18,7 +18,7 @@ WITH said AS MATERIALIZED (
 ),
 old AS MATERIALIZED (
     SELECT s.* FROM said AS s JOIN devices AS d ON d.device_id = s.device_id
-    WHERE d.online_since IS NULL OR d.online_since < s.since
+    WHERE d.online_since IS NULL OR d.online_since < s.since OR (d.online_since = s.since AND d.online <> s.online)
 ),
 free AS MATERIALIZED (
     SELECT o.* FROM old AS o JOIN devices AS d ON d.device_id = o.device_id
@@ -27,7 +27,7 @@ free AS MATERIALIZED (
 ),
 mirrored AS (
     UPDATE devices AS d SET online = f.online, online_since = f.since
-    FROM free AS f WHERE d.device_id = f.device_id AND (d.online_since IS NULL OR d.online_since < f.since)
+    FROM free AS f WHERE d.device_id = f.device_id AND (d.online_since IS NULL OR d.online_since <= f.since)
 )
 SELECT
     s.device_id,

@@ -68,9 +68,10 @@ class Mqtt5Connection(StreamConnection):
     async def subscribe(self, subscriptions: Sequence[Subscription]) -> list[int]:
         """Subscribe, without a repetition of retained messages (Retain Handling 1).
 
-        Retain As Published: a message that is retained keeps its mark on its way to us, so that an empty one
-        is seen to clear a topic (MQTT5 §3.3.1.3). Filters that overlap carry an identifier each, which tells
-        the copies of one message apart; an identifier stands for all of a SUBSCRIBE, so they go one by one.
+        Not Retain As Published: only what comes from the broker's store is marked as retained (MQTT5
+        §3.3.1.3), as by MQTT 3.1.1, and so told from what is published now. Filters that overlap carry an
+        identifier each, which tells the copies of one message apart; an identifier stands for all of a
+        SUBSCRIBE, so they go one by one.
         """
         for each in subscriptions:
             if each.topic_filter.startswith("$share/") and not self._shares:
@@ -199,7 +200,7 @@ class Mqtt5Connection(StreamConnection):
             mqtt5.TopicFilter(
                 each.topic_filter,
                 max_qos=_QOS[each.qos],
-                retain_as_published=True,
+                retain_as_published=False,
                 retain_handling=mqtt5.RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS,
             )
             for each in subscriptions

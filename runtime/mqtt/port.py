@@ -45,7 +45,7 @@ class Delivery(Protocol):
 
     @property
     def retain(self) -> bool:
-        """Whether it was published to be retained; by MQTT 3.1.1 only of those that come from the store."""
+        """Whether it is a copy of what the broker had kept, for a new subscription; nothing live is."""
 
     @property
     def duplicate(self) -> bool:

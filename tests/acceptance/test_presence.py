@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import httpx
+import pytest
 from redis.asyncio import Redis
 
 from contract.events import format_time
@@ -100,3 +101,35 @@ async def test_all_who_are_asked_agree(  # noqa: PLR0915  # all of them
     assert await rebuild.exit_code() == 0, rebuild.output
     async with Redis.from_url(settings.redis.url, decode_responses=True) as redis:
         assert (await redis.hgetall("device:stats:gone"))["online_since"] == format_time(first)
+
+
+@pytest.mark.parametrize("driver", ["mqtt5", "mqtt311", "aiomqtt"])
+async def test_what_a_broker_had_kept_revives_nobody(
+    run_command: Callable[..., Awaitable[RunningCommand]],
+    database: str,
+    broker_port: int,
+    unique: str,
+    driver: str,
+) -> None:
+    """A new session brings wills and last readings of devices that are gone; only a live one is a return."""
+    prefix = f"{unique}/"
+    will = [(f"{prefix}{device}/status", b"offline") for device in ("a", "b", "back")]
+    reading = [(f"{prefix}{device}/sensor/soil/state", b"31.2") for device in ("a", "b", "back")]
+    kept = [will[0], reading[0], reading[1], will[1], will[2]]
+    await publish(broker_port, kept, retain=True)
+    routes = json.dumps([{"dialect": "esphome", "prefix": prefix}])
+    gateway = await run_command(
+        "gateway", "run", "--log-level", "debug", EDGE_ROUTE=routes, EDGE_BROKER_DRIVER=driver
+    )
+    await gateway.event("subscriptions_remembered")
+    await publish(broker_port, [reading[2]], retain=True)
+    async with (
+        asyncpg.create_pool(database, min_size=1, max_size=1) as pool,
+        asyncio.timeout(20),
+    ):
+        while await pool.fetchval("SELECT count(*) FROM measurements") < len(kept) + 1:  # noqa: ASYNC110  # a table
+            await asyncio.sleep(0.05)
+        assert await gateway.terminate() == 0
+        rows = await pool.fetch("SELECT device_id, online FROM device_presence")
+    assert dict(map(tuple, rows)) == {"a": False, "b": False, "back": True}
+    await publish(broker_port, [(topic, b"") for topic, _ in kept + reading[2:]], retain=True)

@@ -32,7 +32,9 @@ async def side(database: str) -> AsyncIterator[WriteSide]:
         yield made
 
 
-def said(what: What, at: float, ts: float | None = None, *, device: str = "a1") -> Reading:
+def said(
+    what: What, at: float, ts: float | None = None, *, device: str = "a1", kept: bool = False
+) -> Reading:
     """A message that arrives so many minutes after noon, with a device time or that of arrival."""
     online = {"online": True, "offline": False}.get(what)
     arrived = format_time(NOON + timedelta(minutes=at))
@@ -41,7 +43,7 @@ def said(what: What, at: float, ts: float | None = None, *, device: str = "a1") 
     metrics = b"{}" if online is None else msgspec.json.encode({"online": online})
     event = RawEvent(device, None, own, arrived, key, msgspec.Raw(metrics), None, online)
     line = f"{own}\t{device}\t{key}\t\\N\t{metrics.decode()}\t\\N\t{arrived}\n"
-    return Reading(event, f"{device}\x1f{key}", line, keyed=True, topic="t", raw=metrics)
+    return Reading(event, f"{device}\x1f{key}", line, keyed=True, topic="t", raw=metrics, kept=kept)
 
 
 async def known(side: WriteSide, device: str = "a1") -> tuple[bool, float] | None:
@@ -114,6 +116,37 @@ async def test_a_device_that_sends_after_all(side: WriteSide) -> None:
     ]
 
 
+async def test_what_a_broker_had_kept(side: WriteSide) -> None:
+    """A copy tells of who was not known, of what was said meanwhile; it moves nothing and revives nobody."""
+    await write(side, said("offline", 1, kept=True), said("nothing", 2, kept=True))
+    assert await known(side) == (False, 1)
+    await write(side, said("offline", 4, kept=True), said("nothing", 5, ts=3))
+    assert await known(side) == (True, 3)
+    await write(side, said("offline", 6, kept=True), said("nothing", 7))
+    assert await known(side) == (True, 3), "nobody said since that it is online: the copy is of before"
+    await write(side, said("offline", 8), said("online", 9, kept=True))
+    assert await known(side) == (True, 9)
+    await write(side, said("offline", 10, kept=True))
+    assert await known(side) == (False, 10)
+
+
+async def test_a_copy_and_a_reading_of_one_batch(side: WriteSide) -> None:
+    """Who was not known, or online by its word, is online by a reading after the copy of its will."""
+    await write(side, said("offline", 1, kept=True), said("nothing", 2))
+    assert await known(side) == (True, 2)
+    await write(side, said("online", 3), said("offline", 4, kept=True), said("nothing", 5))
+    assert await known(side) == (True, 5)
+
+
+async def test_a_device_that_others_brought_back_is_not_asked_about(database: str, side: WriteSide) -> None:
+    """One question tells that it is online; else its every reading would cost one for good."""
+    await write(side, said("offline", 1))
+    async with write_side(database, stream=1) as other:
+        await write(other, said("online", 2))
+    await write(side, said("nothing", 3))
+    assert side.store._presence._offline == {}
+
+
 async def test_a_clock_that_is_ahead_keeps_no_device_online(side: WriteSide) -> None:
     """Of a device whose clock is ahead a will is believed: nothing is said later than it arrives."""
     await write(side, said("online", 1, ts=30))
@@ -160,6 +193,16 @@ async def test_a_row_of_devices_that_somebody_holds(side: WriteSide) -> None:
         await holding.rollback()
     await side.store.write_sightings(side.devices.take_all())
     assert await known(side) == (False, 2)
+
+
+async def test_a_row_that_somebody_held_while_two_things_were_said_of_one_time(side: WriteSide) -> None:
+    """It has the newer one in the end, also where both are so since the same second."""
+    await write(side, said("online", 1, ts=1))
+    async with side.pool.acquire() as stranger, stranger.transaction():
+        await stranger.execute("SELECT FROM devices WHERE device_id = 'a1' FOR UPDATE")
+        await side.store.commit([said("offline", 2, ts=1)], [])
+    await side.store.write_sightings(side.devices.take_all())
+    assert await known(side) == (False, 1)
 
 
 async def test_two_gateways_at_once(database: str, side: WriteSide) -> None:

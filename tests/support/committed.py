@@ -77,12 +77,13 @@ async def noted(connection: Connection, events: Sequence[Event]) -> tuple[Event,
     """The events, those that change whether their device is online with the time since when it is so."""
     said = [n for n, event in enumerate(events) if event.online is not None]
     changing = await connection.fetch(
-        "SELECT note_presence($1, $2::text[]::timestamptz[], $3::text[]::timestamptz[], $4, $5)",
+        "SELECT note_presence($1, $2::text[]::timestamptz[], $3::text[]::timestamptz[], $4, $5, $6)",
         [events[n].device_id for n in said],
         [events[n].ts for n in said],
         [events[n].received_at for n in said],
         [events[n].key for n in said],
         [events[n].online for n in said],
+        [False for _ in said],
     )
     found = list(events)
     for (place,) in changing:
