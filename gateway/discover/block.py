@@ -29,6 +29,7 @@ class Tried(NamedTuple):
         at: when it came.
         readings: what it becomes; none when it is left out.
         letter: why it becomes none.
+        held: whether it waits for a birth that names its metrics, rather than being a dead letter.
     """
 
     topic: str
@@ -37,6 +38,7 @@ class Tried(NamedTuple):
     readings: list[dict[str, Any]]
     ignored: bool
     letter: str
+    held: bool = False
 
 
 @dataclass

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from gateway.decode import Decoder, Limits, Reading, Received
-from gateway.decode.dialects import complete_routes, names, read
+from gateway.decode import Reading, Received
+from gateway.decode.dialects import ALSO, complete_routes, names, read
 from gateway.decode.routes import compile_routes
 from gateway.discover.looks import GENERAL
+from gateway.discover.named import is_unnamed, naming_decoder
 from runtime.errors import ConfigurationError
 from runtime.settings import Route
 
@@ -30,10 +31,14 @@ if TYPE_CHECKING:
 
     from gateway.decode.routes import CompiledRoute
     from gateway.discover.heard import Sample
+    from gateway.sparkplug.replayed import NamingDecoder
 
 _MOST_LEVELS: Final = 4  # before a dialect's own
 _CLEAR: Final = 8  # characters of the constants of a topic, by which a dialect is known without a second word
+_LITTLE: Final = 3  # so that three of them in the order of a dialect are its own
+_UNREAD: Final = 16  # of the constants of a topic that is left out, by which a dialect is known likewise
 _COMPONENT: Final = re.compile(r"[^/]+/status/[a-z][a-z0-9_]*:([0-9]+)")
+_PORTAL: Final = re.compile(r"N/[0-9a-f]{12}/[a-z0-9]+/[0-9]+/.+")
 _LOOKED_AT: Final = 3  # of the messages of a topic
 _EVERYBODYS: Final = GENERAL - {"tele", "stat"} | {"home", "version", "online", "debug", "LWT"}
 """Levels that are in topics of anybody; `tele` and `stat` in front are Tasmota's."""
@@ -80,8 +85,12 @@ class _Dialect:
         complete_routes(raw)
         self.routes = compile_routes(msgspec.convert(raw["route"], list[Route]))
         self._patterns = Patterns(self.routes)
-        self.decoder = Decoder(self.routes, Limits())
-        self._signs = [signs_of(route) for route in self.routes]
+        self.decoder = naming_decoder(self.routes)
+        called = {name, name.replace("-", "_"), *(also for also, of in ALSO.items() if of == name)}
+        self._signs = [
+            max(signs_of(route), _CLEAR * (not called.isdisjoint(route.route.topic.split("/"))))
+            for route in self.routes
+        ]
 
     def judge(self, topic: str, prefix: str, samples: Sequence[Sample]) -> Known | None:
         """What it makes of messages; None when they are none of its own."""
@@ -100,10 +109,11 @@ class _Dialect:
         for sample in samples:
             found = self.decoder.decode(sample._replace(topic=own), Received.of(sample.at))
             for each in found:
-                if not isinstance(each, Reading):
+                if isinstance(each, Reading):
+                    timed = timed or each.event.ts != each.event.received_at
+                    keyed = keyed or each.keyed
+                elif not is_unnamed(each):
                     return None
-                timed = timed or each.event.ts != each.event.received_at
-                keyed = keyed or each.keyed
             read_ = read_ or bool(found)
         if not read_:  # it says nothing now
             return Known(self.name, part, prefix, (signs, 0), name, ignored=True, clear=has_own_word(route))
@@ -158,9 +168,9 @@ def has_own_word(route: Route) -> bool:
 
 
 def signs_of(route: CompiledRoute) -> int:
-    """How many characters of a topic a route says, without the words that are in topics of everybody."""
-    levels = route.topic_filter.split("/")
-    return sum(len(level) for level in levels if level not in GENERAL and level not in {"+", "#", ""})
+    """How many characters of a topic a route says; a word that is in topics of everybody says little."""
+    words = (_NAMED.sub("", level).strip("+#") for level in route.route.topic.split("/"))
+    return sum(_LITTLE if word in GENERAL else len(word) for word in words if word)
 
 
 @cache
@@ -201,6 +211,8 @@ class Dialects:
                 clear.add((best.dialect, best.prefix))
             for each in all_:
                 parts[each.dialect, each.prefix].add(each.part if not each.ignored else "")
+                if each.ignored and each.clear and each.rank[0] >= _UNREAD:
+                    clear.add((each.dialect, each.prefix))
         clear |= {own for own, its in parts.items() if len(its) > 1 and any(its)}
         seen = {
             (each.dialect, each.prefix, each.name)
@@ -225,7 +237,7 @@ class Dialects:
             for topic, own in mine.items()
         }
 
-    def decoder(self, name: str) -> Decoder:
+    def decoder(self, name: str) -> NamingDecoder:
         """Of a dialect, to try it with."""
         return next(each.decoder for each in self._all if each.name == name)
 
@@ -277,8 +289,11 @@ def _is_own(known: Known, seen: Collection[tuple[str, str, str]]) -> bool:
 def _shows(route: Route, topic: str, samples: Sequence[Sample]) -> bool:
     """Whether messages say of what dialect they are, where topics have no word of their own.
 
-    A Shelly of the second generation says the number of a component in the topic and in the status of it.
+    A Shelly of the second generation says the number of a component in the topic and in the status of it. An
+    installation of Victron is called by twelve digits, and its services have numbers.
     """
+    if route.dialect == "victron/value":
+        return bool(_PORTAL.fullmatch(topic))
     component = _COMPONENT.fullmatch(topic)
     if route.dialect != "shelly-gen2/status" or component is None:
         return False

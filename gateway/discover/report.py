@@ -96,7 +96,7 @@ def encode(discovery: Discovery, seconds: float) -> bytes:
 
 
 def as_object(discovery: Discovery, seconds: float) -> dict[str, Any]:
-    """The same as plain values; `docs/discover.md` says what each is."""
+    """The same as plain values; `docs/operating.md` says what each is."""
     heard = discovery.heard
     return {
         "seconds": round(seconds, 1),
@@ -203,7 +203,7 @@ def _is_left_out(tried: Tried) -> bool:
 
 def _became(tried: Tried) -> str:
     if tried.letter:
-        return f"dead letter: {safe(tried.letter)}"
+        return f"{'held' if tried.held else 'dead letter'}: {safe(tried.letter)}"
     first = tried.readings[0]
     metrics = [f"{safe(name)}={safe(str(each))}" for name, each in first["metrics"].items()]
     if "online" in first:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from gateway.decode import Decoder, Limits, Reading, Received, Rejection
+from gateway.decode import Reading, Received, Rejection
 from gateway.discover.block import Tried, Unexplained, object_of, routes_of
 from gateway.discover.cases import example_of
 from gateway.discover.known import Patterns
 from gateway.discover.looks import look_of_topic
+from gateway.discover.named import UNSURE, is_unnamed, kind_of, naming_decoder
 from gateway.discover.order import owner_of
 
 if TYPE_CHECKING:
@@ -37,14 +38,15 @@ def count(blocks: Sequence[Block], heard: Heard, silent: Iterable[str]) -> dict[
     refused: dict[str, str] = {}
     if not routes:
         return refused
-    decoder, patterns = Decoder(routes, Limits()), Patterns(routes)
+    births = (sample for topic in heard.topics.values() for sample in topic.samples[-1:])
+    decoder, patterns = naming_decoder(routes, births), Patterns(routes)
     for topic in silent:
         owner = owner_of(patterns, owners, topic)
         if owner is not None:
             blocks[owner].topics.append(topic)
     for block in blocks:
         devices: set[str] = set()
-        tried = 0
+        tried = unnamed = 0
         letters: list[Rejection] = []
         block.messages = sum(heard.topics[topic].count for topic in block.topics)
         shown: set[str] = set()
@@ -54,13 +56,17 @@ def count(blocks: Sequence[Block], heard: Heard, silent: Iterable[str]) -> dict[
             for sample in samples if few else samples[-1:]:
                 found = decoder.decode(sample, Received.of(sample.at))
                 devices |= {each.event.device_id for each in found if isinstance(each, Reading)}
-                letters += [each for each in found if isinstance(each, Rejection)][:1]
+                held = any(map(is_unnamed, found))
+                unnamed += held
+                letters += [each for each in found if isinstance(each, Rejection) and not held][:1]
                 tried += 1
                 if sample is samples[-1] and (
                     letter := _shown(block, sample, found, routes, patterns, shown)
                 ):
-                    refused[topic] = letter
+                    refused |= {} if held else {topic: letter}
         block.devices = len(devices)
+        if unnamed:
+            block.unsure.append(f"{unnamed:,} of {tried:,} messages {UNSURE}")
         if letters:
             [first, *_] = letters
             block.unsure.append(
@@ -88,8 +94,10 @@ def _shown(  # noqa: PLR0917  # of a loop
         return letter
     shown.add(part)
     readings = [object_of(each) for each in found if isinstance(each, Reading)]
-    block.tried.append(Tried(sample.topic, part, sample.at, readings, route.ignore is True, letter))
-    if readings and not letter and (example := example_of(sample, found)):
+    held = any(map(is_unnamed, found))
+    block.tried.append(Tried(sample.topic, part, sample.at, readings, route.ignore is True, letter, held))
+    named = kind_of(sample.topic) not in {"NDATA", "DDATA"}  # by itself: an example has no birth before it
+    if readings and not letter and named and (example := example_of(sample, found)):
         block.examples.append(example)
     return letter
 
