@@ -747,7 +747,12 @@ CREATE FUNCTION public.select_dead_letters(reasons text[], devices text[], topic
     AS $$
     SELECT d.id FROM dead_letters AS d
     WHERE (cardinality(reasons) = 0 OR d.reason = ANY (reasons))
-        AND (cardinality(devices) = 0 OR d.device_id = ANY (devices) OR d.stands_for && devices)
+        AND (
+            cardinality(devices) = 0 OR d.device_id = ANY (devices) OR d.stands_for && devices
+            OR (devices IS NULL AND EXISTS (
+                SELECT FROM devices AS a
+                WHERE a.state = 'active' AND a.device_id = ANY (coalesce(d.stands_for, ARRAY[d.device_id]))))
+        )
         AND (topics IS NULL OR d.topic ~ topics) AND (since IS NULL OR d.received_at >= since)
         AND (until IS NULL OR d.received_at < until) AND (replayed OR d.replayed_at IS NULL)
 $$;

@@ -33,7 +33,7 @@ async def release(
     """Replay all letters of unknown devices that are known now, in order of receipt, each once.
 
     Args:
-        pool: to ask who they are.
+        pool: to ask whether there are any.
         settings: of the routes by which they came.
         stop: ends it after the page under way.
         progress: called after each page.
@@ -42,8 +42,7 @@ async def release(
         Retry: PostgreSQL is away at the start; later it is waited for.
         ReplayUnderWay: another one; those letters may be among its.
     """
-    ids = [row["device_id"] for row in await pool.fetch(queries.devices_let_in)]
-    if not ids:
+    if not await pool.fetchval(queries.is_any_let_in):
         return Tally(0)
-    selection = Selection(reasons=("unknown_device",), devices=tuple(ids))
+    selection = Selection(reasons=("unknown_device",), devices=None)
     return await replay(settings, selection, None, stop or asyncio.Event(), progress)

@@ -12,13 +12,13 @@ _DURATION = re.compile(r"[1-9][0-9]{0,8}(ms|s|m|h|d)")
 
 
 class Selection(NamedTuple):
-    """What a dead letter must be to be selected; None and () select everything.
+    """What a dead letter must be to be selected; () and, unless it says otherwise, None select everything.
 
     The fields stand in the order in which the queries of `sql/dead_letters.sql` take them.
 
     Attributes:
         reasons: any of these.
-        devices: any of these.
+        devices: any of these; None for whoever is active in the registry.
         topic: a regular expression of PostgreSQL, from `topic_pattern`.
         since: received at this time or later.
         until: received before this time.
@@ -26,7 +26,7 @@ class Selection(NamedTuple):
     """
 
     reasons: tuple[str, ...] = ()
-    devices: tuple[str, ...] = ()
+    devices: tuple[str, ...] | None = ()
     topic: str | None = None
     since: datetime | None = None
     until: datetime | None = None

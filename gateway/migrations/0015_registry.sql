@@ -38,14 +38,19 @@ CREATE INDEX dead_letters_held ON dead_letters (device_id COLLATE "C", id) WHERE
 CREATE INDEX dead_letters_held_together ON dead_letters (id)
 WHERE reason = 'unknown_device' AND replayed_at IS NULL AND stands_for IS NOT NULL;
 
--- As before, and those that stand for any of these devices among others.
+-- As before, and those that stand for any of these devices among others. `devices` null: whoever is active in the registry.
 CREATE OR REPLACE FUNCTION select_dead_letters(
     reasons text[], devices text[], topics text, since timestamptz, until timestamptz, replayed boolean
 ) RETURNS SETOF bigint
 LANGUAGE sql STABLE AS $$
     SELECT d.id FROM dead_letters AS d
     WHERE (cardinality(reasons) = 0 OR d.reason = ANY (reasons))
-        AND (cardinality(devices) = 0 OR d.device_id = ANY (devices) OR d.stands_for && devices)
+        AND (
+            cardinality(devices) = 0 OR d.device_id = ANY (devices) OR d.stands_for && devices
+            OR (devices IS NULL AND EXISTS (
+                SELECT FROM devices AS a
+                WHERE a.state = 'active' AND a.device_id = ANY (coalesce(d.stands_for, ARRAY[d.device_id]))))
+        )
         AND (topics IS NULL OR d.topic ~ topics) AND (since IS NULL OR d.received_at >= since)
         AND (until IS NULL OR d.received_at < until) AND (replayed OR d.replayed_at IS NULL)
 $$;

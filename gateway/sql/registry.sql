@@ -23,29 +23,9 @@ LIMIT $3;
 -- What is known of these devices; nothing of one that is not in the registry.
 SELECT device_id, state FROM devices WHERE device_id = ANY ($1::text[]);
 
--- name: devices_let_in
--- The devices that letters are held for and that are active now. By steps along the index, however many letters each has.
-WITH RECURSIVE waiting AS (
-    (
-        SELECT device_id COLLATE "C" AS device_id FROM dead_letters
-        WHERE reason = 'unknown_device' AND replayed_at IS NULL AND device_id IS NOT NULL
-        ORDER BY device_id COLLATE "C" LIMIT 1
-    )
-    UNION ALL
-    SELECT (
-        SELECT l.device_id COLLATE "C" FROM dead_letters AS l
-        WHERE l.reason = 'unknown_device' AND l.replayed_at IS NULL AND l.device_id COLLATE "C" > w.device_id
-        ORDER BY l.device_id COLLATE "C" LIMIT 1
-    )
-    FROM waiting AS w WHERE w.device_id IS NOT NULL
-),
-every AS (
-    SELECT device_id FROM waiting WHERE device_id IS NOT NULL
-    UNION
-    SELECT unnest(stands_for) FROM dead_letters
-    WHERE reason = 'unknown_device' AND replayed_at IS NULL AND stands_for IS NOT NULL
-)
-SELECT e.device_id FROM every AS e JOIN devices AS d ON d.device_id = e.device_id WHERE d.state = 'active';
+-- name: is_any_let_in
+-- Whether letters are held for anybody who is active now.
+SELECT EXISTS (SELECT FROM select_dead_letters(ARRAY['unknown_device'], NULL, NULL, NULL, NULL, false));
 
 -- name: held_by_device
 -- How many letters are held for each device that is not active, and since when, by id.

@@ -318,3 +318,19 @@ async def test_a_message_that_came_both_ways_is_stored_once(pool: Pool, database
     tally = await release(pool, site(database))
     assert (tally.stored, tally.duplicates) == (2, 1)
     assert await stored(pool) == [("a1", "1"), ("a1", "2")]
+
+
+async def test_a_fleet_that_was_held_is_released_at_once(pool: Pool, database: str) -> None:
+    """What it takes goes by the letters, not by these times the devices."""
+    await pool.execute(
+        """
+        WITH fleet AS (INSERT INTO devices (device_id) SELECT 'd' || n FROM generate_series(1, 20000) AS n RETURNING device_id)
+        INSERT INTO dead_letters (received_at, topic, device_id, reason, error, payload)
+        SELECT now(), 'devices/' || device_id || '/telemetry', device_id, 'unknown_device', '', '{"x": 1}' FROM fleet
+        """
+    )
+    stop = asyncio.Event()
+    stop.set()
+    async with asyncio.timeout(5):
+        tally = await release(pool, site(database), stop)
+    assert (tally.selected, tally.stopped) == (20_000, True)
