@@ -1499,9 +1499,7 @@ CREATE INDEX dead_letter_shares_bytes ON public.dead_letter_shares USING btree (
 
 CREATE INDEX dead_letter_shares_letters ON public.dead_letter_shares USING btree (letters);
 
-CREATE INDEX dead_letters_held ON public.dead_letters USING btree (device_id COLLATE "C", id) WHERE ((reason = 'unknown_device'::text) AND (replayed_at IS NULL));
-
-CREATE INDEX dead_letters_held_together ON public.dead_letters USING btree (id) WHERE ((reason = 'unknown_device'::text) AND (replayed_at IS NULL) AND (stands_for IS NOT NULL));
+CREATE INDEX dead_letters_held ON public.dead_letters USING btree (id) WHERE ((reason = 'unknown_device'::text) AND (replayed_at IS NULL));
 
 CREATE INDEX dead_letters_sender ON public.dead_letters USING btree (COALESCE(device_id, ''::text) COLLATE "C", reason COLLATE "C", id);
 

@@ -33,10 +33,8 @@ CREATE TRIGGER note_change BEFORE UPDATE ON devices FOR EACH ROW
 -- Of a message of several devices of which only some may not send, those that its letter stands for; null: it stands for all of it.
 ALTER TABLE dead_letters ADD COLUMN stands_for text[];
 
--- What waits for its device to become known: by device, and the letters that stand for several.
-CREATE INDEX dead_letters_held ON dead_letters (device_id COLLATE "C", id) WHERE reason = 'unknown_device' AND replayed_at IS NULL;
-CREATE INDEX dead_letters_held_together ON dead_letters (id)
-WHERE reason = 'unknown_device' AND replayed_at IS NULL AND stands_for IS NOT NULL;
+-- What waits for its device to become known, however much else lies beside it.
+CREATE INDEX dead_letters_held ON dead_letters (id) WHERE reason = 'unknown_device' AND replayed_at IS NULL;
 
 -- As before, and those that stand for any of these devices among others. `devices` null: whoever is active in the registry.
 CREATE OR REPLACE FUNCTION select_dead_letters(

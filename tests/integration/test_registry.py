@@ -324,9 +324,11 @@ async def test_a_fleet_that_was_held_is_released_at_once(pool: Pool, database: s
     """What it takes goes by the letters, not by these times the devices."""
     await pool.execute(
         """
-        WITH fleet AS (INSERT INTO devices (device_id) SELECT 'd' || n FROM generate_series(1, 20000) AS n RETURNING device_id)
+        WITH fleet AS (
+            INSERT INTO devices (device_id) SELECT 'd' || n FROM generate_series(1, 20000) AS n RETURNING *
+        )
         INSERT INTO dead_letters (received_at, topic, device_id, reason, error, payload)
-        SELECT now(), 'devices/' || device_id || '/telemetry', device_id, 'unknown_device', '', '{"x": 1}' FROM fleet
+        SELECT now(), 'devices/x/telemetry', device_id, 'unknown_device', '', '{"x": 1}' FROM fleet
         """
     )
     stop = asyncio.Event()
