@@ -3,8 +3,9 @@
 A dialect is known by a topic that one of its routes matches, with levels before it or without, when the
 route makes readings of its messages and no dead letter. Of several the one whose route says most of the
 topic counts, and then the one that leaves least of the messages out. Where a topic has little that others
-have not, something else of the dialect has to be seen too, and so for what it ignores: of that a topic
-with no word of the dialect's own, as all below home/, is its own when what it reads comes by the same name.
+have not, as one word of everybody's, something else of the dialect has to be seen too, and so for most of
+what it ignores: of that a topic with no word of the dialect's own, as all below home/, is its own when what
+it reads comes by the same name.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import msgspec
 
 from gateway.decode import Reading, Received
 from gateway.decode.dialects import ALSO, complete_routes, names, read
+from gateway.decode.mapping.element import BESIDE, LEFT_OUT
 from gateway.decode.routes import compile_routes
 from gateway.discover.looks import GENERAL
 from gateway.discover.named import is_unnamed, naming_decoder
@@ -127,7 +129,8 @@ class _Dialect:
 
     def _left_out(self) -> int:
         counts = self.decoder.drops.counts
-        return sum(count for (*_, reason), count in counts.items() if reason == "left_out")
+        told = {key: count for key, count in counts.items() if key[1] != BESIDE}
+        return sum(count for (*_, reason), count in told.items() if reason == LEFT_OUT)
 
 
 @cache

@@ -35,7 +35,7 @@ LEFT_OUT: Final = "left_out"
 _SPARE: Final = 8
 _SPARE_OF_IGNORED: Final = 2048  # of each of fifty gateways that heard a sensor, forty fields
 _KEY: Final = 1  # of device, key, time and region
-_BESIDE: Final = "(beside metrics)"
+BESIDE: Final = "(beside metrics)"
 """The name of what an expression left of an element, where no other can be told."""
 _NOTHING: Final = Around()
 
@@ -268,7 +268,16 @@ def _beside(rest: Any, holder: Any, place: Place | None) -> list[str]:  # noqa: 
     """What an element holds beside its metrics."""
     if place is not None or holder is None:
         return list(names_in(rest))
+    if _holds(holder, rest):  # merged with others
+        return []
     names = list(names_in(rest))
     if type(holder) in {dict, list} and len(beside := list(names_in(rest, but={id(holder)}))) < len(names):
         return beside
-    return [_BESIDE] if names else []
+    return [BESIDE] if names else []
+
+
+def _holds(holder: Any, rest: Any) -> bool:  # noqa: ANN401  # likewise
+    """Whether all of an object is in another one, by the same names."""
+    if type(rest) is not dict:
+        return holder is rest
+    return type(holder) is dict and all(_holds(holder.get(name), member) for name, member in rest.items())
