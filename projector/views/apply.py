@@ -6,7 +6,8 @@ Calling it again with the same run, after an answer that was lost, is harmless: 
 
 A run grows while it is worked out, as long as rows follow that are there already: the further the views are
 behind, the more messages share what writing a device's view costs (`python -m bench.views`). Events are not
-kept for that, only what they change.
+kept for that, only what they change. After one that failed, as it does when Redis has no room for so much,
+runs begin small again, and each may have twice as many parts as the one before.
 
 What is remembered is as Redis has it, or is nothing: it is forgotten when a write was refused, or its outcome
 is not known, and each write leaves a version behind, by which the next is refused when somebody else has
@@ -16,6 +17,7 @@ written since.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from importlib import resources
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, cast
@@ -35,7 +37,7 @@ from projector.views.writes import Piece, pieces_of
 from runtime.errors import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from redis.asyncio import Redis
@@ -51,6 +53,7 @@ More: TypeAlias = "Callable[[int], Awaitable[tuple[Sequence[EventBatch], datetim
 """Gives some rows that follow a row, of the run's epoch, and the time then; no rows when none are there."""
 
 ATTEMPTS: Final = 5
+MOST_PARTS: Final = 1000  # of a run, which other bounds end before
 AT_ONCE: Final = 4000  # metrics of events, and events, that are added before others have their turn: 20 ms
 _GIVE_UP: Final = resources.files("projector.views").joinpath("give_up.lua").read_text(encoding="utf-8")
 _KEEPS: Final = "noeviction"
@@ -122,6 +125,8 @@ class Views:
         self._version = ""
         self._writer = uuid4().hex[:12]
         self._runs = 0
+        self._most_parts = MOST_PARTS
+        self._waiting = 0
         self._turn = asyncio.Lock()
         self._read = redis.register_script(READ)
         self._setting = Setting(redis, keys)
@@ -144,14 +149,16 @@ class Views:
                 is applied, unless the answer was lost, or a part could not be set, which comes first then.
             ValueError: times in the run are none.
         """
-        async with self._turn:
+        async with self._next_turn():
             for attempt in range(ATTEMPTS):
                 try:
                     outcome = await self._attempt(run, now, None if attempt else more)
                 except BaseException:  # whether Redis has it, nobody knows
                     self._forget()
+                    self._most_parts = 1
                     raise
                 if outcome.status == "applied":
+                    self._most_parts = min(2 * self._most_parts, MOST_PARTS)
                     return outcome
                 self._forget()
                 if outcome.status != "stale":
@@ -228,6 +235,18 @@ class Views:
                 self._give_up([self._keys.cursor, self._keys.epoch], [UNFINISHED, *chain(*known.items())]),
             )
 
+    @contextlib.asynccontextmanager
+    async def _next_turn(self) -> AsyncIterator[None]:
+        self._waiting += 1
+        try:
+            await self._turn.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._turn.release()
+
     def _forget(self) -> None:
         self._settled = False
         self._devices.clear()
@@ -256,9 +275,13 @@ class Views:
                 return await self._refused(run, now)
             lost = lost or lost_too
             change.merge(run.retired)
-        while more is not None and not (
-            is_enough(change.metrics, change.widest, clock() - begun) or devices.is_full or regions.is_full
+        parts = 1
+        while (
+            more is not None
+            and parts < self._most_parts
+            and not self._is_enough(run, change, clock() - begun)
         ):
+            parts += 1
             rows, now = await more(run.last)
             if not rows:
                 break
@@ -274,6 +297,11 @@ class Views:
             return await self._refused(run, now)
         self.changed = len(change.devices) + len(change.regions)
         return await self._write(run, change, now, lost or lost_too)
+
+    def _is_enough(self, run: Run, change: Change, seconds: float) -> bool:
+        rows, others = run.last - run.first + 1, self._waiting > 0
+        is_full = self._devices.is_full or self._regions.is_full
+        return is_full or is_enough(change.metrics, change.widest, rows, seconds, others=others)
 
     async def _add(self, change: Change, run: Run, events: Sequence[Event]) -> str | None:
         """Add a part of a run to what is remembered, and read what is not; returns what that does."""

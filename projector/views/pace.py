@@ -21,7 +21,9 @@ RUN_METRICS: Final = (
     250_000  # of views: a hundred thousand devices with two, some 40 MB in Redis until it is set
 )
 RUN_WIDEST: Final = 1000  # metrics of one view, and those of the last part: it is worked out without a pause
+RUN_ROWS: Final = 10_000  # and those of the last part: each is noted without a pause
 RUN_S: Final = 4.0  # the views stand still meanwhile
+RUN_SHARED_S: Final = 1.0  # while other streams wait for their turn
 LINGER_S: Final = 0.25
 BUSY_EVENTS: Final = 6000  # in a run, and
 SHARED_BY: Final = 12  # messages a view in it: from here on rows gather for `LINGER_S`
@@ -44,15 +46,18 @@ def first_part(rows: Iterable[EventBatch], most: int = PART) -> list[EventBatch]
     return part
 
 
-def is_enough(metrics: int, widest: int, seconds: float) -> bool:
+def is_enough(metrics: int, widest: int, rows: int, seconds: float, *, others: bool) -> bool:
     """Whether a run is to be written before more rows are added to it.
 
     Args:
         metrics: of views that it has changed so far.
         widest: most metrics of one view.
+        rows: in it.
         seconds: since it began.
+        others: whether other streams wait for their turn.
     """
-    return metrics >= RUN_METRICS or widest >= RUN_WIDEST or seconds >= RUN_S
+    is_much = metrics >= RUN_METRICS or widest >= RUN_WIDEST or rows >= RUN_ROWS
+    return is_much or seconds >= (RUN_SHARED_S if others else RUN_S)
 
 
 def linger_s(events: int, views: int) -> float:

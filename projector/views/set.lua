@@ -1,4 +1,4 @@
--- What write.lua and settle.lua have in common, and is put before each: looking at a piece of a run, and setting it.
+-- What write.lua, settle.lua and stage.lua have in common, and is put before each: looking at a piece of a run, and setting it.
 --
 -- KEYS begin with: cursor, epoch, marks of devices, marks of regions, last seen, clocks ahead, expired, staged.
 -- A piece is a MessagePack array: updated_at, updated_ms; the keys of its views, devices first, and how many these are; for each whether it is there, and its

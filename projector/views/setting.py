@@ -35,7 +35,7 @@ _FOLDER: Final = resources.files("projector.views")
 _SET: Final = _FOLDER.joinpath("set.lua").read_text(encoding="utf-8")
 _WRITE: Final = _SET + _FOLDER.joinpath("write.lua").read_text(encoding="utf-8")
 _SETTLE: Final = _SET + _FOLDER.joinpath("settle.lua").read_text(encoding="utf-8")
-_STAGE: Final = _FOLDER.joinpath("stage.lua").read_text(encoding="utf-8")
+_STAGE: Final = _SET + _FOLDER.joinpath("stage.lua").read_text(encoding="utf-8")
 
 TOGETHER: Final = 12  # pieces that one call brings: about 4 MB
 
@@ -71,7 +71,6 @@ class Setting:
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._keys = keys.fixed
-        self._list = [keys.epoch, keys.staged]
         self._stage = redis.register_script(_STAGE)
         self._write = redis.register_script(_WRITE)
         self._settle = redis.register_script(_SETTLE)
@@ -96,7 +95,7 @@ class Setting:
             arguments += piece
         del pieces.held[1:]
         with answering():
-            pieces.listed = await cast("Awaitable[int]", self._stage(self._list, arguments))
+            pieces.listed = await cast("Awaitable[int]", self._stage(self._keys, arguments))
         faults.point("listed")
         return pieces.listed > 0
 

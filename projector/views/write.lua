@@ -53,14 +53,15 @@ if lost then
     return { 'lost', cursor, lost }
 end
 
+if listed == 0 and length > 0 then
+    call('UNLINK', STAGED) -- of a set that was lost meanwhile, or a run that was given up; first, as Redis may be full of it
+end
 set(piece, ARGV[3])
 if listed > 0 then
     call('LPOP', STAGED)
-elseif #ARGV > 3 then
-    call('DEL', STAGED) -- of a set that was lost meanwhile, or a run that was given up
-    for i = 4, #ARGV do
-        call('RPUSH', STAGED, ARGV[i])
-    end
+end
+for i = 4, #ARGV do
+    call('RPUSH', STAGED, ARGV[i])
 end
 if listed > 1 or #ARGV > 3 then
     call('HSET', EPOCH, 'staged', call('LLEN', STAGED) / 2, 'staged_for', new_version)

@@ -231,12 +231,14 @@ def rows_of(run: Run) -> list[EventBatch]:
     return [EventBatch(1, run.stream, run.last, run.epoch, run.written_at, list(run.events))]
 
 
-@pytest.mark.parametrize("bound", ["none", "metrics", "time", "memory"])
+@pytest.mark.parametrize("bound", ["none", "metrics", "rows", "time", "memory"])
 async def test_a_run_grows(redis: Redis, monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
     """Rows that are there already are applied in one run, as many as may be: as if in one run each."""
     whole = await expected(redis, 6)
     if bound == "metrics":
         monkeypatch.setattr("projector.views.pace.RUN_METRICS", 100)
+    elif bound == "rows":
+        monkeypatch.setattr("projector.views.pace.RUN_ROWS", 1)
     elif bound == "time":
         monkeypatch.setattr("projector.views.pace.RUN_S", 0.0)
     views = Views(redis, KEYS, remember=50) if bound == "memory" else Views(redis, KEYS)

@@ -67,17 +67,22 @@ def test_part_is_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("metrics", "widest", "seconds", "enough"),
+    ("metrics", "widest", "rows", "seconds", "others", "enough"),
     [
-        (249_999, 999, 3.9, False),
-        (250_000, 2, 0.1, True),
-        (2000, 1000, 0.1, True),
-        (2, 2, 4.0, True),
+        (249_999, 999, 9999, 3.9, False, False),
+        (250_000, 2, 1, 0.1, False, True),
+        (2000, 1000, 1, 0.1, False, True),
+        (2, 2, 10_000, 0.1, False, True),
+        (2, 2, 1, 4.0, False, True),
+        (2, 2, 1, 0.9, True, False),
+        (2, 2, 1, 1.0, True, True),
     ],
 )
-def test_run_is_bounded(metrics: int, widest: int, seconds: float, *, enough: bool) -> None:
-    """A run ends when it has changed much, or much of one view, or has lasted."""
-    assert is_enough(metrics, widest, seconds) is enough
+def test_run_is_bounded(
+    metrics: int, widest: int, rows: int, seconds: float, *, others: bool, enough: bool
+) -> None:
+    """A run ends when it has changed much, or much of one view, or has many rows, or has lasted."""
+    assert is_enough(metrics, widest, rows, seconds, others=others) is enough
 
 
 @pytest.mark.parametrize(
