@@ -15,7 +15,7 @@ from gateway.decode.routes import refuse_own_events
 from gateway.discover.block import Block, routes_of
 from gateway.discover.guess import usable
 from gateway.discover.known import Patterns, has_own_word, signs_of
-from gateway.discover.looks import look_of_topic
+from gateway.discover.looks import look_of, look_of_topic
 from runtime.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ _FEW_TOPICS: Final = 40
 
 def in_order(blocks: list[Block], unexplained: Mapping[str, str], settings: Settings) -> list[Block]:
     """The blocks in an order in which each topic comes to its own."""
+    for block in blocks:
+        _named_first(block)
     blocks = sorted(blocks, key=_precedence)
     moved: list[tuple[Block, Block]] = []
     for _ in range(_SORTING):
@@ -66,6 +68,20 @@ def in_order(blocks: list[Block], unexplained: Mapping[str, str], settings: Sett
             0, Block({"topic": events, "ignore": True}, [], unsure=["the gateway's own events are left out"])
         )
     return blocks
+
+
+def _named_first(block: Block) -> None:
+    """Let a topic whose first level is a word that was taken for the only device have that word.
+
+    With a name there its route would subscribe what the whole site has at the other levels.
+    """
+    template = block.words.get("topic", "")
+    firsts = {topic.partition("/")[0] for topic in block.topics}
+    if "dialect" in block.words or not template.startswith("{device_id}/") or len(firsts) > 1:
+        return
+    words = block.words | _own_words(template, block.topics[0])
+    if all(look_of(first) == first for first in firsts) and not usable(words):
+        block.words = words
 
 
 def _unread_narrowed(blocks: list[Block], unexplained: Mapping[str, str]) -> bool:

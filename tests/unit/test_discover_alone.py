@@ -123,3 +123,21 @@ def test_metrics_that_a_birth_names() -> None:
     shown = {each.part: [reading["metrics"] for reading in each.readings] for each in block.tried}
     assert shown["device-data"] == [{"Temp": 26.5}]
     assert not any("DDATA" in each["topic"] for each in block.examples)
+
+
+@pytest.mark.parametrize(
+    ("topics", "expected"),
+    [
+        (["hall/events"], {"topic": "hall/events", "device": "'hall'"}),
+        (["pump-7/events"], {"topic": "{device_id}/events", "device": ""}),
+        (["hall/events", "yard/events"], {"topic": "{device_id}/events", "device": ""}),
+    ],
+)
+def test_a_first_level_that_is_one_word(topics: list[str], expected: dict[str, str]) -> None:
+    """It is written as it stands: with a name there a route would subscribe what all others send."""
+    found = found_in(
+        [(topic, json.dumps({"score": 0.25 + i, "label": "a"}).encode()) for topic in topics]
+        for i in range(ROUNDS)
+    )
+    [block] = found.blocks
+    assert {word: block.words[word] for word in expected} == expected

@@ -59,7 +59,7 @@ def test_a_decimal_comma_with_a_unit() -> None:
     )
     [block] = discovery.blocks
     assert {name: block.words[name] for name in ("topic", "format", "numbers")} == {
-        "topic": "{device_id}/{metric}",
+        "topic": "hall/{metric}",
         "format": "value",
         "numbers": "from_text_with_unit",
     }
