@@ -318,5 +318,5 @@ class Following(RuleBasedStateMachine):
 def test_whatever_comes() -> None:
     """Whatever the servers, the topic and others do meanwhile."""
     run_state_machine_as_test(
-        Following, settings=settings(max_examples=300, stateful_step_count=60, deadline=None)
+        Following, settings=settings(max_examples=100, stateful_step_count=60, deadline=None)
     )
