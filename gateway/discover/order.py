@@ -29,9 +29,7 @@ _FEW_TOPICS: Final = 40
 
 def in_order(blocks: list[Block], unexplained: Mapping[str, str], settings: Settings) -> list[Block]:
     """The blocks in an order in which each topic comes to its own."""
-    for block in blocks:
-        _named_first(block)
-    blocks = sorted(blocks, key=_precedence)
+    blocks = sorted(map(_named_first, blocks), key=_precedence)
     moved: list[tuple[Block, Block]] = []
     for _ in range(_SORTING):
         routes, owners = routes_of(blocks)
@@ -70,18 +68,18 @@ def in_order(blocks: list[Block], unexplained: Mapping[str, str], settings: Sett
     return blocks
 
 
-def _named_first(block: Block) -> None:
-    """Let a topic whose first level is a word that was taken for the only device have that word.
+def _named_first(block: Block) -> Block:
+    """A block whose topic has the word at its first level that was taken for the only device.
 
     With a name there its route would subscribe what the whole site has at the other levels.
     """
     template = block.words.get("topic", "")
     firsts = {topic.partition("/")[0] for topic in block.topics}
     if "dialect" in block.words or not template.startswith("{device_id}/") or len(firsts) > 1:
-        return
+        return block
     words = block.words | _own_words(template, block.topics[0])
-    if all(look_of(first) == first for first in firsts) and not usable(words):
-        block.words = words
+    is_word = all(look_of(first) == first for first in firsts)
+    return replace(block, words=words) if is_word and not usable(words) else block
 
 
 def _unread_narrowed(blocks: list[Block], unexplained: Mapping[str, str]) -> bool:
