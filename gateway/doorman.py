@@ -1,8 +1,7 @@
 """Keeps the door as the registry says: reads all of it at the start, and each second what has changed.
 
-What changed is found by the transactions that changed it (`devices.changed`): all that was committed before
-the oldest transaction under way at one look has been seen then, so the next begins there. Nobody waits for
-a lock, no message for an answer. Where that may be another history of the table, and each ten minutes,
+What changed is found by the transactions that changed it (`devices.changed`): those that had not ended in the
+snapshot of one look are the next one's. Nobody waits for a lock, no message for an answer. Where that may be another history of the table, and each ten minutes,
 because a row that was removed leaves no trace, everything is read anew.
 
 While PostgreSQL is away the door stays as it is: nothing is stored meanwhile either.
@@ -46,7 +45,7 @@ class Doorman:
         self._door = door
         self._monotonic = monotonic
         self._history = ""
-        self._horizon = "0"
+        self._snapshot = ""
         self._read_at = 0.0
         self._is_full = False
         self.let_in_at = monotonic()
@@ -65,7 +64,7 @@ class Doorman:
 
     async def look(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         """Bring the door up to date."""
-        row = await pool.fetchrow(queries.registry_horizon)
+        row = await pool.fetchrow(queries.registry_snapshot)
         assert row is not None
         now = self._monotonic()
         if row["history"] != self._history or now - self._read_at >= _ANEW_S:
@@ -76,7 +75,7 @@ class Doorman:
             self.let_in_at = now
         else:
             await self._read_changes(pool)
-        self._horizon = row["horizon"]
+        self._snapshot = row["snapshot"]
         if self._door.is_full and not self._is_full:
             log.warning("registry_too_large", holds=False, kept=len(self._door))
         self._is_full = self._door.is_full
@@ -92,8 +91,8 @@ class Doorman:
         self._door.replace(door)
 
     async def _read_changes(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
-        place = str(int(self._horizon) - 1), "\U0010ffff"  # behind all that changed before the horizon
-        while page := await pool.fetch(queries.registry_changes, *place, _PAGE):
+        place = "0", ""
+        while page := await pool.fetch(queries.registry_changes, self._snapshot, *place, _PAGE):
             for device_id, state, _ in page:
                 self._door.take(device_id, state)
                 if refusal(state, holds=self._door.holds) is None:

@@ -1,9 +1,8 @@
 -- Devices known by name: what people say of them, which of them may send, and how often each should.
 
 -- One that is known by name and was never heard has neither time. `state`: active may send, blocked may not, and unknown may unless
--- `gateway.unknown_devices` holds up who is not known. `changed` is the transaction that last changed what readers keep in memory: of all
--- that began before the oldest one under way everything has been seen, so whoever reads from there on misses nothing and waits for
--- nobody.
+-- `gateway.unknown_devices` holds up who is not known. `changed` is the transaction that last changed what readers keep in memory: those
+-- that had not ended in the snapshot of its last look a reader looks for in the next, so it misses nothing and waits for nobody.
 ALTER TABLE devices
     ALTER COLUMN first_seen DROP NOT NULL,
     ALTER COLUMN last_seen DROP NOT NULL,

@@ -1,10 +1,10 @@
 -- Devices known by name: what the door follows, and what `gateway devices` reads and writes.
 
--- name: registry_horizon
--- From which transaction on there may be something that has not been seen, and what is another one where the registry may be another:
--- after a restart or a failover of the server, and once the table was emptied or made anew.
+-- name: registry_snapshot
+-- What is committed now, so that the next look takes what is not among it; and what is another one where the registry may be another: after
+-- a restart or a failover of the server, and once the table was emptied or made anew.
 SELECT
-    pg_snapshot_xmin(pg_current_snapshot())::text AS horizon,
+    pg_current_snapshot()::text AS snapshot,
     pg_postmaster_start_time()::text || ' ' || pg_relation_filenode('devices') AS history;
 
 -- name: registry_states
@@ -12,12 +12,14 @@ SELECT
 SELECT device_id, state FROM devices WHERE device_id > $1 AND state = ANY ($2::text[]) ORDER BY device_id LIMIT $3;
 
 -- name: registry_changes
--- The $3 devices after ($1, $2) that changed, in order of the transactions that changed them. Numbers from another cluster, as a dump
--- brings them, may be ahead of all that have been given here: these say nothing of when.
+-- The $4 devices after ($2, $3) that were changed by transactions that a snapshot did not see the end of, in their order. However long
+-- one of them takes, of the others each is seen once. Numbers from another cluster, as a dump brings them, may be ahead of all that have
+-- been given here: these say nothing of when.
 SELECT device_id, state, changed::text AS changed FROM devices
-WHERE (changed, device_id) > ($1::text::xid8, $2) AND changed < pg_snapshot_xmax(pg_current_snapshot())
+WHERE (changed, device_id) > ($2::text::xid8, $3) AND changed >= pg_snapshot_xmin($1::text::pg_snapshot)
+    AND NOT pg_visible_in_snapshot(changed, $1::text::pg_snapshot) AND changed < pg_snapshot_xmax(pg_current_snapshot())
 ORDER BY changed, device_id
-LIMIT $3;
+LIMIT $4;
 
 -- name: states_of
 -- What is known of these devices; nothing of one that is not in the registry.

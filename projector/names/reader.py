@@ -1,8 +1,7 @@
 """Follows what people say devices are, in PostgreSQL, and copies it to Redis.
 
-What changed is found by the transactions that changed it (`devices.changed`): all that was committed before
-the oldest transaction under way at one look has been seen then, so the next begins there, and nobody waits
-for a lock. Where that may be another history of the table, and each ten minutes, because a row that was
+What changed is found by the transactions that changed it (`devices.changed`): those that had not ended in the
+snapshot of one look are the next one's, and nobody waits for a lock. Where that may be another history of the table, and each ten minutes, because a row that was
 removed leaves no trace, everything is read anew.
 
 In Redis `projector:names` is a copy for those who show devices without a projector: device → an array of
@@ -66,7 +65,7 @@ class Reader:
         self._names = names
         self._monotonic = monotonic
         self._history = ""
-        self._horizon = "0"
+        self._snapshot = ""
         self._read_at = 0.0
         self._is_shown = False
         self._changed: dict[str, None] = {}
@@ -79,7 +78,7 @@ class Reader:
             Retry: PostgreSQL is away; what was taken of it is returned by the next call.
         """
         with asking():
-            row = await self._pool.fetchrow(queries.names_horizon)
+            row = await self._pool.fetchrow(queries.names_snapshot)
             assert row is not None
             now = self._monotonic()
             if row["history"] != self._history or now - self._read_at >= _ANEW_S:
@@ -87,7 +86,7 @@ class Reader:
                 self._history, self._read_at = row["history"], now
             else:
                 await self._read_changed()
-        self._horizon = row["horizon"]
+        self._snapshot = row["snapshot"]
         changed, self._changed = self._changed, {}
         return list(changed)
 
@@ -126,8 +125,8 @@ class Reader:
             log.warning("names_left_out", devices=names.left_out, kept=len(names))
 
     async def _read_changed(self) -> None:
-        place = str(int(self._horizon) - 1), "\U0010ffff"  # behind all that changed before the horizon
-        while page := await self._pool.fetch(queries.names_changed, *place, _PAGE):
+        place = "0", ""
+        while page := await self._pool.fetch(queries.names_changed, self._snapshot, *place, _PAGE):
             for device_id, *said, _ in page:
                 self._take(device_id, said)
             place = page[-1]["changed"], page[-1]["device_id"]

@@ -95,6 +95,22 @@ async def test_nothing_is_missed_that_was_under_way(pool: Pool) -> None:
     assert refused(door, "a1", "b1") == ["a1", "b1"]
 
 
+async def test_a_change_is_seen_once(pool: Pool) -> None:
+    """However long something else is under way in the cluster: a fleet's change is not read each second."""
+    clock, door = Clock(), Door(holds=True)
+    doorman = Doorman(door, monotonic=clock)
+    await doorman.look(pool)
+    async with pool.acquire() as slow, slow.transaction():
+        await slow.fetch("SELECT pg_current_xact_id()::text")
+        clock.now = 1.0
+        await put(pool, a1="active")
+        await doorman.look(pool)
+        assert (refused(door, "a1"), doorman.let_in_at) == ([], 1.0)
+        for clock.now in (2.0, 3.0):
+            await doorman.look(pool)
+    assert doorman.let_in_at <= 2.0
+
+
 async def test_sightings_are_no_changes(pool: Pool) -> None:
     """Only the first of a device that was never heard is: nobody reads a fleet again for having sent."""
     await put(pool, a1="active")
