@@ -993,7 +993,7 @@ CREATE SEQUENCE public.device_care_versions
     CACHE 1;
 
 CREATE TABLE public.device_presence (
-    device_id text NOT NULL,
+    device_id text NOT NULL COLLATE pg_catalog."C",
     online boolean NOT NULL,
     ts timestamp with time zone NOT NULL,
     received_at timestamp with time zone NOT NULL,

@@ -9,7 +9,7 @@ ALTER TABLE devices ADD COLUMN online boolean, ADD COLUMN online_since timestamp
 -- its key. `by_reading` of a device that is online as it sent a reading: the last that it said is that it is offline, and a broker may
 -- keep that. A table of its own, so that a row of `devices` that somebody holds does not hold up a batch.
 CREATE TABLE device_presence (
-    device_id text PRIMARY KEY,
+    device_id text COLLATE "C" PRIMARY KEY,
     online boolean NOT NULL,
     ts timestamptz NOT NULL,
     received_at timestamptz NOT NULL,

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from contract.events import RawEvent, decode_events, format_time
-from gateway import transaction
+from gateway import presence, transaction
 from gateway.decode import Reading
 from gateway.presence import Presence
 from tests.support.write_side import write_side
@@ -173,9 +173,9 @@ async def test_devices_that_are_offline_at_a_start(side: WriteSide) -> None:
     await write(side, said("offline", 1), said("online", 1, device="b2"))
     rows = await side.pool.fetch("SELECT device_id, said_at FROM device_presence WHERE NOT online")
     assert [row["device_id"] for row in rows] == ["a1"]
-    presence = Presence(told=False)
-    presence.learn([("a1", format_time(rows[0]["said_at"]))])
-    side.store._presence = presence  # as made anew
+    anew = Presence(told=False)
+    anew.learn([("a1", format_time(rows[0]["said_at"]))])
+    side.store._presence = anew
     await write(side, said("nothing", 2))
     assert await known(side) == (True, 2)
 
@@ -203,6 +203,21 @@ async def test_a_row_that_somebody_held_while_two_things_were_said_of_one_time(s
         await side.store.commit([said("offline", 2, ts=1)], [])
     await side.store.write_sightings(side.devices.take_all())
     assert await known(side) == (False, 1)
+
+
+async def test_no_batch_reads_what_is_known_of_all_devices(side: WriteSide) -> None:
+    """Devices are looked up one by one, however many there are: wills of all come when a broker restarts."""
+    ids = [f"d{i}" for i in range(100)]
+    await write(side, *(said("nothing", 0, device=each) for each in ids))
+    scans = "SELECT relname, seq_scan FROM pg_stat_xact_user_tables WHERE relname = ANY ($1)"
+    async with side.pool.acquire() as connection, connection.transaction():
+        await Presence().note(connection, [said("offline", 1, device=each) for each in ids])
+        await connection.execute("UPDATE devices SET online_since = NULL")
+        before = await connection.fetchval(scans, ["devices"], column=1)
+        assert len(await connection.fetch(presence.queries.mirror_presence, ids)) == len(ids)
+        found = await connection.fetch(scans, ["devices", "device_presence"])
+    assert dict(map(tuple, found)) == {"devices": before, "device_presence": 0}
+    assert before <= 1, "of the statement above"
 
 
 async def test_two_gateways_at_once(database: str, side: WriteSide) -> None:
