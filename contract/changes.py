@@ -47,6 +47,7 @@ class DeviceChange(msgspec.Struct, frozen=True):
         until: when a mute ends by itself, same form; else None.
         by: who muted or retired it, or ended that; None when nobody did, or it ended by itself.
         reason: that was given for it; None when none was.
+        name: what people call it; None when nobody said.
     """
 
     v: int
@@ -60,6 +61,7 @@ class DeviceChange(msgspec.Struct, frozen=True):
     until: str | None = None
     by: str | None = None
     reason: str | None = None
+    name: str | None = None
 
 
 class LimitChange(msgspec.Struct, frozen=True):

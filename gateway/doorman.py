@@ -1,8 +1,9 @@
 """Keeps the door as the registry says: reads all of it at the start, and each second what has changed.
 
 What changed is found by the transactions that changed it (`devices.changed`): those that had not ended in the
-snapshot of one look are the next one's. Nobody waits for a lock, no message for an answer. Where that may be another history of the table, and each ten minutes,
-because a row that was removed leaves no trace, everything is read anew.
+snapshot of one look are the next one's. Nobody waits for a lock, no message for an answer. Where that may be
+another history of the table, and each ten minutes, because a row that was removed leaves no trace, everything
+is read anew.
 
 While PostgreSQL is away the door stays as it is: nothing is stored meanwhile either.
 """

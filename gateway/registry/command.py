@@ -275,12 +275,15 @@ def _change(settings: Settings, wishes: Sequence[Wish], *, as_json: bool, releas
                 with progress_bar(shown=sys.stderr.isatty() and not as_json) as progress:
                     done.append((changed, await _release(pool, settings, stop, progress)))
 
-    code = run_until_stopped(main, shutdown_timeout_s=duration_s(settings.gateway.shutdown_timeout))
-    for changed, tally in done[-1:]:
-        click.echo(render.encode(changed, tally) if as_json else render.summary(changed, tally))
-        if releases and tally is None:
-            click.echo(_NOT_LOOKED_AT, err=True)
-        code = code or int(releases and (tally is None or not tally.complete))
+    code = 0
+    try:
+        code = run_until_stopped(main, shutdown_timeout_s=duration_s(settings.gateway.shutdown_timeout))
+    finally:  # what was changed is said also where what is held could not be read
+        for changed, tally in done[-1:]:
+            click.echo(render.encode(changed, tally) if as_json else render.summary(changed, tally))
+            if releases and tally is None:
+                click.echo(_NOT_LOOKED_AT, err=True)
+            code = code or int(releases and (tally is None or not tally.complete))
     return code
 
 

@@ -1,8 +1,8 @@
 """Follows what people say devices are, in PostgreSQL, and copies it to Redis.
 
 What changed is found by the transactions that changed it (`devices.changed`): those that had not ended in the
-snapshot of one look are the next one's, and nobody waits for a lock. Where that may be another history of the table, and each ten minutes, because a row that was
-removed leaves no trace, everything is read anew.
+snapshot of one look are the next one's, and nobody waits for a lock. Where that may be another history of the
+table, and each ten minutes, because a row that was removed leaves no trace, everything is read anew.
 
 In Redis `projector:names` is a copy for those who show devices without a projector: device → an array of
 name, labels, expected seconds, and whether it is blocked and was never heard.

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import structlog
+from msgspec.structs import replace
 
 from contract.changes import VERSION, DeviceChange, encode_change
 from contract.events import format_time
@@ -17,6 +18,7 @@ from runtime.logs import RateLimit
 
 if TYPE_CHECKING:
     from contract.changes import DeviceState
+    from projector.names.book import Names
     from projector.watch.book import Change, Device
     from projector.watch.care import Care, What
     from projector.watch.drifts import ClockChange
@@ -42,10 +44,12 @@ class Voice:
     Args:
         session: publishes.
         topic: the events topic, below which that of devices is.
+        names: what people call devices.
     """
 
-    def __init__(self, session: Session, topic: str, gauges: Gauges) -> None:
+    def __init__(self, session: Session, topic: str, gauges: Gauges, names: Names) -> None:
         self._gauges = gauges
+        self._names = names
         self.warn = RateLimit(log.warning)
         self._say = RateLimit(log.info)
         self._post = Post(session, devices_topic(topic), lost=self._lose)
@@ -125,7 +129,8 @@ class Voice:
 
     def _tell(self, change: DeviceChange) -> None:
         self._gauges.told(change.state)
-        self._post.add(encode_change(change))
+        name = self._names.called.get(change.device_id)
+        self._post.add(encode_change(replace(change, name=name)))
 
     def _lose(self, changes: int, reason: str, detail: str) -> None:
         self.warn("device_changes_lost", reason=reason, detail=detail, changes=changes)

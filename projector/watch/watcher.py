@@ -126,7 +126,7 @@ class Watcher:
         self._claiming: tuple[list[Change], list[str]] | None = None
         self._claiming_clocks: list[ClockChange] = []
         self._claiming_presences: list[PresenceChange] = []
-        self._voice = Voice(session, topic, gauges)
+        self._voice = Voice(session, topic, gauges, self._names)
 
     def take(self, rows: Sequence[EventBatch]) -> None:
         """Take consecutive rows of one stream."""

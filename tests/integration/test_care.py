@@ -146,6 +146,19 @@ async def test_a_mute_that_ended_while_no_projector_ran(plant: Plant) -> None:
     assert tuple(row) == ("expired", "ann", "why")
 
 
+async def test_a_message_says_what_a_device_is_called(plant: Plant) -> None:
+    """Beside its id; of one that has no name it says so."""
+    await plant.know("a", "b")
+    await plant.pool.execute("UPDATE devices SET name = 'Pump 3' WHERE device_id = 'a'")
+    watcher = await plant.watcher()
+    await plant.say("retired", "a", "b")
+    await watcher.turn()
+    assert sorted((change.device_id, change.name) for change in plant.broker.taken) == [
+        ("a", "Pump 3"),
+        ("b", None),
+    ]
+
+
 async def test_what_is_wrong_once_a_mute_is_over_is_told_by_one(plant: Plant) -> None:
     """Two projectors, of which one is a turn behind, and a Redis that was emptied meanwhile."""
     await plant.know("a", "b")
