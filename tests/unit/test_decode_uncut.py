@@ -154,9 +154,27 @@ def test_too_many(payload: bytes, words: dict[str, Any]) -> None:
 
 
 def test_as_many_as_there_may_be() -> None:
-    """Six thousand are taken, of plain messages twice as many, and of a large payload one for every 40 bytes."""
+    """Six thousand are taken, of plain messages twice as many, of a large payload one for each 40 bytes."""
     items = [b'{"a":1}']
     assert len(decode(b'{"v": [%s]}' % b",".join(items * 6_000), each="v")) == 6_000
     assert len(decode(b"[%s]" % b",".join(items * 12_000), key="")) == 12_000
     long = b'{"a":"%s"}' % (b"x" * 32)
     assert len(decode(b"[%s]" % b",".join([long] * 6_100), rename={"b": "c"})) == 6_100
+
+
+@pytest.mark.parametrize("value", ["1", "[1]"])
+def test_a_piece_has_the_same_bytes_in_every_process(value: str) -> None:
+    """What is around a reading stands in it in one order: by its bytes a repeat is known."""
+    payload = b'{"a":"1","b":"2","c":"3","d":"4","e":"5","at":%d,"list":[{"n":"x","v":%s},{"n":"x","v":%s}]}'
+    words = {
+        "each": "list",
+        "name": "n",
+        "value": "v",
+        "time": "at",
+        "key": "",
+        "tags": ["a", "b", "c", "d", "e"],
+    }
+    first, _ = decode(payload % (NOW.timestamp(), value.encode(), value.encode()), **words)
+    assert isinstance(first, Reading)
+    around = b',"at":%d,"a":"1","b":"2","c":"3","d":"4","e":"5"}' % NOW.timestamp()
+    assert first.raw == b'{"list":[{"n":"x","v":%s}]%s' % (value.encode(), around)

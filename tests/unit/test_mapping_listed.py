@@ -12,6 +12,7 @@ from gateway.decode import Limits
 from gateway.decode.fields import NoNumber
 from gateway.decode.mapping import Shaper
 from gateway.decode.plan import plan_of
+from runtime.errors import Reject
 from runtime.settings import Route
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def said(parts: list[Part], left_out: list[tuple[str, str]]) -> object:
             part.tags,
             part.number,
             part.places if len(parts) > 1 else (),  # one is not cut out
-            part.around._replace(places=tuple(sorted(part.around.places))),
+            part.around,
             part.reject and (part.reject.reason, part.reject.detail),
             sorted(part.left_out),
         )
@@ -152,26 +153,62 @@ def test_usual_messages_are_plain(route: Route, message: Any) -> None:  # noqa: 
 
 
 @pytest.mark.parametrize(
-    "message",
+    "element",
     [
-        {"metrics": []},
-        {"metrics": [METRIC | {"name": None}]},
-        {"metrics": [METRIC | {"name": 5}]},
-        {"metrics": [METRIC | {"value": [1]}]},
-        {"metrics": [METRIC | {"value": NoNumber("malformed_json", "nan")}]},
-        {"metrics": [METRIC | {"datatype": {"x": 1}}]},
-        {"metrics": [METRIC | {"timestamp": [1]}]},
-        {"metrics": [METRIC | {"x" * 3000: 1}]},
-        {"metrics": [{"value": 1}]},
-        {"metrics": [METRIC], "beside": {"x": 1}},
-        {"metrics": [METRIC, None]},
-        {"metrics": METRIC},
-        [{"metrics": [METRIC]}],
+        METRIC | {"name": None},
+        METRIC | {"name": 5},
+        METRIC | {"value": [1]},
+        METRIC | {"value": [{"a": 1, "b": 2}, {"a": 3, "b": 4}]},
+        METRIC | {"value": NoNumber("malformed_json", "nan")},
+        METRIC | {"datatype": {"x": 1}},
+        METRIC | {"timestamp": [1]},
+        METRIC | {"x" * 3000: 1},
+        {"value": 1},
+        7,
     ],
 )
-def test_what_is_not_plain_is_left(message: Any) -> None:  # noqa: ANN401  # a message is any value
-    """One thing that has rules of its own, and the whole message is read element by element."""
+def test_an_element_with_rules_of_its_own(element: Any) -> None:  # noqa: ANN401  # a message is any value
+    """It is read as by itself, and is of one reading with the plain ones around it, where it can be read."""
+    message = {"metrics": [METRIC, element, METRIC | {"name": "b"}], "seq": 1, "beside": {"x": 1}}
+    found = listed_of(SPARKPLUG).parts(message, 0)
+    assert found is not None
+    assert said(*found) == said(*shaper_of(SPARKPLUG, listed=False).parts(message, None))
+
+
+@pytest.mark.parametrize(
+    "message", [{"metrics": []}, {"metrics": [METRIC, None]}, {"metrics": METRIC}, [{"metrics": [METRIC]}]]
+)
+def test_what_is_no_such_list_is_left(message: Any) -> None:  # noqa: ANN401  # a message is any value
+    """A message that has its elements elsewhere, or none, is read element by element."""
     assert listed_of(SPARKPLUG).parts(message, 0) is None
+
+
+@pytest.mark.parametrize("value", [NoNumber("malformed_json", "nan"), [{"a": 1}], None])
+def test_one_of_a_great_many_costs_none_of_the_others(value: object) -> None:
+    """A list as long as its size explains is read, whatever one of its ten thousand elements is."""
+    elements: list[Any] = [{"n": f"m{n % 100}", "v": n, "t": n // 100} for n in range(10_000)]
+    elements[5000]["v"] = value
+    parts, _ = shaper_of(SENML).parts(elements, None, 260_000)
+    readings = [part.mapped[4] for part in parts if part.mapped]
+    assert len(readings) == 100
+    assert sum(map(len, readings)) in {9_999, 10_000}
+
+
+def test_a_great_many_with_rules_of_their_own_are_refused() -> None:
+    """They cost more each, so that there may be fewer of them."""
+    elements = [{"n": "m", "v": [n], "t": n} for n in range(6_001)]
+    with pytest.raises(Reject, match="more than 6000 elements in one message"):
+        shaper_of(SENML).parts(elements, None, 200_000)
+
+
+def test_a_reading_of_too_many_elements_says_how_many() -> None:
+    """Who has to allow more metrics is told about how many it takes."""
+    elements = [{"n": f"m{n}", "v": n, "t": 5} for n in range(400)]
+    (part,), _ = shaper_of(SENML).parts(elements, None, 0)
+    assert part.reject is not None
+    assert part.reject.detail.startswith(
+        "one reading of 400 elements has more metrics than gateway.max_metrics allows, 256; on_bad_field"
+    )
 
 
 @pytest.mark.parametrize(

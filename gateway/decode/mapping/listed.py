@@ -1,9 +1,9 @@
 """Lists of elements that are one metric each, as of Sparkplug, SenML and line protocol: read by their shape.
 
 Elements that have the same fields are read alike. What each field of a shape is, and what the metrics of a
-name come to be called, is worked out once, by the rules of `element`, and remembered up to a bound. A message
-in which anything is not as plain as that is left to `element`, as a whole: an object where none is looked
-for, whatever would be refused or is no finite number. Both come to the same readings. Pure.
+name come to be called, is worked out once, by the rules of `element`, and remembered up to a bound. An
+element in which anything is not as plain as that is read by `element` itself, and joins the others: one with
+an object where none is looked for, with what would be refused or is no finite number. Pure.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import sys
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.decode.drops import MOST_NAMES
-from gateway.decode.fields import SCALARS
+from gateway.decode.fields import SCALARS, WAY_OUT
 from gateway.decode.known import Worked
 from gateway.decode.limits import MAX_ELEMENTS, MAX_READINGS, check_count, elements_allowed, readings_allowed
+from gateway.decode.mapping.each import Element
 from gateway.decode.mapping.element import LEFT_OUT
-from gateway.decode.mapping.parts import Around, Part, with_keys
+from gateway.decode.mapping.parts import Around, Part, group_key, with_keys
 from gateway.decode.mapping.shapes import NotPlain, Shapes
-from gateway.decode.names import MAX_NAME
 from gateway.decode.paths import is_plain
 from runtime.errors import Reject
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from gateway.decode.fields import Unfit
     from gateway.decode.limits import Limits
-    from gateway.decode.mapping.each import Each
+    from gateway.decode.mapping.each import Each, Layer
     from gateway.decode.mapping.element import Elements
     from gateway.decode.mapping.looks import Look
     from gateway.decode.mapping.shapes import Drop, Shape
@@ -52,7 +51,7 @@ class _Group:
     Attributes:
         said: what they have in common; see `_said`.
         numbers: their own.
-        outside: names that were found around them.
+        outside: names that were found around them, in a lasting order: bytes are made of them.
     """
 
     __slots__ = ("left_out", "metrics", "numbers", "outside", "said", "tags")
@@ -62,14 +61,14 @@ class _Group:
         self.metrics: dict[str, Any] = {}
         self.left_out: list[Drop] = []
         self.numbers: list[int] = []
-        self.outside: set[str] = set()
+        self.outside: dict[str, None] = {}
 
 
 class Listed:
     """Reads the plain lists of one route; `listed_of` makes it.
 
     Args:
-        each: the name of the list; empty when it is the message.
+        each: finds the list, by one name; by none when it is the message.
         elements: what is looked for.
         words: change metrics.
         limits: bound what is looked at.
@@ -78,10 +77,10 @@ class Listed:
     """
 
     def __init__(
-        self, each: str, elements: Elements, words: Words, limits: Limits, unfit: Unfit, *, cuts: bool
+        self, each: Each, elements: Elements, words: Words, limits: Limits, unfit: Unfit, *, cuts: bool
     ) -> None:
-        self._each, self._cuts = each, cuts
-        self._roles = elements.roles
+        self._each, self._path, self._cuts = each, each.path, cuts
+        self._elements, self._roles = elements, elements.roles
         self._tags, self._words, self._unfit = elements.tags, words, unfit
         self._tag_looks = dict(elements.tags.looks)
         self._full = limits.max_metrics if self._unfit.refuses else sys.maxsize
@@ -89,7 +88,7 @@ class Listed:
         self._tagged: Worked[Tagged] = Worked(_TAGS_BYTES)
 
     def parts(self, message: Any, size: int) -> tuple[list[Part], list[Drop]] | None:  # noqa: ANN401  # a message is any value
-        """The readings of a message, and what is in none of them; None when it is not plain.
+        """The readings of a message, and what is in none of them; None when it is no such list.
 
         Args:
             message: what a format made of the payload.
@@ -100,57 +99,88 @@ class Listed:
         """
         outer: dict[str, Any] = {}
         elements: Any = message if type(message) is list else [message]
-        if self._each:
+        if self._path:
             if type(message) is not dict:
                 return None
-            outer, elements = message, message.get(self._each)
+            outer, elements = message, message.get(self._path)
         if type(elements) is not list or not elements:
             return None
         if len(elements) > MAX_ELEMENTS:
             check_count(len(elements), elements_allowed(size), "elements")
         try:
-            groups = self._grouped(elements, outer, size)
-            left_out = self._left(outer, groups) if outer else []
+            found = self._grouped(elements, outer, size)
         except NotPlain:
-            self._unfit.fields.clear()
             return None
-        if len(groups) == 1:
-            return [self._part(groups[0], ())], left_out
-        before: Place = (self._each,) if self._each else ()
-        return with_keys([self._part(group, self._places(group, before)) for group in groups]), left_out
+        parts = [self._part(each) if isinstance(each, _Group) else each for each in found]
+        used = {str(name) for part in parts for name, *_ in part.around.places}
+        left_out = [(name, LEFT_OUT) for name in self._each.beside(outer, {self._path, *used})]
+        return with_keys(parts), left_out
 
-    def _places(self, group: _Group, before: Place) -> tuple[Place, ...]:
-        return tuple([(*before, number) for number in group.numbers]) if self._cuts else ()
+    def _grouped(self, elements: list[Any], outer: dict[str, Any], size: int) -> list[_Group | Part]:
+        """The readings, in the order of their first elements.
 
-    def _grouped(self, elements: list[Any], outer: dict[str, Any], size: int) -> list[_Group]:
-        groups: list[_Group] = []
+        Raises:
+            NotPlain: what stands among the elements is none.
+        """
+        found: list[_Group | Part] = []
         open_: dict[tuple[Any, ...], _Group] = {}
         shapes = self._shapes.known
+        around = ((outer, ()),) if self._path else ()
+        by_itself = 0
+        self._elements.surroundings.forget()
         for number, element in enumerate(elements):
-            if type(element) is not dict:
-                raise NotPlain
-            fields = tuple(element)
-            shape = shapes.get(fields) or self._shapes.of(fields)
             outside: list[str] = []
-            said = self._said(shape, element, outer, outside)
-            tags, every = self._read_tags(shape, element, outer, outside) if shape.tags else _NO_TAGS
-            key = (*said, type(said[_TIME]), every)
-            group = open_.get(key)
-            if group is not None and len(group.metrics) > self._full:
-                group.numbers.append(number)  # it will be refused, with this element in its letter
-                continue
-            metrics, left_out = self._metrics(shape, element)
+            try:
+                if type(element) is not dict:
+                    raise NotPlain  # noqa: TRY301  # caught here, with all others
+                fields = tuple(element)
+                shape = shapes.get(fields) or self._shapes.of(fields)
+                said = self._said(shape, element, outer, outside)
+                tags, every = self._read_tags(shape, element, outer, outside) if shape.tags else _NO_TAGS
+                key = (*said, type(said[_TIME]), every)
+                group = open_.get(key)
+                if group is not None and len(group.metrics) > self._full:
+                    group.numbers.append(number)  # it will be refused, with this element in its letter
+                    continue
+                metrics, left_out = self._metrics(shape, element)
+            except NotPlain:
+                by_itself += 1
+                if by_itself > MAX_READINGS:
+                    check_count(by_itself, readings_allowed(size), "elements")
+                part = self._by_itself(number, element, around)
+                if part.mapped is None:
+                    found.append(part)
+                    continue
+                said, tags, metrics, left_out = (
+                    [*part.mapped[:4], part.around.keyed],
+                    part.tags,
+                    part.mapped[4],
+                    list(part.left_out),
+                )
+                outside = [str(name) for name, *_ in part.around.places]
+                key = _key(part)
+                group = open_.get(key)
             if group is None or not group.metrics.keys().isdisjoint(metrics):
                 group = open_[key] = _Group(said, tags)
-                groups.append(group)
-                if len(groups) > MAX_READINGS:
-                    check_count(len(groups), readings_allowed(size), "readings")
+                found.append(group)
+                if len(found) > MAX_READINGS:
+                    check_count(len(found), readings_allowed(size), "readings")
             group.metrics.update(metrics)
             group.numbers.append(number)
             group.left_out += left_out
             if outside:
-                group.outside.update(outside)
-        return groups
+                group.outside.update(dict.fromkeys(outside))
+        return found
+
+    def _by_itself(self, number: int, element: Any, around: tuple[Layer, ...]) -> Part:  # noqa: ANN401  # a message is any value
+        """What an element says that is not plain."""
+        self._unfit.fields.clear()
+        if element is None and self._path:
+            raise NotPlain  # it is no element
+        place: Place = (self._path, number) if self._path else (number,)
+        return self._elements.read(
+            Element(element, (), place, around), number, None, (place,) if self._cuts else ()
+        )
 
     def _said(
         self, shape: Shape, element: dict[str, Any], outer: dict[str, Any], outside: list[str]
@@ -226,37 +256,33 @@ class Listed:
             self._unfit.fields.clear()
         return metrics, left_out
 
-    def _left(self, message: dict[str, Any], groups: list[_Group]) -> list[Drop]:
-        if len(message) > MOST_NAMES:
-            raise NotPlain
-        used = groups[0].outside
-        if len(groups) > 1:
-            used = used.union(*[group.outside for group in groups])
-        left = []
-        for name, value in message.items():
-            if value is not None and name != self._each and name not in used:
-                if type(value) not in SCALARS:
-                    raise NotPlain
-                left.append((name[:MAX_NAME], LEFT_OUT))
-        return left
-
-    def _part(self, group: _Group, places: tuple[Place, ...]) -> Part:
+    def _part(self, group: _Group) -> Part:
         device_id, key, time, region, keyed = group.said
+        before: Place = (self._path,) if self._path else ()
+        places: tuple[Place, ...] = ()
+        if self._cuts:
+            places = tuple([(*before, number) for number in group.numbers])
         around = _NOTHING_AROUND
         if group.outside:
             outside = tuple((name,) for name in group.outside)
             key_place = next(((look.name,) for look in self._roles[_KEY] if look.name in group.outside), None)
             around = Around(outside, key_place if keyed else None, keyed)
+        mapped = (device_id, key, time, region, group.metrics, True)
+        reject = self._too_many(group) if len(group.metrics) > self._full else None
         return Part(
-            (device_id, key, time, region, group.metrics, True),
+            None if reject else mapped,
             group.tags,
             group.numbers[0],
             0,
             places,
             around,
-            None,
+            reject,
             group.left_out,
         )
+
+    def _too_many(self, group: _Group) -> Reject:
+        what = f"one reading of {len(group.numbers)} elements has more metrics"
+        return Reject("invalid_metric", f"{what} than gateway.max_metrics allows, {self._full}{WAY_OUT}")
 
 
 def listed_of(
@@ -276,7 +302,16 @@ def listed_of(
     plain = is_plain(each.path) and not set(each.path) & set(".|*")
     if not elements.name or not plain or not all(names) or len({*names, each.path}) <= len(names):
         return None
-    return Listed(each.path, elements, words, limits, unfit, cuts=cuts)
+    return Listed(each, elements, words, limits, unfit, cuts=cuts)
+
+
+def _key(part: Part) -> tuple[Any, ...]:
+    """What elements of one reading have in common: of usual kinds it is as of those that are plain."""
+    assert part.mapped is not None
+    *names, _, _ = part.mapped
+    if all(name is None or type(name) in kinds for name, kinds in zip(names, _KINDS, strict=True)):
+        return (*names, part.around.keyed, type(names[_TIME]), frozenset(part.tags.items()))
+    return group_key(part)
 
 
 def _take(

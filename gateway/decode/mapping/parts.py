@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from gateway.decode.fields import SCALARS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
     from gateway.decode.mapping.plain import Mapped
     from gateway.decode.paths import Place
     from runtime.errors import Reject
+
+_HASHABLE: Final = SCALARS | {type(None)}
 
 
 class Around(NamedTuple):
@@ -64,7 +68,7 @@ class Group:
         self.first = first
         self.metrics = metrics
         self.places: list[Place] = []
-        self.around: set[Place] = set()
+        self.around: dict[Place, None] = {}  # in a lasting order: bytes are made of them
         self.left_out: list[tuple[str, str]] = []
 
     def part(self) -> Part:
@@ -72,6 +76,16 @@ class Group:
         first = self.first
         around = first.around._replace(places=tuple(self.around))
         return first._replace(places=tuple(self.places), around=around, left_out=self.left_out)
+
+
+def group_key(part: Part) -> tuple[Any, ...]:
+    """What readings of elements have in common that are one: 1, 1.0, true and "1" are told apart."""
+    assert part.mapped is not None
+    *names, _, _ = part.mapped
+    kinds = tuple(map(type, names))
+    tags = frozenset(part.tags.items())
+    said = names if _HASHABLE.issuperset(kinds) else map(id, names)
+    return (part.message, *said, kinds, part.around.keyed, part.around.everything, tags)
 
 
 def with_keys(parts: list[Part]) -> list[Part]:

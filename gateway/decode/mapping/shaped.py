@@ -12,14 +12,14 @@ in a piece: an expression that looks at what is cut, or a path that stands in it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from gateway.decode.fields import SCALARS, Unfit
+from gateway.decode.fields import Unfit
 from gateway.decode.limits import MAX_ELEMENTS, check_count, readings_allowed, too_many_values
 from gateway.decode.mapping.each import Each, Element, graft
 from gateway.decode.mapping.element import LEFT_OUT, Elements
 from gateway.decode.mapping.listed import listed_of
-from gateway.decode.mapping.parts import Group, Part, numbered_key, with_keys
+from gateway.decode.mapping.parts import Group, Part, group_key, numbered_key, with_keys
 from gateway.decode.mapping.words import Words
 from gateway.decode.paths import alternatives, is_plain, star_of
 from runtime.errors import Reject
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from gateway.decode.paths import Place
     from gateway.decode.plan import Plan
     from runtime.settings import Route
-
-_HASHABLE: Final = SCALARS | {type(None)}  # 1, 1.0, true and "1" are told apart by their types
 
 
 class Shaper:
@@ -196,11 +194,7 @@ def _grouped(parts: list[Part]) -> list[Part]:
         if part.mapped is None:
             found.append(part)
             continue
-        *names, metrics, _ = part.mapped
-        tags = frozenset(part.tags.items()) if part.tags else None
-        key = (part.message, *names, *map(type, names), part.around.keyed, part.around.everything, tags)
-        if not _HASHABLE.issuperset(map(type, names)):
-            key = (*key[:1], *map(id, names), *key[5:])
+        metrics, key = part.mapped[4], group_key(part)
         group = open_.get(key)
         if group is None or not group.metrics.keys().isdisjoint(metrics):
             group = open_[key] = Group(part, metrics)
@@ -208,7 +202,7 @@ def _grouped(parts: list[Part]) -> list[Part]:
         else:
             group.metrics.update(metrics)
         group.places += part.places
-        group.around.update(part.around.places)
+        group.around.update(dict.fromkeys(part.around.places))
         group.left_out += part.left_out
     return [each if isinstance(each, Part) else each.part() for each in found]
 
