@@ -192,6 +192,44 @@ def test_a_format_says_where_its_device_is(
     assert ("seq" in words) == (reading["key"] == "5")
 
 
+@pytest.mark.parametrize(
+    ("dialect", "topic", "part"),
+    [
+        ("tasmota", "tele/{device_id}/SENSOR", "sensor"),
+        ("tasmota", "site/{region}/tele/{device_id}/STATE", "state"),
+        ("zigbee2mqtt", "z2m/{device_id}", "device"),
+        ("zigbee2mqtt", "zigbee2mqtt/{device_id}/availability", "availability"),
+        ("chirpstack-v4", "application/+/device/{device_id}/event/up", "up"),
+        ("ttn", "v3/{application}/devices/{device_id}/up", "up"),
+        ("shelly-gen1", "shellies/{device_id}/relay/{metric...}", "value"),
+        ("shelly-gen2", "{device_id}/events/rpc", "notify"),
+        ("homie", "homie/{device_id}/{node}/{metric}", "property"),
+        ("openmqttgateway", "omg/{gateway}/BTtoMQTT/{device_id}", "bluetooth"),
+        ("aws-shadow", "$aws/things/{device_id}/shadow/update/accepted", "accepted"),
+        ("azure-iot", "devices/{device_id}/messages/events/#", "events"),
+        ("ignition", "spBv1.0/{region}/DDATA/{node}/{device_id}", "device-data"),
+        ("victron", "N/{device_id}/{metric...}", "value"),
+        ("influx", "metrics/+", "lines"),
+        ("kepware", "kep/{device_id}", "device"),
+    ],
+)
+def test_a_topic_says_which_part_is_meant(dialect: str, topic: str, part: str, tmp_path: Path) -> None:
+    """A topic beside a dialect stands for the part whose topics are like it, with names of a site's own."""
+    (route,) = loaded(tmp_path, f'[[route]]\ndialect = "{dialect}"\ntopic = "{topic}"\n')
+    assert (route.dialect, route.topic) == (f"{dialect}/{part}", topic)
+    compile_routes([route])
+
+
+@pytest.mark.parametrize(
+    "topic",
+    ["application/+/device/+/event/up", "lora/{device_id}", "application/{a}/device/{device_id}/rx/x"],
+)
+def test_a_topic_that_is_for_no_part(topic: str, tmp_path: Path) -> None:
+    """One that is like none of them, or without the device where the part has it, is refused."""
+    with pytest.raises(ConfigurationError, match="has 6 topics"):
+        loaded(tmp_path, f'[[route]]\ndialect = "chirpstack-v4"\ntopic = "{topic}"\n')
+
+
 def test_tables_beside_are_added(tmp_path: Path) -> None:
     """Of `states` and `rename` those names are replaced that stand beside, and the others stay."""
     (route,) = loaded(tmp_path, '[[route]]\ndialect = "tasmota/sensor"\nstates = { OFF = -1, TOGGLE = 2 }\n')

@@ -3,7 +3,7 @@
 A file says what it is for, where that is documented, and its routes; each route has a name, its `part`, and
 examples with the readings that they become, which a test plays. In a configuration `dialect = "tasmota"`
 stands for all routes of the file, in their order, and `dialect = "tasmota/sensor"` for one, and so does a
-`topic` beside it that can be for one only. What stands beside it wins, of `rename`, `states` and
+`topic` beside it for the one that it is like. What stands beside it wins, of `rename`, `states` and
 `presence_words` name by name, and `prefix` goes before its topics: where that names the device, as
 `{device_id}/`, the topics do not. Routes that are ignored are topics that carry no telemetry; they are there
 so that their messages are no dead letters.
@@ -18,18 +18,20 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from gateway.decode.templates import compile_template
 from gateway.decode.usual import with_precision, with_usual
 from runtime.errors import ConfigurationError
 from runtime.settings.route import PLACE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 Raw = dict[str, Any]
 
 _FOLDER: Final = resources.files("gateway.decode.dialects")
 _OWN: Final = frozenset({"dialect", "prefix"})
 _DEVICE: Final = "{device_id}/"
+_NAME: Final = re.compile(r"\{[^{}]*\}")
 _MEANT: Final = re.compile(r"\{(device_id|metric)(?:\.\.\.)?\}")
 ALSO: Final = {
     "aws": "aws-shadow",
@@ -148,7 +150,7 @@ def _completed(route: Any, where: str) -> list[Any]:  # noqa: ANN401  # unchecke
         raise ConfigurationError(f"{where}.dialect: {error}") from None
     name = found.name
     if "topic" in route and len(routes) > 1:
-        part = _part_for(route["topic"], routes)
+        part = _part_for(route, routes)
         if not part:
             raise ConfigurationError(
                 f"{where}.topic: {name!r} has {len(routes)} topics; put levels before all of them by prefix, "
@@ -160,15 +162,45 @@ def _completed(route: Any, where: str) -> list[Any]:  # noqa: ANN401  # unchecke
     return [_merged(preset, route, f"{name}/{each}") for each, preset in routes.items()]
 
 
-def _part_for(topic: object, routes: dict[str, Raw]) -> str:
-    """Which routes of a dialect a topic of a site's own is for; empty when that cannot be told.
+def _part_for(route: Raw, routes: dict[str, Raw]) -> str:
+    """Which route of a dialect a topic of a site's own is for; empty when that cannot be told.
 
-    It is the one that is told the same by its topic, device and metric, and is for more than presence; of
-    several any, when but for their topics they are alike.
+    It is the one that reads such topics; or is told the same by its topic, device and metric; or reads them
+    with another first level, or below levels of the site.
     """
+    topic = route["topic"]
     if not isinstance(topic, str):
         return ""
     wanted = set(_MEANT.findall(topic))
+    levels = [_NAME.sub("x", level).replace("+", "x").replace("#", "x") for level in topic.split("/")]
+    firsts = {preset["topic"].partition("/")[0] for preset in routes.values()}
+    others = [[first, *levels[1:]] for first in firsts if len(firsts) == 1]
+    below = [levels[at:] for at in range(1, len(levels))]
+    part = (
+        _part_reading([levels], routes)
+        or _part_like(wanted, routes)
+        or _part_reading([*others, *below], routes)
+    )
+    named = {"device_id"} & set(_MEANT.findall(routes[part]["topic"])) if part else set()
+    return part if named <= wanted or "device" in route else ""
+
+
+def _part_reading(topics: Sequence[Sequence[str]], routes: dict[str, Raw]) -> str:
+    """The first route that reads the first of some topics, by their levels."""
+    reading = {
+        part: re.compile(compile_template(preset["topic"], part).pattern, re.DOTALL)
+        for part, preset in routes.items()
+        if preset.get("ignore") is not True
+    }
+    found = (part for topic in topics for part, each in reading.items() if each.fullmatch("/".join(topic)))
+    return next(found, "")
+
+
+def _part_like(wanted: set[str], routes: dict[str, Raw]) -> str:
+    """The first route that says as much by its topic and is for more than presence.
+
+    Of several any, when but for their topics they are alike.
+    """
     fitting = {
         part: {word: said for word, said in preset.items() if word not in {"topic", "example"}}
         for part, preset in routes.items()
