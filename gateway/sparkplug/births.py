@@ -106,6 +106,11 @@ class Names:
         self.births[-1].until = at
         return True
 
+    def believe(self) -> None:
+        """Nothing was missed since the last birth, after all."""
+        if self.births:
+            self.births[-1].until = None
+
     def join(self, other: Names) -> None:
         """Take over births that somebody else has heard."""
         known = {birth.born_at for birth in self.births}
@@ -151,9 +156,12 @@ class Names:
                 continue
             found = birth.get(key)
             if found is not None and (birth.until is None or at < birth.until):
-                return found
-            return _between(found, births[i + 1] if i + 1 < len(births) else None, key, at, alone=alone)
-        return _between(None, births[0], key, at, alone=alone) if births else None
+                return _undisputed(found, births[i + 1 :], key, sent)
+            later = births[i + 1] if i + 1 < len(births) else None
+            return _undisputed(_between(found, later, key, at, alone=alone), births[i + 2 :], key, sent)
+        if not births:
+            return None
+        return _undisputed(_between(None, births[0], key, at, alone=alone), births[1:], key, sent)
 
 
 def _between(
@@ -165,6 +173,15 @@ def _between(
     if earlier is not None:
         return earlier if earlier == found else None
     return found if alone and at >= later.since else None
+
+
+def _undisputed(found: Metric | None, later: list[Birth], key: int | str, sent: int | None) -> Metric | None:
+    """The metric, unless a birth that came later, and was sent before the message, says another one."""
+    if sent is not None and any(
+        birth.sent is not None and birth.sent <= sent and birth.get(key) != found for birth in later
+    ):
+        return None
+    return found
 
 
 def _told(metrics: Sequence[tuple[str, int | None, int]], by: int) -> dict[Any, Metric]:

@@ -22,6 +22,7 @@ from gateway.decode import Rejection
 from gateway.decode.examples import Message as Delivered
 from gateway.sparkplug.births import Names
 from gateway.sparkplug.changes import Changes, Row
+from gateway.sparkplug.doubt import WILL_S
 from gateway.sparkplug.letters import lost
 from gateway.sparkplug.messages import Lost, Message, Read
 from gateway.sparkplug.naming import Unnamed, complete
@@ -99,6 +100,7 @@ class Host:
         self._places: dict[str, Address] = {}  # node → a topic of it
         self._epochs: dict[str, int] = {}  # node → of its last message
         self._epoch = 0
+        self._forgotten_epoch = 0  # since which the broker has kept our session
         self._sizes: dict[str, int] = {}
         self._names = 0
         self._busy: set[str] = set()
@@ -179,9 +181,15 @@ class Host:
             self._note(node)
         return bool(self._waiting) or bool(self._changes)
 
-    def broke(self) -> None:
-        """Our connection was lost, or is another one: messages of any node may have been missed."""
+    def broke(self, *, kept: bool = False) -> None:
+        """Our connection was lost, or is another one: messages of any node may have been missed.
+
+        Args:
+            kept: whether the broker has kept our session, and with it every will.
+        """
         self._epoch += 1
+        if not kept:
+            self._forgotten_epoch = self._epoch
 
     def rouse(self) -> None:
         """Ask every edge node that is online for a rebirth: what it said meanwhile was not heard."""
@@ -271,9 +279,10 @@ class Host:
         if node is None:
             self._forget()
             node = self._begin(address, message.at, epoch=self._epoch)
-        elif self._epochs[key] != self._epoch:
+        elif (heard := self._epochs[key]) != self._epoch:
             self._epochs[key] = self._epoch
-            node.broke(message.at)
+            kept = heard >= self._forgotten_epoch
+            node.broke(message.at, believed_at=message.heard + WILL_S if kept else None)
         self.nodes[key] = node
         return node
 

@@ -20,7 +20,7 @@ class Message:
     Attributes:
         value: of its payload.
         at: when it came, in the contract's form.
-        heard: the same in seconds of a monotonic clock.
+        heard: the same in seconds of a monotonic clock; of one that is held, since when.
         certain: whether nothing is missing of the sequence before it.
         id: of one that is held.
     """
@@ -44,6 +44,11 @@ class Message:
         """Its number; a writer that leaves out zeros leaves out 0."""
         number: int = self.value.get("seq", 0)
         return number % NUMBERS
+
+    @property
+    def following(self) -> int:
+        """The number of the next."""
+        return (self.seq + 1) % NUMBERS
 
     @property
     def sent(self) -> int | None:

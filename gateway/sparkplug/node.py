@@ -4,7 +4,8 @@ What comes before its turn waits (`sequence`; `tck-id-operational-behavior-host-
 reorder timeout what is missing is given up, and from then on nothing is certain until the edge node is born
 again: a rebirth is asked for (`…-host-reordering-rebirth`). So it is after our connection was lost, at the
 start, and where a message comes of a node or device that was not born. Messages that say all of themselves
-are read meanwhile. The others are held until a birth names them (`births`), and are letters when none does.
+are read meanwhile. The others are held until a birth names them (`births`), or until it is plain that no
+session has ended (`doubt`), and are letters when neither comes.
 
 A session of an edge node is one of its connections: its births say its number, `bdSeq`, and so does the will
 that ends it. As MQTT keeps the order of one topic only, a will may come late, or too early:
@@ -15,7 +16,7 @@ that ends it. As MQTT keeps the order of one topic only, a will may come late, o
 - A birth with the number of a will that has just come may have been on its way when the node died. It names
   what came, and the node stays offline; a rebirth is asked for, which only one that lives answers.
 - A birth names what came before it by itself only when the reorder timeout has passed and no late will has
-  told that the session was another one.
+  told that the session was another one. So does that of a device, unless it is its turn.
 
 Presence goes by our clock (§5.5): a will was written when the connection began. A device of a node that was
 born again is offline when it is not, and has had the time.
@@ -34,6 +35,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.sparkplug.asking import Asking
 from gateway.sparkplug.births import Birth, Names, metrics_of
+from gateway.sparkplug.doubt import Doubt, ends_after
 from gateway.sparkplug.letters import lost
 from gateway.sparkplug.messages import Lost, Read, Told
 from gateway.sparkplug.naming import Unnamed, complete
@@ -112,6 +114,8 @@ class Node:
         self._since = since
         self._reorder_s = reorder_s
         self._sequence = Sequence()
+        self._next: int | None = None  # by what was heard, while the sequence does not know
+        self._doubt = Doubt()
         self._dead: tuple[int | None, float] | None = None  # number of the session that ended, and when
         self._due: dict[str, float] = {}  # devices that are offline then, unless they are born again
         self._alone_at: float | None = None  # when the births may speak for themselves
@@ -134,7 +138,8 @@ class Node:
     @property
     def busy(self) -> bool:
         """Whether something happens when time passes."""
-        return bool(self.unnamed or self._sequence or self._due or self.asking.waits)
+        waits = self._doubt.ends_at is not None or self.asking.waits
+        return bool(waits or self.unnamed or self._sequence or self._due)
 
     def take(self, message: Message, now: float) -> list[Step]:  # noqa: PLR0911  # one for each kind
         """What the next message leads to, in order, at a time in seconds of the monotonic clock."""
@@ -154,6 +159,7 @@ class Node:
         if turn is Turn.NOW:
             return list(self._in_turn(message, now))
         if turn is Turn.UNKNOWN:
+            self._next = message.following
             self.asking.want(now, "its births are not known for certain")
             return list(self._apply(message, now, certain=False))
         self._counts["out_of_order"] += 1
@@ -169,6 +175,7 @@ class Node:
         if self._alone_at is not None and now >= self._alone_at:
             self._alone_at = None
             steps += self._name_all()
+        steps += self._believe(now)
         if not self.ordered:
             steps += self._name_settled(now)
         while self.unnamed and self.unnamed[0].heard <= now - HELD_S:
@@ -178,9 +185,15 @@ class Node:
         self.asking.tick(now)
         return steps
 
-    def broke(self, at: str) -> None:
-        """Something may have been missed: our connection was lost, or this is the start."""
-        self._break(at)
+    def broke(self, at: str, *, believed_at: float | None = None) -> None:
+        """Something may have been missed: our connection was lost, or this is the start.
+
+        Args:
+            at: from when on.
+            believed_at: when births are believed again if no will has come that came meanwhile; None when
+                the broker does not keep them for us.
+        """
+        self._break(at, believed_at)
         self._since = at
 
     def fail(self, at: str) -> None:
@@ -224,8 +237,9 @@ class Node:
     def _give_up(self, now: float) -> Iterator[Step]:
         """What is missing of the sequence does not come any more."""
         self._counts["gaps"] += 1
-        self._break(self._sequence.first_at)
+        self._break(self._sequence.first_at, now + ends_after(self._sequence.missing))
         waiting = self._flush()
+        self._next = waiting[-1].following
         self.asking.want(now, "a number of its sequence is missing")
         for message in waiting:
             yield from self._apply(message, now, certain=False)
@@ -235,20 +249,35 @@ class Node:
         self.moves += [(each, False) for each in waiting]
         return waiting
 
-    def _break(self, at: str) -> None:
+    def _break(self, at: str, believed_at: float | None = None) -> None:
+        at = min(at, self._sequence.first_at)  # some of those that wait may be of the next session
         self._sequence.next = None
-        for device, entity in self.entities.items():
-            if entity.names.broke(at):
-                self.changed.add(device)
+        broken = {device for device, entity in self.entities.items() if entity.names.broke(at)}
+        self.changed |= broken
+        self._doubt.begin(broken, believed_at)
+
+    def _believe(self, now: float) -> Iterator[Step]:
+        """Nothing has told of another session: what is held is named by the births that there were."""
+        devices = self._doubt.end(now)
+        if not devices:
+            return
+        self._sequence.next = self._next
+        for device in devices:
+            self.entities[device].names.believe()
+        self.changed |= devices
+        yield from self._sift(lambda message: self._named(message, alone=False))
 
     def _reborn(self, message: Message, now: float) -> Iterator[Step]:
         dead = self._dead
         late = dead is not None and dead[0] == message.bd_seq and now < dead[1] + self._reorder_s
-        self._break(min(message.at, self._sequence.first_at))
+        first_at = min(message.at, self._sequence.first_at)
+        self._break(message.at)
         waiting = self._flush()
         self.bd_seq, self.born = message.bd_seq, message.sent
         self._counts["births"] += 1
-        self._learn("", message, certain=not late)
+        self._learn("", message, until=first_at if late else None)
+        if late:  # what waits may be of the session after it
+            self._doubt_the_past()
         for device, entity in self.entities.items():
             if device and entity.online:
                 self._due[device] = now + REBORN_S
@@ -271,20 +300,23 @@ class Node:
 
     def _died(self, message: Message, now: float) -> Iterator[Step]:
         number = message.bd_seq
+        if self._alone_at is not None:
+            self._doubt_the_past()
         if self.bd_seq is not None and number != self.bd_seq:
             if self.born is None or message.sent is None or message.sent <= self.born:
                 self._counts["late_wills"] += 1
                 self._since = message.at  # of births that are still to come
-                for device, entity in self.entities.items():
-                    entity.names.doubt_the_past()
-                    self.changed.add(device)
+                if self.born is None or message.sent is None:
+                    self._doubt.begin((), None)  # it may be of one whose birth was lost
+                self._doubt_the_past()
                 return
         elif self._dead is not None and self._dead[0] == number and not self.online:
             self._since = message.at  # of a session that had the same number, for all that is known
             return  # the will beside the word of a node that went by itself (§5.5)
         self._counts["deaths"] += 1
+        self._break(message.at)
+        self._since = message.at
         waiting = self._flush()
-        self.broke(message.at)
         self._dead = number, now
         for device, entity in self.entities.items():
             if entity.online or not device:
@@ -294,6 +326,12 @@ class Node:
         for each in waiting:
             yield from self._apply(each, now, certain=False)
         self.asking.died()
+
+    def _doubt_the_past(self) -> None:
+        """A will may be of the session before the last births."""
+        for device, entity in self.entities.items():
+            entity.names.doubt_the_past()
+            self.changed.add(device)
 
     def _apply(self, message: Message, now: float, *, certain: bool) -> Iterator[Step]:
         """What a message leads to whose turn it is: any but a birth or a death of the edge node.
@@ -312,6 +350,7 @@ class Node:
                 self._counts["late_wills"] += 1
                 return
             entity.names.broke(message.at)
+            self._doubt.devices.discard(message.device)
             entity.ended_at = message.at
             yield from self._tell(message.device, message, online=False)
         else:
@@ -323,11 +362,13 @@ class Node:
         yield Read(message, message.value)
         if not message.certain and (entity.is_older(message) or self._is_of_before(message)):
             return
-        self._learn(device, message, certain=message.certain)
+        self._learn(device, message, until=None if message.certain else message.at)
         if self.online:
             yield from self._tell(device, message, online=True)
         else:
             self.asking.want(now, "a device of it was born, and it was not")
+        if not message.certain and self._alone_at is None:
+            self._alone_at = now + self._reorder_s
         yield from self._name(device, alone=self._alone_at is None)
 
     def _data(self, message: Message, now: float) -> Iterator[Step]:
@@ -341,6 +382,7 @@ class Node:
         entity = self.entities.get(message.device)
         self._counts["unknown_aliases" if entity and entity.names.births else "not_born"] += 1
         self.moves.append((message, True))
+        message.heard = now  # however long it has waited for others
         self.unnamed.append(message)
         if self.ordered:
             self.asking.want(now, "a metric of it has no name")
@@ -355,12 +397,13 @@ class Node:
         """Whether a message was sent before the edge node's birth in force, by its own clock."""
         return self.born is not None and message.sent is not None and message.sent < self.born
 
-    def _learn(self, device: str, message: Message, *, certain: bool) -> None:
+    def _learn(self, device: str, message: Message, *, until: str | None) -> None:
         entity = self.entities[device]
         since = max(self._since, entity.ended_at)
-        until = None if certain else message.at
         entity.names.broke(min(message.at, self._sequence.first_at))  # some of those may be of this birth
         entity.names.born(Birth(message.at, since, metrics_of(message.value), message.sent, until))
+        if until is not None and self._doubt.ends_at is not None:
+            self._doubt.devices.add(device)
         self.changed.add(device)
 
     def _tell(self, device: str, message: Message | None, *, online: bool) -> Iterator[Step]:

@@ -54,6 +54,13 @@ class Sequence:
         """The same in the contract's form; after all times when none waits."""
         return min((each.at for some in self._waiting.values() for each in some), default="~")
 
+    @property
+    def missing(self) -> set[int]:
+        """The numbers that have not come, up to the last that waits."""
+        first = self.next or 0
+        through = max(((seq - first) % NUMBERS for seq in self._waiting), default=0)
+        return {(first + i) % NUMBERS for i in range(through)} - self._waiting.keys()
+
     def __len__(self) -> int:
         """How many wait."""
         return sum(map(len, self._waiting.values()))
@@ -70,7 +77,7 @@ class Sequence:
 
     def passed(self, message: Message) -> None:
         """The next is the one after this."""
-        self.next = (message.seq + 1) % NUMBERS
+        self.next = message.following
 
     def ready(self) -> Iterator[Message]:
         """Those that have waited and whose turn it is."""

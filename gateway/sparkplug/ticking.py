@@ -79,7 +79,7 @@ class TickingSession:
         self._clock = clock or Listening()
         self._tick_at = 0.0
         self._taking: asyncio.Task[Chunk] | None = None
-        self._connections = 0
+        self._connections = self._sessions_lost = 0
         self._was_away = True
 
     @property
@@ -125,5 +125,6 @@ class TickingSession:
         status = self._session.status
         away = not status.connected
         if status.connections != self._connections or (away and not self._was_away):
-            self._host.broke()
+            self._host.broke(kept=status.sessions_lost == self._sessions_lost)
         self._connections, self._was_away = status.connections, away
+        self._sessions_lost = status.sessions_lost

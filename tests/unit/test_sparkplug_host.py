@@ -226,6 +226,24 @@ def test_another_connection_makes_all_uncertain() -> None:
     assert site.born() == ["n T=1.0", "n T=1.5"]
 
 
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [([True], ["n T=1.5"]), ([False], []), ([False, True], []), ([True, False], [])],
+)
+def test_one_that_never_answers_after_another_connection(kept: list[bool], expected: list[str]) -> None:
+    """Its birth is believed when no will comes, if the broker has kept our session since it was heard."""
+    site = Site()
+    site.host.broke()
+    site.born()
+    for each in kept:
+        site.host.broke(kept=each)
+    assert site.data(1) == []
+    assert site.wait(40) == ["n unknown_alias"]
+    site.now += 259
+    assert site.data(2) == []
+    assert site.wait(1.5) == expected
+
+
 def test_births_that_another_gateway_got() -> None:
     """Of a shared subscription each gateway has a part: it waits, and takes the births that others stored."""
     topic = "$share/g/spBv1.0/{region}/NDATA/{device_id}"

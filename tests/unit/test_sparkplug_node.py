@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.sparkplug.doubt import PLAIN_S, WILL_S
 from gateway.sparkplug.messages import Lost, Message, Read, Told
 from gateway.sparkplug.node import HELD_S, MOST_HELD, REBORN_S, Node
 from gateway.sparkplug.topics import Kind, address_of
@@ -18,10 +19,10 @@ INT8, INT32, DOUBLE = 1, 3, 10
 class Site:
     """An edge node and who listens to it, with a clock that goes when it is told to."""
 
-    def __init__(self, *, ordered: bool = True) -> None:
+    def __init__(self, *, ordered: bool = True, reorder_s: float = 2.0) -> None:
         self.now = 100.0
         self.came = 0
-        self.node = Node("spBv1.0/g/n", self.stamp(), reorder_s=2.0, ordered=ordered)
+        self.node = Node("spBv1.0/g/n", self.stamp(), reorder_s=reorder_s, ordered=ordered)
 
     def stamp(self) -> str:
         self.came += 1
@@ -221,6 +222,15 @@ def test_a_late_will_tells_that_the_session_was_another_one() -> None:
     assert site.send("NDATA", 1, alias(0)) == ["a=1.5"]
 
 
+def test_a_late_will_after_the_birth_of_a_device() -> None:
+    """Nor does the birth of a device name what came before it, where that of its node is not known."""
+    site = Site()
+    site.send("DDATA", 2, alias(0), device="d")
+    assert site.born("Speed", device="d", seq=1) == []
+    assert site.send("NDEATH", None, bd_seq(0)) == ["node offline"]
+    assert site.wait(2.1) == ["lost unknown_alias"]
+
+
 def test_never_named_by_another_birth() -> None:
     """An alias that two births explain in two ways names nothing that came between them."""
     site = Site()
@@ -375,6 +385,122 @@ def test_a_lost_connection_makes_all_uncertain() -> None:
     assert site.send("NDATA", 1, alias(0), alias(1)) == []
     assert site.asks()
     assert site.born("a", "b") == ["a=1.5", "b=1.5"]
+
+
+def test_one_that_never_answers_goes_on_after_a_lost_message() -> None:
+    """The number that is missing is no birth's, and no will comes: the birth before it names what came."""
+    site = Site()
+    site.born("a")
+    site.born("Speed", device="d", seq=1)
+    assert site.send("NDATA", 3, alias(0, 3.0)) == []
+    site.wait(2.1)
+    assert site.send("DDATA", 4, alias(0, 4.0), device="d") == []
+    assert site.wait(PLAIN_S - 1) == []
+    assert site.wait(1) == ["a=3.0", "Speed=4.0"]
+    assert site.asks()
+    assert site.send("NDATA", 5, alias(0, 5.0)) == ["a=5.0"]
+    assert site.send("NDATA", 7, alias(0, 7.0)) == []
+    site.wait(2.1)
+    assert site.wait(PLAIN_S) == ["a=7.0"]
+    assert site.node.held == 0
+
+
+@pytest.mark.parametrize(
+    ("expected", "came", "seconds"),
+    [
+        (5, [6], PLAIN_S),
+        (5, [37, 38, 40], WILL_S),
+        (5, [36, 37, 38], PLAIN_S),
+        (5, [4], WILL_S),
+        (200, [202, 1, 2], WILL_S),
+        (255, [1], WILL_S),
+        (255, [0], PLAIN_S),
+        (254, [255, 1], WILL_S),
+    ],
+)
+def test_how_long_it_is_doubted_that_the_session_is_the_same(
+    expected: int, came: list[int], seconds: float
+) -> None:
+    """By the numbers that are missing: 0 is that of a birth, and of many nobody knows."""
+    site = Site()
+    site.born("a")
+    for seq in range(1, expected):
+        site.send("NDATA", seq, alias(0))
+    for seq in came:
+        site.send("NDATA", seq, alias(0))
+    site.wait(2.1)
+    site.wait(seconds - 1)
+    last = (came[-1] + 1) % 256
+    assert site.send("NDATA", last, alias(0, 7.0)) == []
+    assert site.wait(1)[-1] == "a=7.0"
+    assert site.send("NDATA", (last + 1) % 256, alias(0)) == ["a=1.5"]
+
+
+def test_a_will_ends_the_doubt() -> None:
+    """A session that has ended, before or after what is held, is not believed to go on."""
+    site = Site()
+    site.born("a")
+    site.send("NDATA", 2, alias(0))
+    site.wait(2.1)
+    assert site.send("NDEATH", None, bd_seq(0)) == ["node offline"]
+    assert site.wait(PLAIN_S) == []
+    assert site.wait(HELD_S) == ["lost unknown_alias"]
+    assert site.send("NDATA", 3, alias(0)) == []
+
+
+def test_what_waits_when_an_edge_node_dies() -> None:
+    """It may be of the next session, whose births were overtaken: the birth before does not name it."""
+    site = Site()
+    site.born("a", number=0)
+    assert site.send("NDATA", 3, alias(0)) == []
+    assert site.send("NDEATH", None, bd_seq(0)) == ["node offline"]
+    assert site.wait(HELD_S) == ["lost unknown_alias"]
+
+
+def test_a_device_that_died_in_doubt() -> None:
+    """Its birth is not believed again: the next one may name otherwise."""
+    site = Site()
+    site.born("a")
+    site.born("Speed", device="d", seq=1)
+    site.send("NDATA", 3, alias(0, 3.0))
+    site.wait(2.1)
+    site.send("DDEATH", 4, device="d")
+    assert site.wait(PLAIN_S) == ["a=3.0"]
+    assert site.send("DDATA", 5, alias(0), device="d") == []
+
+
+def test_a_device_that_was_born_in_doubt() -> None:
+    """Its birth is believed with the others."""
+    site = Site()
+    site.born("a")
+    site.send("NDATA", 2, alias(0, 3.0))
+    site.wait(2.1)
+    assert site.born("Speed", device="d", seq=3) == ["d online"]
+    assert site.wait(PLAIN_S) == ["a=3.0"]
+    assert site.send("DDATA", 4, alias(0), device="d") == ["Speed=1.5"]
+
+
+@pytest.mark.parametrize(("kept", "expected"), [(True, ["a=2.0"]), (False, [])])
+def test_a_lost_connection_of_ours(kept: bool, expected: list[str]) -> None:  # noqa: FBT001  # a case
+    """Whoever never answers is believed when no will comes that the broker would have kept for us."""
+    site = Site()
+    site.born("a")
+    site.node.broke(site.stamp(), believed_at=site.now + WILL_S if kept else None)
+    assert site.send("NDATA", 7, alias(0)) == []
+    assert site.wait(HELD_S) == ["lost unknown_alias"]
+    site.wait(WILL_S - HELD_S - 1)
+    site.send("NDATA", 8, alias(0, 2.0))
+    assert site.wait(1) == expected
+
+
+def test_what_has_waited_long_for_its_turn_is_held_as_long_as_any_other() -> None:
+    """A reorder timeout of a minute takes nothing of the time that a birth has."""
+    site = Site(reorder_s=60.0)
+    site.born("a")
+    assert site.send("NDATA", 2, alias(0, 2.0)) == []
+    assert site.wait(60.1) == []
+    assert site.wait(1) == []
+    assert site.born("a") == ["a=2.0"]
 
 
 def test_a_clock_that_was_set_back() -> None:
