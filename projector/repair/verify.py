@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from projector.views import Keys, Marks
 
 PAGE_VIEWS: Final = 250
-STANDSTILL_S: Final = 10.0
+STANDSTILL_S: Final = 30.0  # a run of a hundred thousand devices takes a slow machine twenty
 _LOOK_S: Final = 0.1
 
 
