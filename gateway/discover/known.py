@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from gateway.decode.routes import CompiledRoute
     from gateway.discover.heard import Sample
-    from gateway.sparkplug.replayed import NamingDecoder
 
 _MOST_LEVELS: Final = 4  # before a dialect's own
 _CLEAR: Final = 8  # characters of the constants of a topic, by which a dialect is known without a second word
@@ -239,10 +238,6 @@ class Dialects:
             or max(own, key=lambda each: ((each.dialect, each.prefix) in readers, _rank(each)))
             for topic, own in mine.items()
         }
-
-    def decoder(self, name: str) -> NamingDecoder:
-        """Of a dialect, to try it with."""
-        return next(each.decoder for each in self._all if each.name == name)
 
     def _judged(self, topic: str, prefix: str, samples: Sequence[Sample]) -> Iterable[Known]:
         if self._any.first(topic.removeprefix(prefix)) is None:

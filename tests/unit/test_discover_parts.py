@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.decode import Decoder, Reading, Received
-from gateway.decode.dialects import names
+from gateway.decode import Decoder, Limits, Reading, Received
+from gateway.decode.dialects import names, read
+from gateway.dialects.played import compiled
 from gateway.discover import written
 from gateway.discover.discovery import discover
 from gateway.discover.heard import Heard, Sample
-from gateway.discover.known import Dialects as KnownDialects
 from gateway.discover.looks import look_of, looks_like_id, words_of
 from gateway.discover.shapes import shapes_of
 from gateway.discover.sniff import Sniffer
@@ -202,7 +202,7 @@ def test_examples_are_sent_as_if_measured_now() -> None:
 def test_simulated_messages_do_not_contradict_each_other(name: str) -> None:
     """No key comes again with other content, and each message becomes the readings of its example."""
     fleet = Dialects([name], prefix="", seed=1)
-    decoder: Decoder = KnownDialects().decoder(name)
+    decoder = Decoder(compiled(read(name)), Limits())
     seen: dict[str, str] = {}
     for i in range(3 * len(fleet.speakers)):
         at = NOW + timedelta(seconds=i)
