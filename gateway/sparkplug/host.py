@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -52,6 +53,8 @@ _MOST_NAMES: Final = 1_000_000  # of all of them: some 300 MB
 _MOST_HELD: Final = 10_000
 _MOST_HELD_BYTES: Final = 32_000_000
 _MOST_TOPICS: Final = 200_000
+_LONGEST_TOPIC: Final = 600  # four names of as many characters as may be stored, and a prefix
+_MOST_TICKS: Final = 5_000  # edge nodes that are looked at in one tick
 _SHARED: Final = "$share/"
 
 COUNTS: Final = (
@@ -103,7 +106,7 @@ class Host:
         self._forgotten_epoch = 0  # since which the broker has kept our session
         self._sizes: dict[str, int] = {}
         self._names = 0
-        self._busy: set[str] = set()
+        self._busy: dict[str, None] = {}  # who was looked at last is last
         self._waiting: list[tuple[Node, list[Step]]] = []
         self._changes = Changes()
         self._asks: dict[str, Address] = {}
@@ -166,16 +169,16 @@ class Host:
         items = self._carry_out(node, steps, received)
         if self.held > _MOST_HELD or self.held_bytes > _MOST_HELD_BYTES:
             items += self._carry_out(node, node.give_up_all(now), received)
+        if self._names > _MOST_NAMES:
+            self._forget()
         return items
 
     def tick(self) -> bool:
         """Let time pass; whether anything comes of it, which `decode` of a `TICK` is to be asked for."""
         now = self._monotonic()
-        for key in list(self._busy):
-            node = self.nodes.get(key)
-            if node is None:
-                self._busy.discard(key)
-                continue
+        for key in list(islice(self._busy, _MOST_TICKS)):
+            del self._busy[key]
+            node = self.nodes[key]
             if steps := node.tick(now):
                 self._waiting.append((node, steps))
             self._note(node)
@@ -200,9 +203,11 @@ class Host:
 
     def take_asks(self, most: int) -> list[Address]:
         """The edge nodes that are to be asked for a rebirth now."""
-        asks = [self._asks.pop(key) for key in list(self._asks)[:most]]
-        self.counts["rebirths_asked"] += len(asks)
-        return asks
+        keys = list(islice(self._asks, most))
+        for key in keys:
+            log.info("sparkplug_rebirth_asked", node=key, reason=self.nodes[key].asking.why)
+        self.counts["rebirths_asked"] += len(keys)
+        return [self._asks.pop(key) for key in keys]
 
     def take_changes(self) -> Changes | None:
         """What is to be stored with what was decoded since the last time; None when nothing is."""
@@ -224,7 +229,7 @@ class Host:
                 continue
             node = self.nodes.get(row.node) or self._begin(address, "", epoch=-1)
             row.give(node)
-            self._measure(node)
+            self._measure(node, (row.device,))
 
     def resume(self, messages: Iterable[tuple[str, str, bytes, str]], received: Received) -> None:
         """Go on holding what was held when this gateway ended: id, topic, payload and arrival of each."""
@@ -245,6 +250,8 @@ class Host:
             self._note(node)
 
     def _address(self, topic: str) -> Address | None:
+        if len(topic) > _LONGEST_TOPIC:  # the decoder refuses it
+            return None
         address = address_of(topic)
         if address is not None and not self._is_ours(address):
             address = None
@@ -277,7 +284,6 @@ class Host:
         key = address.key
         node = self.nodes.pop(key, None)
         if node is None:
-            self._forget()
             node = self._begin(address, message.at, epoch=self._epoch)
         elif (heard := self._epochs[key]) != self._epoch:
             self._epochs[key] = self._epoch
@@ -287,6 +293,7 @@ class Host:
         return node
 
     def _begin(self, address: Address, since: str, *, epoch: int) -> Node:
+        self._forget()
         ordered = self._is_ordered(address)
         node = Node(address.key, since, reorder_s=self._reorder_s, ordered=ordered, counts=self.counts)
         if not ordered:
@@ -309,7 +316,9 @@ class Host:
             if not self.nodes[key].held:
                 del self.nodes[key], self._places[key], self._epochs[key]
                 self._names -= self._sizes.pop(key, 0)
-                self._busy.discard(key)
+                self._busy.pop(key, None)
+                self._asks.pop(key, None)
+                self._unordered.discard(key)
                 if len(self.nodes) < _MOST_NODES and self._names < _MOST_NAMES:
                     return
 
@@ -387,13 +396,15 @@ class Host:
         if node.changed:
             for device in node.changed:
                 self._changes.row(Row.of(node, device, self._places[node.key]))
+            self._measure(node, node.changed)
             node.changed.clear()
-            self._measure(node)
         if node.asking.due:
             node.asking.due = False
             self._asks[node.key] = self._places[node.key]
-            log.info("sparkplug_rebirth_asked", node=node.key, reason=node.asking.why)
-        (self._busy.add if node.busy else self._busy.discard)(node.key)
+        if node.busy:
+            self._busy[node.key] = None
+        else:
+            self._busy.pop(node.key, None)
         if not node.ordered and node.unnamed:
             self._unordered.add(node.key)
 
@@ -401,7 +412,12 @@ class Host:
         self.held += by
         self.held_bytes += by * len(message.payload)
 
-    def _measure(self, node: Node) -> None:
-        size = sum(len(entity.names) for entity in node.entities.values())
-        self._names += size - self._sizes.get(node.key, 0)
-        self._sizes[node.key] = size
+    def _measure(self, node: Node, devices: Iterable[str]) -> None:
+        """How many names are kept, a device being one as well."""
+        more = 0
+        for device in devices:
+            entity = node.entities[device]
+            before, entity.size = entity.size, 1 + len(entity.names)
+            more += entity.size - before
+        self._names += more
+        self._sizes[node.key] = self._sizes.get(node.key, 0) + more

@@ -60,11 +60,13 @@ class Entity:
     Attributes:
         online: None when that was never said.
         ended_at: when its last session ended.
+        size: how many names it has, as far as they are counted.
     """
 
     names: Names = field(default_factory=Names)
     online: bool | None = None
     ended_at: str = ""
+    size: int = 0
 
     def is_older(self, message: Message) -> bool:
         """Whether a message was sent before the last birth."""
@@ -345,10 +347,11 @@ class Node:
         if message.kind == "DBIRTH":
             yield from self._device_born(message, now)
         elif message.kind == "DDEATH":
-            entity = self.entities.setdefault(message.device, Entity())
+            entity = self.entities.get(message.device) or Entity()
             if entity.is_older(message) or self._is_of_before(message):
                 self._counts["late_wills"] += 1
                 return
+            self.entities[message.device] = entity
             entity.names.broke(message.at)
             self._doubt.devices.discard(message.device)
             entity.ended_at = message.at
@@ -358,10 +361,11 @@ class Node:
 
     def _device_born(self, message: Message, now: float) -> Iterator[Step]:
         device = message.device
-        entity = self.entities.setdefault(device, Entity())
+        entity = self.entities.get(device) or Entity()
         yield Read(message, message.value)
         if not message.certain and (entity.is_older(message) or self._is_of_before(message)):
             return
+        self.entities[device] = entity
         self._learn(device, message, until=None if message.certain else message.at)
         if self.online:
             yield from self._tell(device, message, online=True)

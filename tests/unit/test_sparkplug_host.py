@@ -216,6 +216,39 @@ def test_edge_nodes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [each.node for each in site.host.take_asks(10)] == ["n0"]
 
 
+def test_devices_are_bounded_with_their_edge_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that makes up devices without end is forgotten with all of them, and no others go for long."""
+    monkeypatch.setattr(module, "_MOST_NAMES", 50)
+    site = Site()
+    for i in range(70):
+        site.send(f"spBv1.0/g/DDEATH/n/d{i}", payload([], ts=SENT + i, seq=i))
+        site.send(f"spBv1.0/g/DBIRTH/n/d{i}", payload([metric("x", 1.0, alias=1)], ts=SENT + i, seq=i))
+        assert sum(len(node.entities) for node in site.host.nodes.values()) <= 52
+
+
+def test_made_up_edge_nodes_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither they nor their topics are kept, however long these are, and few are asked for a rebirth."""
+    monkeypatch.setattr(module, "_MOST_NODES", 20)
+    monkeypatch.setattr(module, "_MOST_HELD", 10)
+    site = Site()
+    for i in range(60):
+        site.data(7, node=f"n{i}")
+        site.data(7, node=f"{i}{'x' * 60_000}")
+    assert len(site.host.nodes) <= 20
+    assert len(site.host.take_asks(1000)) <= 20
+    assert max(map(len, site.host._addresses)) < 1000
+
+
+def test_all_are_looked_at_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many wait for something, a tick takes no longer than a part of them does."""
+    monkeypatch.setattr(module, "_MOST_TICKS", 3)
+    site = Site()
+    for i in range(7):
+        site.data(7, node=f"n{i}")
+    found = [site.wait(31 if i == 0 else 0) for i in range(3)]
+    assert [len(each) for each in found] == [3, 3, 1]
+
+
 def test_another_connection_makes_all_uncertain() -> None:
     """Messages may have been missed; the birth of before is believed when the next says the same."""
     site = Site()
