@@ -17,6 +17,7 @@ from gateway.dialects.played import compiled
 from gateway.discover import written
 from gateway.discover.discovery import discover
 from gateway.discover.heard import Heard, Sample
+from gateway.discover.known import Dialects as KnownDialects
 from gateway.discover.looks import look_of, looks_like_id, words_of
 from gateway.discover.shapes import shapes_of
 from gateway.discover.sniff import Sniffer
