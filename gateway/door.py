@@ -57,10 +57,18 @@ def explain(reason: Refusal, device_ids: Iterable[str]) -> str:
     ids = list(device_ids)
     more = f" and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else ""
     named = f"device{'s' if len(ids) > 1 else ''} {', '.join(map(repr, ids[:_NAMED]))}{more}"
-    command = " ".join(map(shlex.quote, ids[:_NAMED]))
+    command = mend(reason, ids[:_NAMED])
     if reason == "device_blocked":
-        return f"{named} blocked: `gateway devices unblock {command}` lets what comes next in"
-    return f"{named} not in the registry: `gateway devices set {command}` adds, and stores what was held"
+        return f"{named} blocked: `{command}` lets what comes next in"
+    return f"{named} not in the registry: `{command}` adds, and stores what was held"
+
+
+def mend(reason: Refusal, device_ids: Iterable[str]) -> str:
+    """The command that lets devices in; whatever they are called, it is about them and does nothing else."""
+    ids = list(device_ids)
+    words = ["--"] if any(id_.startswith("-") for id_ in ids) else []
+    does = "unblock" if reason == "device_blocked" else "set"
+    return " ".join(["gateway devices", does, *words, *map(shlex.quote, ids)])
 
 
 class Door:

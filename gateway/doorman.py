@@ -10,13 +10,12 @@ While PostgreSQL is away the door stays as it is: nothing is stored meanwhile ei
 
 from __future__ import annotations
 
-import shlex
 import time
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from gateway.door import refusal
+from gateway.door import mend, refusal
 from runtime.postgres import load_queries
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ queries = load_queries("gateway")
 _PAGE: Final = 10_000
 _ANEW_S: Final = 600.0
 _TOLD: Final = 20  # a turn
-_MENDS: Final = {"unknown_device": "set", "device_blocked": "unblock"}
 
 
 class Doorman:
@@ -59,7 +57,7 @@ class Doorman:
                 device=device_id,
                 reason=reason,
                 topic=topic,
-                mend=f"gateway devices {_MENDS[reason]} {shlex.quote(device_id)}",
+                mend=mend(reason, [device_id]),
             )
         await self.look(pool)
 

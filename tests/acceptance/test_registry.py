@@ -51,9 +51,9 @@ class Door:
         self._sent += times
         await publish(self._port, [(topic, message) for message in messages])
 
-    async def command(self, *words: str, code: int = 0) -> list[str]:
+    async def command(self, *words: str, code: int = 0, **environ: str) -> list[str]:
         """Run `gateway devices …` to its end; returns what it wrote."""
-        command = await self._run("gateway", "devices", *words, **HOLD)
+        command = await self._run("gateway", "devices", *words, **HOLD, **environ)
         assert await command.exit_code() == code, command.output
         return command.stdout if code == 0 else command.output
 
@@ -135,6 +135,21 @@ async def test_who_is_blocked_is_refused_until_unblocked(door: Door) -> None:
     )
     before = await door.connection.fetchval("SELECT count(*) FROM measurements")
     await door.until("a1", f"SELECT count(*) > {before} FROM measurements")  # noqa: S608  # a number
+
+
+async def test_what_was_changed_is_said_whatever_comes_after(
+    door: Door, settings: Settings, unique: str
+) -> None:
+    """Also by who may not read what is held."""
+    await door.connection.execute(
+        f"CREATE ROLE {unique} LOGIN; GRANT SELECT, INSERT, UPDATE ON devices TO {unique}"
+    )
+    dsn = settings.postgres.dsn.replace("postgres@", f"{unique}@")
+    said = await door.command("set", "a1", code=1, EDGE_POSTGRES_DSN=dsn)
+    assert "1 device: 1 added, 0 changed" in said
+    assert any("permission denied for table dead_letters" in line for line in said)
+    assert await door.command("block", "a1", EDGE_POSTGRES_DSN=dsn) == ["1 device: 0 added, 1 changed"]
+    await door.connection.execute(f"DROP OWNED BY {unique}; DROP ROLE {unique}")
 
 
 async def test_what_is_exported_is_what_was_imported(door: Door, tmp_path: Path) -> None:

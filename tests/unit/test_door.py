@@ -9,7 +9,7 @@ import pytest
 
 from gateway.decode import Decoder, Limits, Reading, Received, Rejection
 from gateway.decode.routes import compile_routes
-from gateway.door import Door, refusal
+from gateway.door import Door, mend, refusal
 from runtime.settings import Route
 from tests.support.write_side import NOW, Delivered
 
@@ -151,3 +151,16 @@ def test_what_hostile_devices_are_called_is_quoted() -> None:
     """An id from a stranger is one word of the command that a letter proposes."""
     (letter,) = letters(knowing(holds=True), "many", of("x; rm -rf '~'"))
     assert """gateway devices set 'x; rm -rf '"'"'~'"'"''`""" in letter.error
+
+
+@pytest.mark.parametrize(
+    ("device_id", "command"),
+    [
+        ("a1", "gateway devices set a1"),
+        ("a 'b'; rm -rf x", "gateway devices set 'a '\"'\"'b'\"'\"'; rm -rf x'"),
+        ("--state=blocked", "gateway devices set -- --state=blocked"),
+    ],
+)
+def test_a_command_that_mends_is_about_its_device(device_id: str, command: str) -> None:
+    """Whatever a stranger calls itself, who copies the command adds that and does nothing else."""
+    assert mend("unknown_device", [device_id]) == command
