@@ -12,7 +12,7 @@ readers cannot take is a new version and a new topic.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
@@ -28,6 +28,8 @@ GATEWAY_STREAMS: Final = 32_768
 
 Scalar = bool | int | float | str
 
+_Stored = bool | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float | str
+
 
 class Event(msgspec.Struct, frozen=True, gc=False):
     """One stored measurement.
@@ -37,7 +39,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         ts: device time, fixed-width UTC ISO 8601 with microseconds.
         received_at: when the gateway took it from the broker, same form.
         key: the message key, unique per device within the dedup window.
-        metrics: metric name → value.
+        metrics: metric name → value; integers of 64 bits, for gateways write larger ones as their digits.
         tags: what else the topic says of the reading, by the names of the route's template; None when
             nothing, and then the event has no such field.
         online: what the message says of its device: that it came online, or went offline; None when it says
@@ -53,7 +55,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     ts: str
     received_at: str
     key: str
-    metrics: dict[str, Scalar]
+    metrics: dict[str, _Stored]
     tags: dict[str, str] | None = None
     online: bool | None = None
     online_since: str | None = None
@@ -93,6 +95,8 @@ class EventBatch(msgspec.Struct, frozen=True):
 
 _QUOTED_TIME = len('"2026-11-23T09:00:00.250000Z"')  # without its fraction when that is 0
 
+_NESTED = "it is nested without end"
+
 _encoder = msgspec.json.Encoder()
 _events_decoder = msgspec.json.Decoder(list[Event])
 _batch_decoder = msgspec.json.Decoder(EventBatch)
@@ -121,9 +125,12 @@ def decode_events(payload: bytes) -> list[Event]:
     """Decode an outbox row's payload.
 
     Raises:
-        msgspec.DecodeError: the bytes are not an array of events of this version.
+        ValueError: the bytes are not an array of events of this version.
     """
-    return _events_decoder.decode(payload)
+    try:
+        return _events_decoder.decode(payload)
+    except RecursionError as error:
+        raise ValueError(_NESTED) from error
 
 
 def wrap(
@@ -149,10 +156,12 @@ def unwrap(message: bytes) -> EventBatch:
     """Decode a message of the internal topic.
 
     Raises:
-        msgspec.DecodeError: the bytes are not an event batch.
-        ValueError: they are one of another version.
+        ValueError: the bytes are not an event batch, or one of another version.
     """
-    batch = _batch_decoder.decode(message)
+    try:
+        batch = _batch_decoder.decode(message)
+    except RecursionError as error:
+        raise ValueError(_NESTED) from error
     if batch.v != VERSION:
         raise ValueError(f"event batch has version {batch.v}, this reader knows {VERSION}")
     return batch

@@ -121,5 +121,5 @@ def _second(text: str) -> int:
 def _latest(minute: str) -> str:
     try:
         return (datetime.fromisoformat(minute) + AHEAD).isoformat(timespec="minutes")
-    except OverflowError as error:
-        raise ValueError(f"{minute!r} is beyond all calendars") from error
+    except OverflowError:
+        return "9999-12-31T24"  # as a text after all times

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-import msgspec
 import structlog
 
 from contract.events import decode_events, format_time
+from contract.order import check_times
 from gateway.decode import Received
 
 log = structlog.get_logger()
@@ -24,8 +24,9 @@ def arrivals_after(newest: bytes | None, now: datetime) -> Received:
     received = Received.of(now)
     try:
         events = decode_events(newest) if newest is not None else []
+        check_times(events)
         last = max((datetime.fromisoformat(event.received_at) for event in events), default=now - FOLLOWED)
-    except (msgspec.DecodeError, ValueError) as error:
+    except ValueError as error:  # msgspec's errors are ValueErrors too
         log.warning("arrival_unknown", detail=str(error))
         return received
     if last - now > FOLLOWED:

@@ -1,8 +1,8 @@
 -- What `gateway tail` reads beside the internal topic.
 
 -- name: tail_keys
--- With what rows are signed: nothing of a key of another epoch, which is of another history.
-SELECT k.stream, k.key FROM stream_keys AS k JOIN stream_leases AS l USING (stream, epoch);
+-- Which streams there are, and with what their rows are signed: nothing of a key of another epoch, which is of another history.
+SELECT l.stream, k.key FROM stream_leases AS l LEFT JOIN stream_keys AS k USING (stream, epoch);
 
 -- name: newest_dead_letter
 -- Where a tail begins.

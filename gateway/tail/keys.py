@@ -22,12 +22,13 @@ _LOOK_S: Final = 1.0
 _BACKOFF_S: Final = (0.2, 3.0)
 
 
-async def follow(dsn: str, keys: dict[int, bytes], output: Output) -> NoReturn:
-    """Keep the keys of streams up to date, until cancelled.
+async def follow(dsn: str, keys: dict[int, bytes | None], output: Output) -> NoReturn:
+    """Keep streams and their keys up to date, until cancelled.
 
     Args:
         dsn: of the database.
-        keys: to be kept so; as they were while the database does not answer.
+        keys: to be kept so, None where a gateway does not sign; as they were while the database does not
+            answer.
         output: told why it does not, once.
     """
     backoff = Backoff(*_BACKOFF_S)

@@ -48,7 +48,7 @@ def open_session(settings: Settings) -> MqttSession:
 
 
 async def follow(
-    session: MqttSession, keys: Mapping[int, bytes], filters: Filters, output: Output
+    session: MqttSession, keys: Mapping[int, bytes | None], filters: Filters, output: Output
 ) -> NoReturn:
     """Put out what the topic brings, until cancelled."""
     rows = Rows(filters, output, keys)
@@ -66,10 +66,10 @@ class Rows:
     Args:
         filters: what is wanted.
         output: where it goes.
-        keys: of streams; of one that has none everything is taken.
+        keys: of streams; of one that has none everything is taken, and as long as no stream is known.
     """
 
-    def __init__(self, filters: Filters, output: Output, keys: Mapping[int, bytes]) -> None:
+    def __init__(self, filters: Filters, output: Output, keys: Mapping[int, bytes | None]) -> None:
         self._filters = filters
         self._output = output
         self._keys = keys
@@ -79,7 +79,7 @@ class Rows:
     def read(self, delivery: Delivery, now: datetime) -> None:
         """Take a message's row; note what is wrong with one that is no event batch or has odd times."""
         stream = stream_of(delivery.topic)
-        if stream is None:
+        if stream is None or (self._keys and stream not in self._keys):
             return
         key = self._keys.get(stream)
         if key is not None and not is_sealed(key, delivery.payload):
@@ -89,7 +89,7 @@ class Rows:
             return
         try:
             self.take(unwrap(delivery.payload), len(delivery.payload), now)
-        except (ValueError, TypeError, RecursionError) as error:  # TypeError: times without a zone
+        except (ValueError, TypeError) as error:  # TypeError: times without a zone
             self._output.note(f"{safe(delivery.topic)}: no event batch: {safe(str(error))}")
 
     def take(self, row: EventBatch, size: int, now: datetime) -> None:

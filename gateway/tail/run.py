@@ -63,7 +63,7 @@ async def _follow(settings: Settings, filters: Filters, output: Output) -> None:
             broker = settings.events_broker("")
             told = _Told(output, f"broker {broker.host}:{broker.port}", "listening")
             session = measurements.open_session(settings)
-            known: dict[int, bytes] = {}
+            known: dict[int, bytes | None] = {}
             tasks.create_task(keys.follow(settings.postgres.dsn, known, output), name="keys")
             tasks.create_task(_listen(session, known, filters, output, told), name="measurements")
         if filters.dead_letters:
@@ -73,7 +73,7 @@ async def _follow(settings: Settings, filters: Filters, output: Output) -> None:
 
 
 async def _listen(
-    session: MqttSession, known: dict[int, bytes], filters: Filters, output: Output, tell: _Told
+    session: MqttSession, known: dict[int, bytes | None], filters: Filters, output: Output, tell: _Told
 ) -> None:
     async with session, asyncio.TaskGroup() as tasks:
         tasks.create_task(_watch(session, tell), name="session-status")

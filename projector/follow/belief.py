@@ -24,7 +24,8 @@ Reason = Literal["no_key", "unsigned", "wrong_signature", "undecodable"]
 
 REASONS: Final[dict[Reason, str]] = {
     "no_key": "its gateway is older, or may not write stream_keys: rows are read from PostgreSQL meanwhile",
-    "unsigned": "somebody else publishes on the internal topic: close it to all but gateways (mosquitto.acl)",
+    "unsigned": "somebody else publishes on the internal topic: close it to all but gateways "
+    "(mosquitto.acl); or its gateway lost its rights on stream_keys, and says rows_unsigned",
     "wrong_signature": "somebody else publishes on the internal topic: close it to all but gateways "
     "(mosquitto.acl); a few after a failover are of the history before",
     "undecodable": "its gateway is of another version: rows are read from PostgreSQL meanwhile",

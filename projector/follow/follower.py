@@ -158,12 +158,6 @@ class Follower:
             self._applying.failed(error.reason)
             self.course.redis_away = True
             return
-        except (ValueError, OverflowError) as error:
-            if further.is_read:
-                raise
-            log.warning("topic_row_unusable", stream=self._stream, first=run.first, detail=str(error))
-            self.course.unusable(further.rows)
-            return
         self._applying.over()
         faults.point("after_apply")
         rows, count = further.up_to(outcome.cursor)

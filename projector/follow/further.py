@@ -31,7 +31,6 @@ class Further:
 
     Attributes:
         rows: of the run, of which only the last ones have their events still.
-        is_read: whether all are from PostgreSQL.
     """
 
     def __init__(
@@ -43,7 +42,6 @@ class Further:
         now: Callable[[], datetime],
     ) -> None:
         self.rows = first.rows[:]
-        self.is_read = first.is_read
         self._events = [len(row.events) for row in first.rows]
         self._course = course
         self._read = read
@@ -64,7 +62,6 @@ class Further:
         self.rows[-self._last :] = [replace(row, events=[]) for row in self.rows[-self._last :]]
         self.rows += found.rows
         self._events += [len(row.events) for row in found.rows]
-        self.is_read = self.is_read and found.is_read
         self._last = len(found.rows)
         return found.rows, self._now()
 

@@ -175,11 +175,6 @@ class Course:
         """Note that the topic brought what may be a row, and is not believed."""
         self._hinted = True
 
-    def unusable(self, rows: list[EventBatch]) -> None:
-        """Note that rows of the topic cannot be applied: reading them from PostgreSQL tells more."""
-        self._backlog.clear()
-        self._due = max(self._due, rows[-1].n)
-
     def read(self, after: int, page: Page | None) -> None:
         """Note what stands after a row; None when it holds no events."""
         if after != self.cursor or self.state is State.UNCONFIRMED or self.halt in TOLD_BY_MARK:

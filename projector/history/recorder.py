@@ -9,7 +9,8 @@ with the outbox, whose rows stay until history has them.
 So history waits while PostgreSQL is away, and the views go on; while Redis is away, it is the other way
 round. While somebody else changes history it waits too, and keeps what is in memory; that is said
 when it takes longer than a minute, as when history is made anew.
-A history that cannot go on from its cursor is mended as a whole (`audit.py`).
+A history that cannot go on from its cursor is mended as a whole (`audit.py`). What PostgreSQL refuses to add,
+as of a row that was edited by hand, holds up its stream alone, until the row is right.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from projector.history.memory import StreamMemory
 from projector.history.store import Busy, add
 from runtime.errors import Reject
 from runtime.lifecycle import Waiting, keep_trying
+from runtime.postgres import is_data_error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -75,6 +77,7 @@ class Recorder:
         self._now = now
         self._streams: dict[int, StreamMemory] = {}
         self._met: set[int] = set()
+        self._refused: set[int] = set()
         self._hours_at = 0.0
         self._busy_since: float | None = None
         self._waiting = Waiting("history", health)
@@ -85,10 +88,7 @@ class Recorder:
         stream = self._streams.get(rows[0].stream)
         if stream is None:
             return
-        try:
-            stream.take(rows)
-        except OverflowError:  # a number that nobody stores, of a row that is none of ours
-            del self._streams[stream.number]
+        stream.take(rows)
         if stream.is_full:
             self._wake.set()
 
@@ -119,15 +119,18 @@ class Recorder:
                 now = self._now()
                 stream = self._stream(number, now)
                 stream.stands(stand, stand.cursor, now)
-                await self._catch_up(stream)
-                if self._streams.get(number) is stream and (flush or stream.is_due):
-                    await self._flush(stream, everything=flush)
+                try:
+                    await self._catch_up(stream)
+                    if self._streams.get(number) is stream and (flush or stream.is_due):
+                        await self._flush(stream, everything=flush)
+                except asyncpg.PostgresError as error:
+                    if not is_data_error(error):
+                        raise
+                    self._refuse(stream, error)
             await self._make_hours()
             self._busy_since = None
-            self._waiting.over()
-        except asyncpg.DataError as error:  # of a row that the topic brought; the outbox's are looked at
-            self._waiting.failed(f"postgres refuses what is to be added: {error}")
-            self._streams.clear()
+            if not self._refused:
+                self._waiting.over()
         except Busy as error:  # what is in memory stays there; what does not fit is left to the outbox
             now_s = asyncio.get_running_loop().time()
             self._busy_since = now_s if self._busy_since is None else self._busy_since
@@ -136,6 +139,12 @@ class Recorder:
         except BaseException:  # cancelled or not: what was handed over may be written or not
             self._streams.clear()
             raise
+
+    def _refuse(self, stream: StreamMemory, error: asyncpg.PostgresError) -> None:
+        rows = f"rows {stream.cursor + 1} to {stream.end} of stream {stream.number}"
+        self._waiting.failed(f"postgres refuses what {rows} add up to: {error}")
+        self._refused.add(stream.number)
+        del self._streams[stream.number]
 
     def _stream(self, number: int, now: datetime) -> StreamMemory:
         if number not in self._streams:
@@ -182,6 +191,7 @@ class Recorder:
             self._streams.pop(span.stream, None)
             return
         stream.written(span.last)
+        self._refused.discard(stream.number)
         log.debug("history_written", stream=span.stream, last=span.last, size=minutes.size)
         await self._shown(means)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import re
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
@@ -19,7 +21,7 @@ from contract.views import FORMAT, VIEWS_FORMAT
 from deploy.local.services import LocalServices
 from gateway.migrate import migrate
 from projector import cli
-from tests.support.topic_side import START, playing
+from tests.support.topic_side import START, payload_of, playing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -452,6 +454,42 @@ async def test_undecodable_row_stops_its_stream_only(
     await projector.event("projection_halted", stream=1, reason="undecodable_row")
     await applied(projector, 2, stream=0)
     await ready(http, "undecodable_row")
+
+
+async def test_a_row_edited_by_hand_ends_nothing(
+    run_command: RunCommand, writer: TopicSide, http: httpx.AsyncClient
+) -> None:
+    """A row that no gateway wrote halts its stream, or history, by its number, until it is right."""
+    edited = "UPDATE outbox SET payload = $2 WHERE n = $1"
+    await writer.append(1, 1)
+    projector = await start(run_command)
+    await applied(projector, 1)
+    nested = b'[{"later":' + b"[" * 100_000 + b"]" * 100_000 + b"}]"
+    for n, payload in enumerate((payload_of(2, 8).replace(b"8", b"9" * 400), nested), 2):
+        async with writer.database.transaction():
+            await writer.append(n, n)
+            await writer.database.execute(edited, n, payload)
+        told = await projector.event("outbox_row_undecodable", skip=n - 2)
+        assert f"outbox row {n} of stream 0" in told["detail"]
+        head = {"stream": 0, "n": n, "epoch": str(writer.epoch), "created_at": writer.written_at[0, n]}
+        await writer.send(wrap(payload, key=writer.key, **head))  # as a gateway does that knows nothing of it
+        await projector.event("topic_message_not_believed", reason="undecodable")
+        await writer.database.execute(edited, n, payload_of(n, n))
+        await applied(projector, n)
+    in_9999 = payload_of(4, 4).replace(b'"received_at":"2026-11-23T09:00', b'"received_at":"9999-12-31T23:58')
+    await writer.append(4, 4)
+    await writer.database.execute(
+        edited, 4, in_9999.replace(b'"ts":"2026-11-23T09:00', b'"ts":"9999-12-31T23:59')
+    )
+    await applied(projector, 4)
+    await ready(http, None)
+    await writer.append(5, 5)
+    random_name = b64encode(random.Random(7).randbytes(6000))  # noqa: S311  # which cannot be made shorter
+    await writer.database.execute(edited, 5, payload_of(5, 5).replace(b'"t":', b'"%s":' % random_name))
+    await applied(projector, 5)
+    assert await projector.terminate() == 0
+    told = await projector.event("waiting", what="history")
+    assert "to 5 of stream 0" in told["reason"]
 
 
 async def test_what_the_topic_says_is_not_trusted(

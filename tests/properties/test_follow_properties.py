@@ -35,7 +35,7 @@ MOST_STEPS = 500  # of one round
 ROUNDS = 12  # of marks and looks within which all is well again
 
 positions = st.integers(1, 9)
-fates = st.sampled_from(["answered", "answered", "away", "lost", "unusable", "evicted"])
+fates = st.sampled_from(["answered", "answered", "away", "lost", "evicted"])
 
 
 class Postgres:
@@ -234,9 +234,7 @@ class Following(RuleBasedStateMachine):
             else:
                 self.course.read(todo.after, self.postgres.page(todo.after))
         elif isinstance(todo, Apply):
-            if fate == "unusable" and not todo.is_read:
-                self.course.unusable(todo.rows)
-            elif fate == "away":
+            if fate == "away":
                 self.course.redis_away = True
             elif fate == "lost":
                 self.redis.apply(todo.rows)

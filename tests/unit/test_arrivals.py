@@ -70,7 +70,7 @@ def test_a_stored_time_far_ahead_is_not_followed() -> None:
 
 def test_nothing_is_stored() -> None:
     """A new stream, or a row that holds no events, begins with now."""
-    for newest in (None, b"[]", b"rubbish", stored("never")):
+    for newest in (None, b"[]", b"rubbish", stored("never"), stored("2026-11-23T09:00:00")):
         received = arrivals_after(newest, NOW)
         received.reach(NOW)
         assert received.next() == format_time(NOW)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from contract.events import Event, RawEvent, decode_events, encode_events
+from contract.events import Event, RawEvent, decode_events, encode_events, unwrap
 from contract.order import check_times
 
 TS = "2026-11-23T09:00:00.000000Z"
@@ -41,3 +41,36 @@ def test_times_are_looked_at_once() -> None:
     check_times([Event("a1", None, TS, TS, "k", {}, online=True, online_since=TS)])
     with pytest.raises(ValueError, match="a time is not in the form"):
         check_times([Event("a1", None, TS, TS, "k", {}, online=True, online_since="12:04")])
+
+
+@pytest.mark.parametrize(
+    ("metric", "extra"),
+    [
+        ("9" * 400, ""),
+        ("-" + "9" * 400, ""),
+        ("9223372036854775808", ""),
+        ("-9223372036854775809", ""),
+        ("1" + "0" * 5000, ""),
+        ("1e999", ""),
+        ("NaN", ""),
+        ("1", ',"later":' + "[" * 100_000 + "]" * 100_000),
+    ],
+)
+def test_a_row_that_no_gateway_writes_is_refused(metric: str, extra: str) -> None:
+    """A number that no reader could count with, and what is nested without end, are errors like any other."""
+    start = f'[{{"device_id":"a1","region":null,"ts":"{TS}","received_at":"{TS}","key":"k","metrics":{{"x":'
+    payload = f"{start}{metric}}}{extra}}}]"
+    with pytest.raises(ValueError, match=r"\w"):
+        decode_events(payload.encode())
+    head = f'{{"v":1,"stream":0,"n":1,"epoch":"e","created_at":"{TS}","events":'
+    with pytest.raises(ValueError, match=r"\w"):
+        unwrap(f"{head}{payload}}}".encode())
+
+
+def test_numbers_that_a_gateway_writes() -> None:
+    """Integers of 64 bits, and doubles of any size, are read as what they are."""
+    numbers = {"a": 2**63 - 1, "b": -(2**63), "c": 1e300, "d": 1.8446744073709552e19, "e": True}
+    payload = encode_events([RawEvent("a1", None, TS, TS, "k", msgspec.Raw(msgspec.json.encode(numbers)))])
+    read = decode_events(payload)[0].metrics
+    assert read == numbers
+    assert [type(each) for each in read.values()] == [int, int, float, float, bool]

@@ -85,6 +85,8 @@ def test_what_nobody_signed_is_left_out() -> None:
     for payload in (forged, b"[" * 100_000, seal(b"k", body) + body, seal(key, body) + body, forged):
         rows.read(Delivered("events/0", payload), NOW)
     assert [item.n for item in kept.items if isinstance(item, Measurement)] == [1]
+    rows.read(Delivered("events/77", forged), NOW)  # a stream that nobody has
+    assert [item.n for item in kept.items if isinstance(item, Measurement)] == [1]
     assert kept.notes == ["events/0: what no gateway has signed is left out"]
 
 
