@@ -12,6 +12,7 @@ _FIRST_S: Final = 10.0
 _LONGEST_S: Final = 3600.0
 _CALM_S: Final = 300.0  # so long after a birth it was worth asking for
 _TRIES: Final = 5  # while nothing comes
+_PATIENCE: Final = 3  # times
 
 
 class Asking:
@@ -29,12 +30,18 @@ class Asking:
         self._pause_s = _FIRST_S
         self._not_before = 0.0
         self._tries = 0
+        self._asked = 0
         self._calm_at: float | None = None
 
     @property
     def waits(self) -> bool:
         """Whether it is asked again by and by."""
         return self.wanted and self._tries < _TRIES
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether it was asked again and again, and there was no birth."""
+        return self.wanted and self._asked >= _PATIENCE
 
     def want(self, now: float, why: str, after_s: float = 0.0) -> None:
         """Something has come, or a connection, and something is missing."""
@@ -51,14 +58,17 @@ class Asking:
         if self.waits and now >= self._not_before:
             self.due = True
             self._tries += 1
+            self._asked += 1
             self._not_before = now + self._pause_s
             self._pause_s = min(2 * self._pause_s, _LONGEST_S)
 
     def born(self, now: float) -> None:
         """The birth has come."""
         self.wanted = self.due = False
+        self._asked = 0
         self._calm_at = now + _CALM_S
 
     def died(self) -> None:
         """There is nobody to answer."""
         self.wanted = self.due = False
+        self._asked = 0

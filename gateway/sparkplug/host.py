@@ -132,6 +132,11 @@ class Host:
         """How many edge nodes are, as far as is known."""
         return sum(node.online for node in self.nodes.values())
 
+    @property
+    def unanswered(self) -> int:
+        """How many edge nodes were asked for a rebirth again and again, and were not born."""
+        return sum(node.asking.unanswered for node in self.nodes.values())
+
     def route_of(self, topic: str) -> str:
         """The template of the route that a topic is for; empty when there is none."""
         return self._decoder.route_of(topic)

@@ -41,5 +41,10 @@ class SparkplugMeters(Collector):
             "gateway_sparkplug_held", "Messages that wait for others, or for a birth.", host.held
         )
         yield GaugeMetricFamily(
+            "gateway_sparkplug_unanswered",
+            "Edge nodes that were asked for a rebirth three times and more, and were not born.",
+            host.unanswered,
+        )
+        yield GaugeMetricFamily(
             "gateway_sparkplug_nodes_online", "Edge nodes that are online, as far as is known.", host.online
         )

@@ -216,6 +216,7 @@ CASES = [
         "20m",
         "50m",
     ),
+    Case("RebirthsUnanswered", {f"gateway_sparkplug_unanswered{LABELS}": "0x5 2x30"}, "14m", "17m"),
     Case("DeadLettersEvicted", {f"gateway_dead_letters_evicted_total{LABELS}": "0x10 5x40"}, "10m", "12m"),
     Case("BrokerDropsMessages", {f"gateway_broker_dropped_messages_total{LABELS}": "7x10 8x9"}, "10m", "12m"),
     Case(
