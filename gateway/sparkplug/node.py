@@ -272,13 +272,12 @@ class Node:
     def _reborn(self, message: Message, now: float) -> Iterator[Step]:
         dead = self._dead
         late = dead is not None and dead[0] == message.bd_seq and now < dead[1] + self._reorder_s
-        first_at = min(message.at, self._sequence.first_at)
         self._break(message.at)
         waiting = self._flush()
         self.bd_seq, self.born = message.bd_seq, message.sent
         self._counts["births"] += 1
-        self._learn("", message, until=first_at if late else None)
-        if late:  # what waits may be of the session after it
+        self._learn("", message, until=self.entities[""].ended_at if late else None)
+        if late:  # what has come since may be of the session after it
             self._doubt_the_past()
         for device, entity in self.entities.items():
             if device and entity.online:

@@ -317,6 +317,16 @@ def test_a_will_that_overtakes_a_birth() -> None:
     assert site.born("a", number=1) == ["node online"]
 
 
+def test_a_birth_after_its_will_names_nothing_that_came_between() -> None:
+    """That may be of the next session, of which nothing else was heard."""
+    site = Site()
+    site.born("a", number=1)
+    site.send("NDEATH", None, bd_seq(1))
+    assert site.send("NDATA", 2, alias(0)) == []
+    assert site.born("a", number=1) == []
+    assert site.wait(HELD_S) == ["lost unknown_alias"]
+
+
 def test_the_same_number_again() -> None:
     """An edge node that always has the same number dies and comes back like any other."""
     site = Site()
