@@ -140,10 +140,6 @@ class Each:
             _plant(tree, place)
         return list(_left(message, tree, Names(), ""))
 
-    def beside(self, message: Any, names: Collection[str]) -> list[str]:  # noqa: ANN401  # likewise
-        """The paths of the scalars that are in none of these members of a message."""
-        return list(_left(message, dict.fromkeys(names), Names(), ""))
-
     def _only(self, message: Any, places: Sequence[Place], *, around: bool, counted: bool) -> Any:  # noqa: ANN401  # likewise
         way = next((way for way in self._ways if _leads(way, places[0])), ())
         return _only(message, places, (*way, _ALL), around=around, counted=counted)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway.decode.fields import SCALARS, WAY_OUT
 from gateway.decode.known import Worked
 from gateway.decode.limits import MAX_ELEMENTS, MAX_READINGS, check_count, elements_allowed, readings_allowed
-from gateway.decode.mapping.each import Element
+from gateway.decode.mapping.each import Element, names_in
 from gateway.decode.mapping.element import LEFT_OUT
 from gateway.decode.mapping.parts import Around, Part, group_key, with_keys
 from gateway.decode.mapping.shapes import NotPlain, Shapes
@@ -79,7 +79,7 @@ class Listed:
     def __init__(
         self, each: Each, elements: Elements, words: Words, limits: Limits, unfit: Unfit, *, cuts: bool
     ) -> None:
-        self._each, self._path, self._cuts = each, each.path, cuts
+        self._path, self._cuts = each.path, cuts
         self._elements, self._roles = elements, elements.roles
         self._tags, self._words, self._unfit = elements.tags, words, unfit
         self._tag_looks = dict(elements.tags.looks)
@@ -111,12 +111,17 @@ class Listed:
             found = self._grouped(elements, outer, size)
         except NotPlain:
             return None
-        parts = [self._part(each) if isinstance(each, _Group) else each for each in found]
-        used = {str(name) for part in parts for name, *_ in part.around.places}
-        left_out = [(name, LEFT_OUT) for name in self._each.beside(outer, {self._path, *used})]
-        return with_keys(parts), left_out
+        cuts = self._cuts and len(found) > 1
+        parts = [self._part(each, cuts=cuts) if isinstance(each, _Group) else each for each in found]
+        if not outer:
+            return with_keys(parts), []
+        used = {name for part in parts for name, *_ in part.around.places}
+        rest = {name: value for name, value in outer.items() if name not in used and name != self._path}
+        return with_keys(parts), [(name, LEFT_OUT) for name in names_in(rest)] if rest else []
 
-    def _grouped(self, elements: list[Any], outer: dict[str, Any], size: int) -> list[_Group | Part]:
+    def _grouped(  # noqa: C901  # step by step, without a call for each: every element comes by
+        self, elements: list[Any], outer: dict[str, Any], size: int
+    ) -> list[_Group | Part]:
         """The readings, in the order of their first elements.
 
         Raises:
@@ -127,7 +132,6 @@ class Listed:
         shapes = self._shapes.known
         around = ((outer, ()),) if self._path else ()
         by_itself = 0
-        self._elements.surroundings.forget()
         for number, element in enumerate(elements):
             outside: list[str] = []
             try:
@@ -144,22 +148,19 @@ class Listed:
                     continue
                 metrics, left_out = self._metrics(shape, element)
             except NotPlain:
+                plain = False  # and read below, so that what is refused there holds nothing of this
+            else:
+                plain = True
+            if not plain:
                 by_itself += 1
-                if by_itself > MAX_READINGS:
-                    check_count(by_itself, readings_allowed(size), "elements")
-                part = self._by_itself(number, element, around)
+                part = self._by_itself(number, element, around, by_itself, size)
                 if part.mapped is None:
                     found.append(part)
                     continue
-                said, tags, metrics, left_out = (
-                    [*part.mapped[:4], part.around.keyed],
-                    part.tags,
-                    part.mapped[4],
-                    list(part.left_out),
-                )
+                said = [*part.mapped[:4], part.around.keyed]
+                tags, metrics, left_out = part.tags, part.mapped[4], list(part.left_out)
                 outside = [str(name) for name, *_ in part.around.places]
-                key = _key(part)
-                group = open_.get(key)
+                group = open_.get(key := _key(part))
             if group is None or not group.metrics.keys().isdisjoint(metrics):
                 group = open_[key] = _Group(said, tags)
                 found.append(group)
@@ -172,8 +173,19 @@ class Listed:
                 group.outside.update(dict.fromkeys(outside))
         return found
 
-    def _by_itself(self, number: int, element: Any, around: tuple[Layer, ...]) -> Part:  # noqa: ANN401  # a message is any value
-        """What an element says that is not plain."""
+    def _by_itself(
+        self,
+        number: int,
+        element: Any,  # noqa: ANN401  # a message is any value
+        around: tuple[Layer, ...],
+        count: int,
+        size: int,
+    ) -> Part:
+        """What an element says that is not plain, the so-manieth of its message."""
+        if count == 1:
+            self._elements.surroundings.forget()
+        if count > MAX_READINGS:
+            check_count(count, readings_allowed(size), "elements")
         self._unfit.fields.clear()
         if element is None and self._path:
             raise NotPlain  # it is no element
@@ -256,11 +268,11 @@ class Listed:
             self._unfit.fields.clear()
         return metrics, left_out
 
-    def _part(self, group: _Group) -> Part:
+    def _part(self, group: _Group, *, cuts: bool) -> Part:
         device_id, key, time, region, keyed = group.said
-        before: Place = (self._path,) if self._path else ()
         places: tuple[Place, ...] = ()
-        if self._cuts:
+        if cuts:
+            before: Place = (self._path,) if self._path else ()
             places = tuple([(*before, number) for number in group.numbers])
         around = _NOTHING_AROUND
         if group.outside:

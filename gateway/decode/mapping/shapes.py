@@ -71,11 +71,11 @@ class Shapes:
         limits: bound what is looked at.
 
     Attributes:
-        known: shapes by their fields.
+        known: shapes by their fields; None of those that have no name.
     """
 
     def __init__(self, elements: Elements, words: Words, limits: Limits) -> None:
-        self.known: dict[tuple[str, ...], Shape] = {}
+        self.known: dict[tuple[str, ...], Shape | None] = {}
         self._name, self._value, self._roles = elements.name, elements.value, elements.roles
         self._tags = elements.tags.looks
         self._words = words
@@ -86,9 +86,9 @@ class Shapes:
         """That of elements of these fields.
 
         Raises:
-            NotPlain: they are too many.
+            NotPlain: they are too many, or name no metric.
         """
-        if len(fields) > self._most or sum(map(len, fields)) > _LONG:
+        if fields in self.known or len(fields) > self._most or sum(map(len, fields)) > _LONG:
             raise NotPlain
         rest = list(fields)
         sure: list[str] = []
@@ -101,11 +101,12 @@ class Shapes:
             return there[0] if there else None
 
         name, value = take(self._name), take(self._value)
+        self._remember(10 * sum(map(getsizeof, fields)))
         if name is None:
+            self.known[fields] = None
             raise NotPlain
         roles = [(role, take(looks)) for role, looks in enumerate(self._roles) if looks]
         tags = [(tag, take((look,))) for tag, look in self._tags]
-        self._remember(10 * sum(map(getsizeof, fields)))
         shape = self.known[fields] = Shape(name, value, roles, tags, sure, rest, {})
         return shape
 
