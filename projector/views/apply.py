@@ -154,8 +154,8 @@ class Views:
                 try:
                     outcome = await self._attempt(run, now, None if attempt else more)
                 except BaseException:  # whether Redis has it, nobody knows
-                    self._forget()
                     self._most_parts = 1
+                    self._forget()
                     raise
                 if outcome.status == "applied":
                     self._most_parts = min(2 * self._most_parts, MOST_PARTS)
