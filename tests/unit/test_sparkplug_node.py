@@ -370,9 +370,10 @@ def test_asked_once_and_then_less_and_less_often() -> None:
         site.wait(1)
         if site.asks():
             asked.append(second)
-    assert site.node.asking.unanswered
+    unanswered = [site.node.asking.unanswered]
     site.born("a")
-    assert not site.node.asking.unanswered
+    unanswered.append(site.node.asking.unanswered)
+    assert unanswered == [True, False]
     assert asked[0] == 0
     assert len(asked) == 6
     assert all(later - earlier >= 9 for earlier, later in pairwise(asked))
