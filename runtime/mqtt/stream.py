@@ -57,17 +57,19 @@ async def open_stream(connection: C, options: SessionOptions) -> C:
     """
     loop = asyncio.get_running_loop()
     refusal: type[Disconnected] = Disconnected
+    given = False
     try:
         async with asyncio.timeout(options.connect_timeout_s):
             await loop.create_connection(lambda: connection, options.host, options.port, ssl=options.tls)
             refusal = connection.silence
             await connection.accepted
+        given = True
     except TimeoutError as error:
         raise refusal(f"no answer within {options.connect_timeout_s:g} s") from error
     except OSError as error:
         raise Disconnected(f"cannot connect: {error}") from error
     finally:
-        if not connection.open:
+        if not given:  # also when whoever waits is cancelled in the moment in which the broker accepts
             connection.abort()
     return connection
 
@@ -235,13 +237,16 @@ class StreamConnection(asyncio.Protocol):
 
     def accept(self) -> None:
         """The broker has taken CONNECT."""
+        if self.accepted.done():  # nobody waits for it any more
+            return
         self.open = True
         self.accepted.set_result(None)
         self._pulse.start()
 
     def refuse(self, refusal: Disconnected) -> None:
         """The broker has not taken CONNECT."""
-        self.accepted.set_exception(refusal)
+        if not self.accepted.done():
+            self.accepted.set_exception(refusal)
         self.end("refused")
 
     def acknowledge(self, packet_id: int, refusal: str = "") -> None:

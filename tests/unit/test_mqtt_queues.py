@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from hypothesis import given
@@ -13,8 +14,11 @@ from runtime.errors import Reject
 from runtime.mqtt import Disconnected, Message
 from runtime.mqtt.connection import ReceivedChunk
 from runtime.mqtt.inbox import Inbox
+from runtime.mqtt.mqtt5 import Mqtt5Connection
+from runtime.mqtt.mqtt311 import Mqtt311Connection
 from runtime.mqtt.outgoing import Outgoing
-from runtime.mqtt.port import SessionStatus
+from runtime.mqtt.port import SessionOptions, SessionStatus
+from runtime.mqtt.stream import open_stream
 from runtime.mqtt.wire import Publish
 
 mixed = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), max_size=12)
@@ -175,3 +179,42 @@ def test_backoff_is_bounded_and_begins_anew(initial: float, maximum: float) -> N
     assert all(min(initial / 2, maximum) <= wait <= maximum for wait in waits)
     backoff.reset()
     assert backoff.next_s() <= min(initial, maximum)
+
+
+@pytest.mark.parametrize("cancelled_first", [True, False], ids=["cancelled first", "accepted first"])
+@pytest.mark.parametrize(
+    ("make", "connack"),
+    [
+        pytest.param(Mqtt5Connection, b"\x20\x03\x00\x00\x00", id="mqtt5"),
+        pytest.param(Mqtt311Connection, b"\x20\x02\x00\x00", id="mqtt311"),
+    ],
+)
+async def test_left_while_the_broker_accepts(
+    make: type[Mqtt5Connection | Mqtt311Connection], connack: bytes, *, cancelled_first: bool
+) -> None:
+    """Who gives up in the very moment in which the broker accepts leaves no connection behind."""
+    made, left = asyncio.Event(), asyncio.Event()
+
+    async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        made.set()
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        left.set()
+
+    async with await asyncio.start_server(broker, "127.0.0.1") as server:
+        options = SessionOptions("127.0.0.1", server.sockets[0].getsockname()[1], "x")
+        connection = make(options, lambda _: None)
+        opening = asyncio.create_task(open_stream(connection, options))
+        await made.wait()
+        if cancelled_first:
+            opening.cancel()
+            connection.data_received(connack)
+        else:
+            connection.data_received(connack)
+            opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        assert connection.lost.done()
+        async with asyncio.timeout(10):
+            await left.wait()
