@@ -80,7 +80,7 @@ class Presence:
             return f"{where} is {kind_of(word)}, expected a word that says whether the device is online"
         return (
             f"{where} is {str(word).strip()[:_BRIEF]!r}, which says neither that the device is online nor "
-            f"that it is offline; known are {', '.join(self._words)}, and what the route's presence_words name"
+            f"that it is offline; known are {', '.join(self._words)}, and the route's presence_words"
         )
 
 
