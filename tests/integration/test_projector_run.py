@@ -471,8 +471,9 @@ async def test_a_row_edited_by_hand_ends_nothing(
             await writer.database.execute(edited, n, payload)
         told = await projector.event("outbox_row_undecodable", skip=n - 2)
         assert f"outbox row {n} of stream 0" in told["detail"]
-        head = {"stream": 0, "n": n, "epoch": str(writer.epoch), "created_at": writer.written_at[0, n]}
-        await writer.send(wrap(payload, key=writer.key, **head))  # as a gateway does that knows nothing of it
+        at, epoch = writer.written_at[0, n], str(writer.epoch)
+        message = wrap(payload, stream=0, n=n, epoch=epoch, created_at=at, key=writer.key)
+        await writer.send(message)  # as a gateway does that knows nothing of it
         await projector.event("topic_message_not_believed", reason="undecodable")
         await writer.database.execute(edited, n, payload_of(n, n))
         await applied(projector, n)
