@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from gateway import transaction
 from gateway.committing import Committing
+from gateway.decode.limits import MAX_LETTERS
 from gateway.presence import Presence
 from gateway.transaction import Outcome, RowsRefused
 from gateway.turns import Turns
@@ -136,7 +137,7 @@ class Store:
                     tried = piece[0]
                     pieces.insert(0, piece)  # its day's partition may just have been made
                 else:
-                    refused.append(piece[0].reject("refused_by_database", str(error)))
+                    refused.append(_refused(piece[0], str(error), refused))
         if refused:
             if not any(outcome.committed for outcome in outcomes):
                 await self._probe()
@@ -202,6 +203,17 @@ class Store:
             await keep_asking(probe, self._health)
         except RowsRefused as error:
             raise Stop(f"measurements refuses a plain row too, so no message is at fault: {error}") from error
+
+
+def _refused(reading: Reading, error: str, before: Sequence[Rejection]) -> Rejection:
+    """A letter of a reading; a payload that many share is in some of their letters, not in thousands."""
+    letter = reading.reject("refused_by_database", error)
+    same = [each for each in before if each.payload is reading.raw] if reading.digest else []
+    if len(same) < MAX_LETTERS:
+        return letter
+    return letter._replace(
+        payload=b"", error=f"{error}; its bytes are in the letters before it, of {letter.topic}"
+    )
 
 
 async def write_sightings(

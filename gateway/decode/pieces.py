@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.decode.mapping import Part, Shaper
 
 _MOST_BYTES: Final = 16_000_000  # of all pieces of one message
-_MOST_SHARED: Final = 256_000_000  # of readings without a key, which share one payload: none is in conflict
+_MOST_SHARED: Final = 4_000_000_000  # of readings without a key, which share one payload: none is in conflict
 
 
 class Pieces:
