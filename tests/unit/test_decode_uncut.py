@@ -178,20 +178,3 @@ def test_a_piece_has_the_same_bytes_in_every_process(value: str) -> None:
     assert isinstance(first, Reading)
     around = b',"at":%d,"a":"1","b":"2","c":"3","d":"4","e":"5"}' % NOW.timestamp()
     assert first.raw == b'{"list":[{"n":"x","v":%s}]%s' % (value.encode(), around)
-
-
-def test_a_birth_of_thousands_of_tags_at_times_of_their_own() -> None:
-    """As a server of a plant sends it: a reading for each time, which share the payload."""
-    began = 1_795_424_400_000
-    metrics = [
-        {"name": f"Line {n % 9}/Tag {n}", "timestamp": began + n, "value": n / 4} for n in range(3_500)
-    ]
-    words: dict[str, Any] = {
-        "each": "metrics",
-        "name": "name",
-        "value": "value",
-        "time": "timestamp",
-        "key": "",
-    }
-    found = decode({"timestamp": began, "metrics": metrics}, **words)
-    assert [type(each) for each in found] == [Reading] * 3_500

@@ -567,6 +567,26 @@ def test_a_route_makes_metrics_of_it() -> None:
     assert reading.event.ts.startswith("2023-11-14T22:13:20.123")
 
 
+def test_a_birth_of_thousands_of_tags_at_times_of_their_own() -> None:
+    """As the server of a plant sends it: a reading for each time, which share the payload."""
+    began, count = int(NOW.timestamp() * 1000) - 10_000, 4_000
+    tags = [
+        metric(sized(1, f"Line {n % 9}/Tag {n}"), number(3, began + n), number(4, 3), number(10, n))
+        for n in range(count)
+    ]
+    words: dict[str, Any] = {
+        "each": "metrics",
+        "name": "name",
+        "value": "value",
+        "time": "timestamp",
+        "key": "",
+    }
+    route = Route(topic="{device_id}", format="sparkplug", **words)
+    decoder = Decoder(compile_routes([route]), Limits())
+    found = decoder.decode(Delivered("press", number(1, began) + b"".join(tags)), Received.of(NOW))
+    assert [type(each) for each in found] == [Reading] * count
+
+
 def envelope(body: bytes, *more: bytes, algorithm: str = "GZIP") -> bytes:
     return (
         sized(2, sized(1, "algorithm"), number(4, 12), sized(15, algorithm))
