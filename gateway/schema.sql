@@ -1563,7 +1563,7 @@ CREATE TRIGGER count_truncated AFTER TRUNCATE ON public.dead_letters FOR EACH ST
 
 CREATE TRIGGER count_updated AFTER UPDATE ON public.dead_letters REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION public.recount_dead_letters();
 
-CREATE TRIGGER note_change BEFORE UPDATE ON public.devices FOR EACH ROW WHEN ((((((old.name IS DISTINCT FROM new.name) OR (old.labels IS DISTINCT FROM new.labels)) OR (old.expected_every IS DISTINCT FROM new.expected_every)) OR (old.state IS DISTINCT FROM new.state)) OR ((old.last_seen IS NULL) IS DISTINCT FROM (new.last_seen IS NULL)))) EXECUTE FUNCTION public.note_device_change();
+CREATE TRIGGER note_device_change BEFORE UPDATE ON public.devices FOR EACH ROW WHEN ((((((old.name IS DISTINCT FROM new.name) OR (old.labels IS DISTINCT FROM new.labels)) OR (old.expected_every IS DISTINCT FROM new.expected_every)) OR (old.state IS DISTINCT FROM new.state)) OR ((old.last_seen IS NULL) IS DISTINCT FROM (new.last_seen IS NULL)))) EXECUTE FUNCTION public.note_device_change();
 
 ALTER TABLE ONLY public.outbox
     ADD CONSTRAINT outbox_stream_fkey FOREIGN KEY (stream) REFERENCES public.stream_leases(stream);

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from gateway.decode.mapping import Part, Shaper
 
 _MOST_BYTES: Final = 16_000_000  # of all pieces of one message
-_MOST_SHARED: Final = 4_000_000_000  # of readings without a key, which share one payload: none is in conflict
+_SCALAR_BYTES: Final = 8
+_MOST_SHARED: Final = 256_000_000  # of readings without a key, which share one payload: none is in conflict
 
 
 class Pieces:
@@ -58,7 +59,7 @@ class Pieces:
             if self.raws is None:
                 keyed = any(part.mapped is not None and part.mapped[1] is not None for part in parts)
                 most = _MOST_BYTES if keyed else _MOST_SHARED
-                if len(parts) * len(came) > most:
+                if len(parts) * len(came) > most and (keyed or sum(map(_said, parts)) > _MOST_BYTES):
                     raise self._too_many(most)
 
     def join(self, numbers: Sequence[int]) -> bytes:
@@ -100,3 +101,12 @@ class Pieces:
             f"{len(self._parts)} readings, each with what is around it, are more than {most} bytes; "
             f"send fewer in one message",
         )
+
+
+def _said(part: Part) -> int:
+    """About how many bytes a reading has, whatever it shares with others."""
+    if part.mapped is None:
+        return 0
+    *named, metrics, _ = part.mapped
+    texts = [*named, *metrics, *metrics.values(), *part.tags, *part.tags.values()]
+    return sum(len(text) if type(text) is str else _SCALAR_BYTES for text in texts)

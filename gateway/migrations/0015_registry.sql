@@ -23,7 +23,7 @@ END
 $$;
 
 -- A sighting changes only of who was never heard before anything that readers keep.
-CREATE TRIGGER note_change BEFORE UPDATE ON devices FOR EACH ROW
+CREATE TRIGGER note_device_change BEFORE UPDATE ON devices FOR EACH ROW
     WHEN (
         (OLD.name, OLD.labels, OLD.expected_every, OLD.state, OLD.last_seen IS NULL)
         IS DISTINCT FROM (NEW.name, NEW.labels, NEW.expected_every, NEW.state, NEW.last_seen IS NULL))

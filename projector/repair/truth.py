@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from contract.events import Event
+from contract.events import Event, Scalar
 from projector.outbox import answering, as_position, queries
 from projector.repair.gather import Gathered
 from projector.views.retired import Retired, merged, parts
@@ -48,7 +48,9 @@ _NO_TIMEOUT_S: Final = 30 * 86_400.0  # of the whole COPY; what ends it is a sta
 
 
 class _Measurement(Event, frozen=True, array_like=True, gc=False):
-    """An event as `read_measurements` gives it."""
+    """An event as `read_measurements` gives it; jsonb writes doubles such as 1e20 with all of their digits."""
+
+    metrics: dict[str, Scalar]
 
 
 _measurements = msgspec.json.Decoder(list[_Measurement])

@@ -40,13 +40,13 @@ async def test_each_connection_has_a_will_of_its_own(
     numbers = count(1)
 
     def make_will() -> Message:
-        return Message(topic, b"connection %d" % next(numbers), qos=1, retain=True)
+        return Message(topic, b"connection %d" % next(numbers), qos=1)
 
     witness = await session(broker, topic)
     mortal = await session(broker, driver=driver, make_will=make_will)
     for number in (1, 2):
         cut(mortal)
-        assert await heard(witness) == [(b"connection %d" % number, 1, True)]
+        assert await heard(witness) == [(b"connection %d" % number, 1, False)]
         async with asyncio.timeout(TIMEOUT_S):
             await mortal.connected()
     await mortal.__aexit__()
