@@ -48,7 +48,7 @@ _NO_TIMEOUT_S: Final = 30 * 86_400.0  # of the whole COPY; what ends it is a sta
 
 
 class _Measurement(Event, frozen=True, array_like=True, gc=False):
-    """An event as `read_measurements` gives it; jsonb writes doubles such as 1e20 with all of their digits."""
+    """An event as `read_measurements` gives it: jsonb writes doubles such as 1e20 with all their digits."""
 
     metrics: dict[str, Scalar]
 
