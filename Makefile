@@ -14,6 +14,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UV := .make/uv
 
+# Tests start hundreds of processes: without bytecode each of them would compile everything again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup servers tools demo test plans faults mutants brokers edges soak pictures bench check fmt schema dialects dashboards lock clean
 
