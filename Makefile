@@ -18,7 +18,7 @@ UV := .make/uv
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers tools demo test plans faults mutants brokers edges soak pictures bench check fmt schema dialects dashboards lock clean
+.PHONY: help setup servers tools demo test full plans faults mutants brokers edges soak pictures bench check fmt schema dialects dashboards lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,14 +41,17 @@ tools: ## what only tests and benchmarks need: a browser and promtool
 demo: setup ## everything at once, live; SECONDS=20 ends it by itself
 	$(BIN)/python -m deploy.local.demo $(if $(SECONDS),--seconds $(SECONDS))
 
-test: setup servers tools ## every test, on real servers; JOBS=4 at a time
+test: setup servers tools ## the tests of every change, on real servers; JOBS=4 at a time
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
+full: setup servers tools ## these and all that take long
+	FULL=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
+
 plans: setup servers ## the dashboards' queries on ten million rows: plans and times
-	ROWS=10_000_000 $(BIN)/python -m pytest tests/integration/test_grafana_plans.py --capture=no --quiet
+	FULL=1 ROWS=10_000_000 $(BIN)/python -m pytest tests/integration/test_grafana_plans.py --capture=no --quiet
 
 faults: setup servers ## every fault scenario; SEED=n plays one again
-	FAULTS=all $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest tests/faults --durations=0
+	FULL=1 $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest tests/faults --durations=0
 
 brokers: setup servers ## the MQTT suite on every broker; builds one with Go
 	BROKERS=all $(BIN)/python -m pytest tests/conformance --numprocesses $(JOBS)

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(120)
 
 
+@pytest.mark.full
 def test_a_quick_round_is_measured_kept_and_reported(tmp_path: Path) -> None:
     """One short flood: its result has every process's share, and report and plot are made of the result."""
     folder = tmp_path / "benchmarks"

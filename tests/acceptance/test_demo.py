@@ -120,6 +120,7 @@ def test_ends_by_itself_and_adds_up(demo: Callable[..., RunningDemo]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.full
 def test_a_signal_ends_it_as_its_seconds_do(demo: Callable[..., RunningDemo], number: signal.Signals) -> None:
     """Ctrl-C and SIGTERM end it early, with exit code 0 and the same accounting."""
     running = demo()
@@ -131,6 +132,7 @@ def test_a_signal_ends_it_as_its_seconds_do(demo: Callable[..., RunningDemo], nu
     check_nothing_left(family)
 
 
+@pytest.mark.full
 def test_nothing_is_left_when_it_is_killed(demo: Callable[..., RunningDemo]) -> None:
     """SIGKILL leaves no server, no gateway, no projector and no device behind."""
     running = demo()
@@ -139,6 +141,7 @@ def test_nothing_is_left_when_it_is_killed(demo: Callable[..., RunningDemo]) -> 
     check_nothing_left(family)
 
 
+@pytest.mark.full
 def test_a_process_that_dies_is_reported(demo: Callable[..., RunningDemo]) -> None:
     """When the gateway dies the demo says so, names its log, exits 1 and leaves no process."""
     running = demo()

@@ -52,6 +52,7 @@ async def series(http: httpx.AsyncClient, **parameters: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.full
 async def test_series_at_any_step(http: httpx.AsyncClient) -> None:
     """Steps of minutes come out of minutes, longer ones out of hours, weighted by their counts."""
     minutes = await series(

@@ -53,6 +53,7 @@ async def plant_drift(database: str) -> None:
         await connection.close()
 
 
+@pytest.mark.full
 async def test_damage_is_found_and_mended_under_load(
     run_command: RunCommand, redis: Redis, *, database: str, broker_port: int, topic_prefix: str
 ) -> None:
@@ -116,6 +117,7 @@ async def test_damage_is_found_and_mended_under_load(
     assert await projector.terminate() == 0
 
 
+@pytest.mark.full
 async def test_two_projectors_and_a_rebuild_count_once(
     run_command: RunCommand, redis: Redis, database: str
 ) -> None:

@@ -53,6 +53,7 @@ def objects(tail: RunningCommand) -> list[dict[str, Any]]:
     return [json.loads(line) for line in tail.stdout]
 
 
+@pytest.mark.full
 async def test_each_filter(run_command: Run, settings: Settings, broker_port: int, topic_prefix: str) -> None:
     """Globs and exact names pick by device, region, metric and reason; of one kind any will do."""
     gateway = await start_gateway(run_command, settings)

@@ -162,6 +162,7 @@ async def test_a_conflict_whose_other_is_gone(
     assert (await story(run_command, "k-2", code=1))["verdict"] == "conflict"
 
 
+@pytest.mark.full
 async def test_what_time_has_taken(
     run_command: Run,
     gateway: RunningCommand,

@@ -34,6 +34,7 @@ async def say(run_command: Run, *words: str) -> None:
     assert await command.exit_code() == 0, command.output
 
 
+@pytest.mark.full
 async def test_a_clock_that_is_wrong(
     devices: Devices, open_page: Open, run_command: Run, settings: Settings
 ) -> None:
@@ -65,6 +66,7 @@ async def test_a_clock_that_is_wrong(
     await expect(page.locator("#device .facts")).to_contain_text("Its clock3 h behind, found")
 
 
+@pytest.mark.full
 async def test_who_is_muted_and_who_is_retired(
     devices: Devices, open_page: Open, run_command: Run, settings: Settings
 ) -> None:

@@ -61,6 +61,7 @@ async def test_columns_are_what_most_devices_have(devices: Devices, open_page: O
 
 
 @pytest.mark.usefixtures("projector")
+@pytest.mark.full
 async def test_columns_that_somebody_chose(devices: Devices, open_page: Open) -> None:
     """Columns are chosen from what the fleet has, with the keyboard too, and remembered by the browser."""
     await devices.send("a1", speed=7, level=1.5, rssi=-70, status="ok")
@@ -89,6 +90,7 @@ async def test_columns_that_somebody_chose(devices: Devices, open_page: Open) ->
 
 
 @pytest.mark.usefixtures("projector")
+@pytest.mark.full
 async def test_a_metric_that_few_devices_have(devices: Devices, open_page: Open) -> None:
     """A column may be of a metric that does not come with the feed; its values follow all the same."""
     common: dict[str, Any] = {f"m{number}": number for number in range(7)}
@@ -140,6 +142,7 @@ async def test_sorting_by_a_column(devices: Devices, open_page: Open, fall_silen
 
 @pytest.mark.usefixtures("projector")
 @pytest.mark.usefixtures("projector")
+@pytest.mark.full
 async def test_who_fell_silent_last(devices: Devices, open_page: Open, fall_silent: FallSilent) -> None:
     """Among many that are silent those of a moment ago are found at once."""
     silent = {"dead": 600, "old": 60, "new": 20}
@@ -198,6 +201,7 @@ async def test_the_list_as_a_file(
 
 
 @pytest.mark.usefixtures("projector")
+@pytest.mark.full
 async def test_a_quiet_plant_is_no_fault(devices: Devices, open_page: Open) -> None:
     """A message now and then is a rate a minute, without a colour that says that something is wrong."""
     await devices.send("a1", level=1)
@@ -232,6 +236,7 @@ UNITS = {
 
 
 @pytest.mark.usefixtures("projector")
+@pytest.mark.full
 async def test_units(open_page: Open) -> None:
     """A unit is what the site says, also that there is none, else what the end of a name tells."""
     page = await open_page()
@@ -247,6 +252,7 @@ async def test_units(open_page: Open) -> None:
 
 
 @pytest.mark.usefixtures("projector")
+@pytest.mark.full
 async def test_nothing_moves_while_values_change(devices: Devices, open_page: Open) -> None:
     """Long names and values stay within their columns, in a window and on a phone."""
     await devices.send("a1", a_rather_long_name_of_a_metric=1, level=1, status="ok")

@@ -77,6 +77,7 @@ async def test_servers_away(
         await expect(page.locator(".row")).to_contain_text("level 2")
 
 
+@pytest.mark.full
 async def test_postgres_away(
     run_command: Callable[..., Awaitable[RunningCommand]], visits: Callable[..., Awaitable[Visit]], base: str
 ) -> None:

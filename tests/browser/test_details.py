@@ -42,6 +42,7 @@ def cells(*texts: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("projector")
+@pytest.mark.full
 async def test_windows_beside_those_of_all_time(devices: Devices, open_page: Open) -> None:
     """A glitch of yesterday stays in the extremes of all time, and is in none of the windows."""
     await devices.send("a1", ago=timedelta(hours=26), level_c=-9999, note="text")
@@ -71,6 +72,7 @@ async def test_windows_beside_those_of_all_time(devices: Devices, open_page: Ope
 
 
 @pytest.mark.usefixtures("projector")
+@pytest.mark.full
 async def test_all_time_where_windows_are_away(
     visits: Callable[..., Awaitable[Visit]], devices: Devices, base: str
 ) -> None:
@@ -101,6 +103,7 @@ async def test_all_time_where_windows_are_away(
 
 
 @pytest.mark.usefixtures("projector")
+@pytest.mark.full
 async def test_a_device_that_measured_nothing_lately(
     visits: Callable[..., Awaitable[Visit]], devices: Devices, base: str
 ) -> None:
@@ -188,6 +191,7 @@ async def test_the_newest_message_and_what_was_rejected(devices: Devices, open_p
 
 
 @pytest.mark.usefixtures("projector")
+@pytest.mark.full
 async def test_any_name_has_a_page(devices: Devices, open_page: Open) -> None:
     """A device whose name means something in an address is found like any other, with its history."""
     names = {41: "..", 42: ".", 43: "50%2F", 44: "a?b c"}
@@ -203,6 +207,7 @@ async def test_any_name_has_a_page(devices: Devices, open_page: Open) -> None:
 
 
 @pytest.mark.usefixtures("projector")
+@pytest.mark.full
 async def test_long_payloads_are_cut(devices: Devices, open_page: Open) -> None:
     """Of a payload without end its beginning is shown, and how long it is."""
     await devices.send("a1", level=1)
@@ -215,6 +220,7 @@ async def test_long_payloads_are_cut(devices: Devices, open_page: Open) -> None:
 
 
 @pytest.mark.usefixtures("projector")
+@pytest.mark.full
 async def test_a_link_to_grafana(devices: Devices, open_page: Open) -> None:
     """A device's page leads to its dashboard, whatever its name."""
     await devices.send("a 1&x=2", level=1)
@@ -226,6 +232,7 @@ async def test_a_link_to_grafana(devices: Devices, open_page: Open) -> None:
     await expect(link).to_have_attribute("rel", "noopener noreferrer")
 
 
+@pytest.mark.full
 async def test_no_link_without_a_grafana(
     run_command: Callable[..., Awaitable[RunningCommand]], devices: Devices, open_page: Open
 ) -> None:

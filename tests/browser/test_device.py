@@ -48,6 +48,7 @@ async def test_a_device_that_nobody_has_heard(devices: Devices, open_page: Open)
     await expect(page.locator("#overview")).to_be_visible()
 
 
+@pytest.mark.full
 async def test_a_course_that_hardly_moves(devices: Devices, open_page: Open) -> None:
     """A value that stays as it is has a chart too, be it nothing or so large that its neighbour is itself."""
     for vast in (1e16, 1e16 + 2):
@@ -61,6 +62,7 @@ async def test_a_course_that_hardly_moves(devices: Devices, open_page: Open) -> 
         await expect(page.locator("svg.chart path.line")).to_have_count(1)
 
 
+@pytest.mark.full
 async def test_an_address_that_somebody_typed(open_page: Open) -> None:
     """An escape that is none is taken as it is."""
     page = await open_page("#/device/50%")

@@ -89,6 +89,7 @@ async def test_the_page_may_ask_nobody_else(base: str) -> None:
     assert rules["script-src"] == rules["style-src"] == rules["connect-src"] == "'self'"
 
 
+@pytest.mark.full
 async def test_one_viewer_too_many_is_told_so(base: str, visits: Callable[..., Awaitable[Visit]]) -> None:
     """As many as may look get events; the next gets 503 and reads why, until one leaves."""
     page = (await visits()).page

@@ -72,6 +72,7 @@ async def test_who_is_beyond_a_limit(devices: Devices, open_page: Open) -> None:
 
 
 @pytest.mark.usefixtures("projector")
+@pytest.mark.full
 async def test_a_value_without_a_column(devices: Devices, open_page: Open) -> None:
     """What is beyond shows beside the device's name where no column has it, on a telephone too."""
     for number in range(5):
@@ -85,6 +86,7 @@ async def test_a_value_without_a_column(devices: Devices, open_page: Open) -> No
     await expect(page.locator(".row")).to_have_count(6)
 
 
+@pytest.mark.full
 async def test_without_limits_there_is_no_figure(
     devices: Devices, open_page: Open, run_command: Callable[..., Awaitable[RunningCommand]]
 ) -> None:

@@ -58,6 +58,7 @@ async def test_a_message_changes_the_page(devices: Devices, open_page: Open) -> 
     await expect(row).to_contain_text("temperature 22.5")
 
 
+@pytest.mark.full
 async def test_a_sparkline_that_is_none(devices: Devices, open_page: Open, settings: Settings) -> None:
     """What somebody else wrote where a device's sparklines are costs that line, not the page."""
     async with Redis.from_url(settings.redis.url) as redis:
@@ -69,6 +70,7 @@ async def test_a_sparkline_that_is_none(devices: Devices, open_page: Open, setti
     await expect(page.locator(".row")).to_contain_text("level 2")
 
 
+@pytest.mark.full
 async def test_a_key_that_never_changes(devices: Devices, open_page: Open) -> None:
     """A device whose key is the same in all messages is named, with the line that mends it and the replay."""
     for level in range(4):
@@ -139,6 +141,7 @@ async def test_keyboard_walk(devices: Devices, open_page: Open) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("hash_", ["", "#/device/a1"])
+@pytest.mark.full
 async def test_legible_on_a_phone(
     devices: Devices, open_page: Open, fall_silent: FallSilent, scheme: Scheme, hash_: str
 ) -> None:

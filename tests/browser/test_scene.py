@@ -22,6 +22,7 @@ MOST_BYTES = 300_000
 MANY = 10_000
 
 
+@pytest.mark.full
 async def test_pictures_for_the_readme(
     browser: Browser,
     base: str,
@@ -40,6 +41,7 @@ async def test_pictures_for_the_readme(
         assert picture.stat().st_size <= MOST_BYTES
 
 
+@pytest.mark.full
 async def test_ten_thousand_devices(
     devices: Devices, broker_port: int, topic_prefix: str, open_page: Open
 ) -> None:

@@ -32,6 +32,7 @@ async def profile(browser: Browser, **options: str) -> AsyncIterator[BrowserCont
         await context.close()
 
 
+@pytest.mark.full
 async def test_windows_of_a_browser_share_a_stream(
     run_command: Callable[..., Awaitable[RunningCommand]], browser: Browser, devices: Devices, base: str
 ) -> None:
@@ -66,6 +67,7 @@ async def test_windows_of_a_browser_share_a_stream(
         "globalThis.SharedWorker = class { constructor() { throw Error('no') } }",
     ],
 )
+@pytest.mark.full
 async def test_a_browser_that_cannot_share(
     run_command: Callable[..., Awaitable[RunningCommand]],
     browser: Browser,
@@ -86,6 +88,7 @@ async def test_a_browser_that_cannot_share(
         await expect(page.locator(".row")).to_contain_text("level 2")
 
 
+@pytest.mark.full
 async def test_the_time_zone(
     run_command: Callable[..., Awaitable[RunningCommand]], browser: Browser, devices: Devices, base: str
 ) -> None:

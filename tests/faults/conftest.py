@@ -1,6 +1,6 @@
 """Scenarios: a quick set with every test run, all of them with `make faults`.
 
-`FAULTS=all` runs all, `SEED=n` plays a seed again. Every scenario prints the seed it used.
+`SEED=n` plays a seed again. Every scenario prints the seed it used.
 """
 
 from __future__ import annotations
@@ -17,23 +17,6 @@ from tests.faults.site import Site
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
-
-_FULL = "full: a scenario that only `make faults` runs"
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
-    config.addinivalue_line("markers", _FULL)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long scenarios out unless all are asked for."""
-    if os.environ.get("FAULTS") == "all":
-        return
-    full = [item for item in items if item.get_closest_marker("full")]
-    if full:
-        config.hook.pytest_deselected(items=full)
-        items[:] = [item for item in items if item not in full]
 
 
 @pytest.fixture(scope="session")

@@ -142,6 +142,7 @@ async def test_two_projectors(site: Site) -> None:
     await site.audit()
 
 
+@pytest.mark.full
 async def test_soft_stop_under_load(site: Site) -> None:
     """SIGTERM in the middle of a load, twice: exit code 0 and balanced books."""
     await site.start("projector")

@@ -46,6 +46,7 @@ def count(process: RunningCommand, event: str) -> int:
     [True, pytest.param(False, marks=pytest.mark.full)],
     ids=["others write first", "we write first"],
 )
+@pytest.mark.full
 async def test_commit_unanswered(protected: tuple[Site, Cluster], *, others_write: bool) -> None:
     """A COMMIT that the promoted standby never saw is not taken for done, whoever has its number there."""
     site, cluster = protected

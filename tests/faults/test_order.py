@@ -65,6 +65,7 @@ async def waiting(site: Site, request: pytest.FixtureRequest) -> Site:
 
 
 @pytest.mark.parametrize("point", [pytest.param("before_commit", marks=pytest.mark.full), "after_commit"])
+@pytest.mark.full
 async def test_killed(waiting: Site, point: str) -> None:
     """Killed with batches under way, again and again: what comes again does not overtake what was stored."""
     for passing in (1, 2, 1):
@@ -94,6 +95,7 @@ async def test_delivered_again(open_site: Callable[..., Awaitable[Site]]) -> Non
     await site.audit()
 
 
+@pytest.mark.full
 async def test_rebuilt(waiting: Site) -> None:
     """Made anew from PostgreSQL, the views hold the same last values."""
     await waiting.crash("gateway", "after_commit:2", BATCHES)

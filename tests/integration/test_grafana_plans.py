@@ -68,6 +68,7 @@ async def pack(database: str) -> None:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.full
 async def test_every_query_uses_an_index(database: str) -> None:
     """No query scans much of a table or partition to keep little, over its own range or over thirty days."""
     owner = await asyncpg.connect(database)

@@ -181,6 +181,7 @@ async def calls(redis: Redis) -> int:
     return sum(int(counts[f"cmdstat_{name}"]["calls"]) for name in ("evalsha", "zmscore", "zrange"))
 
 
+@pytest.mark.full
 async def test_all_of_a_large_fleet_is_known(
     board: Board, redis: Redis, clock: Clock, silence: Silence
 ) -> None:

@@ -118,6 +118,7 @@ async def test_five_hundred_are_served_and_one_more_is_refused(port: int) -> Non
         viewer.writer.close()
 
 
+@pytest.mark.full
 async def test_who_does_not_read_loses_the_place(port: int, registry: CollectorRegistry) -> None:
     """All places but one are taken by who never reads: half a minute later only that one is left."""
     reader = await _open(port)

@@ -61,7 +61,7 @@ def notices(tree: Path, arguments: list[str], within_s: float) -> str:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider"]
     environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     if arguments[0].startswith("tests/"):
-        environment["FAULTS"] = "all"  # those that are named may be long ones
+        environment["FULL"] = "1"  # those that are named may be long ones
     try:
         done = subprocess.run(
             [*command, *arguments],

@@ -97,7 +97,7 @@ async def test_views_equal_a_plain_fold(redis_url: str, events: list[Event], dat
         await check(redis, keys, events)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=events(), data=st.data())
 async def test_postgres_folds_to_the_same_views(
     redis_url: str, database: str, events: list[Event], data: st.DataObject
