@@ -41,17 +41,7 @@ def encode_with_payload(letter: Letter, payload: bytes) -> str:
 
 def encode_tally(tally: Tally) -> str:
     """A replay's books as one line of JSON."""
-    return msgspec.json.encode(
-        {
-            "selected": tally.selected,
-            "replayed": tally.replayed,
-            "stored": tally.stored,
-            "duplicates": tally.duplicates,
-            "failing": tally.failing,
-            "orphans": tally.orphans,
-            "stopped": tally.stopped,
-        }
-    ).decode()
+    return msgspec.json.encode(tally.told()).decode()
 
 
 def listing(letters: Sequence[Letter], width: int) -> Iterator[str]:

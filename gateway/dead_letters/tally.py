@@ -59,6 +59,11 @@ class Tally:
         """Whether everything selected is stored now."""
         return not (self.stopped or self.failing or self.orphans)
 
+    def told(self) -> dict[str, object]:
+        """All of it, for programs."""
+        names = ("selected", "replayed", "stored", "duplicates", "failing", "orphans", "stopped")
+        return {name: getattr(self, name) for name in names}
+
     def add(self, page: Page) -> None:
         """Count a page."""
         self.replayed += len(page.verdicts.replayed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -19,6 +18,7 @@ from gateway.registry.entry import (
     parse_every,
 )
 from runtime.cli import with_settings
+from runtime.listing import show, until_nobody_reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,10 +27,9 @@ if TYPE_CHECKING:
 
     from gateway.dead_letters.tally import Tally
     from gateway.door import State
-    from gateway.registry.table import Changed, Listed
+    from gateway.registry.table import Changed
     from runtime.settings import Settings
 
-_ROWS: Final = 500  # are laid out together
 _FAULTS: Final = 20
 _PATIENCE_S: Final = 30.0  # for another replay
 _PAUSE_S: Final = 0.5
@@ -131,27 +130,21 @@ def list_command(
     Among those that are unknown are those that are in no registry, and are held.
     """
     from gateway.dead_letters.letters import database
-    from gateway.registry import table
+    from gateway.registry import render, table
 
     async def read() -> None:
         async with database(settings.postgres.dsn, name="gateway-devices") as pool:
-            write = _json if as_json else _rows
-            found: list[Listed] = []
-            shown = 0
-            async for device in table.listed(pool, table.Selection(states, labels, prefix, never_heard)):
-                found.append(device)
-                if len(found) == (1 if as_json else _ROWS):
-                    write(found, is_first=not shown)
-                    shown += len(found)
-                    found = []
-                if not is_all and shown + len(found) == limit:
-                    break
-            if found:
-                write(found, is_first=not shown)
-            elif not shown and not as_json:
-                click.echo("no devices")
+            await show(
+                table.listed(pool, table.Selection(states, labels, prefix, never_heard)),
+                columns=render.COLUMNS,
+                cells=render.cells,
+                limit=None if is_all else limit,
+                as_json=as_json,
+                nothing="no devices",
+            )
 
-    _read(read())
+    with until_nobody_reads():
+        asyncio.run(read())
 
 
 @devices.command("set")
@@ -247,14 +240,8 @@ def export_command(settings: Settings, /) -> None:
                 sys.stdout.buffer.write(row_of(entry).encode())
             sys.stdout.buffer.flush()
 
-    _read(write())
-
-
-def _read(reading: Any) -> None:  # noqa: ANN401  # a coroutine
-    try:
-        asyncio.run(reading)
-    except BrokenPipeError:  # whoever reads has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with until_nobody_reads():
+        asyncio.run(write())
 
 
 def _change(settings: Settings, wishes: Sequence[Wish], *, as_json: bool, releases: bool = True) -> int:
@@ -317,24 +304,3 @@ def _tell_of_blocked(settings: Settings, ids: Sequence[str]) -> None:
             f"{kept:,} messages were refused meanwhile; they are stored with "
             "`gateway dead-letters replay --reason device_blocked`, with --device those of one"
         )
-
-
-def _json(found: Sequence[Listed], *, is_first: bool) -> None:  # noqa: ARG001  # as `_rows`
-    import msgspec
-
-    for device in found:
-        click.echo(msgspec.json.encode(device))
-
-
-def _rows(found: Sequence[Listed], *, is_first: bool) -> None:
-    from gateway.registry.render import COLUMNS, cells
-
-    rows = [cells(device) for device in found]
-    if not sys.stdout.isatty():
-        for row in [COLUMNS, *rows] if is_first else rows:
-            click.echo("\t".join(row))
-        return
-    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
-    for n, row in enumerate([COLUMNS, *rows]):
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        click.echo(click.style(line, bold=True) if n == 0 else line)

@@ -59,15 +59,7 @@ def summary(changed: Changed, tally: Tally | None) -> str:
 
 def encode(changed: Changed, tally: Tally | None) -> str:
     """The same as one line of JSON."""
-    released = tally and {
-        "selected": tally.selected,
-        "replayed": tally.replayed,
-        "stored": tally.stored,
-        "duplicates": tally.duplicates,
-        "failing": tally.failing,
-        "orphans": tally.orphans,
-        "stopped": tally.stopped,
-    }
+    released = tally and tally.told()
     return msgspec.json.encode(changed._asdict() | {"released": released}).decode()
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -86,7 +87,7 @@ class Voice:
             except Reject as refused:
                 log.warning("sparkplug_publish_refused", detail=refused.detail)
             if time.monotonic() >= reread_at and (nodes := host.take_unordered()):
-                host.learn(await keep_asking(lambda nodes=nodes: keeper.known_of(pool, nodes), health))  # type: ignore[misc]
+                host.learn(await keep_asking(partial(keeper.known_of, pool, nodes), health))
                 reread_at = time.monotonic() + _REREAD_S
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):

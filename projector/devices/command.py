@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import os
 import sys
 from datetime import timedelta
 from functools import partial
@@ -14,11 +13,11 @@ import click
 
 from projector.devices.listing import COLUMNS, Selection, Wanted
 from runtime.cli import duration, with_settings
+from runtime.listing import show, until_nobody_reads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from projector.devices.listing import Listed
     from projector.watch.care import Care, What
     from runtime.settings import Settings
 
@@ -26,7 +25,6 @@ LONGEST: Final = 500  # as `device_care` has it
 
 _QUOTED: Final = 40  # characters of what is too long
 _LONGEST_S = 3650 * 86_400
-_ROWS = 500  # are laid out together
 
 
 def _who() -> str:
@@ -134,26 +132,17 @@ def list_command(
     async def read() -> None:
         async with words.database(settings.postgres.dsn) as pool, open_redis(settings.redis.url) as redis:
             source = listing.Source(pool, redis, settings.redis.prefix)
-            found: list[Listed] = []
-            shown = 0
-            write = _json if as_json else _rows
-            async for device in listing.listed(source, Selection(states, regions, prefix), paces=pace):
-                found.append(device)
-                if len(found) == (1 if as_json else _ROWS):
-                    write(found, is_first=not shown)
-                    shown += len(found)
-                    found = []
-                if not is_all and shown + len(found) == limit:
-                    break
-            if found:
-                write(found, is_first=not shown)
-            elif not shown and not as_json:
-                click.echo("no devices")
+            await show(
+                listing.listed(source, Selection(states, regions, prefix), paces=pace),
+                columns=COLUMNS,
+                cells=listing.cells,
+                limit=None if is_all else limit,
+                as_json=as_json,
+                nothing="no devices",
+            )
 
-    try:
+    with until_nobody_reads():
         asyncio.run(read())
-    except BrokenPipeError:  # whoever reads has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @devices.command("mute")
@@ -221,24 +210,3 @@ def _encoded(care: Care) -> str:
 
     said = {"device_id": care.device_id, "state": care.what, "at": care.at, "until": care.until}
     return msgspec.json.encode(said | {"by": care.by, "reason": care.reason or None}).decode()
-
-
-def _json(found: Sequence[Listed], *, is_first: bool) -> None:  # noqa: ARG001  # as `_rows`
-    import msgspec
-
-    for device in found:
-        click.echo(msgspec.json.encode(device))
-
-
-def _rows(found: Sequence[Listed], *, is_first: bool) -> None:
-    from projector.devices.listing import cells
-
-    rows = [cells(device) for device in found]
-    if not sys.stdout.isatty():
-        for row in [COLUMNS, *rows] if is_first else rows:
-            click.echo("\t".join(row))
-        return
-    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
-    for n, row in enumerate([COLUMNS, *rows]):
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        click.echo(click.style(line, bold=True) if n == 0 else line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtime.cli import with_settings
+from runtime.listing import until_nobody_reads
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,16 +36,15 @@ def top_command(settings: Settings, *, only_once: bool, as_json: bool) -> int:
 
     async def main(stop: asyncio.Event) -> None:
         try:
-            if as_json and not only_once:
-                await lines(settings, stop)
-            elif only_once or not sys.stdout.isatty():
-                await unless(stop, once(settings, as_json=as_json))
-            else:
-                await live(settings, stop)
+            with until_nobody_reads():
+                if as_json and not only_once:
+                    await lines(settings, stop)
+                elif only_once or not sys.stdout.isatty():
+                    await unless(stop, once(settings, as_json=as_json))
+                else:
+                    await live(settings, stop)
         except Retry as error:
             away.append(error)
-        except BrokenPipeError:  # whoever reads has enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     code = run_until_stopped(main, shutdown_timeout_s=_GRACE_S)
     for error in away:

@@ -61,7 +61,7 @@ async def test_a_will_of_each_quality(
 ) -> None:
     """Its payload, quality of service and retention are as they were given."""
     witness = await session(broker, topic)
-    will = Message(topic, b"\x00\xffbytes", qos=qos)  # type: ignore[arg-type]
+    will = Message(topic, b"\x00\xffbytes", qos=qos)  # type: ignore[arg-type]  # one of the three
     mortal = await session(broker, driver=driver, will=will)
     cut(mortal)
     assert await heard(witness) == [(b"\x00\xffbytes", min(qos, 1), False)]

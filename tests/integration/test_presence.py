@@ -256,7 +256,7 @@ async def test_a_batch_that_is_written_again(side: WriteSide, monkeypatch: pytes
         attempts += 1
         if attempts == 1:
             raise transaction.AppendRefused
-        return await append(*arguments)  # type: ignore[arg-type]
+        return await append(*arguments)  # type: ignore[arg-type]  # passed on
 
     monkeypatch.setattr(transaction, "append", failing)
     await write(side, said("offline", 1), said("nothing", 2))

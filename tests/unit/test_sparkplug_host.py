@@ -174,7 +174,7 @@ def test_kinds_of_values() -> None:
         metric("gone", 1.0, alias=3, datatype=DOUBLE),
     ]
     site.send("spBv1.0/g/NBIRTH/n", payload([bd_seq(0), *metrics], ts=SENT, seq=0))
-    values = [metric(None, True, alias=1), metric(None, "b", alias=2), metric(None, None, alias=3)]  # noqa: FBT003
+    values = [metric(None, True, alias=1), metric(None, "b", alias=2), metric(None, None, alias=3)]  # noqa: FBT003  # a value
     message = payload(values, ts=SENT + 1, seq=1)
     assert site.send("spBv1.0/g/NDATA/n", message) == ["n mode=b", "n on=True"]
 
