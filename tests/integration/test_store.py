@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import asyncpg
+import msgspec
 import pytest
 
 from contract.events import decode_events
 from gateway import store as store_module
+from gateway.decode.reading import digest_of
 from runtime.errors import Stop
 from runtime.settings import Route
 from tests.support.write_side import decode, write_side
@@ -159,6 +161,18 @@ async def test_text_that_copy_would_read_otherwise(side: WriteSide) -> None:
     row = await side.pool.fetchrow("SELECT message_key, region, metrics->>'x' AS x FROM measurements")
     assert row is not None
     assert (row["message_key"], row["region"], row["x"]) == (key, "\\N", text)
+
+
+async def test_rows_that_share_a_payload_are_refused(side: WriteSide) -> None:
+    """Of readings that share a payload each has a letter, and ten of these have the bytes."""
+    await side.pool.execute("ALTER TABLE measurements ADD CHECK (message_key = 'good')")
+    readings, _ = decode(*(reading(str(i), i) for i in range(12)), reading("good", 1))
+    whole = b"all of it"
+    shared = [msgspec.structs.replace(each, raw=whole, digest=digest_of(whole)) for each in readings[:12]]
+    outcomes = await side.store.commit([*shared, readings[12]], [])
+    letters = [letter.rejection for outcome in outcomes for letter in outcome.dead_letters]
+    assert [letter.payload for letter in letters] == [whole] * 10 + [b""] * 2
+    assert all("its bytes are in the letters before it" in letter.error for letter in letters[10:])
 
 
 async def test_days_without_a_partition(side: WriteSide) -> None:
