@@ -18,7 +18,7 @@ UV := .make/uv
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers tools demo test full plans faults mutants brokers edges soak pictures bench check fmt schema dialects dashboards lock clean
+.PHONY: help setup servers tools demo test full plans faults mutants brokers edges soak pictures bench check fmt schema dialects dashboards wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ dialects: setup ## write docs/dialects.md from the files of the dialects
 
 dashboards: setup ## write deploy/grafana/dashboards from their code
 	$(BIN)/python -m deploy.grafana
+
+wheel: setup ## dist/: the wheel, and the constraints to install it with
+	$(BIN)/python -m deploy.packages.wheel
 
 lock: $(UV)/bin/uv ## choose versions anew for both lock files
 	$(UV)/bin/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --upgrade \
