@@ -49,7 +49,7 @@ main.add_command(dialects_command)
 main.add_command(devices)
 
 
-@main.command()
+@main.command(short_help="Take messages from the broker until stopped.")
 @with_settings
 def run(settings: Settings) -> int:
     """Take messages from the broker until stopped (SIGTERM or Ctrl-C; twice to leave at once)."""
@@ -80,7 +80,7 @@ def migrate(settings: Settings) -> None:
     click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
 
 
-@main.command()
+@main.command(short_help="Try all servers, and say what to mend.")
 @click.option(
     "--offline", is_flag=True, help="Try no server: the configuration, and the examples of its routes."
 )

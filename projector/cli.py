@@ -28,7 +28,7 @@ main.add_command(devices)
 main.add_command(top_command)
 
 
-@main.command()
+@main.command(short_help="Keep the views up to date until stopped.")
 @with_settings
 def run(settings: Settings) -> int:
     """Keep the views up to date and answer queries until stopped (SIGTERM or Ctrl-C; twice: at once)."""
@@ -49,7 +49,7 @@ _only = click.option(
 )
 
 
-@main.command()
+@main.command(short_help="Compare views and history with PostgreSQL.")
 @click.option(
     "--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Differences to show, of each."
 )
@@ -78,7 +78,7 @@ def verify(settings: Settings, *, limit: int, as_json: bool, only: str | None) -
     return _run_once(settings, work)
 
 
-@main.command()
+@main.command(short_help="Make views and history anew from PostgreSQL.")
 @click.option(
     "--from",
     "source",

@@ -55,7 +55,7 @@ def _with_filters(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", short_help="Look at what could not be stored, and replay it.")
 def dead_letters() -> None:
     """Look at what could not be stored, and replay it once what was wrong has been mended."""
 
@@ -109,7 +109,7 @@ def show_command(settings: Settings, /, *, letter_id: int, raw: bool, as_json: b
         click.echo(text)
 
 
-@dead_letters.command("replay")
+@dead_letters.command("replay", short_help="Decode and store dead letters again, each once.")
 @_with_filters
 @click.option("--again", "replayed", is_flag=True, help="Those that were replayed already, too.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many, the oldest.")

@@ -7,7 +7,7 @@ import sys
 import click
 
 
-@click.command("dialects")
+@click.command("dialects", short_help="List the dialects, or show one.")
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="For programs: an array, or of NAME an object.")
 def dialects_command(name: str | None, *, as_json: bool) -> None:

@@ -23,7 +23,7 @@ _GRACE_S = 3.0
 _YOUNG_OBJECTS = 700
 
 
-@click.command("discover")
+@click.command("discover", short_help="Listen to devices, and write routes for them.")
 @click.argument("topic_filter", metavar="[FILTER]", default="#")
 @click.option(
     "--seconds",

@@ -37,7 +37,7 @@ def _routes_of(dialect: str) -> tuple[Route, ...]:
         raise click.UsageError(f"--dialect: {str(error).removeprefix('route[0].dialect: ')}") from None
 
 
-@click.command("decode")
+@click.command("decode", short_help="Show what a message becomes, and by which route.")
 @click.argument("topic")
 @click.argument("source", metavar="[FILE|-]", default="-")
 @click.option("--hex", "as_hex", is_flag=True, help="The payload is written in hexadecimal.")

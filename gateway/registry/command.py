@@ -93,7 +93,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="One line of JSON."
 _EVERY = 'How often it should send, such as "15m"; "" for no such time.'
 
 
-@click.group("devices")
+@click.group("devices", short_help="Name devices, and say which may send.")
 def devices() -> None:
     """Say what devices are called, which of them may send, and how often each should.
 
@@ -102,7 +102,7 @@ def devices() -> None:
     """
 
 
-@devices.command("list")
+@devices.command("list", short_help="List devices, and what is held for each.")
 @click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Any of several.")
 @click.option(
     "--label", "labels", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="All of several."
@@ -147,7 +147,7 @@ def list_command(
         asyncio.run(read())
 
 
-@devices.command("set")
+@devices.command("set", short_help="Put devices into the registry, or change them.")
 @_IDS
 @click.option(
     "--name", callback=_by(checked_name), metavar="TEXT", help='What people call it; "" for no name.'
@@ -182,7 +182,7 @@ def set_command(
     return _change(settings, wishes, as_json=as_json)
 
 
-@devices.command("block")
+@devices.command("block", short_help="Let nothing in that these send.")
 @_IDS
 @_JSON
 @with_settings
@@ -203,7 +203,7 @@ def unblock_command(settings: Settings, /, *, ids: list[str], as_json: bool) -> 
     return code
 
 
-@devices.command("import")
+@devices.command("import", short_help="Do what a CSV file says of devices.")
 @click.argument("file", metavar="CSV", type=click.File("rb"))
 @_JSON
 @with_settings
@@ -225,7 +225,7 @@ def import_command(settings: Settings, /, *, file: BinaryIO, as_json: bool) -> i
     return _change(settings, wishes, as_json=as_json)
 
 
-@devices.command("export")
+@devices.command("export", short_help="Write the registry to stdout as CSV.")
 @partial(with_settings, log_level="error")
 def export_command(settings: Settings, /) -> None:
     """Write all of the registry to stdout, as CSV that `import` reads."""

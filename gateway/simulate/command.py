@@ -35,7 +35,7 @@ class _Number(click.FloatRange):
         return number
 
 
-@click.command("simulate")
+@click.command("simulate", short_help="Publish as a fleet of devices does.")
 @click.option("--devices", type=click.IntRange(1, 1_000_000), default=200, show_default=True)
 @click.option("--regions", type=click.IntRange(1, 1000), default=4, show_default=True)
 @click.option("--rate", type=_Number(), default=100.0, show_default=True, help="Messages a second, in total.")

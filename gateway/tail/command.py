@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _GRACE_S = 3.0
 
 
-@click.command("tail")
+@click.command("tail", short_help="Show measurements and rejections as they arrive.")
 @click.option(
     "--device", "devices", multiple=True, metavar="GLOB", help="Only these devices; any of several."
 )

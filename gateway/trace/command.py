@@ -23,7 +23,7 @@ def _when(_context: click.Context, _option: click.Parameter, value: str) -> date
         raise click.BadParameter(str(error)) from error
 
 
-@click.command("trace")
+@click.command("trace", short_help="Tell what became of a message.")
 @click.argument("key", metavar="MESSAGE-KEY")
 @click.option("--device", metavar="ID", help="Whose message it is: makes the search quick.")
 @click.option(

@@ -93,7 +93,7 @@ def _saying(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_settings(command, log_level="error")
 
 
-@click.group("devices")
+@click.group("devices", short_help="List devices, mute some, or retire them.")
 def devices() -> None:
     """List devices, mute some for a while, or retire them.
 
@@ -101,7 +101,7 @@ def devices() -> None:
     """
 
 
-@devices.command("list")
+@devices.command("list", short_help="List devices by id.")
 @click.option("--state", "states", multiple=True, type=click.Choice(get_args(Wanted)), help="Any of several.")
 @click.option("--region", "regions", multiple=True, type=_TEXT, metavar="NAME", help="Any of several.")
 @click.option("--prefix", default="", type=_TEXT, metavar="TEXT", help="With which ids begin.")
@@ -145,7 +145,7 @@ def list_command(
         asyncio.run(read())
 
 
-@devices.command("mute")
+@devices.command("mute", short_help="Tell nobody of these for a while.")
 @click.option("--for", "lasting", required=True, callback=_lasting, metavar="DURATION", help='Such as "2h".')
 @_saying
 def mute_command(settings: Settings, /, *, lasting: timedelta, **said: Any) -> None:  # noqa: ANN401  # of `_say`
@@ -153,14 +153,14 @@ def mute_command(settings: Settings, /, *, lasting: timedelta, **said: Any) -> N
     _say(settings, "muted", lasting=lasting, **said)
 
 
-@devices.command("unmute")
+@devices.command("unmute", short_help="End a mute now.")
 @_saying
 def unmute_command(settings: Settings, /, **said: Any) -> None:  # noqa: ANN401  # likewise
     """End a mute now: what is wrong with these is told then."""
     _say(settings, "unmuted", **said)
 
 
-@devices.command("retire")
+@devices.command("retire", short_help="Take these out of service.")
 @_saying
 def retire_command(settings: Settings, /, **said: Any) -> None:  # noqa: ANN401  # likewise
     """Take these out of service: nobody is told of them, and they count no more. All they sent is kept.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _GRACE_S = 3.0
 
 
-@click.command("top")
+@click.command("top", short_help="Watch devices, regions and rates live.")
 @click.option("--once", "only_once", is_flag=True, help="Print what one second shows, and end.")
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON every two seconds.")
 @partial(with_settings, log_level="error")
