@@ -20,7 +20,7 @@ from bench.plant import PROCESSES
 from bench.scenario import PlantError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from bench.load import Load, Sent
     from bench.packets import Contents, Shape
@@ -95,18 +95,29 @@ async def flood(plant: Plant, load: Load, *, settle: Callable[[], Awaitable[None
             await settle()
         cpu = plant.cpu_s()
     sent = sending.result()
-    used = {name: cpu[name] - cpu_before[name] for name in cpu} | {"load": sent.cpu_s}
-    machine = used.pop("machine")
-    used["other"] = machine - sum(used.values())
     return Flooded(
         sent=sent,
         counted=watch.counted,
         settled_s=watch.settled_s,
         applied_s=watch.applied_s,
-        cpu_us={name: seconds / sent.messages * _US for name, seconds in used.items()},
+        cpu_us=cpu_us(cpu_before, cpu, sent),
         peak_mb=plant.peak_mb(),
         course=watch.course,
     )
+
+
+def cpu_us(before: Mapping[str, float], after: Mapping[str, float], sent: Sent) -> dict[str, float]:
+    """µs of CPU a message, by process; `other` is the rest of the machine, this harness included.
+
+    Args:
+        before: what `Plant.cpu_s` said.
+        after: what it said later.
+        sent: by the load meanwhile.
+    """
+    used = {name: after[name] - before[name] for name in after} | {"load": sent.cpu_s}
+    machine = used.pop("machine")
+    used["other"] = machine - sum(used.values())
+    return {name: seconds / sent.messages * _US for name, seconds in used.items()}
 
 
 class _Watch:

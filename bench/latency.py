@@ -6,8 +6,8 @@ anything behind it is slow, the wait counts (no coordinated omission).
 Both ends are looked at from outside, as a reader would. Two watchers ask over and over, one PostgreSQL for
 the head of the stream, one Redis for the projector's cursor, and note when they first got an answer of n or
 more. From one look to the next it is 2 ms of rest, the query, and whatever keeps the watcher from a core.
-What n consists of is read from the outbox afterwards, the due times with it. The head is written by the
-transaction that stores the messages and is seen once that has committed; the cursor by the script that
+What n consists of is read from the outbox afterwards, with when it was due and received. The head is written
+by the transaction that stores the messages and is seen once that has committed; the cursor by the script that
 changes the views, in the same instant.
 
 The error goes one way: a figure is too long by up to one interval, the answer's way back included, and never
@@ -28,7 +28,7 @@ import asyncpg
 import msgspec
 from redis.asyncio import Redis
 
-from bench.flood import flood
+from bench.flood import cpu_us, flood
 from bench.generator import Generator
 from bench.ingest import memory_line
 from bench.load import Load
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from bench.scenario import Result
+    from bench.tables import CpuByCase
 
 EVERY_S: Final = 0.002
 _TARGET_RATE: Final = 5000
@@ -84,6 +85,8 @@ class AtRate(msgspec.Struct, frozen=True):
         commit_watch: between one look at PostgreSQL and the next: by so much `committed` may be too long.
         view_watch: the same of Redis and `visible`.
         late_ms: how late the load sent the message that it sent latest; that is part of the times.
+        received: from due to received by the gateway: what load and broker have of the times.
+        cpu_us: µs of CPU a message, by process, watchers and all.
     """
 
     messages: int
@@ -92,6 +95,8 @@ class AtRate(msgspec.Struct, frozen=True):
     commit_watch: Times
     view_watch: Times
     late_ms: float
+    received: Times | None = None
+    cpu_us: dict[str, float] = {}
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -172,7 +177,7 @@ async def _watches(plant: Plant) -> AsyncIterator[tuple[Watch, Watch]]:
 
 
 async def _at_rate(plant: Plant, rate: int, seconds: float) -> AtRate:
-    before = await plant.counters()
+    before, cpu_before = await plant.counters(), plant.cpu_s()
     load = Load(rate=rate, seconds=seconds, shape=Shape(run=f"at-{rate}"))
     async with (
         Generator(plant.mqtt_port, load) as generator,
@@ -186,8 +191,10 @@ async def _at_rate(plant: Plant, rate: int, seconds: float) -> AtRate:
         ).applied < sent.messages or views.position < commits.position:
             plant.check()
             await asyncio.sleep(_POLL_S)
-    committed, visible = [], []
-    for n, due in await _due_times(plant, commits.seen[0][0], commits.position):
+        cpu = plant.cpu_s()
+    received, committed, visible = [], [], []
+    for n, due, received_at in await _due_times(plant, commits.seen[0][0], commits.position):
+        received.append(received_at - due)
         committed.append(commits.at(n) - due)
         visible.append(views.at(n) - due)
     check("timed", len(committed), sent.messages)
@@ -198,18 +205,25 @@ async def _at_rate(plant: Plant, rate: int, seconds: float) -> AtRate:
         _times(commits.gaps_s),
         _times(views.gaps_s),
         sent.late_ms,
+        _times(received),
+        cpu_us(cpu_before, cpu, sent),
     )
 
 
-async def _due_times(plant: Plant, after: int, through: int) -> list[tuple[int, float]]:
+async def _due_times(plant: Plant, after: int, through: int) -> list[tuple[int, float, float]]:
+    """Of each message the position, when it was due, and when it was received."""
     connection = await asyncpg.connect(plant.dsn)
     rows = await connection.fetch(queries.outbox_rows, after, through)
     await connection.close()
     return [
-        (row["n"], datetime.fromisoformat(event.ts).timestamp())
+        (row["n"], _seconds(event.ts), _seconds(event.received_at))
         for row in rows
         for event in decode_events(row["payload"])
     ]
+
+
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
 
 
 def _times(seconds: Iterable[float]) -> Times:
@@ -222,6 +236,8 @@ def lines(median: Figures) -> Sequence[Line]:
     """The table."""
     found = []
     for rate, at in median.rates.items():
+        if at.received is not None:
+            found.append(Line(f"{int(rate):,} messages/s, due → received", _text(at.received)))
         found.append(Line(f"{int(rate):,} messages/s, due → committed", _text(at.committed)))
         what = f"{int(rate):,} messages/s, due → Redis"
         if int(rate) == _TARGET_RATE:
@@ -231,6 +247,11 @@ def lines(median: Figures) -> Sequence[Line]:
         else:
             found.append(Line(what, _text(at.visible)))
     return [*found, *map(_honesty, median.rates.items()), memory_line("peak memory", median.peak_mb)]
+
+
+def cpu(median: Figures) -> CpuByCase:
+    """By rate."""
+    return {f"{int(rate):,} messages/s, each": at.cpu_us for rate, at in median.rates.items() if at.cpu_us}
 
 
 def _honesty(rate_at: tuple[str, AtRate]) -> Line:
@@ -271,6 +292,7 @@ SCENARIO: Scenario[Any] = Scenario(
     figures=Figures,
     measure=measure,
     lines=lines,
+    cpu=cpu,
     plots={"times": plot_times},
 )
 

@@ -10,8 +10,9 @@ acknowledged it prints a `Sent` as JSON and ends; it ends as well when its stand
 A flood keeps a window of unacknowledged messages full on every connection: `--window`, or the broker's
 Receive Maximum when that is less. Open loop sends message k when it is due, k / rate seconds after the
 start, on its schedule alone: a slow broker delays nothing, a message that is late by our fault is sent all
-the same, and its device time says when it was due. A Receive Maximum that is reached then is an error and
-no brake.
+the same, and its device time says when it was due. It looks once a millisecond what is due: a load that
+looked all the time would take from the plant the core that it waits for. A Receive Maximum that is reached
+is an error and no brake.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ _REFUSED = 0x80
 _PUBACK = 0x40
 _REASONED = 5  # bytes of a PUBACK with a reason code and no properties (MQTT5 §3.4.2.1)
 _READ_EVERY_S = 0.003
+_SEND_EVERY_S = 0.001  # at most: uvloop sleeps whole milliseconds, and for less it would spin
 _ACKED_WITHIN_S = 60.0
 _MS = 1e3
 
@@ -302,7 +304,7 @@ class Sender:
                     [wall + number / rate for number in range(first, due, count)]
                 )
             self._sent = due
-            await asyncio.sleep(max(0.0, started + due / rate - time.monotonic()))
+            await asyncio.sleep(max(_SEND_EVERY_S, started + due / rate - time.monotonic()))
         return late_s
 
 

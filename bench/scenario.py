@@ -225,8 +225,8 @@ def exit_if_failed(failed: Sequence[str]) -> None:
 def describe(scenario: Scenario[F], median: F) -> str:
     """The tables of a result's medians, in Markdown."""
     tables = [table_of_lines(scenario.lines(median))]
-    if scenario.cpu is not None:
-        tables.append(table_of_cpu(scenario.cpu(median)))
+    if scenario.cpu is not None and (cases := scenario.cpu(median)):
+        tables.append(table_of_cpu(cases))
     return "\n\n".join(tables)
 
 
