@@ -90,7 +90,6 @@ class _Bench:
     def __init__(self, services: LocalServices, connection: Connection[Record]) -> None:
         self._services = services
         self._connection = connection
-        self._claims = (_gateway.claim_keys_0, _gateway.claim_keys_1)
         self._fills = (_bench.fill_keys_0, _bench.fill_keys_1)
         self._last = 0
 
@@ -141,7 +140,7 @@ class _Bench:
         for identities, contents in _batches(self._last, keys):
             async with self._connection.transaction():
                 short = await self._connection.fetchval(
-                    self._claims[generation], in_one(identities), in_one(contents), len(identities)
+                    _gateway.claim_keys, generation, in_one(identities), in_one(contents), len(identities)
                 )
             assert short is None, short
         self._last += keys

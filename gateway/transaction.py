@@ -132,14 +132,13 @@ async def claim(connection: Connection, generation: int, readings: Sequence[Read
     """Claim the keys of a batch in the current generation."""
     if not readings:
         return Claimed([], 0, [])
-    statement = queries.claim_keys_1 if generation else queries.claim_keys_0
-    identities, contents = in_one([reading.identity for reading in readings]), _contents(readings)
-    claimed = await connection.fetchrow(statement, identities, contents, len(readings))
+    keys = identities_of(readings), contents_of(readings)
+    claimed = await connection.fetchrow(queries.claim_keys, generation, *keys, len(readings))
     assert claimed is not None
-    if claimed["h1"] is None:
+    if claimed["claimed_1"] is None:
         return Claimed(readings, 0, [], readings)
-    rows = await connection.fetch(queries.find_repeats, identities, contents, claimed["h1"], claimed["h2"])
-    repeats = {row["ord"] - 1: row["conflict"] for row in rows}
+    rows = await connection.fetch(queries.find_repeats, *keys, claimed["claimed_1"], claimed["claimed_2"])
+    repeats = {row["place"] - 1: row["differs"] for row in rows}
     conflicts: list[Rejection] = []
     asked = [i for i, conflict in repeats.items() if conflict]
     if asked:
@@ -153,7 +152,12 @@ async def claim(connection: Connection, generation: int, readings: Sequence[Read
     return Claimed(new, len(repeats) - len(conflicts), conflicts, known)
 
 
-def _contents(readings: Sequence[Reading]) -> str:
+def identities_of(readings: Sequence[Reading]) -> str:
+    """All of their identities in one text."""
+    return in_one([reading.identity for reading in readings])
+
+
+def contents_of(readings: Sequence[Reading]) -> str:
     """All of their contents in one text."""
     if any(map(_DIGEST, readings)):  # a payload that many share is not to be there for each
         return in_one([reading.content for reading in readings])
@@ -230,8 +234,7 @@ async def bury(
     """Keep rejections as dead letters; returns them with their ids."""
     if not rejections:
         return [], None
-    columns = list(zip(*map(_storable, rejections), strict=True))
-    rows = await connection.fetch(queries.insert_dead_letters, *columns)
+    rows = await connection.fetch(queries.insert_dead_letters, *columns_of(rejections))
     letters = [DeadLetter(row["id"], rejection) for row, rejection in zip(rows, rejections, strict=True)]
     first = rows[0]
     return letters, _evidence(first, queries.is_dead_letter_there, first["id"], first["received_at"])
@@ -287,6 +290,11 @@ async def _copy_lines(readings: Sequence[Reading]) -> AsyncIterator[bytes]:
 def joined(stands_for: Sequence[str]) -> str | None:
     """The devices that a letter stands for, as one argument."""
     return _SEPARATOR.join(stands_for) or None
+
+
+def columns_of(rejections: Sequence[Rejection]) -> list[tuple[str | bytes | None, ...]]:
+    """Dead letters as `insert_dead_letters` takes them."""
+    return list(zip(*map(_storable, rejections), strict=True))
 
 
 def _storable(rejection: Rejection) -> tuple[str, str, str | None, str, str, bytes, str | None]:

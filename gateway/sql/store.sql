@@ -1,87 +1,13 @@
 -- The statements of one batch's transaction, in the order in which gateway/store.py runs them, and what is asked when its COMMIT
 -- got no answer.
 
--- name: claim_keys_0
--- Claims the keys that nobody has, while message_keys_0 is the current generation. Sorted, so that overlapping writers queue
--- instead of deadlocking; `ord` last, so that the first of equal keys in a batch wins. Null when all $3 of them were claimed, else
--- the hashes of those that were. Identities and contents come as one text each (`transaction.py`).
-WITH claimed AS (
-    INSERT INTO message_keys_0 (h1, h2, digest)
-    SELECT hashtextextended(i.identity, 0) AS h1, hashtextextended(i.identity, 1) AS h2, hashtextextended(i.content, 2)
-    FROM unnest(string_to_array($1::text, E'\x1d'), string_to_array($2::text, E'\x1d'))
-        WITH ORDINALITY AS i (identity, content, ord)
-    WHERE NOT EXISTS (
-        SELECT FROM message_keys_1 AS older
-        WHERE older.h1 = hashtextextended(i.identity, 0) AND older.h2 = hashtextextended(i.identity, 1)
-    )
-    ORDER BY 1, 2, i.ord
-    ON CONFLICT DO NOTHING
-    RETURNING h1, h2
-),
-counted AS (
-    SELECT count(*) < $3::int AS short FROM claimed
-)
-SELECT
-    CASE WHEN short THEN (SELECT coalesce(array_agg(h1), '{}') FROM claimed) END AS h1,
-    CASE WHEN short THEN (SELECT coalesce(array_agg(h2), '{}') FROM claimed) END AS h2
-FROM counted;
-
--- name: claim_keys_1
--- The same while message_keys_1 is the current generation.
-WITH claimed AS (
-    INSERT INTO message_keys_1 (h1, h2, digest)
-    SELECT hashtextextended(i.identity, 0) AS h1, hashtextextended(i.identity, 1) AS h2, hashtextextended(i.content, 2)
-    FROM unnest(string_to_array($1::text, E'\x1d'), string_to_array($2::text, E'\x1d'))
-        WITH ORDINALITY AS i (identity, content, ord)
-    WHERE NOT EXISTS (
-        SELECT FROM message_keys_0 AS older
-        WHERE older.h1 = hashtextextended(i.identity, 0) AND older.h2 = hashtextextended(i.identity, 1)
-    )
-    ORDER BY 1, 2, i.ord
-    ON CONFLICT DO NOTHING
-    RETURNING h1, h2
-),
-counted AS (
-    SELECT count(*) < $3::int AS short FROM claimed
-)
-SELECT
-    CASE WHEN short THEN (SELECT coalesce(array_agg(h1), '{}') FROM claimed) END AS h1,
-    CASE WHEN short THEN (SELECT coalesce(array_agg(h2), '{}') FROM claimed) END AS h2
-FROM counted;
+-- name: claim_keys
+-- Claims the keys that nobody has in the generation $1. Null when all $4 of them were claimed, else the hashes of those that were.
+SELECT claimed_1, claimed_2 FROM claim_keys($1, $2, $3, $4);
 
 -- name: find_repeats
--- Asked only when fewer keys were claimed than came: which rows of the batch (1-based) are not new, and of those, which
--- differ in content from what holds their key. A row is new when its key is among those just claimed ($3, $4) and it is the
--- first of the batch with it. What is found may be what a standby does not have yet: `written` is for the reason that
--- `is_outbox_row_there` gives.
-WITH incoming AS MATERIALIZED (
-    SELECT
-        hashtextextended(i.identity, 0) AS h1,
-        hashtextextended(i.identity, 1) AS h2,
-        hashtextextended(i.content, 2) AS digest,
-        i.ord
-    FROM unnest(string_to_array($1::text, E'\x1d'), string_to_array($2::text, E'\x1d'))
-        WITH ORDINALITY AS i (identity, content, ord)
-),
-marked AS (
-    SELECT i.ord, i.h1, i.h2, i.digest <> k.digest AS conflict, false AS ours
-    FROM incoming AS i JOIN message_keys_0 AS k USING (h1, h2)
-    UNION ALL
-    SELECT i.ord, i.h1, i.h2, i.digest <> k.digest, false
-    FROM incoming AS i JOIN message_keys_1 AS k USING (h1, h2)
-    UNION ALL
-    SELECT NULL, c.h1, c.h2, NULL, true FROM unnest($3::bigint[], $4::bigint[]) AS c (h1, h2)
-),
-ranked AS (
-    SELECT
-        ord, conflict, bool_or(ours) OVER (PARTITION BY h1, h2) AS ours,
-        row_number() OVER (PARTITION BY h1, h2 ORDER BY ord NULLS LAST) AS turn
-    FROM marked
-),
-written AS MATERIALIZED (
-    SELECT pg_logical_emit_message(true, 'mqtt-edge-gateway', '')
-)
-SELECT ord, conflict FROM ranked, written WHERE ord IS NOT NULL AND NOT (ours AND turn = 1) ORDER BY ord;
+-- Asked only when fewer keys were claimed than came: places (1-based) of those that are not new, and which of these conflict.
+SELECT place, differs FROM find_repeats($1, $2, $3, $4);
 
 -- name: insert_dead_letters
 -- Keeps rejected messages as they came; returns their ids in the order given. Devices that one stands for are one text.
@@ -106,6 +32,21 @@ SELECT $1, $6, $3, $4, clock_timestamp() FROM held
 WHERE $6 = 1 + greatest(held.head, (SELECT max(o.n) FROM outbox AS o WHERE o.stream = $1))
 ON CONFLICT DO NOTHING
 RETURNING created_at, pg_current_xact_id()::text AS transaction_id, pg_postmaster_start_time() AS server_since;
+
+-- name: store_batch
+-- All of it for a batch, and its COMMIT, in one way to the server and back (gateway/one_call.py).
+SELECT * FROM store_batch(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23
+);
+
+-- name: rows_from
+-- What a stream has from a position on, among which a call without an answer has left its row if it has left anything. It writes
+-- something, for the reason that `is_outbox_row_there` gives.
+SELECT o.n, o.payload, o.created_at, pg_logical_emit_message(true, 'mqtt-edge-gateway', '')
+FROM outbox AS o, (SELECT pg_current_xact_id() OFFSET 0) AS writing
+WHERE o.stream = $1 AND o.n >= $2
+ORDER BY o.n
+LIMIT $3;
 
 -- name: probe_measurements
 -- A row that nothing but a fault of the table can refuse. Rolled back.

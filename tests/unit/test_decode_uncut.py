@@ -9,7 +9,7 @@ import pytest
 
 from gateway.decode import Decoder, Limits, Reading, Received, Rejection
 from gateway.decode.routes import compile_routes
-from gateway.transaction import _contents
+from gateway.transaction import contents_of
 from runtime.settings import Route
 from tests.support.write_side import NOW, Delivered
 
@@ -92,7 +92,7 @@ def test_a_batch() -> None:
     readings = [each for each in found if isinstance(each, Reading)]
     assert len(readings) == 1_000
     assert {id(each.raw) for each in readings} == {id(readings[0].raw)}
-    assert len(_contents(readings)) < 1_000_000
+    assert len(contents_of(readings)) < 1_000_000
 
 
 def test_contents() -> None:
@@ -104,7 +104,7 @@ def test_contents() -> None:
     assert contents[0] == contents[1]
     assert not set(contents[0]) & set(contents[2])
     readings = [each for each in (*one, *whole) if isinstance(each, Reading)]
-    assert _contents(readings) == "\x1d".join(each.content for each in readings)
+    assert contents_of(readings) == "\x1d".join(each.content for each in readings)
 
 
 def test_a_great_many_with_keys() -> None:
