@@ -12,6 +12,8 @@ What a failure leads to, for batches and for pages of a replay alike:
 - The append is refused: PostgreSQL is asked what it is that no longer holds. The dedup window has turned: the
   batch is written again, in the new generation. The stream ends elsewhere, because a failover lost rows: it
   goes on from there. Another gateway owns the stream: the process stops.
+- A call (`gateway/one_call.py`) got no answer: the row that it would have left is looked for, by the readings
+  in it, before each further attempt: a call may be carried out late.
 - The batch before has to be written again (`gateway/turns.py`): so has this one, after it.
 - PostgreSQL refuses a statement for good: the process stops with what it said. No error but one of the rows'
   own table is ever taken for the fault of a message.
@@ -20,7 +22,8 @@ What a failure leads to, for batches and for pages of a replay alike:
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Protocol, TypeVar
+import time
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 import asyncpg
 import structlog
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from asyncpg.transaction import Transaction
 
     from gateway.lease import Lease
+    from gateway.one_call import Called, OneCall
     from gateway.transaction import Appended, Evidence
     from gateway.turns import Turn
     from runtime.http import Health
@@ -59,6 +63,7 @@ class Written(Protocol):
         """What it leaves behind; None when it leaves nothing that must not be left twice."""
 
 
+T = TypeVar("T")
 W = TypeVar("W", bound=Written)
 
 
@@ -118,9 +123,69 @@ class Committing:
                     if unknown and await _took_effect(connection, unknown[-1].evidence):
                         return unknown[-1]
                     unknown.clear()
-                    return await _transact(connection, write, unknown)
+                    return await self._transact(connection, write, unknown)
 
-        async def attempt_or_learn() -> W:
+        written = await self._carry(attempt)
+        if written.appended is not None:
+            self._head = written.appended.n
+        return written
+
+    async def call(self, turn: Turn, call: OneCall, *, last: bool) -> Called:
+        """Store by one call, however long PostgreSQL takes, and wait for the turn to end.
+
+        Args:
+            turn: in which this is committed.
+            call: called again when an attempt has failed.
+            last: whether nothing more of the turn comes, so that the next may be sent behind it.
+
+        Raises:
+            RowsRefused: something refuses a row; nothing was kept.
+            Stop: as `run`.
+        """
+        attempts = 0
+        lost: list[int] = []  # places of calls without an answer
+
+        async def attempt() -> Called:
+            nonlocal attempts
+            attempts += 1
+            after = await turn.may_send(behind=attempts == 1)
+            with turn.attempt(), retryable():
+                async with lent(self._pool) as connection:
+                    if lost:
+                        found = await call.look(connection, self._lease.stream, min(lost))
+                        log.info("commit_resolved", outcome="not there" if found is None else "committed")
+                        if found is not None:
+                            return found
+                    position = Position(
+                        self._lease.stream, self._lease.owner, self._generation, 1 + (after or self._head)
+                    )
+                    may_be_followed = last and not call.ask() and self._lease.trip.is_long
+                    turn.send(position.n if may_be_followed else None)
+                    faults.point("before_commit")
+                    try:
+                        called = await call.send(connection, position, follows=after is not None)
+                    except AppendRefused:
+                        if after is not None:
+                            raise OutOfTurn from None  # what it was sent behind has not been stored
+                        raise
+                    except ERRORS as error:
+                        _fail_without_answer(connection, error, lost, position.n)
+                    faults.point("after_commit")
+                    return called
+
+        called = await self._carry(attempt)
+        appended = called.outcome.appended
+        if appended is None:
+            turn.send(None)
+        await turn.may_end()
+        if appended is not None:
+            self._head = appended.n
+        return called
+
+    async def _carry(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try until it is done, and learn whatever has to be known for that."""
+
+        async def attempt_or_learn() -> T:
             try:
                 return await attempt()
             except AppendRefused:
@@ -130,14 +195,11 @@ class Committing:
 
         while True:
             try:
-                written = await keep_trying("postgres", attempt_or_learn, self._health)
+                return await keep_trying("postgres", attempt_or_learn, self._health)
             except (_Again, OutOfTurn):
                 continue
             except asyncpg.PostgresError as error:
                 raise Stop(f"postgres refuses to store, whatever the batch holds: {error}") from error
-            if written.appended is not None:
-                self._head = written.appended.n
-            return written
 
     async def _learn(self) -> None:
         """Learn why an append was refused.
@@ -163,28 +225,34 @@ class Committing:
             log.warning("stream_went_back", stream=stream, head=self._head, was=known[1])
             self._went_back(self._head)
 
+    async def _transact(
+        self, connection: Connection, write: Callable[[Connection], Awaitable[W]], unknown: list[W]
+    ) -> W:
+        begun = connection.transaction()
+        try:
+            asked_at = time.perf_counter()
+            await begun.start()
+            self._lease.trip.took(time.perf_counter() - asked_at)
+            written = await write(connection)
+        except BaseException as error:
+            await _roll_back(connection, begun, error)
+            raise
+        faults.point("before_commit")
+        try:
+            await begun.commit()
+        except ERRORS as error:
+            _fail_without_answer(connection, error, unknown, written)
+        faults.point("after_commit")
+        return written
 
-async def _transact(
-    connection: Connection, write: Callable[[Connection], Awaitable[W]], unknown: list[W]
-) -> W:
-    begun = connection.transaction()
-    try:
-        await begun.start()
-        written = await write(connection)
-    except BaseException as error:
-        await _roll_back(connection, begun, error)
-        raise
-    faults.point("before_commit")
-    try:
-        await begun.commit()
-    except ERRORS as error:
-        _discard(connection)
-        if isinstance(error, asyncpg.PostgresError) and as_retry(error) is None:
-            raise  # an answer, and it is no
-        unknown.append(written)
-        raise Retry("postgres", f"COMMIT got no answer: {error}") from error
-    faults.point("after_commit")
-    return written
+
+def _fail_without_answer(connection: Connection, error: Exception, unknown: list[T], done: T) -> NoReturn:
+    """Raise what an error of whatever commits means, and note what may be done all the same."""
+    _discard(connection)
+    if isinstance(error, asyncpg.PostgresError) and as_retry(error) is None:
+        raise error  # an answer, and it is no
+    unknown.append(done)
+    raise Retry("postgres", f"COMMIT got no answer: {error}") from error
 
 
 async def _took_effect(connection: Connection, evidence: Evidence | None) -> bool:

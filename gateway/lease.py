@@ -27,6 +27,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 import uuid
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ import structlog
 
 from contract.signature import KEY_BYTES
 from gateway.slot import is_gone, is_of_client
+from gateway.trip import Trip
 from runtime.errors import Retry, Stop
 from runtime.lifecycle import keep_trying
 from runtime.postgres import ERRORS, connect, load_queries, retryable
@@ -80,6 +82,7 @@ class Lease:
         head: the stream's last position when it was acquired.
         published: up to where the stream was known to be published then.
         publishing: asked for the same from then on.
+        trip: to the server and back, measured with each sign of life.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class Lease:
         self.key: bytes | None = None
         self.head = 0
         self.published = 0
+        self.trip = Trip()
         self.publishing: Callable[[], int] = lambda: self.published
         self._dsn = dsn
         self._health = health
@@ -138,6 +142,9 @@ class Lease:
         async with self._locked() as connection:
             if not self._cluster_noted:
                 await self._note_cluster(connection)
+            asked_at = time.perf_counter()
+            await connection.execute(queries.ask_nothing, timeout=_ANSWER_S)
+            self.trip.took(time.perf_counter() - asked_at)
             row = await connection.fetchrow(queries.beat, *self._sign(), timeout=_ANSWER_S)
             if row is None:
                 raise Stop(

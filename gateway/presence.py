@@ -26,7 +26,7 @@ from contract.order import said_time
 from runtime.postgres import load_queries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from gateway.decode import Reading
     from runtime.postgres import Connection
@@ -76,9 +76,7 @@ class Presence:
         Returns:
             The readings, with their events as they go out; and what is known if the transaction commits.
         """
-        if not self._told and not self._offline:
-            return readings, []
-        asked = self._asked(readings)
+        asked = self.asked(readings)
         if not asked:
             return readings, []
         events = [readings[at].event for at in asked]
@@ -91,18 +89,7 @@ class Presence:
             [event.online for event in events],
             [readings[at].kept for at in asked],
         )
-        changing = {place for (place,) in rows}
-        changed, known = list(readings), []
-        for place, (at, event) in enumerate(zip(asked, events, strict=True), 1):
-            if place in changing:
-                since = said_time(event.ts, event.received_at)
-                online = event.online is not False  # a sign of life says so too
-                decided = replace(event, online=online, online_since=since)
-                changed[at] = replace(readings[at], event=decided)
-                known.append(Standing(event.device_id, None if online else since))
-            elif event.online is None:
-                known.append(Standing(event.device_id, None))  # whoever is not, is told of by its sighting
-        return changed, known
+        return changed_by(readings, asked, {asked[place - 1] for (place,) in rows})
 
     def settle(self, known: Iterable[Standing]) -> None:
         """Note what has been committed."""
@@ -112,8 +99,13 @@ class Presence:
             else:
                 self.learn([(device_id, offline_since)])
 
-    def _asked(self, readings: Sequence[Reading]) -> list[int]:
-        """The readings that say something, and those by which an offline device may be back."""
+    def asked(self, readings: Sequence[Reading]) -> list[int]:
+        """Places of the readings that say something, and of those by which an offline device may be back.
+
+        What is known must be of all that came before.
+        """
+        if not self._told and not self._offline:
+            return []
         asked: list[int] = []
         offline = self._offline
         here: dict[str, str | None] = {}  # as the readings so far leave it
@@ -135,3 +127,27 @@ class Presence:
                 continue
             asked.append(at)
         return asked
+
+
+def changed_by(
+    readings: Sequence[Reading], asked: Sequence[int], changing: Container[int]
+) -> tuple[list[Reading], list[Standing]]:
+    """The readings, those that change something with events that say so; and what is known when they commit.
+
+    Args:
+        readings: of a batch.
+        asked: places of those that were asked about.
+        changing: places of those that change something.
+    """
+    changed, known = list(readings), []
+    for at in asked:
+        event = readings[at].event
+        if at in changing:
+            since = said_time(event.ts, event.received_at)
+            online = event.online is not False  # a sign of life says so too
+            decided = replace(event, online=online, online_since=since)
+            changed[at] = replace(readings[at], event=decided)
+            known.append(Standing(event.device_id, None if online else since))
+        elif event.online is None:
+            known.append(Standing(event.device_id, None))  # whoever is not, is told of by its sighting
+    return changed, known

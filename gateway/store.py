@@ -1,10 +1,11 @@
 """Storing a batch, whatever happens to PostgreSQL meanwhile (promises 1, 2 and 5).
 
-PostgreSQL is authoritative. `gateway/transaction.py` has the transaction and `gateway/committing.py` what
-becomes of it when server, network or stream fail. This is what happens when rows are refused: the batch is
-bisected to the readings that are, which become dead letters at its end; the rest commits, in order. When
-nothing at all of a batch was taken, a plain row is tried. If that is refused too, it is the table and no
-message that is at fault: the process stops, and nothing was acknowledged.
+PostgreSQL is authoritative. A batch that is small, or far from the server, goes there as one call
+(`gateway/one_call.py`); any other, and what a call leaves, by the transaction of `gateway/transaction.py`.
+`gateway/committing.py` has what becomes of both when server, network or stream fail. This is what happens
+when rows are refused: the batch is bisected to the readings that are, which become dead letters at its end;
+the rest commits, in order. When nothing at all of a batch was taken, a plain row is tried. If that is refused
+too, it is the table and no message that is at fault: the process stops, and nothing was acknowledged.
 
 Devices are noted once a batch is stored, and written by a turn of their own: a row of `devices` that somebody
 holds must not hold up a batch. Whether they are online is decided with the batch (`gateway/presence.py`), in
@@ -13,11 +14,13 @@ a table that nobody else holds, and brought to `devices` where that row is free.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway import transaction
 from gateway.committing import Committing
 from gateway.decode.limits import MAX_LETTERS
+from gateway.one_call import OneCall
 from gateway.presence import Presence
 from gateway.transaction import Outcome, RowsRefused
 from gateway.turns import Turns
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from gateway.decode import Reading, Rejection
     from gateway.devices import DeviceSighting, DeviceTracker
     from gateway.lease import Lease
+    from gateway.one_call import Called
     from gateway.presence import Standing
     from gateway.sparkplug.changes import Changes
     from gateway.sparkplug.keeper import Keeper
@@ -65,6 +69,7 @@ class Store:
 
     Attributes:
         turns: in which batches commit.
+        in_one_call: whether so many readings had better be one call.
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class Store:
         went_back: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.turns = Turns()
+        self.in_one_call: Callable[[int], bool] = lease.trip.is_worth_a_call
         self._pool = pool
         self._devices = devices
         self._presence = Presence() if presence is None else presence
@@ -116,6 +122,30 @@ class Store:
             outcomes = await self.commit(readings, rejections, turn, changes=changes)
             turn.end()
             return outcomes
+        called = None
+        if readings and not changes and self.in_one_call(len(readings)):
+            called = await self._call(turn, readings, rejections, last=last)
+        if called is None:
+            return await self._commit_in_pieces(turn, readings, rejections, last=last, changes=changes)
+        if not called.left and not called.letters_left:
+            return [called.outcome]
+        rest = await self._commit_in_pieces(turn, called.left, called.letters_left, last=last, changes=())
+        return _together(called.outcome, rest)
+
+    async def write_sightings(self, sightings: Sequence[DeviceSighting]) -> None:
+        """Write when devices were heard. Those whose rows somebody holds are given back."""
+        await write_sightings(self._pool, self._devices, sightings, self._presence)
+
+    async def _commit_in_pieces(
+        self,
+        turn: Turn,
+        readings: Sequence[Reading],
+        rejections: Sequence[Rejection],
+        *,
+        last: bool,
+        changes: Sequence[Changes],
+    ) -> list[Outcome]:
+        """Store by transactions: one, unless rows are refused."""
         outcomes = []
         pieces = [readings]
         tried: Reading | None = None
@@ -147,9 +177,19 @@ class Store:
             )
         return outcomes
 
-    async def write_sightings(self, sightings: Sequence[DeviceSighting]) -> None:
-        """Write when devices were heard. Those whose rows somebody holds are given back."""
-        await write_sightings(self._pool, self._devices, sightings, self._presence)
+    async def _call(
+        self, turn: Turn, readings: Sequence[Reading], rejections: Sequence[Rejection], *, last: bool
+    ) -> Called | None:
+        """Store by one call; None when a row is refused, and nothing was stored."""
+        try:
+            called = await self._committing.call(
+                turn, OneCall(readings, rejections, self._presence), last=last
+            )
+        except RowsRefused:
+            return None
+        self._devices.note(reading.event for reading in called.known)
+        self._presence.settle(called.standings)
+        return called
 
     async def _commit_whole(
         self,
@@ -203,6 +243,20 @@ class Store:
             await keep_asking(probe, self._health)
         except RowsRefused as error:
             raise Stop(f"measurements refuses a plain row too, so no message is at fault: {error}") from error
+
+
+def _together(called: Outcome, rest: list[Outcome]) -> list[Outcome]:
+    """What became of a batch by a call, and of what that left."""
+    if len(rest) > 1 or rest[0].appended is not None:
+        return [called, *rest]
+    left = rest[0]
+    return [
+        replace(
+            called,
+            duplicates=called.duplicates + left.duplicates,
+            dead_letters=[*called.dead_letters, *left.dead_letters],
+        )
+    ]
 
 
 def _refused(reading: Reading, error: str, before: Sequence[Rejection]) -> Rejection:

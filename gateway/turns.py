@@ -23,6 +23,11 @@ keys:
   soon (`lock_timeout`), because the batch before may queue behind it. For everybody else's there is
   `idle_in_transaction_session_timeout`: it ends the batch that waits here, which begins again.
 
+A batch that is one call (`gateway/one_call.py`) waits in the database, where it is seen, and holds nothing
+while it does. So it may be sent before the one before has been answered, if that is a call too whose place in
+the stream is known: the database carries them out by their places. It has claimed, as far as those after it
+are concerned, when it has ended, and it ends after the one before, however they are answered.
+
 A batch that ends otherwise than by `end` holds up all later ones for good, so that nothing is stored behind a
 gap; the process is on its way out then.
 """
@@ -66,12 +71,14 @@ class Turn:
         claimed: whether all keys of the batch are claimed.
         ended: whether it has been committed and acknowledged.
         withdrawals: how often a claim turned out to be for nothing.
+        place: in the stream, of a call that the next one may be sent behind; None of any other.
     """
 
     def __init__(self, turns: Turns, before: Turn | None) -> None:
         self.claimed = False
         self.ended = False
         self.withdrawals = 0
+        self.place: int | None = None
         self._turns = turns
         self._before = before
         self._began_after = 0  # so many withdrawals of the one before
@@ -103,6 +110,29 @@ class Turn:
             self._check()
             await before.change()
 
+    async def may_send(self, *, behind: bool) -> int | None:
+        """Wait until everything that came before has ended.
+
+        Args:
+            behind: or has been sent, with places that are known.
+
+        Returns:
+            The place of the one before, if that has not ended.
+        """
+        while (before := self._predecessor()) is not None and not (behind and before.place):
+            await before.change()
+        return before.place if before else None
+
+    def send(self, place: int | None) -> None:
+        """Note that it is sent, for those behind it."""
+        self.place = place
+        self._tell()
+
+    async def may_end(self) -> None:
+        """Wait until everything that came before has ended, of a call that has been answered."""
+        while (before := self._predecessor()) is not None:
+            await before.change()
+
     @contextmanager
     def attempt(self) -> Iterator[None]:
         """Withdraw the claim when the block fails."""
@@ -113,6 +143,7 @@ class Turn:
                 self.claimed = False
                 self.withdrawals += 1
                 self._tell()
+            self.place = None
             raise
 
     def end(self) -> None:

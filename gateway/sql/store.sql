@@ -48,6 +48,15 @@ WHERE o.stream = $1 AND o.n >= $2
 ORDER BY o.n
 LIMIT $3;
 
+-- name: find_letters
+-- The ids of letters that are kept, by arrival, topic and reason; 0 of one that is there no more.
+SELECT coalesce((
+    SELECT max(d.id) FROM dead_letters AS d
+    WHERE d.received_at = l.received_at::timestamptz AND d.topic = l.topic AND d.reason = l.reason
+), 0) AS id
+FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS l (received_at, topic, reason, ord)
+ORDER BY l.ord;
+
 -- name: probe_measurements
 -- A row that nothing but a fault of the table can refuse. Rolled back.
 INSERT INTO measurements (device_id, ts, received_at, message_key, region, metrics)

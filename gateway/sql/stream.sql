@@ -30,6 +30,10 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT oid FROM pg
 -- Ends the connection of a holder that has given no sign of life, and with it the lock.
 SELECT pg_terminate_backend($1);
 
+-- name: ask_nothing
+-- Whatever time this takes is that of the way.
+SELECT;
+
 -- name: beat
 -- The holder's sign of life, for which it learns the stream's epoch; no row when the stream has another owner. With it, up to
 -- where the stream is published ($3), never beyond its end, and the end itself, which would outlast an emptied outbox.

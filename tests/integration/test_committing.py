@@ -35,8 +35,8 @@ STRANGERS = "DO $$ BEGIN FOR i IN 1..%d LOOP PERFORM pg_current_xact_id(); COMMI
 
 @pytest.fixture
 async def side(database: str) -> AsyncIterator[WriteSide]:
-    """A store on this test's database."""
-    async with write_side(database) as made:
+    """A store on this test's database that stores by transactions."""
+    async with write_side(database, calls=False) as made:
         yield made
 
 
@@ -133,10 +133,11 @@ async def test_a_batch_of_several_parts_keeps_its_turn(side: WriteSide) -> None:
     assert await stored(side) == [["1"], ["2"], ["3"]]
 
 
-async def test_gateways_that_share_keys(database: str) -> None:
+@pytest.mark.parametrize("calls", [True, False])
+async def test_gateways_that_share_keys(database: str, *, calls: bool) -> None:
     """Two gateways with the same keys in different orders, cut again and again, store each once."""
     payloads = batch(*(str(i) for i in range(300)))
-    async with write_side(database, 0) as one, write_side(database, 1) as two:
+    async with write_side(database, 0, calls=calls) as one, write_side(database, 1, calls=calls) as two:
         work = [
             asyncio.create_task(side.store.commit(*decode(*(payloads[i * 37 :] + payloads[: i * 37]))))
             for i in range(8)
@@ -186,7 +187,7 @@ async def test_a_commit_that_another_history_never_had(
     """COMMIT unanswered, then a server on which strangers have its ids: it is stored there."""
     async with Proxy(services.postgres.port) as network:
         through = database.replace(str(services.postgres.port), str(network.port))
-        async with write_side(through) as side, another_history(database, side) as there:
+        async with write_side(through, calls=False) as side, another_history(database, side) as there:
             table = "dead_letters" if b"rubbish" in payloads else "measurements"
             await side.pool.execute("SELECT")
             network.swallow_answer(b"COMMIT", times=1)
@@ -203,7 +204,7 @@ async def test_a_commit_that_took_effect(services: LocalServices, database: str)
     """COMMIT unanswered, and done: it is found by what it left, and not taken for a repeat of itself."""
     async with Proxy(services.postgres.port) as network:
         through = database.replace(str(services.postgres.port), str(network.port))
-        async with write_side(through) as side:
+        async with write_side(through, calls=False) as side:
             for payloads in (batch("1", "2"), [b"rubbish"]):
                 network.swallow_answer(b"COMMIT", times=1)
                 (outcome,) = await side.store.commit(*decode(*payloads))
@@ -233,7 +234,7 @@ async def test_what_a_standby_may_lack_is_waited_for() -> None:
     async with LocalServices(["postgres"], environ={}) as there:
         await migrate(there.postgres_dsn)
         connection = await asyncpg.connect(there.postgres_dsn)
-        async with write_side(there.postgres_dsn) as side:
+        async with write_side(there.postgres_dsn, calls=False) as side:
             (rows,) = await side.store.commit(*decode(*batch("1")))
             (letters,) = await side.store.commit(*decode(b"rubbish"))
             ids = [letter.id for letter in letters.dead_letters]

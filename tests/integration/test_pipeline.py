@@ -104,7 +104,7 @@ async def test_what_waits_is_bounded_and_counted(database: str, monkeypatch: pyt
     acked: list[str] = []
     line = Line()
     ledger = Ledger(CollectorRegistry(), now=lambda: NOW)
-    async with write_side(database) as side:
+    async with write_side(database, calls=False) as side:
         pipeline = make(line, side, ledger, BatchPolicy(max_messages=1, max_bytes=1000, linger_s=0))
         stop = asyncio.Event()
         running = asyncio.create_task(pipeline.run(stop))

@@ -249,6 +249,7 @@ async def test_two_gateways_at_once(database: str, side: WriteSide) -> None:
 
 async def test_a_batch_that_is_written_again(side: WriteSide, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an attempt that failed had decided is decided anew, and said once."""
+    side.store.in_one_call = lambda _: False
     append, attempts = transaction.append, 0
 
     async def failing(*arguments: object) -> object:

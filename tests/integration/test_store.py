@@ -1,4 +1,4 @@
-"""The transaction on a real PostgreSQL."""
+"""A batch on a real PostgreSQL, by one call and by the transaction."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from tests.support.write_side import WriteSide
 
 
-@pytest.fixture
-async def side(database: str) -> AsyncIterator[WriteSide]:
-    """A store on this test's database."""
-    async with write_side(database) as made:
+@pytest.fixture(params=[True, False], ids=["call", "transaction"])
+async def side(database: str, request: pytest.FixtureRequest) -> AsyncIterator[WriteSide]:
+    """A store on this test's database, which stores each batch by one of the two ways."""
+    async with write_side(database, calls=request.param) as made:
         yield made
 
 

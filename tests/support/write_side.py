@@ -64,13 +64,21 @@ class WriteSide:
 
 
 @asynccontextmanager
-async def write_side(dsn: str, stream: int = 0) -> AsyncIterator[WriteSide]:
-    """A store that holds a stream of a migrated database."""
+async def write_side(dsn: str, stream: int = 0, *, calls: bool | None = None) -> AsyncIterator[WriteSide]:
+    """A store that holds a stream of a migrated database.
+
+    Args:
+        dsn: the database.
+        stream: to hold.
+        calls: whether each batch is one call or none is; by itself the store chooses.
+    """
     health = Health()
     lease = Lease(dsn, slot=Slot(stream, f"test-{stream}", "b:1"), health=health)
     await lease.acquire()
     devices = DeviceTracker(10.0)
     async with await open_pool(dsn, name="test", settings=SESSION_SETTINGS) as pool:
         store = Store(pool, lease=lease, devices=devices, health=health)
+        if calls is not None:
+            store.in_one_call = lambda _: calls
         yield WriteSide(pool, lease, store, devices)
     await lease.release()
