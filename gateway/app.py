@@ -15,6 +15,7 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
 
+from contract.rights import GATEWAY
 from gateway.arrivals import arrivals_after
 from gateway.batcher import BatchPolicy
 from gateway.broker_watch import BrokerWatch
@@ -28,7 +29,7 @@ from gateway.migrate import migrate
 from gateway.pipeline import Pipeline
 from gateway.presence import MOST, Presence
 from gateway.relay import Relay
-from gateway.slot import Slot
+from gateway.slot import Slot, letters_of
 from gateway.sparkplug import keeper
 from gateway.sparkplug.host import Host
 from gateway.sparkplug.meters import SparkplugMeters
@@ -44,7 +45,9 @@ from runtime.lifecycle import keep_trying, unless
 from runtime.logs import RateLimit
 from runtime.mqtt import MqttSession, Subscription, options_from
 from runtime.postgres import keep_asking, load_queries, open_pool, retryable
+from runtime.rights import Rights
 from runtime.settings import duration_s
+from runtime.supervisor import keep_told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +91,7 @@ async def run(settings: Settings, stop: asyncio.Event, report: Callable[[Ledger]
     process = _Process(settings, Health(), registry, Ledger(registry, now=_now))
     health = process.health
     health.set("gateway", "starting")
-    http_stop = asyncio.Event()
+    http_stop, listening = asyncio.Event(), asyncio.Event()
     broker = settings.broker
     slot = Slot(settings.gateway.stream, broker.client_id, f"{broker.host}:{broker.port}")
     lease = Lease(settings.postgres.dsn, slot=slot, health=health)
@@ -96,13 +99,19 @@ async def run(settings: Settings, stop: asyncio.Event, report: Callable[[Ledger]
         async with asyncio.TaskGroup() as tasks:
             app = create_app(health_routes(health, registry, "gateway"))
             tasks.create_task(
-                serve(app, settings.gateway.http, http_stop, setting="gateway.http"), name="http"
+                serve(app, settings.gateway.http, http_stop, setting="gateway.http", listening=listening),
+                name="http",
             )
+            tasks.create_task(keep_told(health, listening, http_stop), name="supervisor")
             try:
-                prepared = await unless(stop, _prepare(settings, lease, health))
-                if prepared is not None:
-                    async with prepared.pool:
-                        await _work(process, wanted, prepared, lease, stop)
+                pool = await unless(stop, _open(settings, health))
+                if pool is not None:
+                    async with pool:
+                        rights = tasks.create_task(Rights(pool, GATEWAY, health).run(), name="rights")
+                        prepared = await unless(stop, _prepare(settings, pool, lease, health))
+                        if prepared is not None:
+                            await _work(process, wanted, prepared, lease, stop)
+                        rights.cancel()
             finally:
                 http_stop.set()
                 await lease.release()
@@ -119,17 +128,25 @@ class _Prepared(NamedTuple):
     presence: Presence
 
 
-async def _prepare(settings: Settings, lease: Lease, health: Health) -> _Prepared:
-    """Wait for PostgreSQL, migrate it, take the stream, open the pool and ask what is known."""
+async def _open(settings: Settings, health: Health) -> asyncpg.Pool[asyncpg.Record]:
+    """Wait for PostgreSQL."""
+    dsn, client_id = settings.postgres.dsn, settings.broker.client_id
+    session = {**SESSION_SETTINGS, **letters_of(client_id)}
+    return await keep_trying(
+        "postgres",
+        lambda: open_pool(dsn, name=client_id, max_size=_WRITERS + 3, settings=session),
+        health,
+    )
+
+
+async def _prepare(
+    settings: Settings, pool: asyncpg.Pool[asyncpg.Record], lease: Lease, health: Health
+) -> _Prepared:
+    """Migrate PostgreSQL, take the stream and ask what is known."""
     dsn, client_id = settings.postgres.dsn, settings.broker.client_id
     if settings.gateway.migrate:
         await keep_trying("postgres", lambda: migrate(dsn, health=health), health)
     await lease.acquire()
-    pool = await keep_trying(
-        "postgres",
-        lambda: open_pool(dsn, name=client_id, max_size=_WRITERS + 3, settings=SESSION_SETTINGS),
-        health,
-    )
     rows = await keep_asking(lambda: pool.fetch(queries.known_subscriptions, client_id), health)
     newest = await keep_asking(lambda: pool.fetchval(queries.newest_events, lease.slot.stream), health)
     known = [Subscription(row["topic_filter"], row["qos"]) for row in rows]

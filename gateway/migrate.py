@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import asyncpg
 import structlog
 
-from runtime.errors import Stop
+from runtime.errors import Retry, Stop
 from runtime.postgres import ERRORS, as_retry, load_queries, open_pool
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ _UNLIMITED: Final = {
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
 }
+_NOT_OURS: Final = "this role may not migrate: the owner of the tables runs `gateway migrate`"
 _INDEX: Final = re.compile(
     r"CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?(\w+)", re.IGNORECASE
 )
@@ -183,6 +184,8 @@ class _Migrator:
                         await self._record(migration)
                 else:
                     await self._apply_statements(migration, migration.statements)
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise Retry("postgres", f"{_NOT_OURS} ({migration.name}: {error})") from error
         except ERRORS as error:
             cancelled = isinstance(error, asyncpg.QueryCanceledError)  # by somebody: there is no time-out
             retry = None if cancelled else as_retry(error)

@@ -108,7 +108,9 @@ async def _retire_blocks(connection: Connection, name: str) -> int:
 async def _give_room_back(connection: Connection, name: str) -> None:
     """So that finding a partition empty takes a moment."""
     if (await connection.fetchval(queries.partition_blocks, name) or 0) > _SMALL_BLOCKS:
-        await connection.execute(await connection.fetchval(queries.vacuum_partition, name), timeout=_VACUUM_S)
+        vacuum = await connection.fetchval(queries.vacuum_partition, name)
+        if vacuum is not None:
+            await connection.execute(vacuum, timeout=_VACUUM_S)
 
 
 async def _drop(connection: Connection, name: str, rows: int, query: str) -> bool:
@@ -136,11 +138,10 @@ async def _drop(connection: Connection, name: str, rows: int, query: str) -> boo
 async def _retire_strays(connection: Connection, before: datetime, retention: timedelta | None) -> int:
     """Rows of the default partition, a piece a transaction, from the oldest on."""
     retired = 0
-    since = datetime.min.replace(tzinfo=UTC)
-    while True:
-        async with connection.transaction():
-            rows = await connection.fetch(queries.next_strays, before, retention, since, _PIECE_ROWS)
-            if not rows:
-                return retired
-            retired += await connection.fetchval(queries.retire_strays, [row["place"] for row in rows])
-        since = rows[-1]["ts"]
+    since: datetime | None = datetime.min.replace(tzinfo=UTC)
+    while since is not None:
+        row = await connection.fetchrow(queries.retire_strays, since, before, retention, _PIECE_ROWS)
+        assert row is not None
+        retired += row["retired"]
+        since = row["through"]
+    return retired

@@ -62,13 +62,15 @@ END
 $_$;
 
 CREATE FUNCTION public.attach_partition(parent text, time_column text, since timestamp with time zone, until timestamp with time zone) RETURNS boolean
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET lock_timeout TO '100ms'
+    SET search_path TO 'public', 'pg_temp'
     AS $$
 DECLARE
     name text := parent || '_p' || to_char(since AT TIME ZONE 'UTC', 'YYYYMMDD');
     storage text;
 BEGIN
+    PERFORM refuse_unless(parent = ANY (tables_over_time()), parent);
     IF EXISTS (SELECT FROM partitions_of(parent) AS p WHERE p.since <= attach_partition.since AND p.until >= attach_partition.until)
         OR default_partition_holds(parent, time_column, since, until)
     THEN
@@ -94,10 +96,12 @@ END
 $$;
 
 CREATE FUNCTION public.begin_day(name text) RETURNS text
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET lock_timeout TO '100ms'
+    SET search_path TO 'public', 'pg_temp'
     AS $$
 BEGIN
+    PERFORM refuse_unless(is_partition(name, ARRAY['measurements']), name);
     IF is_sparse(name) AND let_day_be(name) THEN
         RETURN 'left';
     END IF;
@@ -108,6 +112,58 @@ BEGIN
     INSERT INTO settled_days AS d (partition, state) VALUES (name, 'begun')
     ON CONFLICT (partition) DO UPDATE SET state = 'begun', file = '', changed_at = now() WHERE d.state <> 'leaving';
     RETURN 'begun';
+END
+$$;
+
+CREATE FUNCTION public.claim_keys(current integer, identities text, contents text, readings integer, OUT claimed_1 bigint[], OUT claimed_2 bigint[]) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF current = 0 THEN
+        WITH claimed AS (
+            INSERT INTO message_keys_0 (h1, h2, digest)
+            SELECT hashtextextended(i.identity, 0) AS h1, hashtextextended(i.identity, 1) AS h2, hashtextextended(i.content, 2)
+            FROM unnest(string_to_array(identities, E'\x1d'), string_to_array(contents, E'\x1d'))
+                WITH ORDINALITY AS i (identity, content, ord)
+            WHERE NOT EXISTS (
+                SELECT FROM message_keys_1 AS older
+                WHERE older.h1 = hashtextextended(i.identity, 0) AND older.h2 = hashtextextended(i.identity, 1)
+            )
+            ORDER BY 1, 2, i.ord
+            ON CONFLICT DO NOTHING
+            RETURNING h1, h2
+        ),
+        counted AS (
+            SELECT count(*) < readings AS short FROM claimed
+        )
+        SELECT
+            CASE WHEN short THEN (SELECT coalesce(array_agg(h1), '{}') FROM claimed) END,
+            CASE WHEN short THEN (SELECT coalesce(array_agg(h2), '{}') FROM claimed) END
+        INTO claimed_1, claimed_2
+        FROM counted;
+    ELSE
+        WITH claimed AS (
+            INSERT INTO message_keys_1 (h1, h2, digest)
+            SELECT hashtextextended(i.identity, 0) AS h1, hashtextextended(i.identity, 1) AS h2, hashtextextended(i.content, 2)
+            FROM unnest(string_to_array(identities, E'\x1d'), string_to_array(contents, E'\x1d'))
+                WITH ORDINALITY AS i (identity, content, ord)
+            WHERE NOT EXISTS (
+                SELECT FROM message_keys_0 AS older
+                WHERE older.h1 = hashtextextended(i.identity, 0) AND older.h2 = hashtextextended(i.identity, 1)
+            )
+            ORDER BY 1, 2, i.ord
+            ON CONFLICT DO NOTHING
+            RETURNING h1, h2
+        ),
+        counted AS (
+            SELECT count(*) < readings AS short FROM claimed
+        )
+        SELECT
+            CASE WHEN short THEN (SELECT coalesce(array_agg(h1), '{}') FROM claimed) END,
+            CASE WHEN short THEN (SELECT coalesce(array_agg(h2), '{}') FROM claimed) END
+        INTO claimed_1, claimed_2
+        FROM counted;
+    END IF;
 END
 $$;
 
@@ -230,13 +286,15 @@ END
 $_$;
 
 CREATE FUNCTION public.drop_empty_partition(name text) RETURNS boolean
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET enable_seqscan TO 'on'
     SET lock_timeout TO '100ms'
+    SET search_path TO 'public', 'pg_temp'
     AS $$
 DECLARE
     holds boolean;
 BEGIN
+    PERFORM refuse_unless(is_partition(name, ARRAY['measurements']), name);
     EXECUTE format('LOCK TABLE %I IN SHARE MODE', name);
     EXECUTE format('SELECT EXISTS (SELECT FROM %I)', name) INTO holds;
     IF NOT holds THEN
@@ -247,24 +305,28 @@ END
 $$;
 
 CREATE FUNCTION public.drop_history_partition(name text, its_rollup text, until timestamp with time zone) RETURNS void
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET lock_timeout TO '100ms'
+    SET search_path TO 'public', 'pg_temp'
     AS $$
 BEGIN
     UPDATE rollups SET kept_since = until WHERE rollup = its_rollup AND kept_since < until;
-    EXECUTE format('DROP TABLE IF EXISTS %I', name);
+    IF is_partition(name, array_remove(tables_over_time(), 'measurements')) THEN
+        EXECUTE format('DROP TABLE %I', name);
+    END IF;
 END
 $$;
 
 CREATE FUNCTION public.drop_leaving_partition(name text) RETURNS boolean
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET lock_timeout TO '100ms'
+    SET search_path TO 'public', 'pg_temp'
     AS $$
 BEGIN
     PERFORM FROM settled_days WHERE partition = name AND state = 'leaving' FOR UPDATE;
-    IF NOT FOUND OR EXISTS (SELECT FROM settled_statistics WHERE partition = name) THEN
+    IF NOT FOUND OR NOT is_partition(name, ARRAY['measurements']) OR EXISTS (SELECT FROM settled_statistics WHERE partition = name) THEN
         RETURN false;
     END IF;
     EXECUTE format('LOCK TABLE %I IN SHARE MODE', name);
@@ -294,8 +356,9 @@ END
 $$;
 
 CREATE FUNCTION public.drop_open_minutes(name text) RETURNS boolean
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET lock_timeout TO '100ms'
+    SET search_path TO 'public', 'pg_temp'
     AS $$
 BEGIN
     IF NOT EXISTS (
@@ -360,6 +423,40 @@ CREATE FUNCTION public.file_of(name text) RETURNS text
     LANGUAGE sql STABLE
     AS $$
     SELECT extract(epoch FROM pg_postmaster_start_time()) || ' ' || pg_relation_filepath(to_regclass(name))
+$$;
+
+CREATE FUNCTION public.find_repeats(identities text, contents text, claimed_1 bigint[], claimed_2 bigint[]) RETURNS TABLE(place integer, differs boolean)
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    PERFORM pg_logical_emit_message(true, 'mqtt-edge-gateway', '');
+    RETURN QUERY
+    WITH incoming AS MATERIALIZED (
+        SELECT
+            hashtextextended(i.identity, 0) AS h1,
+            hashtextextended(i.identity, 1) AS h2,
+            hashtextextended(i.content, 2) AS digest,
+            i.ord::integer AS ord
+        FROM unnest(string_to_array(identities, E'\x1d'), string_to_array(contents, E'\x1d'))
+            WITH ORDINALITY AS i (identity, content, ord)
+    ),
+    marked AS (
+        SELECT i.ord, i.h1, i.h2, i.digest <> k.digest AS conflict, false AS ours
+        FROM incoming AS i JOIN message_keys_0 AS k USING (h1, h2)
+        UNION ALL
+        SELECT i.ord, i.h1, i.h2, i.digest <> k.digest, false
+        FROM incoming AS i JOIN message_keys_1 AS k USING (h1, h2)
+        UNION ALL
+        SELECT NULL, c.h1, c.h2, NULL, true FROM unnest(claimed_1, claimed_2) AS c (h1, h2)
+    ),
+    ranked AS (
+        SELECT
+            ord, conflict, bool_or(ours) OVER (PARTITION BY h1, h2) AS ours,
+            row_number() OVER (PARTITION BY h1, h2 ORDER BY ord NULLS LAST) AS turn
+        FROM marked
+    )
+    SELECT r.ord, r.conflict FROM ranked AS r WHERE r.ord IS NOT NULL AND NOT (r.ours AND r.turn = 1) ORDER BY r.ord;
+END
 $$;
 
 CREATE FUNCTION public.fold_dead_letter_changes(piece integer) RETURNS bigint
@@ -454,6 +551,12 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.is_partition(name text, parents text[]) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT EXISTS (SELECT FROM unnest(parents) AS t (parent) CROSS JOIN LATERAL partitions_of(t.parent) AS p WHERE p.name = is_partition.name)
+$$;
+
 CREATE FUNCTION public.is_sparse(name text) RETURNS boolean
     LANGUAGE plpgsql STABLE
     AS $$
@@ -473,12 +576,14 @@ END
 $$;
 
 CREATE FUNCTION public.let_day_be(name text) RETURNS boolean
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET lock_timeout TO '100ms'
+    SET search_path TO 'public', 'pg_temp'
     AS $$
 DECLARE
     noting text;
 BEGIN
+    PERFORM refuse_unless(is_partition(name, ARRAY['measurements']), name);
     INSERT INTO settled_days AS d (partition, state) VALUES (name, 'left')
     ON CONFLICT (partition) DO UPDATE SET state = 'left', changed_at = now() WHERE d.state <> 'leaving';
     IF NOT FOUND THEN
@@ -617,8 +722,9 @@ END
 $$;
 
 CREATE FUNCTION public.open_default_partition(parent text) RETURNS void
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET lock_timeout TO '100ms'
+    SET search_path TO 'public', 'pg_temp'
     AS $$
 BEGIN
     IF EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass(parent || '_default') AND conname = 'partitions_ahead') THEN
@@ -704,6 +810,30 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.refuse_unless(ours boolean, name text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF NOT ours THEN
+        RAISE insufficient_privilege USING MESSAGE = format('%s is no table that this function may change', name);
+    END IF;
+END
+$$;
+
+CREATE FUNCTION public.retire_blocks(name text, first bigint, beyond bigint) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    IF to_regclass(name) IS NULL THEN
+        RETURN NULL;
+    END IF;
+    PERFORM refuse_unless(is_partition(name, ARRAY['measurements']), name);
+    RETURN retire_measurements(format(
+        'DELETE FROM %I WHERE ctid >= %L AND ctid < %L RETURNING *', name, format('(%s,0)', first), format('(%s,0)', beyond)));
+END
+$$;
+
 CREATE FUNCTION public.retire_measurements(source text) RETURNS bigint
     LANGUAGE sql
     AS $$
@@ -731,6 +861,25 @@ BEGIN
 END
 $_$;
 
+CREATE FUNCTION public.retire_strays(since timestamp with time zone, before timestamp with time zone, piece integer, OUT retired bigint, OUT through timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+    places tid[];
+BEGIN
+    SELECT array_agg(s.place), max(s.ts) INTO places, through
+    FROM (
+        SELECT d.ctid AS place, d.ts FROM measurements_default AS d
+        WHERE d.ts >= since AND d.ts < before
+        ORDER BY d.ts
+        LIMIT piece
+        FOR UPDATE SKIP LOCKED
+    ) AS s;
+    retired := retire_measurements(format('DELETE FROM measurements_default WHERE ctid = ANY (%L::tid[]) RETURNING *', coalesce(places, '{}')));
+END
+$$;
+
 CREATE FUNCTION public.saturating_sum(a double precision, b double precision) RETURNS double precision
     LANGUAGE sql IMMUTABLE
     AS $$
@@ -742,7 +891,7 @@ CREATE FUNCTION public.saturating_sum(a double precision, b double precision) RE
     END
 $$;
 
-CREATE FUNCTION public.select_dead_letters(reasons text[], devices text[], topics text, since timestamp with time zone, until timestamp with time zone, replayed boolean) RETURNS SETOF bigint
+CREATE FUNCTION public.select_dead_letters(reasons text[], devices text[], topics text, since timestamp with time zone, until timestamp with time zone, replayed boolean, gateways text[]) RETURNS SETOF bigint
     LANGUAGE sql STABLE
     AS $$
     SELECT d.id FROM dead_letters AS d
@@ -755,6 +904,7 @@ CREATE FUNCTION public.select_dead_letters(reasons text[], devices text[], topic
         )
         AND (topics IS NULL OR d.topic ~ topics) AND (since IS NULL OR d.received_at >= since)
         AND (until IS NULL OR d.received_at < until) AND (replayed OR d.replayed_at IS NULL)
+        AND (cardinality(gateways) = 0 OR d.gateway IS NULL OR d.gateway = ANY (gateways))
 $$;
 
 CREATE FUNCTION public.settle_again() RETURNS bigint
@@ -813,10 +963,12 @@ END
 $_$;
 
 CREATE FUNCTION public.shut_default_partition(parent text, time_column text, since timestamp with time zone[], until timestamp with time zone[]) RETURNS void
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET lock_timeout TO '100ms'
+    SET search_path TO 'public', 'pg_temp'
     AS $_$
 BEGIN
+    PERFORM refuse_unless(parent = ANY (tables_over_time()), parent);
     EXECUTE format(
         'ALTER TABLE %I ADD CONSTRAINT partitions_ahead CHECK (%s) NOT VALID', parent || '_default',
         (
@@ -851,6 +1003,97 @@ CREATE FUNCTION public.statement_to_add(rows text, day text) RETURNS text
             ' > (order_time(r.last_ts, r.last_received_at), r.last_received_at, r.last_key COLLATE "C")')
 $_$;
 
+CREATE FUNCTION public.store_batch(of_stream integer, by_owner uuid, next_n bigint, follows boolean, identities text, contents text, events text, readings integer, letter_arrivals text[], letter_topics text[], letter_device_ids text[], letter_reasons text[], letter_errors text[], letter_payloads bytea[], letter_stand_for text[], said_places integer[], said_device_ids text[], said_tss text[], said_arrivals text[], said_keys text[], said_onlines boolean[], said_copies boolean[], said_endings text[], OUT refused boolean, OUT created_at timestamp with time zone, OUT repeats integer[], OUT conflicts integer[], OUT letters bigint[], OUT changing integer[]) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    began timestamptz := clock_timestamp();
+    last_n bigint;
+    current integer;
+    claimed_1 bigint[];
+    claimed_2 bigint[];
+    stored integer := readings;
+    payload text;
+BEGIN
+    WHILE follows AND clock_timestamp() < began + interval '50 ms' LOOP
+        EXIT WHEN next_n <= 1 + (
+            SELECT greatest(l.head, (SELECT max(o.n) FROM outbox AS o WHERE o.stream = of_stream))
+            FROM stream_leases AS l WHERE l.stream = of_stream);
+        PERFORM pg_sleep(0.001);
+    END LOOP;
+    SELECT l.head INTO last_n FROM stream_leases AS l WHERE l.stream = of_stream AND l.owner = by_owner FOR NO KEY UPDATE;
+    refused := NOT FOUND OR next_n <> 1 + greatest(last_n, (SELECT max(o.n) FROM outbox AS o WHERE o.stream = of_stream));
+    IF refused THEN
+        RETURN;
+    END IF;
+
+    LOCK TABLE message_keys_0, message_keys_1 IN ACCESS SHARE MODE; -- from here on the window does not turn
+    SELECT d.generation INTO current FROM dedup AS d;
+    SELECT c.claimed_1, c.claimed_2 INTO claimed_1, claimed_2 FROM claim_keys(current, identities, contents, readings) AS c;
+    IF claimed_1 IS NOT NULL THEN
+        SELECT array_agg(r.place) FILTER (WHERE NOT r.differs), array_agg(r.place) FILTER (WHERE r.differs)
+        INTO repeats, conflicts
+        FROM find_repeats(identities, contents, claimed_1, claimed_2) AS r;
+    END IF;
+    IF said_places IS NOT NULL THEN
+        WITH said AS MATERIALIZED (
+            SELECT s.*, row_number() OVER (ORDER BY s.place) AS nth
+            FROM unnest(said_places, said_device_ids, said_tss, said_arrivals, said_keys, said_onlines, said_copies)
+                AS s (place, device_id, ts, received_at, key, online, copy)
+            WHERE (s.place = ANY (repeats || conflicts)) IS NOT TRUE
+        ),
+        noted AS (
+            SELECT note_presence(
+                array_agg(s.device_id ORDER BY s.nth), array_agg(s.ts::timestamptz ORDER BY s.nth),
+                array_agg(s.received_at::timestamptz ORDER BY s.nth), array_agg(s.key ORDER BY s.nth),
+                array_agg(s.online ORDER BY s.nth), array_agg(s.copy ORDER BY s.nth)) AS nth
+            FROM said AS s
+        )
+        SELECT array_agg(s.place) INTO changing FROM noted AS n JOIN said AS s ON s.nth = n.nth;
+    END IF;
+    IF repeats IS NOT NULL OR conflicts IS NOT NULL OR changing IS NOT NULL THEN
+        SELECT
+            string_agg(CASE WHEN s.ending IS NULL THEN e.event ELSE left(e.event, -1) || s.ending END, E'\n' ORDER BY e.ord),
+            count(*)
+        INTO events, stored
+        FROM unnest(string_to_array(events, E'\n')) WITH ORDINALITY AS e (event, ord)
+        LEFT JOIN unnest(said_places, said_endings) AS s (place, ending) ON s.place = e.ord AND s.place = ANY (changing)
+        WHERE (e.ord = ANY (repeats || conflicts)) IS NOT TRUE;
+    END IF;
+    IF stored > 0 THEN
+        payload := '[' || replace(events, E'\n', ',') || ']';
+        INSERT INTO measurements (device_id, ts, received_at, message_key, region, metrics, tags)
+        SELECT e.device_id, e.ts, e.received_at, e.key, e.region, e.metrics, e.tags
+        FROM json_to_recordset(payload::json) AS e (
+            device_id text, ts timestamptz, received_at timestamptz, key text, region text, metrics jsonb, tags jsonb);
+        IF letter_topics IS NOT NULL THEN
+            WITH kept AS (
+                INSERT INTO dead_letters (received_at, topic, device_id, reason, error, payload, stands_for)
+                SELECT
+                    r.received_at::timestamptz, r.topic, r.device_id, r.reason, r.error, r.payload,
+                    string_to_array(r.stands_for, E'\x1d')
+                FROM unnest(
+                    letter_arrivals, letter_topics, letter_device_ids, letter_reasons, letter_errors, letter_payloads,
+                    letter_stand_for
+                ) WITH ORDINALITY AS r (received_at, topic, device_id, reason, error, payload, stands_for, ord)
+                ORDER BY r.ord
+                RETURNING id
+            )
+            SELECT array_agg(k.id ORDER BY k.id) INTO letters FROM kept AS k;
+        END IF;
+        created_at := clock_timestamp();
+        INSERT INTO outbox (stream, n, events, payload, created_at)
+        VALUES (of_stream, next_n, stored, convert_to(payload, 'UTF8'), store_batch.created_at);
+    END IF;
+END
+$$;
+
+CREATE FUNCTION public.tables_over_time() RETURNS text[]
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    SELECT ARRAY['measurements', 'open_minutes', 'packed_minutes', 'regions_1m', 'measurements_1h', 'regions_1h']
+$$;
+
 CREATE FUNCTION public.to_mark(t timestamp with time zone) RETURNS bytea
     LANGUAGE sql STABLE
     AS $$
@@ -879,7 +1122,8 @@ END
 $$;
 
 CREATE FUNCTION public.validate_default_partition(parent text) RETURNS void
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
     AS $$
 BEGIN
     EXECUTE format('ALTER TABLE %I VALIDATE CONSTRAINT partitions_ahead', parent || '_default');
@@ -950,7 +1194,8 @@ CREATE TABLE public.dead_letters (
     error text NOT NULL,
     payload bytea NOT NULL,
     replayed_at timestamp with time zone,
-    stands_for text[]
+    stands_for text[],
+    gateway text DEFAULT NULLIF(current_setting('mqtt_edge.gateway'::text, true), ''::text)
 );
 
 ALTER TABLE public.dead_letters ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -1348,6 +1593,17 @@ CREATE TABLE public.sparkplug_held (
     taken_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE public.spools (
+    run uuid NOT NULL,
+    stream integer NOT NULL,
+    place bigint NOT NULL,
+    last timestamp with time zone,
+    messages_left bigint NOT NULL,
+    oldest_at timestamp with time zone,
+    drains_in_s double precision,
+    noted_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
 CREATE TABLE public.stream_keys (
     stream integer NOT NULL,
     epoch uuid NOT NULL,
@@ -1485,6 +1741,9 @@ ALTER TABLE ONLY public.sparkplug_births
 
 ALTER TABLE ONLY public.sparkplug_held
     ADD CONSTRAINT sparkplug_held_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.spools
+    ADD CONSTRAINT spools_pkey PRIMARY KEY (run);
 
 ALTER TABLE ONLY public.stream_keys
     ADD CONSTRAINT stream_keys_pkey PRIMARY KEY (stream);

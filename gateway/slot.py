@@ -56,6 +56,11 @@ class Slot:
         return f"gateway {client[: _NAME_BYTES - len(f'gateway  on {host}{ending}')]} on {host}{ending}"
 
 
+def letters_of(client_id: str) -> dict[str, str]:
+    """The setting of a session by which `dead_letters` knows whose a letter is."""
+    return {"mqtt_edge.gateway": client_id}
+
+
 def is_gone(holder_name: str) -> bool:
     """Whether the process that a connection was named for ran where this one runs, and is there no more."""
     found = re.search(r", pid (\d+)/(\w+)$", holder_name)

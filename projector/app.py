@@ -20,6 +20,7 @@ from uuid import uuid4
 import structlog
 from prometheus_client import CollectorRegistry
 
+from contract.rights import PROJECTOR
 from contract.topics import all_streams
 from contract.views import PROJECTION
 from projector.api import openapi, query_routes
@@ -50,7 +51,6 @@ from projector.outbox import Outbox
 from projector.query import Queries
 from projector.repair.rebuild import Rebuilder
 from projector.repair.verify import Verifier
-from projector.rights import Rights
 from projector.views import Keys, Views
 from projector.watch.care import Cares
 from projector.watch.gauges import Gauges
@@ -62,7 +62,9 @@ from runtime.lifecycle import keep_trying, unless
 from runtime.mqtt import MqttSession, SessionOptions, Subscription, options_from
 from runtime.postgres import open_pool
 from runtime.redis import open_redis
+from runtime.rights import Rights
 from runtime.settings import duration_s, host_port
+from runtime.supervisor import keep_told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -117,11 +119,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         names = (host_port(settings.projector.http)[0], *settings.projector.hosts)
         hosts = Hosts(names, setting="projector.hosts")
         app = create_app(routes, openapi=openapi(), hosts=hosts)
-        http_stop = asyncio.Event()
+        http_stop, listening = asyncio.Event(), asyncio.Event()
         tasks.create_task(feed.run(http_stop), name="live")
         tasks.create_task(
-            serve(app, settings.projector.http, http_stop, setting="projector.http"), name="http"
+            serve(app, settings.projector.http, http_stop, setting="projector.http", listening=listening),
+            name="http",
         )
+        tasks.create_task(keep_told(health, listening, http_stop), name="supervisor")
         try:
             await _project(
                 settings,
@@ -294,7 +298,7 @@ async def _project(
         )
         vacancies = Vacancies(redis, keys, most=settings.projector.max_regions, meters=meters)
         parts = {
-            "rights": Rights(pool, health).run(),
+            "rights": Rights(pool, PROJECTOR, health).run(),
             "views": consumer.run(),
             "history": recorder.run(),
             "packing": Packer(pool, meters.packing_behind_seconds.set).run(),

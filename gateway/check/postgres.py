@@ -5,17 +5,20 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+import asyncpg
+
+from contract.rights import GATEWAY
 from gateway.check.report import Finding
 from gateway.check.site import check_site
 from gateway.migrate import migrations
 from runtime.errors import Retry
 from runtime.logs import one_line
 from runtime.postgres import ERRORS, address, load_queries, open_pool
+from runtime.rights import missing_rights
+from runtime.rights import queries as rights_queries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    import asyncpg
 
     from runtime.settings import Gateway, Settings
 
@@ -66,14 +69,21 @@ async def _examine(pool: asyncpg.Pool[asyncpg.Record], settings: Settings) -> As
             "dump it, make a new one with createdb --encoding UTF8 --template template0, and restore there",
         )
         return
-    tables = await pool.fetch(queries.check_tables)
-    version = await _schema_version(pool, tables)
+    lacking = await missing_rights(pool, GATEWAY)
+    version = await _schema_version(pool)
+    if version is None and lacking:
+        yield _rights([], lacking)
+        return
     schema = _schema(version, gateway, creates=server["creates"])
     yield schema
     if schema.state != "ok":
         return
-    rights = _rights(tables, server)
+    tables = list({right.name: None for right in GATEWAY if right.kind == "TABLE"})
+    absent = [row["name"] for row in await pool.fetch(rights_queries.absent_tables, tables)]
+    rights = _rights(absent, lacking)
     yield rights
+    if strangers := await pool.fetch(rights_queries.strangers_with_keys):
+        yield _strangers([row[0] for row in strangers])
     if rights.state == "ok":
         for finding in await check_site(pool, settings, server["major"]):
             yield finding
@@ -126,12 +136,12 @@ def _durability(server: asyncpg.Record) -> list[Finding]:
     ]
 
 
-async def _schema_version(pool: asyncpg.Pool[asyncpg.Record], tables: list[asyncpg.Record]) -> int | None:
+async def _schema_version(pool: asyncpg.Pool[asyncpg.Record]) -> int | None:
     """The newest migration applied; None when there is none, or we may not know."""
-    ledger = next(row for row in tables if row["table"] == "schema_migrations")
-    if not ledger["present"] or ledger["missing"]:
+    try:
+        applied = await pool.fetch(queries.applied_versions)
+    except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError):
         return None
-    applied = await pool.fetch(queries.applied_versions)
     return max((row["version"] for row in applied), default=None)
 
 
@@ -159,28 +169,24 @@ def _schema(version: int | None, gateway: Gateway, *, creates: bool) -> Finding:
     return Finding("schema", "fail", found, "run `gateway migrate`; gateway.migrate is off")
 
 
-def _rights(tables: list[asyncpg.Record], server: asyncpg.Record) -> Finding:
-    username = server["username"]
-    absent = [row["table"] for row in tables if not row["present"]]
+def _rights(absent: list[str], lacking: list[str]) -> Finding:
     if absent:
         return Finding(
             "tables", "fail", f"missing: {', '.join(absent)}", "somebody dropped them; restore the database"
         )
-    wanting = {row["table"]: row["missing"] for row in tables if row["missing"]}
-    if wanting:
-        found = "; ".join(f"no {', '.join(rights)} on {table}" for table, rights in wanting.items())
-        grants = "; ".join(
-            f'GRANT {", ".join(rights)} ON {table} TO "{username}"' for table, rights in wanting.items()
-        )
-        return Finding("tables", "fail", found, grants)
-    if not (server["owns"] and server["creates"]):
-        return Finding(
-            "tables",
-            "fail",
-            "this user cannot make the daily partitions of measurements",
-            f'ALTER TABLE measurements OWNER TO "{username}"; GRANT CREATE ON SCHEMA public TO "{username}"',
-        )
-    return Finding("tables", "ok", f"{len(tables)} tables, all rights that are needed")
+    if lacking:
+        found = f"this role lacks rights on {len(lacking)} objects; the owner of the tables gives them"
+        return Finding("tables", "fail", found, "; ".join(lacking))
+    return Finding("tables", "ok", "all are there, with all rights that a gateway needs")
+
+
+def _strangers(roles: list[str]) -> Finding:
+    return Finding(
+        "signatures",
+        "warn",
+        f"{', '.join(roles)} may read what signs rows on the internal topic, and could make some up",
+        f"REVOKE ALL ON stream_keys FROM {', '.join(roles)}",
+    )
 
 
 def _unknown_devices(row: asyncpg.Record, *, holds: bool) -> list[Finding]:

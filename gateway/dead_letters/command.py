@@ -112,6 +112,13 @@ def show_command(settings: Settings, /, *, letter_id: int, raw: bool, as_json: b
 @dead_letters.command("replay", short_help="Decode and store dead letters again, each once.")
 @_with_filters
 @click.option("--again", "replayed", is_flag=True, help="Those that were replayed already, too.")
+@click.option(
+    "--gateway",
+    "gateways",
+    multiple=True,
+    metavar="ID",
+    help="Of these gateways, by broker.client_id; any of several. Without it, this configuration's.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many, the oldest.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one line of JSON.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
@@ -123,10 +130,12 @@ def replay_command(
     limit: int | None,
     as_json: bool,
     quiet: bool,
+    gateways: tuple[str, ...],
     **filters: Any,  # noqa: ANN401  # the fields of Selection
 ) -> int:
     """Decode and store dead letters again, each once; safe while gateways run, and to repeat.
 
+    By the routes of this configuration: letters of other gateways, which have other routes, are left alone.
     What still fails stays, with what stands in its way now. Exits with 1 when something does.
     """
     from gateway.dead_letters import render
@@ -136,10 +145,11 @@ def replay_command(
     from runtime.settings import duration_s
 
     tallies: list[Tally] = []
+    selection = Selection(**filters, gateways=gateways or (settings.broker.client_id,))
 
     async def main(stop: asyncio.Event) -> None:
         with progress_bar(shown=sys.stderr.isatty() and not quiet) as progress:
-            tallies.append(await replay(settings, Selection(**filters), limit, stop, progress))
+            tallies.append(await replay(settings, selection, limit, stop, progress))
 
     code = run_until_stopped(main, shutdown_timeout_s=duration_s(settings.gateway.shutdown_timeout))
     for tally in tallies:

@@ -33,6 +33,7 @@ class Letter(msgspec.Struct, frozen=True):
         size: of the payload, in bytes.
         replayed_at: when what it holds was stored; None while it waits.
         stands_for: of a message of several devices, those of them that it stands for; None for all of it.
+        gateway: the client id of the gateway that was told it; None of what came before that was noted.
     """
 
     id: int
@@ -44,6 +45,7 @@ class Letter(msgspec.Struct, frozen=True):
     error: str
     replayed_at: datetime | None
     stands_for: list[str] | None = None
+    gateway: str | None = None
 
 
 @contextlib.asynccontextmanager

@@ -42,7 +42,8 @@ async def release(
         Retry: PostgreSQL is away at the start; later it is waited for.
         ReplayUnderWay: another one; those letters may be among its.
     """
-    if not await pool.fetchval(queries.is_any_let_in):
+    mine = (settings.broker.client_id,)  # another's came by other routes, and it looks after them itself
+    if not await pool.fetchval(queries.is_any_let_in, mine):
         return Tally(0)
-    selection = Selection(reasons=("unknown_device",), devices=None)
+    selection = Selection(reasons=("unknown_device",), devices=None, gateways=mine)
     return await replay(settings, selection, None, stop or asyncio.Event(), progress)

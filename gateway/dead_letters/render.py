@@ -98,6 +98,7 @@ def describe(letter: Letter, payload: bytes) -> str:
         "error": safe(letter.error),
         "device": safe(letter.device_id or ", ".join(letter.stands_for or ["unknown"])),
         "topic": safe(letter.topic),
+        "gateway": safe(letter.gateway or "unknown"),
         "size": f"{letter.size:,} bytes",
     }
     lines = [f"{name:<9} {value}" for name, value in fields.items()]
@@ -116,6 +117,8 @@ def summary(tally: Tally) -> str:
     lines += [f"{count:,} still fail: {reason}" for reason, count in tally.failing.most_common()]
     if tally.orphans:
         lines.append(f"{tally.orphans:,} elements of arrays still fail and are dead letters of their own now")
+    if tally.others:
+        lines.append(f"{tally.others:,} of other gateways are left alone: --gateway ID takes theirs")
     if tally.stopped:
         lines.append(f"stopped: {tally.selected - tally.done:,} not looked at")
     return "\n".join(lines)

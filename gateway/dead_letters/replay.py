@@ -111,7 +111,8 @@ class Replay:
             Stop: the stream belongs to another replay now.
         """
         row = await self._ask(queries.count_dead_letters, *selection)
-        tally = Tally(row["letters"] if limit is None else min(limit, row["letters"]))
+        letters = row["letters"] if limit is None else min(limit, row["letters"])
+        tally = Tally(letters, row["others"])
         progress(tally)
         after, size = 0, self._page_letters
         while tally.done < tally.selected:

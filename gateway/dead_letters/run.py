@@ -13,7 +13,7 @@ from gateway.dead_letters.replay import Replay
 from gateway.decode import Decoder, Limits
 from gateway.decode.routes import compile_routes
 from gateway.lease import Lease
-from gateway.slot import Slot
+from gateway.slot import Slot, letters_of
 from gateway.sparkplug import keeper
 from gateway.sparkplug.replayed import NamingDecoder
 from gateway.sparkplug.topics import is_spoken
@@ -54,7 +54,8 @@ async def replay(
     decoder = Decoder(routes, Limits.of(settings.gateway))
     slot = Slot(REPLAY_STREAM, "dead-letters replay")
     lease = Lease(settings.postgres.dsn, slot=slot, health=health)
-    async with database(settings.postgres.dsn, SESSION_SETTINGS) as pool:
+    session = {**SESSION_SETTINGS, **letters_of(settings.broker.client_id)}
+    async with database(settings.postgres.dsn, session) as pool:
         try:
             await lease.acquire()
         except Stop as held:

@@ -23,6 +23,7 @@ class Selection(NamedTuple):
         since: received at this time or later.
         until: received before this time.
         replayed: whether those that were replayed already are selected too.
+        gateways: told to any of these, by their client ids, or before that was noted.
     """
 
     reasons: tuple[str, ...] = ()
@@ -31,6 +32,7 @@ class Selection(NamedTuple):
     since: datetime | None = None
     until: datetime | None = None
     replayed: bool = False
+    gateways: tuple[str, ...] = ()
 
 
 def topic_pattern(topic_filter: str) -> str:

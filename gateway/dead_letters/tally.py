@@ -38,10 +38,12 @@ class Tally:
         duplicates: readings that were stored before.
         orphans: elements of arrays that became letters of their own.
         stopped: whether it ended before its time.
+        others: letters that would be selected but are of other gateways.
     """
 
-    def __init__(self, selected: int) -> None:
+    def __init__(self, selected: int, others: int = 0) -> None:
         self.selected = selected
+        self.others = others
         self.replayed = 0
         self.failing: Counter[str] = Counter()
         self.stored = 0
@@ -61,7 +63,7 @@ class Tally:
 
     def told(self) -> dict[str, object]:
         """All of it, for programs."""
-        names = ("selected", "replayed", "stored", "duplicates", "failing", "orphans", "stopped")
+        names = ("selected", "replayed", "stored", "duplicates", "failing", "orphans", "stopped", "others")
         return {name: getattr(self, name) for name in names}
 
     def add(self, page: Page) -> None:

@@ -11,13 +11,7 @@ SELECT
     pg_is_in_recovery() AS standby,
     current_database() AS database,
     current_user AS username,
-    has_schema_privilege(current_schema(), 'CREATE') AS creates,
-    coalesce(
-        (
-            SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('measurements')
-        ),
-        true
-    ) AS owns;
+    coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS creates;
 
 -- name: check_registry
 -- How many devices may send, and how many messages are held of those that are not known.
@@ -25,51 +19,6 @@ SELECT
     count(*) FILTER (WHERE state = 'active') AS active,
     (SELECT count(*) FROM dead_letters WHERE reason = 'unknown_device' AND replayed_at IS NULL) AS held
 FROM devices;
-
--- name: check_tables
--- Which of the write side's tables are there, and which of the rights that it needs on each are not.
-SELECT
-    needed.name AS "table",
-    to_regclass(needed.name) IS NOT NULL AS present,
-    array(
-        SELECT needed_right
-        FROM unnest(string_to_array(needed.rights, ' ')) AS needed_right
-        WHERE NOT has_table_privilege(to_regclass(needed.name), needed_right)
-    ) AS missing
-FROM (
-    VALUES
-        ('schema_migrations', 'SELECT'),
-        ('stream_leases', 'SELECT INSERT UPDATE'),
-        ('streams', 'SELECT'),
-        ('outbox', 'SELECT INSERT DELETE'),
-        ('stream_keys', 'SELECT INSERT UPDATE'),
-        ('measurements', 'SELECT INSERT'),
-        ('message_keys_0', 'SELECT INSERT TRUNCATE'),
-        ('message_keys_1', 'SELECT INSERT TRUNCATE'),
-        ('dedup', 'SELECT UPDATE'),
-        ('devices', 'SELECT INSERT UPDATE'),
-        ('device_presence', 'SELECT INSERT UPDATE'),
-        ('dead_letters', 'SELECT INSERT UPDATE DELETE'),
-        ('dead_letter_totals', 'SELECT UPDATE'),
-        ('dead_letter_changes', 'SELECT INSERT UPDATE DELETE'),
-        ('dead_letter_shares', 'SELECT INSERT UPDATE DELETE'),
-        ('sparkplug_births', 'SELECT INSERT UPDATE'),
-        ('sparkplug_held', 'SELECT INSERT UPDATE DELETE'),
-        ('site_settings', 'SELECT INSERT UPDATE'),
-        ('retired_statistics', 'SELECT INSERT UPDATE'),
-        ('settled_days', 'SELECT INSERT UPDATE DELETE'),
-        ('settled_statistics', 'SELECT INSERT UPDATE DELETE'),
-        ('late_measurements', 'SELECT INSERT DELETE'),
-        ('days_added_up', 'SELECT'),
-        ('subscriptions', 'SELECT INSERT UPDATE DELETE'),
-        ('projections', 'SELECT'),
-        ('rollups', 'SELECT UPDATE'),
-        ('open_minutes_default', 'SELECT DELETE'),
-        ('packed_minutes_default', 'SELECT DELETE'),
-        ('measurements_1h_default', 'SELECT DELETE'),
-        ('regions_1m_default', 'SELECT DELETE'),
-        ('regions_1h_default', 'SELECT DELETE')
-) AS needed (name, rights);
 
 -- name: check_sorting
 -- By what ids are sorted: the columns that go by the locale, and whether that is one whose order can change at all.

@@ -1,26 +1,29 @@
--- Dead letters as `gateway dead-letters` reads and replays them. The selection is always $1 to $6, see
+-- Dead letters as `gateway dead-letters` reads and replays them. The selection is always $1 to $7, see
 -- gateway/dead_letters/selection.py.
 
 -- name: list_dead_letters
--- The newest $7 that are selected, without their bytes.
-SELECT id, received_at, reason, device_id, topic, octet_length(payload) AS size, error, replayed_at, stands_for
+-- The newest $8 that are selected, without their bytes.
+SELECT id, received_at, reason, device_id, topic, octet_length(payload) AS size, error, replayed_at, stands_for, gateway
 FROM dead_letters
-WHERE id IN (SELECT s.id FROM select_dead_letters($1, $2, $3, $4, $5, $6) AS s (id))
+WHERE id IN (SELECT s.id FROM select_dead_letters($1, $2, $3, $4, $5, $6, $7) AS s (id))
 ORDER BY id DESC
-LIMIT $7;
+LIMIT $8;
 
 -- name: show_dead_letter
 -- One with everything.
-SELECT id, received_at, reason, device_id, topic, octet_length(payload) AS size, error, replayed_at, stands_for, payload
+SELECT id, received_at, reason, device_id, topic, octet_length(payload) AS size, error, replayed_at, stands_for, gateway, payload
 FROM dead_letters
 WHERE id = $1;
 
 -- name: count_dead_letters
--- How many are selected and the last of them: a replay takes none that comes while it runs.
-SELECT count(*) AS letters, coalesce(max(s.id), 0) AS last_id FROM select_dead_letters($1, $2, $3, $4, $5, $6) AS s (id);
+-- How many are selected and the last of them: a replay takes none that comes while it runs. And how many more other gateways have.
+SELECT
+    count(*) AS letters, coalesce(max(s.id), 0) AS last_id,
+    (SELECT count(*) FROM select_dead_letters($1, $2, $3, $4, $5, $6, '{}')) - count(*) AS others
+FROM select_dead_letters($1, $2, $3, $4, $5, $6, $7) AS s (id);
 
 -- name: lock_dead_letters
--- The next to replay, in order of receipt, from behind $7 to $8: one, and as many more as keep within $9 letters and $10
+-- The next to replay, in order of receipt, from behind $8 to $9: one, and as many more as keep within $10 letters and $11
 -- bytes. Locked, so that no other replay has them at the same time and none is evicted meanwhile.
 SELECT d.id, d.received_at, d.topic, d.reason, d.error, d.payload, d.replayed_at IS NOT NULL AS replayed, d.stands_for
 FROM dead_letters AS d
@@ -29,15 +32,15 @@ WHERE d.id IN (
     FROM (
         SELECT page.id, row_number() OVER w AS turn, sum(octet_length(l.payload)) OVER w AS through
         FROM (
-            SELECT s.id FROM select_dead_letters($1, $2, $3, $4, $5, $6) AS s (id)
-            WHERE s.id > $7 AND s.id <= $8
+            SELECT s.id FROM select_dead_letters($1, $2, $3, $4, $5, $6, $7) AS s (id)
+            WHERE s.id > $8 AND s.id <= $9
             ORDER BY s.id
-            LIMIT $9
+            LIMIT $10
         ) AS page
         JOIN dead_letters AS l USING (id)
         WINDOW w AS (ORDER BY page.id)
     ) AS counted
-    WHERE counted.turn = 1 OR counted.through <= $10
+    WHERE counted.turn = 1 OR counted.through <= $11
 ) AND ($6::boolean OR d.replayed_at IS NULL)
 ORDER BY d.id
 FOR UPDATE OF d;

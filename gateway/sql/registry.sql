@@ -26,8 +26,8 @@ LIMIT $4;
 SELECT device_id, state FROM devices WHERE device_id = ANY ($1::text[]);
 
 -- name: is_any_let_in
--- Whether letters are held for anybody who is active now.
-SELECT EXISTS (SELECT FROM select_dead_letters(ARRAY['unknown_device'], NULL, NULL, NULL, NULL, false));
+-- Whether letters that these gateways hold are of anybody who is active now.
+SELECT EXISTS (SELECT FROM select_dead_letters(ARRAY['unknown_device'], NULL, NULL, NULL, NULL, false, $1));
 
 -- name: held_by_device
 -- How many letters are held for each device that is not active, and since when, by id.

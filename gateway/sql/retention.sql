@@ -1,5 +1,5 @@
 -- Measurements that are too old, a piece at a time. The functions are in gateway/migrations/0002_bounds.sql,
--- 0006_chores.sql and 0012_settled.sql.
+-- 0006_chores.sql, 0012_settled.sql and 0019_rights.sql.
 
 -- name: expired_partitions
 -- The day partitions that lie wholly before $1 by their real bounds, the oldest first, and those that have begun to leave. The server's
@@ -33,14 +33,12 @@ SELECT pg_relation_size(to_regclass($1)) / current_setting('block_size')::intege
 -- name: retire_blocks
 -- Adds what stands in the blocks [$2, $3) of a partition to `retired_statistics` and removes it there; says how many rows it was.
 -- Null when the partition has been dropped meanwhile.
-SELECT retire_measurements(format(
-    'DELETE FROM %I WHERE ctid >= %L AND ctid < %L RETURNING *', c.relname, format('(%s,0)', $2::bigint), format('(%s,0)', $3::bigint)))
-FROM pg_class AS c WHERE c.oid = to_regclass($1);
+SELECT retire_blocks($1, $2, $3);
 
 -- name: vacuum_partition
 -- The statement that gives the room of an emptied partition back, so that finding it empty takes a moment. It cannot be part of a
--- transaction.
-SELECT format('VACUUM (SKIP_LOCKED) %I', $1::text);
+-- transaction. Null where that is up to the server's own vacuum, because the partition belongs to another role.
+SELECT format('VACUUM (SKIP_LOCKED) %I', c.relname) FROM pg_class AS c WHERE c.oid = to_regclass($1) AND pg_has_role(c.relowner, 'USAGE');
 
 -- name: look_for_a_second
 -- For the rest of the transaction: whoever writes to this very day waits no longer than that.
@@ -50,16 +48,7 @@ SET LOCAL statement_timeout = '1s';
 -- Drops a partition that has been emptied, unless a row came late.
 SELECT drop_empty_partition($1);
 
--- name: next_strays
--- Up to $4 rows of the default partition, which is never dropped, from $3 on and older than $1, the oldest first. Locked until
--- they are retired.
-SELECT ctid::text AS place, ts
-FROM measurements_default
-WHERE ts >= $3 AND ts < least($1::timestamptz, now() - $2::interval)
-ORDER BY ts
-LIMIT $4
-FOR UPDATE SKIP LOCKED;
-
 -- name: retire_strays
--- Retires the rows at these places.
-SELECT retire_measurements(format('DELETE FROM measurements_default WHERE ctid = ANY (%L::tid[]) RETURNING *', $1::text[]));
+-- Retires up to $4 rows of the default partition, which is never dropped, from $1 on and older than $2, the oldest first; how many
+-- it was, and from where to go on, null when there are none.
+SELECT retired, through FROM retire_strays($1, least($2::timestamptz, now() - $3::interval), $4);

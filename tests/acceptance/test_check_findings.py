@@ -108,8 +108,9 @@ async def test_missing_rights_are_named_with_their_grant(
     dsn = re.sub(r"//[^@]*@", f"//{unique}@", settings.postgres.dsn)
     finding = (await found(with_key(settings, "postgres", dsn=dsn)))["tables"]
     assert finding.state == "fail"
-    assert "no UPDATE on stream_leases; no DELETE on outbox" in finding.found
-    assert f'GRANT UPDATE ON stream_leases TO "{unique}"' in finding.advice
+    assert "the owner of the tables gives them" in finding.found
+    assert f"GRANT UPDATE ON stream_leases TO {unique}; GRANT UPDATE ON stream_keys" in finding.advice
+    assert f"GRANT EXECUTE ON FUNCTION begin_day(text) TO {unique}" in finding.advice
     await connection.execute(f"DROP OWNED BY {unique}; DROP ROLE {unique}")
 
 

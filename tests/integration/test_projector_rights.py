@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
 import pytest
 
-from projector.outbox import queries
+from tests.support.roles import bare_role, give
 from tests.support.topic_side import playing
 
 if TYPE_CHECKING:
@@ -25,24 +24,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def role(
-    settings: Settings, unique: str
-) -> AsyncIterator[tuple[str, asyncpg.Connection[asyncpg.Record]]]:
+async def role(settings: Settings, unique: str) -> AsyncIterator[tuple[str, Connection]]:
     """The DSN of a role that may do nothing, and a connection of one that may do everything."""
-    owner = await asyncpg.connect(settings.postgres.dsn)
-    database = urlsplit(settings.postgres.dsn).path[1:]
-    await owner.execute(f'REVOKE TEMPORARY ON DATABASE "{database}" FROM PUBLIC; CREATE ROLE {unique} LOGIN')
-    yield settings.postgres.dsn.replace("postgres@", f"{unique}@"), owner
-    await owner.execute(f"DROP OWNED BY {unique}; DROP ROLE {unique}")
-    await owner.close()
-
-
-async def missing(dsn: str) -> list[str]:
-    """What a role lacks."""
-    connection = await asyncpg.connect(dsn)
-    rows = await connection.fetch(queries.missing_rights)
-    await connection.close()
-    return [row["missing"] for row in rows]
+    async with bare_role(settings.postgres.dsn, unique) as dsn:
+        owner = await asyncpg.connect(settings.postgres.dsn)
+        yield dsn, owner
+        await owner.close()
 
 
 async def test_these_rights_are_enough(
@@ -58,12 +45,8 @@ async def test_these_rights_are_enough(
         "SELECT attach_partition('measurements', 'ts', {0}::timestamptz, {0}::timestamptz + interval '1 day')"
     )
     assert await owner.fetchval(day.format("'2026-11-20 00:00+00'"))
-    needed = await missing(dsn)
-    assert "SELECT ON measurements_p20261120" in needed
-    for each in needed:
-        await owner.execute(f"GRANT {each} TO {unique}")
+    await give(settings.postgres.dsn, "projector", unique)
     assert await owner.fetchval(day.format("'2026-11-23 00:00+00'"))  # that of the rows below
-    assert await missing(dsn) == []
     log = services.postgres.log
     so_far = len(log.read_text(encoding="utf-8", errors="replace"))
     async with playing(settings) as side:
@@ -106,13 +89,13 @@ async def test_all_that_are_missing_are_said_at_once(
 ) -> None:
     """It is not ready as long as a right is missing that it will need, and says which, in one line."""
     dsn, owner = role
-    for each in await missing(dsn):
-        if each not in {"SELECT ON measurements", "SELECT, UPDATE ON rollups"}:
-            await owner.execute(f"GRANT {each} TO {unique}")
+    await give(settings.postgres.dsn, "projector", unique)
+    await owner.execute(f"REVOKE ALL ON measurements, rollups FROM {unique}")
     projector = await run_command("projector", "run", EDGE_POSTGRES_DSN=dsn)
     told = await projector.event("waiting", what="rights")
     assert told["reason"] == (
-        "postgres.dsn's role lacks SELECT ON measurements; SELECT, UPDATE ON rollups: GRANT them to it"
+        "postgres.dsn's role lacks some; their owner gives them: "
+        f"GRANT SELECT ON measurements TO {unique}; GRANT SELECT, UPDATE ON rollups TO {unique}"
     )
     async with httpx.AsyncClient(base_url=f"http://{settings.projector.http}") as http:
         answer = await http.get("/readyz")

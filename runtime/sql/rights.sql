@@ -1,0 +1,67 @@
+-- What roles may do in PostgreSQL (contract/rights.py), as the server sees it.
+
+-- name: missing_rights
+-- Of the rights $1 (kinds), $2 (names), $3 (verbs) and $4 (columns, or ''), those that the role of this session does not have: verb and
+-- object as GRANT has them. What is not there yet, nobody lacks a right on. The catalogs are asked, which show what is in a schema that
+-- one may not look into.
+WITH house AS (
+    SELECT n.oid, n.nspname AS name FROM pg_namespace AS n
+    WHERE n.nspname = coalesce(
+        current_schema(),
+        (SELECT min(c.relnamespace::regnamespace::text) FROM pg_class AS c WHERE c.relname = 'schema_migrations'),
+        'public')
+),
+asked AS (
+    SELECT
+        w.*, h.name AS schema,
+        (SELECT c.oid FROM pg_class AS c WHERE c.relnamespace = h.oid AND c.relname = w.name) AS relation,
+        (SELECT p.oid FROM pg_proc AS p WHERE p.pronamespace = h.oid AND p.proname = split_part(w.name, '(', 1)) AS function
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS w (kind, name, verb, columns, ord), house AS h
+),
+parts AS (
+    SELECT a.ord, string_agg(i.inhrelid::regclass::text, ', ' ORDER BY i.inhrelid::regclass::text) AS names
+    FROM asked AS a JOIN pg_inherits AS i ON i.inhparent = a.relation
+    WHERE a.kind = 'DAYS' AND NOT has_table_privilege(i.inhrelid, a.verb)
+    GROUP BY a.ord
+)
+SELECT
+    a.verb || CASE WHEN a.columns <> '' THEN format(' (%s)', a.columns) ELSE '' END AS verb,
+    CASE a.kind
+        WHEN 'TABLE' THEN a.name
+        WHEN 'DAYS' THEN p.names
+        WHEN 'SCHEMA' THEN format('SCHEMA %I', a.schema)
+        WHEN 'DATABASE' THEN format('DATABASE %I', current_database())
+        ELSE format('%s %s', a.kind, a.name)
+    END AS name
+FROM asked AS a LEFT JOIN parts AS p USING (ord)
+WHERE CASE a.kind
+    WHEN 'TABLE' THEN CASE a.columns
+        WHEN '' THEN NOT has_table_privilege(a.relation, a.verb)
+        ELSE EXISTS (
+            SELECT FROM unnest(string_to_array(a.columns, ', ')) AS c (name) WHERE NOT has_column_privilege(a.relation, c.name, a.verb))
+    END
+    WHEN 'DAYS' THEN p.names IS NOT NULL
+    WHEN 'SEQUENCE' THEN NOT has_sequence_privilege(a.relation, a.verb)
+    WHEN 'FUNCTION' THEN NOT has_function_privilege(a.function, a.verb)
+    WHEN 'SCHEMA' THEN NOT has_schema_privilege(a.schema, a.verb)
+    WHEN 'DATABASE' THEN NOT has_database_privilege(current_database(), a.verb)
+END
+ORDER BY a.ord;
+
+-- name: our_role
+-- The role of this session as GRANT has it.
+SELECT quote_ident(current_user);
+
+-- name: absent_tables
+-- Which of these tables and views are not there.
+SELECT w.name FROM unnest($1::text[]) AS w (name) WHERE to_regclass(w.name) IS NULL ORDER BY 1;
+
+-- name: strangers_with_keys
+-- Roles that could make up rows of the internal topic: they may read what these are signed with, and are neither a gateway, which may
+-- write leases, nor a projector, which may report how far it has come.
+SELECT quote_ident(r.rolname) FROM pg_roles AS r
+WHERE r.rolcanlogin AND NOT r.rolsuper
+    AND has_table_privilege(r.oid, to_regclass('stream_keys'), 'SELECT')
+    AND NOT has_table_privilege(r.oid, to_regclass('stream_leases'), 'UPDATE')
+    AND NOT has_table_privilege(r.oid, to_regclass('projections'), 'INSERT')
+ORDER BY 1;

@@ -1,0 +1,195 @@
+"""What each role may do in PostgreSQL, tried statement by statement; and what it may not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from contract.rights import GATEWAY, GRAFANA, OWNERS_FUNCTIONS, PROJECTOR, ROLES
+from runtime.postgres import load_queries
+from runtime.rights import missing_rights, script
+from tests.support.roles import bare_role, give
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+VERBS = {
+    "SELECT": "EXPLAIN SELECT {0} FROM {0}",
+    "INSERT": "EXPLAIN INSERT INTO {0} OVERRIDING SYSTEM VALUE SELECT (null::{0}).* WHERE false",
+    "UPDATE": "EXPLAIN UPDATE {0} SET {1} = {1}",
+    "DELETE": "EXPLAIN DELETE FROM {0}",
+    "TRUNCATE": "TRUNCATE {0}",
+}
+NEVER = (
+    "CREATE TABLE mine (x int)",
+    "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "DROP TABLE measurements",
+    "ALTER TABLE outbox ADD COLUMN x int",
+    "ALTER TABLE dead_letters DISABLE TRIGGER ALL",
+    "CREATE TRIGGER mine AFTER INSERT ON measurements EXECUTE FUNCTION note_change()",
+    "CREATE ROLE mine",
+    "COPY (SELECT 1) TO '/tmp/mine'",
+)
+OWNERS_TABLES = (
+    "SELECT attach_partition('streams', 'stream', now(), now() + interval '1 day')",
+    "SELECT shut_default_partition('outbox', 'n', ARRAY[now()], ARRAY[now()])",
+    "SELECT begin_day('dead_letters')",
+    "SELECT let_day_be('dead_letters')",
+    "SELECT retire_blocks('outbox', 0, 1)",
+    "SELECT drop_empty_partition('dead_letters')",
+)
+
+
+@pytest.fixture
+async def owner(database: str) -> AsyncIterator[Connection]:
+    """A connection of who may do everything."""
+    connection = await asyncpg.connect(database)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture(params=["gateway", "projector", "grafana"])
+async def role(request: pytest.FixtureRequest, database: str, unique: str) -> AsyncIterator[tuple[str, str]]:
+    """A kind of role, and the DSN of one that has its rights."""
+    async with bare_role(database, unique) as dsn:
+        await give(database, request.param, unique)
+        yield request.param, dsn
+
+
+async def refused(connection: Connection, statement: str) -> bool:
+    """Whether a statement fails for the want of a right; nothing of it stays."""
+    try:
+        async with connection.transaction():
+            await connection.execute(statement)
+            await connection.execute("SELECT 1 / 0")
+    except asyncpg.InsufficientPrivilegeError:
+        return True
+    except asyncpg.DivisionByZeroError:
+        pass
+    return False
+
+
+async def test_a_role_can_what_its_list_says_and_nothing_else(
+    role: tuple[str, str], owner: Connection
+) -> None:
+    """Each verb on each table, those on which there is no word included, is granted or refused as listed."""
+    kind, dsn = role
+    listed = {
+        (right.name, right.verb) for right in ROLES[kind] if right.kind == "TABLE" and not right.columns
+    }
+    tables = await owner.fetch(
+        """SELECT c.relname AS name, c.relkind = 'v' AS is_view, min(a.attname) AS "column"
+        FROM pg_class AS c
+        JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND a.attgenerated = ''
+            AND a.attidentity = ''
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v')
+        GROUP BY 1, 2"""
+    )
+    assert len(tables) > 40
+    connection = await asyncpg.connect(dsn)
+    may = set()
+    for table in tables:
+        for verb, statement in VERBS.items():
+            if table["is_view"] and verb != "SELECT":
+                continue
+            if not await refused(connection, statement.format(table["name"], table["column"])):
+                may.add((table["name"], verb))
+    assert may == listed
+    assert [each for each in NEVER if not await refused(connection, each)] == []
+    await connection.close()
+
+
+async def test_the_owners_functions_touch_partitions_alone(role: tuple[str, str], owner: Connection) -> None:
+    """Nobody but a gateway calls what runs with the owner's rights, and that changes partitions alone."""
+    kind, dsn = role
+    connection = await asyncpg.connect(dsn)
+    assert [each for each in OWNERS_TABLES if not await refused(connection, each)] == []
+    day = "attach_partition('measurements', 'ts', '2020-03-01 00:00+00', '2020-03-02 00:00+00')"
+    assert await refused(connection, f"SELECT {day}") is (kind != "gateway")
+    if kind == "gateway":
+        await connection.execute("SELECT drop_history_partition('dead_letters', '1m', now())")
+        await connection.execute("INSERT INTO settled_days (partition, state) VALUES ('outbox', 'leaving')")
+        assert await connection.fetchval("SELECT drop_leaving_partition('outbox')") is False
+    await connection.close()
+    assert (
+        await owner.fetchval("SELECT count(*) FROM pg_class WHERE relname IN ('dead_letters', 'outbox')") == 2
+    )
+    functions = await owner.fetch(
+        """SELECT proname AS name, proconfig FROM pg_proc
+        WHERE prosecdef AND pronamespace = 'public'::regnamespace"""
+    )
+    assert {row["name"] for row in functions} == {
+        "note_change",
+        *(right.name.partition("(")[0] for right in OWNERS_FUNCTIONS),
+    }
+    assert all("search_path=public, pg_temp" in row["proconfig"] for row in functions)
+
+
+async def test_every_missing_right_is_said_at_once(database: str, unique: str, owner: Connection) -> None:
+    """Of a role that may only connect all are named, with statements that mend it; then none is."""
+    async with bare_role(database, unique) as dsn:
+        await owner.execute(f'GRANT CONNECT ON DATABASE "{dsn.rpartition("/")[2]}" TO {unique}')
+        await owner.execute("SELECT attach_partition('measurements', 'ts', '2020-03-01', '2020-03-02')")
+        connection = await asyncpg.connect(dsn)
+        for rights in (GATEWAY, PROJECTOR, GRAFANA):
+            statements = await missing_rights(connection, rights)
+            if rights is GATEWAY:
+                assert f"GRANT USAGE ON SCHEMA public TO {unique}" in statements
+                assert f"GRANT SELECT, INSERT, DELETE ON outbox TO {unique}" in statements
+                days = "public.measurements_default, public.measurements_p20200301"
+                assert f"GRANT SELECT ON {days} TO {unique}" in statements
+                assert f"GRANT EXECUTE ON FUNCTION begin_day(text) TO {unique}" in statements
+            for statement in statements:
+                await owner.execute(statement)
+            assert await missing_rights(connection, rights) == []
+        await connection.close()
+
+
+async def test_default_privileges_give_nobody_the_keys(empty_database: str, unique: str) -> None:
+    """Who may read every new table of a site cannot read what rows are signed with; who can is named."""
+    from gateway.migrate import migrate, migrations  # noqa: PLC0415  # one test's
+
+    async with bare_role(empty_database, unique) as dsn:
+        owner = await asyncpg.connect(empty_database)
+        await owner.execute("GRANT ALL ON SCHEMA public TO PUBLIC")
+        await owner.execute(f"ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {unique}, PUBLIC")
+        await owner.execute(f'GRANT CONNECT ON DATABASE "{dsn.rpartition("/")[2]}" TO {unique}')
+        await migrate(empty_database, known=[each for each in migrations() if each.version < 19])
+        reader = await asyncpg.connect(dsn)
+        assert not await refused(reader, "SELECT FROM stream_keys")
+        await migrate(empty_database)
+        assert await refused(reader, "SELECT FROM stream_keys")
+        assert not await refused(reader, "SELECT FROM measurements")
+        queries = load_queries("runtime")
+        assert await owner.fetch(queries.strangers_with_keys) == []
+        await owner.execute(f"GRANT SELECT ON stream_keys TO {unique}")
+        assert [row[0] for row in await owner.fetch(queries.strangers_with_keys)] == [unique]
+        await reader.close()
+        await owner.close()
+
+
+def test_grafanas_own_script_says_the_same() -> None:
+    """What `deploy/grafana/postgres.sql` grants is what the list says."""
+    said = " ".join(
+        (Path(__file__).parents[2] / "deploy/grafana/postgres.sql").read_text(encoding="utf-8").split()
+    )
+    for statement in script(GRAFANA, "grafana", database="x"):
+        verbs, _, rest = statement.removeprefix("GRANT ").partition(" ON ")
+        name = rest.removesuffix(' TO "grafana"')
+        if name.startswith("DATABASE"):
+            assert "GRANT CONNECT ON DATABASE %I TO grafana" in said
+        elif name.startswith("SCHEMA"):
+            assert "GRANT USAGE ON SCHEMA public TO grafana" in said
+        else:
+            (grant,) = [
+                g
+                for g in said.split("GRANT ")[1:]
+                if g.startswith(f"{verbs} ON ") and name in g.split(";")[0]
+            ]
+            assert grant.split(";")[0].endswith(" TO grafana")
+    assert said.count("GRANT SELECT") == 2
