@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from gateway.decode.limits import Limits
     from gateway.decode.mapping import Part
+    from gateway.decode.mapping.learned import Known
+    from gateway.decode.mapping.plain import Mapped
     from runtime.mqtt.port import Delivery
 
 _TOPICS_BYTES: Final = 128_000_000  # over 100,000 topics in the half that is found at once
@@ -88,6 +90,8 @@ class Decoder:
                 unpacked = form.unpacking.unpack(payload, self._max_payload_bytes)
             value = form.parse(unpacked)
             if (shaper := self._shapers[matched.number]) is not None:
+                if (known := shaper.known(value, matched.metric)) is not None:
+                    return [self._whole(known, matched, received, payload)]
                 if form.lines and type(value) is list and shaper.each.path:
                     return self._lines(value, matched, received, unpacked)
                 return self._shaped(value, matched, received, payload, unpacked)
@@ -405,24 +409,56 @@ class Decoder:
         Raises:
             Reject: it is none.
         """
-        shaper = self._shapers[matched.number]
-        assert shaper is not None
         if part.mapped is None:
             raise part.reject or Reject("undecodable", "nothing was made of it")
-        tags, of_topic = part.tags, matched.tags or {}
+        return self._said(
+            part.mapped, part.tags, part.left_out, part.online, matched, received, raw, drops, number, digest
+        )
+
+    def _whole(self, known: Known, matched: Matched, received: Received, payload: bytes) -> Reading:
+        """The reading of a message of a known shape.
+
+        Raises:
+            Reject: it is none.
+        """
+        drops: list[tuple[str, str]] = []
+        try:
+            return self._said(
+                known.mapped, known.tags, known.left_out, None, matched, received, payload, drops, "", ""
+            )
+        finally:
+            if drops:
+                self.drops.add(matched.route.topic, drops)
+
+    def _said(  # noqa: PLR0917  # of two kinds of readings, and every one comes by
+        self,
+        mapped: Mapped,
+        tags: dict[str, str],
+        left_out: Sequence[tuple[str, str]],
+        online: bool | None,  # noqa: FBT001  # of a part
+        matched: Matched,
+        received: Received,
+        raw: bytes,
+        drops: list[tuple[str, str]],
+        number: str,
+        digest: str,
+    ) -> Reading:
+        shaper = self._shapers[matched.number]
+        assert shaper is not None
+        of_topic = matched.tags or {}
         if tags:
             parts = matched.topic, *tags.items()
             matched = self._tagged.get(parts) or self._tag(matched, tags, parts)
         unfit = shaper.unfit
         try:
             reading = self._assemble(
-                part.mapped, matched, received, raw, unfit, number=number, digest=digest, online=part.online
+                mapped, matched, received, raw, unfit, number=number, digest=digest, online=online
             )
-            drops += part.left_out
+            drops += left_out
             drops += unfit.fields
         except Reject as reject:
             if _says_nothing(reject, matched):
-                drops += [*part.left_out, *unfit.fields]
+                drops += [*left_out, *unfit.fields]
             raise
         except Exception as error:  # likewise
             raise _failed(error) from error

@@ -12,6 +12,8 @@ from gateway.decode.names import MAX_NAME
 
 MOST_NAMES: Final = 100
 OTHER: Final = "other"
+_MOST_ALIKE: Final = 100
+_FEW: Final = 50  # fields
 
 
 class Names:
@@ -40,29 +42,49 @@ class Names:
 class Drops:
     """Counts.
 
-    Attributes:
-        counts: by the route's topic, the field's name and the reason.
+    What a message leaves out it mostly leaves out again, so it is counted by messages until somebody asks.
     """
 
     def __init__(self) -> None:
-        self.counts: Counter[tuple[str, str, str]] = Counter()
+        self._counts: Counter[tuple[str, str, str]] = Counter()
         self._news: list[tuple[str, str, str]] = []
+        self._alike: dict[tuple[object, ...], int] = {}
+
+    @property
+    def counts(self) -> Counter[tuple[str, str, str]]:
+        """By the route's topic, the field's name and the reason."""
+        alike, self._alike = self._alike, {}
+        for (topic, *fields), times in alike.items():
+            for name, reason in fields:
+                self._count(topic, name, reason, times)
+        return self._counts
 
     def add(self, topic: str, fields: list[tuple[str, str]]) -> None:
         """Count the fields of one message."""
-        counts = self.counts
-        for name, reason in fields:
-            key = (topic, name[:MAX_NAME], reason)
-            if key not in counts:
-                if len(counts) >= MOST_NAMES:
-                    key = (topic, OTHER, reason)
-                if key not in counts:
-                    self._news.append(key)
-            counts[key] += 1
+        if len(fields) > _FEW:
+            for name, reason in fields:
+                self._count(topic, name, reason, 1)
+            return
+        alike, key = self._alike, (topic, *fields)
+        alike[key] = alike.get(key, 0) + 1
+        if len(alike) > _MOST_ALIKE:
+            _ = self.counts
 
     def news(self) -> list[tuple[str, str, str]]:
         """Those that were counted for the first time since the last call."""
+        if self._alike:
+            _ = self.counts
         if not self._news:
             return []
         news, self._news = self._news, []
         return news
+
+    def _count(self, topic: str, name: str, reason: str, times: int) -> None:
+        counts = self._counts
+        key = (topic, name[:MAX_NAME], reason)
+        if key not in counts:
+            if len(counts) >= MOST_NAMES:
+                key = (topic, OTHER, reason)
+            if key not in counts:
+                self._news.append(key)
+        counts[key] += times

@@ -77,6 +77,10 @@ class Worked(Generic[Value]):
         self._values[parts] = value
         return value
 
+    def __contains__(self, parts: object) -> bool:
+        """Whether there is a value, which may be None."""
+        return parts in self._values
+
 
 class Names:
     """A set of names that were found good.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 COPY_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
+_MICROSECOND: Final = timedelta(microseconds=1)
 _ENDS: Final = tuple(f"{micros:03d}Z" for micros in range(1000))
 
 
@@ -53,6 +54,19 @@ class Received:
             self.next = self._from(now).__next__
             return timedelta()
         return datetime.fromisoformat(self.last) - now
+
+    def resume(self, at: datetime, after: str | None) -> timedelta:
+        """Go on from a moment that is over, as it was then; returns the same as `reach`.
+
+        Args:
+            at: what the clock said.
+            after: the time that had been given last; None when that is the last one now.
+        """
+        if after is not None:
+            self.last = after
+            if format_utc(at) <= after:
+                self.next = self._from(datetime.fromisoformat(after) + _MICROSECOND).__next__
+        return self.reach(at)
 
     def _from(self, moment: datetime) -> Iterator[str]:
         while True:  # a thousand at a time: every message asks for one

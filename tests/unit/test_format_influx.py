@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.decode import Decoder, Limits, Reading, Received
 from gateway.decode.fields import NoNumber, Refused
-from gateway.decode.formats import format_of
+from gateway.decode.formats import format_of, influx
 from gateway.decode.routes import compile_routes
 from runtime.errors import Reject
 from runtime.settings import Route
@@ -369,3 +369,36 @@ def test_whatever_comes(payload: bytes) -> None:
                     assert refused.value.reason == each.reason
                 else:
                     assert plain(FORM.parse(bytes(raw))) == plain(each)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            ["m", ",t=v", " ", " f=1", ",g=2i", ",f=-1.5e3", "=", "1", ",", "#", '"', "\\", "é", "\r"]
+        ),
+        max_size=7,
+    ).map("".join),
+    st.sampled_from(["", " 17", " 1795424400000000000", " 9223372036854775808"]),
+    st.sampled_from([None, 1, 10**9]),
+)
+def test_usual_lines_are_read_as_any(line: str, at: str, unit: int | None) -> None:
+    """What is read at one glance is what it is when it is read piece by piece."""
+    usual = influx._usual(line + at, unit)
+    if usual is not None:
+        assert repr(usual) == repr(influx.read_slowly((line + at).rstrip(" \r"), unit))
+
+
+@pytest.mark.parametrize("line", ["m f=1", "m,a=b,c=d f=1.5,g=-2i 1795424400", "a.b f=1e5 1\r\n", "é f=1"])
+def test_usual_lines(line: str) -> None:
+    """Lines without escapes and strings are read at one glance."""
+    assert influx._usual(line, None) is not None
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["m,a=1,a=2 f=1", "m f=1,f=2", 'm f="1"', "m f=t", "m f=1 9223372036854775808", "#m f=1", "m f=1."],
+)
+def test_others_are_read_piece_by_piece(line: str) -> None:
+    """So it is said what is wrong with them, or what else they are."""
+    assert influx._usual(line, None) is None

@@ -77,9 +77,14 @@ _MOST_BYTES: Final = 16_000_000  # of a pack that is cut
 
 _SHAPES: Final = 4096
 _KNOWN: Final = frozenset({*_KINDS, str, int, float, bool})
-_plain: Final[dict[tuple[Any, ...], tuple[str, ...]]] = {}
-"""Labels and types of records that were found good, each with those of the labels that are base fields: there
-are few kinds of senders."""
+_plain: Final[dict[tuple[Any, ...], tuple[tuple[str, ...], str]]] = {}
+"""Labels and types of records that were found good, each with those of the labels that are base fields, and
+the one that is the value of a record that has besides no more than a name and a unit: there are few kinds of
+senders."""
+_USUAL: Final = frozenset({"bn", "bt", "n", "u", *_VALUES})
+_USUAL_BASE: Final = frozenset({"bn", "bt"})
+
+_UNKNOWN: Final[tuple[None, str]] = (None, "")
 
 # In JSON a number that is none stands as it was written, which `strict_json` reads again.
 _encode = msgspec.json.Encoder(enc_hook=lambda value: msgspec.Raw(value.text.encode())).encode
@@ -178,24 +183,51 @@ def _resolved(record: dict[str, Any], base: dict[str, Any]) -> dict[str, Any] | 
         base: base fields that hold so far; takes those of the record.
     """
     shape = (*record, *map(type, record.values()))
-    bases = _plain.get(shape)
+    bases, label = _plain.get(shape, _UNKNOWN)
     fields = record
     if bases is None:
         fields = {label: value for label, value in record.items() if value is not None}
         _check_fields(fields)
         bases = tuple(label for label in fields if label in _BASE)
         if _KNOWN.issuperset(shape) and len(_plain) < _SHAPES:
-            _plain[shape] = bases
+            values = [label for label in fields if label in _VALUES]
+            usual = _USUAL.issuperset(fields) and len(values) == 1
+            _plain[shape] = bases, values[0] if usual else ""
     if bases:
-        for label in bases:
-            base[label] = fields[label]
+        for each in bases:
+            base[each] = fields[each]
         if "bver" in bases:
             _check_version(base)
     if (size := len(base.get("bn", "")) + len(fields.get("n", ""))) > _MAX_NAME:
         raise Reject(
             MALFORMED, f"its name, bn and n together, has {size} characters, {_MAX_NAME} are allowed"
         )
-    return None if len(bases) == len(fields) else _measured(fields, base)
+    if len(bases) == len(fields):
+        return None
+    if label and _USUAL_BASE.issuperset(base):
+        return _usual(fields, base, label)
+    return _measured(fields, base)
+
+
+def _usual(fields: dict[str, Any], base: dict[str, Any], label: str) -> dict[str, Any]:
+    """A record of a name, a unit and a value, with a base name and a base time at most."""
+    found: dict[str, Any] = {}
+    base_name, name = base.get("bn"), fields.get("n")
+    if base_name:
+        found = (
+            {_NAME: base_name + name, "bn": base_name, "n": name}
+            if name
+            else {_NAME: base_name, "bn": base_name}
+        )
+    elif name:
+        found = {_NAME: name, "n": name}
+    if unit := fields.get("u"):
+        found["u"] = unit
+    found[label] = fields[label]
+    time = base.get("bt")
+    if time is not None and (time := _time(time)) is not None:
+        found["t"] = time
+    return found
 
 
 def _check_fields(fields: dict[str, Any]) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.decode.fields import SCALARS, Flattening, Refused
-from gateway.decode.mapping.each import names_in
+from gateway.decode.mapping.each import Element, names_in
+from gateway.decode.mapping.learned import Learned
 from gateway.decode.mapping.looks import Surroundings, compile_looks, remove, taken
 from gateway.decode.mapping.parts import Around, Part
 from gateway.decode.mapping.plain import named
@@ -24,7 +25,6 @@ from runtime.errors import ConfigurationError, Reject
 if TYPE_CHECKING:
     from gateway.decode.fields import Unfit
     from gateway.decode.limits import Limits
-    from gateway.decode.mapping.each import Element
     from gateway.decode.mapping.looks import Look
     from gateway.decode.mapping.words import Words
     from gateway.decode.paths import Place
@@ -40,10 +40,14 @@ BESIDE: Final = "(beside metrics)"
 _NOTHING: Final = Around()
 
 
+Names = tuple[Any, Any, Any, Any]
+"""Device, key, time and region."""
+
+
 class _Said(NamedTuple):
     """What an element says: device, key, time and region; tags; its metrics."""
 
-    names: tuple[Any, Any, Any, Any]
+    names: Names
     tags: dict[str, str]
     metrics: dict[str, Any]
     around: Around
@@ -65,6 +69,7 @@ class Elements:
         name, value: the same of an element that is one metric.
         tags: those of the route.
         surroundings: of the elements of one message.
+        learned: what is known of their shapes; None where the values decide what is what.
 
     Raises:
         ConfigurationError: a path means nothing, or settings contradict each other.
@@ -108,14 +113,18 @@ class Elements:
             max_fields=limits.max_metrics + spare,
             ignores=words.ignores,
         )
+        self.learned: Learned | None = None
+        plain = not any(look.made or look.star is not None for look in self.looks)
+        if plain and not self.name and not route.presence and not (self.tags.looks and route.each):
+            self.learned = Learned(self._read_anew, words, self.tags, unfit)
 
     @property
     def looks(self) -> list[Look]:
         """All that is looked for."""
-        return [*self.around, *self.name, *self.value, *self._metrics]
+        return [*self.wanted, *self.name, *self.value, *self._metrics]
 
     @property
-    def around(self) -> list[Look]:
+    def wanted(self) -> list[Look]:
         """What is looked for around an element, too."""
         return [*(look for role in self.roles for look in role), *(look for _, look in self.tags.looks)]
 
@@ -128,6 +137,23 @@ class Elements:
             metric: what the topic calls it.
             places: its own, where the message can be cut.
         """
+        if self.learned is not None and type(element.value) is dict:
+            known = self.learned.find(element.value, metric)
+            if known is not None:
+                mapped, around = known.mapped, _NOTHING
+                if element.around:
+                    names, around = self._around(element, mapped[:4])
+                    mapped = (*names, *mapped[4:])
+                return Part(mapped, known.tags, number, element.message, places, around, None, known.left_out)
+        return self._read_slowly(element, number, metric, places)
+
+    def _read_anew(self, value: dict[str, Any], metric: str | None) -> Part:
+        """An object, as it is read when nothing is known of its shape."""
+        return self._read_slowly(Element(value), 0, metric, ())
+
+    def _read_slowly(
+        self, element: Element, number: int, metric: str | None, places: tuple[Place, ...]
+    ) -> Part:
         unfit = self._unfit
         try:
             said = self._read(element, metric)
@@ -185,30 +211,35 @@ class Elements:
         value: Any,  # noqa: ANN401  # a message is any value
         rest: dict[str, Any],
         own: set[object],
-    ) -> tuple[tuple[Any, Any, Any, Any], Around]:
+    ) -> tuple[Names, Around]:
         """Device, key, time and region, which leave the rest; and which of them were found around."""
-        places: tuple[Place, ...] = ()
-        keyed, everything, key_place = False, False, None
         names: list[Any] = []
         bare = self._simple and self._names.isdisjoint(value)
-        for number, looks in enumerate(self.roles):
+        for looks in self.roles:
             if bare or not looks:
                 found = None
             elif len(looks) == 1 and looks[0].name:
                 found = rest.pop(looks[0].name, None)
             else:
                 found = taken(looks, element, value, rest, own)
-            if found is None and element.around and looks:
-                hit = self.surroundings.find(number, looks, element)
-                if hit:
-                    found, place = hit
-                    everything |= place is None
-                    places += () if place is None else (place,)
-                    if number == _KEY:
-                        keyed, key_place = True, place
             names.append(found)
+        said = (names[0], names[1], names[2], names[3])
+        return self._around(element, said) if element.around else (said, _NOTHING)
+
+    def _around(self, element: Element, names: Names) -> tuple[Names, Around]:
+        """Device, key, time and region of an element, with those of them that stand around it only."""
+        places: tuple[Place, ...] = ()
+        keyed, everything, key_place = False, False, None
+        found = list(names)
+        for number, looks in enumerate(self.roles):
+            if found[number] is None and looks and (hit := self.surroundings.find(number, looks, element)):
+                found[number], place = hit
+                everything |= place is None
+                places += () if place is None else (place,)
+                if number == _KEY:
+                    keyed, key_place = True, place
         around = Around(places, key_place, keyed, everything) if places or everything else _NOTHING
-        return (names[0], names[1], names[2], names[3]), around
+        return (found[0], found[1], found[2], found[3]), around
 
     def _wrapped(self, value: Any, metric: str | None) -> dict[str, Any]:  # noqa: ANN401  # a message is any value
         if type(value) is Refused:

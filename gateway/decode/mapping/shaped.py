@@ -18,7 +18,9 @@ from gateway.decode.fields import Unfit
 from gateway.decode.limits import MAX_ELEMENTS, check_count, readings_allowed, too_many_values
 from gateway.decode.mapping.each import Each, Element, graft
 from gateway.decode.mapping.element import LEFT_OUT, Elements
+from gateway.decode.mapping.learned import Learned, nothing_known
 from gateway.decode.mapping.listed import listed_of
+from gateway.decode.mapping.naming import Naming
 from gateway.decode.mapping.parts import Group, Part, group_key, numbered_key, with_keys
 from gateway.decode.mapping.words import Words
 from gateway.decode.paths import alternatives, is_plain, star_of
@@ -45,6 +47,7 @@ class Shaper:
     Attributes:
         each: finds the elements.
         unfit: takes fields that cannot be metrics.
+        known: what a message says that is one reading, by its shape; None where it is to be read as ever.
 
     Raises:
         ConfigurationError: a path means nothing, or settings contradict each other.
@@ -58,11 +61,16 @@ class Shaper:
         self._counted = any(look.star is not None for look in self._elements.looks)
         self._cuts = self.each.cuts and not any(
             self.each.moves(None if look.made else look.steps, look.path)
-            for look in self._elements.around
+            for look in self._elements.wanted
             if look.star is None
         )
         self._made = any(look.made for look in self._elements.looks) or not self.each.cuts
         self._listed = listed_of(self.each, self._elements, words, limits, self.unfit, cuts=self._cuts)
+        learned = None if route.each else self._elements.learned
+        if self._listed is not None:
+            naming = Naming(self.each, self._elements)
+            learned = Learned(self._one, words, self._elements.tags, self.unfit, naming)
+        self.known = nothing_known if learned is None else learned.find
 
     def parts(
         self,
@@ -136,6 +144,15 @@ class Shaper:
             return None
         places = sorted({place for part in parts for place in part.places}, key=_in_order)
         return self.each.only(message, places, around=True, counted=self._counted)
+
+    def _one(self, message: Any, metric: str | None) -> Part | None:  # noqa: ANN401  # likewise
+        """The only reading of a message, with all that is left out; None where there are several."""
+        try:
+            parts, left_out = self.parts(message, metric)
+        except Reject:
+            return None
+        (part, *others) = parts
+        return None if others else part._replace(left_out=[*left_out, *part.left_out])
 
     def _places(self, element: Element) -> tuple[Place, ...]:
         return (element.place,) if element.place is not None and self._cuts else ()
