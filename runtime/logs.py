@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 Format = Literal["auto", "console", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 
-# The user part has no "@"; everything up to the token's last "@" counts as password, because people forget to
-# encode one.
-_USERINFO = re.compile(r"([a-zA-Z][\w+.-]*://[^\s:/@]*:)\S*@")
+# Everything from the first ":" up to the token's last "@" counts as password, because people forget to encode
+# one.
+_USERINFO = re.compile(r"([a-zA-Z][\w+.-]*://[^\s:/]*:)\S*@")
 _PASSWORD = re.compile(r"\b(password|passwd|pwd)(\s*=\s*)('[^']*'|[^\s&;,]+)", re.IGNORECASE)
 _SECRET_FIELDS = frozenset({"password", "secret", "token", "dsn", "url"})
 _MASK = "***"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import ssl
 from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -21,6 +22,7 @@ from runtime.errors import ConfigurationError, Retry, Stop
 from runtime.lifecycle import keep_trying
 from runtime.logs import mask
 from runtime.secret import current
+from runtime.settings.addresses import refuse_postgres
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -103,6 +105,8 @@ async def open_pool(
         Retry: the server is away, refuses us or is not ready; anything that can change without this process.
         ConfigurationError: the URL is malformed or asks for something impossible.
     """
+    if reason := refuse_postgres(dsn):
+        raise ConfigurationError(f"postgres.dsn: {reason}")
     try:
         pool = await asyncpg.create_pool(
             dsn,
@@ -115,13 +119,15 @@ async def open_pool(
             server_settings={**_SERVER_SETTINGS, "application_name": name, **(settings or {})},
         )
         await pool.release(await pool.acquire())
-    except ValueError as error:
-        raise _malformed(error) from None  # the cause may quote parts of the password
     except ERRORS as error:
+        if isinstance(error, ValueError) and not isinstance(error, OSError):
+            raise _malformed(error) from None  # asyncpg refuses an option
         retry = as_retry(error)
         if retry is None:
             raise Stop(f"postgres: {_one_line(error)}") from error
         raise Retry("postgres", f"{address(dsn)}: {retry.reason}") from error
+    except ValueError as error:
+        raise _malformed(error) from None  # the cause may quote parts of the password
     return pool
 
 
@@ -143,8 +149,12 @@ async def connect(dsn: str, *, name: str) -> asyncpg.Connection[asyncpg.Record]:
 async def _connect(dsn: str | None = None, **options: Any) -> asyncpg.Connection[asyncpg.Record]:  # noqa: ANN401  # asyncpg's
     """Make a connection by what the URL's file holds now, if it came from one."""
     now = current(dsn or "", "postgres")
+    if now != dsn and (reason := refuse_postgres(now)):  # the file has been changed to this
+        raise Retry("postgres", f"postgres.dsn_file: {reason}")
     try:
         return await asyncpg.connect(now, **options)
+    except OSError:
+        raise  # a certificate that does not verify is a ValueError too
     except ValueError as error:
         if now == dsn:
             raise
@@ -291,6 +301,10 @@ def _malformed(error: ValueError) -> ConfigurationError:
 def _one_line(error: Any) -> str:  # noqa: ANN401  # exceptions of several families
     if isinstance(error, TimeoutError):
         return "timed out"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate is refused: {error.verify_message}"
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return "a certificate file of postgres.dsn (sslrootcert, sslcert, sslkey) is not there"
     if isinstance(error, ConnectionError) and error.errno:
         return os.strerror(error.errno)
     text = str(error.args[0]) if isinstance(error, asyncpg.PostgresError) and error.args else str(error)

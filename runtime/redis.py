@@ -22,6 +22,7 @@ from runtime.errors import ConfigurationError, Retry
 from runtime.lifecycle import raise_if_cancelled
 from runtime.logs import mask
 from runtime.secret import FromFile, current
+from runtime.settings.addresses import refuse_redis
 
 _TIMEOUT_S = 5.0
 _HEALTH_CHECK_S = 15
@@ -76,12 +77,10 @@ def open_redis(url: str) -> redis.asyncio.Redis:
     Raises:
         ConfigurationError: the URL is malformed.
     """
-    advice = "redis.url: expected a URL such as redis://host:6379/0, special characters as %XX"
+    if reason := refuse_redis(url):
+        raise ConfigurationError(f"redis.url: {reason}")
     try:
         parts = urlsplit(url)
-        database = parts.path.strip("/")
-        if not url.startswith("unix://") and database and not database.isdecimal():
-            raise ConfigurationError(advice)
         credentials: _FileCredentials | None = None
         if isinstance(url, FromFile) and parts.password:
             credentials = _FileCredentials(url)
@@ -97,7 +96,9 @@ def open_redis(url: str) -> redis.asyncio.Redis:
             retry=NoRetry(NoBackoff(), 0),
         )
     except ValueError:
-        raise ConfigurationError(advice) from None  # the cause may quote parts of the password
+        raise ConfigurationError(
+            "redis.url: expected a URL such as redis://host:6379/0, special characters as %XX"
+        ) from None  # the cause may quote parts of the password
 
 
 def as_retry(error: BaseException) -> Retry | None:

@@ -17,6 +17,8 @@ from msgspec import Meta
 
 from runtime import configuration
 from runtime.errors import ConfigurationError
+from runtime.secret import FromFile
+from runtime.settings.addresses import refuse_postgres, refuse_redis
 from runtime.settings.brokers import Broker, Events, check_broker, tls_context
 from runtime.settings.limits import Limit, check_limits
 from runtime.settings.route import Route, check_routes
@@ -28,11 +30,13 @@ from runtime.settings.types import (
     HostName,
     HostPort,
     Section,
+    Size,
     Text,
     Unit,
     Url,
     duration_s,
     host_port,
+    size_bytes,
 )
 
 if TYPE_CHECKING:
@@ -50,12 +54,24 @@ __all__ = [
     "Route",
     "Settings",
     "Sparkplug",
+    "Spool",
     "duration_s",
     "host_port",
     "load",
+    "size_bytes",
     "tls_context",
 ]
 
+_LEAST: Final = {
+    "broker.session_expiry": "1s",
+    "gateway.dedup_window": "1m",  # looked at once a minute
+    "gateway.max_ahead": "1s",
+    "gateway.outbox_retention": "1s",
+    "gateway.shutdown_timeout": "1s",
+    "projector.clock_tolerance": "1s",
+    "projector.shutdown_timeout": "1s",
+    "sparkplug.reorder_timeout": "10ms",
+}
 _LONGEST_AHEAD_S: Final = 30 * 86_400  # each day has partitions
 _LONGEST_DURATION_S: Final = 3650 * 86_400  # below the 2^32 - 1 seconds of a session (MQTT5 §3.1.2.11.2)
 
@@ -113,6 +129,16 @@ class Gateway(Section, frozen=True):
     http: HostPort = "127.0.0.1:9101"
 
 
+class Spool(Section, frozen=True):
+    """Where messages are kept while PostgreSQL takes none; `path` is a folder, "" for none."""
+
+    path: str = "/var/lib/mqtt-edge-gateway/spool"
+    max_bytes: Size = "1GB"
+    min_free_bytes: Size = "200MB"
+    when_full: Literal["block", "drop_oldest"] = "block"
+    after: Duration = "2s"
+
+
 class Projector(Section, frozen=True):
     """The read side."""
 
@@ -139,6 +165,7 @@ class Settings(Section, frozen=True):
     redis: Redis = Redis()
     gateway: Gateway = Gateway()
     sparkplug: Sparkplug = Sparkplug()
+    spool: Spool = Spool()
     projector: Projector = Projector()
     units: dict[str, Unit] = msgspec.field(default_factory=dict)
     route: tuple[Route, ...] = (Route(),)
@@ -181,21 +208,8 @@ def load(
 
 def _check(settings: Settings) -> None:
     """Refuse what no single key shows to be impossible."""
-    for name in ("gateway", "projector"):
-        if host_port(getattr(settings, name).http)[1] > 65535:  # noqa: PLR2004  # the largest TCP port
-            raise ConfigurationError(f"{name}.http: the port is beyond 65535")
-    for name, section in (
-        ("broker", settings.broker),
-        ("gateway", settings.gateway),
-        ("projector", settings.projector),
-    ):
-        for field in msgspec.structs.fields(section):
-            if field.type is Duration and duration_s(getattr(section, field.name)) > _LONGEST_DURATION_S:
-                raise ConfigurationError(f'{name}.{field.name}: longer than ten years, "3650d"')
-    if duration_s(settings.broker.session_expiry) < 1:
-        raise ConfigurationError('broker.session_expiry: shorter than "1s" keeps no session')
-    if duration_s(settings.gateway.max_ahead) > _LONGEST_AHEAD_S:
-        raise ConfigurationError('gateway.max_ahead: longer than "30d"; no partitions are made so far ahead')
+    _check_addresses(settings)
+    _check_durations(settings)
     if not settings.route:
         raise ConfigurationError("route: at least one [[route]] is needed; leave it out for the default")
     check_routes(settings.route)
@@ -206,3 +220,33 @@ def _check(settings: Settings) -> None:
         raise ConfigurationError(
             "projector.client_id: equal to broker.client_id, so each would end the other's session"
         )
+
+
+def _check_addresses(settings: Settings) -> None:
+    for name in ("gateway", "projector"):
+        if host_port(getattr(settings, name).http)[1] > 65535:  # noqa: PLR2004  # the largest TCP port
+            raise ConfigurationError(f"{name}.http: the port is beyond 65535")
+    for key, secret, refuse in (
+        ("postgres.dsn", settings.postgres.dsn, refuse_postgres),
+        ("redis.url", settings.redis.url, refuse_redis),
+    ):
+        if reason := refuse(secret):
+            raise ConfigurationError(f"{key}{'_file' if isinstance(secret, FromFile) else ''}: {reason}")
+
+
+def _check_durations(settings: Settings) -> None:
+    for name, least in _LEAST.items():
+        section_name, _, key = name.partition(".")
+        if duration_s(getattr(getattr(settings, section_name), key)) < duration_s(least):
+            raise ConfigurationError(f'{name}: shorter than "{least}", the least that is of use')
+    for name, section in (
+        ("broker", settings.broker),
+        ("gateway", settings.gateway),
+        ("projector", settings.projector),
+        ("spool", settings.spool),
+    ):
+        for field in msgspec.structs.fields(section):
+            if field.type is Duration and duration_s(getattr(section, field.name)) > _LONGEST_DURATION_S:
+                raise ConfigurationError(f'{name}.{field.name}: longer than ten years, "3650d"')
+    if duration_s(settings.gateway.max_ahead) > _LONGEST_AHEAD_S:
+        raise ConfigurationError('gateway.max_ahead: longer than "30d"; no partitions are made so far ahead')

@@ -92,6 +92,15 @@ Lasting = Annotated[
 ]
 Unit = Annotated[str, Meta(max_length=12, description='a unit of at most 12 characters such as "°C"')]
 
+Size = Annotated[
+    str,
+    Meta(
+        pattern=r"^[1-9][0-9]{0,11}( ?[kMGT]B)?$",
+        description='a size such as "500MB" or "1GB"',
+    ),
+]
+
+_SIZE: Final = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _DURATION_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _SECRETS: Final = frozenset({"password", "dsn", "url"})
 
@@ -100,6 +109,12 @@ def duration_s(text: str) -> float:
     """Convert a checked duration such as `24h` or `250ms` to seconds."""
     number, unit = re.fullmatch(r"([0-9]+)([a-z]+)", text).groups()  # type: ignore[union-attr]  # checked at start
     return int(number) * _DURATION_MS[unit] / 1000
+
+
+def size_bytes(text: str) -> int:
+    """Convert a checked size such as `500MB` to bytes; a thousand of one unit are one of the next."""
+    number, unit = re.fullmatch(r"([0-9]+) ?([a-zA-Z]*)", text).groups()  # type: ignore[union-attr]  # checked at start
+    return int(number) * _SIZE[unit]
 
 
 def host_port(text: str) -> tuple[str, int]:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 
 from deploy.local.server import free_port
+from deploy.local.servers import Postgres
 from deploy.local.services import LocalServices
 from runtime.errors import ConfigurationError, Retry
 from runtime.postgres import ERRORS, as_retry, is_data_error, open_pool
@@ -16,8 +20,6 @@ from runtime.secret import FromFile
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    from deploy.local.servers import Postgres
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ async def test_a_server_without_room_is_waited_for(empty_database: str, unique: 
 )
 async def test_a_malformed_url_is_refused_without_quoting_it(dsn: str) -> None:
     """No waiting mends a malformed URL; the message says what one looks like and quotes nothing."""
-    with pytest.raises(ConfigurationError, match=r"^postgres\.dsn: expected a URL such as ") as caught:
+    with pytest.raises(ConfigurationError, match=r"^postgres\.dsn: .*a URL such as ") as caught:
         await open_pool(dsn, name="t")
     assert "hunter2" not in str(caught.value)
 
@@ -167,3 +169,82 @@ async def test_a_url_that_was_changed_needs_no_restart(
             assert "hunter2" not in str(caught.value)
         source.write_text(database)
         assert await pool.fetchval("SELECT 1") == 1
+
+
+def certify(folder: Path, name: str, *, issuer: Path | None, days: int) -> None:
+    """Write `name.crt` and `name.key`: an authority of its own, or signed by one, for so many days."""
+    made = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    made += ["-keyout", f"{folder}/{name}.key", "-out", f"{folder}/{name}.csr", "-subj", f"/CN={name}"]
+    subprocess.run(made, check=True, capture_output=True)
+    about = "basicConstraints=critical,CA:TRUE" if issuer is None else "subjectAltName=IP:127.0.0.1"
+    (folder / "about").write_text(about, encoding="utf-8")
+    signer = ["-signkey", f"{folder}/{name}.key"]
+    if issuer is not None:
+        signer = ["-CA", f"{issuer}.crt", "-CAkey", f"{issuer}.key", "-CAcreateserial"]
+    signed = ["openssl", "x509", "-req", "-in", f"{folder}/{name}.csr", "-extfile", f"{folder}/about"]
+    signed += ["-signkey", f"{folder}/{name}.key"] if issuer is None else signer
+    subprocess.run(
+        [*signed, "-days", str(days), "-out", f"{folder}/{name}.crt"], check=True, capture_output=True
+    )
+
+
+class PostgresOverTls(Postgres):
+    """One whose certificate is `server.crt` in its folder, with its key."""
+
+    name = "postgres-tls"
+
+    def command(self) -> list[str]:
+        """Run in the foreground."""
+        files = (
+            f"--ssl_{kind}_file={self.folder}/server.{end}" for kind, end in (("cert", "crt"), ("key", "key"))
+        )
+        return [*super().command(), "--ssl=on", *files]
+
+
+async def test_a_certificate_that_is_wrong_is_named_and_waited_for(
+    services: LocalServices, tmp_path: Path
+) -> None:
+    """A wrong authority, an expired certificate or a missing file is a reason to wait, until it is mended."""
+    for name, issuer, days in (
+        ("authority", None, 9),
+        ("other", None, 9),
+        ("good", tmp_path / "authority", 9),
+        ("expired", tmp_path / "authority", -1),
+    ):
+        certify(tmp_path, name, issuer=issuer, days=days)
+    server = PostgresOverTls(services.postgres.binary, services.place)
+
+    async def serve(certificate: str) -> None:
+        for kind in ("crt", "key"):
+            target = server.folder / f"server.{kind}"
+            shutil.copy(tmp_path / f"{certificate}.{kind}", target)
+            owner = server.folder.stat()
+            os.chown(target, owner.st_uid, owner.st_gid)
+            target.chmod(0o600)
+        if server.running:
+            await server.stop()
+        await server.start()
+
+    async def refusal(authority: str) -> str:
+        url = f"{server.dsn()}?sslmode=verify-full&sslrootcert={tmp_path}/{authority}.crt"
+        try:
+            pool = await open_pool(url, name="t")
+        except Retry as error:
+            return error.reason.partition(": ")[2]
+        await pool.close()
+        return ""
+
+    try:
+        await serve("good")
+        assert await refusal("other") == (
+            "the server's certificate is refused: unable to get local issuer certificate"
+        )
+        assert await refusal("absent") == (
+            "a certificate file of postgres.dsn (sslrootcert, sslcert, sslkey) is not there"
+        )
+        await serve("expired")
+        assert await refusal("authority") == ("the server's certificate is refused: certificate has expired")
+        await serve("good")
+        assert await refusal("authority") == ""
+    finally:
+        await server.release()

@@ -38,7 +38,7 @@ async def test_replies_are_bytes(redis_url: str) -> None:
 )
 def test_a_malformed_url_is_refused_without_quoting_it(url: str) -> None:
     """No waiting mends a malformed URL; the message says what one looks like and quotes nothing."""
-    with pytest.raises(ConfigurationError, match=r"^redis\.url: expected a URL such as ") as caught:
+    with pytest.raises(ConfigurationError, match=r"^redis\.url: .*such as redis://host") as caught:
         open_redis(url)
     assert "hunter2" not in str(caught.value)
 

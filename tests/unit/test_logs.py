@@ -104,6 +104,7 @@ def test_python_warnings_take_the_same_way(capsys: pytest.CaptureFixture[str]) -
         ("postgresql://me:hunter2@host:5432/db", "postgresql://me:***@host:5432/db"),
         ("redis://:hunter2@host/0", "redis://:***@host/0"),
         ("at postgres://me:hun/t@er2@host/db: refused", "at postgres://me:***@host/db: refused"),
+        ("postgresql://me@site:hunter2@host/db", "postgresql://me@site:***@host/db"),
         ("host=h password=hunter2 user=me", "host=h password=*** user=me"),
         ("host=h password='hunter 2'", "host=h password=***"),
         (

@@ -90,6 +90,8 @@ def test_the_file_can_be_named_by_the_environment(write: Callable[[str], Path]) 
         ("[broker]\nkeepalive_s = 1", "broker.keepalive_s: expected int >= 5"),
         ("[broker]\nsession_expiry = '7 days'", "broker.session_expiry: expected a duration such as "),
         ("[broker]\nsession_expiry = '500ms'", "broker.session_expiry: shorter than "),
+        ("[gateway]\ndedup_window = '1ms'", 'gateway.dedup_window: shorter than "1m", the least '),
+        ("[gateway]\nshutdown_timeout = '1ms'", 'gateway.shutdown_timeout: shorter than "1s"'),
         ("[broker]\nsession_expiry = '99999d'", "broker.session_expiry: longer than ten years"),
         ("[gateway]\nmax_ahead = '31d'", 'gateway.max_ahead: longer than "30d"'),
         ("[gateway]\ndedup_window = '0h'", "gateway.dedup_window: expected a duration such as "),
@@ -308,8 +310,9 @@ def test_secrets_can_stay_in_files(
     variable = f"EDGE_{section}_{key}".upper()
     assert getattr(getattr(load(path, {}), section), key) == secret
     assert getattr(getattr(load(None, {f"{variable}_FILE": str(source)}), section), key) == secret
-    assert getattr(getattr(load(path, {variable: "other"}), section), key) == "other"
-    plain = write(f"[{section}]\n{key} = 'plain'\n")
+    other = secret.replace("hunter2", "other")
+    assert getattr(getattr(load(path, {variable: other}), section), key) == other
+    plain = write(f"[{section}]\n{key} = '{other}'\n")
     assert getattr(getattr(load(plain, {f"{variable}_FILE": str(source)}), section), key) == secret
 
 
@@ -356,8 +359,8 @@ def test_repr_hides_secrets() -> None:
         {
             "EDGE_BROKER_PASSWORD": "hunter2",
             "EDGE_EVENTS_PASSWORD": "hunter2",
-            "EDGE_POSTGRES_DSN": "hunter2",
-            "EDGE_REDIS_URL": "hunter2",
+            "EDGE_POSTGRES_DSN": "postgresql://u:hunter2@h/d",
+            "EDGE_REDIS_URL": "redis://:hunter2@h",
         },
     )
     assert "hunter2" not in repr(settings)
@@ -426,3 +429,60 @@ def test_host_names() -> None:
     for wrong in ("https://edge.example", "edge.example:80", "a*b"):
         with pytest.raises(ConfigurationError, match=r"projector\.hosts.*expected host names such as"):
             load(environ={"EDGE_PROJECTOR_HOSTS": wrong})
+
+
+@pytest.mark.parametrize(
+    ("key", "address", "reason"),
+    [
+        (
+            "postgres.dsn",
+            "postgresql://me:hunter2@host:99999/db",
+            "the port has to be a number from 1 to 65535",
+        ),
+        ("postgres.dsn", "postgresql://me:hunter2@host:0/db", "the port has to be a number"),
+        ("postgres.dsn", "postgresql://me:hunter2@host:x/db", "the port has to be a number"),
+        ("postgres.dsn", "postgresql://me:hun@ter2@host/db", "write characters such as @"),
+        ("postgres.dsn", "postgresql://me:hun/ter2@host/db", "write characters such as @"),
+        ("postgres.dsn", "postgresql://me:hun#ter2@host/db", "write characters such as @"),
+        ("postgres.dsn", "postgresql://me:hun?ter2@host/db", "write characters such as @"),
+        ("postgres.dsn", "postgresql://me:hun:ter2@host/db", "write characters such as @"),
+        ("postgres.dsn", "postgresql://me:hun ter2@host/db", "there is white space in it"),
+        ("postgres.dsn", "mysql://me:hunter2@host/db", "expected a URL such as postgresql://"),
+        ("postgres.dsn", "hunter2", "expected a URL such as postgresql://"),
+        ("postgres.dsn", "postgresql://me:hunter2@::1:5432/db", "an IPv6 address stands in brackets"),
+        ("redis.url", "redis://:hunter2@host:99999/0", "the port has to be a number"),
+        ("redis.url", "redis://:hun@ter2@host/0", "write characters such as @"),
+        ("redis.url", "http://:hunter2@host/0", "expected a URL such as redis://"),
+        ("redis.url", "redis://:hunter2@host/x", "expected the number of a database"),
+    ],
+)
+def test_an_address_that_cannot_be_one_is_refused_without_quoting_it(
+    key: str, address: str, reason: str, tmp_path: Path
+) -> None:
+    """It is refused by its key before anything parses it, from a file too, and no piece of it is told."""
+    variable = f"EDGE_{key}".upper().replace(".", "_")
+    (tmp_path / "secret").write_text(address, encoding="utf-8")
+    for environ, name in (
+        ({variable: address}, key),
+        ({f"{variable}_FILE": str(tmp_path / "secret")}, f"{key}_file"),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            load(None, environ)
+        assert str(caught.value).startswith(f"{name}: {reason}")
+        assert "hun" not in str(caught.value)
+        assert "ter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"EDGE_POSTGRES_DSN": "postgresql://me:a%40b@host:5432,other:5433/db?sslmode=verify-full"},
+        {"EDGE_POSTGRES_DSN": "postgres://[::1]:5432/db"},
+        {"EDGE_POSTGRES_DSN": "postgresql:///db?host=/run/postgresql"},
+        {"EDGE_REDIS_URL": "rediss://user:a%40b@host"},
+        {"EDGE_REDIS_URL": "unix:///run/redis.sock?db=1"},
+    ],
+)
+def test_addresses_that_are_taken(environ: dict[str, str]) -> None:
+    """Several hosts, sockets, IPv6 and escaped passwords are addresses."""
+    load(None, environ)
