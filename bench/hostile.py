@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import cbor2
 
+from gateway.decode.limits import MAX_PLAIN, MAX_READINGS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -46,9 +48,9 @@ def hostile() -> Iterator[Hostile]:
 
 def _json() -> Iterator[Hostile]:
     yield Hostile("json, empty readings", {}, _fill(b"[", b"{}", b"]", b","))
-    yield Hostile(
-        "json, as many readings as there may be", {}, _some(4_000, b'{"ts":"Mon, 23 Nov 2026 9:00"}')
-    )
+    yield Hostile("json, as many readings as there may be", {}, _some(MAX_PLAIN, b'{"t":[]}'))
+    late = b'{"ts":"Mon, 23 Nov 2026 9:00"}'
+    yield Hostile("json, times as they are written in mails", {}, _fill(b"[", late, b"]", b","))
     yield Hostile("json, one reading among numbers", {}, _fill(b'[{"a":1},', b"1", b"]", b","))
     yield Hostile("json, no numbers", {}, _fill(b'{"a":[', b"nan", b"]}", b","))
     yield Hostile("json, signs", {}, _fill(b"[", b"-"))
@@ -65,12 +67,12 @@ def _json() -> Iterator[Hostile]:
 def _shaped() -> Iterator[Hostile]:
     one = b'{"a":1}'
     yield Hostile("each, elements", _EACH, _fill(b'{"list":[', b"1", b"]}", b","))
-    yield Hostile("each, as many as there may be", _EACH, b'{"list":' + _some(4_000, one) + b"}")
-    yield Hostile("each, all refused", _EACH, b'{"list":' + _some(4_000, b"{}") + b"}")
+    yield Hostile("each, as many as there may be", _EACH, b'{"list":' + _some(MAX_READINGS, one) + b"}")
+    yield Hostile("each, all refused", _EACH, b'{"list":' + _some(MAX_READINGS, b"{}") + b"}")
     keyed = {"each": "list", "key": "id"}
-    yield Hostile("each, a key around", keyed, b'{"id":"k","list":' + _some(4_000, one) + b"}")
-    yield Hostile("name, no names", _NAMED, b'{"list":' + _some(4_000, b'{"v":1}') + b"}")
-    yield Hostile("name, one name", _NAMED, b'{"list":' + _some(4_000, b'{"n":"a","v":1}') + b"}")
+    yield Hostile("each, a key around", keyed, b'{"id":"k","list":' + _some(MAX_READINGS, one) + b"}")
+    yield Hostile("name, no names", _NAMED, b'{"list":' + _some(MAX_READINGS, b'{"v":1}') + b"}")
+    yield Hostile("name, one name", _NAMED, b'{"list":' + _some(MAX_READINGS, b'{"n":"a","v":1}') + b"}")
     names = _count(b'{"list":[', lambda n: b'{"n":"%d","v":1}' % n, b"]}", b",")
     yield Hostile("name, names", _NAMED, names)
     found = {"each": "list[?@ > `0`]", "key": "", "time": ""}
