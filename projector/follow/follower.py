@@ -71,6 +71,8 @@ class Follower:
         self._heard = heard
         self._told: Halt | None = None
         self._wake = asyncio.Event()
+        self._clock = asyncio.get_running_loop().time
+        self._over_at = self._clock()  # the last run
 
     def offer(self, row: EventBatch, size_bytes: int) -> None:
         """Take a row from the topic, with the size of the message that it was."""
@@ -164,8 +166,9 @@ class Follower:
         self._count(rows, count, outcome)
         self.course.applied(rows, outcome)
         self._tell()
+        since, self._over_at = self._over_at, self._clock()
         if not todo.is_read and not self.course.is_behind(outcome.cursor):
-            await asyncio.sleep(linger_s(count, self._views.changed))
+            await asyncio.sleep(linger_s(count, self._views.changed, self._over_at - since))
 
     def _count(self, rows: list[EventBatch], events: int, outcome: Outcome) -> None:
         first, last = rows[0].n, rows[-1].n

@@ -25,7 +25,7 @@ RUN_ROWS: Final = 10_000  # and those of the last part: each is noted without a 
 RUN_S: Final = 4.0  # the views stand still meanwhile
 RUN_SHARED_S: Final = 1.0  # while other streams wait for their turn
 LINGER_S: Final = 0.25
-BUSY_EVENTS: Final = 6000  # in a run, and
+BUSY_EVENTS: Final = 6000  # in a run, came within `LINGER_S`, and
 SHARED_BY: Final = 12  # messages a view in it: from here on rows gather for `LINGER_S`
 
 
@@ -60,15 +60,19 @@ def is_enough(metrics: int, widest: int, rows: int, seconds: float, *, others: b
     return is_much or seconds >= (RUN_SHARED_S if others else RUN_S)
 
 
-def linger_s(events: int, views: int) -> float:
+def linger_s(events: int, views: int, seconds: float) -> float:
     """How long to let rows gather after a run, in seconds.
 
     Gathering makes runs rarer, and what a view costs in each is shared by more messages. So it pays when many
     came of the same devices: where each is of another one, they only wait. It grows with the square, so that
-    few hardly wait and many are folded together.
+    few hardly wait and many are folded together. Many that came in a long time are no flood: after a stall
+    everybody has waited enough.
 
     Args:
         events: in the run.
         views: that it changed.
+        seconds: in which they came: since the run before was over.
     """
-    return float(LINGER_S * min(1.0, events / BUSY_EVENTS, events / (SHARED_BY * max(1, views))) ** 2)
+    shared = events / (SHARED_BY * max(1, views))
+    rate = events * LINGER_S / max(seconds, LINGER_S)
+    return float(LINGER_S * min(1.0, rate / BUSY_EVENTS, shared) ** 2)

@@ -86,20 +86,22 @@ def test_run_is_bounded(
 
 
 @pytest.mark.parametrize(
-    ("events", "views", "ms"),
+    ("events", "views", "seconds", "ms"),
     [
-        (1, 1, 0.0),
-        (300, 300, 0.6),
-        (3000, 1000, 15.6),  # of ten thousand a second: a third of a second has been waited for
-        (3000, 20, 62.5),
-        (12_000, 1000, 250.0),
-        (40_000, 10, 250.0),
-        (10_000, 10_000, 1.7),
+        (1, 1, 0.0, 0.0),
+        (300, 300, 0.03, 0.6),
+        (3000, 20, 0.1, 62.5),
+        (12_000, 1000, 0.25, 250.0),
+        (40_000, 10, 0.8, 250.0),
+        (10_000, 10_000, 0.2, 1.7),
+        (3000, 1000, 0.3, 15.6),  # ten thousand a second, and a stall of 0.3 s
+        (12_000, 1000, 1.2, 43.4),  # of more than a second
+        (6000, 100, 60.0, 0.0),  # after a silence
     ],
 )
-def test_busy_lingers(events: int, views: int, ms: float) -> None:
-    """The more messages share a view, the longer rows may gather, up to a bound."""
-    assert round(1000 * linger_s(events, views), 1) == ms
+def test_busy_lingers(events: int, views: int, seconds: float, ms: float) -> None:
+    """The faster messages come that share a view, the longer rows may gather, up to a bound."""
+    assert round(1000 * linger_s(events, views, seconds), 1) == ms
 
 
 def test_run_has_one_epoch() -> None:
