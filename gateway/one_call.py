@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from contract.events import RawEvent
+    from contract.events import Event, RawEvent
     from gateway.decode import Reading, Rejection
     from gateway.presence import Presence
     from gateway.transaction import Position
@@ -129,13 +129,13 @@ class OneCall:
             stream: of the call.
             since: the lowest number that its row may have.
         """
-        mine = {reading.event.received_at: at for at, reading in enumerate(self._readings)}
+        mine = {_name(reading.event): at for at, reading in reversed([*enumerate(self._readings)])}
         for row in await connection.fetch(queries.rows_from, stream, since, _LOOKED_AT):
             events = decode_events(row["payload"])
-            stored = {mine[event.received_at] for event in events if event.received_at in mine}
+            stored = {mine[_name(event)] for event in events if _name(event) in mine}
             if stored:
                 out = set(range(len(self._readings))) - stored
-                changing = {mine[e.received_at] for e in events if e.online_since and e.received_at in mine}
+                changing = {mine[_name(event)] for event in events if event.online_since is not None}
                 columns = self._letters[0], self._letters[1], self._letters[3]
                 found = await connection.fetch(queries.find_letters, *columns) if self._rejections else ()
                 ids = [letter["id"] for letter in found]
@@ -184,6 +184,11 @@ class OneCall:
             [reading.kept for reading in readings],
             [_ending(reading.event) for reading in readings],
         )
+
+
+def _name(event: Event | RawEvent) -> tuple[str, str, str]:
+    """What no two readings of a gateway share: arrival alone would do, as long as no clock was set back."""
+    return event.received_at, event.device_id, event.key
 
 
 def _ending(event: RawEvent) -> str:

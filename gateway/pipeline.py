@@ -8,8 +8,9 @@ broker (promise 6).
 
 Each batch takes its turn when it is taken (`gateway/turns.py`) and ends it when its chunks are acknowledged:
 right after its COMMIT, and before the next batch may commit. So acks come in the order of receipt
-(MQTT-4.6.0-2) and only after COMMIT (promise 1), and there is never more received and not acknowledged than
-the open batch and one for each writer. What waits is in flight until its outcome is in the books.
+(MQTT-4.6.0-2) and only after COMMIT (promise 1). Two batches may be under way; where the way to the database
+is long (`gateway/trip.py`), as many more as have room in two full ones. So there is never more received and
+not acknowledged than three full batches. What waits is in flight until its outcome is in the books.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -27,11 +28,12 @@ from gateway.conflicts import KeyWatch
 from gateway.decode import Rejection
 from gateway.decode.reading import as_kept
 from gateway.door import REFUSALS, Door
+from gateway.spool.chunks import Drained, Passed, Tracked
+from gateway.spool.places import places_of
 from runtime import faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
 
     from gateway.decode import Decoder, Reading, Received
     from gateway.ledger import Ledger
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from gateway.sparkplug.changes import Changes
     from gateway.sparkplug.host import Host
     from gateway.sparkplug.ticking import TickingSession
+    from gateway.spool.entrance import Entrance
     from gateway.store import Store
     from gateway.transaction import Outcome
     from gateway.turns import Turn
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
     from runtime.mqtt import Chunk, Session
 
 log = structlog.get_logger()
+
+_BESIDE = 2  # batches under way, however short the way
 
 _CLOCK_BACK = timedelta(seconds=1)  # arrival goes on from where it was; this much of it is worth a word
 
@@ -55,7 +60,7 @@ class Pipeline:
 
     def __init__(
         self,
-        session: Session | TickingSession,
+        session: Session | Entrance | TickingSession,
         *,
         decoder: Decoder | Host,
         policy: BatchPolicy,
@@ -68,11 +73,13 @@ class Pipeline:
         writers: int,
         door: Door | None = None,
         take_changes: Callable[[], Changes | None] = lambda: None,
+        entrance: Entrance | None = None,
     ) -> None:
         self._session = session
         self.decoder = decoder
         self._door = Door() if door is None else door
         self._take_changes = take_changes
+        self._entrance = entrance
         self._policy = policy
         self._store = store
         self._relay = relay
@@ -83,7 +90,7 @@ class Pipeline:
         self._now = now
         self._writers = writers
         self._batch = Batch()
-        self._taken = 0
+        self._taken = self._taken_bytes = 0
         self._draining = False
         self._added = asyncio.Event()
         self._removed = asyncio.Event()
@@ -103,7 +110,26 @@ class Pipeline:
                 self._add(chunk)
             self._draining = True
             self._added.set()
+            await self._finish(writers)
+
+    async def _finish(self, writers: list[asyncio.Task[None]]) -> None:
+        """Wait until what was taken is stored, or is in the spool and cannot be."""
+        if self._entrance is None:
             await asyncio.wait(writers)
+            return
+        storing = asyncio.create_task(asyncio.wait(writers), name="storing")
+        safe = asyncio.create_task(self._entrance.safe(), name="spool-safe")
+        either: set[asyncio.Future[Any]] = {storing, safe}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not storing.done():
+            for writer in writers:
+                writer.cancel()
+            await storing
+            self._ledger.take_back(len(self._batch) + self._taken)
+            self._batch, self._taken = Batch(), 0
+            self._entrance.hand_back()
+        safe.cancel()
+        await asyncio.wait({safe})
 
     async def _take_in(self) -> None:
         while True:
@@ -117,7 +143,12 @@ class Pipeline:
         """Decode a chunk into the open batch; never waits, so that a chunk is wholly in it or not at all."""
         batch = self._batch
         received = self._received
-        ahead = received.reach(self._now())
+        if isinstance(chunk, Drained):
+            ahead = received.resume(datetime.fromisoformat(chunk.record.at), chunk.after)
+        else:
+            ahead = received.reach(self._now())
+        if isinstance(chunk, Passed):
+            chunk.at, chunk.after = received.at.isoformat(), received.last
         if ahead > _CLOCK_BACK:
             self._rejected("clock_went_back", by_s=round(ahead.total_seconds(), 1))
         before = len(batch)
@@ -131,6 +162,8 @@ class Pipeline:
                     batch.rejections.append(item)
                 else:
                     batch.readings.append(item)
+        if isinstance(chunk, Tracked):
+            chunk.last = received.last
         if changes := self._take_changes():
             batch.changes.append(changes)
         batch.size_bytes += chunk.size_bytes
@@ -145,16 +178,19 @@ class Pipeline:
             batch, turn = taken
             self._ledger.time_events(batch.readings)
             rejections = batch.rejections
+            changes = [*batch.changes, *places_of(batch.chunks)]
             parts = list(self._policy.parts(batch))
             for part in parts:
                 last = part is parts[-1]
-                outcomes = await self._store.commit(part, rejections, turn, last=last, changes=batch.changes)
+                outcomes = await self._store.commit(part, rejections, turn, last=last, changes=changes)
                 self._report(batch, part, outcomes)
                 self._taken -= len(part) + len(rejections)
                 rejections = []
             for chunk in batch.chunks:
                 chunk.ack()
             turn.end()
+            self._taken_bytes -= batch.size_bytes
+            self._added.set()  # there is room for another
             asyncio.get_running_loop().call_soon(faults.point, "after_ack")  # after they are written
 
     async def _take_batch(self) -> tuple[Batch, Turn] | None:
@@ -164,16 +200,28 @@ class Pipeline:
                 self._added.clear()
                 due_in = self._policy.due_in(self._batch, time.monotonic())
                 if due_in == 0 or (self._draining and due_in is not None):
-                    break
-                if self._draining:
+                    if self._has_room():
+                        break
+                    due_in = None
+                elif self._draining:
                     return None
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(due_in):
                         await self._added.wait()
             batch, self._batch = self._batch, Batch()
             self._taken += len(batch)
+            self._taken_bytes += batch.size_bytes
             self._removed.set()
             return batch, self._store.turns.take()
+
+    def _has_room(self) -> bool:
+        """Whether the open batch may be stored beside those that are under way."""
+        under_way, policy = self._store.turns.under_way, self._policy
+        return under_way < _BESIDE or (
+            under_way <= self._store.trip.at_once(policy.linger_s)
+            and self._taken + len(self._batch) <= _BESIDE * policy.max_messages
+            and self._taken_bytes + self._batch.size_bytes <= _BESIDE * policy.max_bytes
+        )
 
     def _report(self, batch: Batch, part: Sequence[Reading], outcomes: list[Outcome]) -> None:
         waited_s = time.monotonic() - batch.opened_at

@@ -32,13 +32,12 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from gateway.beside import Beside, Change
     from gateway.decode import Reading, Rejection
     from gateway.devices import DeviceSighting, DeviceTracker
     from gateway.lease import Lease
     from gateway.one_call import Called
     from gateway.presence import Standing
-    from gateway.sparkplug.changes import Changes
-    from gateway.sparkplug.keeper import Keeper
     from gateway.turns import Turn
     from runtime.http import Health
     from runtime.postgres import Connection
@@ -69,6 +68,7 @@ class Store:
 
     Attributes:
         turns: in which batches commit.
+        trip: to the server and back.
         in_one_call: whether so many readings had better be one call.
     """
 
@@ -80,10 +80,11 @@ class Store:
         devices: DeviceTracker,
         health: Health,
         presence: Presence | None = None,
-        keeper: Keeper | None = None,
+        keeper: Beside | None = None,
         went_back: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.turns = Turns()
+        self.trip = lease.trip
         self.in_one_call: Callable[[int], bool] = lease.trip.is_worth_a_call
         self._pool = pool
         self._devices = devices
@@ -92,6 +93,11 @@ class Store:
         self._health = health
         self._committing = Committing(pool, lease=lease, health=health, went_back=went_back)
 
+    @property
+    def next_n(self) -> int:
+        """The number of the stream's next row, as far as is known."""
+        return self._committing.position(0).n
+
     async def commit(
         self,
         readings: Sequence[Reading],
@@ -99,7 +105,7 @@ class Store:
         turn: Turn | None = None,
         *,
         last: bool = True,
-        changes: Sequence[Changes] = (),
+        changes: Sequence[Change] = (),
     ) -> list[Outcome]:
         """Store what a batch holds, however long PostgreSQL takes.
 
@@ -143,7 +149,7 @@ class Store:
         rejections: Sequence[Rejection],
         *,
         last: bool,
-        changes: Sequence[Changes],
+        changes: Sequence[Change],
     ) -> list[Outcome]:
         """Store by transactions: one, unless rows are refused."""
         outcomes = []
@@ -198,7 +204,7 @@ class Store:
         rejections: Sequence[Rejection],
         *,
         last: bool,
-        beside: Sequence[Changes],
+        beside: Sequence[Change],
     ) -> Outcome:
         known: Sequence[Reading] = ()
         standings: list[Standing] = []

@@ -14,9 +14,10 @@ from typing import Final
 MOST: Final = 12  # batches under way at once: as many connections
 
 _REMEMBERED: Final = 16
-_BATCH_S: Final = 0.0006  # what a call saves of the work of a transaction's statements
-_ROW_S: Final = 0.000006  # what it costs more than COPY, a row
-_TRIPS: Final = 5  # it saves
+_FEW: Final = 300  # readings of a batch, up to which a call takes less of client and server together
+_FAR_S: Final = (
+    0.001  # from here on what a call saves, four trips, is more than what a thousand rows cost beyond COPY
+)
 _PAUSE_S: Final = 0.005  # between batches, at least
 
 
@@ -43,7 +44,7 @@ class Trip:
 
     def is_worth_a_call(self, readings: int) -> bool:
         """Whether a batch of so many had better be one call."""
-        return readings * _ROW_S <= _BATCH_S + _TRIPS * self.s
+        return readings <= _FEW or self.s >= _FAR_S
 
     def at_once(self, linger_s: float) -> int:
         """How many batches that come so far apart can be on their way at once."""

@@ -61,9 +61,9 @@ class Cluster:
 
         await until(alone, within_s=20)
 
-    async def commit_waits(self, client: str) -> None:
-        """Wait until a transaction of several statements of a client waits for the standby."""
-        await until(lambda: self.lacks_waiting(client, "COMMIT%"), within_s=20)
+    async def commit_waits(self, client: str, statement: str = "%store_batch%") -> None:
+        """Wait until what commits, a batch's one call unless told otherwise, waits for the standby."""
+        await until(lambda: self.lacks_waiting(client, statement), within_s=20)
 
     async def lacks_waiting(self, client: str, statement: str) -> str:
         """Say that no such statement of a client waits for the standby; empty when one does."""

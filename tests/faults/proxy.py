@@ -19,7 +19,9 @@ class Proxy:
         port: where to connect instead.
         target: the port behind it, of connections to come.
         half_open: whether a client's end is kept from the server, as by a machine that lost its power.
-        delay_s: how long each piece of data is held in each direction.
+        delay_s: how long data is under way in each direction.
+        trips: how often a client has said something after the server had answered, or as the first.
+        most_at_once: most connections whose last word was the client's.
         swallowed: how many answers were taken away by `swallow_answer`.
     """
 
@@ -28,6 +30,8 @@ class Proxy:
         self.half_open = False
         self.delay_s = 0.0
         self.swallowed = 0
+        self.trips = self.most_at_once = 0
+        self._asking: set[_Link] = set()
         self.target = target
         self._open = asyncio.Event()
         self._open.set()
@@ -119,28 +123,54 @@ class Proxy:
                     pump.cancel()
                 await asyncio.wait(pumps)
         finally:
+            self._asking.discard(link)
             self._writers -= {writer, back}
             back.transport.abort()
 
     async def _pump(
         self, reader: StreamReader, writer: StreamWriter, link: _Link, *, to_server: bool
     ) -> None:
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        arriving = asyncio.create_task(self._arrive(under_way, writer))
+        try:
+            with contextlib.suppress(OSError):
+                while data := await reader.read(READ_BYTES):
+                    if to_server and self._before and self._before in data:
+                        self._before = b""
+                        self.blackhole()
+                    await self._open.wait()
+                    self._count(link, to_server=to_server)
+                    if to_server and self._swallow_left and self._pattern in data:
+                        self._swallow_left -= 1
+                        link.swallowing = True
+                    elif not to_server and link.swallowing:
+                        self.swallowed += 1
+                        return
+                    under_way.put_nowait((asyncio.get_running_loop().time() + self.delay_s, data))
+                await under_way.join()
+        finally:
+            arriving.cancel()
+            await asyncio.wait([arriving])
+
+    async def _arrive(self, under_way: asyncio.Queue[tuple[float, bytes]], writer: StreamWriter) -> None:
+        """Hand over what has been under way for long enough."""
+        loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):
-            while data := await reader.read(READ_BYTES):
-                if to_server and self._before and self._before in data:
-                    self._before = b""
-                    self.blackhole()
-                await self._open.wait()
-                if self.delay_s:
-                    await asyncio.sleep(self.delay_s)
-                if to_server and self._swallow_left and self._pattern in data:
-                    self._swallow_left -= 1
-                    link.swallowing = True
-                elif not to_server and link.swallowing:
-                    self.swallowed += 1
-                    return
+            while True:
+                due, data = await under_way.get()
+                if due > loop.time():
+                    await asyncio.sleep(due - loop.time())
                 writer.write(data)
                 await writer.drain()
+                under_way.task_done()
+
+    def _count(self, link: _Link, *, to_server: bool) -> None:
+        if not to_server:
+            self._asking.discard(link)
+        elif link not in self._asking:
+            self._asking.add(link)
+            self.trips += 1
+            self.most_at_once = max(self.most_at_once, len(self._asking))
 
 
 class _Link:

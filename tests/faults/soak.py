@@ -191,6 +191,7 @@ FAULTS: dict[str, Fault] = {
     "postgres dark": blackhole("postgres"),
     "postgres slow": slow("postgres"),
     "commits unanswered": lose_answers("postgres", b"COMMIT"),
+    "calls unanswered": lose_answers("postgres", b'{"device_id"'),
     "redis flushed": flush_redis,
     "redis killed": kill_redis,
     "redis cut": cut("redis"),

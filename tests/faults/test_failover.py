@@ -72,7 +72,7 @@ async def test_seen_and_not_replicated(protected: tuple[Site, Cluster]) -> None:
         await cluster.unplug()
         await cluster.commit_waits("site-gateway")
         await site.sql(END_WAITING)
-        looks = "%is_outbox_row_there%"
+        looks = "%rows_from%"
         await until(lambda: cluster.lacks_waiting("site-gateway", looks), within_s=20)
         await cluster.fail_over()
     await site.audit(cursor_within_s=20)
@@ -106,7 +106,7 @@ async def test_replay(protected: tuple[Site, Cluster]) -> None:
     await dark
     await cluster.unplug()
     site.proxies["postgres"].heal()
-    await cluster.commit_waits("gateway-dead-letters")
+    await cluster.commit_waits("gateway-dead-letters", "COMMIT%")
     await cluster.fail_over(others_write=True)
     assert await replay.exit_code(timeout_s=40) == 0
     assert json.loads(replay.stdout[-1])["stored"] == 30

@@ -74,7 +74,7 @@ class Nobody:
         """Take a row."""
 
 
-def make(line: Line, side: WriteSide, ledger: Ledger, policy: BatchPolicy) -> Pipeline:
+def make(line: Line, side: WriteSide, ledger: Ledger, policy: BatchPolicy, writers: int = 2) -> Pipeline:
     return Pipeline(
         cast("Session", line),
         decoder=Decoder(compile_routes([Route()]), Limits()),
@@ -85,7 +85,7 @@ def make(line: Line, side: WriteSide, ledger: Ledger, policy: BatchPolicy) -> Pi
         rejected=RateLimit(structlog.get_logger().warning),
         received=Received.of(NOW),
         now=lambda: NOW,
-        writers=2,
+        writers=writers,
     )
 
 

@@ -64,19 +64,22 @@ class WriteSide:
 
 
 @asynccontextmanager
-async def write_side(dsn: str, stream: int = 0, *, calls: bool | None = None) -> AsyncIterator[WriteSide]:
+async def write_side(
+    dsn: str, stream: int = 0, *, calls: bool | None = None, max_size: int = 4
+) -> AsyncIterator[WriteSide]:
     """A store that holds a stream of a migrated database.
 
     Args:
         dsn: the database.
         stream: to hold.
         calls: whether each batch is one call or none is; by itself the store chooses.
+        max_size: most connections.
     """
     health = Health()
     lease = Lease(dsn, slot=Slot(stream, f"test-{stream}", "b:1"), health=health)
     await lease.acquire()
     devices = DeviceTracker(10.0)
-    async with await open_pool(dsn, name="test", settings=SESSION_SETTINGS) as pool:
+    async with await open_pool(dsn, name="test", max_size=max_size, settings=SESSION_SETTINGS) as pool:
         store = Store(pool, lease=lease, devices=devices, health=health)
         if calls is not None:
             store.in_one_call = lambda _: calls

@@ -1,0 +1,159 @@
+"""Batches as one call each: how many trips they take, how they overlap, and what becomes of lost answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+from prometheus_client import CollectorRegistry
+
+from contract.events import decode_events
+from gateway.batcher import BatchPolicy
+from gateway.ledger import Ledger
+from gateway.one_call import OneCall
+from gateway.presence import Presence
+from gateway.transaction import AppendRefused, Position
+from tests.faults.proxy import Proxy
+from tests.integration.test_pipeline import NOW, Arrived, Line, make
+from tests.support.write_side import decode, write_side
+
+if TYPE_CHECKING:
+    from deploy.local.services import LocalServices
+    from tests.support.write_side import WriteSide
+
+FAR_S = 0.05
+
+
+def batch(*keys: object, value: int = 1) -> list[bytes]:
+    return [json.dumps({"id": str(key), "ts": "2026-11-23T08:00:00Z", "x": value}).encode() for key in keys]
+
+
+def through(network: Proxy, services: LocalServices, database: str) -> str:
+    return database.replace(f":{services.postgres.port}/", f":{network.port}/")
+
+
+async def stored(database: str) -> list[list[str]]:
+    """The keys of each outbox row, in order."""
+    connection = await asyncpg.connect(database)
+    rows = await connection.fetch("SELECT payload FROM outbox ORDER BY n")
+    await connection.close()
+    return [[event.key for event in decode_events(row["payload"])] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("calls", "payloads", "trips"),
+    [
+        (True, lambda n: batch(*(f"{n}-{i}" for i in range(20))), 1),
+        (True, lambda n: [*batch(*(f"{n}-{i}" for i in range(20))), b"rubbish"], 1),
+        (True, lambda n: batch(0, f"{n}-1", f"{n}-1"), 1),
+        (True, lambda _: batch(0), 1),
+        (False, lambda n: batch(*(f"{n}-{i}" for i in range(20))), 5),
+    ],
+    ids=["new", "with a letter", "with repeats", "nothing new", "by COPY"],
+)
+async def test_trips_of_a_batch(
+    services: LocalServices, database: str, *, calls: bool, payloads: object, trips: int
+) -> None:
+    """A call is one trip, whatever is in it; by COPY a batch takes five."""
+    assert callable(payloads)
+    async with (
+        Proxy(services.postgres.port) as network,
+        write_side(through(network, services, database), calls=calls) as side,
+    ):
+        await side.store.commit(*decode(*batch(0)))
+        await side.store.commit(*decode(*payloads(0)))
+        before = network.trips
+        for n in range(1, 6):
+            await side.store.commit(*decode(*payloads(n)))
+        assert network.trips - before == 5 * trips
+
+
+async def test_several_are_under_way_where_the_way_is_long(services: LocalServices, database: str) -> None:
+    """Behind a delay batches go before others are answered, and are stored and acknowledged in order."""
+    acked: list[str] = []
+    line = Line()
+    ledger = Ledger(CollectorRegistry(), now=lambda: NOW)
+    async with Proxy(services.postgres.port) as network:
+        network.delay_s = FAR_S
+        async with write_side(through(network, services, database), max_size=12) as side:
+            policy = BatchPolicy(max_messages=10, max_bytes=100_000, linger_s=0.005)
+            pipeline = make(line, side, ledger, policy, writers=8)
+            stop = asyncio.Event()
+            running = asyncio.create_task(pipeline.run(stop))
+            network.most_at_once = 0
+            most = 0
+            for key in range(60):
+                line.put(Arrived(str(key), acked))
+                await asyncio.sleep(0.01)  # as a device would send: what is looked at is what overlaps
+                most = max(most, side.store.turns.under_way)
+                assert ledger.in_flight() <= 30
+            async with asyncio.timeout(20):
+                while len(acked) < 60:
+                    await side.pool.execute("SELECT")
+            stop.set()
+            await running
+    assert acked == [str(key) for key in range(60)]
+    assert most > 2
+    assert network.most_at_once > 2
+    assert [key for row in await stored(database) for key in row] == acked
+
+
+async def send_all(side: WriteSide, batches: list[list[bytes]]) -> list[tuple[int, int]]:
+    """Commit batches in turns, all at once; how many of each were stored now, and before."""
+
+    async def send(payloads: list[bytes]) -> tuple[int, int]:
+        outcomes = await side.store.commit(*decode(*payloads))
+        return sum(each.committed for each in outcomes), sum(each.duplicates for each in outcomes)
+
+    return await asyncio.gather(*map(send, batches))
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.02])
+@pytest.mark.parametrize("letters", [[], [b"rubbish"]])
+async def test_a_call_whose_answer_is_lost(
+    services: LocalServices, database: str, *, delay_s: float, letters: list[bytes]
+) -> None:
+    """It is found by its row: stored once, told as stored, its letters kept once; later ones follow."""
+    async with Proxy(services.postgres.port) as network:
+        network.delay_s = delay_s
+        async with write_side(through(network, services, database), calls=True) as side:
+            await send_all(side, [batch("a"), batch("b")])
+            network.swallow_answer(b'"key":"2"', times=1)
+            told = await send_all(side, [[*batch(1, 2, "a"), *letters], batch(3), batch(4, 4)])
+            assert network.swallowed == 1
+    assert [key for row in (await stored(database))[2:] for key in row] == ["1", "2", "3", "4"]
+    connection = await asyncpg.connect(database)
+    assert await connection.fetchval("SELECT count(*) FROM measurements") == 6
+    assert await connection.fetchval("SELECT count(*) FROM dead_letters") == len(letters)
+    await connection.close()
+    assert told == [(2, 1), (1, 0), (1, 1)]
+
+
+async def test_a_call_that_is_carried_out_late(database: str) -> None:
+    """A call that comes after its batch was sent again is refused, and keeps no letters."""
+    async with write_side(database, calls=True) as side:
+        readings, rejections = decode(*batch(1), b"rubbish")
+        late = OneCall(readings, rejections, Presence())
+        position = Position(0, side.lease.owner, 0, 1)
+        await side.store.commit(readings, rejections)
+        async with side.pool.acquire() as connection:
+            with pytest.raises(AppendRefused):
+                await late.send(connection, position, follows=False)
+            called = await late.send(connection, position._replace(n=2), follows=False)
+        assert (called.outcome.committed, called.outcome.duplicates, called.left) == (0, 1, [])
+        assert called.letters_left == rejections
+        assert await side.pool.fetchval("SELECT count(*) FROM dead_letters") == 1
+
+
+async def test_what_stores_nothing_sends_those_behind_it_back(services: LocalServices, database: str) -> None:
+    """A batch of repeats leaves no row; those sent behind it are stored all the same, in order."""
+    async with Proxy(services.postgres.port) as network:
+        network.delay_s = 0.02
+        async with write_side(through(network, services, database), calls=True) as side:
+            await send_all(side, [batch("a")])
+            told = await send_all(side, [batch("a"), batch(1), [*batch("a"), b"rubbish"], batch(2)])
+    assert told == [(0, 1), (1, 0), (0, 1), (1, 0)]
+    assert await stored(database) == [["a"], ["1"], ["2"]]
