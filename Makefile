@@ -12,6 +12,7 @@ QUICK ?=
 BESIDE ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+RUNS := $(VENV)/.runs
 UV := .make/uv
 
 # Tests start hundreds of processes: without bytecode each of them would compile everything again.
@@ -38,7 +39,14 @@ servers: ## mosquitto, PostgreSQL and Redis, installed if they are missing
 tools: ## what only tests and benchmarks need: a browser and promtool
 	$(PYTHON) deploy/local/install.py chromium promtool
 
-demo: setup ## everything at once, live; SECONDS=20 ends it by itself
+$(RUNS): requirements.lock
+	$(PYTHON) deploy/local/install.py venv
+	@echo "installing what the product runs with"
+	test -e $(INSTALLED) || $(PYTHON) -m venv $(VENV)
+	test -e $(INSTALLED) || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	touch $@
+
+demo: $(RUNS) ## everything at once, live; SECONDS=20 ends it by itself
 	$(BIN)/python -m deploy.local.demo $(if $(SECONDS),--seconds $(SECONDS))
 
 test: setup servers tools ## the tests of every change, on real servers; JOBS=4 at a time

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Self
@@ -58,8 +59,12 @@ class Child:
         if code is not None and not self._asked_to_stop:
             raise ChildError(f"{self.name} ended by itself with {code}\n{self._tail()}")
 
-    async def stop(self, timeout_s: float) -> None:
+    async def stop(self, timeout_s: float, *, starting: bool = False) -> None:
         """Ask it to stop and wait until it has.
+
+        Args:
+            timeout_s: how long.
+            starting: whether it may be so young that it does not listen to signals yet and just ends.
 
         Raises:
             ChildError: it did not, or said by its exit code that it failed.
@@ -72,7 +77,7 @@ class Child:
             self._process.kill()
             self._process.wait()
             raise ChildError(f"{self.name} did not stop within {timeout_s:g} s\n{self._tail()}") from None
-        if self._process.returncode:
+        if self._process.returncode and not (starting and self._process.returncode == -signal.SIGTERM):
             raise ChildError(f"{self.name} ended with {self._process.returncode}\n{self._tail()}")
 
     def reap(self) -> None:

@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,8 @@ from runtime.lifecycle import run_until_stopped
 from runtime.settings import load
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from deploy.local.figures import Figures, Region
 
 _READY_S = 60.0
@@ -48,6 +50,7 @@ _QUIET_S = 30.0
 _STOP_S = 30.0
 _INTERVAL_S = 0.5
 _REJECTIONS_KEPT = 20
+_TWICE = "DEMO_WRITES_TO_MY_SERVERS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,14 @@ class Options:
 class Demo:
     """One run, on servers and processes that others start and end."""
 
-    def __init__(self, options: Options, children: Children, redis: Redis, prefix: str) -> None:
+    def __init__(
+        self,
+        options: Options,
+        children: Children,
+        redis: Redis,
+        prefix: str,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._options = options
         self._children = children
         self._redis = redis
@@ -77,6 +87,8 @@ class Demo:
         self._rejections: deque[dict[str, Any]] = deque(maxlen=_REJECTIONS_KEPT)
         self._regions: list[Region] = []
         self._started_at = 0.0
+        self._applied_before = 0
+        self._say = say
 
     async def run(self, view: View, stop: asyncio.Event) -> list[str]:
         """Run from start to accounting line.
@@ -87,18 +99,30 @@ class Demo:
         Raises:
             ChildError: a process did not start, ended by itself or did not stop.
         """
-        gateway = await self._start("gateway", self.gateway_address, EDGE_GATEWAY_HTTP=self.gateway_address)
-        projector = await self._start(
-            "projector", self.projector_address, EDGE_PROJECTOR_HTTP=self.projector_address
+        self._say("starting the gateway, which makes the tables")
+        gateway = await self._start(
+            "gateway", self.gateway_address, stop, EDGE_GATEWAY_HTTP=self.gateway_address
         )
+        self._say("starting the projector")
+        projector = await self._start(
+            "projector", self.projector_address, stop, EDGE_PROJECTOR_HTTP=self.projector_address
+        )
+        if stop.is_set():
+            self._say("stopped before the devices began")
+            return []
         before = await self._read()
+        self._applied_before = before.applied
         devices = self._children.start("devices", *self._simulate())
         log = LogTail(gateway.log)
         self._started_at = time.monotonic()
         with view:
             await self._watch(view, log, stop)
-            await devices.stop(_STOP_S)
-            sent = msgspec.json.decode(devices.output.read_bytes(), type=Summary)
+            await devices.stop(_STOP_S, starting=True)
+            said = devices.output.read_bytes()
+            if not said:
+                self._say("stopped before the devices began")
+                return []
+            sent = msgspec.json.decode(said, type=Summary)
             after = await self._settle(view, log, sent)
         await gateway.stop(_STOP_S)
         await projector.stop(_STOP_S)
@@ -114,10 +138,10 @@ class Demo:
             faults.append(f"the gateway ended with other numbers: see {gateway.output}")
         return faults
 
-    async def _start(self, name: str, address: str, **environment: str) -> Child:
+    async def _start(self, name: str, address: str, stop: asyncio.Event, **environment: str) -> Child:
         child = self._children.start(name, name, "run", "--log-format", "json", **environment)
         deadline = time.monotonic() + _READY_S
-        while not await asyncio.to_thread(is_ready, f"http://{address}"):
+        while not stop.is_set() and not await asyncio.to_thread(is_ready, f"http://{address}"):
             child.check()
             if time.monotonic() > deadline:
                 await child.stop(_STOP_S)
@@ -160,6 +184,8 @@ class Demo:
         with suppress(NoAnswerError):
             self._regions = await read_regions(self._redis, self._prefix)
         elapsed_s = time.monotonic() - self._started_at
+        # As the projector counts: the gateway learns of it a second later, which would look like a lag.
+        figures = replace(figures, projected=min(figures.committed, figures.applied - self._applied_before))
         view.show(Picture(phase, elapsed_s, figures, self._regions, self._rejections))
 
 
@@ -182,6 +208,18 @@ def _print_summary(sent: Summary, before: Figures, after: Figures) -> None:
     )
 
 
+def _outside() -> dict[str, str]:
+    """The environment that counts: without the servers of whoever runs this, unless told twice.
+
+    A demo writes made-up devices into whatever database it is given.
+    """
+    named = sorted(name for name in os.environ if name.startswith("EDGE_"))
+    if not named or os.environ.get(_TWICE) == "yes":
+        return dict(os.environ)
+    print(f"{', '.join(named)}: not used by the demo unless {_TWICE}=yes is set too", file=sys.stderr)
+    return {name: value for name, value in os.environ.items() if name not in named}
+
+
 async def demo(options: Options, stop: asyncio.Event) -> list[str]:
     """Start the servers and show a run on them.
 
@@ -194,12 +232,18 @@ async def demo(options: Options, stop: asyncio.Event) -> list[str]:
     """
     console = Console()
     folder = Path(tempfile.mkdtemp(prefix="edge-demo-"))
-    async with LocalServices() as services:
+    outside = _outside()
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    say("starting mosquitto, PostgreSQL and Redis; what is not installed is")
+    async with LocalServices(environ=outside) as services:
         environment = services.environment()
-        settings = load(environ={**os.environ, **environment})
+        settings = load(environ={**outside, **environment})
         async with Redis.from_url(settings.redis.url, decode_responses=True) as redis:
-            with Children(folder, environment) as children:
-                run = Demo(options, children, redis, settings.redis.prefix)
+            with Children(folder, environment, inherited=outside) as children:
+                run = Demo(options, children, redis, settings.redis.prefix, say)
                 hints = [
                     f"look  http://{run.projector_address}/",
                     f"ask   curl -s http://{run.projector_address}/devices/sim-0001/stats",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
@@ -16,16 +17,20 @@ from gateway.simulate.pace import Pace
 from gateway.simulate.progress import progress_bar
 from gateway.simulate.publisher import Publisher, Tally
 from gateway.simulate.summary import Summary, counts
+from runtime.errors import Stop
+from runtime.lifecycle import unless
 from runtime.mqtt import MqttSession, options_from
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Sequence
 
     from runtime.mqtt import Session
     from runtime.mqtt.port import Qos
     from runtime.settings import Settings
 
 log = structlog.get_logger()
+
+_REACH_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +79,7 @@ async def simulate(settings: Settings, options: Options, stop: asyncio.Event) ->
             broker = msgspec.structs.replace(settings.broker, client_id=f"simulate-{run}-{index}")
             session = MqttSession(options_from(broker, clean_start=True))
             sessions.append(await stack.enter_async_context(session))
+        await unless(stop, _reach(sessions, settings))
         publisher = Publisher(fleet, sessions, pace, options.qos, tally)
         log.info("simulation_started", run=run, seed=options.seed, topic=options.topic, rate=options.rate)
         await publisher.run(stop)
@@ -100,6 +106,20 @@ async def simulate(settings: Settings, options: Options, stop: asyncio.Event) ->
         reconnects=sum(max(0, count - 1) for count in connections),
         complete=acknowledged + tally.lost == tally.made,
     )
+
+
+async def _reach(sessions: Sequence[Session], settings: Settings) -> None:
+    """Wait for the first connection.
+
+    Raises:
+        Stop: there is none; it says why.
+    """
+    try:
+        async with asyncio.timeout(_REACH_S):
+            await sessions[0].connected()
+    except TimeoutError:
+        broker = f"{settings.broker.host}:{settings.broker.port}"
+        raise Stop(f"no connection to {broker} within {_REACH_S:g} s: {sessions[0].status.reason}") from None
 
 
 def _fleet(options: Options, run: str) -> Fleet | Dialects:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import psutil
 import pytest
@@ -34,13 +34,16 @@ class RunningDemo:
         page: the address of the live page that it names, empty before.
     """
 
+    inherited: ClassVar[dict[str, str]] = {}
+
     def __init__(self, *arguments: str) -> None:
         self.logs: Path | None = None
         self.page = ""
         self.process = subprocess.Popen(
             [sys.executable, "-m", "deploy.local.demo", *arguments],
             cwd=ROOT,
-            env={name: value for name, value in os.environ.items() if not name.startswith("EDGE_")},
+            env={name: value for name, value in os.environ.items() if not name.startswith("EDGE_")}
+            | self.inherited,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -151,4 +154,38 @@ def test_a_process_that_dies_is_reported(demo: Callable[..., RunningDemo]) -> No
     assert running.process.returncode == 1
     assert "gateway ended by itself with -9" in stderr
     assert f"{running.logs}/gateway.log" in stderr
+    check_nothing_left(family)
+
+
+def test_the_servers_of_the_environment_are_not_used(
+    demo: Callable[..., RunningDemo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that the environment names is left alone, and the demo says so and how to have it used."""
+    monkeypatch.setattr(
+        RunningDemo, "inherited", {"EDGE_POSTGRES_DSN": "postgresql://nobody@127.0.0.1:1/none"}
+    )
+    running = demo("--seconds", "2")
+    running.family()
+    stdout, stderr = running.end()
+    assert running.process.returncode == 0
+    assert stderr == (
+        "EDGE_POSTGRES_DSN: not used by the demo unless DEMO_WRITES_TO_MY_SERVERS=yes is set too\n"
+    )
+    check_accounting(stdout)
+
+
+@pytest.mark.parametrize("when", ["starting the gateway", "starting the projector", "look "])
+def test_a_signal_while_it_starts_ends_it_cleanly(demo: Callable[..., RunningDemo], when: str) -> None:
+    """Ctrl-C before the devices send is no fault, and leaves no process."""
+    running = demo()
+    assert running.process.stdout is not None
+    for line in running.process.stdout:
+        if line.startswith("logs "):
+            running.logs = Path(line.split()[1])
+        if line.startswith(when):
+            break
+    family = psutil.Process(running.process.pid).children(recursive=True)
+    running.process.send_signal(signal.SIGINT)
+    _, stderr = running.end()
+    assert (running.process.returncode, stderr) == (0, "")
     check_nothing_left(family)
