@@ -1,10 +1,11 @@
 -- Puts means of minutes into devices' sparklines (projector/history/sparklines.py says what these are).
 --
--- KEYS: the marker, then one per device. ARGV: per device how many values come, then metric, minute and mean of each, the oldest
--- first. Returns 1, or 0 when the marker is gone: then Redis has lost what was written before; after it the keys that were left
+-- KEYS: the marker, then one per device. ARGV: a MessagePack array of an array per device: metric, minute and mean of each value, the
+-- oldest first. Returns 1, or 0 when the marker is gone: then Redis has lost what was written before; after it the keys that were left
 -- alone because they hold something else.
 
 local MINUTES, LIFE_S = 60, 7200
+local RENEWED = 10 -- minutes: of lines that go on minute by minute, life is prolonged so often
 local ROOM, HASH, LINE = 2048, 190, 272 -- bytes: for a device, of an empty hash, of a line beside its name; measured, rounded up
 local CHUNK = 4000 -- unpack() to more than 8,000 values overflows Lua's C stack
 local NONE = struct.pack('<f', 0 / 0)
@@ -41,15 +42,15 @@ local function put(line, minute, mean)
 end
 
 -- Puts values into a device's lines; false when the key holds something else. Redis is asked and told once each.
-local function show(key, first, last)
+local function show(key, values)
     local names, at = {}, {}
-    for i = first, last, 3 do
-        if not at[ARGV[i]] then
-            names[#names + 1] = ARGV[i]
-            at[ARGV[i]] = #names
+    for i = 1, #values, 3 do
+        if not at[values[i]] then
+            names[#names + 1] = values[i]
+            at[values[i]] = #names
         end
     end
-    local lines, room = {}, nil
+    local lines, room, prolonged = {}, nil, false
     for from = 1, #names, CHUNK do
         local some = redis.pcall('HMGET', key, unpack(names, from, math.min(from + CHUNK - 1, #names)))
         if some.err then
@@ -59,8 +60,8 @@ local function show(key, first, last)
             lines[from + i - 1] = some[i]
         end
     end
-    for i = first, last, 3 do
-        local n, minute, mean = at[ARGV[i]], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+    for i = 1, #values, 3 do
+        local n, minute, mean = at[values[i]], values[i + 1], values[i + 2]
         local line = lines[n]
         if not line then
             room = room or room_left(key)
@@ -73,6 +74,8 @@ local function show(key, first, last)
             line = fresh(minute)
         end
         if line then
+            local later = minute - struct.unpack('<I4', line)
+            prolonged = prolonged or later ~= 1 or minute % RENEWED == 0
             lines[n] = put(line, minute, mean)
         end
     end
@@ -85,17 +88,16 @@ local function show(key, first, last)
     for from = 1, #fields, CHUNK do
         redis.call('HSET', key, unpack(fields, from, math.min(from + CHUNK - 1, #fields)))
     end
-    redis.call('EXPIRE', key, LIFE_S)
+    if prolonged then
+        redis.call('EXPIRE', key, LIFE_S)
+    end
     return true
 end
 
 local answer = { redis.call('EXISTS', KEYS[1]) }
-local a = 1
-for k = 2, #KEYS do
-    local values = 3 * tonumber(ARGV[a])
-    if not show(KEYS[k], a + 1, a + values) then
-        table.insert(answer, KEYS[k])
+for i, values in ipairs(cmsgpack.unpack(ARGV[1])) do
+    if not show(KEYS[i + 1], values) then
+        table.insert(answer, KEYS[i + 1])
     end
-    a = a + 1 + values
 end
 return answer

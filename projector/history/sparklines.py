@@ -53,6 +53,8 @@ _LONGEST_S: Final = 120.0  # an hour of ten thousand devices is sorted in a few 
 _SCRIPT: Final = resources.files("projector.history").joinpath("sparklines.lua").read_text(encoding="utf-8")
 _LINE: Final = struct.Struct(f"<I{MINUTES}f")
 _LARGEST: Final = 3.4e38  # of a 32-bit float
+_by_minute: Final = attrgetter("minute")
+_encoder: Final = msgspec.msgpack.Encoder()
 
 log = structlog.get_logger()
 
@@ -159,13 +161,18 @@ class Sparklines:
 
     async def _call(self, devices: Sequence[Sequence[Mean]]) -> bool:
         names = [self._marker, *(self._keys + means[0].device_id for means in devices)]
-        arguments: list[str | int | float] = []
-        for means in devices:
-            arguments.append(len(means))
-            for mean in sorted(means, key=lambda each: each.minute):
-                arguments += (mean.metric, mean.minute, max(-_LARGEST, min(_LARGEST, mean.mean)))
+        values = [
+            [
+                each
+                for mean in sorted(means, key=_by_minute)
+                for each in (mean.metric, mean.minute, _held(mean.mean))
+            ]
+            for means in devices
+        ]
         with answering():
-            marked, *foreign = await cast("Awaitable[list[Any]]", self._script(names, arguments))
+            marked, *foreign = await cast(
+                "Awaitable[list[Any]]", self._script(names, [_encoder.encode(values)])
+            )
         if foreign and not self._told_of_foreign:
             log.warning("sparkline_key_foreign", key=foreign[0].decode(errors="backslashreplace"))
             self._told_of_foreign = True
@@ -193,6 +200,10 @@ async def read_sparklines(redis: Redis, prefix: str, device_ids: Sequence[str]) 
         }
         for lines in found
     ]
+
+
+def _held(mean: float) -> float:
+    return mean if -_LARGEST <= mean <= _LARGEST else math.copysign(_LARGEST, mean)
 
 
 def _unpack(line: bytes) -> Sparkline:
