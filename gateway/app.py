@@ -38,6 +38,7 @@ from gateway.sparkplug.topics import is_spoken, state_topic
 from gateway.sparkplug.voice import Voice
 from gateway.store import SESSION_SETTINGS, Store
 from gateway.subscriptions import plan
+from gateway.trip import MOST as MOST_AT_ONCE
 from gateway.upkeep import Upkeep
 from runtime.errors import Retry
 from runtime.http import Health, create_app, health_routes, serve
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 queries = load_queries("gateway")
 
-_WRITERS = 2
+_WRITERS = MOST_AT_ONCE
 _DEVICES_INTERVAL_S = 30.0
 _LAST_WORDS_S = 2.0
 
