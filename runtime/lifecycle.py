@@ -21,6 +21,7 @@ import structlog
 from runtime.backoff import Backoff
 from runtime.errors import EdgeError, Retry, Stop
 from runtime.logs import one_line
+from runtime.supervisor import notify
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -211,6 +212,7 @@ async def _supervise(main: Callable[[asyncio.Event], Awaitable[None]], shutdown_
         signals += 1
         if signals == 1:
             log.info("stopping", signal=received.name, deadline_s=shutdown_timeout_s)
+            notify("STOPPING=1")
             stop.set()
             loop.call_later(
                 shutdown_timeout_s, cut, f"not done {shutdown_timeout_s:g} s after the first signal"

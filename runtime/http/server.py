@@ -26,7 +26,14 @@ _BACKLOG = 1024  # as many pages as there are come back at once when a process h
 log = structlog.get_logger()
 
 
-async def serve(app: Litestar, address: str, stop: asyncio.Event, *, setting: str = "http") -> None:
+async def serve(
+    app: Litestar,
+    address: str,
+    stop: asyncio.Event,
+    *,
+    setting: str = "http",
+    listening: asyncio.Event | None = None,
+) -> None:
     """Serve an application in this loop until `stop` is set, then finish what is being answered.
 
     Args:
@@ -34,6 +41,7 @@ async def serve(app: Litestar, address: str, stop: asyncio.Event, *, setting: st
         address: `host:port`.
         stop: the process's stop event; signals stay with whoever set it.
         setting: the configuration key that holds the address, for the message when it cannot be used.
+        listening: set when it listens.
 
     Raises:
         Stop: the address cannot be listened on, or the application failed to start.
@@ -58,6 +66,8 @@ async def serve(app: Litestar, address: str, stop: asyncio.Event, *, setting: st
 
     watcher = asyncio.create_task(watch(), name="http-stop")
     log.info("http_listening", address="{}:{}".format(*listener.getsockname()[:2]))
+    if listening is not None:
+        listening.set()
 
     async def run() -> None:
         try:
