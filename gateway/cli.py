@@ -70,6 +70,40 @@ def run(settings: Settings) -> int:
     return run_until_stopped(work, shutdown_timeout_s=duration_s(settings.gateway.shutdown_timeout))
 
 
+@main.command("config", short_help="Print what is in force, and from where.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON each.")
+@with_settings
+def config_command(settings: Settings, *, as_json: bool) -> None:
+    """Print the configuration in force: each key, its value, and where that is from; secrets are masked."""
+    import os
+    from pathlib import Path
+
+    import msgspec
+
+    from runtime.settings.shown import effective
+
+    said = click.get_current_context().params.get("config")
+    for shown in effective(settings, Path(said) if said else None, os.environ):
+        value = msgspec.json.encode(shown.value).decode()
+        click.echo(msgspec.json.encode(shown) if as_json else f"{shown.key} = {value}  # {shown.source}")
+
+
+@main.command(short_help="Print what gives a role of PostgreSQL its rights.")
+@click.argument("kind", type=click.Choice(["owner", "gateway", "projector", "grafana"]))
+@click.option("--role", metavar="NAME", help="The role's name; without it, the kind's.")
+@with_settings
+def rights(settings: Settings, *, kind: str, role: str | None) -> None:
+    """Print the statements that give a role of PostgreSQL its rights, for the owner of the tables to run."""
+    from urllib.parse import unquote, urlsplit
+
+    from contract.rights import ROLES
+    from runtime.rights import script
+
+    database = unquote(urlsplit(settings.postgres.dsn).path[1:]) or "postgres"
+    for statement in script(ROLES[kind], role or kind, database=database):
+        click.echo(f"{statement};")
+
+
 @main.command()
 @with_settings
 def migrate(settings: Settings) -> None:
@@ -84,16 +118,17 @@ def migrate(settings: Settings) -> None:
 @click.option(
     "--offline", is_flag=True, help="Try no server: the configuration, and the examples of its routes."
 )
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as one line of JSON.")
 @with_settings
-def check(settings: Settings, *, offline: bool) -> int:
+def check(settings: Settings, *, offline: bool, as_json: bool) -> int:
     """Try the broker, PostgreSQL and Redis, and say what works and what to do about what does not.
 
     The examples of routes are played too. Exits with 1 when something fails.
     """
     from gateway.check import check as examine
-    from gateway.check import render
+    from gateway.check import encode, render
     from runtime.terminal import columns
 
     report = asyncio.run(examine(settings, offline=offline))
-    click.echo(render(report, columns(at_most=_REPORT_WIDTH)))
+    click.echo(encode(report) if as_json else render(report, columns(at_most=_REPORT_WIDTH)))
     return 0 if report.ok else 1

@@ -56,7 +56,7 @@ def read(
         ConfigurationError: with the key's path and what would be right.
     """
     path = path or environ.get(FILE_VARIABLE) or None
-    raw = _read_file(Path(path)) if path else {}
+    raw = read_file(Path(path)) if path else {}
     _merge_environment(raw, schema, environ)
     if secrets:
         _read_secrets(raw, schema)
@@ -70,7 +70,13 @@ def read(
         raise ConfigurationError(_explain(error, schema)) from None
 
 
-def _read_file(path: Path) -> Raw:
+def read_file(path: str | Path) -> Raw:
+    """The file as it is written.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is no TOML.
+    """
+    path = Path(path)
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

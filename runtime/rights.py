@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import asyncpg
 
     from runtime.http import Health
-    from runtime.postgres import Connection
 
 _LOOK_S: Final = 10.0
 _AGAIN_S: Final = 1.0
@@ -67,7 +66,7 @@ class Rights:
 
 
 async def missing_rights(
-    connection: asyncpg.Pool[asyncpg.Record] | Connection, wanted: Sequence[Asked]
+    connection: asyncpg.Pool[asyncpg.Record] | asyncpg.Connection[asyncpg.Record], wanted: Sequence[Asked]
 ) -> list[str]:
     """The statements that give the role what it lacks, such as `GRANT SELECT ON measurements TO reader`."""
     kinds, names, verbs, columns = zip(*wanted, strict=True)

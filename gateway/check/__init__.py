@@ -14,7 +14,7 @@ from contract.topics import stream_topic
 from gateway.check.broker import check_broker
 from gateway.check.postgres import check_postgres
 from gateway.check.redis import check_redis
-from gateway.check.report import Finding, Report, render
+from gateway.check.report import Finding, Report, encode, render
 from gateway.check.routes import check_routes
 from gateway.subscriptions import plan
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from runtime.settings import Settings
 
-__all__ = ["Finding", "Report", "check", "render"]
+__all__ = ["Finding", "Report", "check", "encode", "render"]
 
 _TIMEOUT_S = 30.0
 

@@ -11,6 +11,7 @@ mosquitto grants every subscription and withholds the messages (its ACL files kn
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import secrets
 from typing import TYPE_CHECKING
@@ -65,6 +66,13 @@ async def check_broker(
         fallback = f" (to MQTT 5: {opener.fallback.reason})" if opener.fallback else ""
         version = "MQTT 5" if connection.driver == "mqtt5" else f"MQTT 3.1.1{fallback}"
         yield Finding(name, "ok", f"{where}: {version} by driver {connection.driver}{told.product}")
+        if not told.refusal and not told.values:
+            yield Finding(
+                f"{name} queues",
+                "warn",
+                "whether the broker drops messages cannot be seen: nothing came under $SYS",
+                f"let the user of [{name}] read $SYS/#; a broker without it counts its drops elsewhere",
+            )
         if told.refusal:
             yield Finding(
                 f"{name} queues",
@@ -82,6 +90,7 @@ async def check_broker(
         if wanted is not None:
             async for finding in _try_routes(connection, wanted):
                 yield finding
+            yield await _listen(told)
         if publish_to:
             yield await _try_publish(connection, publish_to)
     except Disconnected as error:
@@ -97,11 +106,14 @@ class _Told:
         self.values: dict[str, str] = {}
         self.refusal = ""
         self.complete = asyncio.Event()
+        self.heard = asyncio.Event()
 
     def deliver(self, chunk: ReceivedChunk) -> None:
         for delivery in chunk.deliveries:
             if delivery.topic in {_VERSION, _DROPPED}:
                 self.values[delivery.topic] = delivery.payload.decode("utf-8", "replace")[:80]
+            else:
+                self.heard.set()
         if len(self.values) == len({_VERSION, _DROPPED}):
             self.complete.set()
 
@@ -120,6 +132,21 @@ def _options(broker: Broker) -> SessionOptions:
     client_id = f"{broker.client_id[:100]}-check-{secrets.token_hex(4)}"
     options = options_from(msgspec.structs.replace(broker, client_id=client_id), clean_start=True)
     return dataclasses.replace(options, receive_maximum=_RECEIVE_MAXIMUM)
+
+
+async def _listen(told: _Told) -> Finding:
+    """Whether anything arrives: some brokers grant every subscription, and withhold the messages."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_SYS_TIMEOUT_S):
+            await told.heard.wait()
+    if told.heard.is_set():
+        return Finding("arrivals", "ok", "messages arrive")
+    return Finding(
+        "arrivals",
+        "ok",
+        f"nothing arrived within {_SYS_TIMEOUT_S:g} s. If devices send all the same, the broker grants the "
+        "subscription and withholds the messages, as mosquitto does without `topic read` in its acl_file",
+    )
 
 
 async def _read_sys(connection: Connection, told: _Told) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import click
+import msgspec
 
 State = Literal["ok", "warn", "fail"]
 
@@ -64,6 +65,11 @@ def render(report: Report, width: int) -> str:
         advice = textwrap.wrap(finding.advice, width - len(indent) - 2, break_on_hyphens=False)
         lines += [f"{indent}{'→' if i == 0 else ' '} {line}" for i, line in enumerate(advice)]
     return "\n".join([*lines, "", _verdict(report)])
+
+
+def encode(report: Report) -> str:
+    """The report as one line of JSON, for programs."""
+    return msgspec.json.encode({"ok": report.ok, "findings": report.findings}).decode()
 
 
 def _verdict(report: Report) -> str:

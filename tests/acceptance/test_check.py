@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ from deploy.local.server import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from tests.support.commands import RunningCommand
 
@@ -87,3 +89,45 @@ async def test_usage(run_command: Run) -> None:
     command = await run_command("gateway", "check", "--help", EDGE_CONFIG="absent.toml")
     assert await command.exit_code() == 0
     assert "--log-format" in "\n".join(command.stdout)
+
+
+async def test_findings_for_programs(run_command: Run) -> None:
+    """With --json the findings are one line of JSON, with the verdict."""
+    command = await run_command("gateway", "check", "--json")
+    assert await command.exit_code() == 0
+    (line,) = command.stdout
+    report = json.loads(line)
+    assert report["ok"] is True
+    states = {each["component"]: each["state"] for each in report["findings"]}
+    assert states["internal topic"] == "ok"
+
+
+async def test_what_is_in_force(run_command: Run, tmp_path: Path) -> None:
+    """Each key with its value and where that is from; of secrets nothing is told."""
+    (tmp_path / "word").write_text("hunter2", encoding="utf-8")
+    command = await run_command(
+        "gateway",
+        "config",
+        "--json",
+        EDGE_POSTGRES_DSN="postgresql://me:hunter2@127.0.0.1/edge",
+        EDGE_BROKER_PASSWORD_FILE=str(tmp_path / "word"),
+    )
+    assert await command.exit_code() == 0
+    shown = {each["key"]: each for each in map(json.loads, command.stdout)}
+    assert shown["postgres.dsn"]["value"] == "postgresql://me:***@127.0.0.1/edge"
+    assert shown["postgres.dsn"]["source"] == "EDGE_POSTGRES_DSN"
+    assert shown["broker.password"]["value"] == "***"
+    assert shown["broker.password"]["source"] == f"EDGE_BROKER_PASSWORD_FILE, {tmp_path}/word"
+    assert shown["broker.port"]["source"].endswith("edge.toml")
+    assert shown["events.port"] == {**shown["broker.port"], "key": "events.port", "source": "[broker]"}
+    assert shown["broker.keepalive_s"] == {"key": "broker.keepalive_s", "value": 30, "source": "default"}
+    assert shown["route"]["source"].endswith("edge.toml")
+    assert "hunter2" not in "\n".join(command.output)
+
+
+async def test_statements_for_a_role(run_command: Run) -> None:
+    """What gives a role its rights is printed, and names the database that is configured."""
+    command = await run_command("gateway", "rights", "projector", "--role", "reader")
+    assert await command.exit_code() == 0
+    assert command.stdout[0].startswith('GRANT CONNECT, TEMPORARY ON DATABASE "test_')
+    assert 'GRANT SELECT ON outbox TO "reader";' in command.stdout

@@ -202,7 +202,7 @@ async def test_a_separate_events_broker_is_tried_too(settings: Settings, guarded
 async def test_a_refused_subscription_is_told(settings: Settings, guarded: GuardedMosquitto) -> None:
     """A route whose filter the broker refuses fails by itself, with the filter to allow."""
     report = await check(with_key(settings, "broker", port=guarded.port))
-    [broker, queues, route, topic] = report.findings[:4]
+    [broker, queues, route, _, topic] = report.findings[:5]
     assert (broker.component, broker.state) == ("broker", "ok")
     assert (queues.state, "cannot be seen" in queues.found) == ("warn", True)
     assert (route.state, "not authorized" in route.found) == ("fail", True)
