@@ -9,7 +9,7 @@ from collections import Counter
 import mqtt5
 import pytest
 
-from bench.load import Publisher
+from bench.load import Load, Publisher, Sender
 from bench.packets import Lap, Shape, fill, timestamp
 from bench.scenario import median
 from bench.scenarios import GROUPS, SCENARIOS
@@ -132,3 +132,27 @@ async def test_a_repeat_in_a_flood_is_the_same_byte_for_byte() -> None:
     sent = await flooded(Shape(devices=100, repeats=0.3), laps=2)
     keys = {json.loads(payload)["id"] for _, payload in sent}
     assert len(set(sent)) == len(keys) < len(sent)
+
+
+async def test_a_load_at_a_rate_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a thousand messages a second it sends what is due each millisecond, and does not spin."""
+    wire, rest = Wire(), asyncio.sleep
+    rests: list[float] = []
+
+    async def record(seconds: float) -> None:
+        """Rest, and note for how long."""
+        rests.append(seconds)
+        publisher.unacked = 0  # the broker takes everything at once
+        await rest(seconds)
+
+    monkeypatch.setattr("bench.load.asyncio.sleep", record)
+    sender = Sender(0, Load(rate=50_000, messages=1000, connections=1))
+    publisher = Publisher(0, Lap(Shape(), 0, 1), window=1000, acked=lambda _: None, failed=pytest.fail)
+    publisher.connection_made(wire)
+    wire.written.clear()
+    publisher.data_received(mqtt5.ConnAckPacket(receive_max=65_535).write())
+    sender._publishers.append(publisher)
+    sender.go.set()
+    sent = await sender.run()
+    assert sent.messages == len(published(bytes(wire.written))) == 1000
+    assert min(rests) >= 0.001
