@@ -129,8 +129,11 @@ class Decoder:
         """The readings of such a value, which is one message; its bytes are those of the delivery."""
         matched = self._match(delivery.topic)
         try:
-            if self._shapers[matched.number] is None:
+            shaper = self._shapers[matched.number]
+            if shaper is None:
                 return [self._reading(value, matched, received, delivery.payload)]
+            if (known := shaper.known(value, matched.metric)) is not None:
+                return [self._whole(known, matched, received, delivery.payload)]
             return self._shaped(value, matched, received, delivery.payload, delivery.payload)
         except Reject as reject:
             return self._refused(reject, delivery, matched, received)

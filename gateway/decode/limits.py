@@ -17,7 +17,7 @@ MAX_DEPTH: Final = 32
 MAX_LETTERS: Final = 10
 """Dead letters that one payload can have before all that follows is one."""
 
-MAX_READINGS: Final = 3_000
+MAX_READINGS: Final = 4_000
 """Readings of one payload, unless it is a large one: each costs some twelve microseconds, in which nothing
 else is done."""
 
@@ -30,7 +30,7 @@ MAX_ELEMENTS: Final = 10_000
 MAX_VALUES: Final = 30_000
 """Values of one payload that are looked at one by one: each costs a microsecond at most."""
 
-_READING_BYTES: Final = 80
+_READING_BYTES: Final = 64
 _PLAIN_BYTES: Final = 20
 _ELEMENT_BYTES: Final = 26
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.decode.formats.sparkplug import typed
+from gateway.decode.formats.sparkplug_values import typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import struct
 import tracemalloc
 import zlib
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,11 +18,16 @@ from hypothesis import strategies as st
 from gateway.decode import Decoder, Limits, Reading, Received
 from gateway.decode.fields import NoNumber
 from gateway.decode.formats import format_of
-from gateway.decode.formats.sparkplug import parse, typed
+from gateway.decode.formats.sparkplug import parse, read_slowly
+from gateway.decode.formats.sparkplug_usual import usual
+from gateway.decode.formats.sparkplug_values import typed
 from gateway.decode.routes import compile_routes
 from runtime.errors import Reject
 from runtime.settings import Route
 from tests.support.write_side import NOW, Delivered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 T = 1_700_000_000_123
 
@@ -701,3 +707,70 @@ def test_what_was_written_comes_out(metrics: list[tuple[str, tuple[object, bytes
     assert [(each["name"], each["value"]) for each in found] == [
         (name, value) for name, (value, _) in metrics
     ]
+
+
+MOMENT = b"\xe8\xec\x88\xbd\xa0\x34"
+FIELDS = st.tuples(
+    st.sampled_from(
+        [b"", b"\x0a\x01a", b"\x0a\x02a ", b"\x0a\x03b\x101", b"\x0a\x01ab", b"\x0a\x02\xc3\xa4"]
+    ),
+    st.sampled_from([b"", b"\x10\x07", b"\x10\x80\x01", b"\x10\x10"]),
+    st.sampled_from([b"", b"\x18" + MOMENT, b"\x18\x05", b"\x18" + MOMENT[:-1] + b"\x33"]),
+    st.sampled_from([b"", b"\x20\x0a", b"\x20\x01", b"\x20\x03", b"\x20\x0b", b"\x20\x80\x01"]),
+    st.sampled_from(
+        [
+            b"\x69" + struct.pack("<d", 21.5),
+            b"\x69\x12\x02\x18\x01\x10\x01\x12\x18",
+            b"\x69" + struct.pack("<d", float("inf")),
+            b"\x50\x07",
+            b"\x50\xff\x01",
+            b"\x58\x80\x80\x01",
+            b"\x70\x01",
+            b"\x70\x00",
+            b"\x38\x01",
+            b"\x7a\x01x",
+            b"",
+        ]
+    ),
+).map(b"".join)
+METRIC = st.one_of(
+    FIELDS.map(lambda fields: b"\x12" + bytes([len(fields)]) + fields),
+    st.tuples(FIELDS, st.integers(0, 30)).map(lambda of: b"\x12" + bytes([of[1]]) + of[0]),
+)
+
+
+def outcome(read: Callable[[bytes], Any], payload: bytes) -> str:
+    """All that is read, with its order; or what is said of it."""
+    try:
+        return re.sub(r" object at 0x\w+", "", repr(read(payload)))
+    except Reject as reject:
+        return f"{reject.reason}: {reject.detail}"
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from([b"\x08" + MOMENT, b"", b"\x08\x05"]),
+    st.lists(METRIC, max_size=3).map(b"".join),
+    st.sampled_from([b"\x18\x05", b"\x18\x98\x01", b"\x18\x18", b"", b"\x18\x80\x02"]),
+)
+def test_usual_payloads_are_read_as_any(begins: bytes, metrics: bytes, ends: bytes) -> None:
+    """What is read at one glance is what it is when it is read field by field."""
+    found = usual(begins + metrics + ends)
+    if found is not None:
+        assert outcome(usual, begins + metrics + ends) == outcome(read_slowly, begins + metrics + ends)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        b"\x0a\x01a\x18" + MOMENT + b"\x20\x0a\x69" + struct.pack("<d", 21.5),
+        b"\x10\x07\x18" + MOMENT + b"\x20\x03\x50\xff\xff\x03",
+        b"\x10\x80\x02\x70\x01",
+    ],
+)
+def test_usual_payloads(metric: bytes) -> None:
+    """Metrics with a name or an alias, a time, a datatype and a number are read at one glance."""
+    payload = b"\x08" + MOMENT + 2 * (b"\x12" + bytes([len(metric)]) + metric) + b"\x18\x07"
+    found = usual(payload)
+    assert found is not None
+    assert repr(found) == outcome(read_slowly, payload)
