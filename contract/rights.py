@@ -69,6 +69,7 @@ GATEWAY: Final = (
             "schema_migrations": "SELECT",
             "stream_leases": "SELECT INSERT UPDATE",
             "streams": "SELECT",
+            "spools": "SELECT INSERT UPDATE DELETE",
             "stream_keys": "SELECT INSERT UPDATE",
             "outbox": "SELECT INSERT DELETE",
             "measurements": "SELECT INSERT",
@@ -111,6 +112,7 @@ PROJECTOR: Final = (
     *_tables(
         {
             "streams": "SELECT",
+            "spools": "SELECT",
             "stream_keys": "SELECT",
             "outbox": "SELECT",
             "projections": "SELECT INSERT UPDATE DELETE",

@@ -18,10 +18,12 @@ from prometheus_client import CollectorRegistry
 from contract.rights import GATEWAY
 from gateway.arrivals import arrivals_after
 from gateway.batcher import BatchPolicy
+from gateway.beside import Beside
 from gateway.broker_watch import BrokerWatch
 from gateway.devices import DeviceTracker
 from gateway.door import Door
 from gateway.doorman import Doorman
+from gateway.intake import Intake
 from gateway.lease import Lease
 from gateway.ledger import Ledger
 from gateway.meters import Meters
@@ -36,6 +38,7 @@ from gateway.sparkplug.meters import SparkplugMeters
 from gateway.sparkplug.ticking import Listening, TickingSession
 from gateway.sparkplug.topics import is_spoken, state_topic
 from gateway.sparkplug.voice import Voice
+from gateway.spool.places import Left
 from gateway.store import SESSION_SETTINGS, Store
 from gateway.subscriptions import plan
 from gateway.trip import MOST as MOST_AT_ONCE
@@ -104,17 +107,31 @@ async def run(settings: Settings, stop: asyncio.Event, report: Callable[[Ledger]
                 name="http",
             )
             tasks.create_task(keep_told(health, listening, http_stop), name="supervisor")
+            voice = Voice(settings.sparkplug.host_id)
+            intake = Intake(
+                settings,
+                tasks,
+                subscriptions=wanted.subscriptions,
+                make_will=voice.make_will,
+                health=health,
+                ledger=process.ledger,
+                registry=registry,
+            )
             try:
-                pool = await unless(stop, _open(settings, health))
+                opening = tasks.create_task(unless(stop, _open(settings, health)), name="postgres")
+                await intake.begin_early(opening)
+                pool = await opening
                 if pool is not None:
                     async with pool:
                         rights = tasks.create_task(Rights(pool, GATEWAY, health).run(), name="rights")
                         prepared = await unless(stop, _prepare(settings, pool, lease, health))
                         if prepared is not None:
-                            await _work(process, wanted, prepared, lease, stop)
+                            await _work(process, wanted, prepared, lease, intake, voice, stop)
                         rights.cancel()
+                await intake.flush()
             finally:
                 http_stop.set()
+                await intake.close()
                 await lease.release()
     finally:
         report(process.ledger)
@@ -157,11 +174,13 @@ async def _prepare(
     return _Prepared(pool, known, arrivals_after(newest, _now()), presence)
 
 
-async def _work(
+async def _work(  # noqa: PLR0915, PLR0917  # the whole path is put together here
     process: _Process,
     wanted: Plan,
     prepared: _Prepared,
     lease: Lease,
+    intake: Intake,
+    voice: Voice,
     stop: asyncio.Event,
 ) -> None:
     pool = prepared.pool
@@ -174,7 +193,6 @@ async def _work(
     door = Door(holds=settings.gateway.unknown_devices == "hold")
     doorman = Doorman(door)
     rejected = RateLimit(log.warning)
-    voice = Voice(settings.sparkplug.host_id)
     listening = Listening()
     host = None
     if is_spoken(settings.route):
@@ -188,14 +206,9 @@ async def _work(
         )
         await unless(stop, keeper.recall(host, pool, stream, prepared.received, health))
         process.registry.register(SparkplugMeters(host))
-    intake = MqttSession(
-        options_from(
-            settings.broker,
-            subscriptions=wanted.subscriptions,
-            known=prepared.known,
-            make_will=voice.make_will,
-        )
-    )
+    intake.make(prepared.known)
+    session, entrance = intake.session, intake.entrance
+    source = session if entrance is None else entrance
     outlet = MqttSession(options_from(settings.events_broker(slot.relay_id), clean_start=True))
     relay = Relay(outlet, pool, lease=lease, topic_prefix=settings.events.topic, ledger=ledger, health=health)
     relay.start_after(lease.published, lease.head)
@@ -206,11 +219,11 @@ async def _work(
         devices=devices,
         health=health,
         presence=prepared.presence,
-        keeper=keeper.Keeper(stream),
+        keeper=Beside(keeper.Keeper(stream), stream, lambda: entrance.left if entrance else Left()),
         went_back=relay.go_back,
     )
     pipeline = Pipeline(
-        intake if host is None else TickingSession(intake, host, listening),
+        source if host is None else TickingSession(source, host, listening),
         decoder=wanted.decoder if host is None else host,
         policy=BatchPolicy(
             settings.gateway.batch_messages,
@@ -226,6 +239,8 @@ async def _work(
         writers=_WRITERS,
         door=door,
         take_changes=host.take_changes if host else lambda: None,
+        gather=session.gather,
+        entrance=entrance,
     )
     upkeep = Upkeep(
         pool,
@@ -240,23 +255,26 @@ async def _work(
     )
     await unless(stop, keep_asking(upkeep.prepare, health))
     await unless(stop, keep_asking(lambda: doorman.look(pool), health))
+    await unless(stop, intake.learn(pool, stream, lambda: store.next_n))
     if stop.is_set():
         return
     watch = BrokerWatch(msgspec.structs.replace(settings.broker, client_id=slot.watch_id))
-    process.registry.register(Meters(intake, relay, upkeep, watch, pipeline))
-    health.watch("broker", intake.status.why_not)
+    process.registry.register(Meters(session, relay, upkeep, watch, pipeline))
+    health.watch("broker", session.status.why_not)
     health.watch("events broker", outlet.status.why_not)
     health.set("gateway", None)  # not before: a broker drops what nobody has subscribed
 
     async def remember_subscriptions() -> None:
-        await intake.connected()
+        await session.connected()
+        await intake.remember()
         qos = [each.qos for each in wanted.subscriptions]
         await keep_asking(
             lambda: pool.execute(queries.remember_subscriptions, client_id, filters, qos), health
         )
         log.debug("subscriptions_remembered", filters=filters)
 
-    async with intake, outlet, asyncio.TaskGroup() as tasks:
+    await intake.enter()
+    async with outlet, asyncio.TaskGroup() as tasks:
         beside = [
             tasks.create_task(lease.hold(), name="lease"),
             tasks.create_task(upkeep.run(), name="upkeep"),
@@ -265,11 +283,12 @@ async def _work(
             tasks.create_task(remember_subscriptions(), name="subscriptions"),
         ]
         if host is not None:
-            speaking = voice.run(intake, host, pool, health)
+            speaking = voice.run(session, host, pool, health)
             beside.append(tasks.create_task(speaking, name="sparkplug-voice"))
         log.info("gateway_started", stream=stream, filters=filters)
         await pipeline.run(stop)
-        await voice.leave(intake)
+        await intake.flush()
+        await voice.leave(session)
         await _last_words(store, devices, relay, upkeep, ledger)
         for task in beside:
             task.cancel()

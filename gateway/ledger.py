@@ -1,8 +1,10 @@
 """The books: what became of every message, as metrics and as the accounting line (promise 4).
 
 The unit is a reading: an array of twenty counts twenty, a payload that cannot be decoded counts one.
-`received = committed + duplicate + dead_lettered + in flight` at every moment; in flight is counted by the
-pipeline on its own, so that the books can be wrong and seen to be.
+`received = committed + duplicate + dead_lettered + in flight + spooled` at every moment; in flight is counted
+by the pipeline, spooled by the spool, each on its own, so that the books can be wrong and seen to be. A
+message in the spool counts one until it is read. What a process before has left there is received when it is
+read; what `spool.when_full = "drop_oldest"` drops stays received and is told apart.
 
 Lag is told by step, and what is stuck counts: while something waits for a step longer than the last one did,
 its wait so far is the lag.
@@ -86,13 +88,16 @@ class Ledger:
     ) -> None:
         self._now = now
         self._monotonic = monotonic
-        self.received = 0
+        self.taken = 0
         self.committed = 0
         self.duplicate = 0
         self.dead_lettered = 0
         self.projected = 0
         self.unkeyed = 0
         self.in_flight: Callable[[], int] = lambda: 0
+        self.spooled: Callable[[], int] = lambda: 0
+        self.dropped: Callable[[], int] = lambda: 0
+        self._told = 0
         self.waiting: Callable[[], int] = lambda: 0
         self._last_s: dict[Step, float] = dict.fromkeys(_STEPS, 0.0)
         self._uncommitted: deque[tuple[int, float]] = deque()
@@ -153,6 +158,9 @@ class Ledger:
             lambda: self.in_flight()  # noqa: PLW0108  # the pipeline puts its own in later
         )
         Gauge(
+            "gateway_spooled", "Messages received by this process that are in the spool.", registry=registry
+        ).set_function(lambda: self.spooled())  # noqa: PLW0108  # the same
+        Gauge(
             "gateway_batches_waiting",
             "Batches received and not acknowledged; intake stops when the open one is full and all others are"
             " being stored.",
@@ -161,9 +169,24 @@ class Ledger:
 
     def receive(self, readings: int) -> None:
         """Count what a chunk held."""
-        self.received += readings
-        self._received.inc(readings)
-        self._uncommitted.append((self.received, self._monotonic()))
+        self.taken += readings
+        self.count_spooled()
+        self._uncommitted.append((self.taken, self._monotonic()))
+
+    @property
+    def received(self) -> int:
+        """What was taken from the broker, read or still in the spool."""
+        return self.taken + self.spooled() + self.dropped()
+
+    def count_spooled(self) -> None:
+        """Count what went into the spool; the metric only grows, and passes over what came to nothing."""
+        if (received := self.received) > self._told:
+            self._received.inc(received - self._told)
+            self._told = received
+
+    def take_back(self, readings: int) -> None:
+        """Readings in flight are left to the spool, from which they will be read again."""
+        self.taken -= readings
 
     def time_events(self, readings: Sequence[Reading]) -> None:
         """Note how late the readings of a batch were when they came, by the median of some of them.
@@ -237,6 +260,7 @@ class Ledger:
             "duplicate": self.duplicate,
             "dead_lettered": self.dead_lettered,
             "in_flight": self.in_flight(),
+            "spooled": self.spooled(),
             "projected": self.projected,
         }
 

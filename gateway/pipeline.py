@@ -52,6 +52,8 @@ log = structlog.get_logger()
 
 _BESIDE = 2  # batches under way, however short the way
 
+_GATHERED = 0.85  # of the time for which a batch lingers: what comes meanwhile is read at once
+
 _CLOCK_BACK = timedelta(seconds=1)  # arrival goes on from where it was; this much of it is worth a word
 
 
@@ -79,6 +81,8 @@ class Pipeline:
         self.decoder = decoder
         self._door = Door() if door is None else door
         self._take_changes = take_changes
+        self._gather = gather
+        self._is_quiet = True
         self._entrance = entrance
         self._policy = policy
         self._store = store
@@ -143,17 +147,12 @@ class Pipeline:
         """Decode a chunk into the open batch; never waits, so that a chunk is wholly in it or not at all."""
         batch = self._batch
         received = self._received
-        if isinstance(chunk, Drained):
-            ahead = received.resume(datetime.fromisoformat(chunk.record.at), chunk.after)
-        else:
-            ahead = received.reach(self._now())
-        if isinstance(chunk, Passed):
-            chunk.at, chunk.after = received.at.isoformat(), received.last
-        if ahead > _CLOCK_BACK:
-            self._rejected("clock_went_back", by_s=round(ahead.total_seconds(), 1))
+        self._note_time(chunk)
         before = len(batch)
         if not batch.chunks:
             batch.opened_at = time.monotonic()  # finer than the loop's clock
+            if self._is_quiet:
+                self._gather(_GATHERED * self._policy.linger_s)
         decode = self._door.guarding(self.decoder.decode)
         for delivery in chunk.deliveries:
             items = decode(delivery, received)
@@ -172,6 +171,18 @@ class Pipeline:
             log.warning("field_dropped", route=topic, field=name, reason=reason)
         self._ledger.receive(len(batch) - before)
         self._added.set()
+
+    def _note_time(self, chunk: Chunk) -> None:
+        """Begin to count times of arrival for a chunk."""
+        received = self._received
+        if isinstance(chunk, Drained):
+            ahead = received.resume(datetime.fromisoformat(chunk.record.at), chunk.after)
+        else:
+            ahead = received.reach(self._now())
+        if isinstance(chunk, Passed):
+            chunk.at, chunk.after = received.at.isoformat(), received.last
+        if ahead > _CLOCK_BACK:
+            self._rejected("clock_went_back", by_s=round(ahead.total_seconds(), 1))
 
     async def _write(self) -> None:
         while (taken := await self._take_batch()) is not None:
@@ -209,6 +220,7 @@ class Pipeline:
                     async with asyncio.timeout(due_in):
                         await self._added.wait()
             batch, self._batch = self._batch, Batch()
+            self._is_quiet = self._policy.is_small(batch)
             self._taken += len(batch)
             self._taken_bytes += batch.size_bytes
             self._removed.set()

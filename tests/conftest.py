@@ -169,6 +169,9 @@ http = "127.0.0.1:{http_ports[0]}"
 http = "127.0.0.1:{http_ports[1]}"
 client_id = "{unique}-projector"
 
+[spool]
+path = ""
+
 [[route]]
 topic = "{topic_prefix}/{{device_id}}/telemetry"
 """,

@@ -61,6 +61,8 @@ class Health:
         self._reasons: dict[str, dict[object, str]] = {}
         self._outages: dict[str, Outage] = {}
         self._watched: dict[str, Callable[[], str | None]] = {}
+        self._excused: set[str] = set()
+        self._notes: dict[str, str] = {}
 
     def set(self, component: str, reason: str | None, *, by: object = None) -> None:
         """Note why a component is not available, or None when it is.
@@ -85,13 +87,33 @@ class Health:
         """Whether somebody says that a component is not available."""
         return bool(self._reasons.get(component))
 
+    def excuse(self, component: str, *, excused: bool) -> None:
+        """Say whether the process can do without a component for now."""
+        (self._excused.add if excused else self._excused.discard)(component)
+
+    def note(self, component: str, text: str | None) -> None:
+        """Note what whoever asks for readiness should know, though it keeps nobody from anything."""
+        if text is None:
+            self._notes.pop(component, None)
+        else:
+            self._notes[component] = text
+
+    def notes(self) -> dict[str, str]:
+        """Component → what is to be known of it, and why those are away that can be done without."""
+        away = {name: list(said.values())[-1] for name, said in self._reasons.items() if said}
+        return {name: reason for name, reason in away.items() if name in self._excused} | self._notes
+
     def watch(self, component: str, read: Callable[[], str | None]) -> None:
         """Ask a component for its reason whenever readiness is asked for."""
         self._watched[component] = read
 
     def reasons(self) -> dict[str, str]:
         """Component → the newest reason, of those that are not available; a copy."""
-        told = {component: list(said.values())[-1] for component, said in self._reasons.items() if said}
+        told = {
+            component: list(said.values())[-1]
+            for component, said in self._reasons.items()
+            if said and component not in self._excused
+        }
         asked = {component: read() for component, read in self._watched.items()}
         return told | {component: reason for component, reason in asked.items() if reason}
 
@@ -121,7 +143,8 @@ def health_routes(health: Health, registry: CollectorRegistry, process: str) -> 
             return Response(
                 {"status": "waiting", "reasons": reasons}, status_code=HTTPStatus.SERVICE_UNAVAILABLE
             )
-        return Response({"status": "ready"})
+        notes = health.notes()
+        return Response({"status": "ready", **({"notes": notes} if notes else {})})
 
     @get("/metrics", sync_to_thread=False, include_in_schema=False, opt=_OPEN)
     def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:

@@ -44,6 +44,7 @@ class Site:
         postgres: whichever is primary.
         proxies: by the name of the server behind each.
         log: what the site's fleets have sent.
+        spools: whether its gateway has a spool; SPOOL=1 gives every site's one.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Site:
         self.seed = seed
         self.proxies = proxies
         self.fleets: list[Fleet] = []
+        self.spools = os.environ.get("SPOOL") == "1"
         self._folder = folder
         self._name = name
         self._processes: list[RunningCommand] = []
@@ -158,6 +160,8 @@ class Site:
             "EDGE_REDIS_URL": f"redis://127.0.0.1:{ports['redis']}/0",
             "EDGE_GATEWAY_HTTP": f"127.0.0.1:{self._http['gateway']}",
             "EDGE_GATEWAY_OUTBOX_RETENTION": "30d",  # the audit reads all of it
+            "EDGE_SPOOL_PATH": str(self._folder / f"{self._name}-spool") if self.spools else "",
+            "EDGE_SPOOL_MIN_FREE_BYTES": "1MB",
             "EDGE_PROJECTOR_HTTP": f"127.0.0.1:{self._http['projector']}",
             "EDGE_PROJECTOR_CLIENT_ID": f"{self._name}-projector",
         }
