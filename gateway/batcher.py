@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gateway.sparkplug.changes import Changes
     from runtime.mqtt.port import Chunk
 
+_SMALL: Final = 8  # times it would be full
 _ROW_BYTES: Final = 1_000_000  # brokers take packets of about 2 MB unless told otherwise
 _EVENT_BYTES: Final = 120  # what an event's names and times add to its row
 
@@ -54,6 +55,10 @@ class BatchPolicy:
     def is_full(self, batch: Batch) -> bool:
         """Whether nothing more should be added."""
         return len(batch) >= self.max_messages or batch.size_bytes >= self.max_bytes
+
+    def is_small(self, batch: Batch) -> bool:
+        """Whether one like it would be far from full when it has lingered."""
+        return len(batch) * _SMALL <= self.max_messages and batch.size_bytes * _SMALL <= self.max_bytes
 
     def parts(self, batch: Batch) -> Iterator[Sequence[Reading]]:
         """Cut the readings into what one transaction and one outbox row should hold.

@@ -75,6 +75,7 @@ class Pipeline:
         writers: int,
         door: Door | None = None,
         take_changes: Callable[[], Changes | None] = lambda: None,
+        gather: Callable[[float], None] = lambda _: None,
         entrance: Entrance | None = None,
     ) -> None:
         self._session = session

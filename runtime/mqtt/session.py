@@ -58,7 +58,7 @@ class MqttSession:
         self._backoff = Backoff(options.backoff_initial_s, options.backoff_max_s)
         self._ready = asyncio.Event()
         self._connection: Connection | None = None
-        self._paused = False
+        self._paused = self._gathering = False
         self._stop: Stop | None = None
         self._task: asyncio.Task[None] | None = None
         self._log: structlog.stdlib.BoundLogger = structlog.get_logger().bind(
@@ -111,6 +111,21 @@ class MqttSession:
             if chunk is not None:
                 return chunk
             await self._inbox.wait()
+
+    def gather(self, seconds: float) -> None:
+        """Let deliveries gather in the socket's buffer for a moment, and read them all at once then.
+
+        Each read costs as much as several messages. Whoever has time until then saves that.
+        """
+        if self._connection is not None and not self._paused and not self._gathering:
+            self._gathering = True
+            self._connection.pause_reading()
+            asyncio.get_running_loop().call_later(seconds, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = False
+        if self._connection is not None and not self._paused:
+            self._connection.resume_reading()
 
     def stop_receiving(self) -> list[ReceivedChunk]:
         """Take no more deliveries, while acks and publishes go on; returns the QoS 0 that had arrived."""
