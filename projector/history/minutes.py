@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from itertools import islice
 from math import inf
+from sys import intern
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from projector.views.numbers import finite
@@ -108,7 +109,7 @@ class Minutes:
                 row = [ts, 1]
                 for value in metrics.values():
                     row += (value + 0.0, value, value)  # type: ignore[operator]  # a string is none of them
-                devices[event.device_id] = row
+                devices[intern(event.device_id)] = row
                 self.size += ROW_SIZE + len(metrics)
                 continue
             if ts > row[0]:  # noqa: PLR1730  # a call of max() is a fifth of this function

@@ -5,6 +5,7 @@ There may be hundreds of thousands, so that order is brought up to date in steps
 
 from __future__ import annotations
 
+from sys import intern
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Roster:
     def note(self, id_: str) -> None:
         """There is such a device."""
         if id_ not in self.seen:
+            id_ = intern(id_)  # one text for all who keep it
             self._new.append(id_)
             self.seen[id_] = None
 

@@ -33,9 +33,9 @@ SELECT move_projection('history', s.stream, $3, s.epoch, $2) FROM streams AS s
 WHERE s.stream = $1 AND s.epoch = $4::text::uuid AND s.head >= $3;
 
 -- name: add_to_devices
--- Adds to minutes, and to hours that are not open what the minutes amount to; an open hour is begun with them, so that it can be
--- seen that it is there. What comes for packed minutes is noted, to be merged with `merge_late_minutes`. Returns the minutes of the
--- last hour as they are now.
+-- Adds to minutes, and to hours that are not open what the minutes amount to; an open hour is begun with the first of them, so that
+-- it can be seen that it is there. What comes for packed minutes is noted, to be merged with `merge_late_minutes`. Returns the
+-- minutes of the last hour as they are now.
 WITH delta AS MATERIALIZED (
     SELECT
         d.device_id, d.metric, d.minute::timestamptz AS minute, d.named, d.count, d.sum, d.min, d.max
@@ -49,22 +49,24 @@ delta_hours AS MATERIALIZED (
         nullif(left(max(named COLLATE "C"), 27), '')::timestamptz AS region_at, sum(count) AS count,
         least(1.79769313486231e308, greatest(-1.79769313486231e308, sum(sum::numeric)))::float8 AS sum,
         min(min) AS min, max(max) AS max
-    FROM delta
+    FROM delta, open_hours AS o
     WHERE date_trunc('hour', minute, 'UTC') >= (SELECT kept_since FROM rollups WHERE rollup = '1h')
+        AND NOT (date_trunc('hour', minute, 'UTC') >= o.since AND date_trunc('hour', minute, 'UTC') < o.until)
     GROUP BY 1, 2, 3
 ),
 begun AS (
     INSERT INTO measurements_1h (device_id, metric, bucket, region, region_at, count, sum, min, max)
-    SELECT d.device_id, d.metric, d.hour, d.region, d.region_at, d.count, d.sum, d.min, d.max
-    FROM delta_hours AS d, open_hours AS o
-    WHERE d.hour >= o.since AND d.hour < o.until
+    SELECT
+        d.device_id, d.metric, date_trunc('hour', d.minute, 'UTC'), nullif(substr(d.named, 28), ''),
+        nullif(left(d.named, 27), '')::timestamptz, d.count, d.sum, d.min, d.max
+    FROM delta AS d, open_hours AS o
+    WHERE date_trunc('hour', d.minute, 'UTC') >= o.since AND date_trunc('hour', d.minute, 'UTC') < o.until
+        AND date_trunc('hour', d.minute, 'UTC') >= (SELECT kept_since FROM rollups WHERE rollup = '1h')
     ON CONFLICT DO NOTHING
 ),
 hours AS (
     INSERT INTO measurements_1h AS h (device_id, metric, bucket, region, region_at, count, sum, min, max)
-    SELECT d.device_id, d.metric, d.hour, d.region, d.region_at, d.count, d.sum, d.min, d.max
-    FROM delta_hours AS d, open_hours AS o
-    WHERE NOT (d.hour >= o.since AND d.hour < o.until)
+    SELECT device_id, metric, hour, region, region_at, count, sum, min, max FROM delta_hours
     ON CONFLICT (device_id, metric, bucket) DO UPDATE SET
         region = CASE
             WHEN coalesce((excluded.region_at, excluded.region COLLATE "C") > (h.region_at, h.region COLLATE "C"), h.region IS NULL)

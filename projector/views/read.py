@@ -131,7 +131,7 @@ async def read_views(
 
 def _view(wanted: Wanted, marks: _Value, gone: _Value, values: list[_Value]) -> View:
     region, members, count, ahead, dropped = values[:_FIXED]
-    view = View(wanted.id, exists=count is not None, count=int(count or 0))
+    view = View(intern(wanted.id), exists=count is not None, count=int(count or 0))
     if marks is not None:
         unpack_marks(marks, view)
     view.region = intern(region.decode()) if region is not None else None

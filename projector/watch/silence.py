@@ -22,6 +22,7 @@ how many these are, not on how many devices there are. Pure.
 from __future__ import annotations
 
 from itertools import chain, islice
+from sys import intern
 from typing import TYPE_CHECKING, Final
 
 from contract.order import microseconds
@@ -167,7 +168,7 @@ class Silence:
                 continue
             if event.region != device.region and event.region is not None:
                 self.counts.remove(device)
-                device.region = event.region
+                device.region = intern(event.region)
                 self.counts.add(device)
             if event.online is not None:
                 self._hear_presence(device, event)
@@ -305,7 +306,8 @@ class Silence:
     def _meet(self, id_: str, region: str | None) -> Device | None:
         if len(self.devices) >= self._most and not self._make_room():
             return None
-        device = self.devices[id_] = Device(id_, region, self._unheard)
+        id_ = intern(id_)  # one text for all who keep it
+        device = self.devices[id_] = Device(id_, region and intern(region), self._unheard)
         device.expected_s = self._expected_s(id_)
         if id_ in self._told:
             device.silence = self._told.pop(id_)
