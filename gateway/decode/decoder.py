@@ -64,11 +64,13 @@ class Decoder:
         self._formats = [format_of(each.route, each.route.where(i)) for i, each in enumerate(routes)]
         self._mappers = [Mapper(each.plan, limits) for each in routes]
         self._shapers = [
-            Shaper(each.route, each.plan, limits, each.route.where(i)) if needs_shaping(each.route) else None
-            for i, each in enumerate(routes)
+            Shaper(each.route, each.plan, limits, each.route.where(i), form.raw and form.raw.resolve)
+            if needs_shaping(each.route)
+            else None
+            for i, (each, form) in enumerate(zip(routes, self._formats, strict=True))
         ]
 
-    def decode(  # noqa: PLR0911  # one for each kind of message
+    def decode(  # noqa: C901, PLR0911  # one for each kind of message, without calls: all come by
         self, delivery: Delivery, received: Received
     ) -> list[Reading | Rejection]:
         """Decode a delivery to readings and rejections, one for each reading that it was to be.
@@ -88,10 +90,15 @@ class Decoder:
             unpacked = payload
             if payload[0] in form.unpacking.first:
                 unpacked = form.unpacking.unpack(payload, self._max_payload_bytes)
-            value = form.parse(unpacked)
-            if (shaper := self._shapers[matched.number]) is not None:
-                if (known := shaper.known(value, matched.metric)) is not None:
+            shaper, raw = self._shapers[matched.number], form.raw
+            value = form.parse(unpacked) if raw is None else raw.read(unpacked)
+            if shaper is not None and (raw is None or raw.is_plain(value)):
+                known = shaper.known(value, matched.metric)
+                if known is not None:
                     return [self._whole(known, matched, received, payload)]
+            if raw is not None:
+                value = raw.resolve(value, unpacked)
+            if shaper is not None:
                 if form.lines and type(value) is list and shaper.each.path:
                     return self._lines(value, matched, received, unpacked)
                 return self._shaped(value, matched, received, payload, unpacked)

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from gateway.decode import Decoder, Limits, Reading, Received
 from gateway.decode.fields import NoNumber
 from gateway.decode.formats import format_of, senml
+from gateway.decode.mapping.learned import nothing_known
 from gateway.decode.routes import compile_routes
 from gateway.decode.times import TimeReader
 from runtime.errors import Reject
 from runtime.settings import Route
-from tests.support.write_side import Delivered
+from tests.support.write_side import NOW, Delivered
 
 FORM = format_of(Route(topic="a/{device_id}", format="senml"), "route[0]")
 
@@ -424,3 +425,64 @@ def test_garbage(payload: bytes) -> None:
     """Bytes that mean nothing are refused, never anything else."""
     with contextlib.suppress(Reject):
         FORM.parse(payload)
+
+
+USUAL = st.lists(
+    st.fixed_dictionaries(
+        {"n": st.sampled_from(["a", "b", "c", "", "x" * 300])},
+        optional={
+            "bn": st.sampled_from(["d:", "e:", "", "x" * 300]),
+            "bt": st.sampled_from([1_795_424_400, 1_795_424_400.25, 5, 0, 1_795_424_400.12345678]),
+            "t": st.sampled_from([-5, 0, 1_795_424_401]),
+            "u": st.sampled_from(["V", "A", ""]),
+            "bu": st.sampled_from(["W", ""]),
+            "v": st.sampled_from([1, 2.5, -1]),
+            "vs": st.sampled_from(["on", ""]),
+            "vb": st.booleans(),
+            "s": st.just(7),
+            "bs": st.just(3),
+            "bv": st.just(2),
+            "ut": st.just(60),
+            "bver": st.sampled_from([10, 5]),
+        },
+    ),
+    min_size=1,
+    max_size=3,
+)
+PLAIN = st.lists(
+    st.fixed_dictionaries(
+        {"n": st.sampled_from(["a", "b", "c"]), "v": st.sampled_from([1, 2.5, -1])},
+        optional={"u": st.sampled_from(["V", "A", ""])},
+    ),
+    min_size=1,
+    max_size=3,
+).map(lambda pack: [{"bn": "d:", "bt": 1_795_424_400, **pack[0]}, *pack[1:]])
+WORDS: dict[str, Any] = {"name": "n | name", "value": "v | vb | vs | vd", "tags": ("bn",), "time": "t"}
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.one_of(USUAL, PLAIN), min_size=1, max_size=3),
+    st.sampled_from(
+        [{"device": "", "key": ""}, {"device": "bn", "tags": ()}, {"name": "name"}, {"on_bad_field": "drop"}]
+    ),
+)
+def test_what_is_known_of_packs(packs: list[list[dict[str, Any]]], words: dict[str, Any]) -> None:
+    """A pack of a shape that is known comes to what it comes to when all of it is resolved."""
+    topic = "senml" if words.get("device") else "senml/{device_id}"
+    route = Route(topic=topic, format="senml", **{**WORDS, **words})
+    decoders = [Decoder(compile_routes([route]), Limits()) for _ in range(2)]
+    decoders[1]._shapers[0].known = nothing_known  # type: ignore[union-attr]  # there is one
+    for pack in packs * 3:
+        payload = Delivered(topic.format(device_id="d"), json.dumps(pack).encode())
+        found = [
+            [
+                (each.event.device_id, each.event.ts, bytes(each.event.metrics), each.event.tags)
+                if isinstance(each, Reading)
+                else (each.reason, each.error)
+                for each in decoder.decode(payload, Received.of(NOW))
+            ]
+            for decoder in decoders
+        ]
+        assert found[0] == found[1]
+    assert decoders[0].drops.counts == decoders[1].drops.counts

@@ -12,6 +12,20 @@ if TYPE_CHECKING:
     Raws = Sequence[bytes | memoryview]
 
 
+class Raw(NamedTuple):
+    """The two steps of a format that tells what stands in a payload from what it means.
+
+    Attributes:
+        read: what stands there.
+        is_plain: whether what it means follows from its shape: texts and numbers stay what they are.
+        resolve: what it means; given that and the bytes. Raises `Reject`, as `read` does.
+    """
+
+    read: Callable[[bytes], Any]
+    is_plain: Callable[[Any], bool]
+    resolve: Callable[[Any, bytes], Any]
+
+
 class Format(NamedTuple):
     """How the payloads of a route are read.
 
@@ -23,6 +37,7 @@ class Format(NamedTuple):
         unpacking: what is done before, of a payload that is compressed.
         lines: whether the elements of a list are messages of their own, in each of which `each` is looked
             for; one that could not be read is a `Refused`.
+        raw: the two steps of parsing, where there are two.
     """
 
     parse: Callable[[bytes], Any]
@@ -31,3 +46,4 @@ class Format(NamedTuple):
     write: Callable[[Any], bytes] | None = None
     unpacking: Unpacking = NOT_PACKED
     lines: bool = False
+    raw: Raw | None = None

@@ -20,7 +20,7 @@ import msgspec
 
 from gateway.decode.fields import NoNumber
 from gateway.decode.formats import cbor, strict_json
-from gateway.decode.formats.form import Format
+from gateway.decode.formats.form import Format, Raw
 from gateway.decode.limits import MAX_ELEMENTS, check_count, elements_allowed
 from runtime.errors import Reject
 
@@ -34,6 +34,8 @@ MALFORMED: Final = "malformed_senml"
 _ABSOLUTE: Final = 2**28
 _VERSION: Final = 10
 _SECONDARY_UNITS: Final = 26
+_SHORT: Final = 256  # characters, of bn or n
+_TIMES: Final = frozenset({int, float})
 _MICROSECONDS: Final = 6
 _CBOR_FIRST, _CBOR_LAST = b"\x80", b"\xdf"  # arrays, maps and tags, none of which is a beginning of JSON
 
@@ -92,7 +94,7 @@ _encode = msgspec.json.Encoder(enc_hook=lambda value: msgspec.Raw(value.text.enc
 
 def make(_route: Route, _where: str) -> Format:
     """The format of a route."""
-    return Format(parse, elements, join, write)
+    return Format(parse, elements, join, write, raw=Raw(_read, is_plain, _resolve))
 
 
 def parse(payload: bytes) -> list[dict[str, Any]]:
@@ -101,12 +103,47 @@ def parse(payload: bytes) -> list[dict[str, Any]]:
     Raises:
         Reject: with the reason, and the number of the record from 0.
     """
-    is_json = not _CBOR_FIRST <= payload[:1] <= _CBOR_LAST
-    pack = strict_json.parse(payload) if is_json else cbor.parse(payload)
+    return _resolve(_read(payload), payload)
+
+
+def is_plain(pack: Any) -> bool:  # noqa: ANN401  # JSON or CBOR is any value
+    """Whether what the records of a pack of JSON mean follows from which fields they have.
+
+    So it does where there is no time but an absolute base time, nothing that counts as missing, and no name
+    that may be too long.
+    """
+    if type(pack) is not list or not pack or not all(type(record) is dict for record in pack):
+        return False
+    base_name, base_time = pack[0].get("bn"), pack[0].get("bt")
+    if base_time is not None and not (
+        type(base_time) in _TIMES and base_time >= _ABSOLUTE and round(base_time, _MICROSECONDS) == base_time
+    ):
+        return False
+    if base_name is not None and not (type(base_name) is str and 0 < len(base_name) <= _SHORT):
+        return False
+    for record in pack:
+        name = record.get("n")
+        if type(name) is not str or len(name) > _SHORT or "t" in record:
+            return False
+        if record.get("u") == "" or record.get("bu") == "":
+            return False
+    return True
+
+
+def _read(payload: bytes) -> Any:  # noqa: ANN401  # likewise
+    return strict_json.parse(payload) if _is_json(payload) else cbor.parse(payload)
+
+
+def _is_json(payload: bytes) -> bool:
+    return not _CBOR_FIRST <= payload[:1] <= _CBOR_LAST
+
+
+def _resolve(pack: Any, payload: bytes) -> list[dict[str, Any]]:  # noqa: ANN401  # likewise
     if type(pack) is not list:
         raise Reject(MALFORMED, f"a pack is an array of records, this is a {type(pack).__name__}")
     if len(pack) > MAX_ELEMENTS:
         check_count(len(pack), elements_allowed(len(payload)), "records")
+    is_json = _is_json(payload)
     base: dict[str, Any] = {}
     found = []
     for place, record in enumerate(pack):

@@ -35,6 +35,8 @@ _kind_of: Final = {
     float: _NUMBER, int: _NUMBER, str: _TEXT, bool: _TRUTH, type(None): _NULL, dict: _OBJECT, list: _ARRAY,
 }.__getitem__  # fmt: skip
 _MARKS: Final = frozenset({float, str})
+_MARK: Final = "\ue000"  # of private use: no text of a person begins so
+_LATE: Final = 2.0**30  # a number that is a time since 1970, whatever it is taken for
 
 
 class Plan(NamedTuple):
@@ -186,6 +188,8 @@ class Learned:
         found += [*part.tags.values(), *metrics.values()]
         if not _MARKS.issuperset(map(type, found)) or not marks.places.keys() >= set(found):
             return None  # something was made of values, and not put somewhere
+        if any(_MARK in name for name in (*metrics, *part.tags, *(name for name, _ in part.left_out))):
+            return None  # or became a name
         first = {mark: places[0] for mark, places in marks.places.items()}
         return Plan(
             _picker([first.get(name, -1) for name in names]),
@@ -234,7 +238,7 @@ class Marks:
         return value
 
     def _mark(self, *, is_text: bool) -> str | float:
-        return f"\ue000{self._count}" if is_text else self._count + 0.5
+        return f"{_MARK}{self._count}" if is_text else _LATE + self._count + 0.5
 
 
 def _spread_list(values: list[Any], shape: list[Any], leaves: list[Any]) -> None:

@@ -27,7 +27,7 @@ from gateway.decode.paths import alternatives, is_plain, star_of
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from gateway.decode.limits import Limits
     from gateway.decode.paths import Place
@@ -43,6 +43,7 @@ class Shaper:
         plan: made of it.
         limits: bound what is looked at.
         where: its place in the file, for errors.
+        resolve: what a message means that `known` is asked for; None where it means what it says.
 
     Attributes:
         each: finds the elements.
@@ -53,7 +54,15 @@ class Shaper:
         ConfigurationError: a path means nothing, or settings contradict each other.
     """
 
-    def __init__(self, route: Route, plan: Plan, limits: Limits, where: str) -> None:
+    def __init__(
+        self,
+        route: Route,
+        plan: Plan,
+        limits: Limits,
+        where: str,
+        resolve: Callable[[Any, bytes], Any] | None = None,
+    ) -> None:
+        self._resolve = resolve
         self.each = Each(route.each, f"{where}.each")
         self.unfit = Unfit(drop=plan.drop)
         words = Words(route, where, limits.max_metric_name)
@@ -66,7 +75,7 @@ class Shaper:
         )
         self._made = any(look.made for look in self._elements.looks) or not self.each.cuts
         self._listed = listed_of(self.each, self._elements, words, limits, self.unfit, cuts=self._cuts)
-        learned = None if route.each else self._elements.learned
+        learned = None if route.each or resolve is not None else self._elements.learned
         if self._listed is not None:
             naming = Naming(self.each, self._elements)
             learned = Learned(self._one, words, self._elements.tags, self.unfit, naming)
@@ -148,6 +157,8 @@ class Shaper:
     def _one(self, message: Any, metric: str | None) -> Part | None:  # noqa: ANN401  # likewise
         """The only reading of a message, with all that is left out; None where there are several."""
         try:
+            if self._resolve is not None:
+                message = self._resolve(message, b"")
             parts, left_out = self.parts(message, metric)
         except Reject:
             return None
