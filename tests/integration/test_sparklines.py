@@ -80,6 +80,32 @@ async def test_the_last_hour(redis: Redis, pool: asyncpg.Pool[asyncpg.Record]) -
     assert 7000 < await redis.ttl("p:device:spark:a") <= 7200
 
 
+@pytest.mark.parametrize(
+    ("minute", "prolonged"),
+    [
+        (FIRST + 1, False),
+        (FIRST + 2, True),  # after a gap
+        (FIRST, True),  # late, or once more
+    ],
+)
+async def test_life_is_prolonged_every_ten_minutes(
+    redis: Redis, pool: asyncpg.Pool[asyncpg.Record], minute: int, *, prolonged: bool
+) -> None:
+    """Lines that go on minute by minute live two hours from one of the last ten; others from a write."""
+    sparklines = await begun(redis, pool)
+    key = "p:device:spark:a"
+    await sparklines.show([Mean("a", "t", FIRST, 1.0)])
+    await sparklines.turn()
+    await redis.expire(key, 600)
+    await sparklines.show([Mean("a", "t", minute, 2.0)])
+    await sparklines.turn()
+    assert (await redis.ttl(key) > 7000) is prolonged
+    for each in range(FIRST + 3, FIRST + 11):
+        await sparklines.show([Mean("a", "t", each, 2.0)])
+    await sparklines.turn()
+    assert await redis.ttl(key) > 7000
+
+
 async def test_no_call_takes_more_than_some_minutes(redis: Redis, pool: asyncpg.Pool[asyncpg.Record]) -> None:
     """One device with names without end is written in many calls, and so are many devices' whole hours."""
     sparklines = await begun(redis, pool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from math import inf
+from sys import intern
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -147,8 +148,10 @@ def test_size_is_what_memory_it_takes(devices: int, together: int) -> None:
     ]
     messages = [msgspec.json.encode(each) for each in fleet]
     minutes = Minutes()
+    kept = {intern(each.device_id) for each in fleet}  # as whoever watches devices keeps them
     tracemalloc.start()
     minutes.add(msgspec.json.decode(message, type=Event) for message in messages)  # texts of their own each
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert 80 < held / minutes.size < 200
+    assert len(kept) == devices
