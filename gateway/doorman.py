@@ -72,7 +72,7 @@ class Doorman:
                 log.info("registry_read", devices=len(self._door), holds=self._door.holds)
             self._history, self._read_at = row["history"], now
             self.let_in_at = now
-        else:
+        elif row["snapshot"] != self._snapshot:  # else no transaction has ended since
             await self._read_changes(pool)
         self._snapshot = row["snapshot"]
         if self._door.is_full and not self._is_full:

@@ -102,7 +102,7 @@ class Upkeep:
         self._declaring = asyncio.Lock()
         self._own: asyncpg.Pool[asyncpg.Record] | None = None
         self._chores = (
-            Chore("projected", 1.0, 10.0, self.note_projected),
+            Chore("projected", 1.0, 10.0, self._note_projected),
             Chore("sightings", 1.0, 30.0, self._write_sightings),
             Chore("registry", 1.0, 30.0, self._look_at_registry),
             Chore("summary", _SUMMARY_INTERVAL_S, 10.0, self._summarize),
@@ -135,6 +135,11 @@ class Upkeep:
                 while not await self._take_turn(self._pool, "partitions", self._make_first_partitions):  # noqa: ASYNC110  # a lock of the server
                     await asyncio.sleep(_PAUSE_S)
 
+    def reload(self, settings: Settings) -> None:
+        """Go by another configuration from the next turn on, and put what all share in force."""
+        self._settings = settings
+        self._declared = False
+
     async def run(self) -> None:
         """Do everything at its interval until cancelled."""
         dsn, name = self._settings.postgres.dsn, f"{self._settings.broker.client_id}-chores"
@@ -144,6 +149,10 @@ class Upkeep:
             self._health,
         ) as self._own:
             await self.chores.run()
+
+    async def _note_projected(self) -> None:
+        if self._ledger.projected < self._ledger.committed:  # else nothing is waited for
+            await self.note_projected()
 
     async def note_projected(self) -> bool:
         """Ask how far the views have come; returns whether there are any."""
