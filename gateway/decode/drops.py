@@ -48,13 +48,13 @@ class Drops:
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str, str]] = Counter()
         self._news: list[tuple[str, str, str]] = []
-        self._alike: dict[tuple[object, ...], int] = {}
+        self._alike: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
 
     @property
     def counts(self) -> Counter[tuple[str, str, str]]:
         """By the route's topic, the field's name and the reason."""
         alike, self._alike = self._alike, {}
-        for (topic, *fields), times in alike.items():
+        for (topic, fields), times in alike.items():
             for name, reason in fields:
                 self._count(topic, name, reason, times)
         return self._counts
@@ -65,7 +65,7 @@ class Drops:
             for name, reason in fields:
                 self._count(topic, name, reason, 1)
             return
-        alike, key = self._alike, (topic, *fields)
+        alike, key = self._alike, (topic, tuple(fields))
         alike[key] = alike.get(key, 0) + 1
         if len(alike) > _MOST_ALIKE:
             _ = self.counts

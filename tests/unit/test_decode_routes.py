@@ -324,3 +324,19 @@ def test_arrival_within_an_array() -> None:
     assert [item.event.received_at if isinstance(item, Reading) else item.received_at for item in items] == [
         format_time(NOW + timedelta(microseconds=n)) for n in range(3)
     ]
+
+
+@pytest.mark.parametrize(
+    ("payload", "found"),
+    [
+        (b'{"value":5,"unit":"C"}', {"temp": 5, "temp.unit": "C"}),
+        (b'{"value":{"a":1}}', {"temp.a": 1}),
+        (b'{"value":[1,2]}', {"temp.0": 1, "temp.1": 2}),
+        (b'{"a":1}', {"temp.a": 1}),
+        (b'{"value":{"a":1},"a":2}', {"temp.value.a": 1, "temp.a": 2}),
+    ],
+)
+def test_what_is_in_the_value_of_a_metric(payload: bytes, found: dict[str, Any]) -> None:
+    """Where the topic names the metric, `value` is the metric itself, and what is in it goes by that name."""
+    route = Route(topic="d/{device_id}/{metric}", key="", time="")
+    assert metrics(accept(payload, "d/a1/temp", route)) == found
