@@ -14,6 +14,7 @@ a table that nobody else holds, and brought to `devices` where that row is free.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -156,6 +157,7 @@ class Store:
         pieces = [readings]
         tried: Reading | None = None
         refused: list[Rejection] = []
+        sharing: Counter[str] = Counter()
         while pieces:
             piece = pieces.pop(0)
             final = not (pieces or refused)
@@ -173,7 +175,7 @@ class Store:
                     tried = piece[0]
                     pieces.insert(0, piece)  # its day's partition may just have been made
                 else:
-                    refused.append(_refused(piece[0], str(error), refused))
+                    refused.append(_refused(piece[0], str(error), sharing))
         if refused:
             if not any(outcome.committed for outcome in outcomes):
                 await self._probe()
@@ -265,11 +267,17 @@ def _together(called: Outcome, rest: list[Outcome]) -> list[Outcome]:
     ]
 
 
-def _refused(reading: Reading, error: str, before: Sequence[Rejection]) -> Rejection:
-    """A letter of a reading; a payload that many share is in some of their letters, not in thousands."""
+def _refused(reading: Reading, error: str, sharing: Counter[str]) -> Rejection:
+    """A letter of a reading; a payload that many share is in some of their letters, not in thousands.
+
+    Args:
+        reading: it.
+        error: why.
+        sharing: how many letters there are of each such payload; takes this one.
+    """
     letter = reading.reject("refused_by_database", error)
-    same = [each for each in before if each.payload is reading.raw] if reading.digest else []
-    if len(same) < MAX_LETTERS:
+    sharing[reading.digest] += 1
+    if not reading.digest or sharing[reading.digest] <= MAX_LETTERS:
         return letter
     return letter._replace(
         payload=b"", error=f"{error}; its bytes are in the letters before it, of {letter.topic}"
