@@ -31,6 +31,7 @@ from gateway.migrate import migrate
 from gateway.pipeline import Pipeline
 from gateway.presence import MOST, Presence
 from gateway.relay import Relay
+from gateway.reload import Reload, Running
 from gateway.slot import Slot, letters_of
 from gateway.sparkplug import keeper
 from gateway.sparkplug.host import Host
@@ -54,7 +55,7 @@ from runtime.settings import duration_s
 from runtime.supervisor import keep_told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import asyncpg
 
@@ -79,13 +80,22 @@ class _Process(NamedTuple):
     ledger: Ledger
 
 
-async def run(settings: Settings, stop: asyncio.Event, report: Callable[[Ledger], None]) -> None:
+async def run(
+    settings: Settings,
+    stop: asyncio.Event,
+    report: Callable[[Ledger], None],
+    reload: Reload | None = None,
+    *,
+    drain: bool = False,
+) -> None:
     """Run the gateway until `stop` is set.
 
     Args:
         settings: checked.
         stop: ends it softly.
         report: called with the books when everything has ended, however it did.
+        drain: whether only what is in the spool is stored, and then this ends.
+        reload: has the configuration read again when it is asked to.
 
     Raises:
         Stop: something that no waiting can mend; it says what.
@@ -116,6 +126,7 @@ async def run(settings: Settings, stop: asyncio.Event, report: Callable[[Ledger]
                 health=health,
                 ledger=process.ledger,
                 registry=registry,
+                drained=stop if drain else None,
             )
             try:
                 opening = tasks.create_task(unless(stop, _open(settings, health)), name="postgres")
@@ -126,7 +137,7 @@ async def run(settings: Settings, stop: asyncio.Event, report: Callable[[Ledger]
                         rights = tasks.create_task(Rights(pool, GATEWAY, health).run(), name="rights")
                         prepared = await unless(stop, _prepare(settings, pool, lease, health))
                         if prepared is not None:
-                            await _work(process, wanted, prepared, lease, intake, voice, stop)
+                            await _work(process, wanted, prepared, lease, intake, voice, stop, reload)
                         rights.cancel()
                 await intake.flush()
             finally:
@@ -182,6 +193,7 @@ async def _work(  # noqa: PLR0915, PLR0917  # the whole path is put together her
     intake: Intake,
     voice: Voice,
     stop: asyncio.Event,
+    reload: Reload | None,
 ) -> None:
     pool = prepared.pool
     settings, health, ledger = process.settings, process.health, process.ledger
@@ -264,14 +276,15 @@ async def _work(  # noqa: PLR0915, PLR0917  # the whole path is put together her
     health.watch("events broker", outlet.status.why_not)
     health.set("gateway", None)  # not before: a broker drops what nobody has subscribed
 
+    async def remember(subscriptions: Sequence[Subscription]) -> None:
+        await intake.remember(subscriptions)
+        names, qos = [each.topic_filter for each in subscriptions], [each.qos for each in subscriptions]
+        await keep_asking(lambda: pool.execute(queries.remember_subscriptions, client_id, names, qos), health)
+        log.debug("subscriptions_remembered", filters=names)
+
     async def remember_subscriptions() -> None:
         await session.connected()
-        await intake.remember()
-        qos = [each.qos for each in wanted.subscriptions]
-        await keep_asking(
-            lambda: pool.execute(queries.remember_subscriptions, client_id, filters, qos), health
-        )
-        log.debug("subscriptions_remembered", filters=filters)
+        await remember(wanted.subscriptions)
 
     await intake.enter()
     async with outlet, asyncio.TaskGroup() as tasks:
@@ -285,6 +298,16 @@ async def _work(  # noqa: PLR0915, PLR0917  # the whole path is put together her
         if host is not None:
             speaking = voice.run(session, host, pool, health)
             beside.append(tasks.create_task(speaking, name="sparkplug-voice"))
+        if reload is not None and isinstance(session, MqttSession):
+            running = Running(
+                settings,
+                session=session,
+                pipeline=pipeline,
+                presence=prepared.presence,
+                upkeep=upkeep,
+                remember=remember,
+            )
+            beside.append(tasks.create_task(reload.run(running), name="reload"))
         log.info("gateway_started", stream=stream, filters=filters)
         await pipeline.run(stop)
         await intake.flush()

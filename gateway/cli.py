@@ -13,9 +13,10 @@ from gateway.discover.command import discover_command
 from gateway.explain.command import decode_command
 from gateway.registry.command import devices
 from gateway.simulate.command import simulate_command
+from gateway.spool.command import spool
 from gateway.tail.command import tail_command
 from gateway.trace.command import trace_command
-from runtime.cli import with_settings
+from runtime.cli import LOAD, with_settings
 
 if TYPE_CHECKING:
     from gateway.ledger import Ledger
@@ -47,6 +48,7 @@ main.add_command(trace_command)
 main.add_command(decode_command)
 main.add_command(dialects_command)
 main.add_command(devices)
+main.add_command(spool)
 
 
 @main.command(short_help="Take messages from the broker until stopped.")
@@ -56,6 +58,7 @@ def run(settings: Settings) -> int:
     import structlog
 
     from gateway import app
+    from gateway.reload import Reload
     from runtime.lifecycle import run_until_stopped
     from runtime.settings import duration_s
 
@@ -64,10 +67,28 @@ def run(settings: Settings) -> int:
         structlog.get_logger().info("accounting", **line)
         click.echo(" ".join(f"{name}={value}" for name, value in line.items()))
 
-    async def work(stop: asyncio.Event) -> None:
-        await app.run(settings, stop, report)
+    reload = Reload(click.get_current_context().meta[LOAD])
 
-    return run_until_stopped(work, shutdown_timeout_s=duration_s(settings.gateway.shutdown_timeout))
+    async def work(stop: asyncio.Event) -> None:
+        await app.run(settings, stop, report, reload)
+
+    shutdown_timeout_s = duration_s(settings.gateway.shutdown_timeout)
+    return run_until_stopped(work, shutdown_timeout_s=shutdown_timeout_s, hangup=reload.ask)
+
+
+@main.command("reload", short_help="Have a running gateway read its configuration again.")
+@with_settings
+def reload_command(settings: Settings) -> None:
+    """Have the gateway of this configuration, on this machine, read it again: routes and retention.
+
+    A configuration that is wrong is refused here, and there: the gateway goes on as it was. Its log says what
+    changed, and what needs a restart.
+    """
+    from gateway.running import hang_up
+    from gateway.subscriptions import plan
+
+    plan(settings)
+    click.echo(f"asked process {asyncio.run(hang_up(settings))}")
 
 
 @main.command("config", short_help="Print what is in force, and from where.")

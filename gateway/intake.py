@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,7 +21,9 @@ from gateway.spool.entrance import Entrance
 from gateway.spool.meters import SpoolMeters
 from gateway.spool.places import is_stored, read_places
 from gateway.spool.shelf import Shelf, open_shelf
+from runtime.errors import Stop
 from runtime.mqtt import MqttSession, Subscription, options_from
+from runtime.mqtt.port import SessionStatus
 from runtime.postgres import address, keep_asking
 from runtime.secret import current
 from runtime.settings import duration_s
@@ -34,13 +36,43 @@ if TYPE_CHECKING:
 
     from gateway.ledger import Ledger
     from runtime.http import Health
-    from runtime.mqtt import Message
+    from runtime.mqtt import Chunk, Message
     from runtime.settings import Settings
 
 log = structlog.get_logger()
 
 _SUBSCRIBED: Final = "subscriptions"
 _LAST_WORDS_S: Final = 5.0
+
+
+class Nobody:
+    """A session by which nothing ever comes."""
+
+    def __init__(self) -> None:
+        self.status = SessionStatus(reason="nothing is taken from the broker: the spool is drained")
+
+    async def __aenter__(self) -> Self:
+        """Nothing begins."""
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """And nothing ends."""
+
+    async def connected(self) -> None:
+        """Never."""
+        await asyncio.Event().wait()
+
+    async def receive(self) -> Chunk:
+        """Never."""
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    def stop_receiving(self) -> Sequence[Chunk]:
+        """There is nothing."""
+        return ()
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Say nothing."""
 
 
 class _Known(msgspec.Struct):
@@ -58,6 +90,7 @@ class Intake:
         tasks: in which the entrance works.
         subscriptions: that are wanted.
         make_will: for the session.
+        drained: set when the spool is empty; then nothing is taken from the broker.
     """
 
     def __init__(
@@ -70,6 +103,7 @@ class Intake:
         health: Health,
         ledger: Ledger,
         registry: CollectorRegistry,
+        drained: asyncio.Event | None = None,
     ) -> None:
         self._settings = settings
         self._tasks = tasks
@@ -78,14 +112,17 @@ class Intake:
         self._health = health
         self._ledger = ledger
         self._registry = registry
+        self._drained = drained
         self._shelf: Shelf | None = open_shelf(settings.spool)
-        self._session: MqttSession | None = None
+        if drained is not None and self._shelf is None:
+            raise Stop("there is no spool to be drained, or a gateway is at it")
+        self._session: MqttSession | Nobody | None = None
         self._entrance: Entrance | None = None
         self._working: asyncio.Task[None] | None = None
         self._stack = AsyncExitStack()
 
     @property
-    def session(self) -> MqttSession:
+    def session(self) -> MqttSession | Nobody:
         """The session, once it is made."""
         assert self._session is not None
         return self._session
@@ -97,7 +134,7 @@ class Intake:
 
     async def begin_early(self, database: asyncio.Future[object]) -> None:
         """Begin without PostgreSQL, if it does not come soon and it was there before."""
-        if self._shelf is None:
+        if self._shelf is None or self._drained is not None:
             return
         await asyncio.wait([database], timeout=duration_s(self._settings.spool.after))
         if database.done():
@@ -107,7 +144,7 @@ class Intake:
         if known is None or known.database != self._database():
             log.warning(
                 "spool_waits_for_postgres",
-                reason="nothing was ever stored from here in this database; nothing is taken before it answers",
+                reason="nothing was ever stored from here in this database: it has to answer first",
             )
             return
         mine = known.client_id == self._settings.broker.client_id
@@ -124,14 +161,17 @@ class Intake:
         if self._session is not None:
             return
         settings = self._settings
-        self._session = MqttSession(
-            options_from(
-                settings.broker,
-                subscriptions=self._subscriptions,
-                known=list(known),
-                make_will=self._make_will,
+        if self._drained is not None:
+            self._session = Nobody()
+        else:
+            self._session = MqttSession(
+                options_from(
+                    settings.broker,
+                    subscriptions=self._subscriptions,
+                    known=list(known),
+                    make_will=self._make_will,
+                )
             )
-        )
         if self._shelf is not None:
             self._entrance = entrance = Entrance(
                 self._session,
@@ -165,8 +205,10 @@ class Intake:
             await self._stack.enter_async_context(self._session)
             self._working = self._tasks.create_task(self._work(), name="spool")
 
-    async def remember(self) -> None:
-        """Note what is subscribed, for a start without PostgreSQL."""
+    async def remember(self, subscriptions: Sequence[Subscription] | None = None) -> None:
+        """Note what is subscribed, for a start without PostgreSQL; another set if given."""
+        if subscriptions is not None:
+            self._subscriptions = tuple(subscriptions)
         if self._shelf is not None:
             filters = [(each.topic_filter, int(each.qos)) for each in self._subscriptions]
             known = _Known(self._database(), self._settings.broker.client_id, filters)
@@ -190,8 +232,13 @@ class Intake:
             await self._shelf.close()
 
     async def _work(self) -> None:
-        if self._entrance is not None:
-            await self._entrance.run()
+        if self._entrance is None:
+            return
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._entrance.run(), name="spool-entrance")
+            if self._drained is not None:
+                await self._entrance.emptied()
+                self._drained.set()
 
     async def _remember_when_connected(self) -> None:
         await self.session.connected()

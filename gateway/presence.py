@@ -55,7 +55,7 @@ class Presence:
     """
 
     def __init__(self, *, told: bool = True) -> None:
-        self._told = told
+        self.told = told
         self._offline: dict[str, str] = {}  # and when that was said, the oldest entry first
 
     def learn(self, offline: Iterable[tuple[str, str]]) -> None:
@@ -104,7 +104,7 @@ class Presence:
 
         What is known must be of all that came before.
         """
-        if not self._told and not self._offline:
+        if not self.told and not self._offline:
             return []
         asked: list[int] = []
         offline = self._offline

@@ -359,5 +359,10 @@ def _session_options(settings: Settings) -> SessionOptions:
     )
 
 
+def hung_up() -> None:
+    """SIGHUP ends nothing here: files of secrets and certificates are read at each connection anyway."""
+    log.info("reloaded", changed=[], detail="any other key of the configuration needs a restart")
+
+
 def _now() -> datetime:
     return datetime.now(UTC)

@@ -39,7 +39,8 @@ def run(settings: Settings) -> int:
     async def work(stop: asyncio.Event) -> None:
         await app.run(settings, stop)
 
-    return run_until_stopped(work, shutdown_timeout_s=duration_s(settings.projector.shutdown_timeout))
+    shutdown_timeout_s = duration_s(settings.projector.shutdown_timeout)
+    return run_until_stopped(work, shutdown_timeout_s=shutdown_timeout_s, hangup=app.hung_up)
 
 
 _only = click.option(

@@ -9,7 +9,7 @@ import functools
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, ParamSpec
 
 import click
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 P = ParamSpec("P")
+
+LOAD: Final = "mqtt-edge-gateway.load"
+"""Where a command finds in its context what reads the configuration once more."""
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -85,8 +88,11 @@ def with_settings(
     ) -> None:
         logs.configure(log_format, log_level)
         try:
-            complete = click.get_current_context().find_root().obj
-            code = command(settings.load(config, complete=complete, secrets=secrets), *args, **kwargs)
+            context = click.get_current_context()
+            complete = context.find_root().obj
+            load = functools.partial(settings.load, config, complete=complete, secrets=secrets)
+            context.meta[LOAD] = load
+            code = command(load(), *args, **kwargs)
         except (Stop, Retry) as error:
             click.echo(f"error: {logs.mask(str(error))}", err=True)
             code = getattr(error, "exit_code", 1)

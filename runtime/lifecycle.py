@@ -41,12 +41,18 @@ _GENERATION_RATIO = 20
 log = structlog.get_logger()
 
 
-def run_until_stopped(main: Callable[[asyncio.Event], Awaitable[None]], *, shutdown_timeout_s: float) -> int:
+def run_until_stopped(
+    main: Callable[[asyncio.Event], Awaitable[None]],
+    *,
+    shutdown_timeout_s: float,
+    hangup: Callable[[], None] | None = None,
+) -> int:
     """Run `main(stop)` on uvloop until it returns, fails, or is told to stop by a signal.
 
     Args:
         main: returns soon after `stop` is set; its errors may come in exception groups.
         shutdown_timeout_s: seconds from the first signal until the work is cancelled.
+        hangup: called at SIGHUP, which ends the process without it.
 
     Returns:
         The exit code: 0 when `main` returned, that of a `Stop`, 1 for any other error and for a hard stop.
@@ -55,7 +61,7 @@ def run_until_stopped(main: Callable[[asyncio.Event], Awaitable[None]], *, shutd
 
     _calm_collector()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_supervise(main, shutdown_timeout_s))
+        return runner.run(_supervise(main, shutdown_timeout_s, hangup))
 
 
 def _calm_collector() -> None:
@@ -193,7 +199,11 @@ async def every(
         due = max(due + interval_s, loop.time())
 
 
-async def _supervise(main: Callable[[asyncio.Event], Awaitable[None]], shutdown_timeout_s: float) -> int:
+async def _supervise(
+    main: Callable[[asyncio.Event], Awaitable[None]],
+    shutdown_timeout_s: float,
+    hangup: Callable[[], None] | None,
+) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     work: asyncio.Future[None] = asyncio.ensure_future(main(stop))
@@ -222,6 +232,8 @@ async def _supervise(main: Callable[[asyncio.Event], Awaitable[None]], shutdown_
 
     for each in SIGNALS:
         loop.add_signal_handler(each, on_signal, each)
+    if hangup is not None:
+        loop.add_signal_handler(signal.SIGHUP, hangup)
     try:
         await work
     except asyncio.CancelledError:

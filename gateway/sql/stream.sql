@@ -98,3 +98,7 @@ ON CONFLICT (client_id, topic_filter) DO UPDATE SET qos = excluded.qos WHERE sub
 -- name: newest_events
 -- The events of the stream's newest row that is kept, from which the order of arrival goes on.
 SELECT payload FROM outbox WHERE stream = $1 ORDER BY n DESC LIMIT 1;
+
+-- name: owner_name
+-- Who had the stream last.
+SELECT owner_name FROM stream_leases WHERE stream = $1;

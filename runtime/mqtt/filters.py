@@ -10,10 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import structlog
 
     from runtime.mqtt.connection import Connection
-    from runtime.mqtt.port import SessionOptions
+    from runtime.mqtt.port import SessionOptions, Subscription
 
 COPIES_HINT: Final = (
     "a message that several of these filters match may come once for each: write them so that one covers the "
@@ -47,6 +49,26 @@ class Filters:
         overlapping = [each.topic_filter for each in self._wanted if each.overlaps]
         if overlapping and not connection.tells_copies:
             self._log.warning("copies_not_told_apart", topic_filters=overlapping, hint=COPIES_HINT)
+
+    async def change(self, wanted: Sequence[Subscription], connection: Connection | None) -> None:
+        """Subscribe other filters from now on; on a connection what is new first, and then not what is old.
+
+        Raises:
+            Disconnected: the broker refused a filter, and nothing has changed; or the connection went.
+        """
+        added = [each for each in wanted if each not in self._wanted]
+        names = {each.topic_filter for each in wanted}
+        stale = [each.topic_filter for each in self._wanted if each.topic_filter not in names]
+        if connection is not None and added:
+            await connection.subscribe(added)
+        self._known = tuple(
+            {each.topic_filter: each for each in (*self._known, *self._wanted, *added)}.values()
+        )
+        self._wanted = tuple(wanted)
+        self._subscribed = connection is not None
+        if connection is not None and stale:
+            await connection.unsubscribe(stale)
+            self._log.info("unsubscribed", topic_filters=stale)
 
     def _held(self, connection: Connection) -> bool:
         """Whether the broker holds them all already, and should not be asked again."""

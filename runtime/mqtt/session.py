@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runtime.mqtt.connection import Connection, ReceivedChunk
-    from runtime.mqtt.port import Message, SessionOptions
+    from runtime.mqtt.port import Message, SessionOptions, Subscription
 
 _QUIET_WITHIN_S = 5.0
 _QUIET_LOOK_S = 0.05
@@ -130,6 +130,16 @@ class MqttSession:
     def stop_receiving(self) -> list[ReceivedChunk]:
         """Take no more deliveries, while acks and publishes go on; returns the QoS 0 that had arrived."""
         return self._inbox.close()
+
+    async def change(self, subscriptions: Sequence[Subscription]) -> None:
+        """Subscribe these from now on, and no others.
+
+        Raises:
+            Disconnected: the broker refused one, and nothing has changed; or the connection went meanwhile,
+                and the next has them.
+        """
+        async with asyncio.timeout(self._options.connect_timeout_s):
+            await self._filters.change(subscriptions, self._connection)
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Publish in order and wait until the broker has acknowledged all.

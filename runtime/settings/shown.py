@@ -13,7 +13,6 @@ import msgspec
 from runtime.configuration import FILE_VARIABLE, PREFIX, read_file
 from runtime.logs import mask
 from runtime.secret import FromFile
-from runtime.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

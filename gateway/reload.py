@@ -1,0 +1,139 @@
+"""The configuration read again while a gateway runs (SIGHUP): what can change in place does, or nothing does.
+
+Routes and what all gateways of a site share change in place. New topics are subscribed before old ones are
+unsubscribed; what had arrived of a route that is gone becomes a dead letter, as after a restart. A
+configuration that is wrong, or a topic that the broker refuses, changes nothing. Any other key that has
+changed is named: it counts from the next start on. Secrets and certificates in files need no word: each
+connection reads them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NoReturn
+
+import msgspec
+import structlog
+
+from gateway.site import SHARED
+from gateway.sparkplug.topics import is_spoken
+from gateway.subscriptions import plan
+from runtime.errors import ConfigurationError, EdgeError
+from runtime.logs import mask
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from gateway.pipeline import Pipeline
+    from gateway.presence import Presence
+    from gateway.upkeep import Upkeep
+    from runtime.mqtt import MqttSession, Subscription
+    from runtime.settings import Settings
+
+log = structlog.get_logger()
+
+
+class Reload:
+    """Waits to be asked, and reloads.
+
+    Args:
+        load: reads and checks the configuration.
+    """
+
+    def __init__(self, load: Callable[[], Settings]) -> None:
+        self._load = load
+        self._asked = asyncio.Event()
+
+    def ask(self) -> None:
+        """Have the configuration read again, as soon as there is somebody to do it."""
+        self._asked.set()
+
+    async def run(self, running: Running) -> NoReturn:
+        """Reload whenever asked, until cancelled."""
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            try:
+                changed, later = await running.change(self._load())
+            except EdgeError as error:
+                log.warning("reload_refused", reason=mask(str(error)))
+            else:
+                log.info("reloaded", changed=changed, needs_restart=later)
+
+
+class Running:
+    """What of a running gateway can change in place.
+
+    Args:
+        remember: notes what the broker's session holds, for the next start.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        session: MqttSession,
+        pipeline: Pipeline,
+        presence: Presence,
+        upkeep: Upkeep,
+        remember: Callable[[Sequence[Subscription]], Awaitable[None]],
+    ) -> None:
+        self._settings = settings
+        self._session = session
+        self._pipeline = pipeline
+        self._presence = presence
+        self._upkeep = upkeep
+        self._remember = remember
+
+    async def change(self, new: Settings) -> tuple[list[str], list[str]]:
+        """Go by another configuration; returns the keys that changed, and those that will at the next start.
+
+        Raises:
+            ConfigurationError: it is impossible, or its routes need a restart; nothing has changed.
+            Disconnected: the broker refuses a topic; nothing has changed.
+        """
+        wanted = plan(new)
+        keys = _differences(self._settings, new)
+        changed = [key for key in keys if key == "route" or key in _IN_PLACE]
+        if "route" in changed:
+            if is_spoken(new.route) or is_spoken(self._settings.route):
+                raise ConfigurationError(
+                    "route: with format sparkplug, what is known of nodes needs a restart"
+                )
+            before = self._pipeline.decoder
+            both = {
+                each.topic_filter: each
+                for each in (*plan(self._settings).subscriptions, *wanted.subscriptions)
+            }
+            await self._remember(list(both.values()))
+            self._pipeline.decoder = wanted.decoder
+            try:
+                await self._session.change(wanted.subscriptions)
+            except BaseException:
+                self._pipeline.decoder = before
+                raise
+            await self._remember(wanted.subscriptions)
+            self._presence.told = any(route.presence for route in new.route)
+        gateway = {name: getattr(new.gateway, name) for name in SHARED}
+        self._settings = msgspec.structs.replace(
+            self._settings,
+            route=new.route,
+            gateway=msgspec.structs.replace(self._settings.gateway, **gateway),
+        )
+        self._upkeep.reload(self._settings)
+        return changed, [key for key in keys if key not in changed]
+
+
+_IN_PLACE = frozenset(f"gateway.{name}" for name in SHARED)
+
+
+def _differences(old: Settings, new: Settings) -> list[str]:
+    found = []
+    for section in msgspec.structs.fields(old):
+        was, now = getattr(old, section.name), getattr(new, section.name)
+        if not isinstance(was, msgspec.Struct):
+            found += [section.name] if was != now else []
+            continue
+        names = [field.name for field in msgspec.structs.fields(was)]
+        found += [f"{section.name}.{each}" for each in names if getattr(was, each) != getattr(now, each)]
+    return found
