@@ -11,3 +11,7 @@ VACUUM ANALYZE;
 -- name: checkpoint
 -- So that what was written before is not written out while something is measured.
 CHECKPOINT;
+
+-- name: count_outbox
+-- Batches that have stored something.
+SELECT count(*) FROM outbox;
