@@ -35,12 +35,13 @@ class Backlog:
 
     Attributes:
         size_bytes: held now.
+        newest: of the rows that came, held or not.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._rows: dict[int, _Held] = {}
-        self._newest = 0  # of those that came, held or not
+        self.newest = 0
         self._closed = False
         self.size_bytes = 0
 
@@ -51,7 +52,7 @@ class Backlog:
         """Hold a row until its turn; False when there is no room for it."""
         known = self._rows.get(row.n)
         grown = self.size_bytes + size_bytes - (known.size_bytes if known else 0)
-        self._newest = max(self._newest, row.n)
+        self.newest = max(self.newest, row.n)
         closed = bool(self._rows) and (self._closed or grown > self._max_bytes)
         if closed and known:
             return True
@@ -92,7 +93,7 @@ class Backlog:
 
     def has_beyond(self, n: int) -> bool:
         """Whether a row after that one has come."""
-        return self._newest > n
+        return self.newest > n
 
     def forget(self, cursor: int) -> None:
         """Make room: rows up to the cursor have been applied."""
@@ -101,7 +102,7 @@ class Backlog:
     def clear(self) -> None:
         """Forget everything."""
         self._rows.clear()
-        self._newest = self.size_bytes = 0
+        self.newest = self.size_bytes = 0
 
     def _part(self, after: int) -> list[EventBatch]:
         return first_part(self._rows[n].row for n in takewhile(self._rows.__contains__, count(after + 1)))

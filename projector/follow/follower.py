@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 PAGE_EVENTS: Final = 10_000  # read from PostgreSQL at once
 HEARD_AT_ONCE: Final = 4000  # events: some 15 ms
+PATIENCE_S: Final = 1.0  # with PostgreSQL in the middle of a run, for which the views of all streams wait
 
 log = structlog.get_logger()
 
@@ -70,6 +71,7 @@ class Follower:
         self._now = now
         self._heard = heard
         self._told: Halt | None = None
+        self._further: asyncio.Task[Page] | None = None
         self._wake = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
         self._over_at = self._clock()  # the last run
@@ -106,13 +108,17 @@ class Follower:
 
     async def run(self) -> NoReturn:
         """Apply rows for ever."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while todo := self.course.step():
-                await (self._apply(todo) if isinstance(todo, Apply) else self._read(todo.after))
-            if not self.course.redis_away:
-                self._applying.over()  # another projector may have applied what we waited to
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while todo := self.course.step():
+                    await (self._apply(todo) if isinstance(todo, Apply) else self._read(todo.after))
+                if not self.course.redis_away:
+                    self._applying.over()  # another projector may have applied what we waited to
+        finally:
+            if self._further is not None:
+                self._further.cancel()
 
     async def _read(self, after: int) -> None:
         try:
@@ -135,7 +141,20 @@ class Follower:
         return page
 
     async def _read_further(self, after: int) -> list[EventBatch]:
-        return (await self._read_page(after)).rows
+        """Read on in the middle of a run, unless that takes long.
+
+        Raises:
+            Retry: PostgreSQL is away, or does not answer soon. What it answers later is only heard.
+            Reject: a row holds no events.
+        """
+        if self._further is None or self._further.done():
+            self._further = asyncio.create_task(self._read_page(after), name=f"further-{self._stream}")
+            self._further.add_done_callback(lambda read: read.cancelled() or read.exception())
+            await asyncio.wait((self._further,), timeout=PATIENCE_S)
+            if self._further.done():
+                return self._further.result().rows
+        self.course.may_read = False
+        raise Retry("postgres", "it does not answer")
 
     async def _hand_on(self, rows: list[EventBatch]) -> None:
         """Let others hear rows, and have a turn themselves now and then."""
@@ -150,7 +169,15 @@ class Follower:
     async def _apply(self, todo: Apply) -> None:
         rows = todo.rows
         events = list(chain.from_iterable(row.events for row in rows))
-        run = Run(self._stream, rows[0].epoch, rows[0].n, rows[-1].n, events, rows[-1].created_at)
+        run = Run(
+            self._stream,
+            rows[0].epoch,
+            rows[0].n,
+            rows[-1].n,
+            events,
+            rows[-1].created_at,
+            known=self.course.known,
+        )
         further = Further(todo, self.course, read=self._read_further, now=self._now)
         faults.point("before_apply")
         try:

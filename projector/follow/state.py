@@ -153,9 +153,14 @@ class Course:
         if self._is_under_way and rows and rows[0].n == after + 1:
             self._page = rows
 
+    @property
+    def known(self) -> int:
+        """The last row that is known to be somewhere."""
+        return max(self._due, self._backlog.newest)
+
     def is_behind(self, last: int) -> bool:
         """Whether more is known to come after a row, so that none need gather."""
-        return self._due > last or self._backlog.has_beyond(last)
+        return self.known > last
 
     def applied(self, rows: list[EventBatch], outcome: Outcome) -> None:
         """Note what Redis answered to a run."""

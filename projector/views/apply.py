@@ -4,10 +4,11 @@
 they then hold (`writes.py`, `setting.py`) by a script whose guard lets nothing through that does not follow.
 Calling it again with the same run, after an answer that was lost, is harmless: the guard answers `duplicate`.
 
-A run grows while it is worked out, as long as rows follow that are there already: the further the views are
-behind, the more messages share what writing a device's view costs (`python -m bench.views`). Events are not
-kept for that, only what they change. After one that failed, as it does when Redis has no room for so much,
-runs begin small again, and each may have twice as many parts as the one before.
+A run grows while it is worked out, by the rows that were there when it began, and by those that come
+meanwhile for as long as it would pay to wait for them (`pace.linger_s`): the further the views are behind,
+the more messages share what writing a device's view costs (`python -m bench.views`). Events are not kept for
+that, only what they change. After one that failed, as it does when Redis has no room for so much, runs begin
+small again, and each may have twice as many parts as the one before.
 
 What is remembered is as Redis has it, or is nothing: it is forgotten when a write was refused, or its outcome
 is not known, and each write leaves a version behind, by which the next is refused when somebody else has
@@ -28,7 +29,7 @@ from redis.exceptions import NoPermissionError
 from contract.events import format_time
 from contract.views import UNFINISHED
 from projector.views.change import Change, Lacking
-from projector.views.pace import is_enough
+from projector.views.pace import is_enough, linger_s
 from projector.views.position import as_marks
 from projector.views.read import READ, answering, in_calls, read_views
 from projector.views.setting import Pieces, Setting
@@ -67,6 +68,7 @@ class Run(NamedTuple):
         events: all that is in them.
         written_at: when the last of them was written, in the contract's form; empty when they are no rows.
         retired: what other events amount to.
+        known: the last row known to be there when it began; None when that is all that will be given.
     """
 
     stream: int
@@ -76,6 +78,7 @@ class Run(NamedTuple):
     events: Sequence[Event] = ()
     written_at: str = ""
     retired: Sequence[Retired] = ()
+    known: int | None = None
 
 
 class Outcome(NamedTuple):
@@ -275,11 +278,12 @@ class Views:
                 return await self._refused(run, now)
             lost = lost or lost_too
             change.merge(run.retired)
-        parts = 1
+        parts, added = 1, len(run.events)
         while (
             more is not None
             and parts < self._most_parts
             and not self._is_enough(run, change, clock() - begun)
+            and (run.known is None or run.last < run.known or _pays(change, added, clock() - begun))
         ):
             parts += 1
             rows, now = await more(run.last)
@@ -287,6 +291,7 @@ class Views:
                 break
             last = rows[-1]
             events = list(chain.from_iterable(row.events for row in rows))
+            added += len(events)
             run = run._replace(last=last.n, written_at=last.created_at, events=(), retired=())
             lost_too = await self._add(change, run, events)
             if lost_too is None:
@@ -375,6 +380,11 @@ class Views:
         if status == "applied" and pieces.count > 1 and (gone := await self._setting.settle()):
             status, text = "lost", gone
         return Outcome(cast("Status", status), cursor, text)
+
+
+def _pays(change: Change, events: int, seconds: float) -> bool:
+    """Whether a run that has taken so long is to take what came since it began, too."""
+    return seconds < linger_s(events, len(change.devices) + len(change.regions), seconds)
 
 
 def _portions(events: Sequence[Event]) -> Iterator[Sequence[Event]]:

@@ -256,6 +256,22 @@ async def test_a_run_grows(redis: Redis, monkeypatch: pytest.MonkeyPatch, bound:
     assert rounded(await everything(redis)) == rounded(whole)
 
 
+@pytest.mark.parametrize(("pause_s", "cursor"), [(0.0, 3), (60.0, 6)])
+async def test_a_run_leaves_what_comes(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, pause_s: float, cursor: int
+) -> None:
+    """What comes while a run is worked out makes nobody wait, unless it comes so fast that gathering pays."""
+    monkeypatch.setattr("projector.views.apply.linger_s", lambda *_: pause_s)
+    views = Views(redis, KEYS)
+
+    async def more(after: int) -> tuple[Sequence[EventBatch], datetime]:
+        return (rows_of(fleet(after + 1)) if after < 6 else []), NOW
+
+    outcome = await views.apply(fleet(1)._replace(known=3), NOW, more)
+    assert (outcome.status, outcome.cursor) == ("applied", cursor)
+    assert (await views.apply(fleet(cursor + 1), NOW)).status == "applied"
+
+
 async def test_a_run_that_grew_is_refused(redis: Redis) -> None:
     """Another writes while a run grows: none of it is applied, and what the views lack is to come again."""
     whole = await expected(redis, 3)
