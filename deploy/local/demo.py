@@ -239,7 +239,7 @@ async def demo(options: Options, stop: asyncio.Event) -> list[str]:
 
     say("starting mosquitto, PostgreSQL and Redis; what is not installed is")
     async with LocalServices(environ=outside) as services:
-        environment = services.environment()
+        environment = services.environment() | {"EDGE_SPOOL_PATH": str(folder / "spool")}
         settings = load(environ={**outside, **environment})
         async with Redis.from_url(settings.redis.url, decode_responses=True) as redis:
             with Children(folder, environment, inherited=outside) as children:

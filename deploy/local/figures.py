@@ -43,6 +43,7 @@ class Figures:
     committed: int
     duplicate: int
     in_flight: int
+    spooled: int
     projected: int
     applied: int
     dead_letters: dict[str, int] = field(default_factory=dict)
@@ -57,21 +58,25 @@ class Figures:
     @property
     def quiet(self) -> bool:
         """Whether nothing is under way any more: not in the gateway, and not between it and Redis."""
-        return self.in_flight == 0 and self.projected == self.committed
+        return self.in_flight == 0 and self.spooled == 0 and self.projected == self.committed
 
     def line(self) -> str:
         """The accounting line."""
         return (
             f"received={self.received} committed={self.committed} duplicate={self.duplicate} "
-            f"dead_lettered={self.dead_lettered} in_flight={self.in_flight} projected={self.projected}"
+            f"dead_lettered={self.dead_lettered} in_flight={self.in_flight} spooled={self.spooled} "
+            f"projected={self.projected}"
         )
 
     def faults(self) -> list[str]:
         """What does not add up, in a person's words; empty when the promise of the accounting line holds."""
         faults = []
         settled = self.committed + self.duplicate + self.dead_lettered
-        if self.received != settled + self.in_flight:
-            faults.append(f"{self.received} received, but {settled} settled and {self.in_flight} in flight")
+        if self.received != settled + self.in_flight + self.spooled:
+            faults.append(
+                f"{self.received} received, but {settled} settled, {self.in_flight} in flight "
+                f"and {self.spooled} in the spool"
+            )
         if self.in_flight:
             faults.append(f"{self.in_flight} still in flight")
         if self.projected != self.committed:
@@ -107,6 +112,7 @@ def read_figures(gateway_url: str, projector_url: str) -> Figures:
         committed=_total(gateway, "gateway_committed_total"),
         duplicate=_total(gateway, "gateway_duplicate_total"),
         in_flight=_total(gateway, "gateway_in_flight"),
+        spooled=_total(gateway, "gateway_spooled"),
         projected=_total(gateway, "gateway_projected_total"),
         applied=_total(projector, "projector_events_applied_total"),
         dead_letters={

@@ -225,6 +225,11 @@ class Entrance:
         if self._done > self._forgotten:
             await self._forget()
 
+    async def emptied(self) -> None:
+        """Wait until everything that was in the spool is stored."""
+        while self.spooling or self._in_flight:
+            await self._change()
+
     def hand_back(self) -> None:
         """What the pipeline has is left to the spool."""
         for chunk in self._in_flight:

@@ -123,6 +123,11 @@ class SpoolFile:
         first, last, messages, oldest, through = self._row(queries.ends)
         return Extent(first or 0, last or 0, messages or 0, oldest or "", through or 0)
 
+    @property
+    def next_seq(self) -> int:
+        """The number of the next entry."""
+        return self._last.last + 1
+
     def continue_after(self, last: Extent) -> None:
         """Number what is appended behind what another file had."""
         self._last = self._last._replace(

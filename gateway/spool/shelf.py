@@ -155,6 +155,14 @@ class Shelf:
             return await self._do(lambda: self._file.drop_oldest(after))
         return 0, 0
 
+    def take(self, entry: Entry) -> None:
+        """Append an entry of another file, with its run and place; for whoever recovers one, and blocks.
+
+        Raises:
+            Full, Broken: as `SpoolFile.append`.
+        """
+        self._file.take([entry._replace(seq=self._file.next_seq)])
+
     async def why_full(self) -> str:
         """Why nothing more can be appended; empty when it can."""
         try:

@@ -62,6 +62,7 @@ async def test_an_outage(site: Site) -> None:
     assert await site.metric("gateway_dropped_qos0_total") == 0
     await empty(site)
     assert await gateway.terminate() == 0
+    assert not [event for event in gateway.events if event["event"].startswith("spool_set_aside")]
 
 
 async def test_stopped_and_started_meanwhile(site: Site) -> None:

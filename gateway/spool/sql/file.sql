@@ -31,7 +31,7 @@ SELECT id FROM runs WHERE name = ?;
 
 -- name: forget_runs
 -- Those that have no entry left, but for the process's own.
-DELETE FROM runs WHERE name <> ? AND NOT EXISTS (SELECT FROM entries WHERE entries.run = runs.id);
+DELETE FROM runs WHERE name <> ? AND NOT EXISTS (SELECT 1 FROM entries WHERE entries.run = runs.id);
 
 -- name: append
 -- One entry, the last.
