@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 _PLANS_BYTES: Final = 8_000_000
 _TAGS_BYTES: Final = 4_000_000
 _VALUE_BYTES: Final = 300  # of what is kept for each value, beside the names
-_MOST: Final = 300  # values, and objects and arrays around them
+MOST: Final = 300  # values, and objects and arrays around them
 _LONG: Final = 8_000  # characters of all names
 _MOST_ONCE: Final = 4096  # shapes that came once
-_NUMBER, _TEXT, _TRUTH, _NULL, _OBJECT, _ARRAY = range(6)
-_kind_of: Final = {
-    float: _NUMBER, int: _NUMBER, str: _TEXT, bool: _TRUTH, type(None): _NULL, dict: _OBJECT, list: _ARRAY,
+_NUMBER, _TEXT, _TRUTH, _NULL, OBJECT, ARRAY = range(6)
+kind_of: Final = {
+    float: _NUMBER, int: _NUMBER, str: _TEXT, bool: _TRUTH, type(None): _NULL, dict: OBJECT, list: ARRAY,
 }.__getitem__  # fmt: skip
 _MARKS: Final = frozenset({float, str})
 _MARK: Final = "\ue000"  # of private use: no text of a person begins so
@@ -114,11 +114,9 @@ class Learned:
         leaves: list[Any] = []
         try:
             if self._naming is not None:
-                shape += self._naming.names(value)
-            if type(value) is dict:
+                self._naming.spread(value, shape, leaves)
+            elif type(value) is dict:
                 _spread(value, shape, leaves)
-            elif self._naming is not None:
-                _spread_list(value, shape, leaves)
             else:
                 return None
         except (Unlike, KeyError):
@@ -242,9 +240,9 @@ class Marks:
 
 
 def _spread_list(values: list[Any], shape: list[Any], leaves: list[Any]) -> None:
-    kinds = (*map(_kind_of, map(type, values)),)
+    kinds = (*map(kind_of, map(type, values)),)
     shape += None, kinds
-    _spread_within(zip(kinds, values, strict=True), shape, leaves)
+    spread_within(zip(kinds, values, strict=True), shape, leaves)
 
 
 def _spread(value: dict[str, Any], shape: list[Any], leaves: list[Any]) -> None:
@@ -254,23 +252,28 @@ def _spread(value: dict[str, Any], shape: list[Any], leaves: list[Any]) -> None:
         KeyError, Unlike: it has a value that is none, or is too large.
     """
     members = value.values()
-    kinds = (*map(_kind_of, map(type, members)),)
+    kinds = (*map(kind_of, map(type, members)),)
     shape += (*value,), kinds
-    if _OBJECT in kinds or _ARRAY in kinds:
-        _spread_within(zip(kinds, members, strict=True), shape, leaves)
+    if OBJECT in kinds or ARRAY in kinds:
+        spread_within(zip(kinds, members, strict=True), shape, leaves)
     else:
         leaves += members
-        if len(leaves) > _MOST:
+        if len(leaves) > MOST:
             raise Unlike
 
 
-def _spread_within(members: Iterable[tuple[int, Any]], shape: list[Any], leaves: list[Any]) -> None:
-    if len(leaves) + len(shape) > _MOST:
+def spread_within(members: Iterable[tuple[int, Any]], shape: list[Any], leaves: list[Any]) -> None:
+    """The same of members, given with their kinds.
+
+    Raises:
+        KeyError, Unlike: likewise.
+    """
+    if len(leaves) + len(shape) > MOST:
         raise Unlike
     for kind, each in members:
-        if kind == _OBJECT:
+        if kind == OBJECT:
             _spread(each, shape, leaves)
-        elif kind == _ARRAY:
+        elif kind == ARRAY:
             _spread_list(each, shape, leaves)
         else:
             leaves.append(each)

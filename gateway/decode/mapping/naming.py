@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway.decode.mapping.learned import Unlike
+from gateway.decode.mapping.learned import ARRAY, MOST, OBJECT, Unlike, kind_of, spread_within
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from gateway.decode.mapping.each import Each
     from gateway.decode.mapping.element import Elements
     from gateway.decode.mapping.learned import Marks
@@ -30,22 +28,48 @@ class Naming:
         self._shared = [[look.name for look in found] for _, found in looks if found]
         self._shared += [[look.name] for _, look in elements.tags.looks]
 
-    def names(self, message: Any) -> list[str]:  # noqa: ANN401  # a message is any value
-        """The names of the metrics of its elements.
+    def spread(self, message: Any, shape: list[Any], leaves: list[Any]) -> None:  # noqa: ANN401  # a message is any value
+        """What `spread` does, with the names of the metrics among the shape.
 
         Raises:
-            Unlike: it has no such elements, or one has none.
+            Unlike: it has no such elements, or one has no name.
             KeyError: likewise.
         """
-        names = []
-        for element in self._elements(message):
+        if type(message) is list:
+            self._spread(message, shape, leaves)
+        elif type(message) is not dict:
+            raise Unlike
+        elif not self._path:
+            self._spread([message], shape, leaves)
+        else:
+            elements = message[self._path]
+            if type(elements) is not list:
+                raise Unlike
+            kinds = (*map(kind_of, map(type, message.values())),)
+            shape += (*message,), kinds
+            for each, kind in zip(message.values(), kinds, strict=True):
+                if each is elements:
+                    self._spread(elements, shape, leaves)
+                else:
+                    spread_within(((kind, each),), shape, leaves)
+
+    def _spread(self, elements: list[Any], shape: list[Any], leaves: list[Any]) -> None:
+        first = self._first
+        for element in elements:
             if type(element) is not dict:
                 raise Unlike
-            name = element.get(self._first) or element[self._name(element)]
+            name = element.get(first) or element[self._name(element)]
             if type(name) is not str:
                 raise Unlike
-            names.append(name)
-        return names
+            members = element.values()
+            kinds = (*map(kind_of, map(type, members)),)
+            shape += name, (*element,), kinds
+            if OBJECT in kinds or ARRAY in kinds:
+                spread_within(zip(kinds, members, strict=True), shape, leaves)
+            else:
+                leaves += members
+                if len(leaves) > MOST:
+                    raise Unlike
 
     def marked(self, message: Any, marks: Marks) -> Any:  # noqa: ANN401  # likewise
         """The same with a mark for each value but for the names.
@@ -62,15 +86,6 @@ class Naming:
             else marks.of(value)
             for name, value in message.items()
         }
-
-    def _elements(self, message: Any) -> Sequence[Any]:  # noqa: ANN401  # likewise
-        if self._path:
-            message = message.get(self._path) if type(message) is dict else None
-        elif type(message) is dict:
-            return [message]
-        if type(message) is not list:
-            raise Unlike
-        return message
 
     def _name(self, element: dict[str, Any]) -> str:
         return next((name for name in self._names if element.get(name) is not None), "")
