@@ -67,6 +67,9 @@ class Nobody:
         await asyncio.Event().wait()
         raise AssertionError
 
+    def gather(self, seconds: float) -> None:
+        """There is nothing to gather."""
+
     def stop_receiving(self) -> Sequence[Chunk]:
         """There is nothing."""
         return ()

@@ -50,7 +50,7 @@ async def test_immediate_stop(site: Site) -> None:
 
 
 async def test_answer_to_commit_lost(open_site: OpenSite) -> None:
-    """The answer to what commits is lost again and again: each batch is stored once, and its events go out."""
+    """The answer to what commits is lost again and again: each is stored once, and its events go out."""
     site = await open_site(through=("postgres",))
     gateway, _ = await site.start_both()
     proxy = site.proxies["postgres"]
