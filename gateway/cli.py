@@ -91,6 +91,20 @@ def reload_command(settings: Settings) -> None:
     click.echo(f"asked process {asyncio.run(hang_up(settings))}")
 
 
+@main.command("retire", short_help="End the session that a renamed gateway left.")
+@click.argument("client_id", metavar="CLIENT_ID")
+@with_settings
+def retire_command(settings: Settings, *, client_id: str) -> None:
+    """End the session that a gateway of another client id left at the broker, with all that waits in it.
+
+    The broker queues for it as long as `broker.session_expiry`, and counts what it drops of it.
+    """
+    from gateway.retire import retire
+
+    known = asyncio.run(retire(settings, client_id))
+    click.echo(f"{client_id} has no session any more" if known else f"{client_id} was not known; it has none")
+
+
 @main.command("config", short_help="Print what is in force, and from where.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON each.")
 @with_settings

@@ -102,3 +102,7 @@ SELECT payload FROM outbox WHERE stream = $1 ORDER BY n DESC LIMIT 1;
 -- name: owner_name
 -- Who had the stream last.
 SELECT owner_name FROM stream_leases WHERE stream = $1;
+
+-- name: forget_subscriptions
+-- The broker's session of this client id is no more.
+DELETE FROM subscriptions WHERE client_id = $1 RETURNING topic_filter;

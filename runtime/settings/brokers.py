@@ -10,6 +10,15 @@ from msgspec import Meta
 from runtime.errors import ConfigurationError
 from runtime.settings.types import ClientId, Duration, Port, Section, Text, Topic
 
+Alpn = Annotated[
+    str,
+    Meta(
+        pattern=r"^[\x21-\x7e]*$",
+        max_length=255,
+        description='the name of a protocol such as "mqtt", or "" for none',
+    ),
+]
+
 
 class Broker(Section, frozen=True):
     """Where devices publish."""
@@ -27,6 +36,7 @@ class Broker(Section, frozen=True):
     tls_ca_file: str = ""
     tls_cert_file: str = ""
     tls_key_file: str = ""
+    tls_alpn: Alpn = ""
     keepalive_s: Annotated[int, Meta(ge=5, le=3600)] = 30
     session_expiry: Duration = "7d"
     receive_maximum: Annotated[int, Meta(ge=1, le=65535)] = 3000
@@ -49,6 +59,7 @@ class Events(Section, frozen=True):
     tls_ca_file: str | None = None
     tls_cert_file: str | None = None
     tls_key_file: str | None = None
+    tls_alpn: Alpn | None = None
 
 
 def tls_context(broker: Broker, section: str = "broker") -> ssl.SSLContext | None:
@@ -65,6 +76,9 @@ def tls_context(broker: Broker, section: str = "broker") -> ssl.SSLContext | Non
         return None
     try:
         context = ssl.create_default_context(cafile=broker.tls_ca_file or None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if broker.tls_alpn:
+            context.set_alpn_protocols([broker.tls_alpn])
         if broker.tls_cert_file:
             context.load_cert_chain(broker.tls_cert_file, broker.tls_key_file or None)
     except (OSError, ssl.SSLError) as error:
@@ -87,6 +101,6 @@ def check_broker(name: str, section: Broker | Events, merged: Broker) -> None:
         raise ConfigurationError(f'{name}.transport: "websockets" needs driver "aiomqtt" or "auto"')
     if merged.tls_key_file and not merged.tls_cert_file:
         raise ConfigurationError(f"{name}.tls_key_file: needs {name}.tls_cert_file beside it")
-    for key in ("tls_ca_file", "tls_cert_file"):
+    for key in ("tls_ca_file", "tls_cert_file", "tls_alpn"):
         if getattr(section, key) and not merged.tls:
             raise ConfigurationError(f"{name}.{key}: has no effect without {name}.tls = true")

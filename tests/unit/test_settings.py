@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -486,3 +487,12 @@ def test_an_address_that_cannot_be_one_is_refused_without_quoting_it(
 def test_addresses_that_are_taken(environ: dict[str, str]) -> None:
     """Several hosts, sockets, IPv6 and escaped passwords are addresses."""
     load(None, environ)
+
+
+def test_tls_is_1_2_at_least_and_names_its_protocol() -> None:
+    """Older versions are refused, and a broker that tells protocols apart by ALPN is told which."""
+    context = tls_context(Broker(tls=True, tls_alpn="mqtt"))
+    assert context is not None
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ConfigurationError, match=r"^broker\.tls_alpn: has no effect without broker\.tls"):
+        load(None, {"EDGE_BROKER_TLS_ALPN": "mqtt"})
