@@ -43,7 +43,8 @@ def usual(  # noqa: C901, PLR0911, PLR0912  # without a call for each step: ever
     if ended is None:
         return None
     left = end - _FIRST
-    moments: dict[bytes, int] = {}
+    sent = begun[1]
+    timestamp = _moment(sent)
     metrics: list[dict[str, Any]] = []
     for size, named, name, alias, moment, datatype, double, integer, truth in _metrics(payload, _FIRST, end):
         metric: dict[str, Any] = {}
@@ -57,10 +58,7 @@ def usual(  # noqa: C901, PLR0911, PLR0912  # without a call for each step: ever
             metric["alias"] = _varint(alias)
             length += 1 + len(alias)
         if moment:
-            stated = moments.get(moment)
-            if stated is None:
-                stated = moments[moment] = _varint(moment)
-            metric["timestamp"] = stated
+            metric["timestamp"] = timestamp if moment == sent else _moment(moment)
             length += _FIRST
         if datatype:
             metric["datatype"] = datatype[0]
@@ -83,16 +81,20 @@ def usual(  # noqa: C901, PLR0911, PLR0912  # without a call for each step: ever
         metrics.append(metric)
     if left:
         return None
-    stated = moments.get(begun[1])
-    return {
-        "timestamp": _varint(begun[1]) if stated is None else stated,
-        "metrics": metrics,
-        "seq": _varint(ended[1]),
-    }
+    return {"timestamp": timestamp, "metrics": metrics, "seq": _varint(ended[1])}
+
+
+def _moment(raw: bytes) -> int:
+    """The same of six bytes, of which every one has its bits elsewhere."""
+    six = int.from_bytes(raw, "little")
+    low = six & 0x7F | six >> 1 & 0x3F80 | six >> 2 & 0x1FC000
+    return low | six >> 3 & 0xFE00000 | six >> 4 & 0x7F0000000 | six >> 5 & 0x3F800000000
 
 
 def _varint(raw: bytes) -> int:
     """An integer of seven bits a byte, the lowest first."""
+    if len(raw) == 1:
+        return raw[0]
     value = shift = 0
     for byte in raw:
         value |= (byte & 0x7F) << shift
