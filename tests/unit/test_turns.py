@@ -88,3 +88,35 @@ async def test_ended_turns_are_forgotten() -> None:
         assert turn._before is None
         turn.end()
     assert turns.under_way == 0
+
+
+async def test_a_call_goes_behind_one_whose_place_is_known() -> None:
+    """It may be sent before that has ended, gets the next place, and ends after it however it is answered."""
+    turns = Turns()
+    first, second, third = turns.take(), turns.take(), turns.take()
+    assert await first.may_send(behind=True) is None
+    sending = asyncio.create_task(second.may_send(behind=True))
+    first.send(7)
+    assert await sending == 7
+    second.send(None)
+    ending = await waits(second.may_end())
+    waiting = asyncio.create_task(third.may_send(behind=True))
+    first.end()
+    await ending
+    second.end()
+    assert await waiting is None
+
+
+async def test_nothing_goes_behind_a_call_that_failed() -> None:
+    """Its place is not known any more; who is sent again waits until all before it has ended."""
+    turns = Turns()
+    first, second = turns.take(), turns.take()
+    first.send(7)
+    with pytest.raises(OSError, match="gone"), first.attempt():
+        raise OSError("gone")
+    assert first.place is None
+    first.send(7)
+    assert await second.may_send(behind=True) == 7
+    again = asyncio.create_task(second.may_send(behind=False))
+    first.end()
+    assert await again is None
