@@ -46,8 +46,8 @@ async def test_a_database_that_hangs_does_not_hold_up_the_views(monkeypatch: pyt
 
     async def apply(run: Run, _now: datetime, more: Further) -> Outcome:
         last = run.last
-        while (found := await more(last)) and found[0]:
-            last = found[0][-1].n
+        while rows := (await more(last))[0]:
+            last = rows[-1].n
         applied.set()
         return Outcome("applied", last)
 
