@@ -57,12 +57,12 @@ class Refusals:
             raw: its bytes.
             number: what people are told of its place, where that is another.
         """
-        error = f"element {place if number is None else number}: {reject.detail}"
         self.count += 1
-        if self.count <= MAX_LETTERS:
-            return rejection(self._matched, self._received, bytes(raw), reject.reason, error)
-        self._first = self._first or error
-        self._first_at = self._first_at or self._received.next()
+        if not self._first:  # of all that follow nobody is told more than why
+            error = f"element {place if number is None else number}: {reject.detail}"
+            if self.count <= MAX_LETTERS:
+                return rejection(self._matched, self._received, bytes(raw), reject.reason, error)
+            self._first, self._first_at = error, self._received.next()
         self._reasons[reject.reason] += 1
         self._rest.append(place)
         return None
