@@ -76,6 +76,7 @@ async def test_rubbish_is_looked_at_mended_and_replayed(
         "failing": {},
         "orphans": 0,
         "stopped": False,
+        "others": 0,
     }
     await projector.event("run_applied", stream=REPLAY_STREAM, events=1)
     async with Redis.from_url(redis_url, decode_responses=True) as redis:
@@ -181,3 +182,24 @@ async def test_an_absent_letter_and_an_absent_server(run_command: Run) -> None:
     absent = await run_command("gateway", "dead-letters", "show", "1")
     assert await absent.exit_code() == 1
     assert absent.output == ["error: there is no dead letter 1"]
+
+
+async def test_letters_of_another_gateway_are_left_alone(
+    gateway: RunningCommand, run_command: Run, settings: Settings, broker_port: int, topic_prefix: str
+) -> None:
+    """A replay by other routes keeps their reasons, counts them, and takes them when it is told to."""
+    await publish(broker_port, [(f"{topic_prefix}/a1/telemetry", b"\x00rubbish\xff")])
+    await gateway.event("message_rejected", reason="not_utf8")
+    other = {
+        "EDGE_BROKER_CLIENT_ID": "another",
+        "EDGE_ROUTE": json.dumps([{"topic": "elsewhere/{device_id}"}]),
+    }
+    (line,) = await finished(run_command, "replay", "--json", **other)
+    assert {"selected": 0, "others": 1}.items() <= json.loads(line).items()
+    (letter,) = map(json.loads, await finished(run_command, "list", "--json"))
+    assert (letter["reason"], letter["gateway"]) == ("not_utf8", settings.broker.client_id)
+    (line,) = await finished(
+        run_command, "replay", "--json", "--gateway", settings.broker.client_id, code=1, **other
+    )
+    assert json.loads(line)["failing"] == {"no_route": 1}
+    assert await gateway.terminate() == 0
