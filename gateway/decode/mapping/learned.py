@@ -125,7 +125,7 @@ class Learned:
         plan = self._plans.get(key) or self._meet(key, value, metric)
         if plan is None:
             return None
-        if plan.same and not all(map(_is_one, [pick(leaves) for pick in plan.same])):
+        if plan.same and _differ(plan.same, leaves):
             return None
         leaves.append(None)
         tags: dict[str, str] = {}
@@ -279,9 +279,14 @@ def spread_within(members: Iterable[tuple[int, Any]], shape: list[Any], leaves: 
             leaves.append(each)
 
 
-def _is_one(values: tuple[Any, ...]) -> bool:
-    """Whether all are equal, and of one type."""
-    return values.count(values[0]) == len(values) and len(set(map(type, values))) == 1
+def _differ(picks: Sequence[Callable[[Sequence[Any]], tuple[Any, ...]]], leaves: Sequence[Any]) -> bool:
+    """Whether some of what is picked is not equal, or not of one type."""
+    for pick in picks:
+        same = pick(leaves)
+        first, size = same[0], len(same)
+        if same.count(first) != size or [*map(type, same)].count(type(first)) != size:
+            return True
+    return False
 
 
 def _characters(of: object) -> int:
