@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from gateway.sparkplug.host import Host
     from gateway.sparkplug.ticking import TickingSession
     from gateway.spool.entrance import Entrance
+    from gateway.spool.places import Place
     from gateway.store import Store
     from gateway.transaction import Outcome
     from gateway.turns import Turn
@@ -171,7 +172,8 @@ class Pipeline:
         for topic, name, reason in self.decoder.drops.news():
             log.warning("field_dropped", route=topic, field=name, reason=reason)
         self._ledger.receive(len(batch) - before)
-        self._added.set()
+        if len(batch.chunks) == 1 or self._policy.is_full(batch):  # else it is due when it was
+            self._added.set()
 
     def _note_time(self, chunk: Chunk) -> None:
         """Begin to count times of arrival for a chunk."""
@@ -190,7 +192,7 @@ class Pipeline:
             batch, turn = taken
             self._ledger.time_events(batch.readings)
             rejections = batch.rejections
-            changes = [*batch.changes, *places_of(batch.chunks)]
+            changes: list[Changes | Place] = [*batch.changes, *places_of(batch.chunks)]
             parts = list(self._policy.parts(batch))
             for part in parts:
                 last = part is parts[-1]
