@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import msgspec
 import structlog
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
     from gateway.decode import Received
     from gateway.subscriptions import Plan
+    from runtime.mqtt import Session
     from runtime.settings import Settings
 
 log = structlog.get_logger()
@@ -235,7 +236,7 @@ async def _work(  # noqa: PLR0915, PLR0917  # the whole path is put together her
         went_back=relay.go_back,
     )
     pipeline = Pipeline(
-        source if host is None else TickingSession(source, host, listening),
+        source if host is None else TickingSession(cast("Session", source), host, listening),
         decoder=wanted.decoder if host is None else host,
         policy=BatchPolicy(
             settings.gateway.batch_messages,

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -135,7 +135,7 @@ class Intake:
         """The spool's entrance; None without a spool."""
         return self._entrance
 
-    async def begin_early(self, database: asyncio.Future[object]) -> None:
+    async def begin_early(self, database: asyncio.Future[Any]) -> None:
         """Begin without PostgreSQL, if it does not come soon and it was there before."""
         if self._shelf is None or self._drained is not None:
             return

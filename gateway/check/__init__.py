@@ -16,6 +16,7 @@ from gateway.check.postgres import check_postgres
 from gateway.check.redis import check_redis
 from gateway.check.report import Finding, Report, encode, render
 from gateway.check.routes import check_routes
+from gateway.check.spool import check_spool
 from gateway.subscriptions import plan
 
 if TYPE_CHECKING:
@@ -58,7 +59,11 @@ async def check(settings: Settings, *, offline: bool = False) -> Report:
             "broker": check_broker(broker, "broker", wanted=wanted),
             "events": check_broker(events, "events", publish_to=topic),
         }
-    servers = {"postgres": check_postgres(settings), "redis": check_redis(settings.redis)}
+    servers = {
+        "postgres": check_postgres(settings),
+        "spool": check_spool(settings),
+        "redis": check_redis(settings.redis),
+    }
     return await _together({**brokers, **messages, **servers})
 
 

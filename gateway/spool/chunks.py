@@ -35,6 +35,11 @@ class Tracked:
         self.last = ""
         self._settle = settle
 
+    @property
+    def deliveries(self) -> Sequence[Delivery]:
+        """What it holds."""
+        raise NotImplementedError
+
     def ack(self) -> None:
         """What it holds is stored."""
         if not self.settled:
@@ -104,9 +109,13 @@ class Drained(Tracked):
     ) -> None:
         super().__init__(settle, 0.0)
         self.record = record
-        self.deliveries: Sequence[Delivery] = record.deliveries
         self.size_bytes = sum(100 + len(each.topic) + len(each.payload) for each in record.deliveries)
         self.after = after
         self.run = run
         self.place = place
         self.own = own
+
+    @property
+    def deliveries(self) -> Sequence[Delivery]:
+        """The record's."""
+        return self.record.deliveries

@@ -173,7 +173,7 @@ class Entrance:
                 return self._passed(self._overtaken.popleft())
             if not self.spooling:
                 if (chunk := await self._listen(spooling=False)) is not None:
-                    if not self.spooling:
+                    if self._is_direct():
                         return self._passed(chunk)
                     self._take(chunk)
             elif self._ahead:
@@ -322,6 +322,10 @@ class Entrance:
         self._tell()
         log.warning("spooling", after_s=self._after_s, in_flight=sum(len(chunk.deliveries) for chunk in has))
 
+    def _is_direct(self) -> bool:
+        """Whether messages go past the spool now; asked again after a wait."""
+        return not self.spooling
+
     def _has_all(self) -> bool:
         """Whether the pipeline has got everything that is durable."""
         return not self._behind and self._read_to >= self._last
@@ -383,11 +387,11 @@ class Entrance:
             if not self.spooling or self._stopping or self._waiting_bytes >= _WAITING_BYTES:
                 await self._change()
             elif (chunk := await self._listen(spooling=True)) is not None:
-                if self.spooling:
-                    self._take(chunk)
-                else:
+                if self._is_direct():
                     self._overtaken.append(chunk)
                     self._tell()
+                else:
+                    self._take(chunk)
 
     async def _append_on(self) -> None:
         while True:
@@ -395,7 +399,7 @@ class Entrance:
                 await self._change()
                 continue
             await self._linger()
-            if self.spooling and self._waiting and not (self._closing and not self._behind):
+            if not self._is_direct() and self._waiting and (self._behind or not self._closing):
                 self._appending = True
                 try:
                     await self._append(self._cut())

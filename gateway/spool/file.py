@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from runtime.postgres import load_queries
 
@@ -268,8 +268,8 @@ class SpoolFile:
                 run(queries.make_entries)
                 run(queries.make_facts)
 
-    def _row(self, statement: str, *arguments: object) -> tuple[int, ...]:
-        row: tuple[int, ...] = self._connection.execute(statement, arguments).fetchone()
+    def _row(self, statement: str, *arguments: object) -> tuple[Any, ...]:
+        row: tuple[Any, ...] = self._connection.execute(statement, arguments).fetchone()
         return row
 
     @contextlib.contextmanager

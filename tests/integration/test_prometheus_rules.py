@@ -71,6 +71,16 @@ CASES = [
         "24m",
         {**SITE, "step": "committed"},
     ),
+    Case("Spooling", {f"gateway_spooling{LABELS}": "0x5 1x30"}, "9m", "12m"),
+    Case(
+        "SpoolFills",
+        {f"gateway_spool_bytes{LABELS}": "80x5 81x30", f"gateway_spool_max_bytes{LABELS}": "100x40"},
+        "5m",
+        "8m",
+    ),
+    Case("SpoolFull", {f"gateway_spool_full{LABELS}": "0x5 1x30"}, "5m", "8m"),
+    Case("SpoolLost", {f"gateway_spool_lost_total{LABELS}": "0x5 3x30"}, "4m", "7m"),
+    Case("SpoolLost", {f"gateway_spool_dropped_total{LABELS}": "0x5 3x30"}, "4m", "7m"),
     Case(
         "ViewsLag",
         {

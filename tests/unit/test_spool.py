@@ -35,7 +35,7 @@ def spool(folder: Path, **options: str) -> Spool:
 
 
 def opened(folder: Path, **options: int) -> SpoolFile:
-    return SpoolFile(folder / NAME, run="r", **{"max_bytes": 10_000_000, **options})  # type: ignore[arg-type]  # numbers
+    return SpoolFile(folder / NAME, run="r", **{"max_bytes": 10_000_000, **options})
 
 
 def numbers(file: SpoolFile) -> list[int]:
@@ -104,7 +104,7 @@ def test_full(tmp_path: Path) -> None:
     """What has no room is refused, and all before it stays; with room it goes on."""
     file = opened(tmp_path, max_bytes=200_000)
     kept = 0
-    with pytest.raises(Full, match=r"spool\.max_bytes is 200,000"):
+    with pytest.raises(Full, match=r"spool\.max_bytes is 200,000"):  # noqa: PT012  # until it is full
         while True:
             body = bytes(range(256)) * 40
             file.append(body, place=kept + 1, messages=1, at=AT)

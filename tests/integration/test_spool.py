@@ -1,0 +1,159 @@
+"""The spool between a session and PostgreSQL: which way messages go, and that each is stored once."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+import structlog
+from prometheus_client import CollectorRegistry
+
+from gateway.batcher import BatchPolicy
+from gateway.beside import Beside
+from gateway.decode import Decoder, Limits, Received
+from gateway.decode.routes import compile_routes
+from gateway.ledger import Ledger
+from gateway.pipeline import Pipeline
+from gateway.sparkplug.keeper import Keeper
+from gateway.spool.entrance import Entrance
+from gateway.spool.entry import Kept, Record
+from gateway.spool.places import is_stored, read_places
+from gateway.spool.shelf import Shelf
+from gateway.store import Store
+from runtime.http import Health
+from runtime.logs import RateLimit
+from runtime.mqtt.port import SessionStatus
+from runtime.settings import Route, Spool
+from tests.support.write_side import write_side
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gateway.relay import Relay
+    from runtime.mqtt import Session
+    from tests.support.write_side import WriteSide
+
+AT = "2026-11-23T09:00:00+00:00"
+QUIET = BatchPolicy(1000, 1_000_000, 0)
+
+
+class Silent:
+    """A session by which nothing comes."""
+
+    status = SessionStatus()
+
+    async def receive(self) -> object:
+        await asyncio.Event().wait()
+        return None
+
+    def stop_receiving(self) -> list[object]:
+        return []
+
+
+class Nobody:
+    """A relay that publishes nothing."""
+
+    def offer(self, row: object) -> None:
+        """Take a row."""
+
+
+def message(number: int) -> Record:
+    payload = b'{"x": %d}' % number  # neither a key nor a time
+    return Record(AT, [Kept("devices/a1/telemetry", payload, 0)])
+
+
+async def drain(side: WriteSide, folder: Path) -> Ledger:
+    """Store what a spool holds, as a process does that starts."""
+    shelf = Shelf(folder, msgspec.structs.replace(Spool(), path=str(folder), min_free_bytes="1"))
+    entrance = Entrance(cast("Session", Silent()), shelf, after_s=60, health=Health())
+    store = Store(
+        side.pool, lease=side.lease, devices=side.devices, health=Health(), keeper=Beside(Keeper(0), 0)
+    )
+    ledger = Ledger(CollectorRegistry(), now=lambda: datetime.now(UTC))
+    ledger.spooled = lambda: entrance.spooled
+    pipeline = Pipeline(
+        entrance,
+        decoder=Decoder(compile_routes([Route()]), Limits()),
+        policy=QUIET,
+        store=store,
+        relay=cast("Relay", Nobody()),
+        ledger=ledger,
+        rejected=RateLimit(structlog.get_logger().warning),
+        received=Received.of(datetime.now(UTC)),
+        now=lambda: datetime.now(UTC),
+        writers=2,
+        entrance=entrance,
+    )
+
+    async def stored(since: int, after: str, until: str) -> bool:
+        return await is_stored(side.pool, 0, since, after, until)
+
+    entrance.learn(await read_places(side.pool, await shelf.runs()), stored)
+    stop = asyncio.Event()
+    working = asyncio.create_task(entrance.run())
+    running = asyncio.create_task(pipeline.run(stop))
+    async with asyncio.timeout(20):
+        await entrance.emptied()
+        await entrance.flushed()
+    stop.set()
+    await running
+    working.cancel()
+    await asyncio.wait([working])
+    await shelf.close()
+    assert shelf.extent.messages == 0
+    return ledger
+
+
+async def filled(folder: Path, *entries: list[Record]) -> None:
+    shelf = Shelf(folder, msgspec.structs.replace(Spool(), path=str(folder), min_free_bytes="1"))
+    place = 0
+    for records in entries:
+        place += len(records)
+        await shelf.append(records, place=place)
+    await shelf.close()
+
+
+async def test_drained_in_order_as_of_then(database: str, tmp_path: Path) -> None:
+    """What another process left is stored, in order, with the times at which it came."""
+    folder = tmp_path / "spool"
+    await filled(folder, [message(1), message(2)], [message(3)])
+    async with write_side(database) as side:
+        ledger = await drain(side, folder)
+        rows = await side.pool.fetch("SELECT metrics, received_at FROM measurements ORDER BY received_at")
+    assert [row["metrics"] for row in rows] == ['{"x": 1}', '{"x": 2}', '{"x": 3}']
+    base = datetime.fromisoformat(AT)
+    assert [(row["received_at"] - base).microseconds for row in rows] == [0, 1, 2]
+    assert (ledger.received, ledger.committed, ledger.in_flight(), ledger.spooled()) == (3, 3, 0, 0)
+
+
+async def test_drained_and_killed_before_it_is_removed(database: str, tmp_path: Path) -> None:
+    """The same file once more: nothing is stored again, though nothing has a key and keys are forgotten."""
+    folder, copy = tmp_path / "spool", tmp_path / "copy"
+    await filled(folder, [message(1), message(2)], [message(3)])
+    shutil.copytree(folder, copy)
+    async with write_side(database) as side:
+        await drain(side, folder)
+        await side.pool.execute("TRUNCATE message_keys_0, message_keys_1")
+        ledger = await drain(side, copy)
+        assert await side.pool.fetchval("SELECT count(*) FROM measurements") == 3
+    assert ledger.received == 0
+
+
+async def test_what_a_commit_without_an_answer_stored(database: str, tmp_path: Path) -> None:
+    """What was in flight when it went into the spool, and was stored after all, is found in the stream."""
+    first, again = tmp_path / "first", tmp_path / "again"
+    await filled(first, [message(1)])
+    async with write_side(database) as side:
+        await drain(side, first)
+        last = "2026-11-23T09:00:00.000000Z"
+        record = msgspec.structs.replace(message(1), after="", last=last, since=1)
+        other = msgspec.structs.replace(message(2), after=last, last="2026-11-23T09:00:00.000001Z", since=1)
+        await filled(again, [record, other])
+        await side.pool.execute("TRUNCATE message_keys_0, message_keys_1")
+        ledger = await drain(side, again)
+        rows = await side.pool.fetch("SELECT metrics FROM measurements ORDER BY received_at")
+    assert [row["metrics"] for row in rows] == ['{"x": 1}', '{"x": 2}']
+    assert ledger.received == 1
