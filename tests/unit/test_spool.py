@@ -142,7 +142,7 @@ def test_a_folder_that_is_gone(tmp_path: Path) -> None:
     file = opened(folder)
     fill(file, 2)
     shutil.rmtree(folder)
-    with pytest.raises(Broken, match="not there any more|No such file") as broken:
+    with pytest.raises(Broken, match=r"not there any more|No such file") as broken:
         fill(file, 1, 3)
     assert broken.value.legible
     file.close()
@@ -189,7 +189,7 @@ async def test_a_file_that_cannot_be_used_is_set_aside(tmp_path: Path, kind: str
 
 
 async def test_a_corrupted_page_costs_no_other(tmp_path: Path) -> None:
-    """A page that is broken in a file that is open: it is set aside, and recovering saves the other entries."""
+    """A page that is broken: the file is set aside when it is met, and recovering saves the others."""
     shelf = Shelf(tmp_path, spool(tmp_path))
     for number in range(1, 41):
         await shelf.append([record(number, size=100)], place=number)
