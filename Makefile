@@ -19,7 +19,7 @@ UV := .make/uv
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers tools demo test full plans faults mutants brokers edges soak pictures bench check fmt schema dialects dashboards wheel lock clean
+.PHONY: help setup servers tools demo test full plans faults mutants brokers edges soak pictures bench check fmt schema dialects dashboards wheel deb lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,6 +101,10 @@ dashboards: setup ## write deploy/grafana/dashboards from their code
 
 wheel: setup ## dist/: the wheel, and the constraints to install it with
 	$(BIN)/python -m deploy.packages.wheel
+
+deb: setup ## dist/: the Debian package, for the release it is built on
+	$(PYTHON) deploy/local/install.py debhelper
+	$(BIN)/python -m deploy.packages.deb
 
 lock: $(UV)/bin/uv ## choose versions anew for both lock files
 	$(UV)/bin/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --upgrade \

@@ -4,7 +4,8 @@ Installs only when it may without asking (root, or sudo without a password); oth
 missing. A package's own service is kept from starting, and a service that was there before is not touched.
 
 Runs with the standard library alone, because it also brings what `python -m venv` needs:
-`python3 deploy/local/install.py [venv] [mosquitto] [postgres] [redis] [chromium] [promtool]`.
+`python3 deploy/local/install.py [venv] [mosquitto] [postgres] [redis] [chromium] [promtool]
+[debhelper] [lintian] [debootstrap]`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ PACKAGES = {
     "redis": "redis-server",
     "chromium": "chromium",
     "promtool": "prometheus",
+    "debhelper": "debhelper",
+    "lintian": "lintian",
+    "debootstrap": "debootstrap",
     "venv": f"python{sys.version_info.major}.{sys.version_info.minor}-venv",
 }
 UNITS = {
@@ -45,7 +49,7 @@ def ensure(names: Iterable[str]) -> dict[str, Path]:
     """Find each of the named things, installing the packages of those that are missing.
 
     Args:
-        names: of `mosquitto`, `postgres`, `redis`, `chromium`, `promtool`, `venv`.
+        names: keys of `PACKAGES`, such as `mosquitto`.
 
     Returns:
         name → path of its binary (`venv`: this interpreter).
@@ -73,7 +77,7 @@ def find(name: str) -> Path | None:
         newest = max(debian, key=lambda path: float(path.parts[-3]), default=None)
         if newest is not None:
             return newest
-    binary = {"redis": "redis-server"}.get(name, name)
+    binary = {"redis": "redis-server", "debhelper": "dh"}.get(name, name)
     path = shutil.which(binary, path=SYSTEM_PATH)
     return Path(path).resolve() if path and name == "postgres" else Path(path) if path else None
 
