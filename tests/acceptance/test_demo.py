@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 ACCOUNTING = re.compile(
-    r"received=(\d+) committed=(\d+) duplicate=(\d+) dead_lettered=(\d+) in_flight=(\d+) spooled=0 projected=(\d+)"
+    r"received=(\d+) committed=(\d+) duplicate=(\d+) dead_lettered=(\d+) in_flight=(\d+) "
+    r"spooled=0 projected=(\d+)"
 )
 
 pytestmark = pytest.mark.timeout(120)

@@ -78,6 +78,8 @@ async def test_a_message_becomes_a_row_and_a_hash(
 
     assert await projector.terminate() == 0
     assert await gateway.terminate() == 0
-    assert gateway.stdout == ["received=1 committed=1 duplicate=0 dead_lettered=0 in_flight=0 spooled=0 projected=1"]
+    assert gateway.stdout == [
+        "received=1 committed=1 duplicate=0 dead_lettered=0 in_flight=0 spooled=0 projected=1"
+    ]
     assert await connection.fetchval("SELECT n FROM projections WHERE projection = 'redis'") == 1
     await connection.close()
