@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import asyncpg
 
+from gateway.beside import Beside
 from gateway.decode import Decoder, Limits, Received
 from gateway.decode.dialects import complete_routes
 from gateway.decode.routes import compile_routes
@@ -187,9 +188,8 @@ async def test_what_is_kept_comes_with_its_batch(database: str) -> None:
     edges = host(reorder_s=60)
     received = Received.of(NOW)
     async with write_side(database) as side:
-        store = Store(
-            side.pool, lease=side.lease, devices=side.devices, health=Health(), keeper=keeper.Keeper(3)
-        )
+        beside = Beside(keeper.Keeper(3), 3)
+        store = Store(side.pool, lease=side.lease, devices=side.devices, health=Health(), keeper=beside)
         items = edges.decode(birth().deliveries[0], received)
         edges.decode(data(2).deliveries[0], received)
         first = edges.take_changes()
