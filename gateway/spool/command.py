@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from runtime.settings import Settings
 
 
-@click.group("spool")
+@click.group("spool", short_help="Look at what is kept on disk, and mend it.")
 def spool() -> None:
     """Look at what is kept on disk while PostgreSQL is away, store it, or save what can be saved of it."""
 
 
-@spool.command("status")
+@spool.command("status", short_help="Say what is in the spool, and since when.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
 @partial(with_settings, log_level="error")
 def status_command(settings: Settings, /, *, as_json: bool) -> int:
@@ -59,7 +59,7 @@ def status_command(settings: Settings, /, *, as_json: bool) -> int:
     return 0
 
 
-@spool.command("export")
+@spool.command("export", short_help="Write all messages of the spool.")
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @partial(with_settings, log_level="error")
 def export_command(settings: Settings, /, *, file: Path | None) -> int:
@@ -80,7 +80,7 @@ def export_command(settings: Settings, /, *, file: Path | None) -> int:
     return 0
 
 
-@spool.command("drain")
+@spool.command("drain", short_help="Store what a stopped gateway has kept.")
 @with_settings
 def drain_command(settings: Settings, /) -> int:
     """Store what is in the spool of a gateway that does not run, and end; nothing is taken from the broker.
@@ -100,7 +100,7 @@ def drain_command(settings: Settings, /) -> int:
     return run_until_stopped(work, shutdown_timeout_s=duration_s(settings.gateway.shutdown_timeout))
 
 
-@spool.command("recover")
+@spool.command("recover", short_help="Put what is whole in a FILE into the spool.")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @with_settings
 def recover_command(settings: Settings, /, *, file: Path) -> int:

@@ -45,9 +45,9 @@ def test_the_wheel_runs_in_an_empty_environment(built_wheel: Path, tmp_path: Pat
     """Installed with its constraints into nothing, both programs run at the locked versions."""
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    pip = [venv / "bin/python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    pip = [str(venv / "bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run(
-        [*pip, "install", "--constraint", built_wheel.parent / "constraints.txt", built_wheel],
+        [*pip, "install", "--constraint", str(built_wheel.parent / "constraints.txt"), str(built_wheel)],
         check=True,
         cwd=tmp_path,
     )
