@@ -5,10 +5,13 @@
 -- object as GRANT has them. What is not there yet, nobody lacks a right on. The catalogs are asked, which show what is in a schema that
 -- one may not look into.
 WITH house AS (
+    -- Where the tables are that this session finds, which is not its first schema when the role has one of its own; and where they are
+    -- that it may not find.
     SELECT n.oid, n.nspname AS name FROM pg_namespace AS n
     WHERE n.nspname = coalesce(
+        (SELECT s.nspname FROM pg_class AS c JOIN pg_namespace AS s ON s.oid = c.relnamespace WHERE c.oid = to_regclass('schema_migrations')),
         current_schema(),
-        (SELECT min(c.relnamespace::regnamespace::text) FROM pg_class AS c WHERE c.relname = 'schema_migrations'),
+        (SELECT min(s.nspname::text) FROM pg_class AS c JOIN pg_namespace AS s ON s.oid = c.relnamespace WHERE c.relname = 'schema_migrations'),
         'public')
 ),
 asked AS (
