@@ -109,7 +109,8 @@ async def test_missing_rights_are_named_with_their_grant(
     finding = (await found(with_key(settings, "postgres", dsn=dsn)))["tables"]
     assert finding.state == "fail"
     assert "the owner of the tables gives them" in finding.found
-    assert f"GRANT UPDATE ON stream_leases TO {unique}; GRANT UPDATE ON stream_keys" in finding.advice
+    assert f"GRANT UPDATE ON stream_leases TO {unique}; GRANT UPDATE, DELETE ON spools TO" in finding.advice
+    assert f"; GRANT UPDATE ON stream_keys TO {unique};" in finding.advice
     assert f"GRANT EXECUTE ON FUNCTION begin_day(text) TO {unique}" in finding.advice
     await connection.execute(f"DROP OWNED BY {unique}; DROP ROLE {unique}")
 

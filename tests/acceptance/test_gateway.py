@@ -74,7 +74,7 @@ async def test_bad_input_disturbs_nobody(
     line = (
         f"received={len(messages)} committed={len(REJECTED) + 1} duplicate=1 dead_lettered={bad} in_flight=0"
     )
-    assert gateway.stdout[-1] == f"{line} projected=0"
+    assert gateway.stdout[-1] == f"{line} spooled=0 projected=0"
     connection = await asyncpg.connect(database)
     kept = {bytes(row["payload"]) for row in await connection.fetch("SELECT payload FROM dead_letters")}
     reasons = {row["reason"] for row in await connection.fetch("SELECT reason FROM dead_letters")}

@@ -54,9 +54,9 @@ def test_nothing_is_left_whatever_ends_the_launcher(
     folder = Path(next(process for process in family if process.name() == "redis-server").cwd()).parent
 
     launcher.send_signal(number)
-    _, alive = psutil.wait_procs(family, timeout=20)
+    _, alive = psutil.wait_procs(family, timeout=60)
 
     assert alive == []
     assert not folder.exists()
-    code = launcher.wait(20)
+    code = launcher.wait(60)
     assert code == 0 if number in {signal.SIGINT, signal.SIGTERM} else code == -number

@@ -98,7 +98,7 @@ async def test_dashboards_and_rules_have_data(
     await services.mosquitto.start()  # a minute later it is not to be had
     route = {"topic": f"{topic_prefix}/{{device_id}}/telemetry", "on_bad_field": "drop"}
     routes = json.dumps([route, {"dialect": "sparkplug"}])
-    gateway = await run_command("gateway", "run", EDGE_ROUTE=routes)
+    gateway = await run_command("gateway", "run", EDGE_ROUTE=routes, EDGE_SPOOL_PATH=str(tmp_path / "spool"))
     await gateway.event("connected", client_id=settings.broker.client_id)
     limits = json.dumps([{"metric": "x", "warn": 100}])
     projector = await run_command("projector", "run", "--log-level", "debug", EDGE_LIMIT=limits)

@@ -196,12 +196,11 @@ def test_grafanas_own_script_says_the_same() -> None:
 
 
 async def test_a_schema_of_the_roles_own_hides_nothing(database: str, unique: str, owner: Connection) -> None:
-    """A role that has a schema by its own name, first on its search path, is told what it lacks on the tables."""
+    """A role with a schema by its own name, first on its search path, is told what it lacks."""
     async with bare_role(database, unique) as dsn:
         await give(database, "projector", unique)
-        await owner.execute(
-            f"CREATE SCHEMA {unique} AUTHORIZATION {unique}; REVOKE SELECT ON devices FROM {unique}"
-        )
+        await owner.execute(f"CREATE SCHEMA {unique} AUTHORIZATION {unique}")
+        await owner.execute(f"REVOKE SELECT ON devices FROM {unique}")
         connection = await asyncpg.connect(dsn)
         assert await missing_rights(connection, PROJECTOR) == [f"GRANT SELECT ON devices TO {unique}"]
         await connection.close()

@@ -97,7 +97,7 @@ def test_the_books_balance() -> None:
     ledger.settle(outcome(1, 2), 0.1)
     ledger.settle(outcome(2, 3), 0.1)
     ledger.project(1)
-    assert list(ledger.line().values()) == [9, 5, 2, 2, 0, 2]
+    assert list(ledger.line().values()) == [9, 5, 2, 2, 0, 0, 2]
     ledger.project(2)
     assert ledger.projected == 5
 
