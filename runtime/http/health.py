@@ -15,6 +15,7 @@ from prometheus_client import Gauge, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
 from runtime.http.hosts import ANY_HOST
+from runtime.outage import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,34 +25,8 @@ if TYPE_CHECKING:
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a line more for each counter, which nobody reads
 
-_REMIND_S: Final = 60.0
-_REASONS: Final = 10  # of one minute
-
 # Probes and Prometheus come by any name; of devices there are counts by region.
 _OPEN: Final = {ANY_HOST: True}
-
-
-class Outage:
-    """How long a component has been waited for, by whomever, and what was said of it.
-
-    Args:
-        since: when that began, by the clock of those who wait.
-    """
-
-    def __init__(self, since: float) -> None:
-        self.since = since
-        self._told_at = since
-        self._told: set[str] = set()
-
-    def is_news(self, reason: str, now: float) -> bool:
-        """Whether a reason is to be said: when it is new, and when nothing was said for a minute."""
-        if now - self._told_at >= _REMIND_S:
-            self._told.clear()
-        if reason in self._told or len(self._told) >= _REASONS:
-            return False
-        self._told.add(reason)
-        self._told_at = now
-        return True
 
 
 class Health:

@@ -1,6 +1,6 @@
 """What a session makes of connections that fail, end early, or are taken over: whom it tells, and how often.
 
-- A failure is told at once when its reason is new, else once a minute.
+- A failure is told at once when its reason is new, else once a minute (`runtime.outage`).
 - The backoff begins anew only after a connection that lasted; one that the broker ends again and again
   (another client with our id on MQTT 3.1.1, a full broker) is not tried at full speed.
 - Brokers that speak MQTT 3.1.1, and mosquitto before 2.0.15, just close the connection instead of telling
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from runtime.errors import Stop
 from runtime.mqtt.connection import Refused
+from runtime.outage import Outage
 
 if TYPE_CHECKING:
     import structlog
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from runtime.backoff import Backoff
     from runtime.mqtt.port import Disconnected, SessionOptions, SessionStatus
 
-_FAILURE_LOG_INTERVAL_S: Final = 60.0
 _TAKEOVER_WINDOW_S: Final = 60.0
 _UNSTABLE_AFTER: Final = 3  # connections in a row
 
@@ -51,28 +51,27 @@ class Temper:
         self._status = status
         self._backoff = backoff
         self._log = log
-        self._told: tuple[str, float] = ("", 0.0)
+        self._outage: Outage | None = None
         self._short_lived = 0
         self._taken_over_at: float | None = None
 
     @property
     def complained(self) -> bool:
         """Whether a failure has been told since the last connection."""
-        return bool(self._told[0])
+        return self._outage is not None
 
     def connected(self) -> None:
         """There is a connection."""
         self._status.reason, self._status.refused = "", False
-        self._told = ("", 0.0)
+        self._outage = None
 
     def failed(self, error: Disconnected) -> None:
         """There is none, and why."""
         reason = error.reason
         self._status.reason, self._status.refused = reason, isinstance(error, Refused)
-        told, at = self._told
         now = asyncio.get_running_loop().time()
-        if reason != told or now - at >= _FAILURE_LOG_INTERVAL_S:
-            self._told = (reason, now)
+        self._outage = self._outage or Outage(now)
+        if self._outage.is_news(reason, now):
             self._log.warning("connection_failed", reason=reason)
 
     def ended(self, reason: str, lived_s: float) -> None:
