@@ -64,11 +64,7 @@ def options_from(
         known: what this client id subscribed when it last ran.
         make_will: makes the will of each connection.
         clean_start: begin with a new session each time, and leave none behind.
-
-    Raises:
-        ConfigurationError: a certificate or key file cannot be used.
     """
-    tls_context(broker)  # a mistake is told at once
     return SessionOptions(
         host=broker.host,
         port=broker.port,

@@ -82,7 +82,13 @@ def tls_context(broker: Broker, section: str = "broker") -> ssl.SSLContext | Non
         if broker.tls_cert_file:
             context.load_cert_chain(broker.tls_cert_file, broker.tls_key_file or None)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"{section}.tls: cannot use the certificate files: {error}") from error
+        files = ", ".join(
+            name for name in (broker.tls_ca_file, broker.tls_cert_file, broker.tls_key_file) if name
+        )
+        reason = error.strerror or error
+        raise ConfigurationError(
+            f"{section}.tls: cannot use the certificate files {files}: {reason}"
+        ) from error
     return context
 
 

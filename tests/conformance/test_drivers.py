@@ -97,20 +97,23 @@ async def test_tls(
 async def test_certificates_that_were_changed_need_no_restart(
     start_broker: StartBroker, driver: str, tmp_path: Path, events: Events
 ) -> None:
-    """Certificate files are read anew at each attempt, unreadable ones named, until one fits."""
+    """Certificate files are read anew at each attempt, absent or torn ones named, until one fits."""
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1", "localhost")
     chain, key, trusted = (tmp_path / name for name in ("server.pem", "server.key", "ca.pem"))
     certificate.cert_chain_pems[0].write_to_path(str(chain))
     certificate.private_key_pem.write_to_path(str(key))
     broker = start_broker(listeners={"tls": [f"certfile {chain}", f"keyfile {key}"]})
-    trustme.CA().cert_pem.write_to_path(str(trusted))
     section = Broker(port=broker.ports["tls"], client_id="tls", tls=True, tls_ca_file=str(trusted))
     options: dict[str, Any] = {"driver": driver, "backoff_initial_s": 0.02, "backoff_max_s": 0.1}
     async with MqttSession(dataclasses.replace(options_from(section), **options)) as waiting:
-        assert "certificate verify failed" in (await events.wait_for("connection_failed"))["reason"].lower()
+        missing = (await events.wait_for("connection_failed"))["reason"]
+        assert missing == f"broker.tls: cannot use the certificate files {trusted}: No such file or directory"
+        trustme.CA().cert_pem.write_to_path(str(trusted))
+        reason = (await events.wait_for("connection_failed", 2))["reason"]
+        assert "certificate verify failed" in reason.lower()
         trusted.write_text("torn")
-        assert "certificate files" in (await events.wait_for("connection_failed", 2))["reason"]
+        assert "certificate files" in (await events.wait_for("connection_failed", 3))["reason"]
         authority.cert_pem.write_to_path(str(trusted))
         async with asyncio.timeout(TIMEOUT_S):
             await waiting.connected()
