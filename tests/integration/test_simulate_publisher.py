@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from deploy.local.server import free_port
 from deploy.local.services import LocalServices
+from gateway.simulate import simulation
 from gateway.simulate.devices import Kind, Shares
 from gateway.simulate.simulation import Options, simulate
+from runtime.errors import Stop
 from runtime.mqtt import MqttSession, Subscription, options_from
 from runtime.settings import Broker, Settings
 
@@ -154,3 +157,12 @@ async def test_ten_thousand_a_second(settings: Settings) -> None:
     summary = await simulate(settings, options(rate=10_000, seconds=2, messages=None), asyncio.Event())
     assert summary.complete
     assert summary.acknowledged + summary.behind == 20_000
+
+
+async def test_without_a_broker_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nobody answers at the broker's address it ends, and says where and why."""
+    monkeypatch.setattr(simulation, "_REACH_S", 0.5)
+    port = free_port()
+    nowhere = Settings(broker=Broker(host="127.0.0.1", port=port, client_id="nobody"))
+    with pytest.raises(Stop, match=rf"no connection to 127\.0\.0\.1:{port} within 0\.5 s: .+"):
+        await simulate(nowhere, options(), asyncio.Event())
