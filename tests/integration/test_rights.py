@@ -200,7 +200,7 @@ async def test_a_schema_of_the_roles_own_hides_nothing(database: str, unique: st
     async with bare_role(database, unique) as dsn:
         await give(database, "projector", unique)
         await owner.execute(f"CREATE SCHEMA {unique} AUTHORIZATION {unique}")
-        await owner.execute(f"REVOKE SELECT ON devices FROM {unique}")
+        await owner.execute(f"REVOKE SELECT ON devices FROM {unique}")  # noqa: S608  # of this test
         connection = await asyncpg.connect(dsn)
         assert await missing_rights(connection, PROJECTOR) == [f"GRANT SELECT ON devices TO {unique}"]
         await connection.close()
