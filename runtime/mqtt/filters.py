@@ -7,7 +7,10 @@ because that would bring the retained messages again.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
+
+from runtime.mqtt.port import Disconnected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +30,10 @@ class Filters:
     """Of one session."""
 
     def __init__(self, options: SessionOptions, log: structlog.stdlib.BoundLogger) -> None:
+        self._answer_s = options.connect_timeout_s
         self._wanted = options.subscriptions
-        self._known = options.known
+        self._known = options.known  # what the broker's session holds
+        self._asked = options.known  # what it may hold
         self._log = log
         self._subscribed = False
 
@@ -39,7 +44,7 @@ class Filters:
             Disconnected: the broker refused a filter, or the connection went.
         """
         names = [each.topic_filter for each in self._wanted]
-        stale = [each.topic_filter for each in self._known if each.topic_filter not in names]
+        stale = [each.topic_filter for each in self._asked if each.topic_filter not in names]
         if self._wanted and not self._held(connection):
             self._judge(await connection.subscribe(self._wanted))
             self._subscribed = True
@@ -53,21 +58,36 @@ class Filters:
     async def change(self, wanted: Sequence[Subscription], connection: Connection | None) -> None:
         """Subscribe other filters from now on; on a connection what is new first, and then not what is old.
 
+        When only the last fails the change holds all the same: the next connection unsubscribes them.
+
         Raises:
-            Disconnected: the broker refused a filter, and nothing has changed; or the connection went.
+            Disconnected: the broker refused a new filter or did not answer, or the connection went; the
+                wanted ones are those of before.
         """
         added = [each for each in wanted if each not in self._wanted]
         names = {each.topic_filter for each in wanted}
         stale = [each.topic_filter for each in self._wanted if each.topic_filter not in names]
-        if connection is not None and added:
-            await connection.subscribe(added)
-        self._known = tuple(
-            {each.topic_filter: each for each in (*self._known, *self._wanted, *added)}.values()
+        # Before it is asked for: who does not answer may have subscribed it.
+        self._asked = tuple(
+            {each.topic_filter: each for each in (*self._asked, *self._wanted, *added)}.values()
         )
-        self._wanted = tuple(wanted)
+        if connection is not None and added:
+            try:
+                async with asyncio.timeout(self._answer_s):
+                    await connection.subscribe(added)
+            except TimeoutError:
+                raise Disconnected(f"no answer to SUBSCRIBE within {self._answer_s:g} s") from None
+        self._wanted, self._known = tuple(wanted), ()
         self._subscribed = connection is not None
-        if connection is not None and stale:
-            await connection.unsubscribe(stale)
+        if connection is None or not stale:
+            return
+        try:
+            async with asyncio.timeout(self._answer_s):
+                await connection.unsubscribe(stale)
+        except (Disconnected, TimeoutError) as error:
+            reason = str(error) or f"no answer to UNSUBSCRIBE within {self._answer_s:g} s"
+            self._log.warning("unsubscribe_failed", topic_filters=stale, reason=reason)
+        else:
             self._log.info("unsubscribed", topic_filters=stale)
 
     def _held(self, connection: Connection) -> bool:

@@ -135,11 +135,10 @@ class MqttSession:
         """Subscribe these from now on, and no others.
 
         Raises:
-            Disconnected: the broker refused one, and nothing has changed; or the connection went meanwhile,
-                and the next has them.
+            Disconnected: the broker refused one or did not answer, or the connection went; nothing has
+                changed.
         """
-        async with asyncio.timeout(self._options.connect_timeout_s):
-            await self._filters.change(subscriptions, self._connection)
+        await self._filters.change(subscriptions, self._connection)
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Publish in order and wait until the broker has acknowledged all.
