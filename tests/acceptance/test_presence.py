@@ -70,7 +70,7 @@ async def test_all_who_are_asked_agree(  # noqa: PLR0915  # all of them
         in_views = {
             device: None if online is None else str(online).lower() for device, online in expected.items()
         }
-        hashes: dict[str, dict[str, str]] = {}
+        hashes: dict[str, dict[bytes | str, bytes | str]] = {}
         while {device: each.get("online") for device, each in hashes.items()} != in_views:
             await asyncio.sleep(0.05)  # the watch and the views take rows by themselves
             hashes = {device: await redis.hgetall(f"device:stats:{device}") for device in expected}
