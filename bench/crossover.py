@@ -20,6 +20,7 @@ from bench import meter
 from bench.tables import table
 from deploy.local.services import LocalServices
 from gateway.decode import Decoder, Limits, Received
+from gateway.decode.examples import Message
 from gateway.decode.reading import Reading
 from gateway.decode.routes import compile_routes
 from gateway.devices import DeviceTracker
@@ -35,17 +36,6 @@ from runtime.settings import Route
 _US: Final = 1e6
 _FIGURES: Final = ("client µs", "server µs", "ms a batch")
 _READINGS: Final = 20_000  # of a round, each way
-
-
-class Delivery(NamedTuple):
-    """A message as the decoder sees one."""
-
-    topic: str
-    payload: bytes
-    qos: int = 1
-    retain: bool = False
-    duplicate: bool = False
-    user_properties: tuple[tuple[str, str], ...] = ()
 
 
 class Cost(NamedTuple):
@@ -96,7 +86,7 @@ class Bench:
                 b'"temperature":21.5,"humidity":40.25}' % number
             )
             topic = f"devices/d{number % 1000:06d}/telemetry"
-            items = self._decoder.decode(Delivery(topic, payload), self._received)
+            items = self._decoder.decode(Message(topic, payload), self._received)
             found += [item for item in items if isinstance(item, Reading)]
         self._last += rows
         return found

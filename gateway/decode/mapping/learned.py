@@ -116,7 +116,7 @@ class Learned:
             if self._naming is not None:
                 self._naming.spread(value, shape, leaves)
             elif type(value) is dict:
-                _spread(value, shape, leaves)
+                spread(value, shape, leaves)
             else:
                 return None
         except (Unlike, KeyError):
@@ -245,7 +245,7 @@ def _spread_list(values: list[Any], shape: list[Any], leaves: list[Any]) -> None
     spread_within(zip(kinds, values, strict=True), shape, leaves)
 
 
-def _spread(value: dict[str, Any], shape: list[Any], leaves: list[Any]) -> None:
+def spread(value: dict[str, Any], shape: list[Any], leaves: list[Any]) -> None:
     """Tell the names and kinds of an object from its values, each list in the order in which they stand.
 
     Raises:
@@ -272,7 +272,7 @@ def spread_within(members: Iterable[tuple[int, Any]], shape: list[Any], leaves: 
         raise Unlike
     for kind, each in members:
         if kind == OBJECT:
-            _spread(each, shape, leaves)
+            spread(each, shape, leaves)
         elif kind == ARRAY:
             _spread_list(each, shape, leaves)
         else:

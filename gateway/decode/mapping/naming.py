@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway.decode.mapping.learned import ARRAY, MOST, OBJECT, Unlike, kind_of, spread_within
+from gateway.decode.mapping.learned import Unlike, kind_of, spread, spread_within
 
 if TYPE_CHECKING:
     from gateway.decode.mapping.each import Each
@@ -61,15 +61,8 @@ class Naming:
             name = element.get(first) or element[self._name(element)]
             if type(name) is not str:
                 raise Unlike
-            members = element.values()
-            kinds = (*map(kind_of, map(type, members)),)
-            shape += name, (*element,), kinds
-            if OBJECT in kinds or ARRAY in kinds:
-                spread_within(zip(kinds, members, strict=True), shape, leaves)
-            else:
-                leaves += members
-                if len(leaves) > MOST:
-                    raise Unlike
+            shape.append(name)
+            spread(element, shape, leaves)
 
     def marked(self, message: Any, marks: Marks) -> Any:  # noqa: ANN401  # likewise
         """The same with a mark for each value but for the names.
