@@ -98,7 +98,7 @@ def test_a_site_installs_upgrades_and_purges(package: Path, debian: Path) -> Non
     before = {path for path in (debian / "etc").rglob("*") if _NAME in path.name}
     assert before == set()
     shutil.copy2(package, debian / "tmp/first.deb")
-    within(debian, "dpkg", "--install", "/tmp/first.deb")  # noqa: S108
+    within(debian, "dpkg", "--install", "/tmp/first.deb")  # noqa: S108  # likewise
     for program in _PROGRAMS:
         assert within(debian, program, "--version") == f"{program}, version {deb.version()}\n"
         page = gzip.decompress((debian / f"usr/share/man/man1/{program}.1.gz").read_bytes()).decode()
