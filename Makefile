@@ -26,11 +26,10 @@ help: ## this list
 
 setup: $(INSTALLED) ## the virtual environment, exactly as locked
 
-$(INSTALLED): requirements-dev.lock pyproject.toml
-	$(PYTHON) deploy/local/install.py venv
+$(INSTALLED): requirements-dev.lock pyproject.toml | $(UV)/bin/uv
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(UV)/bin/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements-dev.lock
+	$(UV)/bin/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
 servers: ## mosquitto, PostgreSQL and Redis, installed if they are missing
@@ -112,11 +111,14 @@ lock: $(UV)/bin/uv ## choose versions anew for both lock files
 	$(UV)/bin/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --upgrade \
 		--custom-compile-command "make lock" --quiet --group dev --constraint requirements.lock \
 		--output-file requirements-dev.lock
+	echo uv | $(UV)/bin/uv pip compile - --universal --generate-hashes --no-emit-index-url --upgrade \
+		--custom-compile-command "make lock" --quiet --output-file deploy/local/requirements-uv.lock
 
-$(UV)/bin/uv:
+$(UV)/bin/uv: deploy/local/requirements-uv.lock
 	$(PYTHON) deploy/local/install.py venv
 	$(PYTHON) -m venv $(UV)
-	$(UV)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(UV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	touch $@
 
 clean: ## remove what these commands made
 	rm -rf $(VENV) .make build dist *.egg-info
