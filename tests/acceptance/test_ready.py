@@ -21,18 +21,17 @@ if TYPE_CHECKING:
     Run = Callable[..., Awaitable[RunningCommand]]
 
 
-async def ready(url: str) -> bool:
+async def ready(client: httpx.AsyncClient) -> bool:
     """Whether the process says so; False while it does not answer yet."""
-    async with httpx.AsyncClient(base_url=url) as client:
-        try:
-            return (await client.get("/readyz")).status_code == 200
-        except httpx.TransportError:
-            return False
+    try:
+        return (await client.get("/readyz")).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
-async def until_ready(url: str) -> None:
+async def until_ready(client: httpx.AsyncClient) -> None:
     async with asyncio.timeout(20):
-        while not await ready(url):
+        while not await ready(client):
             pass
 
 
@@ -41,7 +40,8 @@ async def test_what_is_published_at_the_first_ready_is_stored(
 ) -> None:
     """On a brand-new database a message published the moment `/readyz` turns 200 is not lost."""
     gateway = await run_command("gateway", "run", "--log-level", "debug", EDGE_POSTGRES_DSN=empty_database)
-    await until_ready(f"http://{settings.gateway.http}")
+    async with httpx.AsyncClient(base_url=f"http://{settings.gateway.http}") as client:
+        await until_ready(client)
     await publish(broker_port, [(f"{topic_prefix}/a1/telemetry", b'{"id": "first", "x": 1}')])
     assert (await gateway.event("batch_stored"))["committed"] == 1
 
@@ -102,12 +102,12 @@ async def a_broker() -> AsyncIterator[tuple[Broker, int]]:
         broker.drop_all()
 
 
-async def stays_unready(url: str) -> None:
+async def stays_unready(client: httpx.AsyncClient) -> None:
     """See it unready for longer than any of its watches sleeps."""
     loop = asyncio.get_running_loop()
     end = loop.time() + 2.0
     while loop.time() < end:
-        assert not await ready(url)
+        assert not await ready(client)
 
 
 @pytest.mark.parametrize("process", ["gateway", "projector"])
@@ -116,16 +116,15 @@ async def test_never_ready_before_the_broker_has_confirmed(
 ) -> None:
     """`/readyz` is 503 until SUBACK, at the start and after a reconnect that lost the session; no flicker."""
     section: Any = getattr(settings, process)
-    url = f"http://{section.http}"
     who: dict[str, dict[str, Any]] = {"gateway": {"client_id": settings.broker.client_id}, "projector": {}}
-    async with a_broker() as (broker, port):
+    async with a_broker() as (broker, port), httpx.AsyncClient(base_url=f"http://{section.http}") as client:
         command = await run_command(process, "run", EDGE_BROKER_PORT=str(port))
         for _ in range(2):
             asked = asyncio.create_task(broker.asked.acquire())
             while not asked.done():
-                assert not await ready(url)
-            await stays_unready(url)
+                assert not await ready(client)
+            await stays_unready(client)
             broker.answers.set()
-            await until_ready(url)
+            await until_ready(client)
             broker.drop_all()
             await command.event("disconnected", **who[process])
