@@ -13,7 +13,8 @@ What a failure leads to, for batches and for pages of a replay alike:
   batch is written again, in the new generation. The stream ends elsewhere, because a failover lost rows: it
   goes on from there. Another gateway owns the stream: the process stops.
 - A call (`gateway/one_call.py`) got no answer: the row that it would have left is looked for, by the readings
-  in it, before each further attempt: a call may be carried out late.
+  in it, before each further attempt: a call may be carried out late. Before its batch is left to a
+  transaction, because rows are refused, the stream gets another token, so that it no longer can be.
 - The batch before has to be written again (`gateway/turns.py`): so has this one, after it.
 - PostgreSQL refuses a statement for good: the process stops with what it said. No error but one of the rows'
   own table is ever taken for the fault of a message.
@@ -151,15 +152,13 @@ class Committing:
             after = await turn.may_send(behind=attempts == 1)
             with turn.attempt(), retryable():
                 async with lent(self._pool) as connection:
-                    if lost:
-                        found = await call.look(connection, self._lease.stream, min(lost))
-                        log.info("commit_resolved", outcome="not there" if found is None else "committed")
-                        if found is not None:
-                            return found
+                    if lost and (found := await self._look(connection, call, min(lost))) is not None:
+                        return found
                     position = Position(
                         self._lease.stream, self._lease.owner, self._generation, 1 + (after or self._head)
                     )
-                    may_be_followed = last and not call.ask() and self._lease.trip.is_long
+                    says_something = call.ask()
+                    may_be_followed = last and not says_something and self._lease.trip.is_long
                     turn.send(position.n if may_be_followed else None)
                     faults.point("before_commit")
                     try:
@@ -167,6 +166,10 @@ class Committing:
                     except AppendRefused:
                         if after is not None:
                             raise OutOfTurn from None  # what it was sent behind has not been stored
+                        raise
+                    except RowsRefused:
+                        if lost and (found := await self._settle(connection, call, min(lost))) is not None:
+                            return found
                         raise
                     except ERRORS as error:
                         _fail_without_answer(connection, error, lost, position.n)
@@ -181,6 +184,17 @@ class Committing:
         if appended is not None:
             self._head = appended.n
         return called
+
+    async def _look(self, connection: Connection, call: OneCall, since: int) -> Called | None:
+        """What a call without an answer has come to so far; None while nothing is to be seen of it."""
+        found = await call.look(connection, self._lease.stream, since)
+        log.info("commit_resolved", outcome="not there" if found is None else "committed")
+        return found
+
+    async def _settle(self, connection: Connection, call: OneCall, since: int) -> Called | None:
+        """What a call without an answer has come to for good: what others do of it must not be done twice."""
+        await self._lease.renew()
+        return await self._look(connection, call, since)
 
     async def _carry(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try until it is done, and learn whatever has to be known for that."""

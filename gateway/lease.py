@@ -57,6 +57,7 @@ _ATTEMPTS = 50
 _PAUSE_S = 0.1
 _ANSWER_S = 10
 _LAST_WORD_S = 2.0
+_TAKEN_OVER = "stream {} was taken over by another gateway while this one was silent"
 _NOT_TOLD = (  # by a server that does not let its clients know
     asyncpg.InsufficientPrivilegeError,
     asyncpg.FeatureNotSupportedError,
@@ -76,7 +77,7 @@ class Lease:
     Attributes:
         slot: as given.
         stream: its number.
-        owner: this process's fencing token.
+        owner: this process's fencing token, another one after `renew`.
         epoch: the stream's epoch, known once acquired; another one after a failover.
         key: with which its rows are signed; None when that may not be known.
         head: the stream's last position when it was acquired.
@@ -109,6 +110,7 @@ class Lease:
         self._cluster_noted = False
         self._signs_for = ""
         self._given_up = 0
+        self._asking = asyncio.Lock()
 
     async def acquire(self) -> None:
         """Take the stream, waiting for PostgreSQL as long as it takes.
@@ -130,6 +132,26 @@ class Lease:
             await asyncio.sleep(_BEAT_INTERVAL_S)
             await keep_trying("postgres", self._beat, self._health)
 
+    async def renew(self) -> None:
+        """Take another token, waiting for PostgreSQL as long as it takes.
+
+        Whatever was sent under the one before has been carried out by then, or never will be.
+
+        Raises:
+            Stop: somebody else has the stream now.
+        """
+        new = uuid.uuid4()
+
+        async def renew() -> None:
+            async with self._locked() as connection:
+                renewed = self.stream, self.owner, new
+                if await connection.fetchrow(queries.renew_owner, *renewed, timeout=_ANSWER_S) is None:
+                    raise Stop(_TAKEN_OVER.format(self.stream))
+
+        async with self._asking:  # a sign of life under the old token would find the stream taken
+            await keep_trying("postgres", renew, self._health)
+            self.owner = new
+
     async def release(self) -> None:
         """Say how far things have come, and give the lock back."""
         if self._connection is not None:
@@ -139,7 +161,7 @@ class Lease:
                 await self._connection.close(timeout=_LAST_WORD_S)
 
     async def _beat(self) -> None:
-        async with self._locked() as connection:
+        async with self._asking, self._locked() as connection:
             if not self._cluster_noted:
                 await self._note_cluster(connection)
             asked_at = time.perf_counter()
@@ -147,9 +169,7 @@ class Lease:
             self.trip.took(time.perf_counter() - asked_at)
             row = await connection.fetchrow(queries.beat, *self._sign(), timeout=_ANSWER_S)
             if row is None:
-                raise Stop(
-                    f"stream {self.stream} was taken over by another gateway while this one was silent"
-                )
+                raise Stop(_TAKEN_OVER.format(self.stream))
             key = await self._key(connection) if row["epoch"] != self._signs_for else self.key
         if row["epoch"] != self.epoch:
             log.warning("history_replaced", stream=self.stream)

@@ -118,7 +118,7 @@ class OneCall:
         out = conflicts.union(place - 1 for place in row["repeats"] or ())
         changing = {place - 1 for place in row["changing"] or ()}
         ids: Sequence[int] = row["letters"] or ()
-        row_left = (position.n, row["created_at"]) if row["created_at"] is not None else None
+        row_left = (position.n, row["created_at"], None) if row["created_at"] is not None else None
         return self._came_to(row_left, ids, out=out, conflicts=conflicts, changing=changing)
 
     async def look(self, connection: Connection, stream: int, since: int) -> Called | None:
@@ -139,13 +139,13 @@ class OneCall:
                 columns = self._letters[0], self._letters[1], self._letters[3]
                 found = await connection.fetch(queries.find_letters, *columns) if self._rejections else ()
                 ids = [letter["id"] for letter in found]
-                row_left = row["n"], row["created_at"]
+                row_left = row["n"], row["created_at"], row["payload"]
                 return self._came_to(row_left, ids, out=out, conflicts=out, changing=changing)
         return None
 
     def _came_to(
         self,
-        row: tuple[int, datetime] | None,
+        row: tuple[int, datetime, bytes | None] | None,
         letters: Sequence[int],
         *,
         out: set[int],
@@ -154,7 +154,7 @@ class OneCall:
     ) -> Called:
         """What a call came to that left an outbox row, or none, and did not store some readings."""
         readings = self._readings
-        asked = [at for at in self._asked if at not in out]
+        asked = sorted(changing.union(self._asked) - out)  # an attempt before may have asked about others
         changed, standings = changed_by(readings, asked, changing) if asked else (readings, [])
         new = [reading for at, reading in enumerate(changed) if at not in out] if out else changed
         known, left = readings, []
@@ -163,9 +163,11 @@ class OneCall:
             left = [reading for at, reading in enumerate(readings) if at in conflicts]
         appended = None
         if row is not None:
-            whole = not out and not changing
-            payload = payload_of(self._lines) if whole else encode_events([each.event for each in new])
-            appended = Appended(row[0], len(new), payload, row[1])
+            n, created_at, payload = row
+            if payload is None:
+                whole = not out and not changing
+                payload = payload_of(self._lines) if whole else encode_events([each.event for each in new])
+            appended = Appended(n, len(new), payload, created_at)
         unkeyed = [reading.keyed for reading in new].count(False)
         kept = list(map(DeadLetter, letters, self._rejections))
         outcome = Outcome(appended, len(new), len(out) - len(left), unkeyed, kept)

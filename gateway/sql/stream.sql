@@ -58,6 +58,11 @@ RETURNING k.key;
 INSERT INTO stream_leases (stream, owner, owner_name, seen_at) VALUES ($1, $2, $3, now())
 ON CONFLICT (stream) DO UPDATE SET owner = excluded.owner, owner_name = excluded.owner_name, seen_at = excluded.seen_at;
 
+-- name: renew_owner
+-- Another token ($3) for whoever holds the stream, or has taken it by an attempt without an answer. It waits for a batch that is
+-- just being appended; what comes later under the one before is refused.
+UPDATE stream_leases SET owner = $3 WHERE stream = $1 AND owner IN ($2, $3) RETURNING owner;
+
 -- name: read_stream
 -- What whoever has claimed the stream begins with; asked after the claim, which may have waited for a predecessor's last row.
 SELECT epoch::text, head, published FROM streams WHERE stream = $1;

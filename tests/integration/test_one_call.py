@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import TYPE_CHECKING
 
@@ -11,17 +12,25 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from contract.events import decode_events
+from gateway import transaction
 from gateway.batcher import BatchPolicy
 from gateway.ledger import Ledger
 from gateway.one_call import OneCall
 from gateway.presence import Presence
-from gateway.transaction import AppendRefused, Position
+from gateway.transaction import AppendRefused, Position, RowsRefused
 from tests.faults.proxy import Proxy
 from tests.integration.test_pipeline import NOW, Arrived, Line, make
+from tests.integration.test_presence import said
 from tests.support.write_side import decode, write_side
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from deploy.local.services import LocalServices
+    from gateway.decode import Reading
+    from gateway.one_call import Called
+    from gateway.transaction import Claimed
+    from runtime.postgres import Connection
     from tests.support.write_side import WriteSide
 
 FAR_S = 0.05
@@ -148,6 +157,51 @@ async def test_a_call_that_is_carried_out_late(database: str) -> None:
         assert await side.pool.fetchval("SELECT count(*) FROM dead_letters") == 1
 
 
+@pytest.mark.parametrize("carried_out", ["before it is settled", "after that"])
+async def test_a_lost_call_whose_rows_are_refused_then(
+    database: str, monkeypatch: pytest.MonkeyPatch, carried_out: str
+) -> None:
+    """Stored once and told as stored, letters once, though it comes when the batch is left to a transaction."""
+    send, claim = OneCall.send, transaction.claim
+    late: list[tuple[OneCall, Position]] = []
+
+    async def carry_out() -> None:
+        await side.pool.execute("ALTER TABLE measurements DROP CONSTRAINT IF EXISTS no_two")
+        async with side.pool.acquire() as connection:
+            with contextlib.suppress(AppendRefused):
+                await send(late[0][0], connection, late[0][1], follows=False)
+
+    async def lose_the_first(
+        call: OneCall, connection: Connection, position: Position, *, follows: bool
+    ) -> Called:
+        if not late:
+            late.append((call, position))
+            raise ConnectionError
+        try:
+            return await send(call, connection, position, follows=follows)
+        except RowsRefused:
+            if carried_out == "before it is settled":
+                await carry_out()
+            raise
+
+    async def carry_out_and_claim(
+        connection: Connection, generation: int, readings: Sequence[Reading]
+    ) -> Claimed:
+        await carry_out()
+        return await claim(connection, generation, readings)
+
+    monkeypatch.setattr(OneCall, "send", lose_the_first)
+    monkeypatch.setattr(transaction, "claim", carry_out_and_claim)
+    async with write_side(database, calls=True) as side:
+        await side.pool.execute("ALTER TABLE measurements ADD CONSTRAINT no_two CHECK (message_key <> '2')")
+        (outcome,) = await side.store.commit(*decode(*batch(1, 2), b"rubbish"))
+        assert (outcome.committed, outcome.duplicates, len(outcome.dead_letters)) == (2, 0, 1)
+        assert await side.pool.fetchval("SELECT count(*) FROM measurements") == 2
+        assert await side.pool.fetchval("SELECT count(*) FROM dead_letters") == 1
+        assert await side.pool.fetchval("SELECT owner FROM stream_leases") == side.lease.owner
+    assert await stored(database) == [["1", "2"]]
+
+
 async def test_what_stores_nothing_sends_those_behind_it_back(services: LocalServices, database: str) -> None:
     """A batch of repeats leaves no row; those sent behind it are stored all the same, in order."""
     async with Proxy(services.postgres.port) as network:
@@ -157,3 +211,16 @@ async def test_what_stores_nothing_sends_those_behind_it_back(services: LocalSer
             told = await send_all(side, [batch("a"), batch(1), [*batch("a"), b"rubbish"], batch(2)])
     assert told == [(0, 1), (1, 0), (0, 1), (1, 0)]
     assert await stored(database) == [["a"], ["1"], ["2"]]
+
+
+async def test_a_part_that_is_followed_says_who_is_online(database: str) -> None:
+    """Of a batch of several parts each is asked what it changes of devices being online, not the last only."""
+    async with write_side(database, calls=True) as side:
+        turn = side.store.turns.take()
+        await side.store.commit([said("online", 1)], [], turn, last=False)
+        await side.store.commit([said("offline", 2)], [], turn)
+        turn.end()
+        rows = await side.pool.fetch("SELECT payload FROM outbox ORDER BY n")
+        told = [(event.online, event.online_since) for row in rows for event in decode_events(row["payload"])]
+        assert told == [(True, "2026-11-23T12:01:00.000000Z"), (False, "2026-11-23T12:02:00.000000Z")]
+        assert await side.pool.fetchval("SELECT online FROM device_presence WHERE device_id = 'a1'") is False
