@@ -161,7 +161,7 @@ async def test_a_call_that_is_carried_out_late(database: str) -> None:
 async def test_a_lost_call_whose_rows_are_refused_then(
     database: str, monkeypatch: pytest.MonkeyPatch, carried_out: str
 ) -> None:
-    """Stored once and told as stored, letters once, though it comes when the batch is left to a transaction."""
+    """It is stored once and told as stored, its letters kept once, though it comes when others are at it."""
     send, claim = OneCall.send, transaction.claim
     late: list[tuple[OneCall, Position]] = []
 
@@ -214,7 +214,7 @@ async def test_what_stores_nothing_sends_those_behind_it_back(services: LocalSer
 
 
 async def test_a_part_that_is_followed_says_who_is_online(database: str) -> None:
-    """Of a batch of several parts each is asked what it changes of devices being online, not the last only."""
+    """Of a batch of several parts each is asked what it changes of devices being online."""
     async with write_side(database, calls=True) as side:
         turn = side.store.turns.take()
         await side.store.commit([said("online", 1)], [], turn, last=False)
