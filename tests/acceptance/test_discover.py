@@ -12,7 +12,7 @@ import stat
 import sys
 import tomllib
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import aiomqtt
 import asyncpg
@@ -27,6 +27,7 @@ from gateway.simulate.dialects import Dialects
 from runtime.settings import load
 from tests.support.devices import publish
 from tests.support.layouts import LAST, LAYOUTS, SPACING, become, messages
+from tests.support.simulated import Row, unlike
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     Run = Callable[..., Awaitable[RunningCommand]]
 
+BORN = {("line-1", ("online", True)), ("line-1/press", ("online", True))}  # which the gateway tells of births
 SAME_NAMES = "two sites alike, with the same names"  # whose topics differ from the first level on
 
 
@@ -65,6 +67,8 @@ async def simulated(run_command: Run, port: str, *arguments: str) -> dict[str, A
         "--json",
         "--connections",
         "1",
+        "--seed",
+        "5",
         *arguments,
         EDGE_BROKER_PORT=port,
     )
@@ -95,23 +99,37 @@ async def test_all_dialects_at_once(
     assert await check.exit_code(30) == 0, check.output
     gateway = await run_command("gateway", "run", EDGE_CONFIG=str(path), EDGE_BROKER_PORT=own_broker)
     await gateway.event("connected", client_id=f"{unique}-gateway")
+    began = datetime.now(UTC)
     summary = await simulated(run_command, own_broker, "--messages", count, "--rate", "400", *where)
     assert summary["acknowledged"] == int(count)
     assert await gateway.terminate() == 0
     connection = await asyncpg.connect(database)
     try:
         letters = await connection.fetch("SELECT topic, reason, error FROM dead_letters")
-        rows = await connection.fetch("SELECT DISTINCT device_id, metrics FROM measurements")
+        found = await connection.fetch(
+            "SELECT device_id, region, tags, metrics, ts, received_at, message_key FROM measurements"
+        )
     finally:
         await connection.close()
     assert letters == []
-    stored = {(row["device_id"], frozenset(json.loads(row["metrics"]))) for row in rows}
-    expected = {
-        (str(reading["device_id"]), frozenset(cast("dict[str, Any]", reading["metrics"])))
-        for speaker in fleet.speakers
-        for reading in speaker.expect
-    }
-    assert expected - stored == set()
+    rows = [
+        Row(device, region, json.loads(tags or "{}"), json.loads(metrics), *rest)
+        for device, region, tags, metrics, *rest in found
+    ]
+    missing, others = unlike(fleet.speakers, rows, began)
+    assert missing == []
+    assert {(row.device_id, *row.metrics.items()) for row in others} == BORN
+    books = dict(each.split("=") for each in gateway.stdout[-1].split())
+    readings, deaths = readings_and_deaths(fleet)
+    told_once = len(BORN) + deaths  # who is offline already does not die again
+    assert int(books["committed"]) + int(books["duplicate"]) == 3 * (readings - deaths) + told_once
+
+
+def readings_and_deaths(fleet: Dialects) -> tuple[int, int]:
+    """How many readings all messages of a round have, and how many of them say that an edge node died."""
+    every = [(speaker.dialect, reading) for speaker in fleet.speakers for reading in speaker.expect]
+    deaths = [each for each in every if each[0] == "ignition" and each[1]["metrics"] == {"online": False}]
+    return len(every), len(deaths)
 
 
 async def test_sites_that_nobody_knows(run_command: Run, own_broker: str, tmp_path: Path) -> None:

@@ -236,6 +236,18 @@ def test_what_a_dialect_asks_for_is_its_own() -> None:
     assert not discovery.unexplained
 
 
+def test_changes_that_are_told_at_once_and_differ() -> None:
+    """Of two that speak of the same within a second each is stored, when they do not say it together."""
+    things = "$aws/things/pump-1/shadow/update"
+    heard = Heard()
+    for i, (sent, taken) in enumerate([(21.5, 21.6), (21.6, 21.4), (21.4, 21.5)]):
+        at = NOW + timedelta(milliseconds=300 * i)
+        said = {"state": {"reported": {"t": taken}}, "version": i, "timestamp": int(at.timestamp())}
+        heard.add(Sample(things, json.dumps({"state": {"reported": {"t": sent}}}).encode(), at))
+        heard.add(Sample(f"{things}/accepted", json.dumps(said).encode(), at + timedelta(milliseconds=50)))
+    assert [block.words for block in discover(heard, Settings()).blocks] == [{"dialect": "aws-shadow"}]
+
+
 def test_a_day_is_no_time() -> None:
     """A column with the date alone is not when a message was sent: all of a day would be of one moment."""
     [block] = found_in(lambda i: ("lg/x", f"29.11.2026;21,5;44,{i}".encode())).blocks
