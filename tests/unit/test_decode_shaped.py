@@ -131,6 +131,54 @@ def test_readings_without_keys_are_told_apart(each: str) -> None:
     assert first == again
 
 
+PAIR = {"points": [[TS, 1.5], [TS + 1, 2.5]]}
+
+
+@pytest.mark.parametrize(
+    ("message", "words", "expected"),
+    [
+        (
+            PAIR,
+            {"each": "points", "time": "[0]", "rename": {"1": "t"}},
+            [(AT, {"t": 1.5}), (AT_1, {"t": 2.5})],
+        ),
+        (
+            PAIR,
+            {"each": "points", "time": "0", "name": "'t'", "value": "1"},
+            [(AT, {"t": 1.5}), (AT_1, {"t": 2.5})],
+        ),
+        (
+            PAIR,
+            {"each": "points", "time": "[0]", "name": "'t'", "value": "[1]"},
+            [(AT, {"t": 1.5}), (AT_1, {"t": 2.5})],
+        ),
+        (
+            {"p": [[[TS, "a"], {"v": 1}]]},
+            {"each": "p", "time": "[0][0]", "metrics": "[1].v"},
+            [(AT, {"1.v": 1})],
+        ),
+        (
+            {"p": [[TS, 1, 2]]},
+            {"each": "p", "time": "[0]", "metrics": "{all: sum([1:])}"},
+            [(AT, {"all": 3})],
+        ),
+        ({"ts": TS, "a": 1, "b": {"c": 2}}, {"metrics": "data | @"}, [(AT, {"a": 1, "b.c": 2})]),
+        ({"ts": TS, "data": {"a": 1}}, {"metrics": "data | @"}, [(AT, {"a": 1})]),
+        ({"ts": TS, "data": None, "a": 1}, {"metrics": "values | data | @"}, [(AT, {"a": 1})]),
+    ],
+)
+def test_arrays_and_messages_that_hold_what_is_looked_for(
+    message: object, words: dict[str, Any], expected: list[tuple[str, dict[str, Any]]]
+) -> None:
+    """`[0]` is a place of an element that is an array, and after the last bar `@` all that is left of one."""
+    route = Route(**{"key": "", **words})
+    decoder = Decoder(compile_routes([route]), Limits())
+    for _ in range(3):  # once as anything, once to learn it, once by what is known
+        found, dropped = decode(message, route, decoder=decoder)
+        assert [(each.event.ts, metrics(each)) for each in found if isinstance(each, Reading)] == expected
+        assert "data | @" not in str(words) or not dropped
+
+
 def test_devices_by_name() -> None:
     """Where a * stands for devices, `$1` is each; its own object is looked into before the message."""
     message = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from gateway.decode.fields import SCALARS, Flattening, Refused
 from gateway.decode.mapping.each import Element, names_in
 from gateway.decode.mapping.learned import Learned
-from gateway.decode.mapping.looks import Surroundings, compile_looks, remove, taken
+from gateway.decode.mapping.looks import Surroundings, compile_holders, compile_looks, remove, taken
 from gateway.decode.mapping.parts import Around, Part
 from gateway.decode.mapping.plain import named
 from gateway.decode.mapping.presence import Presence
@@ -80,10 +80,11 @@ class Elements:
     ) -> None:
         looks = {
             setting: compile_looks(getattr(route, setting), f"{where}.{setting}", stars)
-            for setting in ("device", "key", "time", "region", "name", "value", "metrics")
+            for setting in ("device", "key", "time", "region", "name", "value")
         }
         self.roles = [looks[setting] for setting in ("device", "key", "time", "region")]
-        self.name, self.value, self._metrics = looks["name"], looks["value"], looks["metrics"]
+        self.name, self.value = looks["name"], looks["value"]
+        self._metrics = compile_holders(route.metrics, f"{where}.metrics", stars)
         if bool(self.name) != bool(self.value):
             given, missing = ("name", "value") if self.name else ("value", "name")
             raise ConfigurationError(f"{where}.{missing}: is needed beside {given}")
@@ -178,9 +179,10 @@ class Elements:
 
     def _read(self, element: Element, metric: str | None) -> _Said:
         value = element.value
-        if type(value) is not dict:
-            value = self._wrapped(value, metric)
-        rest, own = value.copy(), set[object]()
+        members = value if type(value) is dict else self._wrapped(value, metric)
+        if type(value) is not list:  # which an expression looks at as it is
+            value = members
+        rest, own = members.copy(), set[object]()
         within = f"{metric}." if metric else ""
         self._flattening.within = within
         named_so = of = None
@@ -214,7 +216,7 @@ class Elements:
     ) -> tuple[Names, Around]:
         """Device, key, time and region, which leave the rest; and which of them were found around."""
         names: list[Any] = []
-        bare = self._simple and self._names.isdisjoint(value)
+        bare = self._simple and self._names.isdisjoint(rest)
         for looks in self.roles:
             if bare or not looks:
                 found = None
@@ -268,7 +270,8 @@ class Elements:
             raise Reject("no_metrics", f"there is nothing at {where!r}, which holds the metrics of its route")
         if place:
             remove(rest, place, own)
-        self._unfit.fields += [(name, LEFT_OUT) for name in _beside(rest, holder, place)]
+        if place != ():
+            self._unfit.fields += [(name, LEFT_OUT) for name in _beside(rest, holder, place)]
         if type(holder) is list:
             holder = {str(at): each for at, each in enumerate(holder)}
         elif type(holder) is not dict:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import re
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.decode.mapping.each import without
 from gateway.decode.paths import alternatives, compile_find, is_plain, star_of, steps_of
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
     from gateway.decode.mapping.each import Element, Layer
     from gateway.decode.paths import Found, Place
+
+
+_ITSELF: Final = "@"
+_OF_ARRAY: Final = re.compile(r"\[[0-9]{1,6}\](?:\.[A-Za-z_][A-Za-z0-9_]*|\[[0-9]{1,6}\])*")
 
 
 class Look(NamedTuple):
@@ -52,8 +57,19 @@ def compile_looks(paths: str, where: str, stars: int) -> list[Look]:
     return [compile_look(path, where, stars) for path in alternatives(paths)]
 
 
+def compile_holders(paths: str, where: str, stars: int) -> list[Look]:
+    """The same of what holds the metrics: in `a | @` the last is what is left of one without `a`."""
+    *ways, last = (way.strip() for way in paths.split("|"))
+    if last != _ITSELF or not all(way and is_plain(way) for way in ways):
+        return compile_looks(paths, where, stars)
+    itself = Look(_ITSELF, lambda rest: (rest, ()), None, made=False, name="")
+    return [*(compile_look(way, where, stars) for way in ways), itself]
+
+
 def compile_look(path: str, where: str, stars: int) -> Look:
-    """The same of one path."""
+    """The same of one path; `[0].t` of an element that is an array is found where it stands, as `0.t`."""
+    if _OF_ARRAY.fullmatch(path):
+        path = path.replace("[", ".").replace("]", "").removeprefix(".")
     star = star_of(path)
     if star is not None:
         if star >= stars:
