@@ -45,7 +45,7 @@ from gateway.subscriptions import plan
 from gateway.trip import MOST as MOST_AT_ONCE
 from gateway.upkeep import Upkeep
 from runtime.errors import Retry
-from runtime.http import Health, create_app, health_routes, serve
+from runtime.http import Front, Health, create_app, health_routes, serve
 from runtime.lifecycle import keep_trying, unless
 from runtime.logs import RateLimit
 from runtime.mqtt import MqttSession, Subscription, options_from
@@ -103,6 +103,7 @@ async def run(
     """
     wanted = plan(settings)
     registry = CollectorRegistry()
+    front = Front(settings.gateway, "gateway", registry)
     process = _Process(settings, Health(), registry, Ledger(registry, now=_now))
     health = process.health
     health.set("gateway", "starting")
@@ -112,9 +113,16 @@ async def run(
     lease = Lease(settings.postgres.dsn, slot=slot, health=health)
     try:
         async with asyncio.TaskGroup() as tasks:
-            app = create_app(health_routes(health, registry, "gateway"))
+            app = create_app(health_routes(health, registry, "gateway", front.access), access=front.access)
             tasks.create_task(
-                serve(app, settings.gateway.http, http_stop, setting="gateway.http", listening=listening),
+                serve(
+                    app,
+                    settings.gateway.http,
+                    http_stop,
+                    setting="gateway.http",
+                    listening=listening,
+                    front=front,
+                ),
                 name="http",
             )
             tasks.create_task(keep_told(health, listening, http_stop), name="supervisor")

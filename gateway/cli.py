@@ -17,6 +17,7 @@ from gateway.spool.command import spool
 from gateway.tail.command import tail_command
 from gateway.trace.command import trace_command
 from runtime.cli import LOAD, with_settings
+from runtime.token_command import token_command
 
 if TYPE_CHECKING:
     from gateway.ledger import Ledger
@@ -49,6 +50,7 @@ main.add_command(decode_command)
 main.add_command(dialects_command)
 main.add_command(devices)
 main.add_command(spool)
+main.add_command(token_command("gateway"))
 
 
 @main.command(short_help="Take messages from the broker until stopped.")

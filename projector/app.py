@@ -44,6 +44,7 @@ from projector.live.board import Board
 from projector.live.details import detail_routes
 from projector.live.feed import Feed
 from projector.live.routes import live_routes
+from projector.live.sign_in import sign_in_routes
 from projector.live.state import Site
 from projector.meters import Meters
 from projector.names.book import Names
@@ -57,7 +58,7 @@ from projector.watch.gauges import Gauges
 from projector.watch.said import Watch
 from projector.watch.watcher import Watcher
 from runtime.errors import Retry
-from runtime.http import Health, Hosts, create_app, health_routes, serve
+from runtime.http import Front, Health, Hosts, create_app, health_routes, serve
 from runtime.lifecycle import keep_trying, unless
 from runtime.mqtt import MqttSession, SessionOptions, Subscription, options_from
 from runtime.postgres import open_pool
@@ -95,6 +96,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     registry, health = CollectorRegistry(), Health()
     meters = Meters(registry)
     keys, watch = Keys(settings.redis.prefix), Watch(Names())
+    front = Front(settings.projector, "projector", registry)
     health.set("projector", "starting")
     async with (
         open_redis(settings.redis.url) as redis,
@@ -112,17 +114,25 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             history_routes(history, meters),
             window_routes(queries, windows),
             limit_routes(beyond, meters),
-            *live_routes(board, feed),
+            *live_routes(board, feed, front.access),
+            *sign_in_routes(front.access),
             *detail_routes(board, Site(settings.units, settings.projector.grafana_url)),
-            *health_routes(health, registry, "projector"),
+            *health_routes(health, registry, "projector", front.access),
         ]
         names = (host_port(settings.projector.http)[0], *settings.projector.hosts)
         hosts = Hosts(names, setting="projector.hosts")
-        app = create_app(routes, openapi=openapi(), hosts=hosts)
+        app = create_app(routes, openapi=openapi(), hosts=hosts, access=front.access)
         http_stop, listening = asyncio.Event(), asyncio.Event()
         tasks.create_task(feed.run(http_stop), name="live")
         tasks.create_task(
-            serve(app, settings.projector.http, http_stop, setting="projector.http", listening=listening),
+            serve(
+                app,
+                settings.projector.http,
+                http_stop,
+                setting="projector.http",
+                listening=listening,
+                front=front,
+            ),
             name="http",
         )
         tasks.create_task(keep_told(health, listening, http_stop), name="supervisor")

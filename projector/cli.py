@@ -9,6 +9,7 @@ import click
 from projector.devices.command import devices
 from projector.top.command import top_command
 from runtime.cli import with_settings
+from runtime.token_command import token_command
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,6 +27,7 @@ def main() -> None:
 
 main.add_command(devices)
 main.add_command(top_command)
+main.add_command(token_command("projector"))
 
 
 @main.command(short_help="Keep the views up to date until stopped.")

@@ -31,6 +31,7 @@ Level = Literal["debug", "info", "warning", "error"]
 # one.
 _USERINFO = re.compile(r"([a-zA-Z][\w+.-]*://[^\s:/]*:)\S*@")
 _PASSWORD = re.compile(r"\b(password|passwd|pwd)(\s*=\s*)('[^']*'|[^\s&;,]+)", re.IGNORECASE)
+_TOKEN = re.compile(r"\bedge_[A-Za-z0-9_-]{43}|(?<=\bBearer )[^\s\"']+")
 _SECRET_FIELDS = frozenset({"password", "secret", "token", "dsn", "url"})
 _MASK = "***"
 
@@ -81,9 +82,10 @@ def configure(format: Format = "auto", level: str = "info") -> None:  # noqa: A0
 
 
 def mask(text: str) -> str:
-    """Replace the password of every URL and `password=…` in a text by `***`."""
+    """Replace the password of every URL, `password=…` and tokens in a text by `***`."""
     if "://" in text:
         text = _USERINFO.sub(rf"\1{_MASK}@", text)
+    text = _TOKEN.sub(_MASK, text)
     return _PASSWORD.sub(rf"\1\2{_MASK}", text)
 
 

@@ -40,7 +40,9 @@ def token_command(section: Literal["gateway", "projector"]) -> click.Command:
         """
         source = getattr(settings, section).tokens_file
         if not source:
-            raise ConfigurationError(f"{section}.tokens_file: is not set; name the file there, it is made here")
+            raise ConfigurationError(
+                f"{section}.tokens_file: is not set; name the file there, it is made here"
+            )
         try:
             click.echo(tokens.add(source, name, tuple(dict.fromkeys(scopes))))
         except ValueError as error:

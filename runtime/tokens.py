@@ -37,6 +37,7 @@ SCOPES: Final = (READ, METRICS)
 
 _PREFIX: Final = "edge_"  # so that scanners for secrets know one
 _BYTES: Final = 32
+_MODE: Final = 0o644  # whoever makes it, a service reads it with a user of its own
 _MOST: Final = 1000  # each is compared with each token that comes
 _LOOK_S: Final = 1.0
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -94,7 +95,9 @@ def _parse(text: str, source: str | Path) -> Iterator[Token]:
         if not words:
             continue
         if len(words) != 3:  # noqa: PLR2004  # name, scopes, hash
-            raise ValueError(f"{where}: expected a name, scopes and a hash, such as projector token NAME writes")
+            raise ValueError(
+                f"{where}: expected a name, scopes and a hash, such as projector token NAME writes"
+            )
         name, scopes, hashed = words
         if not _NAME.fullmatch(name):
             raise ValueError(f"{where}: a name has letters, digits and . _ -, 64 at most")
@@ -103,7 +106,9 @@ def _parse(text: str, source: str | Path) -> Iterator[Token]:
         if unknown := set(scopes.split(",")) - set(SCOPES):
             raise ValueError(f"{where}: no scope {min(unknown)!r}; there are {' and '.join(SCOPES)}")
         if not _HASH.fullmatch(hashed):
-            raise ValueError(f"{where}: expected sha256: and 64 hexadecimal digits, of a token and not itself")
+            raise ValueError(
+                f"{where}: expected sha256: and 64 hexadecimal digits, of a token and not itself"
+            )
         names.add(name)
         yield Token(name, frozenset(scopes.split(",")), hashed)
 
@@ -115,16 +120,19 @@ def add(source: str | Path, name: str, scopes: tuple[str, ...]) -> str:
         ValueError: the file is wrong or cannot be written, or the name is there.
     """
     path = Path(source)
-    known = read(path) if path.exists() else []
+    is_new = not path.exists()
+    known = [] if is_new else read(path)
     if not _NAME.fullmatch(name):
         raise ValueError("a name has letters, digits and . _ -, 64 at most")
     if any(each.name == name for each in known):
         raise ValueError(f"{name} is in {source} already: choose another name, or delete its line first")
     token = new()
     try:
-        before = path.read_bytes() if path.exists() else b""
+        before = b"" if is_new else path.read_bytes()
         with path.open("a", encoding="utf-8") as file:
             file.write(("\n" if before and not before.endswith(b"\n") else "") + line_of(name, scopes, token))
+        if is_new:
+            path.chmod(_MODE)
     except OSError as error:
         raise ValueError(f"cannot write {source}: {error.strerror}") from None
     return token

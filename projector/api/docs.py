@@ -7,18 +7,40 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from litestar import Request, Router
+from litestar.datastructures import ResponseHeader
+from litestar.enums import MediaType
 from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
+from litestar.openapi.spec import Server
 
-_PAGE: Final = resources.files("projector.api").joinpath("docs.html").read_bytes()
+from runtime.http import PAGE_HEADERS
+
+_FILES: Final = resources.files("projector.api").joinpath("page")
+_TYPES: Final = {"docs.css": MediaType.CSS, "docs.js": "text/javascript"}
 
 
 class _Page(OpenAPIRenderPlugin):
     """The page; it fetches `/docs/openapi.json`."""
 
+    def __init__(self) -> None:
+        super().__init__(path="/")
+        self._page = _FILES.joinpath("docs.html").read_bytes()
+
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002  # the framework's signature
-        return _PAGE
+        here = b"" if request.scope["raw_path"].endswith(b"/") else b"docs/"  # one page, two addresses
+        return self._page.replace(b"{here}", here)
+
+
+class _File(OpenAPIRenderPlugin):
+    """A file of the page."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(path=f"/{name}", media_type=_TYPES[name])  # type: ignore[arg-type]  # any type's name
+        self._content = _FILES.joinpath(name).read_bytes()
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002  # the framework's signature
+        return self._content
 
 
 async def _refuse_strays(request: Request[Any, Any, Any]) -> None:
@@ -35,7 +57,12 @@ def openapi() -> OpenAPIConfig:
         description="Live statistics per device and region. Each answer says in `views` how current it is.",
         use_handler_docstrings=True,
         openapi_router=Router(
-            "/docs", route_handlers=[], include_in_schema=False, before_request=_refuse_strays
+            "/docs",
+            route_handlers=[],
+            include_in_schema=False,
+            before_request=_refuse_strays,
+            response_headers=[ResponseHeader(name=name, value=value) for name, value in PAGE_HEADERS.items()],
         ),
-        render_plugins=[_Page(path="/"), JsonRenderPlugin()],
+        render_plugins=[_Page(), *map(_File, _TYPES), JsonRenderPlugin()],
+        servers=[Server(url="..")],  # seen from the description, whatever path a proxy has it below
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from litestar import get
+from litestar import Request, get
 from litestar.exceptions import NotFoundException
 from litestar.params import Parameter
+from msgspec.structs import replace
 
 from projector.live.state import Message, Payload, Site  # noqa: TC001  # Litestar reads the handlers' signatures
-from runtime.http import STORABLE
+from runtime.http import COOKIE, STORABLE
 
 if TYPE_CHECKING:
     from litestar.types import ControllerRouterHandler
@@ -23,8 +24,9 @@ def detail_routes(board: Board, site: Site) -> list[ControllerRouterHandler]:
     """Handlers of `/live/site`, `/live/message` and `/live/letters`."""
 
     @get("/live/site", sync_to_thread=False, include_in_schema=False)
-    def told() -> Site:
-        return site
+    def told(request: Request[Any, Any, Any]) -> Site:
+        token = request.scope.get("auth")
+        return replace(site, signed_in=token.name) if token and COOKIE in request.cookies else site
 
     @get("/live/message", include_in_schema=False)
     async def message(

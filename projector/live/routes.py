@@ -6,66 +6,54 @@ to run or to draw with anything that did not come as a file of ours.
 
 from __future__ import annotations
 
-import hashlib
 from http import HTTPStatus
-from importlib import resources
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from litestar import Request, Response, asgi, get
 from litestar.exceptions import NotFoundException, ServiceUnavailableException, ValidationException
 from litestar.params import FromPath, FromQuery, QueryParameter
 
 from projector.live.feed import VIEWERS, TooManyViewersError
+from projector.live.files import read_files
 from projector.live.orders import Order
 from projector.live.state import Device, Window  # noqa: TC001  # Litestar reads the handlers' signatures
 from projector.live.stream import stream
-from runtime.http import ESCAPED_SLASH, UNCOMPRESSED
+from runtime.http import ESCAPED_SLASH, PAGE_HEADERS, SCOPE, UNCOMPRESSED
 
 if TYPE_CHECKING:
     from litestar.types import ControllerRouterHandler, Receive, Scope, Send
 
     from projector.live.board import Board
     from projector.live.feed import Feed
+    from projector.live.files import File
+    from runtime.http import Access
 
-_TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
-_HEADERS: Final = {
-    "Cache-Control": "no-cache",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 _ROWS: Final = 100
 _METRICS: Final = 12
 _RETRY_AFTER: Final = {"Retry-After": "5"}
 
 
-class _File(NamedTuple):
-    content: bytes
-    media_type: str
-    etag: str
+def live_routes(board: Board, feed: Feed, access: Access) -> list[ControllerRouterHandler]:
+    """Handlers of `/` and of what lies under `/live`.
 
-
-def live_routes(board: Board, feed: Feed) -> list[ControllerRouterHandler]:
-    """Handlers of `/` and of what lies under `/live`."""
-    files = _files()
+    The page's files say nothing of a site: anybody gets them.
+    """
+    files = read_files()
 
     @get("/", sync_to_thread=False, include_in_schema=False)
     def page(request: Request[Any, Any, Any]) -> Response[bytes]:
         return _answer(request, files["index.html"])
 
-    @get("/live/{name:str}", sync_to_thread=False, include_in_schema=False)
+    @get("/live/{name:str}", sync_to_thread=False, include_in_schema=False, opt={SCOPE: None})
     def file(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
         if name not in files:
             raise NotFoundException(f"no file {name!r} belongs to the live page")
         return _answer(request, files[name])
 
     @asgi("/live/events", copy_scope=True, opt={UNCOMPRESSED: True})  # a frame is due when it is there
-    async def events(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001  # ASGI's signature
+    async def events(scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await stream(feed, receive, send)
+            await stream(feed, receive, send, lambda: access.still(scope))
         except TooManyViewersError as error:
             raise ServiceUnavailableException(
                 f"{VIEWERS} look at the live page already; there is room again when one is closed, or "
@@ -124,19 +112,8 @@ def _order(sort: str) -> Order | None:
         raise ValidationException(f"sort: {error}") from None
 
 
-def _files() -> dict[str, _File]:
-    files = {}
-    for each in resources.files("projector.live").joinpath("page").iterdir():
-        kind = each.name.rpartition(".")[2]
-        if kind in _TYPES:
-            content = each.read_bytes()
-            etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-            files[each.name] = _File(content, _TYPES[kind], etag)
-    return files
-
-
-def _answer(request: Request[Any, Any, Any], file: _File) -> Response[bytes]:
-    headers = {**_HEADERS, "ETag": file.etag}
+def _answer(request: Request[Any, Any, Any], file: File) -> Response[bytes]:
+    headers = {**PAGE_HEADERS, "ETag": file.etag}
     known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}
     if file.etag in known:
         return Response(b"", status_code=HTTPStatus.NOT_MODIFIED, headers=headers, media_type=file.media_type)

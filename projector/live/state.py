@@ -291,10 +291,12 @@ class Site(msgspec.Struct, frozen=True):
     Attributes:
         units: metric → unit.
         grafana: where it is; empty when nobody said.
+        signed_in: the name of the token that who looks has signed in with; empty when none was needed.
     """
 
     units: dict[str, str]
     grafana: str
+    signed_in: str = ""
 
 
 class Window(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from litestar.types import Receive, Send
 
@@ -29,22 +29,24 @@ _HEADERS: Final = (
 )
 
 
-async def stream(feed: Feed, receive: Receive, send: Send) -> None:
-    """Send frames until the viewer leaves, is let go, or the feed ends.
+async def stream(feed: Feed, receive: Receive, send: Send, may_look: Callable[[], bool]) -> None:
+    """Send frames until the viewer leaves, is let go or may not look any more, or the feed ends.
 
     Raises:
         TooManyViewersError: before anything is sent.
     """
     with feed.viewer() as viewer:
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        await _first(_left(receive), _frames(viewer, send))
+        await _first(_left(receive), _frames(viewer, send, may_look))
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _frames(viewer: Viewer, send: Send) -> None:
+async def _frames(viewer: Viewer, send: Send, may_look: Callable[[], bool]) -> None:
     try:
         while True:
             frame = await viewer.next(PULSE_S)
+            if not may_look():
+                return
             await _send(send, _PULSE if frame is None else b"data: %b\n\n" % frame)
             if viewer.doubted:
                 for _ in range(PROOF_BYTES // len(_COMMENT)):

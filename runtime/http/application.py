@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Send,
     )
 
+    from runtime.http.access import Access
     from runtime.http.hosts import Hosts
 
 ESCAPED_SLASH: Final = "\0"  # in a path parameter, where it came as `%2F`; no id has one
@@ -44,6 +45,25 @@ _COMPRESSION: Final = CompressionConfig(
     backend="gzip", minimum_size=1000, gzip_compress_level=5, exclude_opt_key=UNCOMPRESSED
 )
 
+# For every answer; that of a page stands in for the first. No Strict-Transport-Security: it would hold for
+# all ports of this machine, those of others too.
+_HEADERS: Final = {
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cross-origin-opener-policy": b"same-origin",
+}
+
+PAGE_HEADERS: Final = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+}
+"""Of a page and its files: it asks nobody else, and runs and draws with nothing that is no file of ours."""
+
 log = structlog.get_logger()
 
 
@@ -53,6 +73,7 @@ class Application(Litestar):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401  # requests, sockets, the start
         """Answer a request, or go through the application's life."""
         if scope["type"] == "http":
+            send = _guarding(send)
             if scope["method"] == "HEAD":
                 scope, send = {**scope, "method": HttpMethod.GET}, _heads_of(send)
             elif scope["method"] != "GET":
@@ -71,6 +92,7 @@ def create_app(
     *,
     openapi: OpenAPIConfig | None = None,
     hosts: Hosts | None = None,
+    access: Access | None = None,
 ) -> Litestar:
     """Make an application whose errors are RFC 9457 problem documents.
 
@@ -81,6 +103,7 @@ def create_app(
         handlers: routes, `health_routes` among them.
         openapi: None serves no schema and no documentation.
         hosts: the names that it answers to; None is any.
+        access: who may look; None is anybody.
     """
     problems = ProblemDetailsConfig(
         exception_to_problem_detail_map={HTTPException: _problem, Retry: _away, Exception: _crash}
@@ -90,9 +113,22 @@ def create_app(
         openapi_config=openapi,
         plugins=[ProblemDetailsPlugin(problems)],
         compression_config=_COMPRESSION,
-        middleware=[hosts.guard] if hosts else [],
+        middleware=[each.guard for each in (hosts, access) if each is not None],
         logging_config=None,
     )
+
+
+def _guarding(send: Send) -> Send:
+    """Tell browsers what not to do with an answer, unless it says so itself."""
+
+    async def send_all(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message["headers"])
+            said = {name.lower() for name, _ in headers}
+            message["headers"] = headers + [each for each in _HEADERS.items() if each[0] not in said]
+        await send(message)
+
+    return send_all
 
 
 def _heads_of(send: Send) -> Send:

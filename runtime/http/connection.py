@@ -3,7 +3,8 @@
 A request has to end within half a minute and within a few pages of text: the parser keeps a line that has no
 end, and copies all of it with each piece. What a client does not take is kept in the kernel and in this
 process, for as long as it stays connected: so little is kept of it, and one who takes nothing of that for ten
-seconds is let go. Whatever was being sent to it ends as if it had left.
+seconds is let go. Whatever was being sent to it ends as if it had left. One connection too many is closed
+before it says anything.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from runtime.http.proxies import plain
+
 if TYPE_CHECKING:
     import asyncio
+
+    from runtime.http.limits import Limits
 
 PATIENCE_S: Final = 10.0
 ASKS_WITHIN_S: Final = 30.0
@@ -25,10 +30,16 @@ log = structlog.get_logger()
 
 
 class Connection(HttpToolsProtocol):
-    """Ends when a request does not, or when what is to be sent is not taken."""
+    """Ends when a request does not, or when what is to be sent is not taken.
 
-    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401  # the server's signature
+    Args:
+        limits: how many there may be; None: any number.
+    """
+
+    def __init__(self, *args: Any, limits: Limits | None = None, **options: Any) -> None:  # noqa: ANN401  # the server's
         super().__init__(*args, **options)
+        self._limits = limits
+        self._entered: str | None = ""
         self._timer: asyncio.TimerHandle | None = None
         self._kept = 0
         self._asking: asyncio.TimerHandle | None = None
@@ -37,6 +48,14 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the server has it
         """Somebody has come."""
         super().connection_made(transport)
+        if self.client is not None:
+            self.client = (plain(self.client[0]), self.client[1])
+        if self._limits is not None and self.client is not None:
+            self._entered = self._limits.connect(self.client[0], len(self.connections))
+            if self._entered is None:
+                log.debug("http_connection_refused", address=self.client[0])
+                transport.abort()
+                return
         self._begin()
 
     def data_received(self, data: bytes) -> None:
@@ -72,6 +91,8 @@ class Connection(HttpToolsProtocol):
         """The other end has left, or was let go."""
         self._forget()
         self._end()
+        if self._limits is not None and self._entered:
+            self._limits.leave(self._entered)
         super().connection_lost(exc)
 
     def _begin(self) -> None:

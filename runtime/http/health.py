@@ -14,8 +14,10 @@ from litestar import Request, Response, get
 from prometheus_client import Gauge, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
+from runtime.http.access import SCOPE
 from runtime.http.hosts import ANY_HOST
 from runtime.outage import Outage
+from runtime.tokens import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,10 +25,13 @@ if TYPE_CHECKING:
     from litestar.types import ControllerRouterHandler
     from prometheus_client import CollectorRegistry
 
+    from runtime.http.access import Access
+
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a line more for each counter, which nobody reads
 
 # Probes and Prometheus come by any name; of devices there are counts by region.
-_OPEN: Final = {ANY_HOST: True}
+_PROBE: Final = {ANY_HOST: True, SCOPE: None}
+_SCRAPE: Final = {ANY_HOST: True, SCOPE: METRICS}
 
 
 class Health:
@@ -93,7 +98,9 @@ class Health:
         return told | {component: reason for component, reason in asked.items() if reason}
 
 
-def health_routes(health: Health, registry: CollectorRegistry, process: str) -> list[ControllerRouterHandler]:
+def health_routes(
+    health: Health, registry: CollectorRegistry, process: str, access: Access | None = None
+) -> list[ControllerRouterHandler]:
     """Handlers of `/healthz`, `/readyz` and `/metrics`.
 
     Args:
@@ -101,6 +108,7 @@ def health_routes(health: Health, registry: CollectorRegistry, process: str) -> 
         registry: the process's own metrics; CPU, memory and file descriptors of the process are added to it
             here, and whether it is ready.
         process: what it is, with which the names of its metrics begin.
+        access: who may know more than whether it is ready; None is anybody.
     """
     ProcessCollector(registry=registry)
     ready = Gauge(
@@ -108,20 +116,20 @@ def health_routes(health: Health, registry: CollectorRegistry, process: str) -> 
     )
     ready.set_function(lambda: float(not health.reasons()))
 
-    @get("/healthz", sync_to_thread=False, include_in_schema=False, opt=_OPEN)
+    @get("/healthz", sync_to_thread=False, include_in_schema=False, opt=_PROBE)
     def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @get("/readyz", sync_to_thread=False, include_in_schema=False, opt=_OPEN)
-    def readyz() -> Response[dict[str, Any]]:
+    @get("/readyz", sync_to_thread=False, include_in_schema=False, opt=_PROBE)
+    def readyz(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+        told = access is None or access.knows(request.scope)
         if reasons := health.reasons():
-            return Response(
-                {"status": "waiting", "reasons": reasons}, status_code=HTTPStatus.SERVICE_UNAVAILABLE
-            )
+            waiting = {"status": "waiting", **({"reasons": reasons} if told else {})}
+            return Response(waiting, status_code=HTTPStatus.SERVICE_UNAVAILABLE)
         notes = health.notes()
-        return Response({"status": "ready", **({"notes": notes} if notes else {})})
+        return Response({"status": "ready", **({"notes": notes} if notes and told else {})})
 
-    @get("/metrics", sync_to_thread=False, include_in_schema=False, opt=_OPEN)
+    @get("/metrics", sync_to_thread=False, include_in_schema=False, opt=_SCRAPE)
     def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), media_type=content_type)

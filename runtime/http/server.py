@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import os
 import socket
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvicorn
@@ -16,11 +17,15 @@ from runtime.http.connection import KERNEL_BYTES, Connection
 from runtime.settings import host_port
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
 
     from litestar import Litestar
 
+    from runtime.http.front import Front
+
 _GRACE_S = 2
+_HANDSHAKE_S = 10.0
 _DATE_S = 1.0
 _BACKLOG = 1024  # as many pages as there are come back at once when a process has been away
 
@@ -34,6 +39,7 @@ async def serve(
     *,
     setting: str = "http",
     listening: asyncio.Event | None = None,
+    front: Front | None = None,
 ) -> None:
     """Serve an application in this loop until `stop` is set, then finish what is being answered.
 
@@ -43,6 +49,7 @@ async def serve(
         stop: the process's stop event; signals stay with whoever set it.
         setting: the configuration key that holds the address, for the message when it cannot be used.
         listening: set when it listens.
+        front: what stands before the application.
 
     Raises:
         Stop: the address cannot be listened on, or the application failed to start.
@@ -50,15 +57,19 @@ async def serve(
     listener = _listen(address, setting)
     server = _Server(
         uvicorn.Config(
-            app,
-            http=Connection,
+            front.wrap(app) if front else app,
+            http=partial(Connection, limits=front.limits if front else None),  # type: ignore[arg-type]  # makes one
+            ws="none",
+            interface="asgi3",
+            proxy_headers=False,  # the front's
             log_config=None,
-            log_level="warning",
+            log_level="error",  # its warnings are of requests, as many as anybody likes
             access_log=False,
             server_header=False,
             lifespan="on",
             timeout_graceful_shutdown=_GRACE_S,
-        )
+        ),
+        front.tls.context if front and front.tls else None,
     )
 
     async def watch() -> None:
@@ -66,7 +77,8 @@ async def serve(
         server.leave()
 
     watcher = asyncio.create_task(watch(), name="http-stop")
-    log.info("http_listening", address="{}:{}".format(*listener.getsockname()[:2]))
+    tls = {"tls": True} if front and front.tls else {}
+    log.info("http_listening", address="{}:{}".format(*listener.getsockname()[:2]), **tls)
     if listening is not None:
         listening.set()
 
@@ -93,14 +105,31 @@ async def serve(
 class _Server(uvicorn.Server):
     """Leaves signals alone: the process has one place that handles them. And sleeps while nobody asks."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext | None) -> None:
         super().__init__(config)
         self._leaving = asyncio.Event()
+        self._tls = tls
 
     def leave(self) -> None:
         """Stop serving."""
         self.should_exit = True
         self._leaving.set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; a TLS handshake may take ten seconds, where uvicorn leaves it a minute."""
+        await super().startup(sockets=[] if self._tls else sockets)
+        if self._tls:
+            loop = asyncio.get_running_loop()
+            options: dict[str, Any] = {"ssl": self._tls, "ssl_handshake_timeout": _HANDSHAKE_S}
+            for each in sockets or []:
+                server = await loop.create_server(self._connection, sock=each, backlog=_BACKLOG, **options)
+                self.servers.append(server)
+
+    def _connection(self) -> asyncio.Protocol:
+        state = self.lifespan.state
+        return self.config.http_protocol_class(  # type: ignore[call-arg]  # as uvicorn makes it
+            config=self.config, server_state=self.server_state, app_state=state
+        )
 
     async def main_loop(self) -> None:
         """Write the date of answers once a second, which is all that uvicorn has to do ten times as often."""

@@ -21,6 +21,7 @@ from runtime.secret import FromFile
 from runtime.settings.addresses import refuse_postgres, refuse_redis
 from runtime.settings.brokers import Broker, Events, check_broker, tls_context
 from runtime.settings.limits import Limit, check_limits
+from runtime.settings.listener import Listener, check_listener, refuse_open
 from runtime.settings.route import Route, check_routes
 from runtime.settings.types import (
     Age,
@@ -48,6 +49,7 @@ __all__ = [
     "Events",
     "Gateway",
     "Limit",
+    "Listener",
     "Postgres",
     "Projector",
     "Redis",
@@ -58,6 +60,7 @@ __all__ = [
     "duration_s",
     "host_port",
     "load",
+    "refuse_open",
     "size_bytes",
     "tls_context",
 ]
@@ -105,7 +108,7 @@ class Sparkplug(Section, frozen=True):
     reorder_timeout: Duration = "2s"
 
 
-class Gateway(Section, frozen=True):
+class Gateway(Listener, frozen=True):
     """The write side."""
 
     stream: Annotated[int, Meta(ge=0, le=32767)] = 0
@@ -139,7 +142,7 @@ class Spool(Section, frozen=True):
     after: Duration = "2s"
 
 
-class Projector(Section, frozen=True):
+class Projector(Listener, frozen=True):
     """The read side."""
 
     http: HostPort = "127.0.0.1:9102"
@@ -224,8 +227,7 @@ def _check(settings: Settings) -> None:
 
 def _check_addresses(settings: Settings) -> None:
     for name in ("gateway", "projector"):
-        if host_port(getattr(settings, name).http)[1] > 65535:  # noqa: PLR2004  # the largest TCP port
-            raise ConfigurationError(f"{name}.http: the port is beyond 65535")
+        check_listener(name, getattr(settings, name))
     for key, secret, refuse in (
         ("postgres.dsn", settings.postgres.dsn, refuse_postgres),
         ("redis.url", settings.redis.url, refuse_redis),

@@ -101,6 +101,7 @@ export class Feed {
     const asking = new AbortController();
     try {
       const answer = await fetch(this.url, { signal: asking.signal });
+      if (answer.status === 401) location.reload(); // to where one signs in
       const reason = answer.ok ? null : await wordsOf(answer);
       if (this.status.state === "lost") this.tell("lost", reason);
     } catch {

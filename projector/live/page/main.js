@@ -115,6 +115,8 @@ async function learnSite() {
   const site = await ask("live/site");
   useUnits(site.units);
   view.grafana = site.grafana;
+  byId("sign-out").hidden = !site.signed_in;
+  say(byId("signed-in"), site.signed_in ?? "");
   if (feed.state) draw(feed.state);
 }
 
