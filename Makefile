@@ -14,12 +14,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RUNS := $(VENV)/.runs
 UV := .make/uv
+CHART := .make/chart
+BILL := .make/bill
 
 # Tests start hundreds of processes: without bytecode each of them would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers tools demo test full plans faults mutants brokers edges soak pictures bench check fmt schema dialects dashboards wheel deb lock clean
+.PHONY: help setup servers tools demo test full plans faults mutants brokers edges soak pictures bench check fmt schema dialects dashboards wheel deb chart sbom lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -104,6 +106,29 @@ wheel: setup ## dist/: the wheel, and the constraints to install it with
 deb: setup ## dist/: the Debian package, for the release it is built on
 	$(PYTHON) deploy/local/install.py debhelper
 	$(BIN)/python -m deploy.packages.deb
+
+chart: setup $(CHART)/bin/helm ## what the Helm chart makes, checked; builds helm with Go
+	PATH="$(CURDIR)/$(CHART)/bin:$$PATH" CHART=all $(BIN)/python -m pytest tests/integration/test_chart.py
+
+$(CHART)/bin/helm: | $(UV)/bin/uv
+	$(PYTHON) -m venv $(CHART)
+	$(UV)/bin/uv pip install --quiet --python $(CHART)/bin/python kubernetes-validate==1.37.0
+	GOBIN=$(CURDIR)/$(CHART)/bin go install helm.sh/helm/v3/cmd/helm@v3.22.0
+
+sbom: $(BILL)/.installed ## dist/: what is in the product, as CycloneDX, and all licences; fails on one that does not fit
+	mkdir -p dist
+	$(BILL)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-format JSON \
+		--output-file dist/mqtt-edge-gateway.cdx.json $(BILL)/product
+	$(BILL)/bin/pip-licenses --python $(BILL)/product/bin/python --from=mixed --format plain-vertical \
+		--with-license-file --no-license-path --with-urls --partial-match --fail-on "UNKNOWN;GPL;SSPL;Proprietary" \
+		--output-file dist/licences.txt
+
+$(BILL)/.installed: requirements.lock | $(UV)/bin/uv
+	$(PYTHON) -m venv $(BILL)
+	$(PYTHON) -m venv --without-pip $(BILL)/product
+	$(UV)/bin/uv pip install --quiet --python $(BILL)/bin/python cyclonedx-bom==7.5.0 pip-licenses==5.5.5
+	$(UV)/bin/uv pip install --quiet --python $(BILL)/product/bin/python --require-hashes --requirement $<
+	touch $@
 
 lock: $(UV)/bin/uv ## choose versions anew for both lock files
 	$(UV)/bin/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --upgrade \
