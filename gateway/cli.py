@@ -11,9 +11,11 @@ from gateway.dead_letters.command import dead_letters
 from gateway.dialects.command import dialects_command
 from gateway.discover.command import discover_command
 from gateway.explain.command import decode_command
+from gateway.init.command import init_command, password_command
 from gateway.registry.command import devices
 from gateway.simulate.command import simulate_command
 from gateway.spool.command import spool
+from gateway.support.command import support_command
 from gateway.tail.command import tail_command
 from gateway.trace.command import trace_command
 from runtime.cli import LOAD, with_settings
@@ -49,7 +51,10 @@ main.add_command(trace_command)
 main.add_command(decode_command)
 main.add_command(dialects_command)
 main.add_command(devices)
+main.add_command(init_command)
+devices.add_command(password_command)
 main.add_command(spool)
+main.add_command(support_command)
 main.add_command(token_command("gateway"))
 
 

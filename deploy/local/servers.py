@@ -19,6 +19,10 @@ from deploy.local.server import Server, ServiceError
 if TYPE_CHECKING:
     from deploy.local.server import Place
 
+_SITES_ROLES = "".join(
+    f"host edge edge_{kind} 127.0.0.1/32 scram-sha-256\n"
+    for kind in ("owner", "gateway", "projector", "grafana")
+)
 MOSQUITTO_CONF = Path(__file__).parents[2] / "mosquitto.conf"
 
 
@@ -61,7 +65,7 @@ class Postgres(Server):
     """A fresh PostgreSQL cluster that writes as a real one does: fsync on, commits synchronous.
 
     Everyone on this machine may connect as `postgres`: the cluster lives for a run and listens on loopback
-    only.
+    only. Roles of a site that `gateway init` made in its database `edge` need their passwords.
 
     Args:
         primary: makes this server a standby: a copy of the primary that follows it until it is promoted.
@@ -103,6 +107,9 @@ class Postgres(Server):
             )
         if done.returncode != 0:
             raise ServiceError(f"{Path(command[0]).name} failed:\n{self.tail()}")
+        if self._primary is None:
+            hba = self._data / "pg_hba.conf"
+            hba.write_text(_SITES_ROLES + hba.read_text(encoding="utf-8"), encoding="utf-8")
 
     def command(self) -> list[str]:
         """Run in the foreground, its socket beside its data."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import sys
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 import click
 from click.core import ParameterSource
@@ -48,6 +48,12 @@ class _Number(click.FloatRange):
 @click.option("--late", type=float, default=0.05, show_default=True, help="Share sent minutes to hours late.")
 @click.option("--arrays", type=float, default=0.0, show_default=True, help="Share sent as arrays.")
 @click.option("--seed", type=int, help="Same seed, same devices; drawn when not given.")
+@click.option(
+    "--passwords",
+    metavar="FILE",
+    type=click.File(encoding="utf-8"),
+    help="As these devices, a line NAME:PASSWORD each, with a connection of its own each.",
+)
 @click.option("--topic", help="Where devices publish; the first route's topic when not given.")
 @click.option(
     "--dialect",
@@ -77,6 +83,7 @@ def simulate_command(
     late: float,
     arrays: float,
     seed: int | None,
+    passwords: TextIO | None,
     topic: str | None,
     dialects: tuple[str, ...],
     prefix: str,
@@ -99,21 +106,23 @@ def simulate_command(
     from runtime.terminal import columns
 
     _check_dialects(dialects, prefix)
+    accounts = _accounts(passwords) if passwords else {}
     try:
         shares = Shares(duplicates=duplicates, garbage=garbage, late=late, arrays=arrays)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     options = Options(
-        devices=devices,
+        devices=len(accounts) or devices,
         regions=regions,
         rate=rate,
         seconds=seconds,
         messages=messages,
         qos=cast("Qos", int(qos)),
-        connections=connections,
+        connections=len(accounts) or connections,
         shares=shares,
         seed=secrets.randbits(31) if seed is None else seed,
         topic="" if dialects else _checked_topic(topic or settings.route[0].topic),
+        passwords=accounts,
         dialects=dialects,
         prefix=prefix,
         progress=sys.stderr.isatty() and not quiet,
@@ -146,6 +155,17 @@ def _check_dialects(dialects: tuple[str, ...], prefix: str) -> None:
     for option in _OF_A_FLEET if dialects else ():
         if context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{option} has no effect beside --dialect")
+
+
+def _accounts(lines: TextIO) -> dict[str, str]:
+    accounts = dict(line.rstrip("\n").split(":", 1) for line in lines if ":" in line)
+    if not accounts:
+        raise click.UsageError(f"--passwords {lines.name}: no line NAME:PASSWORD in it")
+    context = click.get_current_context()
+    for option in ("devices", "connections", "dialects"):
+        if context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            raise click.UsageError("--devices, --connections and --dialect have no effect beside --passwords")
+    return accounts
 
 
 def _checked_topic(topic: str) -> str:

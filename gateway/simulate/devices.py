@@ -18,10 +18,14 @@ import math
 from datetime import UTC, datetime
 from enum import StrEnum
 from random import Random
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from gateway.simulate import rubbish
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _ROUNDING = 1e-9
 _DAY_S = 86_400
@@ -107,14 +111,19 @@ def region_name(index: int) -> str:
     return _REGIONS[index] if index < len(_REGIONS) else f"region-{index + 1:02d}"
 
 
+def device_name(index: int) -> str:
+    """Name the device with this index."""
+    return f"sim-{index + 1:04d}"
+
+
 class Device:
     """One sensor with its climate: a day's curve, a slow drift and a little noise.
 
     Every third device watches a door as well, every second one reports its status.
     """
 
-    def __init__(self, index: int, region: int, run: str, topic: str, rng: Random) -> None:
-        self.device_id = f"sim-{index + 1:04d}"
+    def __init__(self, index: int, region: int, run: str, topic: str, rng: Random, *, name: str = "") -> None:
+        self.device_id = name or device_name(index)
         self.region = region_name(region)
         self.topic = topic.replace("{device_id}", self.device_id).replace("{region}", self.region)
         self.last_sent: bytes | None = None
@@ -160,13 +169,25 @@ class Fleet:
     Args:
         topic: where a device publishes; `{device_id}` and `{region}` are filled.
         run: what this run's keys start with (`run_id`).
+        names: of the devices; without any they are `sim-0001` and so on.
     """
 
     def __init__(
-        self, *, devices: int, regions: int, shares: Shares, topic: str, run: str, seed: int
+        self,
+        *,
+        devices: int,
+        regions: int,
+        shares: Shares,
+        topic: str,
+        run: str,
+        seed: int,
+        names: Sequence[str] = (),
     ) -> None:
         self._rng = rng = Random(seed)  # noqa: S311  # a simulation has to be repeatable, not unpredictable
-        self.devices = [Device(index, index % regions, run, topic, rng) for index in range(devices)]
+        self.devices = [
+            Device(index, index % regions, run, topic, rng, name=names[index] if names else "")
+            for index in range(devices)
+        ]
         self._shares = shares
         self._ways = tuple(rubbish.WAYS.values())
         self._emitted = 0

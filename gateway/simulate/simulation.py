@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -22,11 +22,11 @@ from runtime.lifecycle import unless
 from runtime.mqtt import MqttSession, options_from
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from runtime.mqtt import Session
     from runtime.mqtt.port import Qos
-    from runtime.settings import Settings
+    from runtime.settings import Broker, Settings
 
 log = structlog.get_logger()
 
@@ -42,6 +42,7 @@ class Options:
         seconds: how long; None with `messages` None too means until stopped.
         messages: how many.
         topic: where devices publish; `{device_id}` and `{region}` are filled.
+        passwords: of devices by name, each with a connection of its own; empty for who the configuration is.
         dialects: whose examples are sent instead, below `prefix`; empty for devices of our own.
         progress: draw a progress bar on stderr.
     """
@@ -56,6 +57,7 @@ class Options:
     shares: Shares
     seed: int
     topic: str
+    passwords: Mapping[str, str] = field(default_factory=dict)
     dialects: tuple[str, ...] = ()
     prefix: str = ""
     progress: bool = False
@@ -75,8 +77,7 @@ async def simulate(settings: Settings, options: Options, stop: asyncio.Event) ->
         if options.progress:
             await stack.enter_async_context(progress_bar(tally, pace.total))
         sessions: list[Session] = []
-        for index in range(options.connections):
-            broker = msgspec.structs.replace(settings.broker, client_id=f"simulate-{run}-{index}")
+        for broker in _brokers(settings.broker, options, run):
             session = MqttSession(options_from(broker, clean_start=True))
             sessions.append(await stack.enter_async_context(session))
         await unless(stop, _reach(sessions, settings))
@@ -108,6 +109,17 @@ async def simulate(settings: Settings, options: Options, stop: asyncio.Event) ->
     )
 
 
+def _brokers(broker: Broker, options: Options, run: str) -> Iterator[Broker]:
+    """What each connection goes by."""
+    if not options.passwords:
+        for index in range(options.connections):
+            yield msgspec.structs.replace(broker, client_id=f"simulate-{run}-{index}")
+    for name, word in options.passwords.items():
+        yield msgspec.structs.replace(
+            broker, client_id=name, username=name, password=word, tls_cert_file="", tls_key_file=""
+        )
+
+
 async def _reach(sessions: Sequence[Session], settings: Settings) -> None:
     """Wait for the first connection.
 
@@ -132,4 +144,5 @@ def _fleet(options: Options, run: str) -> Fleet | Dialects:
         topic=options.topic,
         run=run,
         seed=options.seed,
+        names=tuple(options.passwords),
     )

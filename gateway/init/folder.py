@@ -1,0 +1,173 @@
+"""The folder of a site: gathered, then written as a whole.
+
+Nothing is overwritten unless that was asked for, and a secret that is there stays all the same. Files are
+made beside their places and moved there: none is ever half written or, for a moment, open to all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from runtime.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+ACCOUNTS: Final[Mapping[str, str]] = {
+    "gateway": "mqtt-edge-gateway",
+    "projector": "mqtt-edge-projector",
+    "mosquitto": "mosquitto",
+    "redis": "redis",
+}
+"""Folder → the account that its server or program runs under, where a package has made one."""
+
+_OPEN: Final = 0o755
+_CLOSED: Final = 0o700
+_PUBLIC: Final = 0o644
+_SECRET: Final = 0o600
+
+
+class _File(NamedTuple):
+    text: str
+    mode: int
+    kept: bool
+
+
+class Folder:
+    """What is to be in a folder, gathered first and then written.
+
+    Args:
+        path: absolute.
+        force: whether files that hold no secret may be replaced; the old ones are kept as `NAME.old`.
+        anew: whether passwords that are there are replaced too.
+        accounts: folder in it → the account that reads it, for root; one that is not there is passed over.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        force: bool = False,
+        anew: bool = False,
+        accounts: Mapping[str, str] = ACCOUNTS,
+    ) -> None:
+        self.path = path
+        self._force = force
+        self._anew = anew
+        self._accounts = accounts if os.geteuid() == 0 else {}
+        self._files: dict[str, _File] = {}
+        self._folders: list[str] = []
+
+    def public(self, name: str, text: str) -> None:
+        """A file that everybody may read."""
+        self._files[name] = _File(text, _PUBLIC, kept=False)
+
+    def private(self, name: str, text: str) -> None:
+        """A file that is made of secrets and can be made of them again."""
+        self._files[name] = _File(text, _SECRET, kept=False)
+
+    def secret(self, name: str, make: Callable[[], str], *, lasting: bool = False) -> str:
+        """A secret: the one that is there, or a new one.
+
+        Args:
+            name: of its file.
+            make: makes a new one.
+            lasting: whether it stays when passwords are made anew.
+        """
+        found = None if self._anew and not lasting else self.read(name)
+        text = make() if found is None else found
+        self._files[name] = _File(text, _SECRET, kept=found is not None)
+        return text
+
+    def folder(self, name: str) -> None:
+        """An empty folder."""
+        self._folders.append(name)
+
+    def read(self, name: str) -> str | None:
+        """A file that is there; None when it is not.
+
+        Raises:
+            ConfigurationError: it is there and cannot be read.
+        """
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error.reason
+            raise ConfigurationError(f"{self.path / name}: cannot be read: {reason}") from None
+
+    def write(self) -> list[str]:
+        """Write what was gathered; returns the names of files written.
+
+        Raises:
+            ConfigurationError: a file is there, or cannot be written; nothing was replaced then.
+        """
+        new = {name: file for name, file in self._files.items() if not file.kept}
+        if not self._force and (there := [name for name in self._files if (self.path / name).exists()]):
+            raise ConfigurationError(
+                f"{self.path / there[0]} is there already, and nothing is overwritten: give another folder, "
+                "or --force, which makes all files anew and keeps passwords, keys and certificates"
+            )
+        try:
+            _make(self.path, _OPEN)
+            for name in [*self._folders, *new]:
+                self._make_folders(name, is_folder=name in self._folders)
+            for name, file in new.items():
+                self._put(name, file)
+        except OSError as error:
+            where = error.filename or self.path
+            raise ConfigurationError(f"{where}: cannot be written: {error.strerror}") from None
+        return list(new)
+
+    def _make_folders(self, name: str, *, is_folder: bool) -> None:
+        parts = Path(name).parts if is_folder else Path(name).parts[:-1]
+        for depth in range(1, len(parts) + 1):
+            folder = self.path.joinpath(*parts[:depth])
+            if _make(folder, _CLOSED):
+                self._give(folder, name)
+
+    def _put(self, name: str, file: _File) -> None:
+        path = self.path / name
+        beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        with open(beside, "x", encoding="utf-8", opener=_opener(file.mode)) as out:
+            os.fchmod(out.fileno(), file.mode)
+            out.write(file.text)
+            out.flush()
+            os.fsync(out.fileno())
+        try:
+            self._give(beside, name)
+            if file.mode == _PUBLIC and path.exists() and path.read_text(encoding="utf-8") != file.text:
+                path.replace(path.with_name(f"{path.name}.old"))
+            beside.replace(path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+
+    def _give(self, path: Path, name: str) -> None:
+        account = self._accounts.get(Path(name).parts[0])
+        with contextlib.suppress(KeyError):  # there is no such account
+            if account is not None:
+                owner = pwd.getpwnam(account)
+                os.chown(path, owner.pw_uid, owner.pw_gid)
+
+
+def _make(path: Path, mode: int) -> bool:
+    """Make a folder; returns whether it was not there."""
+    try:
+        path.mkdir(mode, parents=mode == _OPEN)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+        return False
+    path.chmod(mode)
+    return True
+
+
+def _opener(mode: int) -> Callable[[str, int], int]:
+    return lambda path, flags: os.open(path, flags, mode)

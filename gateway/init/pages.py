@@ -1,0 +1,74 @@
+"""What a site's people and programs read: the configuration, what to run, and a page that says so."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from gateway.init.texts import filled
+from runtime.settings import Route
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gateway.init.answers import Answers
+
+_REDIS_PORT = 6379
+
+
+def configuration(answers: Answers, folder: str, spool: str) -> str:
+    """`edge.toml`, for both programs; it names the gateway's own secrets, and no other's."""
+    return filled(
+        "edge.toml",
+        folder=folder,
+        spool=spool,
+        host=_quoted(answers.broker_host),
+        port=answers.inner_port,
+        ca="" if answers.given and not answers.given_ca else f'tls_ca_file = "{folder}/ca.crt"\n',
+        events=_quoted(answers.events),
+        redis=_quoted(answers.redis),
+        routes=_routes(answers),
+    )
+
+
+def others(answers: Answers, folder: str, programs: Mapping[str, str]) -> dict[str, str]:
+    """All else that everybody may read, by name of file.
+
+    Args:
+        answers: what the site is like.
+        folder: where its files are, absolute.
+        programs: how `gateway` and `projector` are called.
+    """
+    broker = (
+        f'mosquitto -c {folder}/mosquitto/mosquitto.conf & pids="$pids $!"\n' if answers.broker_here else ""
+    )
+    below = [each.replace("%u", "NAME") for each in answers.below]
+    return {
+        "projector.env": filled("projector.env", folder=folder),
+        "servers.sh": filled("servers.sh", folder=folder, broker=broker),
+        "database.sh": filled("database.sh", folder=folder, psql=answers.psql, **programs),
+        "run.sh": filled("run.sh", folder=folder, **programs),
+        "README.txt": filled(
+            "README.txt", folder=folder, host=answers.hosts[0], port=answers.port, below=" or ".join(below)
+        ),
+    }
+
+
+def redis_configuration(answers: Answers, folder: str) -> str:
+    """`redis.conf`, of a Redis on the gateway's machine."""
+    return filled("redis.conf", folder=folder, port=urlsplit(answers.redis).port or _REDIS_PORT)
+
+
+def _routes(answers: Answers) -> str:
+    if answers.topics == (Route().topic,) and not answers.sparkplug:
+        return f"\n# [[route]]  # `gateway discover` writes them\n# topic = {_quoted(Route().topic)}"
+    routes = "".join(f"\n[[route]]\ntopic = {_quoted(topic)}\n" for topic in answers.topics)
+    if answers.sparkplug:
+        routes += f'\n[[route]]\ndialect = "sparkplug"\n\n[sparkplug]\nhost_id = {_quoted(answers.sparkplug)}'
+    return routes
+
+
+def _quoted(text: str) -> str:
+    """As TOML has it; JSON's strings are such."""
+    return json.dumps(text, ensure_ascii=False)
