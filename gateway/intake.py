@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -19,12 +18,12 @@ import structlog
 
 from gateway.spool.entrance import Entrance
 from gateway.spool.meters import SpoolMeters
-from gateway.spool.places import is_stored, read_places
+from gateway.spool.places import Known
 from gateway.spool.shelf import Shelf, open_shelf
 from runtime.errors import Stop
 from runtime.mqtt import MqttSession, Subscription, options_from
-from runtime.mqtt.port import SessionStatus
-from runtime.postgres import address, keep_asking
+from runtime.mqtt.port import Qos, SessionStatus
+from runtime.postgres import address
 from runtime.secret import current
 from runtime.settings import duration_s
 
@@ -43,6 +42,9 @@ log = structlog.get_logger()
 
 _SUBSCRIBED: Final = "subscriptions"
 _LAST_WORDS_S: Final = 5.0
+_LEFT: Final = (
+    "start the gateway; or gateway spool drain, where another has its stream with gateway.stream of its own"
+)
 
 
 class Nobody:
@@ -78,12 +80,20 @@ class Nobody:
         """Say nothing."""
 
 
-class _Known(msgspec.Struct):
+class _Before(msgspec.Struct):
     """What the spool knows of the last run: whose session had what subscribed, and where it stored."""
 
     database: str
     client_id: str
-    subscriptions: list[tuple[str, int]]
+    subscriptions: list[tuple[str, Qos]]
+
+
+def _before(fact: str) -> _Before | None:
+    """What was noted; None when nothing was, or not by this version."""
+    try:
+        return msgspec.json.decode(fact, type=_Before)
+    except msgspec.MsgspecError:
+        return None
 
 
 class Intake:
@@ -142,21 +152,20 @@ class Intake:
         await asyncio.wait([database], timeout=duration_s(self._settings.spool.after))
         if database.done():
             return
-        fact = await self._shelf.fact(_SUBSCRIBED)
-        known = msgspec.json.decode(fact, type=_Known) if fact else None
-        if known is None or known.database != self._database():
+        before = _before(await self._shelf.fact(_SUBSCRIBED))
+        if before is None or before.database != self._database():
             log.warning(
                 "spool_waits_for_postgres",
                 reason="nothing was ever stored from here in this database: it has to answer first",
             )
             return
-        mine = known.client_id == self._settings.broker.client_id
-        before = [Subscription(each, qos) for each, qos in known.subscriptions] if mine else []  # type: ignore[arg-type]  # noted by us
-        self.make(before, at_once=True)
+        mine = before.client_id == self._settings.broker.client_id
+        known = [Subscription(each, qos) for each, qos in before.subscriptions] if mine else []
+        self.make(known, at_once=True)
         self._health.watch("broker", self.session.status.why_not)
         self._health.set("gateway", None)
         await self.enter()
-        log.warning("started_without_postgres", spool=str(self._shelf.folder))
+        log.warning("started_without_postgres", spool=str(self._shelf.path))
         self._tasks.create_task(self._remember_when_connected(), name="spool-subscriptions")
 
     def make(self, known: Sequence[Subscription], *, at_once: bool = False) -> None:
@@ -185,22 +194,16 @@ class Intake:
                 at_once=at_once,
             )
             self._ledger.spooled = lambda: entrance.spooled
-            self._ledger.dropped = lambda: entrance.dropped_own
+            self._ledger.dropped = lambda: entrance.missing
             entrance.counted = self._ledger.count_spooled
             self._registry.register(SpoolMeters(entrance))
 
-    async def learn(self, pool: asyncpg.Pool[asyncpg.Record], stream: int, next_n: Callable[[], int]) -> None:
+    def learn(self, pool: asyncpg.Pool[asyncpg.Record], stream: int, next_n: Callable[[], int]) -> None:
         """PostgreSQL is there: learn how far the spool is drained."""
-        if self._entrance is None or self._shelf is None:
+        if self._entrance is None:
             return
         self._entrance.next_n = next_n
-        runs = await self._shelf.runs()
-        positions = await keep_asking(lambda: read_places(pool, runs), self._health)
-
-        async def stored(since: int, after: str, until: str) -> bool:
-            return await keep_asking(partial(is_stored, pool, stream, since, after, until), self._health)
-
-        self._entrance.learn(positions, stored)
+        self._entrance.learn(Known(pool, stream, self._health))
 
     async def enter(self) -> None:
         """Connect, unless that is done."""
@@ -213,9 +216,9 @@ class Intake:
         if subscriptions is not None:
             self._subscriptions = tuple(subscriptions)
         if self._shelf is not None:
-            filters = [(each.topic_filter, int(each.qos)) for each in self._subscriptions]
-            known = _Known(self._database(), self._settings.broker.client_id, filters)
-            await self._shelf.note(_SUBSCRIBED, msgspec.json.encode(known).decode())
+            filters = [(each.topic_filter, each.qos) for each in self._subscriptions]
+            before = _Before(self._database(), self._settings.broker.client_id, filters)
+            await self._shelf.note(_SUBSCRIBED, msgspec.json.encode(before).decode())
 
     async def flush(self) -> None:
         """Take no more, and make durable what was taken."""
@@ -232,6 +235,8 @@ class Intake:
             await asyncio.wait([self._working])
         await self._stack.aclose()
         if self._shelf is not None:
+            if left := self._shelf.extent.messages:
+                log.warning("spool_left", messages=left, path=str(self._shelf.path), mend=_LEFT)
             await self._shelf.close()
 
     async def _work(self) -> None:

@@ -145,7 +145,7 @@ class Pipeline:
                 self._removed.clear()
                 await self._removed.wait()
 
-    def _add(self, chunk: Chunk) -> None:
+    def _add(self, chunk: Chunk) -> None:  # noqa: C901  # every message takes this way
         """Decode a chunk into the open batch; never waits, so that a chunk is wholly in it or not at all."""
         batch = self._batch
         received = self._received
@@ -156,8 +156,11 @@ class Pipeline:
             if self._is_quiet:
                 self._gather(_GATHERED * self._policy.linger_s)
         decode = self._door.guarding(self.decoder.decode)
+        stored = chunk.stored if isinstance(chunk, Drained) else None
         for delivery in chunk.deliveries:
             items = decode(delivery, received)
+            if stored:
+                items = [item for item in items if not stored.has(item)]
             for item in as_kept(items) if delivery.retain else items:
                 if isinstance(item, Rejection):
                     batch.rejections.append(item)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gateway.check.report import Finding
 from gateway.spool import reports
 from gateway.spool.file import NAME
-from gateway.spool.shelf import Unusable
+from gateway.spool.folder import Unusable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.spool.entry import Kept, Record
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gateway.spool.entry import Record
+    from gateway.spool.places import Stored
     from runtime.mqtt.port import Chunk, Delivery
 
 
@@ -20,8 +22,8 @@ class Tracked:
     Attributes:
         given_at: when the pipeline got it, by a monotonic clock.
         settled: whether what it holds is stored.
-        run: whose place in the spool it has; empty while it has none.
-        place: of its record in that run.
+        kept: whether it is in the spool.
+        place: of its record there, in its run.
         seq: of the entry of which it is the last, once that is known; 0 for any other.
         last: the time of arrival that was given last when it had been read.
     """
@@ -29,7 +31,7 @@ class Tracked:
     def __init__(self, settle: Callable[[Tracked], None], given_at: float) -> None:
         self.given_at = given_at
         self.settled = False
-        self.run = ""
+        self.kept = False
         self.place = 0
         self.seq = 0
         self.last = ""
@@ -54,7 +56,7 @@ class Passed(Tracked):
         chunk: the session's.
         at: what the clock said when it came, or was read.
         after: the time of arrival that was given last before it was read; None while it was not.
-        since: the row of the stream from which on it may be stored; None while it has no place.
+        since: the row of the stream from which on it may be stored; None while it was not read.
         connection: of the session, then.
         sessions_lost: likewise.
     """
@@ -87,14 +89,28 @@ class Passed(Tracked):
         """The session's."""
         return self.chunk.size_bytes
 
+    def record(self) -> Record:
+        """What is kept of it."""
+        return Record(
+            self.at,
+            [Kept.of(delivery) for delivery in self.deliveries],
+            self.connection,
+            self.sessions_lost,
+            self.after,
+            self.last,
+            self.since,
+        )
+
 
 class Drained(Tracked):
     """A record out of the spool.
 
     Attributes:
         record: as it was kept.
+        run: whose it is.
         after: the time of arrival after which its own come; None where the last one's that was given counts.
         own: whether this very process has put it there.
+        stored: what of it is stored already.
     """
 
     def __init__(
@@ -106,14 +122,16 @@ class Drained(Tracked):
         place: int,
         after: str | None,
         own: bool,
+        stored: Stored | None,
     ) -> None:
         super().__init__(settle, 0.0)
         self.record = record
         self.size_bytes = sum(100 + len(each.topic) + len(each.payload) for each in record.deliveries)
-        self.after = after
         self.run = run
-        self.place = place
+        self.kept, self.place = True, place
+        self.after = after
         self.own = own
+        self.stored = stored
 
     @property
     def deliveries(self) -> Sequence[Delivery]:

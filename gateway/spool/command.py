@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,8 @@ from runtime.cli import with_settings
 from runtime.listing import until_nobody_reads
 
 if TYPE_CHECKING:
+    import asyncio
+
     from gateway.ledger import Ledger
     from runtime.settings import Settings
 
@@ -31,7 +32,7 @@ def status_command(settings: Settings, /, *, as_json: bool) -> int:
 
     from gateway.spool import reports
     from gateway.spool.file import NAME
-    from gateway.spool.shelf import Unusable
+    from gateway.spool.folder import Unusable
 
     if not settings.spool.path:
         click.echo("off: spool.path is empty", err=True)
@@ -68,7 +69,7 @@ def export_command(settings: Settings, /, *, file: Path | None) -> int:
 
     from gateway.spool import reports
     from gateway.spool.file import NAME
-    from gateway.spool.shelf import Unusable
+    from gateway.spool.folder import Unusable
 
     with until_nobody_reads():
         try:
@@ -108,23 +109,20 @@ def recover_command(settings: Settings, /, *, file: Path) -> int:
 
     The next one stores it, each message once. The file stays as it is.
     """
+    from gateway.spool.folder import Folder, Unusable
     from gateway.spool.recover import recover
-    from gateway.spool.shelf import Shelf, Unusable
-
-    async def work() -> int:
-        shelf = Shelf(Path(settings.spool.path), settings.spool)
-        try:
-            saved = recover(file, shelf)
-        finally:
-            await shelf.close()
-        click.echo(
-            f"{saved.messages:,} messages are in the spool; {saved.damaged} entries are damaged, "
-            f"{saved.unreadable} cannot be read"
-        )
-        return int(bool(saved.damaged or saved.unreadable))
 
     try:
-        return asyncio.run(work())
+        folder = Folder(settings.spool)
+        try:
+            saved = recover(file, folder)
+        finally:
+            folder.close()
     except Unusable as unusable:
         click.echo(f"error: {unusable}", err=True)
         return 1
+    click.echo(
+        f"{saved.messages:,} messages are in the spool; {saved.damaged} entries are damaged, "
+        f"{saved.unreadable} cannot be read"
+    )
+    return int(bool(saved.damaged or saved.unreadable))

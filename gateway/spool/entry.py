@@ -14,8 +14,6 @@ import msgspec
 import zstandard
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from runtime.mqtt.port import Delivery
 
 _LEVEL: Final = 1
@@ -68,21 +66,35 @@ class Record(msgspec.Struct, array_like=True, frozen=True, gc=False):
     since: int | None = None
 
 
+class Packed(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What an entry holds.
+
+    Attributes:
+        run: whose it is: a process's, for as long as it writes to one file.
+        place: of the last of the records among those of its run.
+        records: in order of arrival.
+    """
+
+    run: str
+    place: int
+    records: list[Record]
+
+
 class Damaged(ValueError):  # noqa: N818  # no error of ours: it is passed over
     """An entry is not what was written."""
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(list[Record]).decode
+_decode: Final = msgspec.msgpack.Decoder(Packed).decode
 
 
-def pack(records: Sequence[Record]) -> bytes:
+def pack(packed: Packed) -> bytes:
     """The body of an entry."""
-    return zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(_encode(list(records)))
+    return zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(_encode(packed))
 
 
-def unpack(body: bytes) -> list[Record]:
-    """The records of an entry.
+def unpack(body: bytes) -> Packed:
+    """What a body holds.
 
     Raises:
         Damaged: the checksum, or anything else, is not as it was.

@@ -24,16 +24,15 @@ NAME: Final = "spool.db"
 APPLICATION: Final = 0x4D514547
 VERSION: Final = 1
 
-_PAGE_BYTES: Final = 4096
 _JOURNAL_BYTES: Final = 8_000_000  # a journal that grew beyond is cut when its pages are in the file
 _BUSY_MS: Final = 5000
-_COMPACTED: Final = 8_000_000  # an empty file that is larger gives its room back
-_FULL: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM}
+_COMPACTED: Final = 2000  # pages from which on an empty file gives its room back
+_FULL: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _SPARE_BYTES: Final = 1_000_000
 
 
 class Full(Exception):  # noqa: N818  # no error: wait, or drop
-    """There is no room."""
+    """There is no room; or somebody else is at the file for long."""
 
 
 class Broken(Exception):  # noqa: N818  # no error: begin another file
@@ -52,8 +51,6 @@ class Entry(NamedTuple):
     """A row; see `sql/file.sql`."""
 
     seq: int
-    run: str
-    place: int
     messages: int
     at: str
     body: bytes
@@ -64,17 +61,22 @@ class Extent(NamedTuple):
 
     Attributes:
         first: entry; 0 when there is none.
-        last: entry that was ever appended, as far as the file tells.
-        messages: about, when entries were dropped out of the middle.
+        last: entry; likewise.
+        messages: that are in it.
         oldest: when its first entry came, ISO 8601; empty when there is none.
-        through: messages that were ever appended, likewise.
     """
 
     first: int = 0
     last: int = 0
     messages: int = 0
     oldest: str = ""
-    through: int = 0
+
+
+class Numbers(NamedTuple):
+    """How far entries, and the messages in them, were ever counted, as far as a file tells."""
+
+    entries: int = 0
+    messages: int = 0
 
 
 class SpoolFile:
@@ -82,33 +84,30 @@ class SpoolFile:
 
     Args:
         path: of the database.
-        run: name of this process's entries.
         max_bytes: of the file.
         min_free_bytes: that are left to others on its disk.
-        page_bytes: of a new file.
+
+    Attributes:
+        numbers: of what is appended next.
     """
 
     def __init__(
         self,
         path: Path,
         *,
-        run: str,
         max_bytes: int,
         min_free_bytes: int = 0,
-        page_bytes: int = _PAGE_BYTES,
     ) -> None:
         self.path = path
-        self.run = run
         self._max_bytes = max_bytes
         self._min_free_bytes = min_free_bytes
-        with _told():
+        with self._told():
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
-            with _told():
-                self._prepare(page_bytes)
+            with self._told():
+                self._prepare()
+                self.numbers = Numbers(*(each or 0 for each in self._row(queries.numbers)))
             self._identity = _identity(path)
-            self._run = 0
-            self._last = self.extent()
         except BaseException:
             self._connection.close()
             raise
@@ -119,57 +118,43 @@ class SpoolFile:
             self._connection.close()
 
     def extent(self) -> Extent:
-        """What it holds."""
-        first, last, messages, oldest, through = self._row(queries.ends)
-        return Extent(first or 0, last or 0, messages or 0, oldest or "", through or 0)
+        """What it holds.
 
-    @property
-    def next_seq(self) -> int:
-        """The number of the next entry."""
-        return self._last.last + 1
+        Raises:
+            Broken: a page of it cannot be read.
+        """
+        with self._told():
+            return extent_of(self._connection)
 
-    def continue_after(self, last: Extent) -> None:
+    def continue_after(self, numbers: Numbers) -> None:
         """Number what is appended behind what another file had."""
-        self._last = self._last._replace(
-            last=max(self._last.last, last.last), through=max(self._last.through, last.through)
-        )
+        self.numbers = Numbers(*map(max, self.numbers, numbers))
 
-    def append(self, body: bytes, *, place: int, messages: int, at: str) -> int:
+    def append(self, body: bytes, *, messages: int, at: str) -> int:
         """Append an entry and wait until it is durable; returns its number.
 
         Raises:
             Full: nothing was appended.
             Broken: nothing was appended that will last.
         """
-        self._refuse_if_full(len(body))
-        seq, through = self._last.last + 1, self._last.through + messages
-        with _told(), self._transaction():
-            if not self._run:
-                self._connection.execute(queries.begin_run, (self.run,))
-                (self._run,) = self._row(queries.run_of, self.run)
-            self._connection.execute(queries.append, (seq, self._run, place, messages, through, at, body))
-        self._refuse_if_gone()
-        self._last = self._last._replace(last=seq, through=through)
-        return seq
+        self.take([Entry(self.numbers.entries + 1, messages, at, body)])
+        return self.numbers.entries
 
     def take(self, entries: Sequence[Entry]) -> None:
-        """Append entries of another file under their own numbers and runs.
+        """Append entries under their own numbers, which are higher than any that are there.
 
         Raises:
             Full, Broken: as `append`.
         """
-        self._refuse_if_full(sum(len(entry.body) for entry in entries))
-        through, last = self._last.through, self._last.last
-        with _told(), self._transaction():
-            for entry in entries:
-                self._connection.execute(queries.begin_run, (entry.run,))
-                (run,) = self._row(queries.run_of, entry.run)
-                through += entry.messages
-                last = max(last, entry.seq)
-                row = (entry.seq, run, entry.place, entry.messages, through, entry.at, entry.body)
-                self._connection.execute(queries.append, row)
+        if why := self.why_full(sum(len(entry.body) for entry in entries)):
+            raise Full(why)
+        seq, through = self.numbers
+        with self._told(), self._transaction():
+            for seq, messages, at, body in entries:
+                through += messages
+                self._connection.execute(queries.append, (seq, messages, through, at, body))
         self._refuse_if_gone()
-        self._last = self._last._replace(last=last, through=through)
+        self.numbers = Numbers(max(seq, self.numbers.entries), through)
 
     def read(self, after: int, count: int = 1) -> list[Entry]:
         """The next entries.
@@ -177,74 +162,85 @@ class SpoolFile:
         Raises:
             Broken: a page of it cannot be read.
         """
-        with _told():
-            rows = self._connection.execute(queries.read, (after, count)).fetchall()
-        return [
-            Entry(seq, run or "", place, messages, at, bytes(body))
-            for seq, run, place, messages, at, body in rows
-        ]
+        with self._told():
+            return read_from(self._connection, after, count)
 
     def forget(self, through: int) -> None:
-        """Remove entries that are drained, or cannot be; an empty file gives its room back."""
-        with _told():
+        """Remove entries that are drained; an empty file gives its room back.
+
+        Raises:
+            Full: it takes room to write that; nothing was removed.
+            Broken: nothing was.
+        """
+        with self._told():
             with self._transaction():
                 self._connection.execute(queries.forget, (through,))
-                self._connection.execute(queries.forget_runs, (self.run,))
-            if not self.extent().first and self.size_bytes() > _COMPACTED:
+                self._connection.execute(queries.forget_dropped)
+            if not self.extent().first and self._pages() > _COMPACTED:
                 self._connection.execute("VACUUM")
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def drop_oldest(self, after: int) -> tuple[int, int]:
+    def drop(self, after: int) -> tuple[int, int]:
         """Remove the first entry after one; its number and its messages, 0 and 0 when there is none."""
-        with _told(), self._transaction():
+        with self._told(), self._transaction():
             row = self._connection.execute(queries.oldest, (after,)).fetchone()
             if row is None:
                 return 0, 0
-            self._connection.execute(queries.drop_entry, (row[0],))
-        return int(row[0]), int(row[1])
-
-    def runs(self) -> list[str]:
-        """Whose entries there are."""
-        with _told():
-            return [name for (name,) in self._connection.execute(queries.names_of_runs)]
+            seq, messages, is_between = row
+            self._connection.execute(queries.drop_entry, (seq,))
+            self._connection.execute(queries.forget_dropped)
+            if is_between:
+                self._connection.execute(queries.begin_dropped)
+                self._connection.execute(queries.count_dropped, (seq, messages))
+        return int(seq), int(messages)
 
     def fact(self, name: str) -> str:
         """Something noted; empty when it is not."""
-        with _told():
+        with self._told():
             row = self._connection.execute(queries.fact, (name,)).fetchone()
         return str(row[0]) if row else ""
 
     def note(self, name: str, value: str) -> None:
         """Note something."""
         if self.fact(name) != value:
-            with _told(), self._transaction():
+            with self._told(), self._transaction():
                 self._connection.execute(queries.note_fact, (name, value))
 
     def size_bytes(self) -> int:
-        """What entries take, their journal left aside."""
-        with _told():
-            (pages,) = self._row("PRAGMA page_count")
-            (free,) = self._row("PRAGMA freelist_count")
-            (page,) = self._row("PRAGMA page_size")
-        return (int(pages) - int(free)) * int(page)
+        """What entries take, their journal and pages that are free again left aside."""
+        with self._told():
+            return (self._pages() - self._free_pages()) * self._page_bytes
 
     def why_full(self, more: int = 0) -> str:
-        """Why there is no room for so many bytes; empty when there is."""
+        """Why there is no room for so many bytes; empty when there is.
+
+        Raises:
+            Broken: there is no folder.
+        """
         size = self.size_bytes()
         if size + more > self._max_bytes:
             return f"{size:,} bytes are in it, and spool.max_bytes is {self._max_bytes:,}"
-        try:
-            disk = os.statvfs(self.path.parent)
-        except OSError as error:
-            raise Broken(f"{self.path.parent}: {error.strerror}", legible=True) from error
-        free = disk.f_bavail * disk.f_frsize
+        free = self._free_on_disk() + self._free_pages() * self._page_bytes
         if free - more < self._min_free_bytes:
             return (
                 f"{free:,} bytes are free on its disk, and spool.min_free_bytes is {self._min_free_bytes:,}"
             )
         return ""
 
-    def _prepare(self, page_bytes: int) -> None:
+    def _free_on_disk(self) -> int:
+        try:
+            disk = os.statvfs(self.path.parent)
+        except OSError as error:
+            raise Broken(f"{self.path.parent}: {error.strerror}", legible=True) from error
+        return disk.f_bavail * disk.f_frsize
+
+    def _pages(self) -> int:
+        return int(self._row("PRAGMA page_count")[0])
+
+    def _free_pages(self) -> int:
+        return int(self._row("PRAGMA freelist_count")[0])
+
+    def _prepare(self) -> None:
         run = self._connection.execute
         run(f"PRAGMA busy_timeout = {_BUSY_MS}")
         (application,), (version,) = self._row("PRAGMA application_id"), self._row("PRAGMA user_version")
@@ -253,19 +249,17 @@ class SpoolFile:
             raise Broken("it is a database of somebody else")
         if version > VERSION:
             raise Broken(f"it is of version {version}, and this gateway knows {VERSION}")
-        if not tables:
-            run(f"PRAGMA page_size = {page_bytes}")
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = FULL")
         run(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
-        (page,) = self._row("PRAGMA page_size")
-        run(f"PRAGMA max_page_count = {max(64, (self._max_bytes + _SPARE_BYTES) // page)}")
+        self._page_bytes = int(self._row("PRAGMA page_size")[0])
+        run(f"PRAGMA max_page_count = {max(64, (self._max_bytes + _SPARE_BYTES) // self._page_bytes)}")
         if not tables:
             with self._transaction():
                 run(f"PRAGMA application_id = {APPLICATION}")
                 run(f"PRAGMA user_version = {VERSION}")
-                run(queries.make_runs)
                 run(queries.make_entries)
+                run(queries.make_dropped)
                 run(queries.make_facts)
 
     def _row(self, statement: str, *arguments: object) -> tuple[Any, ...]:
@@ -284,9 +278,21 @@ class SpoolFile:
                     self._connection.execute("ROLLBACK")
             raise
 
-    def _refuse_if_full(self, more: int) -> None:
-        if why := self.why_full(more):
-            raise Full(why)
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn what SQLite says into what is to be done.
+
+        Raises:
+            Full: there is no room; also where SQLite calls that an error of the disk, such as for `-shm`.
+            Broken: anything else.
+        """
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in _FULL or (code == sqlite3.SQLITE_IOERR and self._free_on_disk() < _SPARE_BYTES):
+                raise Full(f"{error}") from error
+            raise Broken(f"{error}") from error
 
     def _refuse_if_gone(self) -> None:
         if _identity(self.path) != self._identity:
@@ -305,18 +311,12 @@ def _identity(path: Path) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Turn what SQLite says into what is to be done.
+def extent_of(connection: sqlite3.Connection) -> Extent:
+    """What a file holds, by any connection to it."""
+    first, last, messages, oldest = connection.execute(queries.ends).fetchone()
+    return Extent(first or 0, last or 0, messages or 0, oldest or "")
 
-    Raises:
-        Full: there is no room.
-        Broken: anything else.
-    """
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _FULL:
-            raise Full(f"{error}") from error
-        raise Broken(f"{error}") from error
+
+def read_from(connection: sqlite3.Connection, after: int, count: int) -> list[Entry]:
+    """The next entries of a file, by any connection to it."""
+    return [Entry(*row) for row in connection.execute(queries.read, (after, count))]

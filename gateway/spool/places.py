@@ -7,22 +7,27 @@ whether or not its messages have keys.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from contract.events import decode_events, format_time
+from gateway.decode import Rejection
 from gateway.spool.chunks import Drained
-from runtime.postgres import load_queries
+from runtime.postgres import keep_asking, load_queries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import asyncpg
 
+    from gateway.decode import Reading
+    from gateway.spool.entry import Record
+    from runtime.http import Health
     from runtime.postgres import Connection
 
 queries = load_queries("gateway")
 
-_LOOKED_AT: Final = 50  # rows of a stream, more than can have been under way
+_AT_ONCE: Final = 50  # rows of a stream
 
 
 class Place(NamedTuple):
@@ -68,21 +73,73 @@ async def note_places(connection: Connection, stream: int, places: Sequence[Plac
     )
 
 
-async def read_places(pool: asyncpg.Pool[asyncpg.Record], runs: Sequence[str]) -> dict[str, Place]:
-    """How far runs are drained, by name; none for those of which nothing is."""
-    rows = await pool.fetch(queries.spool_places, runs)
-    return {
-        row["run"]: Place(row["run"], row["place"], format_time(row["last"]) if row["last"] else "")
-        for row in rows
-    }
+class Stored:
+    """What is stored of messages that were in flight when they went into the spool.
+
+    Args:
+        readings: time of arrival and device of each.
+        letters: time of arrival and topic of each.
+    """
+
+    def __init__(
+        self, readings: Iterable[tuple[str, str]] = (), letters: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        self._readings = frozenset(readings)
+        self._letters = frozenset(letters)
+
+    def __bool__(self) -> bool:
+        return bool(self._readings or self._letters)
+
+    def has(self, item: Reading | Rejection) -> bool:
+        """Whether it is stored, as it is or as a dead letter."""
+        if isinstance(item, Rejection):
+            return (item.received_at, item.topic) in self._letters
+        at = item.event.received_at
+        return (at, item.event.device_id) in self._readings or (at, item.topic) in self._letters
 
 
-async def is_stored(
-    pool: asyncpg.Pool[asyncpg.Record], stream: int, since: int, after: str, until: str
-) -> bool:
-    """Whether rows of a stream from one on have anything that came after one time, until another."""
-    rows = await pool.fetch(queries.outbox_rows_since, stream, since, _LOOKED_AT)
-    return any(after < event.received_at <= until for row in rows for event in decode_events(row["payload"]))
+class Known:
+    """What PostgreSQL knows of messages that a process before has put into a spool; waits for it to answer.
+
+    Args:
+        stream: of the gateway.
+    """
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], stream: int, health: Health) -> None:
+        self._pool = pool
+        self._stream = stream
+        self._health = health
+
+    async def place(self, run: str) -> Place | None:
+        """How far a run is drained; None when nothing of it is."""
+        row = await keep_asking(lambda: self._pool.fetchrow(queries.spool_place, run), self._health)
+        if row is None:
+            return None
+        return Place(run, row["place"], format_time(row["last"]) if row["last"] else "")
+
+    async def stored(self, records: Sequence[Record]) -> Stored:
+        """What is stored of those among records that were in flight when they went into the spool."""
+        flown = [each for each in records if each.since is not None and each.after is not None]
+        if not flown:
+            return Stored()
+        after, until = str(flown[0].after), max(each.last for each in flown)
+        since = min(each.since for each in flown if each.since is not None)
+        readings: list[tuple[str, str]] = []
+        while rows := await keep_asking(partial(self._rows_from, since), self._health):
+            found = [event for row in rows for event in decode_events(row["payload"])]
+            readings += [
+                (each.received_at, each.device_id) for each in found if after < each.received_at <= until
+            ]
+            if found and found[-1].received_at > until:
+                break
+            since = rows[-1]["n"] + 1
+        letters = await keep_asking(
+            lambda: self._pool.fetch(queries.letters_between, after or "-infinity", until), self._health
+        )
+        return Stored(readings, ((format_time(row["received_at"]), row["topic"]) for row in letters))
+
+    async def _rows_from(self, n: int) -> list[asyncpg.Record]:
+        return await self._pool.fetch(queries.outbox_rows_since, self._stream, n, _AT_ONCE)
 
 
 def places_of(chunks: Iterable[object]) -> list[Place]:

@@ -10,15 +10,15 @@ import sqlite3
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.spool.entry import Damaged, unpack
-from gateway.spool.file import Broken, Entry, Full, queries
+from gateway.spool.file import Entry, Full, extent_of, read_from
+from gateway.spool.folder import Unusable
 from gateway.spool.reports import opened
-from gateway.spool.shelf import Unusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from gateway.spool.shelf import Shelf
+    from gateway.spool.folder import Folder
 
 
 class Recovered(NamedTuple):
@@ -35,7 +35,7 @@ class Recovered(NamedTuple):
     unreadable: int
 
 
-def recover(path: Path, shelf: Shelf) -> Recovered:
+def recover(path: Path, folder: Folder) -> Recovered:
     """Put what is whole in a file into the spool.
 
     Raises:
@@ -53,30 +53,25 @@ def recover(path: Path, shelf: Shelf) -> Recovered:
                 damaged += 1
                 continue
             try:
-                shelf.take(entry)
-            except (Broken, Full) as error:
-                raise Unusable(f"{shelf.folder}: {error}") from error
+                folder.take(entry)
+            except Full as full:
+                raise Unusable(f"{folder.path}: {full}; {messages:,} messages are in it") from full
             messages += entry.messages
     return Recovered(messages, damaged, unreadable)
 
 
 def _entries(connection: sqlite3.Connection) -> Iterator[Entry | None]:
     """Each entry, and None for each number at which there is something that cannot be read."""
-    after, last = _ends(connection)
-    while after < last:
+    extent = extent_of(connection)
+    after = extent.first - 1
+    while after < extent.last:
         try:
-            rows = connection.execute(queries.read, (after, 1)).fetchall()
+            entries = read_from(connection, after, 1)
         except sqlite3.DatabaseError:
             after += 1
             yield None
             continue
-        if not rows:
+        if not entries:
             return
-        (seq, run, place, messages, at, body) = rows[0]
-        after = seq
-        yield Entry(seq, run or "", place, messages, at, bytes(body))
-
-
-def _ends(connection: sqlite3.Connection) -> tuple[int, int]:
-    first, last, *_ = connection.execute(queries.ends).fetchone()
-    return (first or 0) - 1, last or 0
+        after = entries[0].seq
+        yield entries[0]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from gateway.spool.entry import Damaged, unpack
-from gateway.spool.file import APPLICATION, VERSION, Entry, Extent, queries
-from gateway.spool.shelf import Unusable
+from gateway.spool.file import APPLICATION, VERSION, Entry, Extent, extent_of, read_from
+from gateway.spool.folder import Unusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,8 +51,7 @@ def extent(path: Path) -> Extent:
         Unusable: it cannot be read.
     """
     with opened(path) as connection:
-        first, last, messages, oldest, through = connection.execute(queries.ends).fetchone()
-    return Extent(first or 0, last or 0, messages or 0, oldest or "", through or 0)
+        return extent_of(connection)
 
 
 def entries(path: Path) -> Iterator[Entry]:
@@ -63,10 +62,9 @@ def entries(path: Path) -> Iterator[Entry]:
     """
     after = -1
     with opened(path) as connection:
-        while rows := connection.execute(queries.read, (after, 1)).fetchall():
-            (seq, run, place, messages, at, body) = rows[0]
-            yield Entry(seq, run or "", place, messages, at, bytes(body))
-            after = seq
+        while found := read_from(connection, after, 1):
+            yield found[0]
+            after = found[0].seq
 
 
 def lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -77,7 +75,7 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
     """
     for entry in entries(path):
         try:
-            records = unpack(entry.body)
+            records = unpack(entry.body).records
         except Damaged as damaged:
             yield {"damaged": str(damaged), "messages": entry.messages, "received_at": entry.at}
             continue

@@ -18,10 +18,19 @@ ON CONFLICT (run) DO UPDATE SET
     drains_in_s = excluded.drains_in_s,
     noted_at = now();
 
--- name: spool_places
--- Asked before a run that is not one's own is drained.
-SELECT run::text, place, last FROM spools WHERE run::text = ANY ($1::text[]);
+-- name: spool_place
+-- Asked before a run that is not one's own is drained: what it says is drained is removed. It writes something, for the reason that
+-- `is_outbox_row_there` gives.
+SELECT s.place, s.last, pg_logical_emit_message(true, 'mqtt-edge-gateway', '')
+FROM spools AS s, (SELECT pg_current_xact_id() OFFSET 0) AS writing
+WHERE s.run = $1::text::uuid;
 
 -- name: outbox_rows_since
 -- What may have been stored by a COMMIT that a gateway had sent when its messages went into the spool.
-SELECT payload FROM outbox WHERE stream = $1 AND n >= $2 ORDER BY n LIMIT $3;
+SELECT n, payload FROM outbox WHERE stream = $1 AND n >= $2 ORDER BY n LIMIT $3;
+
+-- name: letters_between
+-- The same for dead letters, which nothing has in order of arrival: among the last that were kept.
+SELECT d.received_at, d.topic
+FROM (SELECT received_at, topic FROM dead_letters ORDER BY id DESC LIMIT 100000) AS d
+WHERE d.received_at > $1::text::timestamptz AND d.received_at <= $2::text::timestamptz;

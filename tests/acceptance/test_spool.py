@@ -26,7 +26,7 @@ async def test_looked_at_written_out_and_stored(
 ) -> None:
     """Status and export say what there is; what was set aside is recovered; drain stores it all, once."""
     folder = tmp_path / "spool"
-    shelf = Shelf(folder, Spool(path=str(folder), min_free_bytes="1"))
+    shelf = Shelf(Spool(path=str(folder), min_free_bytes="1"))
     topic = f"{topic_prefix}/a1/telemetry"
     for number in (1, 2):
         record = Record("2026-11-23T09:00:00+00:00", [Kept(topic, b'{"x": %d}' % number, 1)])

@@ -20,7 +20,7 @@ from gateway.pipeline import Pipeline
 from gateway.sparkplug.keeper import Keeper
 from gateway.spool.entrance import Entrance
 from gateway.spool.entry import Kept, Record
-from gateway.spool.places import is_stored, read_places
+from gateway.spool.places import Known
 from gateway.spool.shelf import Shelf
 from gateway.store import Store
 from runtime.http import Health
@@ -67,7 +67,7 @@ def message(number: int) -> Record:
 
 async def drain(side: WriteSide, folder: Path) -> Ledger:
     """Store what a spool holds, as a process does that starts."""
-    shelf = Shelf(folder, msgspec.structs.replace(Spool(), path=str(folder), min_free_bytes="1"))
+    shelf = Shelf(msgspec.structs.replace(Spool(), path=str(folder), min_free_bytes="1"))
     entrance = Entrance(cast("Session", Silent()), shelf, after_s=60, health=Health())
     store = Store(
         side.pool, lease=side.lease, devices=side.devices, health=Health(), keeper=Beside(Keeper(0), 0)
@@ -88,10 +88,7 @@ async def drain(side: WriteSide, folder: Path) -> Ledger:
         entrance=entrance,
     )
 
-    async def stored(since: int, after: str, until: str) -> bool:
-        return await is_stored(side.pool, 0, since, after, until)
-
-    entrance.learn(await read_places(side.pool, await shelf.runs()), stored)
+    entrance.learn(Known(side.pool, 0, Health()))
     stop = asyncio.Event()
     working = asyncio.create_task(entrance.run())
     running = asyncio.create_task(pipeline.run(stop))
@@ -108,7 +105,7 @@ async def drain(side: WriteSide, folder: Path) -> Ledger:
 
 
 async def filled(folder: Path, *entries: list[Record]) -> None:
-    shelf = Shelf(folder, msgspec.structs.replace(Spool(), path=str(folder), min_free_bytes="1"))
+    shelf = Shelf(msgspec.structs.replace(Spool(), path=str(folder), min_free_bytes="1"))
     place = 0
     for records in entries:
         place += len(records)

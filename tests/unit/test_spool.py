@@ -12,12 +12,13 @@ import msgspec
 import pytest
 
 from gateway.decode import Received
-from gateway.spool.entry import Damaged, Kept, Record, pack, unpack
+from gateway.spool.entry import Damaged, Kept, Packed, Record, pack, unpack
 from gateway.spool.file import NAME, Broken, Full, SpoolFile
+from gateway.spool.folder import Folder, Unusable
 from gateway.spool.rates import Rates
 from gateway.spool.recover import recover
 from gateway.spool.reports import extent, lines
-from gateway.spool.shelf import Shelf, Unusable, open_shelf
+from gateway.spool.shelf import Shelf, open_shelf
 from runtime.settings import Spool
 
 if TYPE_CHECKING:
@@ -35,32 +36,36 @@ def spool(folder: Path, **options: str) -> Spool:
 
 
 def opened(folder: Path, **options: int) -> SpoolFile:
-    return SpoolFile(folder / NAME, run="r", **{"max_bytes": 10_000_000, **options})
+    return SpoolFile(folder / NAME, **{"max_bytes": 10_000_000, **options})
+
+
+def body(*records: Record) -> bytes:
+    return pack(Packed("r", 1, list(records)))
 
 
 def numbers(file: SpoolFile) -> list[int]:
-    return [int(r.deliveries[0].payload) for entry in file.read(0, 1000) for r in unpack(entry.body)]
+    return [int(r.deliveries[0].payload) for entry in file.read(0, 1000) for r in unpack(entry.body).records]
 
 
 def fill(file: SpoolFile, count: int, first: int = 1) -> None:
     for number in range(first, first + count):
-        file.append(pack([record(number)]), place=number, messages=1, at=AT)
+        file.append(body(record(number)), messages=1, at=AT)
 
 
 def test_a_record_comes_back_as_it_was() -> None:
     """Bytes, quality of service, flags, properties and times survive."""
     kept = Kept("a/ü", b"\x00\xff", 2, retain=True, duplicate=True, user_properties=(("a", "b"),))
     whole = [Record(AT, [kept], 3, 1, "2026-11-23T08:59:59.000001Z", "2026-11-23T09:00:00.000001Z", 42)]
-    assert unpack(pack(whole)) == whole
+    assert unpack(pack(Packed("r", 7, whole))) == Packed("r", 7, whole)
 
 
 @pytest.mark.parametrize("at", [0, 5, -5, -1])
 def test_a_damaged_entry_is_noticed(at: int) -> None:
     """A byte that is not what was written is never read for another message."""
-    body = bytearray(pack([record(n, size=200) for n in range(5)]))
-    body[at] ^= 0x55
+    damaged = bytearray(body(*(record(n, size=200) for n in range(5))))
+    damaged[at] ^= 0x55
     with pytest.raises(Damaged):
-        unpack(bytes(body))
+        unpack(bytes(damaged))
 
 
 @pytest.mark.parametrize("torn", [0, 1, 24, 32, 4000, 100_000])
@@ -88,7 +93,7 @@ def test_what_was_never_finished_is_not_there(tmp_path: Path) -> None:
     fill(file, 3)
     journal = tmp_path / f"{NAME}-wal"
     whole = journal.read_bytes()
-    file.append(pack([record(4, size=90_000)]), place=4, messages=1, at=AT)
+    file.append(body(record(4, size=90_000)), messages=1, at=AT)
     longer = journal.read_bytes()
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -106,8 +111,7 @@ def test_full(tmp_path: Path) -> None:
     kept = 0
     with pytest.raises(Full, match=r"spool\.max_bytes is 200,000"):  # noqa: PT012  # until it is full
         while True:
-            body = bytes(range(256)) * 40
-            file.append(body, place=kept + 1, messages=1, at=AT)
+            file.append(bytes(range(256)) * 40, messages=1, at=AT)
             kept += 1
     assert kept > 10
     assert file.extent().messages == kept
@@ -151,7 +155,7 @@ def test_a_folder_that_is_gone(tmp_path: Path) -> None:
 async def test_a_removed_folder_is_made_again(tmp_path: Path) -> None:
     """What was in the file that was removed, and can be read, goes into the next one, in order."""
     folder = tmp_path / "card"
-    shelf = Shelf(folder, spool(folder))
+    shelf = Shelf(spool(folder))
     for number in (1, 2):
         await shelf.append([record(number)], place=number)
     shutil.rmtree(folder)
@@ -161,7 +165,7 @@ async def test_a_removed_folder_is_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["rubbish", "of another version", "of somebody else", "empty"])
-async def test_a_file_that_cannot_be_used_is_set_aside(tmp_path: Path, kind: str) -> None:
+def test_a_file_that_cannot_be_used_is_set_aside(tmp_path: Path, kind: str) -> None:
     """It keeps its bytes under another name; the gateway goes on with a new one."""
     path = tmp_path / NAME
     if kind == "rubbish":
@@ -176,40 +180,38 @@ async def test_a_file_that_cannot_be_used_is_set_aside(tmp_path: Path, kind: str
                 database.execute("PRAGMA user_version = 2")
         database.close()
     before = path.read_bytes()
-    shelf = Shelf(tmp_path, spool(tmp_path))
-    await shelf.append([record(1)], place=1)
-    found = await shelf.read(0)
+    folder = Folder(spool(tmp_path))
+    folder.append([record(1)], place=1)
+    found = folder.read(0)
     assert found is not None
-    assert [r.deliveries[0].payload for r in found[1]] == [b"0000000001"]
-    await shelf.close()
-    if kind == "empty":
-        assert not shelf.set_aside
-    else:
-        assert [each.read_bytes() for each in shelf.set_aside] == [before]
+    assert [r.deliveries[0].payload for r in found[1].records] == [b"0000000001"]
+    folder.close()
+    aside = [each.read_bytes() for each in tmp_path.glob("aside-*.db")]
+    assert aside == ([] if kind == "empty" else [before])
 
 
-async def test_a_corrupted_page_costs_no_other(tmp_path: Path) -> None:
+def test_a_corrupted_page_costs_no_other(tmp_path: Path) -> None:
     """A page that is broken: the file is set aside when it is met, and recovering saves the others."""
-    shelf = Shelf(tmp_path, spool(tmp_path))
+    folder = Folder(spool(tmp_path))
     for number in range(1, 41):
-        await shelf.append([record(number, size=100)], place=number)
-        await shelf.append([Record(AT, [Kept("t", _noise(number), 1)])], place=100 + number)
-    await shelf.close()
+        folder.append([record(number, size=100)], place=number)
+        folder.append([Record(AT, [Kept("t", _noise(number), 1)])], place=100 + number)
+    folder.close()
     path = tmp_path / NAME
     broken = bytearray(path.read_bytes())
     broken[20 * 4096 : 22 * 4096] = b"\xff" * 8192
     path.write_bytes(broken)
-    shelf = Shelf(tmp_path, spool(tmp_path))
+    folder = Folder(spool(tmp_path))
     after = 0
-    while (found := await shelf.read(after)) is not None:
-        after = found[0].seq
-    await shelf.append([record(1000)], place=1)
-    await shelf.close()
-    (aside,) = shelf.set_aside or [path]
+    while (found := folder.read(after)) is not None:
+        after = found[0]
+    folder.append([record(1000)], place=1)
+    folder.close()
+    (aside,) = folder.set_aside or [path]
     (tmp_path / "again").mkdir()
-    again = Shelf(tmp_path / "again", spool(tmp_path / "again"))
+    again = Folder(spool(tmp_path / "again"))
     saved = recover(aside, again)
-    await again.close()
+    again.close()
     assert saved.damaged + saved.unreadable
     assert 60 <= saved.messages < 80
     assert extent(tmp_path / "again" / NAME).messages == saved.messages
@@ -221,12 +223,12 @@ def _noise(number: int) -> bytes:
 
 async def test_one_gateway_a_folder(tmp_path: Path) -> None:
     """The second one is told, and goes on without; when the first is gone another can have it."""
-    shelf = Shelf(tmp_path, spool(tmp_path))
+    shelf = Shelf(spool(tmp_path))
     with pytest.raises(Unusable, match=r"give each gateway its own spool\.path"):
-        Shelf(tmp_path, spool(tmp_path))
+        Shelf(spool(tmp_path))
     assert open_shelf(spool(tmp_path)) is None
     await shelf.close()
-    await Shelf(tmp_path, spool(tmp_path)).close()
+    await Shelf(spool(tmp_path)).close()
 
 
 @pytest.mark.parametrize("path", ["", "/nowhere/at/all"])
@@ -237,7 +239,7 @@ def test_without_a_folder_there_is_no_spool(path: str) -> None:
 
 async def test_the_loop_never_waits(tmp_path: Path) -> None:
     """While an entry is written others of the loop go on."""
-    shelf = Shelf(tmp_path, spool(tmp_path))
+    shelf = Shelf(spool(tmp_path))
     writing = asyncio.create_task(shelf.append([record(1)], place=1))
     await asyncio.sleep(0)
     assert not writing.done()

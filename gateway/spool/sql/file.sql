@@ -1,72 +1,67 @@
 -- The spool's own file, in SQLite. A transaction that appends is durable when it has committed (WAL, synchronous = FULL).
 
--- name: make_runs
--- Processes that have written here; PostgreSQL knows by these names how far each was drained.
-CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-
 -- name: make_entries
--- One row for what became durable together. `place` counts the records of a run, the last of the entry's; `through` counts messages
--- of the whole file, so that how many there are takes two rows to say. The body comes last: what is in front is read without it.
+-- One row for what became durable together. `through` counts messages of the whole file, so that how many there are takes two rows to
+-- say. What counts is in the body, under its checksum; it comes last, so that what is in front is read without it.
 CREATE TABLE IF NOT EXISTS entries (
     seq      INTEGER PRIMARY KEY,
-    run      INTEGER NOT NULL,
-    place    INTEGER NOT NULL,
     messages INTEGER NOT NULL,
     through  INTEGER NOT NULL,
     at       TEXT    NOT NULL,
     body     BLOB    NOT NULL
 );
 
+-- name: make_dropped
+-- How many messages were dropped out of the middle, behind the first entry, and up to which.
+CREATE TABLE IF NOT EXISTS dropped (up_to INTEGER NOT NULL, messages INTEGER NOT NULL);
+
 -- name: make_facts
 -- What a gateway must know that starts while PostgreSQL is away.
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
--- name: begin_run
--- A new name for each process: positions are never those of a copy of the file that was put back.
-INSERT INTO runs (name) VALUES (?) ON CONFLICT DO NOTHING;
-
--- name: run_of
--- The short form of a name.
-SELECT id FROM runs WHERE name = ?;
-
--- name: forget_runs
--- Those that have no entry left, but for the process's own.
-DELETE FROM runs WHERE name <> ? AND NOT EXISTS (SELECT 1 FROM entries WHERE entries.run = runs.id);
-
 -- name: append
 -- One entry, the last.
-INSERT INTO entries (seq, run, place, messages, through, at, body) VALUES (?, ?, ?, ?, ?, ?, ?);
+INSERT INTO entries (seq, messages, through, at, body) VALUES (?, ?, ?, ?, ?);
 
 -- name: ends
--- The first entry and the last, from which the rest is known.
+-- The first entry and the last, from which the rest is known: numbers, messages, since when.
+WITH ends (first, last) AS (SELECT (SELECT min(seq) FROM entries), (SELECT max(seq) FROM entries))
 SELECT
-    (SELECT seq FROM entries ORDER BY seq LIMIT 1),
-    (SELECT seq FROM entries ORDER BY seq DESC LIMIT 1),
-    (SELECT through FROM entries ORDER BY seq DESC LIMIT 1)
-        - (SELECT through - messages FROM entries ORDER BY seq LIMIT 1),
-    (SELECT at FROM entries ORDER BY seq LIMIT 1),
-    (SELECT through FROM entries ORDER BY seq DESC LIMIT 1);
+    e.first, e.last, z.through - a.through + a.messages - coalesce((SELECT d.messages FROM dropped AS d WHERE d.up_to > e.first), 0),
+    a.at
+FROM ends AS e LEFT JOIN entries AS a ON a.seq = e.first LEFT JOIN entries AS z ON z.seq = e.last;
+
+-- name: numbers
+-- Where counting goes on.
+SELECT max(seq), (SELECT through FROM entries ORDER BY seq DESC LIMIT 1) FROM entries;
 
 -- name: read
 -- The next entries.
-SELECT e.seq, r.name, e.place, e.messages, e.at, e.body
-FROM entries AS e LEFT JOIN runs AS r ON r.id = e.run WHERE e.seq > ? ORDER BY e.seq LIMIT ?;
+SELECT seq, messages, at, body FROM entries WHERE seq > ? ORDER BY seq LIMIT ?;
 
 -- name: forget
 -- What is drained.
 DELETE FROM entries WHERE seq <= ?;
 
 -- name: oldest
--- The next entry to drop, behind those that somebody is at.
-SELECT seq, messages FROM entries WHERE seq > ? ORDER BY seq LIMIT 1;
+-- The next entry to drop, behind those that somebody is at, and whether there are any before it.
+SELECT seq, messages, seq > (SELECT min(seq) FROM entries) FROM entries WHERE seq > ? ORDER BY seq LIMIT 1;
 
 -- name: drop_entry
--- Because there is no room, and that is what was asked for.
+-- Because there is no room, and that is what was asked for; or because it is damaged, and kept elsewhere.
 DELETE FROM entries WHERE seq = ?;
 
--- name: names_of_runs
--- Whose entries there are.
-SELECT DISTINCT r.name FROM entries AS e JOIN runs AS r ON r.id = e.run;
+-- name: forget_dropped
+-- Nothing is left of what was before these.
+DELETE FROM dropped WHERE up_to <= coalesce((SELECT min(seq) FROM entries), up_to);
+
+-- name: begin_dropped
+-- Where there is no count yet.
+INSERT INTO dropped (up_to, messages) SELECT 0, 0 WHERE NOT EXISTS (SELECT 1 FROM dropped);
+
+-- name: count_dropped
+-- One entry more.
+UPDATE dropped SET up_to = ?, messages = messages + ?;
 
 -- name: note_fact
 -- Replaces what was noted.
