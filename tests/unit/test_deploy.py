@@ -190,7 +190,17 @@ def test_the_broker_in_its_container_closes_the_internal_topic(
         encoding="utf-8"
     )
     options = (tmp_path / "mosquitto.conf").read_text(encoding="utf-8").splitlines()
+    assert [line for line in options if line.startswith("listener")] == ["listener 1883"]  # in its container
     assert options[-2:] == [f"acl_file {tmp_path}/acl", f"password_file {tmp_path}/passwords"]
+
+
+def test_the_broker_listens_to_this_machine_alone(
+    compose: dict[str, Any], mosquitto_conf: dict[str, str]
+) -> None:
+    """Where nobody is asked for a password, nobody elsewhere is listened to."""
+    assert mosquitto_conf["allow_anonymous"] == "true"
+    assert mosquitto_conf["listener"] == "1883 127.0.0.1"
+    assert compose["services"]["mosquitto"]["ports"] == ["127.0.0.1:1883:1883"]
 
 
 def test_the_broker_allows_what_the_gateway_asks_for(mosquitto_conf: dict[str, str]) -> None:
