@@ -22,6 +22,7 @@ from bench import (
     read_side,
     rebuild,
     reference,
+    sizing,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ GROUPS: Final[tuple[tuple[Scenario[Any], ...], ...]] = (
     (history_storage.SCENARIO,),
     (latency.SCENARIO,),
     (quiet.SCENARIO,),
+    (sizing.SCENARIO,),
     (distance.SCENARIO,),
     (backlog.SCENARIO,),
     (growth.SCENARIO,),
