@@ -9,14 +9,10 @@ those that were heard the longest ago may not be among them. Of regions, the fir
 from __future__ import annotations
 
 import asyncio
-import http.client
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
-import msgspec
-
-from projector.lag import Lag
 from projector.levels import read_level
 from projector.names.book import NOBODY, Known
 from projector.names.reader import NAMES, read_known
@@ -25,14 +21,15 @@ from projector.views import Views, answering
 from projector.watch.carer import CARE
 from projector.watch.drift import CLOCKS
 from projector.watch.told import BEGUN, CLOCKS_TOLD, SILENT, read_silent
-from runtime.settings import host_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from redis.asyncio import Redis
 
+    from projector.lag import Lag
     from projector.query import RegionStats
+    from projector.top.asking import Asking
     from projector.views import Cursor, Keys
     from projector.watch.drift import ClockState
 
@@ -41,7 +38,6 @@ Order = Literal["silent", "fresh"]
 WALK: Final = 20_000
 REGIONS: Final = 200
 _PAGE: Final = 1000
-_LAG_TIMEOUT_S: Final = 1.0
 _RETIRED: Final = b"retired"
 
 
@@ -112,10 +108,10 @@ class Looker:
     """Looks.
 
     Args:
-        address: host and port of the projector's HTTP server.
+        projector: who says how far behind it is.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, address: str) -> None:
+    def __init__(self, redis: Redis, keys: Keys, projector: Asking) -> None:
         self._redis = redis
         self._keys = keys
         self._silent = f"{keys.prefix}{SILENT}"
@@ -124,7 +120,7 @@ class Looker:
         self._names = f"{keys.prefix}{NAMES}"
         self._queries = Queries(redis, keys)
         self._views = Views(redis, keys)
-        self._address = address
+        self._projector = projector
 
     async def look(self, wanted: Wanted) -> Look:
         """Look once.
@@ -132,7 +128,7 @@ class Looker:
         Raises:
             Retry: Redis is away, or holds what is not ours.
         """
-        asking = asyncio.create_task(asyncio.to_thread(_ask_lag, self._address), name="ask-lag")
+        asking = asyncio.create_task(asyncio.to_thread(self._projector.lag), name="ask-lag")
         try:
             now = datetime.now(UTC)
             with answering():
@@ -253,16 +249,3 @@ class Looker:
 def _clock(told: bytes | None) -> ClockState | None:
     level = read_level(told)
     return CLOCKS[level.level] if level and level.level else None
-
-
-def _ask_lag(address: str) -> tuple[Lag | None, str | None]:
-    host, port = host_port(address)
-    connection = http.client.HTTPConnection(host, port, timeout=_LAG_TIMEOUT_S)
-    try:
-        connection.request("GET", "/lag")
-        answer = connection.getresponse()
-        return msgspec.json.decode(answer.read(), type=Lag), None
-    except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
-        return None, f"{address}: {' '.join(str(error).split()) or type(error).__name__}"
-    finally:
-        connection.close()

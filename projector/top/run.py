@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from contract.events import format_time
+from projector.top.asking import Asking
 from projector.top.keys import Controls, pressed
 from projector.top.look import Look, Looker, Wanted
 from projector.top.picture import Picture, paint
@@ -49,13 +50,13 @@ class Top:
         return paint(look, before)
 
 
-async def once(settings: Settings, *, as_json: bool) -> None:
+async def once(settings: Settings, token: str, *, as_json: bool) -> None:
     """Print what one second shows.
 
     Raises:
         Retry: Redis is away.
     """
-    async with _top(settings) as top:
+    async with _top(settings, token) as top:
         await top.turn(_LINE_DEVICES)
         await asyncio.sleep(_ONCE_S)
         picture = await top.turn(_LINE_DEVICES)
@@ -70,9 +71,9 @@ async def once(settings: Settings, *, as_json: bool) -> None:
     Console(width=width).print(draw(picture, top.controls, width=width, height=None))
 
 
-async def lines(settings: Settings, stop: asyncio.Event) -> None:
+async def lines(settings: Settings, token: str, stop: asyncio.Event) -> None:
     """Print a line of JSON a turn, until stopped or until nobody reads any more."""
-    async with _top(settings) as top:
+    async with _top(settings, token) as top:
         while not stop.is_set():
             try:
                 picture = await top.turn(_LINE_DEVICES)
@@ -82,7 +83,7 @@ async def lines(settings: Settings, stop: asyncio.Event) -> None:
             await unless(stop, asyncio.sleep(_TURN_S))
 
 
-async def live(settings: Settings, stop: asyncio.Event) -> None:
+async def live(settings: Settings, token: str, stop: asyncio.Event) -> None:
     """Draw on the terminal and obey keys, until stopped."""
     from rich.console import Console  # noqa: PLC0415  # JSON does without
     from rich.live import Live  # noqa: PLC0415  # likewise
@@ -92,7 +93,7 @@ async def live(settings: Settings, stop: asyncio.Event) -> None:
     console = Console()
     awake = asyncio.Event()
     picture = Picture(format_time(datetime.now(UTC)))
-    async with _top(settings) as top:
+    async with _top(settings, token) as top:
 
         def on_key(key: str) -> None:
             top.controls = top.controls.press(key)
@@ -116,6 +117,6 @@ async def live(settings: Settings, stop: asyncio.Event) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _top(settings: Settings) -> AsyncIterator[Top]:
+async def _top(settings: Settings, token: str) -> AsyncIterator[Top]:
     async with open_redis(settings.redis.url) as redis:
-        yield Top(Looker(redis, Keys(settings.redis.prefix), settings.projector.http))
+        yield Top(Looker(redis, Keys(settings.redis.prefix), Asking(settings.projector, token)))

@@ -12,9 +12,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 from redis.asyncio import Redis
 
 from deploy.local.services import LocalServices
+from runtime import tokens
 from tests.support.devices import publish
 from tests.support.silent import leave_silent
 from tests.support.terminals import HOME, Terminal
@@ -56,7 +58,7 @@ async def say(run_command: Run, projector: RunningCommand, redis_url: str) -> No
 
 
 async def test_once_over_a_pipeline(
-    run_command: Run, settings: Settings, broker_port: int, topic_prefix: str
+    run_command: Run, settings: Settings, broker_port: int, topic_prefix: str, tmp_path: Path
 ) -> None:
     """Devices, those that the watch calls silent first, regions, streams and lag, also without a projector.
 
@@ -118,11 +120,31 @@ async def test_once_over_a_pipeline(
     assert "\x1b" not in text
     assert await gateway.terminate() == 0
 
-    again = await run_command("projector", "run")
+    await _seen_with_a_token_alone(run_command, tmp_path)
+
+
+async def _seen_with_a_token_alone(run_command: Run, folder: Path) -> None:
+    """Where tokens are needed, and TLS is spoken, it is shown one."""
+    keys = _secured(folder)
+    again = await run_command("projector", "run", **keys)
     await again.event("watch_begins", silent=1)
-    piped = await run_command("projector", "top")
-    assert await piped.exit_code() == 0
-    assert "3 devices   1 silent, 1 not known yet" in "\n".join(piped.stdout)
+    for more, said in (
+        ((), "a token is needed"),
+        (("--token-file", str(folder / "token")), "3 devices   1 silent, 1 not known yet"),
+    ):
+        piped = await run_command("projector", "top", *more, **keys)
+        assert await piped.exit_code() == 0
+        assert said in "\n".join(piped.stdout)
+
+
+def _secured(folder: Path) -> dict[str, str]:
+    """What has a projector ask for a token, which is in the file `token`, and speak TLS."""
+    (folder / "token").write_text(tokens.add(folder / "tokens", "top", ("read",)), encoding="utf-8")
+    issued = trustme.CA().issue_cert("edge.example")
+    issued.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    files = {"TOKENS_FILE": "tokens", "TLS_CERT": "cert.pem", "TLS_KEY": "key.pem"}
+    return {f"EDGE_PROJECTOR_{key}": str(folder / name) for key, name in files.items()}
 
 
 async def test_keys(terminal: Terminal, redis_url: str) -> None:

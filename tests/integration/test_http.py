@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import signal
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+import trustme
 from litestar import Litestar, get
 from litestar.params import FromPath  # noqa: TC002  # Litestar reads the annotation
 from litestar.response import Stream
@@ -16,10 +18,12 @@ from structlog.testing import capture_logs
 
 from deploy.local.server import free_port
 from runtime.errors import Stop
-from runtime.http import Health, connection, create_app, health_routes, serve
+from runtime.http import Front, Health, connection, create_app, health_routes, limits, serve, tls
+from runtime.settings import Projector
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 CHUNKED = b"POST /healthz HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
@@ -204,3 +208,81 @@ async def test_an_application_that_fails_to_start() -> None:
     app = Litestar(on_startup=[fail])
     with pytest.raises(Stop, match="the HTTP application did not start"):
         await serve(app, f"127.0.0.1:{free_port()}", asyncio.Event())
+
+
+async def _serial(port: int, ca: trustme.CA) -> int:
+    """The number of the certificate that is shown to a client who asks for no name."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    ca.configure_trust(context)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    writer.write(REQUEST)
+    assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 OK")
+    shown = writer.get_extra_info("peercert")
+    writer.close()
+    await writer.wait_closed()
+    return int(shown["serialNumber"], 16)
+
+
+async def test_tls_with_the_certificate_of_now(
+    app: Litestar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certificate that is renewed counts at the next handshake; halfway through, the one before it does."""
+    monkeypatch.setattr(tls, "_LOOK_S", 0)
+    monkeypatch.setattr(limits, "CONNECTIONS", 2)
+    ca, cert, key = trustme.CA(), tmp_path / "cert.pem", tmp_path / "key.pem"
+
+    def issue() -> trustme.LeafCert:
+        issued = ca.issue_cert("127.0.0.1")
+        issued.cert_chain_pems[0].write_to_path(cert)
+        return issued
+
+    issue().private_key_pem.write_to_path(key)
+    port = free_port()
+    settings = Projector(http=f"127.0.0.1:{port}", tls_cert=str(cert), tls_key=str(key))
+    front, stop = Front(settings, "projector", CollectorRegistry()), asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        listening = asyncio.Event()
+        with capture_logs() as logs:
+            tasks.create_task(serve(app, settings.http, stop, front=front, listening=listening))
+            await listening.wait()
+            first = await _serial(port, ca)
+            issued = issue()
+            assert await _serial(port, ca) == first
+            issued.private_key_pem.write_to_path(key)
+            assert await _serial(port, ca) != first
+        said = [line["event"] for line in logs]
+        assert said == ["http_listening", "certificate_refused", "certificate_read"]
+
+        reader, plain = await asyncio.open_connection("127.0.0.1", port)
+        plain.write(REQUEST)
+        assert b"200 OK" not in await reader.read()
+        plain.close()
+        await _one_too_many(port, ca)
+        stop.set()
+
+
+async def _one_too_many(port: int, ca: trustme.CA) -> None:
+    """Of three connections where two may be, the third is closed before it is heard."""
+    context = ssl.create_default_context()
+    ca.configure_trust(context)
+    opened = [await asyncio.open_connection("127.0.0.1", port, ssl=context) for _ in range(3)]
+    with contextlib.suppress(ConnectionError):
+        opened[2][1].write(REQUEST)
+        assert await opened[2][0].read() == b""
+    for reader, writer in opened[:2]:
+        writer.write(REQUEST)
+        assert await reader.readuntil(b"}")
+    for _, writer in opened:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def test_certificate_files_that_cannot_be_used(tmp_path: Path) -> None:
+    """Refused at start with the section and both files."""
+    keys = {"tls_cert": str(tmp_path / "cert.pem"), "tls_key": str(tmp_path / "key.pem")}
+    with pytest.raises(
+        Stop, match=r"^projector\.tls_cert: cannot use .*cert\.pem with .*key\.pem: No such file"
+    ):
+        Front(Projector(**keys), "projector", CollectorRegistry())

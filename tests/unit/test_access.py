@@ -95,7 +95,7 @@ async def test_who_may_look(
     metrics_status: int,
     details: bool,
 ) -> None:
-    """This machine, who shows a token of the scope, or a trusted proxy; probes need none and learn nothing."""
+    """This machine, a token of the scope, or a trusted proxy; probes need none, and learn nothing of why."""
     values = {"tokens_file": given("file"), "trust_proxy": (f"{PROXY}/31", "::1")}
     site = Site(http=http, **{key: values[key] for key in keys})
     shown = {"authorization": f"Bearer {given(token)}"} if token else {}
