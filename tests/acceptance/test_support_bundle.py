@@ -54,7 +54,7 @@ async def test_all_is_in_it(
     assert json.loads(parts["versions.json"])["packages"]["asyncpg"]
     assert {each["component"] for each in json.loads(parts["check.json"])["findings"]} > {"postgres", "redis"}
     assert parts["gateway-readyz.txt"].startswith("200\n")
-    assert "gateway_messages_total" in parts["gateway-metrics.txt"]
+    assert "gateway_received_total" in parts["gateway-metrics.txt"]
     assert "Connection refused" in parts["projector-metrics.txt"]
     database = json.loads(parts["postgres.json"])
     assert [(each["reason"], each["letters"]) for each in database["letters"]] == [("invalid_json", 1)]
