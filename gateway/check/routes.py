@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from gateway.check.report import Finding
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 
 _FAULTS: Final = 10  # of an example
+_APART: Final = "leave one of the two out, or name a topic or a prefix of its own beside it"
 _ADVICE: Final = "mend the route or the example; `gateway decode` shows what a message becomes, and why"
 
 
@@ -30,8 +32,14 @@ async def check_routes(wanted: Plan, now: datetime) -> AsyncIterator[Finding]:
     Raises:
         ConfigurationError: an example cannot be played.
     """
-    for route in wanted.routes:
-        yield Finding(f"messages {route.route.topic}", "ok", _said(route, wanted))
+    taken: dict[str, str] = {}
+    for number, route in enumerate(wanted.routes):
+        title, called = f"messages {route.route.topic}", _called(route, number)
+        before = taken.setdefault(_topics(route), called)
+        if before is called or route.route.ignore is True:
+            yield Finding(title, "ok", _said(route, wanted))
+        else:
+            yield Finding(title, "warn", f"{called} is never reached: {before} has the same topics", _APART)
     outcomes = play(wanted.routes, wanted.decoder, now)
     good = sum(not outcome.faults for outcome in outcomes)
     if good:
@@ -43,6 +51,16 @@ async def check_routes(wanted: Plan, now: datetime) -> AsyncIterator[Finding]:
                 shown.append(f"and {len(outcome.faults) - _FAULTS} more differences")
             told = "\n".join([f"of {safe(outcome.topic)}:", *shown])
             yield Finding(f"example {outcome.where}", "fail", told, _ADVICE)
+
+
+def _topics(route: CompiledRoute) -> str:
+    """What says which topics a route takes, whatever it calls their levels."""
+    return re.sub(r"\?P<\w+>", "", route.pattern.pattern)
+
+
+def _called(route: CompiledRoute, number: int) -> str:
+    place, dialect = route.route.where(number), route.route.dialect
+    return f"{place} ({dialect})" if dialect else place
 
 
 def _said(route: CompiledRoute, wanted: Plan) -> str:

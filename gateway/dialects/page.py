@@ -41,10 +41,13 @@ prefix = "{region}/"           # levels in front of them, where a site has some
 timezone = "Europe/Berlin"     # what stands beside it wins
 ```
 
-`gateway dialects NAME` shows the routes and what their examples become, and
-`gateway decode TOPIC FILE --dialect NAME` what a message of yours would. Routes are tried in their order, so
-one of your own in front of a dialect takes what it matches. Topics that are left out carry no telemetry, but
-commands, or what describes a device. By wills, births and the like it is known which devices are online.
+`gateway dialects NAME` shows the routes and what their examples become, and `gateway decode TOPIC FILE
+--dialect NAME` what a message of yours would. Routes are tried in their order, so one of your own in front
+of a dialect takes what it matches; of dialects one after the other, topics that begin with any device's
+name come last. Two with the same topics cannot stand beside each other (ChirpStack v3 and v4, Telegraf's
+JSON and line protocol): `gateway check` names what is never reached. Topics that are left out carry no
+telemetry, but commands, or what describes a device. By wills, births and the like it is known which devices
+are online.
 """
 
 

@@ -17,7 +17,7 @@ from gateway.decode import Decoder, Limits, Reading, Received
 from gateway.decode.dialects import complete_routes, names, read
 from gateway.decode.examples import Message, as_object
 from gateway.decode.examples import play as play_examples
-from gateway.decode.routes import compile_routes
+from gateway.decode.routes import compile_routes, match
 from gateway.dialects import page
 from gateway.dialects.played import Part, Played, compiled, play
 from runtime.errors import ConfigurationError
@@ -145,6 +145,37 @@ def test_what_stands_beside_wins(tmp_path: Path) -> None:
     assert {(route.timezone, route.clock) for route in routes} == {("Europe/Berlin", "received")}
     (route,) = loaded(tmp_path, '[[route]]\ndialect = "tasmota/sensor"\ntopic = "x/{device_id}"\n')
     assert route.topic == "x/{device_id}"
+
+
+@pytest.mark.parametrize(
+    ("before", "topic", "part"),
+    [
+        ("", "homeassistant/sensor/outdoor/state", "home-assistant-statestream/state"),
+        ("", "shellies/shellydw2-1A2B40/sensor/state", "shelly-gen1/value"),
+        ("", "kitchen/sensor/outdoor/state", "esphome/state"),
+        ("", "shellyplus1-1a/status/switch:0", "shelly-gen2/status"),
+        ("$share/edge/", "homeassistant/sensor/outdoor/state", "home-assistant-statestream/state"),
+    ],
+)
+def test_what_begins_with_any_device_is_tried_last(
+    before: str, topic: str, part: str, tmp_path: Path
+) -> None:
+    """Of dialects in any order the one with a level of its own has its topics, however wide another is."""
+    dialects = ["esphome", "shelly-gen2", "home-assistant-statestream", "shelly-gen1"]
+    for order in (dialects, dialects[::-1]):
+        text = "".join(f'[[route]]\ndialect = "{name}"\nprefix = "{before}"\n' for name in order)
+        routes = compile_routes(loaded(tmp_path, text))
+        assert match(routes, topic).route.dialect == part
+        assert {route.route.where(at) for at, route in enumerate(routes)} == {f"route[{n}]" for n in range(4)}
+
+
+def test_a_route_of_a_site_stays_between_dialects(tmp_path: Path) -> None:
+    """What stands in front of it is tried before it, and what comes behind it after it."""
+    own = '[[route]]\ntopic = "hall/sensor/{device_id}/state"\n'
+    esphome, other = ('[[route]]\ndialect = "esphome"\n', '[[route]]\ndialect = "shelly-gen1"\n')
+    orders = (esphome + other + own, own + esphome + other, other + own + esphome)
+    found = [match(compile_routes(loaded(tmp_path, text)), "hall/sensor/a/state") for text in orders]
+    assert [each.route.dialect for each in found] == ["esphome/state", "", ""]
 
 
 LINE = "weather,host=edge-7,site=hall,region=north temp=21.5,seq=5i 1795424400000000000"

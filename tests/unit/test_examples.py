@@ -273,3 +273,20 @@ async def test_check_plays_them(tmp_path: Path) -> None:
         "metrics.\\u202e: not expected, got 2",
     ]
     assert "gateway decode" in failed.advice
+
+
+async def test_what_is_never_reached_is_named(tmp_path: Path) -> None:
+    """Of two routes with the same topics, whatever they call their levels, the second is told of."""
+    file = tmp_path / "edge.toml"
+    routes = 'dialect = "telegraf-json/host"', 'topic = "a/{device_id}/+"', 'topic = "a/{x}/+"\ndevice = "d"'
+    last = 'dialect = "influx/telegraf"'
+    file.write_text("".join(f"[[route]]\n{words}\n" for words in (*routes, last)))
+    settings: Settings = load(file, {}, complete_routes)
+    findings = [each async for each in check_routes(plan(settings), NOW)]
+    assert [(each.state, each.found) for each in findings if each.state != "ok"] == [
+        ("warn", "route[2] is never reached: route[1] has the same topics"),
+        (
+            "warn",
+            "route[3] (influx/telegraf) is never reached: route[0] (telegraf-json/host) has the same topics",
+        ),
+    ]

@@ -7,6 +7,9 @@ stands for all routes of the file, in their order, and `dialect = "tasmota/senso
 `presence_words` name by name, and `prefix` goes before its topics: where that names the device, as
 `{device_id}/`, the topics do not. Routes that are ignored are topics that carry no telemetry; they are there
 so that their messages are no dead letters.
+
+Of dialects one after the other, those topics that begin with any device's name, as ESPHome's do, are tried
+behind the others: `{device_id}/sensor/{metric}/state` is `homeassistant/sensor/outdoor/state` too.
 """
 
 from __future__ import annotations
@@ -24,13 +27,14 @@ from runtime.errors import ConfigurationError
 from runtime.settings.route import PLACE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 Raw = dict[str, Any]
 
 _FOLDER: Final = resources.files("gateway.decode.dialects")
 _OWN: Final = frozenset({"dialect", "prefix"})
 _DEVICE: Final = "{device_id}/"
+_SHARED: Final = re.compile(r"(?:\$share/[^/]+/)?")
 _NAME: Final = re.compile(r"\{[^{}]*\}")
 _MEANT: Final = re.compile(r"\{(device_id|metric)(?:\.\.\.)?\}")
 ALSO: Final = {
@@ -131,10 +135,36 @@ def complete_routes(raw: Raw) -> None:
     if not isinstance(routes, list):
         return
     completed = [(at, each) for at, route in enumerate(routes) for each in _completed(route, f"route[{at}]")]
+    completed = list(_widest_last(completed, routes))
     for now, (at, each) in enumerate(completed):
         if now != at and isinstance(each, dict):
             each[PLACE] = f"route[{at}]"
     raw["route"] = [each for _, each in completed]
+
+
+def _widest_last(completed: Sequence[tuple[int, Any]], routes: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    """Routes with the place of each; those that a site wrote stay where they are, and what is beside them."""
+    waiting: list[tuple[int, Any]] = []
+    for at, each in completed:
+        route = routes[at]
+        if not isinstance(route, dict) or not _is_named(route.get("dialect")) or "topic" in route:
+            yield from waiting
+            waiting.clear()
+        elif each["topic"].startswith(_DEVICE, len(_shared(route))):
+            waiting.append((at, each))
+            continue
+        yield at, each
+    yield from waiting
+
+
+def _is_named(dialect: object) -> bool:
+    return isinstance(dialect, str) and bool(dialect)
+
+
+def _shared(route: Raw) -> str:
+    """The prefix of a route, when it is nothing but the group of a shared subscription."""
+    prefix = route.get("prefix", "")
+    return prefix if isinstance(prefix, str) and _SHARED.fullmatch(prefix) else ""
 
 
 def _completed(route: Any, where: str) -> list[Any]:  # noqa: ANN401  # unchecked
