@@ -57,7 +57,7 @@ async def test_all_is_in_it(
     assert "gateway_received_total" in parts["gateway-metrics.txt"]
     assert "Connection refused" in parts["projector-metrics.txt"]
     database = json.loads(parts["postgres.json"])
-    assert [(each["reason"], each["letters"]) for each in database["letters"]] == [("invalid_json", 1)]
+    assert [(each["reason"], each["letters"]) for each in database["letters"]] == [("malformed_json", 1)]
     assert {"measurements", "outbox"} <= {each["name"] for each in database["tables"]}
     assert [each["head"] for each in database["streams"]] == [1]
     assert all(isinstance(value, list) for value in database.values()), "each query could be asked"
