@@ -44,6 +44,7 @@ from gateway.store import SESSION_SETTINGS, Store
 from gateway.subscriptions import plan
 from gateway.trip import MOST as MOST_AT_ONCE
 from gateway.upkeep import Upkeep
+from runtime.certificates import Certificates, files_of
 from runtime.errors import Retry
 from runtime.http import Front, Health, create_app, health_routes, serve
 from runtime.lifecycle import keep_trying, unless
@@ -281,6 +282,10 @@ async def _work(  # noqa: PLR0915, PLR0917  # the whole path is put together her
     intake.learn(pool, stream, lambda: store.next_n)
     watch = BrokerWatch(msgspec.structs.replace(settings.broker, client_id=slot.watch_id))
     process.registry.register(Meters(session, relay, upkeep, watch, pipeline))
+    certificates = Certificates("gateway", files_of(settings, "gateway"))
+    certificates.watch("broker", session.status)
+    certificates.watch("events broker", outlet.status)
+    process.registry.register(certificates)
     health.watch("broker", session.status.why_not)
     health.watch("events broker", outlet.status.why_not)
     health.set("gateway", None)  # not before: a broker drops what nobody has subscribed

@@ -57,6 +57,7 @@ from projector.watch.care import Cares
 from projector.watch.gauges import Gauges
 from projector.watch.said import Watch
 from projector.watch.watcher import Watcher
+from runtime.certificates import Certificates, files_of
 from runtime.errors import Retry
 from runtime.http import Front, Health, Hosts, create_app, health_routes, serve
 from runtime.lifecycle import keep_trying, unless
@@ -97,6 +98,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     meters = Meters(registry)
     keys, watch = Keys(settings.redis.prefix), Watch(Names())
     front = Front(settings.projector, "projector", registry)
+    certificates = Certificates("projector", files_of(settings, "projector"))
+    registry.register(certificates)
     health.set("projector", "starting")
     async with (
         open_redis(settings.redis.url) as redis,
@@ -146,6 +149,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 limit_gauges=LimitGauges(registry),
                 meters=meters,
                 gauges=Gauges(registry),
+                certificates=certificates,
                 watch=watch,
                 windows=windows,
                 health=health,
@@ -237,6 +241,7 @@ async def _project(
     limit_gauges: LimitGauges,
     meters: Meters,
     gauges: Gauges,
+    certificates: Certificates,
     watch: Watch,
     windows: Windows,
     health: Health,
@@ -251,6 +256,7 @@ async def _project(
         return
     board.use(pool)
     async with pool, MqttSession(_session_options(settings)) as session:
+        certificates.watch("events broker", session.status)
         sparklines = Sparklines(redis, pool, keys.prefix)
         recorder = Recorder(
             Store(pool),

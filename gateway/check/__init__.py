@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from contract.topics import stream_topic
 from gateway.check.broker import check_broker
+from gateway.check.certificates import check_certificates
+from gateway.check.listeners import check_listeners
 from gateway.check.postgres import check_postgres
 from gateway.check.redis import check_redis
 from gateway.check.report import Finding, Report, encode, render
@@ -48,8 +50,9 @@ async def check(settings: Settings, *, offline: bool = False) -> Report:
     topic = stream_topic(settings.events.topic, settings.gateway.stream)
     wanted = plan(settings)
     messages = {"messages": check_routes(wanted, datetime.now(UTC))}
+    listeners = {"http": check_listeners(settings)}
     if offline:
-        report = await _together(messages)
+        report = await _together({**messages, **listeners})
         report.findings.append(Finding("servers", "ok", "none was tried: --offline"))
         return report
     if events == broker:
@@ -61,10 +64,11 @@ async def check(settings: Settings, *, offline: bool = False) -> Report:
         }
     servers = {
         "postgres": check_postgres(settings),
+        "certificates": check_certificates(settings),
         "spool": check_spool(settings),
         "redis": check_redis(settings.redis),
     }
-    return await _together({**brokers, **messages, **servers})
+    return await _together({**brokers, **messages, **servers, **listeners})
 
 
 async def _together(probes: Mapping[str, AsyncIterator[Finding]]) -> Report:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gateway.check.certificates import lasting
 from gateway.check.report import Finding
 from runtime.errors import Reject
 from runtime.mqtt import Disconnected, Message, Subscription, options_from
@@ -66,6 +67,8 @@ async def check_broker(
         fallback = f" (to MQTT 5: {opener.fallback.reason})" if opener.fallback else ""
         version = "MQTT 5" if connection.driver == "mqtt5" else f"MQTT 3.1.1{fallback}"
         yield Finding(name, "ok", f"{where}: {version} by driver {connection.driver}{told.product}")
+        if connection.certificate_ends is not None:
+            yield lasting(f"{name} certificate", connection.certificate_ends, "the broker's own")
         if not told.refusal and not told.values:
             yield Finding(
                 f"{name} queues",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from gateway.check.report import Finding
 from runtime.redis import as_retry, open_redis
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _OLDEST = (6, 2)
 _PROBE_EXPIRES_S = 10
+_PORT = 6379
 
 
 async def check_redis(section: Redis) -> AsyncIterator[Finding]:
@@ -35,9 +37,22 @@ async def check_redis(section: Redis) -> AsyncIterator[Finding]:
             yield _eviction(info)
             yield _persistence(info)
         except (RedisError, OSError) as error:
+            if isinstance(error, AuthenticationError) and not urlsplit(section.url).password:
+                yield _nobody(section.url)
+                return
             retry = as_retry(error)
             reason = retry.reason if retry else " ".join(str(error).split())
             yield Finding("redis", "fail", reason, "check redis.url, and that the server runs and lets us in")
+
+
+def _nobody(url: str) -> Finding:
+    parts = urlsplit(url)
+    return Finding(
+        "redis",
+        "warn",
+        f"{parts.hostname}:{parts.port or _PORT} lets in whom it knows, and redis.url names nobody",
+        "nothing, if the projector has a user of its own there (projector.env): the gateway needs none",
+    )
 
 
 def _server(info: Mapping[str, object]) -> Finding:

@@ -25,6 +25,7 @@ from aiomqtt.exceptions import MqttConnectError
 from paho.mqtt import client as paho
 from paho.mqtt.enums import MQTTErrorCode
 
+from runtime.certificates import shown_until
 from runtime.mqtt import wire
 from runtime.mqtt.connection import ReceivedChunk, Refused, check_granted
 from runtime.mqtt.outgoing import Outgoing
@@ -230,6 +231,7 @@ class AiomqttConnection:
         self._loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[str] = self._loop.create_future()
         self.session_present = False
+        self.certificate_ends: float | None = None
         self._deliver = deliver
         self._client = _Client(options, self._readable, self._on_published)
         self._outgoing = Outgoing(_WINDOW, self._send, lambda: None)
@@ -249,6 +251,8 @@ class AiomqttConnection:
         except (aiomqtt.MqttError, OSError, ValueError) as error:
             raise Disconnected(f"cannot connect: {error}") from error
         self.session_present = self._client.session_present
+        shown = getattr(self._client.paho.socket(), "getpeercert", None)  # a WebSocket hides it
+        self.certificate_ends = shown_until(shown()) if shown else None
         self._client.disconnected.add_done_callback(self._on_disconnected)
 
     async def subscribe(self, subscriptions: Sequence[Subscription]) -> list[int]:

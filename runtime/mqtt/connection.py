@@ -124,6 +124,7 @@ class Connection(Protocol):
         subscribing_repeats_retained: whether subscribing again brings the retained messages again (MQTT 3.1.1
             §3.8.4; MQTT 5 has Retain Handling against it).
         tells_copies: whether copies of one message that overlapping filters bring are told apart.
+        certificate_ends: epoch seconds of the end of the certificate that the broker showed; None without.
         taken_over: whether the broker ended it because another client uses the client id.
         lost: resolves with the reason when the connection is over, ours included; never raises.
     """
@@ -133,6 +134,7 @@ class Connection(Protocol):
     subscribing_repeats_retained: bool
     tells_copies: bool
     taken_over: bool
+    certificate_ends: float | None
     lost: asyncio.Future[str]
 
     async def subscribe(self, subscriptions: Sequence[Subscription]) -> list[int]:

@@ -165,6 +165,8 @@ class SessionStatus:
         dropped_qos0: QoS 0 deliveries dropped because nobody took them in time.
         taken_over: connections that the broker ended because another client used our client id.
         copies: deliveries passed over because another filter of ours had brought the same message.
+        certificate_ends: epoch seconds of the end of the certificate that the broker showed last; None when
+            it showed none.
     """
 
     connected: bool = False
@@ -176,6 +178,7 @@ class SessionStatus:
     dropped_qos0: int = 0
     taken_over: int = 0
     copies: int = 0
+    certificate_ends: float | None = None
 
     def why_not(self) -> str | None:
         """Why nothing arrives now; None while the broker has confirmed every subscription."""

@@ -261,6 +261,7 @@ class MqttSession:
         status.connected = True
         self._temper.connected()
         status.driver = connection.driver
+        status.certificate_ends = connection.certificate_ends
         status.connections += 1
         self._log.info("connected", driver=connection.driver, session_present=connection.session_present)
         if session_lost:

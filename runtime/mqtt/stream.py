@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
+from runtime.certificates import shown_until
 from runtime.mqtt import wire
 from runtime.mqtt.connection import ReceivedChunk
 from runtime.mqtt.outgoing import Outgoing
@@ -86,6 +87,7 @@ class StreamConnection(asyncio.Protocol):
     driver = ""
     subscribing_repeats_retained = False
     taken_over = False
+    certificate_ends: float | None = None
     silence: type[Disconnected] = Disconnected
 
     def __init__(
@@ -186,6 +188,7 @@ class StreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send CONNECT."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self.certificate_ends = shown_until(transport.get_extra_info("peercert"))
         self._transport.write(self.connect_packet())
 
     def connection_lost(self, exc: Exception | None) -> None:

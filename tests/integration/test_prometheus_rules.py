@@ -50,6 +50,19 @@ CASES = [
     ),
     Case("NotReady", {f"gateway_ready{LABELS}": "1x5 0x30"}, "10m", "12m"),
     Case("NotReady", {f"projector_ready{LABELS}": "0x30"}, "4m", "6m"),
+    *(
+        Case(
+            "CertificateEnds",
+            {
+                f'{program}_certificate_expires_timestamp_seconds{{instance="site:9", certificate="broker"}}': ends
+            },
+            "9m",
+            "11m",
+            {**SITE, "certificate": "broker"},
+        )
+        for program in ("gateway", "projector")
+        for ends in [f"{30 * 86_400 + 600}x60"]  # time begins at 0 here
+    ),
     Case("BrokerDisconnected", {f"gateway_connected{LABELS}": "1x5 0x30"}, "7m", "9m"),
     Case(
         "StoringLags",
