@@ -33,6 +33,7 @@ Raw = dict[str, Any]
 
 PREFIX = "EDGE_"
 FILE_VARIABLE = "EDGE_CONFIG"
+_STEPS = re.compile(r"([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 
 
 def read(
@@ -67,7 +68,7 @@ def read(
         complete(raw)
         return msgspec.convert(raw, schema)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(_explain(error, schema)) from None
+        raise ConfigurationError(_explain(error, schema, raw)) from None
 
 
 def read_file(path: str | Path) -> Raw:
@@ -178,10 +179,11 @@ def _read_secrets(raw: Raw, schema: type[msgspec.Struct]) -> None:
                 raise ConfigurationError(f"{section.name}.{key}_file: {error}") from None
 
 
-def _explain(error: msgspec.ValidationError, schema: type[msgspec.Struct]) -> str:
+def _explain(error: msgspec.ValidationError, schema: type[msgspec.Struct], raw: Raw) -> str:
     message, _, where = str(error).partition(" - at `$")
     path = where.rstrip("`").lstrip(".")
     kind = _type_at(schema, path)
+    path = _with_key(path, schema, raw)
     if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", message, re.DOTALL):
         names = list(kind.__struct_encode_fields__) if _is_struct(kind) else []
         what = "key" if path else "section"
@@ -193,6 +195,23 @@ def _explain(error: msgspec.ValidationError, schema: type[msgspec.Struct]) -> st
     if _is_struct(_element(kind)):
         return f"{path}: expected a list of tables, [[{path}]]"
     return f"{path}: {_expected(message, kind)}"
+
+
+def _with_key(path: str, schema: type[msgspec.Struct], raw: Raw) -> str:
+    """A path with the key of a table whose keys are free, `states.ON`, where the library says `[...]`."""
+    before, free, after = path.partition("[...]")
+    if not free:
+        return path
+    table: Any = raw
+    for name, index in _STEPS.findall(before):
+        table = table[int(index) if index else name]
+    kind = _element(_type_at(schema, before))
+    for key, value in table.items():
+        try:
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError:
+            return f"{before}.{key}{after}"
+    return path
 
 
 def _expected(message: str, kind: Any) -> str:  # noqa: ANN401  # any annotation
@@ -218,7 +237,7 @@ def _parts(kind: Any, wanted: Any) -> Iterator[Any]:  # noqa: ANN401  # any anno
 def _type_at(schema: Any, path: str) -> Any:  # noqa: ANN401  # any annotation
     """The annotation at a path such as `broker.port` or `route[0].qos`."""
     kind: Any = schema
-    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+|\.\.\.)\]", path):
+    for name, index in _STEPS.findall(path):
         if index:
             kind = _element(kind)
         elif _is_struct(kind):

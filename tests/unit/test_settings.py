@@ -121,9 +121,9 @@ def test_the_file_can_be_named_by_the_environment(write: Callable[[str], Path]) 
         ("[[route]]\nignore = 'x'", "route[0].ignore: expected true, false or a list of names"),
         ("[[route]]\nignore = ['a', '']", "route[0].ignore[1]: expected a name of 1 to 512 characters"),
         ("[[route]]\ntags = 'x'", "route[0].tags: expected a list of paths such as "),
-        ("[[route]]\nstates = { ON = '1' }", "route[0].states[...]: expected a number, got str"),
+        ("[[route]]\nstates = { OFF = 0, ON = '1' }", "route[0].states.ON: expected a number, got str"),
         ("[[route]]\nstates = { ON = nan }", "route[0].states.ON: expected a finite number"),
-        ("[[route]]\nrename = { a = 1 }", "route[0].rename[...]: expected the name of a metric, got int"),
+        ("[[route]]\nrename = { a = 1 }", "route[0].rename.a: expected the name of a metric, got int"),
         ("[[route]]\n[[route.example]]", "route[0].example[0].topic: is needed"),
         ("[[route]]\nidentity = 'time'", "route[0].identity: expected one of key, key+time, got 'time'"),
         (
@@ -227,7 +227,7 @@ def test_units_are_a_table_with_keys_of_its_own(write: Callable[[str], Path]) ->
     assert load(path, {}).units == {"temperature": "°C", "meter.total": "kWh"}
     assert load(path, {"EDGE_UNITS": '{"speed": "km/h"}'}).units == {"speed": "km/h"}
     path = write("[units]\ntemperature = 3\n")
-    assert refusal(path, {}).startswith("units[...]: expected a unit of at most 12 characters")
+    assert refusal(path, {}).startswith("units.temperature: expected a unit of at most 12 characters")
     assert refusal(write("units = 3\n"), {}) == "units: expected a table"
 
 
