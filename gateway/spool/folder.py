@@ -210,6 +210,7 @@ class Folder:
                 file = self._open()
         except (Broken, Full) as error:
             raise Unusable(f"{self.path}: {error}") from error
+        _leave_to_owner(self.path)
         file.continue_after(self._numbers)
         self._file = file
         return file
@@ -249,7 +250,11 @@ class Folder:
             try:
                 file.take(entries)
             except Full:
-                return
+                entries = entries[:1]
+                try:
+                    file.take(entries)
+                except Full:
+                    return
             former.after = entries[-1].seq
             former.messages -= sum(entry.messages for entry in entries)
 
@@ -332,3 +337,11 @@ def _hold(folder: Path) -> int:
             f"{folder} is in use by another process: give each gateway its own spool.path"
         ) from error
     return lock
+
+
+def _leave_to_owner(folder: Path) -> None:
+    """Let what a command of root's makes belong to whose folder it is, or the gateway could not use it."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        for path in (*folder.glob(f"{NAME}*"), folder / LOCK):
+            os.chown(path, owner.st_uid, owner.st_gid)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import sqlite3
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
@@ -20,7 +22,10 @@ from gateway.pipeline import Pipeline
 from gateway.sparkplug.keeper import Keeper
 from gateway.spool.entrance import Entrance
 from gateway.spool.entry import Kept, Record
+from gateway.spool.file import NAME
+from gateway.spool.folder import Folder
 from gateway.spool.places import Known
+from gateway.spool.recover import recover
 from gateway.spool.shelf import Shelf
 from gateway.store import Store
 from runtime.http import Health
@@ -65,12 +70,20 @@ def message(number: int) -> Record:
     return Record(AT, [Kept("devices/a1/telemetry", payload, 0)])
 
 
-async def drain(side: WriteSide, folder: Path) -> Ledger:
+def spool(folder: Path) -> Spool:
+    return msgspec.structs.replace(Spool(), path=str(folder), min_free_bytes="1")
+
+
+async def drain(side: WriteSide, folder: Path, stream: int = 0) -> Ledger:
     """Store what a spool holds, as a process does that starts."""
-    shelf = Shelf(msgspec.structs.replace(Spool(), path=str(folder), min_free_bytes="1"))
+    shelf = Shelf(spool(folder))
     entrance = Entrance(cast("Session", Silent()), shelf, after_s=60, health=Health())
     store = Store(
-        side.pool, lease=side.lease, devices=side.devices, health=Health(), keeper=Beside(Keeper(0), 0)
+        side.pool,
+        lease=side.lease,
+        devices=side.devices,
+        health=Health(),
+        keeper=Beside(Keeper(stream), stream),
     )
     ledger = Ledger(CollectorRegistry(), now=lambda: datetime.now(UTC))
     ledger.spooled = lambda: entrance.spooled
@@ -88,7 +101,7 @@ async def drain(side: WriteSide, folder: Path) -> Ledger:
         entrance=entrance,
     )
 
-    entrance.learn(Known(side.pool, 0, Health()))
+    entrance.learn(Known(side.pool, stream, Health()))
     stop = asyncio.Event()
     working = asyncio.create_task(entrance.run())
     running = asyncio.create_task(pipeline.run(stop))
@@ -105,7 +118,7 @@ async def drain(side: WriteSide, folder: Path) -> Ledger:
 
 
 async def filled(folder: Path, *entries: list[Record]) -> None:
-    shelf = Shelf(msgspec.structs.replace(Spool(), path=str(folder), min_free_bytes="1"))
+    shelf = Shelf(spool(folder))
     place = 0
     for records in entries:
         place += len(records)
@@ -139,18 +152,74 @@ async def test_drained_and_killed_before_it_is_removed(database: str, tmp_path: 
     assert ledger.received == 0
 
 
+def flown(number: int, after: str, *payloads: bytes) -> Record:
+    """A record that was in flight when it went into the spool, of messages that came one after the other."""
+    base = "2026-11-23T09:00:00.00000"
+    kept = [Kept("devices/a1/telemetry", payload, 0) for payload in payloads]
+    return Record(AT, kept, after=after, last=f"{base}{number + len(kept) - 1}Z", since=1)
+
+
 async def test_what_a_commit_without_an_answer_stored(database: str, tmp_path: Path) -> None:
-    """What was in flight when it went into the spool, and was stored after all, is found in the stream."""
+    """What was in flight when it went into the spool, and was stored after all, is left out; nothing else is.
+
+    Of one record a part was stored, as when a batch is cut in two; a letter is not written twice.
+    """
     first, again = tmp_path / "first", tmp_path / "again"
-    await filled(first, [message(1)])
+    bad = Kept("devices/a1/telemetry", b"{", 0)
+    await filled(first, [Record(AT, [bad, *message(1).deliveries])])
+    last = "2026-11-23T09:00:00.000001Z"
     async with write_side(database) as side:
         await drain(side, first)
-        last = "2026-11-23T09:00:00.000000Z"
-        record = msgspec.structs.replace(message(1), after="", last=last, since=1)
-        other = msgspec.structs.replace(message(2), after=last, last="2026-11-23T09:00:00.000001Z", since=1)
-        await filled(again, [record, other])
+        whole = [flown(0, "", b"{", b'{"x": 1}', b'{"x": 2}'), flown(3, f"{last[:-2]}2Z", b'{"x": 3}')]
+        await filled(again, whole)
         await side.pool.execute("TRUNCATE message_keys_0, message_keys_1")
         ledger = await drain(side, again)
         rows = await side.pool.fetch("SELECT metrics FROM measurements ORDER BY received_at")
-    assert [row["metrics"] for row in rows] == ['{"x": 1}', '{"x": 2}']
-    assert ledger.received == 1
+        letters = await side.pool.fetchval("SELECT count(*) FROM dead_letters")
+    assert [row["metrics"] for row in rows] == ['{"x": 1}', '{"x": 2}', '{"x": 3}']
+    assert (ledger.received, letters) == (2, 1)
+
+
+async def test_a_spool_that_comes_to_another_stream(database: str, tmp_path: Path) -> None:
+    """What others sent at the same time, or under the same number of another stream, hides nothing."""
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    other = Record(AT, [Kept(f"devices/b{n}/telemetry", b'{"x": 9}', 0) for n in range(3)])
+    await filled(theirs, [other])
+    await filled(ours, [flown(0, "", b'{"x": 1}', b'{"x": 2}')])
+    async with write_side(database, stream=1) as side:
+        await drain(side, theirs, stream=1)
+        ledger = await drain(side, ours, stream=1)
+    assert (ledger.received, ledger.committed) == (2, 2)
+
+
+async def test_recovered_after_its_process_went_on(database: str, tmp_path: Path) -> None:
+    """How far a later file is drained says nothing of one set aside; recovered twice it is stored once."""
+    path = tmp_path / "spool"
+    folder = Folder(spool(path))
+    for number in range(1, 41):
+        noise = b'{"x": %d, "noise": "%s"}' % (number, os.urandom(2000).hex().encode())
+        folder.append([Record(AT, [Kept("devices/a1/telemetry", noise, 0)])], place=number)
+    with sqlite3.connect(path / NAME) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    with (path / NAME).open("r+b") as file:
+        file.seek(30 * 4096)
+        file.write(b"\xff" * 8192)
+    after = 0
+    while (found := folder.read(after)) is not None:
+        after = found[0]
+    folder.append([message(41)], place=41)
+    folder.close()
+    (aside,) = folder.set_aside
+    async with write_side(database) as side:
+        ledger = await drain(side, path)
+        assert ledger.committed == 1
+        saved = 0
+        for _ in range(2):
+            folder = Folder(spool(path))
+            saved = recover(aside, folder).messages
+            folder.close()
+        ledger = await drain(side, path)
+        stored = await side.pool.fetchval("SELECT count(*) FROM measurements")
+    assert 30 < saved < 40
+    assert (ledger.committed, stored) == (saved, saved + 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sqlite3
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,10 +13,9 @@ import pytest
 from gateway.decode import Received
 from gateway.spool.entry import Damaged, Kept, Packed, Record, pack, unpack
 from gateway.spool.file import NAME, Broken, Full, SpoolFile
-from gateway.spool.folder import Folder, Unusable
+from gateway.spool.folder import Unusable
 from gateway.spool.rates import Rates
-from gateway.spool.recover import recover
-from gateway.spool.reports import extent, lines
+from gateway.spool.reports import lines
 from gateway.spool.shelf import Shelf, open_shelf
 from runtime.settings import Spool
 
@@ -162,63 +160,6 @@ async def test_a_removed_folder_is_made_again(tmp_path: Path) -> None:
     await shelf.append([record(3)], place=3)
     await shelf.close()
     assert [line["payload"] for line in lines(folder / NAME)] == [f"{n:010}" for n in (1, 2, 3)]
-
-
-@pytest.mark.parametrize("kind", ["rubbish", "of another version", "of somebody else", "empty"])
-def test_a_file_that_cannot_be_used_is_set_aside(tmp_path: Path, kind: str) -> None:
-    """It keeps its bytes under another name; the gateway goes on with a new one."""
-    path = tmp_path / NAME
-    if kind == "rubbish":
-        path.write_bytes(b"no database" * 1000)
-    elif kind == "empty":
-        path.write_bytes(b"")
-    else:
-        with sqlite3.connect(path) as database:
-            database.execute("CREATE TABLE t (a)")
-            if kind == "of another version":
-                database.execute("PRAGMA application_id = 1297171783")
-                database.execute("PRAGMA user_version = 2")
-        database.close()
-    before = path.read_bytes()
-    folder = Folder(spool(tmp_path))
-    folder.append([record(1)], place=1)
-    found = folder.read(0)
-    assert found is not None
-    assert [r.deliveries[0].payload for r in found[1].records] == [b"0000000001"]
-    folder.close()
-    aside = [each.read_bytes() for each in tmp_path.glob("aside-*.db")]
-    assert aside == ([] if kind == "empty" else [before])
-
-
-def test_a_corrupted_page_costs_no_other(tmp_path: Path) -> None:
-    """A page that is broken: the file is set aside when it is met, and recovering saves the others."""
-    folder = Folder(spool(tmp_path))
-    for number in range(1, 41):
-        folder.append([record(number, size=100)], place=number)
-        folder.append([Record(AT, [Kept("t", _noise(number), 1)])], place=100 + number)
-    folder.close()
-    path = tmp_path / NAME
-    broken = bytearray(path.read_bytes())
-    broken[20 * 4096 : 22 * 4096] = b"\xff" * 8192
-    path.write_bytes(broken)
-    folder = Folder(spool(tmp_path))
-    after = 0
-    while (found := folder.read(after)) is not None:
-        after = found[0]
-    folder.append([record(1000)], place=1)
-    folder.close()
-    (aside,) = folder.set_aside or [path]
-    (tmp_path / "again").mkdir()
-    again = Folder(spool(tmp_path / "again"))
-    saved = recover(aside, again)
-    again.close()
-    assert saved.damaged + saved.unreadable
-    assert 60 <= saved.messages < 80
-    assert extent(tmp_path / "again" / NAME).messages == saved.messages
-
-
-def _noise(number: int) -> bytes:
-    return b"".join(hash((number, i)).to_bytes(8, "little", signed=True) for i in range(1000))
 
 
 async def test_one_gateway_a_folder(tmp_path: Path) -> None:
