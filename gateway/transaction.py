@@ -139,17 +139,24 @@ async def claim(connection: Connection, generation: int, readings: Sequence[Read
         return Claimed(readings, 0, [], readings)
     rows = await connection.fetch(queries.find_repeats, *keys, claimed["claimed_1"], claimed["claimed_2"])
     repeats = {row["place"] - 1: row["differs"] for row in rows}
+    new = [reading for i, reading in enumerate(readings) if i not in repeats]
     conflicts: list[Rejection] = []
     asked = [i for i, conflict in repeats.items() if conflict]
     if asked:
+        coming = set(map(_moment, new))
         for i, row in zip(asked, await _look_into(connection, [readings[i] for i in asked]), strict=True):
             repeats[i] = not row["repeat"]
             if repeats[i]:
-                error = conflict_error(readings[i], same_time=row["same_time"])
-                conflicts.append(readings[i].reject("conflict", error))
-    new = [reading for i, reading in enumerate(readings) if i not in repeats]
+                same_time = row["same_time"] or _moment(readings[i]) in coming
+                conflicts.append(
+                    readings[i].reject("conflict", conflict_error(readings[i], same_time=same_time))
+                )
     known = [reading for i, reading in enumerate(readings) if not repeats.get(i)]
     return Claimed(new, len(repeats) - len(conflicts), conflicts, known)
+
+
+def _moment(reading: Reading) -> tuple[str, str, str]:
+    return reading.event.device_id, reading.event.key, reading.event.ts
 
 
 def identities_of(readings: Sequence[Reading]) -> str:
