@@ -158,6 +158,14 @@ class Tokens:
             raise ConfigurationError(f"{setting}: {error}") from None
         self._looked_at = clock()
 
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._known)
+
+    def __bool__(self) -> bool:
+        """Whether there is a file of them, be it empty."""
+        return True
+
     def find(self, token: str) -> Token | None:
         """What is known of a token; takes as long whichever it is."""
         self._look()

@@ -12,7 +12,6 @@ from litestar.enums import MediaType
 from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
-from litestar.openapi.spec import Server
 
 from runtime.http import PAGE_HEADERS
 
@@ -64,5 +63,4 @@ def openapi() -> OpenAPIConfig:
             response_headers=[ResponseHeader(name=name, value=value) for name, value in PAGE_HEADERS.items()],
         ),
         render_plugins=[_Page(), *map(_File, _TYPES), JsonRenderPlugin()],
-        servers=[Server(url="..")],  # seen from the description, whatever path a proxy has it below
     )

@@ -12,8 +12,6 @@ from runtime.http.limits import Limits
 from runtime.http.tls import Certificate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from prometheus_client import CollectorRegistry
 
     from runtime.settings import Listener
@@ -66,6 +64,6 @@ class Front:
                 detail=f"tokens can be read on the way: set {name}.tls_cert and {name}.tls_key",
             )
 
-    def wrap(self, app: Any) -> Callable[..., Any]:  # noqa: ANN401  # ASGI, as uvicorn and as Litestar have it
+    def wrap(self, app: Any) -> Any:  # noqa: ANN401  # ASGI, as uvicorn and as Litestar have it
         """The application behind all of this."""
         return self.access.proxies.wrap(self.limits.wrap(app))

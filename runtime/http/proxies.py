@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 FORWARDED: Final = "forwarded"
 """In a request's state when a trusted proxy passed it on: the path that it has us below, or ""."""
@@ -47,7 +47,7 @@ class Proxies:
             ipaddress.ip_address(address) in network for network in self._networks
         )
 
-    def wrap(self, app: Any) -> Callable[..., Any]:  # noqa: ANN401  # ASGI, as uvicorn and as Litestar have it
+    def wrap(self, app: Any) -> Any:  # noqa: ANN401  # ASGI, as uvicorn and as Litestar have it
         """An application that sees requests as they were before such a proxy."""
         if not self._networks:
             return app
@@ -79,7 +79,7 @@ def _take_prefix(scope: Any) -> str:  # noqa: ANN401  # likewise
     said = dict(scope["headers"]).get(b"x-forwarded-prefix", b"").strip().rstrip(b"/")
     if not _PREFIX.fullmatch(said):
         return ""
-    prefix = said.decode("ascii")
+    prefix: str = said.decode("ascii")
     if scope["path"].startswith(f"{prefix}/") and scope["raw_path"].startswith(said + b"/"):
         scope["path"] = scope["path"].removeprefix(prefix)
         scope["raw_path"] = scope["raw_path"].removeprefix(said)

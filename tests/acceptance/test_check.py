@@ -44,7 +44,8 @@ async def test_nothing_is_there(run_command: Run) -> None:
     )
     assert await command.exit_code() == 1
     found = {name: state for name, state in states(command).items() if not name.startswith("messages ")}
-    assert found == {"broker": "fail", "postgres": "fail", "spool": "ok", "redis": "fail"}
+    away = {"broker": "fail", "postgres": "fail", "spool": "ok", "redis": "fail"}
+    assert found == {**away, "gateway http": "ok", "projector http": "ok"}
     output = "\n".join(command.output)
     assert output.count("→ check ") == 3
     assert command.stdout[-1] == "Not ready: 3 failed, 0 to look at."

@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import asyncpg
 import msgspec
@@ -242,6 +242,41 @@ async def test_the_driver_is_told(settings: Settings, driver: str) -> None:
     assert ("does not tell" in findings["internal topic"].found) is (driver != "mqtt5")
     [route] = [finding for name, finding in findings.items() if name.startswith("route ")]
     assert route == Finding(route.component, "ok", "subscribed with QoS 1")
+
+
+@pytest.mark.parametrize(
+    ("keys", "state", "said"),
+    [
+        ({}, "ok", "127.0.0.1:0 answers this machine alone"),
+        ({"http": "[::]:1", "trust_proxy": ("10.0.0.2",)}, "ok", "other machines, through 10.0.0.2"),
+        (
+            {"http": "[::]:1"},
+            "fail",
+            "[::]:1 can be reached from other machines, and anybody there could look",
+        ),
+        (
+            {"http": "[::]:1", "tokens_file": "/dev/null"},
+            "warn",
+            "a token of 0; tokens can be read on the way",
+        ),
+        (
+            {"tokens_file": "/none"},
+            "fail",
+            "projector.tokens_file: cannot read /none: No such file or directory",
+        ),
+        (
+            {"tls_cert": "/none", "tls_key": "/none"},
+            "fail",
+            "projector.tls_cert: cannot use /none with /none",
+        ),
+    ],
+)
+async def test_who_may_look_is_told(settings: Settings, keys: dict[str, Any], state: str, said: str) -> None:
+    """How each listener stands, before a process that would not start is started."""
+    changed = with_key(settings, "projector", **{"http": "127.0.0.1:0", **keys})
+    report = await check(changed, offline=True)
+    (finding,) = [each for each in report.findings if each.component == "projector http"]
+    assert (finding.state, said in finding.found) == (state, True)
 
 
 def test_the_screen_is_as_wide_as_the_terminal() -> None:

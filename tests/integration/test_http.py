@@ -281,8 +281,8 @@ async def _one_too_many(port: int, ca: trustme.CA) -> None:
 
 async def test_certificate_files_that_cannot_be_used(tmp_path: Path) -> None:
     """Refused at start with the section and both files."""
-    keys = {"tls_cert": str(tmp_path / "cert.pem"), "tls_key": str(tmp_path / "key.pem")}
+    settings = Projector(tls_cert=str(tmp_path / "cert.pem"), tls_key=str(tmp_path / "key.pem"))
     with pytest.raises(
         Stop, match=r"^projector\.tls_cert: cannot use .*cert\.pem with .*key\.pem: No such file"
     ):
-        Front(Projector(**keys), "projector", CollectorRegistry())
+        Front(settings, "projector", CollectorRegistry())

@@ -19,8 +19,9 @@ from projector.meters import Meters
 from projector.query import Queries
 from projector.views import Keys
 from projector.watch.said import Watch
-from runtime.http import Health, create_app, serve
+from runtime.http import Access, Health, create_app, serve
 from runtime.redis import open_redis
+from runtime.settings import Projector
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,7 +52,9 @@ async def port(redis_url: str, registry: CollectorRegistry) -> AsyncIterator[int
         )
         feed = Feed(board, meters)
         tasks.create_task(feed.run(stop))
-        tasks.create_task(serve(create_app(live_routes(board, feed)), f"127.0.0.1:{port}", stop))
+        access = Access(Projector(), "projector")
+        app = create_app(live_routes(board, feed, access), access=access)
+        tasks.create_task(serve(app, f"127.0.0.1:{port}", stop))
         while (await _ask(port))[0] != 200:
             pass
         yield port
