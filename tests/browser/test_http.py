@@ -40,7 +40,7 @@ async def test_files_are_asked_for_again_only_when_they_changed(base: str) -> No
 
 async def test_modules_are_fetched_at_once(base: str) -> None:
     """The page names all of its modules, so that none waits for the one that asks for it."""
-    there = {file.name for file in PAGE.glob("*.js")} - {"shared.js", "sign-in.js"}  # a worker's, and another page's
+    there = {file.name for file in PAGE.glob("*.js")} - {"shared.js", "sign-in.js"}  # of others
     async with httpx.AsyncClient(base_url=base) as http:
         page = (await http.get("/")).text
     named = re.findall(r'(?:modulepreload" href|module" src)="live/([a-z]+\.js)"', page)
