@@ -44,7 +44,13 @@ ALSO: Final = {
     "chirpstack/v3": "chirpstack-v3",
     "chirpstack/v4": "chirpstack-v4",
     "home-assistant": "home-assistant-statestream",
+    "homeassistant": "home-assistant-statestream",
     "ignition/sparkplug": "ignition",
+    "influxdb": "influx",
+    "rtl433": "rtl-433",
+    "ruuvi": "ruuvi-gateway",
+    "shelly-gen3": "shelly-gen2",
+    "shelly-gen4": "shelly-gen2",
     "sparkplug": "ignition",
     "sparkplug-b": "ignition",
     "statestream": "home-assistant-statestream",
@@ -54,6 +60,7 @@ ALSO: Final = {
     "ttn/v3": "ttn",
     "ttn-v3": "ttn",
     "umh": "united-manufacturing-hub",
+    "z2m": "zigbee2mqtt",
 }
 """What else people call some of them; `_` is read as `-` in all."""
 
