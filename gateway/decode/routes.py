@@ -1,7 +1,7 @@
 """Routes: which of them a topic is for, and what it says by itself. The first that matches counts.
 
 `{device_id}`, `{region}` and `{metric}` in a template mean what they say; any other name is a tag, kept with
-the row and its event.
+the row and its event. Of `{properties&}`, `a=1&b=x%20y`, each is one, by its own name.
 """
 
 from __future__ import annotations
@@ -10,14 +10,23 @@ import json
 import re
 from sys import getsizeof
 from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import unquote
 
 import msgspec
 
 from contract.topics import stream_topic
-from gateway.decode.names import CLAIMED, MAX_NAME, check_device_id, check_region, check_tag, metric_fault
+from gateway.decode.names import (
+    CLAIMED,
+    MAX_NAME,
+    check_device_id,
+    check_region,
+    check_tag,
+    metric_fault,
+    tag_fault,
+)
 from gateway.decode.plan import Plan, plan_of
 from gateway.decode.reading import COPY_ESCAPES
-from gateway.decode.templates import compile_template
+from gateway.decode.templates import MEANT, compile_template
 from runtime.errors import ConfigurationError, Reject
 
 if TYPE_CHECKING:
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
     from runtime.settings import Route, Settings
 
 _encode = msgspec.json.Encoder().encode
-_MEANT: Final = ("device_id", "region", "metric")
+_MOST_TAGS: Final = 100  # of a topic that lists some
 
 
 class Matched(msgspec.Struct, frozen=True, gc=False):
@@ -77,6 +86,7 @@ class CompiledRoute(NamedTuple):
 
     Attributes:
         scoped: whether the topic is part of the identity of its messages.
+        lists: names in its topic that list others.
     """
 
     route: Route
@@ -84,6 +94,7 @@ class CompiledRoute(NamedTuple):
     pattern: re.Pattern[str]
     plan: Plan
     scoped: bool
+    lists: frozenset[str] = frozenset()
 
     @property
     def identity(self) -> list[str]:
@@ -118,7 +129,9 @@ def compile_routes(routes: Sequence[Route]) -> list[CompiledRoute]:
         # other route does without it: two topics of one device must not be taken for one. Wills have it in
         # any case, so that a route for them changes no identity of others.
         apart = template.loose or bool(route.presence)
-        compiled.append(CompiledRoute(route, template.topic_filter, pattern, plan, scoped or apart))
+        compiled.append(
+            CompiledRoute(route, template.topic_filter, pattern, plan, scoped or apart, template.lists)
+        )
         scoped = scoped or not (apart or route.ignore is True)
     if all(route.ignore is True for route in routes):
         raise ConfigurationError("route: every [[route]] has ignore = true; nothing would be stored")
@@ -177,13 +190,16 @@ def match(routes: Sequence[CompiledRoute], topic: str) -> Matched:
 
 
 def _matched(route: CompiledRoute, number: int, topic: str, names: dict[str, str]) -> Matched:
-    device_id, region, metric = map(names.get, _MEANT)
+    device_id, region, metric = map(names.get, MEANT)
     metric = metric or route.route.metric or None
     if device_id is not None:
         check_device_id(device_id)
     if metric is not None and (fault := metric_fault(metric, MAX_NAME)):
         raise Reject("invalid_metric", f"the topic's {fault}")
-    tags = {name: check_tag(name, value) for name, value in names.items() if name not in _MEANT} or None
+    others = {name: value for name, value in names.items() if name not in MEANT and name not in route.lists}
+    tags = {name: check_tag(name, value) for name, value in others.items()}
+    for name in route.lists:
+        _add_listed(tags, names[name])
     return Matched(
         topic,
         route.route,
@@ -191,12 +207,28 @@ def _matched(route: CompiledRoute, number: int, topic: str, names: dict[str, str
         device_id,
         check_region(region) if region else None,
         metric,
-        tags,
-        "\\N" if tags is None else _copy_line(tags),
+        tags or None,
+        _copy_line(tags) if tags else "\\N",
         number,
         f"\x1e{len(topic)}\x1f{topic}\x1f".replace("\x00", "\ufffd") if route.scoped else "",
         route.route.ignore is True,
     )
+
+
+def _add_listed(tags: dict[str, str], text: str) -> None:
+    """The names and values of a level that lists them, each percent-encoded (RFC 3986 §2.1).
+
+    Raises:
+        Reject: one is no tag, or is there already, or there are too many.
+    """
+    for pair in filter(None, text.split("&")):
+        name, value = map(unquote, pair.partition("=")[::2])
+        if fault := tag_fault(name, value):
+            raise Reject("invalid_tag", f"of the topic: {fault}")
+        if name in tags or len(tags) == _MOST_TAGS:
+            what = f"{name[:40]!r} is there twice" if name in tags else f"there are more than {_MOST_TAGS}"
+            raise Reject("invalid_tag", f"of the topic's tags {what}")
+        tags[name] = value
 
 
 def _copy_line(tags: dict[str, str]) -> str:

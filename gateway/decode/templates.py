@@ -4,7 +4,8 @@
 a level beside other text, `sensor_{device_id}`; of two in a level the first takes as little as it can. A name
 with three dots, `{device_id...}`, takes one level or more; there may be two of them, or one and `#`, with a
 level between them that is or has plain text, and the first takes as much as it can; after the second no
-level may have text. `+`, and `#` at the end,
+level may have text. `{properties&}` is a level that lists names and values, as the query of a URL does. `+`,
+and `#` at the end,
 match without a name (MQTT5 §4.7); `$share/<group>/` in front makes the subscription a shared one
 (MQTT5 §4.8.2) and is no part of a topic.
 """
@@ -16,7 +17,8 @@ from typing import Final, NamedTuple
 
 from runtime.errors import ConfigurationError
 
-_NAME: Final = re.compile(r"\{([^{}]*?)(\.\.\.)?\}")
+_NAME: Final = re.compile(r"\{([^{}]*?)(\.\.\.|&)?\}")
+MEANT: Final = ("device_id", "region", "metric")
 _MOST_OPEN: Final = 2  # names of several levels: of three it would take long to tell that a topic is none
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
@@ -29,12 +31,14 @@ class Template(NamedTuple):
         pattern: matches topics whole and takes the names out of them; no group but the names.
         names: in their order.
         loose: whether topics of one device can differ: something else than `{device_id}` varies.
+        lists: which of the names are levels that list others.
     """
 
     topic_filter: str
     pattern: str
     names: tuple[str, ...]
     loose: bool
+    lists: frozenset[str]
 
 
 def compile_template(text: str, where: str) -> Template:  # noqa: C901  # the kinds of levels, one after the other
@@ -87,7 +91,8 @@ def compile_template(text: str, where: str) -> Template:  # noqa: C901  # the ki
     body = "/".join(patterns)
     if levels[-1] == "#":
         body = f"{body}(?:/.*)?" if patterns else ".*"  # a filter a/# matches a itself as well
-    return Template(share + "/".join(filters), body, tuple(names), loose or names != ["device_id"])
+    lists = frozenset(name for name, kind in _NAME.findall(text) if kind == "&")
+    return Template(share + "/".join(filters), body, tuple(names), loose or names != ["device_id"], lists)
 
 
 def _shared(text: str, where: str) -> tuple[str, list[str]]:
@@ -107,17 +112,21 @@ def _level(level: str, where: str) -> tuple[str, list[str], bool]:
     parts: list[str] = []
     end, several = 0, False
     for found in _NAME.finditer(level):
-        name, dots = found.groups()
+        name, kind = found.groups()
         if not _WORD.fullmatch(name):
             raise ConfigurationError(
                 f"{where}: {found.group()} is no name; names are letters, digits and _, as {{device_id}}"
+            )
+        if kind == "&" and (found.group() != level or name in MEANT):
+            raise ConfigurationError(
+                f"{where}: {found.group()} is a whole level that lists names and values, as {{properties&}}"
             )
         if names and found.start() == end:
             raise ConfigurationError(f"{where}: {level!r} does not say where {{{names[-1]}}} ends")
         parts.append(_literal(level[end : found.start()], level, where))
         if names:  # takes what stands before it at its first place, for good: a topic is hostile, and long
             parts[-2:] = [f"(?>{''.join(parts[-2:])})"]
-        if dots:
+        if kind == "...":
             several = True
             if found.group() != level:
                 raise ConfigurationError(

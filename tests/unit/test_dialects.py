@@ -558,7 +558,7 @@ def test_the_command_shows_what_examples_become() -> None:
 
 def test_the_command_says_what_may_have_been_meant() -> None:
     """A name that there is not is wrong usage, with the one that is close."""
-    result = CliRunner().invoke(main, ["dialects", "shelly-gen3"])
+    result = CliRunner().invoke(main, ["dialects", "shelly-gen5"])
     assert result.exit_code == 2
     assert "did you mean 'shelly-gen" in result.stderr
 

@@ -49,6 +49,8 @@ def test_filters(template: str, topic_filter: str) -> None:
         ("{device_id}/{device_id}", "appears twice"),
         ("a/#/b", "only allowed as the last level"),
         ("a/b+/c", "mixes"),
+        ("a/{device_id}/x{bag&}", "is a whole level"),
+        ("a/{device_id&}", "is a whole level"),
     ],
 )
 def test_impossible_templates(template: str, complaint: str) -> None:
@@ -108,6 +110,12 @@ def test_wildcards(template: str, topic: str, *, matches: bool) -> None:
         ("{region}/{line}/{device_id}/{metric}", "n/7/d/temp", ("d", "n", "temp", {"line": "7"})),
         ("$share/g/s/{device_id}", "s/d", ("d", None, None, None)),
         ("$share/g/#", "s/d", (None, None, None, None)),
+        (
+            "d/{device_id}/{line}/{bag&}",
+            "d/a/7/%24.mid=5&a%20b=c%2Fd%26=&alarm&&ok=",
+            ("a", None, None, {"line": "7", "$.mid": "5", "a b": "c/d&=", "alarm": "", "ok": ""}),
+        ),
+        ("d/{device_id}/{bag&}", "d/a/", ("a", None, None, None)),
     ],
 )
 def test_what_a_topic_names(
@@ -116,6 +124,24 @@ def test_what_a_topic_names(
     """Names stand in a level, take several, and are device, region, metric or a tag."""
     found = match(compile_routes([Route(topic=template)]), topic)
     assert (found.device_id, found.region, found.metric, found.tags) == names
+
+
+@pytest.mark.parametrize(
+    ("topic", "complaint"),
+    [
+        ("d/a/7/x=1&x=2", "'x' is there twice"),
+        ("d/a/7/line=8", "'line' is there twice"),
+        ("d/a/7/x=%00", "without control characters"),
+        ("d/a/7/=1", "should have 1 to 128 characters"),
+        (f"d/a/7/x={'y' * 257}", "expected up to 256 characters"),
+        ("d/a/7/" + "&".join(f"n{n}=" for n in range(200)), "there are more than 100"),
+    ],
+)
+def test_a_list_of_a_topic_that_cannot_be_tags(topic: str, complaint: str) -> None:
+    """What it names twice, or calls as nothing can be called, refuses the message, and so do too many."""
+    with pytest.raises(Reject, match="invalid_tag") as refused:
+        match(compile_routes([Route(topic="d/{device_id}/{line}/{bag&}")]), topic)
+    assert complaint in refused.value.detail
 
 
 @pytest.mark.parametrize(
