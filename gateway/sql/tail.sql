@@ -1,8 +1,11 @@
 -- What `gateway tail` reads beside the internal topic.
 
 -- name: tail_keys
--- Which streams there are, and with what their rows are signed: nothing of a key of another epoch, which is of another history.
-SELECT l.stream, k.key FROM stream_leases AS l LEFT JOIN stream_keys AS k USING (stream, epoch);
+-- Which streams there are, and with what their rows are signed: nothing of a key of another epoch, which is of another history;
+-- and how long ago who writes each gave a sign of life.
+SELECT l.stream, k.key, coalesce(l.owner_name, '') AS owner_name,
+    coalesce(extract(epoch FROM now() - l.seen_at), 0)::float8 AS silent_s
+FROM stream_leases AS l LEFT JOIN stream_keys AS k USING (stream, epoch);
 
 -- name: newest_dead_letter
 -- Where a tail begins.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from contract.events import EventBatch
     from gateway.tail.filters import Filters
     from gateway.tail.output import Output
+    from gateway.tail.quiet import Heard
     from runtime.mqtt import Delivery
     from runtime.settings import Settings
 
@@ -47,11 +48,8 @@ def open_session(settings: Settings) -> MqttSession:
     )
 
 
-async def follow(
-    session: MqttSession, keys: Mapping[int, bytes | None], filters: Filters, output: Output
-) -> NoReturn:
+async def follow(session: MqttSession, rows: Rows) -> NoReturn:
     """Put out what the topic brings, until cancelled."""
-    rows = Rows(filters, output, keys)
     while True:
         chunk = await session.receive()
         now = datetime.now(UTC)
@@ -67,12 +65,16 @@ class Rows:
         filters: what is wanted.
         output: where it goes.
         keys: of streams; of one that has none everything is taken, and as long as no stream is known.
+        heard: told how much came.
     """
 
-    def __init__(self, filters: Filters, output: Output, keys: Mapping[int, bytes | None]) -> None:
+    def __init__(
+        self, filters: Filters, output: Output, keys: Mapping[int, bytes | None], heard: Heard
+    ) -> None:
         self._filters = filters
         self._output = output
         self._keys = keys
+        self._heard = heard
         self._forged: set[int] = set()
         self._last: dict[int, tuple[str, int]] = {}
 
@@ -108,6 +110,7 @@ class Rows:
                 self._output.put(Missed(row.stream, last + 1, row.n - 1), 0)
         self._last[row.stream] = row.epoch, row.n
         share = size // max(1, len(row.events))
+        self._heard.events += len(row.events)
         for event in row.events:
             metrics = self._filters.metrics_of(event.device_id, event.region, event.metrics)
             if metrics is None:

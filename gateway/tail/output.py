@@ -32,6 +32,9 @@ _NOTES: Final = 100
 class Output:
     """A line a call, in order.
 
+    Attributes:
+        put_so_far: items that came.
+
     Args:
         render: an item as a line.
         limit: after so many measurements and dead letters it ends; None: never.
@@ -61,7 +64,7 @@ class Output:
         self._closing = False
         self._lock = threading.Lock()
         self._wake = os.eventfd(0)
-        self.shown = 0
+        self.shown = self.put_so_far = 0
         self._thread = threading.Thread(target=self._run, name="tail-output", daemon=True)
         self._thread.start()
 
@@ -72,6 +75,7 @@ class Output:
 
     def put(self, item: Item, size: int) -> None:
         """Queue an item of about so many bytes; the oldest of the queue may have to go for it."""
+        self.put_so_far += 1
         with self._lock:
             self._items.append((item, size))
             self._waiting_bytes += size

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from gateway.tail import keys, measurements, rejections
+from gateway.tail import keys, measurements, quiet, rejections
 from gateway.tail.output import Output
 from runtime.lifecycle import unless
 from runtime.postgres import address
@@ -64,20 +64,21 @@ async def _follow(settings: Settings, filters: Filters, output: Output) -> None:
             told = _Told(output, f"broker {broker.host}:{broker.port}", "listening")
             session = measurements.open_session(settings)
             known: dict[int, bytes | None] = {}
-            tasks.create_task(keys.follow(settings.postgres.dsn, known, output), name="keys")
-            tasks.create_task(_listen(session, known, filters, output, told), name="measurements")
+            heard = quiet.Heard()
+            rows = measurements.Rows(filters, output, known, heard)
+            tasks.create_task(keys.follow(settings.postgres.dsn, known, output, heard), name="keys")
+            tasks.create_task(_listen(session, rows, told), name="measurements")
+            tasks.create_task(quiet.tell(heard, output), name="quiet")
         if filters.dead_letters:
             dsn = settings.postgres.dsn
             tell = _Told(output, f"postgres {address(dsn)}", "watching dead letters")
             tasks.create_task(rejections.follow(dsn, filters, output, tell), name="dead-letters")
 
 
-async def _listen(
-    session: MqttSession, known: dict[int, bytes | None], filters: Filters, output: Output, tell: _Told
-) -> None:
+async def _listen(session: MqttSession, rows: measurements.Rows, tell: _Told) -> None:
     async with session, asyncio.TaskGroup() as tasks:
         tasks.create_task(_watch(session, tell), name="session-status")
-        tasks.create_task(measurements.follow(session, known, filters, output), name="receive")
+        tasks.create_task(measurements.follow(session, rows), name="receive")
 
 
 async def _watch(session: MqttSession, tell: _Told) -> NoReturn:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from deploy.local.services import LocalServices
+from gateway.tail.quiet import Heard, why
 from tests.support.devices import publish
 from tests.support.terminals import Terminal
 
@@ -241,13 +242,32 @@ async def test_servers_away_and_back(run_command: Run, settings: Settings, topic
         assert await gateway.terminate() == 0
 
 
+@pytest.mark.parametrize(
+    ("heard", "passed_over", "said"),
+    [
+        (Heard(), 0, "and PostgreSQL does not say whether a gateway runs"),
+        (Heard({0: ("gateway-0 on box, pid 7", 4.0)}), 0, "though gateway-0 on box, pid 7 is there"),
+        (
+            Heard({0: ("a\x1b[2J", 99.0), 1: ("b", 312.4)}),
+            0,
+            "no gateway runs; a\\x1b[2J was the last, 99 s ago",
+        ),
+        (Heard({0: ("a", 1.0)}), 12, "12 measurements came, and none that was asked for"),
+    ],
+)
+def test_silence_and_absence(heard: Heard, passed_over: int, said: str) -> None:
+    """Who sees nothing is told whether anybody is there to send it."""
+    assert said in why(heard, passed_over)
+
+
 async def test_a_limit_that_is_not_reached(run_command: Run) -> None:
     """With --for it ends by itself; when fewer than --count came, a script can tell by the exit code."""
     quiet, short = await asyncio.gather(
-        run_command("gateway", "tail", "--for", "1s"),
+        run_command("gateway", "tail", "--for", "6s"),
         run_command("gateway", "tail", "--for", "1s", "--count", "1"),
     )
     assert await quiet.exit_code() == 0
+    assert quiet.output[-1] == "nothing yet: no gateway has ever run here"
     assert await short.exit_code() == 1
     assert quiet.stdout == short.stdout == []
 
