@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gateway.init.answers import Answers
 
 _STORE: Final = "persistence_location /var/lib/mosquitto/\n"
-_DROPS: Final = ("$SYS/broker/version", "$SYS/broker/publish/messages/dropped")
+_DROPS: Final = ("$SYS/broker/version", "$SYS/broker/uptime", "$SYS/broker/publish/messages/dropped")
 
 
 def configuration(answers: Answers, folder: str) -> str:

@@ -21,10 +21,10 @@ PATIENCE_S = 0.2
 
 
 class Count:
-    """A broker that grants or refuses `$SYS`, and then tells a count."""
+    """A broker that grants or refuses `$SYS`, and then tells a count, or withholds it."""
 
     def __init__(self) -> None:
-        self.grants = True
+        self.grants = self.tells = True
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -33,8 +33,8 @@ class Count:
         await reader.read(1000)
         codes = mqtt5.SubAckReasonCode
         code = codes.GRANTED_QOS_AT_MOST_ONCE if self.grants else codes.NOT_AUTHORIZED
-        writer.write(mqtt5.SubAckPacket(65535, [code]).write())
-        if self.grants:
+        writer.write(mqtt5.SubAckPacket(65535, [code, code]).write())
+        if self.grants and self.tells:
             writer.write(mqtt5.PublishPacket("$SYS/broker/publish/messages/dropped", b"7").write())
         await reader.read(1000)
         writer.close()
@@ -88,3 +88,27 @@ async def test_a_broker_that_refuses() -> None:
         assert not watch.listens
         broker.grants = True
         await until(lambda: watch.dropped == 7)
+
+
+async def test_a_broker_that_withholds() -> None:
+    """Granted is not heard: a broker that lets nothing through, or says nothing of itself, is told of."""
+    broker = Count()
+    broker.tells = False
+    server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
+    async with server, watching(server.sockets[0].getsockname()[1]) as (watch, events):
+        told = await events.wait_for("broker_drops_unknown")
+        assert (told["refused"], told["reason"]) == (False, "granted, and nothing came")
+        assert (watch.listens, watch.dropped) == (False, None)
+
+
+async def test_mosquitto_says_that_it_is_there(broker_port: int, unique: str) -> None:
+    """When the count is old mosquitto keeps it no more; it says how long it has been up all the same."""
+    watch = BrokerWatch(Broker(port=broker_port, client_id=unique))
+    task = asyncio.create_task(watch.run())
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            await watch._heard.wait()
+        assert watch.listens
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
