@@ -42,9 +42,9 @@ _LINE: Final = re.compile(r"^gateway_(spool\w+?)(?:_total)? (\S+)$", re.MULTILIN
 class Options(msgspec.Struct, frozen=True):
     """For how long devices flood, at which steady rates they send, and for how long at each."""
 
-    seconds: float = 12.0
-    rates: tuple[int, ...] = (10, 100, 1000)
-    rate_seconds: float = 6.0
+    seconds: float = 8.0
+    rates: tuple[int, ...] = (100, 1000)
+    rate_seconds: float = 4.0
     devices: int = 1000
 
 

@@ -159,7 +159,7 @@ class Pipeline:
         stored = chunk.stored if isinstance(chunk, Drained) else None
         for delivery in chunk.deliveries:
             items = decode(delivery, received)
-            if stored:
+            if stored is not None:
                 items = [item for item in items if not stored.has(item)]
             for item in as_kept(items) if delivery.retain else items:
                 if isinstance(item, Rejection):

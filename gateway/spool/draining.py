@@ -166,7 +166,7 @@ class Draining:
             if run not in self._places:
                 self._places[run] = await known.place(run)
             place = self._places[run]
-            stored = await known.stored(packed.records)
+            stored = await known.stored(packed.records) or None
         found = []
         for at, record in enumerate(packed.records, packed.place - len(packed.records) + 1):
             if place is not None and at <= place.place:
