@@ -11,7 +11,7 @@ from litestar import Request  # noqa: TC002  # Litestar reads the hook's signatu
 from litestar.exceptions import ValidationException
 from litestar.params import PathParameter, QueryParameter
 
-from projector.query import LOOK, Place, Selection
+from projector.query import CHOSEN, LOOK, Place, Selection
 from projector.views.writes import RESERVED
 from runtime.http import STORABLE
 from runtime.settings import duration_s
@@ -19,7 +19,7 @@ from runtime.settings import duration_s
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_REPEATABLE: Final = "tag"
+_REPEATABLE: Final = frozenset({"tag", "label"})
 _MAX_NAME: Final = 128
 _MOST_TAGS: Final = 20
 _DURATION: Final = "[1-9][0-9]{0,8}(ms|s|m|h|d)"
@@ -87,6 +87,15 @@ Tags = Annotated[
         "times, and all have to fit.",
     ),
 ]
+Labels = Annotated[
+    list[str] | None,
+    QueryParameter(
+        max_items=_MOST_TAGS,
+        description="Only devices that somebody gave this label (`gateway devices`), as `name:value`; may be "
+        "given several times, and all have to fit. "
+        f"With it a page looks at {CHOSEN} devices at most of those that fit otherwise.",
+    ),
+]
 ClockAhead = Annotated[
     bool | None,
     QueryParameter(
@@ -130,18 +139,23 @@ def selection(
         if not re.fullmatch(_DURATION, silent_for):
             raise refuse("silent_for", "expected a duration such as `90s`, `5m`, `2h` or `1d`")
         until = int((time.time() - duration_s(silent_for)) * 1000)
-    return Selection(region, until, metric, above, below, _tags(tags or ()), clock_ahead, online)
+    return Selection(region, until, metric, above, below, pairs("tag", tags), clock_ahead, online)
 
 
-def _tags(given: Iterable[str]) -> dict[str, str]:
-    tags: dict[str, str] = {}
-    for each in given:
+def pairs(parameter: str, given: Iterable[str] | None) -> dict[str, str]:
+    """Read what a parameter gives as `name:value`, by name.
+
+    Raises:
+        ValidationException: one is none, or a name is to have two values.
+    """
+    found: dict[str, str] = {}
+    for each in given or ():
         name, colon, value = each.partition(":")
         if not name or not colon:
-            raise refuse("tag", "expected a name and a value, such as `tag=line:3`")
-        if tags.setdefault(name, value) != value:
-            raise refuse("tag", f"{name} is to have two values, {tags[name]!r} and {value!r}")
-    return tags
+            raise refuse(parameter, f"expected a name and a value, such as `{parameter}=line:3`")
+        if found.setdefault(name, value) != value:
+            raise refuse(parameter, f"{name} is to have two values, {found[name]!r} and {value!r}")
+    return found
 
 
 def place(after: str | None) -> Place | None:
@@ -176,7 +190,7 @@ async def refuse_unknown(request: Request[Any, Any, Any]) -> None:
     wrong |= {
         name: "given more than once"
         for name in given
-        if name in known and name != _REPEATABLE and given.count(name) > 1
+        if name in known and name not in _REPEATABLE and given.count(name) > 1
     }
     if wrong:
         raise _refusals(wrong.items())

@@ -27,6 +27,7 @@ from projector.api.parameters import (
     Below,
     ClockAhead,
     Id,
+    Labels,
     Limit,
     Metric,
     Name,
@@ -34,6 +35,7 @@ from projector.api.parameters import (
     Region,
     SilentFor,
     Tags,
+    pairs,
     place,
     refuse_unknown,
     selection,
@@ -91,6 +93,7 @@ def _device_routes(queries: Queries, meters: Meters, watch: Watch) -> list[Contr
         above: Above = None,
         below: Below = None,
         tag: Tags = None,
+        label: Labels = None,
         clock_ahead: ClockAhead = None,
         online: Online = None,
         limit: Limit = 100,
@@ -113,7 +116,14 @@ def _device_routes(queries: Queries, meters: Meters, watch: Watch) -> list[Contr
             clock_ahead=clock_ahead,
             online=online,
         )
-        page = await queries.devices(chosen, limit=limit, after=place(after))
+        labels = pairs("label", label).items()
+        names = watch.names
+        page = await queries.devices(
+            chosen,
+            limit=limit,
+            after=place(after),
+            fits=(lambda id_: labels <= names.of(id_).label.items()) if labels else None,
+        )
         found = [WatchedDevice(*astuple(each), **heard(watch.of(each.device_id))) for each in page.devices]
         return DevicePage(found, page.after.token if page.after else None, meters.freshness())
 

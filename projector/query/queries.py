@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from projector.views import Keys
 
 LOOK: Final = 2000  # devices that a page looks at, at most: half a dozen milliseconds of Redis
+CHOSEN: Final = 500  # devices that it reads, at most, to choose from by what is not in the views
 NAMES_FOR_S: Final = 5.0
 _WHOLE_FOR_S: Final = 0.5
 
@@ -95,7 +96,14 @@ class Queries:
         fields = await self._hash(self._keys.region(region))
         return _parse(region_stats, fields) if fields else None
 
-    async def devices(self, selection: Selection, *, limit: int, after: Place | None = None) -> Devices:
+    async def devices(
+        self,
+        selection: Selection,
+        *,
+        limit: int,
+        after: Place | None = None,
+        fits: Callable[[str], bool] | None = None,
+    ) -> Devices:
         """List devices, the longest silent first.
 
         A device that reports moves to the end of the order, so who goes on from page to page meanwhile may
@@ -106,11 +114,13 @@ class Queries:
             limit: devices on the page. There may be fewer and another page all the same, as one page looks
                 at `LOOK` devices at most.
             after: where the page before ended.
+            fits: which of these by their ids; such a page looks at `CHOSEN` of them at most.
         """
+        most = limit if fits is None else max(limit, CHOSEN)
         filters = (selection.region, selection.metric, selection.above, selection.below)
         until = selection.last_seen_until_ms
         arguments: list[str | int | float] = [
-            *(self._keys.devices, limit, LOOK, "+inf" if until is None else until),
+            *(self._keys.devices, most, LOOK, "+inf" if until is None else until),
             *(after or ("", "")),
             *("" if each is None else each for each in filters),
             "" if selection.clock_ahead is None else int(selection.clock_ahead),
@@ -120,10 +130,14 @@ class Queries:
         score, last, hashes = await self._one(
             lambda pipeline: self._page([self._keys.last_seen], arguments, client=pipeline)
         )
-        return Devices(
-            [_parse(device_stats, dict(zip(flat[::2], flat[1::2], strict=True))) for flat in hashes],
-            Place(int(float(score)), last.decode()) if score else None,
-        )
+        found = [_parse(device_stats, dict(zip(flat[::2], flat[1::2], strict=True))) for flat in hashes]
+        end = Place(int(float(score)), last.decode()) if score else None
+        if fits is not None:
+            found = [each for each in found if fits(each.device_id)]
+            if len(found) > limit:
+                found = found[:limit]
+                end = Place(found[-1].last_seen_ms, found[-1].device_id)
+        return Devices(found, end)
 
     async def regions(self, *, limit: int, after: str | None = None) -> Regions:
         """List regions by name; all names are read for that, in pieces, and many are kept for `NAMES_FOR_S`.

@@ -16,6 +16,7 @@ from contract.events import Event, Scalar, format_time
 from deploy.local.server import free_port
 from projector.api import openapi, query_routes
 from projector.meters import Meters
+from projector.names.book import Known
 from projector.query import LOOK, Queries
 from projector.views import Keys, Run, Views
 from projector.watch.said import Watch
@@ -264,6 +265,23 @@ async def test_tags(plant: Plant) -> None:
     assert [device["device_id"] for device in answer.json()["devices"]] == ["b"]
 
 
+async def test_labels(plant: Plant) -> None:
+    """What people call devices selects them too: page by page none is missed; several have to fit."""
+    await plant.hear(*(event(f"d{n}", n, tags={"line": "3"}, t=1) for n in range(6)), event("other", 9, t=1))
+    for n in range(6):
+        plant.watch.names.take(f"d{n}", Known(labels=f'{{"site": "north", "odd": "{n % 2}"}}'))
+    assert await plant.ids(label="site:north", limit=2) == ["d0", "d1"]
+    first = await plant.get("/devices", label="odd:1", limit=2)
+    second = await plant.get("/devices", label="odd:1", limit=2, after=first["next"])
+    pages = [[each["device_id"] for each in page["devices"]] for page in (first, second)]
+    assert (pages, second["next"]) == ([["d1", "d3"], ["d5"]], None)
+    answer = await plant.http.get(
+        "/devices", params=[("label", "site:north"), ("label", "odd:0"), ("tag", "line:3")]
+    )
+    assert [device["device_id"] for device in answer.json()["devices"]] == ["d0", "d2", "d4"]
+    assert await plant.ids(label="site:south") == []
+
+
 async def test_clocks_that_are_ahead(plant: Plant) -> None:
     """A device whose clock is ahead says by how much, and is not taken for the one seen last for as long."""
     await plant.hear(event("fast", 3600, ahead=3600, t=1), event("usual", 301, ahead=-1, t=1))
@@ -370,6 +388,7 @@ async def test_asks_only_for_what_is_new(plant: Plant, path: str) -> None:
         ("/devices?regoin=north", "regoin: unknown; there are region, silent_for, metric, above, below, "),
         ("/devices?region=a&region=b", "region: given more than once"),
         ("/devices?tag=line", "tag: expected a name and a value, such as `tag=line:3`"),
+        ("/devices?label=site", "label: expected a name and a value, such as `label=line:3`"),
         ("/devices?tag=line:3&tag=line:4", "tag: line is to have two values, '3' and '4'"),
         ("/devices?clock_ahead=perhaps", "clock_ahead: "),
         ("/devices/d/stats?limit=1", "limit: unknown; there are none"),
