@@ -69,13 +69,13 @@ def _read(folder: Folder) -> dict[str, str]:
 def _write(folder: Folder, hashes: dict[str, str]) -> None:
     folder.private(PASSWORDS, broker.passwords(hashes))
     folder.write()
-    _tell_mosquitto(folder.path / "mosquitto/mosquitto.conf")
+    hang_up(folder.path / "mosquitto/mosquitto.conf")
 
 
-def _tell_mosquitto(configuration: Path) -> None:
+def hang_up(configuration: Path) -> None:
     """Have a mosquitto of this machine that runs with this configuration read its files again."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            words_ = (process / "cmdline").read_bytes().split(b"\0")
-            if os.fsencode(configuration) in words_ and words_[0].endswith(b"mosquitto"):
+            called = (process / "cmdline").read_bytes().split(b"\0")
+            if os.fsencode(configuration) in called and called[0].endswith(b"mosquitto"):
                 os.kill(int(process.name), signal.SIGHUP)
