@@ -68,13 +68,6 @@ def issue(authority: Pair, name: str, now: datetime, *, hosts: Sequence[str] = (
     return _pair(builder.sign(issuers_key, hashes.SHA256()), key)
 
 
-def hosts_of(certificate: str) -> list[str]:
-    """The names and addresses that a certificate is for."""
-    found = x509.load_pem_x509_certificate(certificate.encode())
-    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
-
-
 def check_given(certificate: Path, key: Path, authority: Path | None, hosts: Sequence[str]) -> None:
     """Refuse a server's certificate that a client would refuse: one shakes hands with it, in memory.
 
