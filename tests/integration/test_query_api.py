@@ -523,6 +523,7 @@ async def test_documentation_needs_no_internet(plant: Plant) -> None:
             "above",
             "below",
             "tag",
+            "label",
             "clock_ahead",
             "online",
             "limit",
