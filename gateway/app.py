@@ -322,7 +322,12 @@ async def _work(  # noqa: PLR0915, PLR0917  # the whole path is put together her
                 remember=remember,
             )
             beside.append(tasks.create_task(reload.run(running), name="reload"))
-        log.info("gateway_started", stream=stream, filters=filters)
+        log.info(
+            "gateway_started",
+            stream=stream,
+            filters=filters,
+            retention=settings.gateway.retention or "for ever",
+        )
         await pipeline.run(stop)
         await intake.flush()
         await voice.leave(session)

@@ -80,6 +80,22 @@ class Meters(Collector):
             yield GaugeMetricFamily(
                 "gateway_outbox_bytes", "Room the outbox takes on disk.", self._upkeep.outbox_bytes
             )
+        if self._upkeep.database_bytes is not None:
+            yield GaugeMetricFamily(
+                "gateway_database_bytes", "Room the database takes on disk.", self._upkeep.database_bytes
+            )
+        if self._upkeep.retention_s is not None:
+            yield GaugeMetricFamily(
+                "gateway_retention_seconds",
+                "How long measurements are kept; 0 is for ever.",
+                self._upkeep.retention_s,
+            )
+        if self._upkeep.abandoned is not None:
+            yield GaugeMetricFamily(
+                "gateway_abandoned_sessions",
+                "Client ids that once subscribed and that no gateway has any more.",
+                self._upkeep.abandoned,
+            )
         if self._upkeep.dedup_window_s is not None:
             yield GaugeMetricFamily(
                 "gateway_dedup_window_seconds", "The dedup window in force.", self._upkeep.dedup_window_s

@@ -58,6 +58,7 @@ _PAUSE_S: Final = 0.1
 _HOUR_S: Final = 3600.0
 _HELD_INTERVAL_S: Final = 5.0
 _LATE_S: Final = 60.0
+_NAMED: Final = 10
 _CHORE_SETTINGS: Final = {"lock_timeout": "100ms", "idle_in_transaction_session_timeout": "30s", "jit": "off"}
 
 
@@ -66,6 +67,9 @@ class Upkeep:
 
     Attributes:
         outbox_bytes: room that the outbox takes on disk, all streams and indexes; None before the first look.
+        database_bytes: room that the database takes on disk, likewise.
+        abandoned: sessions of gateways that are no more, which the broker may keep, likewise.
+        retention_s: of measurements, 0 when they are kept for ever, likewise.
         dedup_window_s: of the window in force; None before the first look.
     """
 
@@ -83,6 +87,9 @@ class Upkeep:
         doorman: Doorman,
     ) -> None:
         self.outbox_bytes: int | None = None
+        self.database_bytes: int | None = None
+        self.abandoned: int | None = None
+        self.retention_s: float | None = None
         self.dedup_window_s: float | None = None
         self._dedup_age_s = 0.0
         self._dedup_looked_at = 0.0
@@ -109,6 +116,7 @@ class Upkeep:
             self._site_chore("partitions", 60.0, 6 * _HOUR_S, self._make_partitions),
             self._site_chore("dedup", 60.0, 30.0, self._turn_dedup),
             self._site_chore("outbox", 60.0, _HOUR_S, self._trim_outbox),
+            Chore("sizes", 60.0, 30.0, self._measure, at_once=True),
             self._site_chore("dead_letters", 10.0, _HOUR_S, self._evict_dead_letters),
             self._site_chore("held", _HELD_INTERVAL_S, _HOUR_S, self._release_held),
             self._site_chore("retention", 300.0, 24 * _HOUR_S, self._retire),
@@ -217,6 +225,22 @@ class Upkeep:
     async def _trim_outbox(self, connection: Connection, site: Site) -> None:
         await trim_outbox(connection, site.outbox_retention)
         self.outbox_bytes = await connection.fetchval(queries.outbox_bytes)
+
+    async def _measure(self) -> None:
+        """What fills the disk, and what the broker queues for nobody."""
+        assert self._own is not None
+        self.database_bytes = await self._own.fetchval(queries.database_bytes)
+        abandoned = [row["client_id"] for row in await self._own.fetch(queries.abandoned_sessions)]
+        if len(abandoned) > (self.abandoned or 0):
+            log.warning(
+                "sessions_abandoned",
+                client_ids=abandoned[:_NAMED],
+                detail="the broker may queue for these, and count what it drops: gateway retire CLIENT_ID",
+            )
+        self.abandoned = len(abandoned)
+        async with lent(self._own) as connection:
+            site = await self._site(connection)
+        self.retention_s = site.retention.total_seconds() if site.retention else 0.0
 
     async def _evict_dead_letters(self, connection: Connection, site: Site) -> None:
         evicted = await evict_dead_letters(connection, site.dead_letters_max, site.dead_letters_max_bytes)

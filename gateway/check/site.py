@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from runtime.settings import Settings
 
 _VERSIONS_SINCE_MAJOR = 15
+_LARGE_BYTES = 10 * 10**9
+_NAMED = 10
 
 queries = load_queries("gateway")
 
@@ -28,7 +30,34 @@ async def check_site(pool: asyncpg.Pool[asyncpg.Record], settings: Settings, maj
     version = None
     if major >= _VERSIONS_SINCE_MAJOR:
         version = await pool.fetchval(queries.check_sorting_version)
-    return [_settings(in_force, settings), _window(gateways, settings), _sorting(sorting, version)]
+    size = await pool.fetchrow(queries.check_size)
+    assert size is not None
+    abandoned = [row["client_id"] for row in await pool.fetch(queries.abandoned_sessions)]
+    return [
+        _settings(in_force, settings),
+        _window(gateways, settings),
+        _sorting(sorting, version),
+        _disk(size, settings.gateway.retention),
+        *_abandoned(abandoned),
+    ]
+
+
+def _disk(size: asyncpg.Record, retention: str) -> Finding:
+    since = f", measurements since {size['since']:%F}" if size["since"] else ""
+    found = f"the database takes {size['bytes'] / 10**9:.1f} GB{since}"
+    if retention:
+        return Finding("disk", "ok", f"{found}, kept for {retention}")
+    advice = 'set gateway.retention, such as "90d", or watch the disk'
+    large = size["bytes"] > _LARGE_BYTES
+    return Finding("disk", "warn" if large else "ok", f"{found}, kept for ever", advice if large else "")
+
+
+def _abandoned(client_ids: list[str]) -> list[Finding]:
+    found = "once subscribed, and no gateway has this client id any more: the broker may still queue for it"
+    return [
+        Finding("sessions", "warn", f"{client_id} {found}", f"gateway retire {client_id}")
+        for client_id in client_ids[:_NAMED]
+    ]
 
 
 def _settings(in_force: list[asyncpg.Record], settings: Settings) -> Finding:

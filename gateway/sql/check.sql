@@ -47,6 +47,10 @@ SELECT pg_database_collation_actual_version(oid) FROM pg_database WHERE datname 
 -- How many gateways have been here within a week; replays (the last stream) aside.
 SELECT count(*) FROM streams WHERE stream < 32768 AND seen_at > now() - interval '7 days';
 
+-- name: check_size
+-- What the database takes on disk, and since when measurements are kept.
+SELECT pg_database_size(current_database()) AS bytes, (SELECT min(ts) FROM measurements) AS since;
+
 -- name: check_keys
 -- Of up to ten thousand measurements of the last hour, how many came without a key, and how many without key and time. The
 -- prefixes are those of gateway/decode.

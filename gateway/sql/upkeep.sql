@@ -49,6 +49,19 @@ SELECT max(n) FROM gone;
 -- What the outbox takes on disk, so that one that nobody reads is noticed before the disk is full.
 SELECT pg_total_relation_size('outbox');
 
+-- name: database_bytes
+-- What all of this database takes on disk.
+SELECT pg_database_size(current_database());
+
+-- name: abandoned_sessions
+-- Client ids that once subscribed and under which no gateway writes any more: the broker may still keep a session for each.
+SELECT DISTINCT client_id FROM subscriptions
+WHERE client_id NOT IN (
+    SELECT substring(owner_name FROM '^(.*) on [^ ]+, pid [0-9]+$') FROM stream_leases
+    WHERE owner_name ~ '^.* on [^ ]+, pid [0-9]+$'
+)
+ORDER BY client_id;
+
 -- name: fold_dead_letter_changes
 -- Adds a piece of what was counted of dead letters to the totals; says how much it was.
 SELECT fold_dead_letter_changes($1);

@@ -242,6 +242,7 @@ CASES = [
     Case("RebirthsUnanswered", {f"gateway_sparkplug_unanswered{LABELS}": "0x5 2x30"}, "14m", "17m"),
     Case("DeadLettersEvicted", {f"gateway_dead_letters_evicted_total{LABELS}": "0x10 5x40"}, "10m", "12m"),
     Case("BrokerDropsMessages", {f"gateway_broker_dropped_messages_total{LABELS}": "7x10 8x9"}, "10m", "12m"),
+    Case("SessionAbandoned", {f"gateway_abandoned_sessions{LABELS}": "0x5 1x30"}, "14m", "17m"),
     Case(
         "BrokerDropsUnknown",
         {f"gateway_broker_drops_known{LABELS}": "0x40", f"gateway_connected{LABELS}": "0x10 1x30"},
@@ -297,6 +298,12 @@ CASES = [
         "17m",
     ),
     Case("OutboxFillsDisk", {f"gateway_outbox_bytes{LABELS}": "9e9x10 11e9x40"}, "19m", "22m"),
+    Case(
+        "DatabaseGrows",
+        {f"gateway_database_bytes{LABELS}": "1e9+2e6x90", f"gateway_retention_seconds{LABELS}": "0x90"},
+        "59m",
+        "65m",
+    ),
 ]
 
 
