@@ -162,6 +162,11 @@ PAIR = {"points": [[TS, 1.5], [TS + 1, 2.5]]}
             {"each": "p", "time": "[0]", "metrics": "{all: sum([1:])}"},
             [(AT, {"all": 3})],
         ),
+        (
+            {"ts": TS, "v": {"a": 1, "b": [2], "c": {"d": 3}}},
+            {"each": "v.*", "name": "$1", "value": "@"},
+            [(AT, {"a": 1, "b": 2, "c.d": 3})],
+        ),
         ({"ts": TS, "a": 1, "b": {"c": 2}}, {"metrics": "data | @"}, [(AT, {"a": 1, "b.c": 2})]),
         ({"ts": TS, "data": {"a": 1}}, {"metrics": "data | @"}, [(AT, {"a": 1})]),
         ({"ts": TS, "data": None, "a": 1}, {"metrics": "values | data | @"}, [(AT, {"a": 1})]),
@@ -170,7 +175,7 @@ PAIR = {"points": [[TS, 1.5], [TS + 1, 2.5]]}
 def test_arrays_and_messages_that_hold_what_is_looked_for(
     message: object, words: dict[str, Any], expected: list[tuple[str, dict[str, Any]]]
 ) -> None:
-    """`[0]` is a place of an element that is an array, and after the last bar `@` all that is left of one."""
+    """`[0]` is a place of an element that is an array, and `@` the element, or what is left of it."""
     route = Route(**{"key": "", **words})
     decoder = Decoder(compile_routes([route]), Limits())
     for _ in range(3):  # once as anything, once to learn it, once by what is known

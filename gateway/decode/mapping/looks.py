@@ -104,6 +104,10 @@ def taken(
             continue
         if look.star is not None:
             return element.stars[look.star]
+        if look.path == _ITSELF:
+            found = dict(rest) if type(element.value) is dict else element.value
+            rest.clear()
+            return found
         hit = look.find(value if look.made else rest)
         if hit is not None:
             found, place = hit
