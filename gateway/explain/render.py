@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from gateway.decode.examples import as_object
+from gateway.explain.others import suggestion
 from runtime.terminal import safe
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ def _kind(value: object) -> str:
 def _letter(letter: Rejection, explanation: Explanation, width: int) -> Iterator[str]:
     yield click.style(f"DEAD LETTER  {letter.reason}", fg="red", bold=True)
     yield from _wrapped(safe(letter.error), width)
+    if explanation.route is None and (others := suggestion(explanation.topic)):
+        yield from _wrapped(safe(others), width)
     if letter.payload != explanation.payload:
         yield from _field("bytes", _bytes(letter.payload), width)
 

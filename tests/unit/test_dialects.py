@@ -20,6 +20,7 @@ from gateway.decode.examples import play as play_examples
 from gateway.decode.routes import compile_routes, match
 from gateway.dialects import page
 from gateway.dialects.played import Part, Played, compiled, play
+from gateway.explain.others import suggestion
 from runtime.errors import ConfigurationError
 from runtime.settings import Route, load
 
@@ -554,6 +555,26 @@ def test_the_command_shows_what_examples_become() -> None:
     told = json.loads(CliRunner().invoke(main, ["dialects", "victron/value", "--json"]).output)
     (part,) = told["parts"]
     assert part["examples"][0]["readings"][0]["metrics"] == {"battery/256/Dc/0/Voltage": 26.41}
+
+
+@pytest.mark.parametrize(
+    ("topic", "words"),
+    [
+        ("tele/plug/SENSOR", ['dialect = "tasmota"']),
+        ("site/north/tele/plug/SENSOR", ['dialect = "tasmota"', 'prefix = "site/north/"']),
+        ("application/1/device/a8/event/up", ['"chirpstack-v3" or dialect = "chirpstack-v4"']),
+        ("shellyplus1-1a/events/rpc", ['dialect = "shelly-gen2"']),
+        ("plant/press", []),
+        ("", []),
+    ],
+)
+def test_a_topic_of_no_route_leads_to_a_dialect(topic: str, words: list[str]) -> None:
+    """Where dialects read such topics, `gateway decode` says what to write."""
+    said = suggestion(topic)
+    assert bool(said) is bool(words)
+    assert [each for each in words if each not in said] == []
+    result = CliRunner().invoke(main, ["decode", topic or "a", "-"], input="{}", env={"COLUMNS": "500"})
+    assert (said in result.stdout, result.exit_code) == (True, 1)
 
 
 def test_the_command_says_what_may_have_been_meant() -> None:
