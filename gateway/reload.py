@@ -10,7 +10,7 @@ connection reads them.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import msgspec
 import structlog
@@ -20,14 +20,15 @@ from gateway.sparkplug.topics import is_spoken
 from gateway.subscriptions import plan
 from runtime.errors import ConfigurationError, EdgeError
 from runtime.logs import mask
+from runtime.mqtt import Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from gateway.pipeline import Pipeline
     from gateway.presence import Presence
     from gateway.upkeep import Upkeep
-    from runtime.mqtt import MqttSession, Subscription
+    from runtime.mqtt import MqttSession, Qos
     from runtime.settings import Settings
 
 log = structlog.get_logger()
@@ -101,11 +102,7 @@ class Running:
                     "route: with format sparkplug, what is known of nodes needs a restart"
                 )
             before = self._pipeline.decoder
-            both = {
-                each.topic_filter: each
-                for each in (*plan(self._settings).subscriptions, *wanted.subscriptions)
-            }
-            await self._remember(list(both.values()))
+            await self._remember(asked(plan(self._settings).subscriptions, wanted.subscriptions))
             self._pipeline.decoder = wanted.decoder
             try:
                 await self._session.change(wanted.subscriptions)
@@ -124,6 +121,18 @@ class Running:
         return changed, [key for key in keys if key not in changed]
 
 
+def asked(held: Sequence[Subscription], wanted: Sequence[Subscription]) -> list[Subscription]:
+    """What to remember while a change is under way, for a start after an end halfway.
+
+    All that the session may hold, so that what is not wanted then is unsubscribed. What is only asked for
+    stands there with another QoS than it is asked for with: it is not taken for held, and subscribed again.
+    """
+    added = [each for each in wanted if each not in held]
+    unsure = [Subscription(each.topic_filter, _OTHER_QOS[each.qos]) for each in added]
+    return list({each.topic_filter: each for each in (*held, *unsure)}.values())
+
+
+_OTHER_QOS: Final[Mapping[Qos, Qos]] = {0: 1, 1: 0, 2: 1}
 _IN_PLACE = frozenset(f"gateway.{name}" for name in SHARED)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 import structlog
 
+from gateway.reload import asked
 from runtime.mqtt.filters import Filters
 from runtime.mqtt.port import Disconnected, SessionOptions, Subscription
 
@@ -23,14 +24,16 @@ class Silent:
     def __init__(self, unanswered: str) -> None:
         self.unanswered = unanswered
         self.subscribed = False
+        self.unsubscribed: list[str] = []
 
     async def subscribe(self, _wanted: object) -> list[int]:
         await self._answer("subscribe")
         self.subscribed = True
         return [1]
 
-    async def unsubscribe(self, _topic_filters: object) -> None:
+    async def unsubscribe(self, topic_filters: list[str]) -> None:
         await self._answer("unsubscribe")
+        self.unsubscribed = topic_filters
 
     session_present = subscribing_repeats_retained = tells_copies = True
 
@@ -64,3 +67,18 @@ async def test_a_change_without_a_connection_is_subscribed_at_the_next() -> None
     await filters.change((NEW,), None)
     await filters.apply(connection)
     assert cast("Silent", connection).subscribed
+
+
+@pytest.mark.parametrize(
+    ("wanted", "subscribes", "leaves"),
+    [(NEW, True, ["old/#"]), (OLD, False, ["new/#"])],
+)
+async def test_a_start_after_a_change_that_was_cut_off(
+    *, wanted: Subscription, subscribes: bool, leaves: list[str]
+) -> None:
+    """What was only asked for is not taken for held, and what may be held and is not wanted is left."""
+    known = tuple(asked((OLD,), (NEW,)))
+    options = SessionOptions("h", 1883, "c", subscriptions=(wanted,), known=known)
+    connection = Silent("")
+    await Filters(options, structlog.get_logger()).apply(cast("Connection", connection))
+    assert (connection.subscribed, connection.unsubscribed) == (subscribes, leaves)
