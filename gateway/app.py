@@ -277,9 +277,9 @@ async def _work(  # noqa: PLR0915, PLR0917  # the whole path is put together her
     )
     await unless(stop, keep_asking(upkeep.prepare, health))
     await unless(stop, keep_asking(lambda: doorman.look(pool), health))
+    await unless(stop, intake.learn(pool, stream, lambda: store.next_n))
     if stop.is_set():
         return
-    intake.learn(pool, stream, lambda: store.next_n)
     watch = BrokerWatch(msgspec.structs.replace(settings.broker, client_id=slot.watch_id))
     process.registry.register(Meters(session, relay, upkeep, watch, pipeline))
     certificates = Certificates("gateway", files_of(settings, "gateway"))

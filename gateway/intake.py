@@ -198,12 +198,14 @@ class Intake:
             entrance.counted = self._ledger.count_spooled
             self._registry.register(SpoolMeters(entrance))
 
-    def learn(self, pool: asyncpg.Pool[asyncpg.Record], stream: int, next_n: Callable[[], int]) -> None:
+    async def learn(self, pool: asyncpg.Pool[asyncpg.Record], stream: int, next_n: Callable[[], int]) -> None:
         """PostgreSQL is there: learn how far the spool is drained."""
         if self._entrance is None:
             return
         self._entrance.next_n = next_n
-        self._entrance.learn(Known(pool, stream, self._health))
+        known = Known(pool, stream, self._health)
+        await known.begin()
+        self._entrance.learn(known)
 
     async def enter(self) -> None:
         """Connect, unless that is done."""

@@ -43,12 +43,14 @@ class Draining:
 
     Attributes:
         found: the last entry that a process before has put there.
+        unread: messages that have not been read yet.
     """
 
     def __init__(
         self, shelf: Shelf, signal: Signal, *, may_read: Callable[[], bool], settle: Callable[[Tracked], None]
     ) -> None:
         self.found = shelf.extent.last
+        self.unread = shelf.extent.messages
         self._shelf = shelf
         self._signal = signal
         self._may_read = may_read
@@ -84,11 +86,13 @@ class Draining:
         """What is there, and all that is appended until the next entry is read, has been given out."""
         self._read_to = self._last
 
-    def note(self, seq: int, *, given: bool) -> None:
+    def note(self, seq: int, messages: int, *, given: bool) -> None:
         """An entry was appended, which the pipeline has got already or is to get."""
         self._last = max(self._last, seq)
         if given:
             self._read_to = max(self._read_to, seq)
+        else:
+            self.unread += messages
         self._signal.tell()
 
     def settled(self, seq: int) -> None:
@@ -114,6 +118,7 @@ class Draining:
             except (Full, Unusable):
                 return 0, 0
             self._read_to = max(self._read_to, seq)
+            self.unread -= messages
         return seq, messages
 
     async def run(self) -> None:
@@ -146,6 +151,7 @@ class Draining:
             self._looking = True
         if found:
             seq, packed = found
+            self.unread -= sum(len(record.deliveries) for record in packed.records)
             records = await self._drained(packed, known)
             if records:
                 self._newest = records[-1]

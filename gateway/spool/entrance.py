@@ -70,7 +70,6 @@ class Entrance:
         dropped: messages that were dropped for want of room.
         missing: of its own, such as were dropped or could not be read any more.
         spooling: whether messages go through the spool now.
-        left: what there still is, for PostgreSQL to know.
         rates: at which messages go in and come out.
         next_n: tells the number of the stream's next row, as far as is known.
         counted: called when more is in the spool.
@@ -90,7 +89,6 @@ class Entrance:
     ) -> None:
         self.shelf = shelf
         self.spooled = self.kept = self.drained = self.dropped = self.missing = 0
-        self.left = Left()
         self.next_n: Callable[[], int] = lambda: 1
         self.counted: Callable[[], None] = lambda: None
         self.rates = Rates(monotonic)
@@ -132,6 +130,14 @@ class Entrance:
     def why_full(self) -> str:
         """Why nothing more is taken; empty while it is."""
         return self._keeping.why_full
+
+    @property
+    def left(self) -> Left:
+        """What there is beside what the pipeline is about to store, for PostgreSQL to know with that."""
+        messages = self._draining.unread if self.spooling else 0
+        if messages <= 0:
+            return Left()
+        return Left(messages, self.shelf.extent.oldest, self.rates.drains_in_s(messages))
 
     @property
     def status(self) -> SessionStatus:
@@ -361,7 +367,7 @@ class Entrance:
         messages = sum(len(chunk.deliveries) for chunk in chunks)
         self.kept += messages
         self.rates.kept(messages)
-        self._draining.note(seq, given=given)
+        self._draining.note(seq, messages, given=given)
         if given:
             chunks[-1].seq = seq
             if chunks[-1].settled:
@@ -389,7 +395,6 @@ class Entrance:
     def _say(self) -> None:
         """Say what there is in the spool."""
         extent = self.shelf.extent
-        self.left = Left(extent.messages, extent.oldest, self.rates.drains_in_s(extent.messages))
         note = None
         if self.spooling and not self.why_full:
             since = f", the oldest since {extent.oldest[:19]}Z" if extent.oldest else ""

@@ -6,7 +6,6 @@ whether or not its messages have keys.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -44,8 +43,7 @@ class Place(NamedTuple):
     last: str
 
 
-@dataclass(slots=True)
-class Left:
+class Left(NamedTuple):
     """What is still at the site, for those who only see PostgreSQL.
 
     Attributes:
@@ -109,6 +107,10 @@ class Known:
         self._pool = pool
         self._stream = stream
         self._health = health
+
+    async def begin(self) -> None:
+        """What was left when this gateway ended is told anew, if it is there."""
+        await keep_asking(lambda: self._pool.execute(queries.forget_left, self._stream), self._health)
 
     async def place(self, run: str) -> Place | None:
         """How far a run is drained; None when nothing of it is."""

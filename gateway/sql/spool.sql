@@ -18,6 +18,10 @@ ON CONFLICT (run) DO UPDATE SET
     drains_in_s = excluded.drains_in_s,
     noted_at = now();
 
+-- name: forget_left
+-- By whoever has the stream now, and says with the next batch what there is.
+UPDATE spools SET messages_left = 0, oldest_at = NULL, drains_in_s = NULL WHERE stream = $1 AND messages_left > 0;
+
 -- name: spool_place
 -- Asked before a run that is not one's own is drained: what it says is drained is removed. It writes something, for the reason that
 -- `is_outbox_row_there` gives.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from projector.live.orders import Order
-    from projector.live.state import Letter, Message, Payload, Region, Row, Spark, Window
+    from projector.live.state import AtSite, Letter, Message, Payload, Region, Row, Spark, Window
     from projector.meters import Meters
     from projector.query import Queries
     from projector.views import Keys
@@ -88,6 +88,7 @@ class Board:
         self._rates: dict[int, Rate] = {}
         self._letters: list[Letter] = []
         self._letters_at_ms: int | None = None
+        self._at_site: dict[int, AtSite] = {}
         self._views_at_ms: int | None = None
         self._hot: list[Region] = []
         self._rows: dict[str, Row] = {}
@@ -117,7 +118,7 @@ class Board:
             letters_at_ms=self._letters_at_ms,
             problems=problems,
             rates=Rates(self._rate.per_s, self._rate.span_s, list(self._rate.series)),
-            streams=streams,
+            streams=[replace(each, at_site=self._at_site.get(each.stream)) for each in streams],
             regions=self._hot,
             devices=self._fleet.devices(),
             letters=summary(self._letters, self._letters_at_ms or now_ms),
@@ -216,8 +217,10 @@ class Board:
         return streams
 
     async def _look_at_letters(self, now_ms: int, _at_s: float) -> None:
+        self._at_site = {}
         self._letters = await self._truth.letters()
         self._letters_at_ms = now_ms
+        self._at_site = await self._truth.at_site()
 
     async def _look_at_views(self, now_ms: int, at_s: float) -> None:
         await self._queries.whole()

@@ -13,6 +13,21 @@ Beyond = dict[str, Literal["ok", "warn", "crit"]]
 """Metric → state, of those that are beyond a limit."""
 
 
+class AtSite(msgspec.Struct, frozen=True):
+    """What a gateway keeps on its own disk and has yet to store, as it said with what it stored last.
+
+    Attributes:
+        oldest_ms: when the first of it came; None when that is not known.
+        drains_in_s: about; None when nobody can tell.
+        noted_ms: when it said so.
+    """
+
+    messages: int
+    oldest_ms: int | None
+    drains_in_s: float | None
+    noted_ms: int
+
+
 class Stream(msgspec.Struct, frozen=True, omit_defaults=True):
     """One stream of events and how far behind it the views are.
 
@@ -21,6 +36,7 @@ class Stream(msgspec.Struct, frozen=True, omit_defaults=True):
         behind_rows: committed outbox rows that the views lack.
         behind_s: for how long they have lacked the oldest of these.
         lag_s: step → seconds that the newest event took to it; None for a step that was skipped.
+        at_site: what its gateway has yet to store; None when it keeps nothing.
     """
 
     stream: int
@@ -28,6 +44,7 @@ class Stream(msgspec.Struct, frozen=True, omit_defaults=True):
     behind_rows: int
     behind_s: float
     lag_s: dict[str, float | None] | None
+    at_site: AtSite | None = None
 
 
 class Rates(msgspec.Struct, frozen=True):

@@ -7,12 +7,16 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from projector.live.state import ConstantKey, Letter, Letters, Message, Payload
+import asyncpg
+
+from projector.live.state import AtSite, ConstantKey, Letter, Letters, Message, Payload
 from projector.outbox import answering, queries
 from runtime.errors import Retry
+from runtime.postgres import retryable
 
 if TYPE_CHECKING:
-    import asyncpg
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 SHOWN: Final = 20
 LOOKED_AT: Final = 200
@@ -53,6 +57,18 @@ class Truth:
             for record in records
         ]
 
+    async def at_site(self) -> dict[int, AtSite]:
+        """What gateways have yet to store, by stream; none where they do not say.
+
+        Raises:
+            Retry: PostgreSQL is away, or too slow to wait for.
+        """
+        try:
+            records = await self._fetch(queries.spools_left, asking=retryable)
+        except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError):
+            return {}
+        return {stream: AtSite(*left) for stream, *left in records}
+
     async def message(self, id_: str) -> Message | None:
         """The newest message of a device as it is stored; None when there is none of the last weeks.
 
@@ -73,13 +89,18 @@ class Truth:
             return Payload(letter, record["topic"], record["size"], said)
         return None
 
-    async def _fetch(self, query: str, argument: Any) -> list[asyncpg.Record]:  # noqa: ANN401  # as the query says
+    async def _fetch(
+        self,
+        query: str,
+        *arguments: Any,  # noqa: ANN401  # as the query says
+        asking: Callable[[], AbstractContextManager[None]] = answering,
+    ) -> list[asyncpg.Record]:
         if self._pool is None:
             raise Retry("postgres", "not connected yet")
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                with answering():
-                    return await self._pool.fetch(query, argument)
+                with asking():
+                    return await self._pool.fetch(query, *arguments)
         except TimeoutError as error:
             raise Retry("postgres", f"no answer within {_PATIENCE_S:g} s") from error
 

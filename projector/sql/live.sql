@@ -24,3 +24,15 @@ LIMIT 1;
 SELECT left(topic, 1000) AS topic, octet_length(payload) AS size, substring(payload FOR 4000) AS payload
 FROM dead_letters
 WHERE id = $1;
+
+-- name: spools_left
+-- What each stream's gateway said last of what is in its spool, if that was anything.
+SELECT stream, messages, oldest_ms, drains_in_s, noted_ms
+FROM (
+    SELECT DISTINCT ON (stream)
+        stream, messages_left AS messages, (extract(epoch FROM oldest_at) * 1000)::bigint AS oldest_ms, drains_in_s,
+        (extract(epoch FROM noted_at) * 1000)::bigint AS noted_ms
+    FROM spools
+    ORDER BY stream, noted_at DESC
+) AS newest
+WHERE messages > 0;

@@ -21,6 +21,8 @@ from projector.live.fields import Fields
 from projector.live.frames import Frames
 from projector.live.index import Index
 from projector.live.orders import Order
+from projector.live.state import AtSite
+from projector.live.truth import Truth
 from projector.meters import Meters
 from projector.query import Queries
 from projector.views import Keys
@@ -185,6 +187,23 @@ async def test_rejections_do_not_age_while_nobody_can_read_them(
     assert state.rows["a"].standing == "rejected"
     await pool.execute("ALTER TABLE away RENAME TO dead_letters")
     assert (await board.look()).letters.minute == 0
+
+
+async def test_what_is_at_the_site(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    """What each stream's gateway said last counts, whichever process it was; nothing where none is asked."""
+    said = [("a", 0, 500, 2), ("b", 0, 40, 1), ("c", 1, 90, 3), ("d", 1, 0, 0)]
+    for run, stream, left, ago in said:
+        await pool.execute(
+            "INSERT INTO spools (run, stream, place, messages_left, oldest_at, drains_in_s, noted_at) "
+            "VALUES (md5($1)::uuid, $2, 1, $3, to_timestamp(1000), 4.5, to_timestamp(2000 - $4::integer))",
+            run, stream, left, ago,
+        )  # fmt: skip
+    truth = Truth()
+    truth.use(pool)
+    assert await truth.at_site() == {0: AtSite(40, 1_000_000, 4.5, 1_999_000)}
+    await pool.execute("ALTER TABLE spools RENAME TO away")
+    assert await truth.at_site() == {}
+    await pool.execute("ALTER TABLE away RENAME TO spools")
 
 
 async def test_anything_under_our_keys(board: Board, redis: Redis, clock: Clock) -> None:

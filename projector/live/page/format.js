@@ -16,6 +16,11 @@ export function number(value, digits = DIGITS) {
 
 export const count = (value) => integer.format(value);
 
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+
+/** How many, with few digits where there are many: `9,876`, `12.3 K`, `1.2 M`. */
+export const amount = (value) => (value < 10_000 ? count(value) : compact.format(value).replace(/(?=[A-Z]$)/, " "));
+
 export function plural(value, one, many) {
   return `${count(value)} ${value === 1 ? one : many}`;
 }

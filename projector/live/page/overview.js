@@ -1,13 +1,14 @@
 // What is beside the devices: the four figures, the regions, what was rejected, and the path with its lags.
 
 import { byId, el, keyed, mark, say } from "./dom.js";
-import { age, count, duration, plural, rate } from "./format.js";
+import { age, amount, count, duration, plural, rate } from "./format.js";
 import { emptySpark, spark } from "./spark.js";
 
 const BEHIND_WARN_S = 2;
 const BEHIND_ALARM_S = 30;
 const MANY = 0.1; // of the devices
 const REASONS = 2;
+const NOTED_MS = 60_000; // what was said longer ago may have changed
 const STEPS = { received: "to gateway", committed: "to store", published: "to topic", projected: "to view" };
 
 export function drawOverview(state, nowMs) {
@@ -15,7 +16,7 @@ export function drawOverview(state, nowMs) {
   drawHot(state.hot);
   drawRegions(state.regions, state.regions_total, state.regions_dropped, state.views_at_ms !== null);
   drawLetters(state.letters, nowMs, state.letters_at_ms !== null);
-  drawStreams(state.streams, !("postgres" in state.problems));
+  drawStreams(state.streams, !("postgres" in state.problems), nowMs);
 }
 
 function drawSummary({ devices, streams, letters, rates, problems, views_at_ms: seen, letters_at_ms: read }) {
@@ -24,10 +25,11 @@ function drawSummary({ devices, streams, letters, rates, problems, views_at_ms: 
   else figure("silent", count(devices.silent), `of ${count(devices.total)}${devices.offline ? `, ${count(devices.offline)} offline` : ""}${devices.muted ? `, ${count(devices.muted)} muted` : ""}${devices.unknown ? `, ${count(devices.unknown)} not known yet` : ""}`, devices.silent ? "alarm" : devices.unknown > MANY * devices.total ? "warn" : "ok");
   const behindS = Math.max(0, ...streams.map((stream) => stream.behind_s));
   const behindRows = streams.reduce((sum, stream) => sum + stream.behind_rows, 0);
+  const atSite = streams.reduce((sum, stream) => sum + (stream.at_site?.messages ?? 0), 0);
   const away = "postgres" in problems;
   const unknown = !streams.length || away;
   const level = behindS >= BEHIND_ALARM_S ? "alarm" : behindS >= BEHIND_WARN_S ? "warn" : "ok";
-  figure("behind", unknown ? "?" : behindRows && behindS < 1 ? "< 1 s" : duration(Math.round(behindS)), unknown ? "not known now" : behindRows ? plural(behindRows, "batch", "batches") : "up to date", unknown ? "warn" : level);
+  figure("behind", unknown ? "?" : behindRows && behindS < 1 ? "< 1 s" : duration(Math.round(behindS)), unknown ? "not known now" : atSite ? `and ${amount(atSite)} at the site` : behindRows ? plural(behindRows, "batch", "batches") : "up to date", unknown || (atSite && level === "ok") ? "warn" : level);
   const reasons = Object.entries(letters.reasons).map(([reason, many]) => `${reason} ${many}`);
   if (away || read === null) figure("rejected", "?", "not known now", "warn");
   else figure("rejected", `${count(letters.minute)}${letters.more ? "+" : ""}`, reasons.length ? reasons[0] : "nothing", letters.minute ? "warn" : "ok");
@@ -123,11 +125,14 @@ export function updateLetter(node, letter, nowMs) {
   say(node.querySelector("time"), `${letter.replayed ? "replayed, " : ""}${age(letter.at_ms, nowMs)}`);
 }
 
-function drawStreams(streams, known) {
+function drawStreams(streams, known, nowMs) {
   rows("stream-rows", known, streams, (each) => each.stream, makeStream, (node, each) => {
     const [name, speed] = node.firstChild.children;
     say(name, `Stream ${each.stream}, ${rate(each.per_s)}`);
     say(speed, each.behind_rows ? `${plural(each.behind_rows, "batch", "batches")}, ${duration(each.behind_s)} behind` : "up to date");
+    const left = node.children[1];
+    left.hidden = !each.at_site;
+    if (each.at_site) say(left, atSite(each.at_site, nowMs));
     const worst = Math.max(...Object.values(each.lag_s ?? {}).map((seconds) => seconds ?? 0));
     for (const step of node.lastChild.children) {
       const seconds = each.lag_s?.[step.dataset.step] ?? null;
@@ -137,9 +142,19 @@ function drawStreams(streams, known) {
   });
 }
 
+/** What a gateway has on its own disk, as it said last. */
+function atSite({ messages, oldest_ms: oldestMs, drains_in_s: drainsInS, noted_ms: notedMs }, nowMs) {
+  const old = nowMs - notedMs > NOTED_MS;
+  const parts = [`at the site: ${amount(messages)} ${messages === 1 ? "message" : "messages"}`];
+  if (oldestMs !== null) parts.push(`oldest ${duration(Math.max(0, Math.round((nowMs - oldestMs) / 1000)))}`);
+  if (old) parts.push(`as of ${age(notedMs, nowMs)}`);
+  else if (drainsInS !== null) parts.push(`drains in about ${duration(Math.max(1, Math.round(drainsInS)))}`);
+  return parts.join(", ");
+}
+
 function makeStream() {
   const steps = Object.entries(STEPS).map(([step, label]) => el("div", { "data-step": step }, el("dt", {}, label), el("dd")));
-  return el("li", {}, el("div", { class: "stream-top" }, el("span"), el("span", { class: "note" })), el("dl", { class: "steps" }, ...steps));
+  return el("li", {}, el("div", { class: "stream-top" }, el("span"), el("span", { class: "note" })), el("p", { class: "at-site" }), el("dl", { class: "steps" }, ...steps));
 }
 
 /** Items of a list; that there are none is said only when that is known. */
