@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from projector.outbox import Outbox
 from projector.views import answering, as_marks
-from projector.views.state import View, unpack_marks
+from projector.views.state import View, place_of, unpack_marks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,7 +92,7 @@ class Learner:
             for name, last, count in zip(names, values[::2], values[1::2], strict=True):
                 value = None if last is None or count is None else _number(last)
                 if value is not None:
-                    limits.learn(view.id, where, name, value, view.others.get(name, view.mark))
+                    limits.learn(view.id, where, name, value, place_of(view.others.get(name, view.mark)))
 
 
 def _number(last: bytes) -> float | None:

@@ -150,7 +150,6 @@ class Views:
         Raises:
             Retry: Redis is away, out of memory, or a key of ours holds something that is not ours. Nothing
                 is applied, unless the answer was lost, or a part could not be set, which comes first then.
-            ValueError: times in the run are none.
         """
         async with self._next_turn():
             for attempt in range(ATTEMPTS):

@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from contract.order import ahead_ms, microseconds, order_time, said_time
+from contract.order import ahead_ms, order_time, said_time
 from projector.views.retired import ONLINE
-from projector.views.state import NOWHERE, Wanted
+from projector.views.state import HIGH, LAST, LOW, MOVED, NEWER, NO_NAMES, TOLD, TOTAL, Wanted, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Set as AbstractSet
 
-    from contract.events import Event
+    from contract.events import Event, Scalar
     from projector.views.retired import Retired
-    from projector.views.state import Mark, Shelf, View
+    from projector.views.state import Shelf, View
 
 
 class Change:
@@ -43,6 +43,7 @@ class Change:
     Attributes:
         devices: those touched; `regions` likewise.
         moves: region → by how many its devices become more.
+        tags: device that has others → the tags that Redis has.
         metrics: of views that the run has touched, how many.
         widest: most of them in one view.
     """
@@ -51,6 +52,7 @@ class Change:
         self.devices: list[View] = []
         self.regions: list[View] = []
         self.moves: Counter[str] = Counter()
+        self.tags: dict[str, str | None] = {}
         self.metrics = self.widest = 0
         self._known_devices = devices
         self._known_regions = regions
@@ -61,62 +63,52 @@ class Change:
 
         Returns:
             How many were added.
-
-        Raises:
-            ValueError: an event's times are none. The state is of no use then.
         """
-        known_devices, known_regions = self._known_devices.lately, self._known_regions.lately
+        known_devices, known_regions, run = self._known_devices.lately, self._known_regions.lately, self._run
         added = 0
         for event in events:
             ts, received_at, names = event.ts, event.received_at, event.metrics.keys()
             device = known_devices.get(event.device_id)
-            if device is None or not names <= device.metrics.keys():
+            if device is None or not names <= device.places.keys():
                 break
             if event.region is not None:
                 region = known_regions.get(event.region)
-                if region is None or not names <= region.metrics.keys():
+                if region is None or not names <= region.places.keys():
                     break
             at = ts if ts <= received_at else order_time(ts, received_at)
             ahead = 0 if at == ts else ahead_ms(ts, received_at)
-            us, tie = microseconds(at), received_at + event.key
-            mark = (us, tie)
-            if device.run != self._run:
+            mark = f"{at}{received_at}{event.key}"
+            if device.run != run:
                 self._touch(device, self.devices, self._known_devices)
-            self._count(device, event, mark, at, ahead)
+            self._count(device, event.metrics, mark, ahead)
             if event.tags:
                 self._tag(device, event.tags, mark)
             if event.online_since is not None and event.online is not None:
-                since = microseconds(event.online_since)
-                self._say(device, (since, tie), online=event.online)
+                self._say(device, f"{event.online_since}{received_at}{event.key}", online=event.online)
             if event.region is not None:
                 self._settle(device, event.region, mark)
                 region = known_regions[event.region]
-                if region.run != self._run:
+                if region.run != run:
                     self._touch(region, self.regions, self._known_regions)
-                self._count(region, event, (us, f"{tie}\0{event.device_id}"), at, ahead)
+                self._count(region, event.metrics, f"{mark}\0{event.device_id}", ahead)
             added += 1
         return added
 
     def merge(self, rows: Iterable[Retired]) -> None:
-        """Add what events amount to of which everything is remembered (`Lacking`).
-
-        Raises:
-            ValueError: times in a row are none. The state is of no use then.
-        """
+        """Add what events amount to of which everything is remembered (`Lacking`)."""
         for row in rows:
-            at = order_time(row.last_ts, row.last_received_at)
-            us, tie = microseconds(at), row.last_received_at + row.last_key
+            tie = row.last_received_at + row.last_key
+            mark = order_time(row.last_ts, row.last_received_at) + tie
             device = self._known_devices[row.device_id]
-            mark = (us, tie)
-            if row.metric == ONLINE and device.mark == NOWHERE:
+            if row.metric == ONLINE and not device.mark:
                 continue  # all of its messages were deleted by somebody
             if device.run != self._run:
                 self._touch(device, self.devices, self._known_devices)
             if row.metric == ONLINE:
-                since = microseconds(said_time(row.last_ts, row.last_received_at))
-                self._say(device, (since, tie), online=row.last_value is True)
+                since = said_time(row.last_ts, row.last_received_at)
+                self._say(device, since + tie, online=row.last_value is True)
                 continue
-            self._merge(device, row, mark, at)
+            self._merge(device, row, mark)
             if isinstance(row.last_value, dict):
                 self._tag(device, row.last_value, mark)
             if row.region:
@@ -124,7 +116,7 @@ class Change:
                 region = self._known_regions[row.region]
                 if region.run != self._run:
                     self._touch(region, self.regions, self._known_regions)
-                self._merge(region, row, (us, f"{tie}\0{row.device_id}"), at)
+                self._merge(region, row, f"{mark}\0{row.device_id}")
 
     @property
     def left(self) -> list[View]:
@@ -145,65 +137,77 @@ class Change:
 
     def _touch(self, view: View, touched: list[View], shelf: Shelf) -> None:
         shelf.count(view)
-        view.run, view.at, view.changed = self._run, "", []
-        view.old_region, view.old_tags, view.old_online = (
-            (view.region, view.tags, view.online_mark) if view.exists else (None, None, NOWHERE)
-        )
+        view.run, view.news, view.changed, view.bounds = self._run, 0, NO_NAMES, NO_NAMES
         touched.append(view)
 
-    def _count(self, view: View, event: Event, mark: Mark, at: str, ahead: int) -> None:
+    def _count(self, view: View, carried: dict[str, Scalar], mark: str, ahead: int) -> None:
         """Count a message. This is where the time of a run goes."""
-        run, metrics, carried, changed = self._run, view.metrics, event.metrics, view.changed
         view.count += 1
         late = mark <= view.mark
         if not late:
             if view.names != carried.keys():
                 view.reshape(carried)
-            view.mark, view.at, view.ahead_ms = mark, at, ahead
+            view.mark, view.ahead_ms = mark, ahead
+            view.news |= NEWER
+        if late or view.changed is not view.names:
+            self._note(view, carried)
+        places, cells = view.places, view.cells
         for name, value in carried.items():
-            metric = metrics[name]
-            if metric.run != run:
-                metric.run = run
-                changed.append(metric)
-                self.metrics += 1
+            at = places[name]
             if not late or not view.is_stale(name, mark):
-                metric.last = value
+                cells[at + LAST] = value
             if value.__class__ is not str:
                 number = value + 0.0  # type: ignore[operator]  # it is none of a text
-                metric.count += 1
-                metric.total += number
-                if number < metric.low:
-                    metric.low, metric.bounds = number, True
-                if number > metric.high:
-                    metric.high, metric.bounds = number, True
-        if len(changed) > self.widest:  # noqa: PLR1730  # a call of max() takes three times as long
-            self.widest = len(changed)
+                cells[at] += 1
+                cells[at + TOTAL] += number
+                if number < cells[at + LOW]:
+                    cells[at + LOW] = number
+                    view.move(name)
+                if number > cells[at + HIGH]:
+                    cells[at + HIGH] = number
+                    view.move(name)
 
-    def _merge(self, view: View, row: Retired, mark: Mark, at: str) -> None:
+    def _note(self, view: View, carried: dict[str, Scalar]) -> None:
+        """Note which metrics the run has touched."""
+        changed, before = view.changed, len(view.changed)
+        if not changed:
+            changed = view.changed = names_of(
+                tuple(carried)
+            )  # and nothing more to note where all carry the same
+        elif not carried.keys() <= changed:
+            if not isinstance(changed, set):
+                changed = view.changed = set(changed)
+            changed.update(carried)
+        self.metrics += len(changed) - before
+        self.widest = max(self.widest, len(changed))
+
+    def _merge(self, view: View, row: Retired, mark: str) -> None:
         if mark > view.mark:
             view.reshape(())
-            view.mark, view.at, view.ahead_ms = mark, at, ahead_ms(row.last_ts, row.last_received_at)
+            view.mark, view.ahead_ms = mark, ahead_ms(row.last_ts, row.last_received_at)
+            view.news |= NEWER
         if not row.metric:
             view.count += row.count
         if not row.metric or isinstance(row.last_value, dict):
             return
-        metric = view.metrics[row.metric]
-        if metric.run != self._run:
-            metric.run = self._run
-            view.changed.append(metric)
-            self.metrics += 1
-            self.widest = max(self.widest, len(view.changed))
+        name, at, cells = row.metric, view.places[row.metric], view.cells
+        self._note(view, {name: 0})
         if row.sum is not None and row.min is not None and row.max is not None:
-            metric.merge(row.count, row.sum, row.min + 0.0, row.max + 0.0)
-        if not view.is_stale(row.metric, mark):
-            metric.last = row.last_value
+            cells[at] += row.count
+            cells[at + TOTAL] += row.sum
+            low, high = min(cells[at + LOW], row.min + 0.0), max(cells[at + HIGH], row.max + 0.0)
+            if [low, high] != cells[at + LOW : at + HIGH + 1]:
+                cells[at + LOW], cells[at + HIGH] = low, high
+                view.move(name)
+        if not view.is_stale(name, mark):
+            cells[at + LAST] = row.last_value
             if mark == view.mark:
-                del view.others[row.metric]
+                del view.others[name]
                 if not isinstance(view.names, set):
                     view.names = set(view.names)
-                view.names.add(row.metric)
+                view.names.add(name)
 
-    def _settle(self, device: View, region: str, mark: Mark) -> None:
+    def _settle(self, device: View, region: str, mark: str) -> None:
         """A device is where the newest message says that names a region."""
         if device.region is not None and mark <= device.home:
             return
@@ -213,16 +217,19 @@ class Change:
             if device.region is not None:
                 self.moves[device.region] -= 1
             device.region = intern(region)  # one text for all devices of it
+            device.news |= MOVED
 
-    def _tag(self, device: View, tags: dict[str, str], mark: Mark) -> None:
+    def _tag(self, device: View, tags: dict[str, str], mark: str) -> None:
         if device.tags is None or mark > device.tags_mark:
+            self.tags.setdefault(device.id, device.tags if device.exists else None)
             device.tags, device.tags_mark = _tags_of(tuple(tags.items())), mark
 
     @staticmethod
-    def _say(device: View, since: Mark, *, online: bool) -> None:
+    def _say(device: View, since: str, *, online: bool) -> None:
         """A device is what the newest of those messages made it that the gateway says changed it."""
         if since > device.online_mark:
             device.online, device.online_mark = online, since
+            device.news |= TOLD
 
 
 class Lacking:
@@ -243,11 +250,11 @@ class Lacking:
         for event in events:
             names: AbstractSet[str] = event.metrics.keys()
             view = self._devices.get(event.device_id)
-            if view is None or not names <= view.metrics.keys():
+            if view is None or not names <= view.places.keys():
                 self._of_devices.setdefault(event.device_id, set()).update(names)
             if event.region is not None:
                 view = self._regions.get(event.region)
-                if view is None or not names <= view.metrics.keys():
+                if view is None or not names <= view.places.keys():
                     self._of_regions.setdefault(event.region, set()).update(names)
 
     def merge(self, rows: Iterable[Retired]) -> None:
@@ -260,7 +267,7 @@ class Lacking:
                 (self._regions, row.region, self._of_regions),
             ):
                 view = shelf.get(id_)
-                if id_ and (view is None or not names <= view.metrics.keys()):
+                if id_ and (view is None or not names <= view.places.keys()):
                     wanted.setdefault(id_, set()).update(names)
 
     def wanted(self) -> tuple[list[Wanted], list[Wanted]]:
@@ -272,7 +279,7 @@ def _wanted(shelf: Shelf, names: dict[str, set[str]]) -> list[Wanted]:
     wanted = []
     for id_, its in names.items():
         view = shelf.get(id_)
-        wanted.append(Wanted(id_, sorted(its if view is None else its - view.metrics.keys())))
+        wanted.append(Wanted(id_, sorted(its if view is None else its - view.places.keys())))
     return wanted
 
 

@@ -10,9 +10,10 @@ EXACT_INTEGER: Final = 2**53  # from here on a double no longer holds every inte
 
 def number_text(value: float) -> str:
     """The shortest text that reads back as the same double, without the `.0` of a whole number."""
-    if isinstance(value, int) and -EXACT_INTEGER <= value <= EXACT_INTEGER:
+    if value.__class__ is not float and -EXACT_INTEGER <= value <= EXACT_INTEGER:
         return str(int(value))
-    return repr(value + 0.0).removesuffix(".0")
+    text = repr(value + 0.0)
+    return text[:-2] if text[-2:] == ".0" else text
 
 
 def finite(total: float) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 import msgspec
 from redis.exceptions import RedisError
 
-from projector.views.state import VIEW, Metric, View, Wanted, unpack_marks
+from projector.views.state import VIEW, View, Wanted, metric, unpack_marks
 from runtime.errors import Retry
 from runtime.redis import as_retry
 
@@ -141,17 +141,17 @@ def _view(wanted: Wanted, marks: _Value, gone: _Value, values: list[_Value]) -> 
     if gone is not None and not view.exists:
         expired = msgspec.json.decode(gone, type=_Expired)
         view.returned, view.region = expired.last_seen, expired.region
+    found: dict[str, list[Any]] = {}
     for at, name in enumerate(wanted.names):
         first = _FIXED + at * _STATISTICS
-        view.metrics[name := intern(name)] = metric = _metric(name, *values[first : first + _STATISTICS])
-        metric.fresh = name not in view.names and name not in view.others
+        fresh = name not in view.names and name not in view.others
+        found[intern(name)] = _metric(*values[first : first + _STATISTICS], fresh=fresh)
+    view.know(found)
     return view
 
 
-def _metric(name: str, low: _Value, high: _Value, total: _Value, count: _Value) -> Metric:
+def _metric(low: _Value, high: _Value, total: _Value, count: _Value, *, fresh: bool) -> list[Any]:
     if total is None or count is None:
-        return Metric(name)
-    return Metric(
-        *(name, int(count), float(total)),
-        *(inf if low is None else float(low), -inf if high is None else float(high)),
-    )
+        return metric(fresh=fresh)
+    least, greatest = inf if low is None else float(low), -inf if high is None else float(high)
+    return metric(int(count), float(total), least, greatest, fresh=fresh)

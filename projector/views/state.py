@@ -4,10 +4,10 @@ Redis is only written to. What a run brings is added to the state (`change.py`),
 values of fields, ready to be set. A view, or a metric of one, that is not remembered is read once. The state
 is as Redis has it between two calls; whoever cannot say so any more forgets all of it (`apply.py`).
 
-Last values follow the order of marks. A message's *mark* is its place in that order (`contract/order.py`):
-order time in microseconds, and a `tie` that settles equal times when compared byte by byte: time of receipt,
-key, and in a region the device. Marks are kept in two hashes of our own, an entry for each device or region:
-MessagePack values one after the other,
+Last values follow the order of marks. A message's *mark* is its place in that order (`contract/order.py`), as
+a text: order time, and a `tie` that settles equal times, which is time of receipt, key, and in a region the
+device. Marks are kept in two hashes of our own, an entry for each device or region: MessagePack values one
+after the other, order times in microseconds,
 
     us, tie, shape [, home_us, home_tie [, others [, tags [, tags_us, tags_tie
         [, online, since_us, since_tie]]]]]
@@ -22,67 +22,49 @@ or missing is so.
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import chain
 from math import inf
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import msgspec
 
-from contract.events import Scalar  # noqa: TC001  # msgspec reads it from the struct
+from contract.order import format_microseconds, microseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
-REMEMBERED: Final = 650_000  # metrics and marks of them, a view being as much as `VIEW`: some 120 MB
+REMEMBERED: Final = 650_000  # metrics and marks of them, a view being as much as `VIEW`: some 80 MB
 VIEW: Final = 4
 MOST_METRICS: Final = 1000  # of a view, unless the configuration says otherwise
 ROOM_AT_ONCE: Final = 4000  # metrics that leave a view in a run, unless it touches more
-FEW_NAMES: Final = 100  # in a message: what is made of so many is remembered
-NOWHERE: Final = (-1, "")
+FEW_NAMES: Final = 100  # of metrics: what is made of so many is remembered
 
+CELLS: Final = 6
+COUNT, TOTAL, LOW, HIGH, LAST, RUN = range(CELLS)
+"""What is remembered of a metric: how many numbers, their sum, the least and the greatest; the newest value,
+where a run has brought a newer one; and the run that wrote it last, `NEVER` when Redis has nothing of it."""
+
+NEVER: Final = -1
+NEWER, MOVED, TOLD = 1, 2, 4
+"""What a run has brought to a view: its newest message, another region, its being online or not."""
+
+TIME: Final = len("2026-11-23T09:00:00.250000Z")
 _MARK_SIZES: Final = (3, 5, 6, 7, 9, 12)
 _WITHOUT_PRESENCE: Final = 9
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(list[Any])
 
-Mark = tuple[int, str]
-
-
-class Metric(msgspec.Struct, gc=False):
-    """Statistics of the numbers among a metric's values, and what a run changes.
-
-    Attributes:
-        last: the newest value, where a run has brought a newer one.
-        bounds: whether a run has moved `low` or `high`.
-        fresh: whether Redis has nothing of it.
-        run: the last that touched it.
-    """
-
-    name: str
-    count: int = 0
-    total: float = 0.0
-    low: float = inf
-    high: float = -inf
-    last: Scalar | None = None
-    bounds: bool = False
-    fresh: bool = False
-    run: int = 0
-
-    def merge(self, count: int, total: float, low: float, high: float) -> None:
-        """Add what other numbers amount to."""
-        self.count += count
-        self.total += total
-        if low < self.low or high > self.high:
-            self.low, self.high, self.bounds = min(low, self.low), max(high, self.high), True
-
-
-NOTHING: Final[list[Metric]] = []  # the same for all, which no run adds to
-NO_OTHERS: Final = cast("dict[str, Mark]", MappingProxyType({}))  # likewise
+NO_NAMES: Final[AbstractSet[str]] = frozenset()
+NO_OTHERS: Final = cast("dict[str, str]", MappingProxyType({}))  # the same for all, which nobody adds to
 
 
 class View(msgspec.Struct, gc=False):
     """What is remembered of one device or region, and what a run changes.
+
+    There may be a hundred thousand: an object for each metric, and a number beside the text of each time, would
+    be half as much memory again, and to fetch it takes longer than to work with it.
 
     Attributes:
         id: of the device, or the region's name.
@@ -99,42 +81,63 @@ class View(msgspec.Struct, gc=False):
         members: regions only: devices in it; None when that was never written.
         ahead: devices only: whether the newest message's clock was, for Redis.
         returned: devices only: when one was last seen that had left the views, and is not there again yet.
-        metrics: those that are known.
+        places: metric → where its numbers begin in `cells`, of those that are known.
+        cells: `CELLS` of each metric.
         dropped: how many have made room for others.
         run: the last that touched it.
-        at: order time of the newest message, where a run has brought it.
-        ahead_ms: by how much that message's clock was ahead.
+        news: what that brought, some of `NEWER` to `TOLD`.
+        ahead_ms: by how much the newest message's clock was ahead.
         changed: metrics that the run has touched.
-        old_region: where the device was before the run, for Redis; `old_tags` and `old_online`, a mark,
-            likewise.
+        bounds: those of them whose least or greatest it has moved.
         size: as much as it was counted for (`Shelf`).
     """
 
     id: str
     exists: bool = False
     count: int = 0
-    mark: Mark = NOWHERE
-    names: AbstractSet[str] = frozenset()
-    home: Mark = NOWHERE
-    others: dict[str, Mark] = NO_OTHERS
+    mark: str = ""
+    names: AbstractSet[str] = NO_NAMES
+    home: str = ""
+    others: dict[str, str] = NO_OTHERS
     tags: str | None = None
-    tags_mark: Mark = NOWHERE
+    tags_mark: str = ""
     online: bool | None = None
-    online_mark: Mark = NOWHERE
+    online_mark: str = ""
     region: str | None = None
     members: int | None = None
     ahead: bool = False
     returned: str | None = None
-    metrics: dict[str, Metric] = {}
+    places: dict[str, int] = {}
+    cells: list[Any] = []
     dropped: int = 0
     run: int = 0
-    at: str = ""
+    news: int = 0
     ahead_ms: int = 0
-    changed: list[Metric] = NOTHING
-    old_region: str | None = None
-    old_tags: str | None = None
-    old_online: Mark = NOWHERE
+    changed: AbstractSet[str] = NO_NAMES
+    bounds: AbstractSet[str] = NO_NAMES
     size: int = 0
+
+    def know(self, found: Mapping[str, Iterable[Any]]) -> None:
+        """Remember metrics that are not known, with their `CELLS`."""
+        if len(self.places) <= FEW_NAMES:
+            self.places = places_of((*self.places, *found))
+        else:  # they are its own
+            self.places.update((name, len(self.cells) + at * CELLS) for at, name in enumerate(found))
+        self.cells += chain.from_iterable(found.values())
+
+    def forget(self, gone: Container[str]) -> None:
+        """Forget metrics."""
+        names = [name for name in self.places if name not in gone]
+        if len(names) < len(self.places):
+            cells, places = self.cells, self.places
+            self.cells = [cell for name in names for cell in cells[places[name] : places[name] + CELLS]]
+            self.places = places_of(tuple(names))
+
+    def move(self, name: str) -> None:
+        """Note that the least or the greatest of a metric is another."""
+        if not isinstance(self.bounds, set):
+            self.bounds = set()
+        self.bounds.add(name)
 
     def reshape(self, carried: Iterable[str]) -> None:
         """Note that the newest message, whose mark is not yet `mark`, carries these metrics."""
@@ -146,7 +149,7 @@ class View(msgspec.Struct, gc=False):
                 self.others.pop(name, None)
         self.names = names
 
-    def is_stale(self, name: str, mark: Mark) -> bool:
+    def is_stale(self, name: str, mark: str) -> bool:
         """Whether a value of a message that is not the newest is older than the one that is known.
 
         If it is not, its mark is kept.
@@ -159,7 +162,7 @@ class View(msgspec.Struct, gc=False):
         self._add_other(name, mark)
         return False
 
-    def _add_other(self, name: str, mark: Mark) -> None:
+    def _add_other(self, name: str, mark: str) -> None:
         if self.others is NO_OTHERS:
             self.others = {}
         self.others[name] = mark
@@ -174,14 +177,13 @@ class View(msgspec.Struct, gc=False):
         """
         beyond = len(self.names) + len(self.others) - most
         beyond = min(beyond, max(ROOM_AT_ONCE, len(self.changed)))
-        gone = sorted(sorted(self.others), key=self.others.__getitem__)[:beyond]
-        stored = []
+        gone = dict.fromkeys(sorted(sorted(self.others), key=self.others.__getitem__)[:beyond])
+        places, cells = self.places, self.cells
+        stored = [name for name in gone if name not in places or cells[places[name] + RUN] != NEVER]
         for name in gone:
             del self.others[name]
-            metric = self.metrics.pop(name, None)
-            if metric is None or not metric.fresh:
-                stored.append(name)
-        self.changed = [metric for metric in self.changed if metric.name in self.metrics]
+        self.changed = self.changed - gone.keys()
+        self.forget(gone)
         self.dropped += len(gone)
         return stored
 
@@ -225,7 +227,8 @@ class Shelf:
         view = self.lately.get(id_)
         if view is None and (view := self._old.pop(id_, None)) is not None:
             self._old_size -= view.size
-            view.metrics = {name: metric for name, metric in view.metrics.items() if metric.run > self._since}
+            cells = view.cells
+            view.forget({name for name, at in view.places.items() if cells[at + RUN] <= self._since})
             view.size = 0
             self.lately[id_] = view
         if view is not None:
@@ -238,7 +241,7 @@ class Shelf:
         if known is None:
             self.lately[view.id] = known = view
         else:
-            known.metrics |= view.metrics
+            known.know({name: view.cells[at : at + CELLS] for name, at in view.places.items()})
         self.count(known)
 
     @property
@@ -260,28 +263,46 @@ class Shelf:
 
     def count(self, view: View) -> None:
         """Count a view as it is now, when a run begins to use it: what that adds the next one counts."""
-        size = VIEW + len(view.metrics) + len(view.others)
+        size = VIEW + len(view.places) + len(view.others)
         self._size += size - view.size
         view.size = size
 
 
-def pack_marks(view: View) -> bytes:
-    """A view's marks as they are kept."""
+def metric(
+    count: int = 0, total: float = 0.0, low: float = inf, high: float = -inf, *, fresh: bool
+) -> list[Any]:
+    """The `CELLS` of a metric as Redis has it, or that it has nothing of."""
+    return [count, total, low, high, None, NEVER if fresh else 0]
+
+
+def place_of(mark: str) -> tuple[int, str]:
+    """Order time in microseconds, and the tie.
+
+    Raises:
+        ValueError: it is no mark.
+    """
+    return microseconds(mark[:TIME]), mark[TIME:]
+
+
+def pack_marks(view: View, place: tuple[int, str]) -> bytes:
+    """A view's marks as they are kept; `place` is what `place_of` says of its newest."""
     mark = view.mark
     few = len(view.names) <= FEW_NAMES
-    values: list[object] = [*mark, _shape_of(frozenset(view.names)) if few else _encoded(view.names)]
+    shape = _shape_of(frozenset(view.names)) if few else _encoded(view.names)
+    values: list[object] = [*place, shape]
     away = view.region is not None and view.home != mark
+    others = {name: place_of(its) for name, its in view.others.items()} if view.others else None
     if view.tags is not None:
-        values += [*(view.home if away else (None, None)), view.others or None, view.tags]
+        values += [*(place_of(view.home) if away else (None, None)), others, view.tags]
         if view.tags_mark != mark:
-            values += view.tags_mark
-    elif view.others:
-        values += [*(view.home if away else mark), view.others]
+            values += place_of(view.tags_mark)
+    elif others:
+        values += [*place_of(view.home if away else mark), others]
     elif away:
-        values += view.home
+        values += place_of(view.home)
     if view.online is not None:
         values += [None] * (_WITHOUT_PRESENCE - len(values))
-        values += (view.online, *view.online_mark)
+        values += (view.online, *place_of(view.online_mark))
     return _encoder.encode(values)[1:]
 
 
@@ -302,20 +323,24 @@ def unpack_marks(packed: bytes, view: View) -> None:
     """
     try:
         us, tie, shape, home_us, home_tie, others, tags, tags_us, tags_tie, *said = values_of(packed)
-        view.mark = (us + 0, tie + "")
+        view.mark = _mark(us, tie)
         view.names = names_of(tuple(msgspec.json.decode(shape, type=list[str])))
-        view.home = view.mark if home_us is None else (home_us + 0, home_tie + "")
+        view.home = view.mark if home_us is None else _mark(home_us, home_tie)
         if others:
-            view.others = {name: (at + 0, its + "") for name, (at, its) in others.items()}
+            view.others = {name: _mark(*its) for name, its in others.items()}
         if tags is not None:
             tags_in(tags)
             view.tags = tags
-            view.tags_mark = view.mark if tags_us is None else (tags_us + 0, tags_tie + "")
+            view.tags_mark = view.mark if tags_us is None else _mark(tags_us, tags_tie)
         online, since_us, since_tie = said
         if online is not None:
-            view.online, view.online_mark = bool(online), (since_us + 0, since_tie + "")
-    except (TypeError, AttributeError) as error:
+            view.online, view.online_mark = bool(online), _mark(since_us, since_tie)
+    except (TypeError, AttributeError, OverflowError) as error:
         raise ValueError("no marks") from error
+
+
+def _mark(us: int, tie: str) -> str:
+    return format_microseconds(us) + tie
 
 
 def values_of(packed: bytes) -> list[Any]:
@@ -337,6 +362,18 @@ def values_of(packed: bytes) -> list[Any]:
 def names_of(names: tuple[str, ...]) -> frozenset[str]:
     """One set for all views whose newest messages carry the same."""
     return frozenset(names)
+
+
+def places_of(names: tuple[str, ...]) -> dict[str, int]:
+    """Where the numbers of each of these metrics begin; of few names one for all views that know the same."""
+    return _places_of_few(names) if len(names) <= FEW_NAMES else _places_of(names)
+
+
+def _places_of(names: tuple[str, ...]) -> dict[str, int]:
+    return {name: at * CELLS for at, name in enumerate(names)}
+
+
+_places_of_few: Final = lru_cache(maxsize=1024)(_places_of)
 
 
 @lru_cache(maxsize=1024)

@@ -11,9 +11,22 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from contract.order import format_microseconds
 from projector.views.numbers import finite, number_text
-from projector.views.state import MOST_METRICS, NOTHING, pack_marks, tags_in
+from projector.views.state import (
+    CELLS,
+    LAST,
+    MOST_METRICS,
+    MOVED,
+    NEWER,
+    NO_NAMES,
+    RUN,
+    TIME,
+    TOLD,
+    TOTAL,
+    pack_marks,
+    place_of,
+    tags_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,9 +98,9 @@ class Piece(msgspec.Struct):
         self.gone.append((len(self.fields) + 1, fields))
         self.size += len(fields)
 
-    def mark(self, sizes: list[str | int], view: View) -> None:
+    def mark(self, sizes: list[str | int], view: View, place: tuple[int, str]) -> None:
         """Keep a view's marks."""
-        marks = pack_marks(view)
+        marks = pack_marks(view, place)
         self.marks.append(marks)
         sizes += (view.id, len(marks))
 
@@ -127,7 +140,7 @@ def pieces_of(change: Change, keys: Keys, most_metrics: int = MOST_METRICS) -> I
             piece.remove(gone)
         fields = fields_of(view, piece, change)
         rest = piece.add(key, fields, existed=view.exists, is_device=is_device)
-        view.exists, view.changed, view.at = True, NOTHING, ""
+        view.exists, view.changed, view.bounds = True, NO_NAMES, NO_NAMES
         while rest:
             yield piece
             piece = Piece()
@@ -148,24 +161,24 @@ def _make_room(view: View, most_metrics: int, piece: Piece) -> list[str]:
     return [field for field in fields if field not in _NOT_OF_METRICS]
 
 
-def _device(view: View, piece: Piece, _change: Change) -> list[str]:
-    fields = _fields_of(view, "device_id")
+def _device(view: View, piece: Piece, change: Change) -> list[str]:
+    place = place_of(view.mark)
+    fields = _fields_of(view, "device_id", ms := str(place[0] // 1000))
     if view.returned is not None:
         piece.back += (view.id, "{}")
-        if not view.at:
-            last_seen_ms = str(view.mark[0] // 1000)
-            fields += ("last_seen", view.returned, "last_seen_ms", last_seen_ms)
-            piece.seen += (last_seen_ms, view.id)
+        if not view.news & NEWER:
+            fields += ("last_seen", view.returned, "last_seen_ms", ms)
+            piece.seen += (ms, view.id)
         view.returned = None
-    if view.region is not None and view.region != view.old_region:
+    if view.region is not None and (view.news & MOVED or not view.exists):
         fields += ("region", view.region)
-    if view.tags is not None and view.tags != view.old_tags:
-        _retag(view.tags, view.old_tags, fields, piece)
-    if view.online is not None and view.online_mark != view.old_online:
-        since = format_microseconds(view.online_mark[0])
-        fields += ("online", "true" if view.online else "false", "online_since", since)
-    if view.at:
-        piece.seen += (str(view.mark[0] // 1000), view.id)
+    before = change.tags.get(view.id, view.tags if view.exists else None)
+    if view.tags is not None and view.tags != before:
+        _retag(view.tags, before, fields, piece)
+    if view.online is not None and (view.news & TOLD or not view.exists):
+        fields += ("online", "true" if view.online else "false", "online_since", view.online_mark[:TIME])
+    if view.news & NEWER:
+        piece.seen += (ms, view.id)
         if view.ahead_ms:
             fields += ("clock_ahead_ms", str(view.ahead_ms))
             piece.ahead += (str(view.ahead_ms), view.id)
@@ -173,17 +186,18 @@ def _device(view: View, piece: Piece, _change: Change) -> list[str]:
             piece.remove(["clock_ahead_ms"])
             piece.caught_up.append(view.id)
         view.ahead = view.ahead_ms > 0
-    piece.mark(piece.device_marks, view)
+    piece.mark(piece.device_marks, view, place)
     return fields
 
 
 def _region(view: View, piece: Piece, change: Change) -> list[str]:
-    fields = _fields_of(view, "region")
+    place = place_of(view.mark)
+    fields = _fields_of(view, "region", str(place[0] // 1000))
     moved = change.moves[view.id]
     if moved or view.members is None:
         view.members = (view.members or 0) + moved
         fields += ("device_count", str(view.members))
-    piece.mark(piece.region_marks, view)
+    piece.mark(piece.region_marks, view, place)
     return fields
 
 
@@ -201,31 +215,31 @@ def _retag(now: str, before: str | None, fields: list[str], piece: Piece) -> Non
         piece.remove(gone)
 
 
-def _fields_of(view: View, id_field: str) -> list[str]:
+def _fields_of(view: View, id_field: str, ms: str) -> list[str]:
     """What devices and regions have in common."""
     fields = [str(view.count)]
     if not view.exists:
         fields += (id_field, view.id)
     if view.dropped:
         fields += ("metrics_dropped", str(view.dropped))
-    if view.at:
-        fields += ("last_seen", view.at, "last_seen_ms", str(view.mark[0] // 1000))
-    for metric in view.changed:
-        low_field, high_field, sum_field, count_field, average_field, last_field = _field_names(metric.name)
-        metric.fresh = False
-        last, count = metric.last, metric.count
+    if view.news & NEWER:
+        fields += ("last_seen", view.mark[:TIME], "last_seen_ms", ms)
+    cells, places, run, bounds = view.cells, view.places, view.run, view.bounds
+    for name in view.changed:
+        at = places[name]
+        count, total, low, high, last, _ = cells[at : at + CELLS]
+        low_field, high_field, sum_field, count_field, average_field, last_field = _field_names(name)
         if last is not None:
-            if metric.name not in RESERVED:
-                fields += (last_field, last if isinstance(last, str) else number_text(last))
-            metric.last = None
+            if name not in RESERVED:
+                fields += (last_field, last if last.__class__ is str else number_text(last))
+            cells[at + LAST] = None
+        cells[at + RUN] = run
         if not count:
             continue
-        if metric.bounds:
-            fields += (low_field, number_text(metric.low), high_field, number_text(metric.high))
-            metric.bounds = False
-        total = finite(metric.total)
-        text = f"{total:.15g}"
-        metric.total = float(text)
+        if name in bounds:
+            fields += (low_field, number_text(low), high_field, number_text(high))
+        text = f"{finite(total):.15g}"
+        cells[at + TOTAL] = total = float(text)
         fields += (sum_field, text, count_field, str(count), average_field, f"{total / count:.15g}")
     return fields
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from projector.views.change import Change, Lacking
 from projector.views.position import Keys
-from projector.views.state import Metric, Shelf, View, pack_marks, values_of
+from projector.views.state import Shelf, View, metric, pack_marks, place_of, values_of
 from projector.views.writes import pieces_of
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ class Memory:
         lacking.merge(rows)
         for shelf, wanted in zip(shelves, lacking.wanted(), strict=True):
             for each in wanted:
-                shelf.learn(View(each.id, metrics={name: Metric(name) for name in each.names}))
+                view = View(each.id)
+                view.know({name: metric(fresh=True) for name in each.names})
+                shelf.learn(view)
         change.add(events)
         change.merge(rows)
         for each in change.left_unknown():
@@ -63,7 +65,7 @@ class Memory:
             for key, its in zip(piece.views, piece.fields, strict=True):
                 fields[key] |= _named("sample_count", *its)
         return {
-            view.id: Changed(view, named, values_of(pack_marks(view)))
+            view.id: Changed(view, named, values_of(pack_marks(view, place_of(view.mark))))
             for view, named in zip(views, fields.values(), strict=True)
         }
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from projector.views.state import VIEW, Metric, Shelf, View
+from projector.views.state import RUN, VIEW, Shelf, View, metric
 
 
 def use(shelf: Shelf, run: int, id_: str, *names: str) -> View:
     """A view, with metrics that a run touches and that are read when they are not remembered."""
     view = shelf.get(id_)
-    known = view.metrics.keys() if view else ()
+    known = view.places.keys() if view else ()
     if view is None or not set(names) <= set(known):
-        shelf.learn(View(id_, metrics={name: Metric(name) for name in names if name not in known}))
+        read = View(id_)
+        read.know({name: metric(fresh=True) for name in names if name not in known})
+        shelf.learn(read)
     view = shelf[id_]
     for name in names:
-        view.metrics[name].run = run
+        view.cells[view.places[name] + RUN] = run
     return view
 
 
@@ -36,8 +38,8 @@ def test_metrics_of_a_view_in_constant_use_go() -> None:
     for run in range(1, 500):
         shelf.turn(run)
         view = use(shelf, run, "region", "t", *(f"m{run}-{i}" for i in range(10)))
-    assert len(view.metrics) <= 100
-    assert "t" in view.metrics
+    assert len(view.places) <= 100
+    assert "t" in view.places
 
 
 def test_marks_of_metrics_count_too() -> None:
@@ -45,7 +47,7 @@ def test_marks_of_metrics_count_too() -> None:
     shelf = Shelf(1000)
     for run in range(1, 200):
         shelf.turn(run)
-        shelf.learn(View(f"d{run}", others={f"m{i}": (1, "k") for i in range(46)}))
+        shelf.learn(View(f"d{run}", others={f"m{i}": "k" for i in range(46)}))
     assert len(shelf) <= 1000 / 50 + 2
 
 
@@ -74,7 +76,7 @@ def test_marks_of_a_topic_for_each_metric_are_counted() -> None:
         name = f"m{run // 40 % 20}"
         view = use(shelf, run, f"d{run % 40}", name)
         view.reshape([name])
-        view.mark = (run, "")
+        view.mark = f"{run:04d}"
     views = [view for view in (shelf.get(f"d{device}") for device in range(40)) if view]
     assert len(views) > 10
-    assert sum(VIEW + len(view.metrics) + len(view.others) for view in views) < 1000
+    assert sum(VIEW + len(view.places) + len(view.others) for view in views) < 1000
