@@ -80,6 +80,20 @@ class Child:
         if self._process.returncode and not (starting and self._process.returncode == -signal.SIGTERM):
             raise ChildError(f"{self.name} ended with {self._process.returncode}\n{self._tail()}")
 
+    async def ended(self, timeout_s: float) -> None:
+        """Wait until it has ended by itself.
+
+        Raises:
+            ChildError: it did not, or failed.
+        """
+        self._asked_to_stop = True
+        try:
+            code = await asyncio.to_thread(self._process.wait, timeout_s)
+        except subprocess.TimeoutExpired:
+            raise ChildError(f"{self.name} did not end within {timeout_s:g} s\n{self._tail()}") from None
+        if code:
+            raise ChildError(f"{self.name} ended with {code}\n{self._tail()}")
+
     def reap(self) -> None:
         """Take the exit status of a process that something else has ended."""
         self._process.wait()
@@ -131,9 +145,18 @@ class Children:
             command: `gateway` or `projector`, and its arguments.
             environment: what it gets besides what all get.
         """
+        return self.call(name, sys.executable, "-m", *command, **environment)
+
+    def call(self, name: str, *command: str, **environment: str) -> Child:
+        """Start any other command.
+
+        Args:
+            name: names its log.
+            command: and its arguments.
+            environment: what it gets besides what all get.
+        """
         assert self._warden is not None
-        env = self._environment | environment
-        child = Child(name, [sys.executable, "-m", *command], self._folder, env, self._warden.pid)
+        child = Child(name, list(command), self._folder, self._environment | environment, self._warden.pid)
         self._children.append(child)
         return child
 

@@ -1,8 +1,9 @@
 """`make demo`: the whole product on this machine, with simulated devices, shown live and audited at the end.
 
-Starts the local servers, then `gateway run`, `projector run` and `gateway simulate` as real processes. The
-end goes the way of a message: the devices stop first, the gateway and the projector get the time to finish
-what is under way, and only then are they asked to stop.
+Makes a site as `gateway init` does, on private ports: devices publish over TLS with a password each, and
+nobody has more rights than he needs. Then `gateway run`, `projector run` and `gateway simulate` as real
+processes. The end goes the way of a message: the devices stop first, the gateway and the projector get the
+time to finish what is under way, and only then are they asked to stop.
 
 The last line on stdout is the accounting line. It is read from the gateway's metrics when all is quiet, must
 add up, must account for everything that the broker acknowledged to the devices, and must equal what the
@@ -30,10 +31,12 @@ from rich.console import Console
 
 from deploy.local.children import Child, ChildError, Children
 from deploy.local.figures import LogTail, NoAnswerError, is_ready, read_figures, read_regions
-from deploy.local.server import free_port
+from deploy.local.install import MissingPackagesError, ensure
+from deploy.local.server import ServiceError, free_port
 from deploy.local.services import LocalServices
+from deploy.local.site import Site
 from deploy.local.view import LineView, LiveView, Picture, View
-from gateway.simulate.devices import Kind
+from gateway.simulate.devices import Kind, device_name
 from gateway.simulate.summary import Summary
 from runtime import logs
 from runtime.errors import Stop
@@ -41,7 +44,7 @@ from runtime.lifecycle import run_until_stopped
 from runtime.settings import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from deploy.local.figures import Figures, Region
 
@@ -68,7 +71,13 @@ class Options:
 
 
 class Demo:
-    """One run, on servers and processes that others start and end."""
+    """One run, on servers and processes that others start and end.
+
+    Args:
+        prefix: what the configuration puts before every key of Redis.
+        environments: what `gateway`, `projector` and `devices` are told of the servers.
+        passwords: a file with those of the devices; None where they need none.
+    """
 
     def __init__(
         self,
@@ -77,7 +86,12 @@ class Demo:
         redis: Redis,
         prefix: str,
         say: Callable[[str], None] = lambda _: None,
+        *,
+        environments: Mapping[str, Mapping[str, str]] | None = None,
+        passwords: Path | None = None,
     ) -> None:
+        self._environments = environments or {}
+        self._passwords = passwords
         self._options = options
         self._children = children
         self._redis = redis
@@ -99,7 +113,7 @@ class Demo:
         Raises:
             ChildError: a process did not start, ended by itself or did not stop.
         """
-        self._say("starting the gateway, which makes the tables")
+        self._say("starting the gateway")
         gateway = await self._start(
             "gateway", self.gateway_address, stop, EDGE_GATEWAY_HTTP=self.gateway_address
         )
@@ -112,8 +126,11 @@ class Demo:
             return []
         before = await self._read()
         self._applied_before = before.applied
-        devices = self._children.start("devices", *self._simulate())
+        told = self._environments.get("devices", {})
+        devices = self._children.start("devices", *self._simulate(), **told)
         log = LogTail(gateway.log)
+        self._say(f"{self._options.devices} devices connect")
+        await self._heard(before, stop)
         self._started_at = time.monotonic()
         with view:
             await self._watch(view, log, stop)
@@ -139,7 +156,8 @@ class Demo:
         return faults
 
     async def _start(self, name: str, address: str, stop: asyncio.Event, **environment: str) -> Child:
-        child = self._children.start(name, name, "run", "--log-format", "json", **environment)
+        told = self._environments.get(name, {})
+        child = self._children.start(name, name, "run", "--log-format", "json", **told, **environment)
         deadline = time.monotonic() + _READY_S
         while not stop.is_set() and not await asyncio.to_thread(is_ready, f"http://{address}"):
             child.check()
@@ -149,9 +167,21 @@ class Demo:
             await asyncio.sleep(_INTERVAL_S / 5)
         return child
 
+    async def _heard(self, before: Figures, stop: asyncio.Event) -> None:
+        """Wait until something of the devices has come."""
+        deadline = time.monotonic() + _READY_S
+        while not stop.is_set() and (await self._read()).received == before.received:
+            self._children.check()
+            if time.monotonic() > deadline:
+                raise ChildError(f"nothing came of the devices within {_READY_S:g} s")
+            await asyncio.sleep(_INTERVAL_S / 5)
+
     def _simulate(self) -> list[str]:
         command = ["gateway", "simulate", "--json", "--quiet", "--log-format", "json"]
-        return [*command, "--devices", str(self._options.devices), "--rate", str(self._options.rate)]
+        command += ["--rate", str(self._options.rate)]
+        if self._passwords is not None:
+            return [*command, "--passwords", str(self._passwords)]
+        return [*command, "--devices", str(self._options.devices)]
 
     async def _read(self) -> Figures:
         return await asyncio.to_thread(
@@ -237,22 +267,60 @@ async def demo(options: Options, stop: asyncio.Event) -> list[str]:
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
+    async def show(run: Demo) -> list[str]:
+        hints = [
+            f"look  http://{run.projector_address}/",
+            f"ask   curl -s http://{run.projector_address}/devices/sim-0001/stats",
+            f"logs  {folder}",
+        ]
+        if console.is_terminal:
+            return await run.run(LiveView(console, options.seconds, hints), stop)
+        console.print(*hints, sep="\n", highlight=False, soft_wrap=True)
+        return await run.run(LineView(console), stop)
+
     say("starting mosquitto, PostgreSQL and Redis; what is not installed is")
-    async with LocalServices(environ=outside) as services:
-        environment = services.environment() | {"EDGE_SPOOL_PATH": str(folder / "spool")}
-        settings = load(environ={**outside, **environment})
-        async with Redis.from_url(settings.redis.url, decode_responses=True) as redis:
-            with Children(folder, environment, inherited=outside) as children:
-                run = Demo(options, children, redis, settings.redis.prefix, say)
-                hints = [
-                    f"look  http://{run.projector_address}/",
-                    f"ask   curl -s http://{run.projector_address}/devices/sim-0001/stats",
-                    f"logs  {folder}",
-                ]
-                if console.is_terminal:
-                    return await run.run(LiveView(console, options.seconds, hints), stop)
-                console.print(*hints, sep="\n", highlight=False, soft_wrap=True)
-                return await run.run(LineView(console), stop)
+    if any(name.startswith("EDGE_") for name in outside):
+        async with LocalServices(environ=outside) as services:
+            environment = services.environment() | {"EDGE_SPOOL_PATH": str(folder / "spool")}
+            settings = load(environ={**outside, **environment})
+            async with Redis.from_url(settings.redis.url, decode_responses=True) as redis:
+                with Children(folder, environment, inherited=outside) as children:
+                    return await show(Demo(options, children, redis, settings.redis.prefix, say))
+    os.chmod(folder, 0o711)  # noqa: PTH101, S103  # the servers' accounts pass through to their own folders
+    async with LocalServices(environ={}, names=["postgres"]) as services:
+        with (
+            Site(folder / "site", services.postgres) as site,
+            Children(folder, {}, inherited=outside) as children,
+        ):
+            await _set_up(site, children, options, say)
+            redis_url = (site.folder / "api/redis_url").read_text(encoding="utf-8")
+            async with Redis.from_url(redis_url, decode_responses=True) as redis:
+                told = {"gateway": site.gateways(), "projector": site.projectors(), "devices": site.devices()}
+                passwords = folder / "passwords"
+                return await show(
+                    Demo(options, children, redis, "", say, environments=told, passwords=passwords)
+                )
+
+
+async def _set_up(site: Site, children: Children, options: Options, say: Callable[[str], None]) -> None:
+    """Make a site as `gateway init` does, run its commands, and give the devices passwords.
+
+    Raises:
+        Stop: something is not installed, or cannot be made.
+        ChildError: a command failed.
+    """
+    try:
+        await asyncio.to_thread(ensure, ["mosquitto", "redis"])
+    except MissingPackagesError as error:
+        raise ServiceError(str(error)) from error
+    say("gateway init: passwords, certificates and rights of its own for each part")
+    servers, database, _ = await asyncio.to_thread(site.make)
+    children.call("servers", *servers.split())
+    await children.call("database", *database.split()).ended(_READY_S)
+    names = [device_name(index) for index in range(options.devices)]
+    passwords = site.folder.parent / "passwords"
+    passwords.touch(0o600)
+    passwords.write_text(await asyncio.to_thread(site.passwords, names), encoding="utf-8")
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Self
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Site:
-    """A folder of `gateway init`, and ports that nobody else takes while the context lasts.
+    """A folder of `gateway init`, and ports that nobody else takes, for as long as the context lasts.
 
     Args:
         folder: to be made; whoever runs the servers must be able to reach it.
@@ -39,6 +40,7 @@ class Site:
     def __exit__(self, *exc: object) -> None:
         for held in self._held:
             held.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def make(self, *options: str) -> list[str]:
         """Run `gateway init`; returns the commands that it says come then.
@@ -58,6 +60,10 @@ class Site:
     def passwords(self, names: Sequence[str]) -> str:
         """Give devices passwords; a line `NAME:PASSWORD` each."""
         return _run("devices", "password", "--site", str(self.folder), *names)
+
+    def gateways(self) -> dict[str, str]:
+        """The environment of the gateway."""
+        return {"EDGE_CONFIG": str(self.folder / "edge.toml")}
 
     def projectors(self) -> dict[str, str]:
         """The environment of the projector."""

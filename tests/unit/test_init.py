@@ -255,7 +255,7 @@ def test_certificates_that_clients_refuse(
 
 
 def test_a_given_certificate_is_the_brokers(tmp_path: Path, given: Path) -> None:
-    """It goes where the broker has its own, clients trust its authority; ours lets gateway and projector in."""
+    """It goes where the broker has its own; with ours gateway and projector come in."""
     folder = tmp_path / "site"
     files = ("--cert", f"{given}/good.crt", "--key", f"{given}/good.key", "--ca", f"{given}/ca.crt")
     assert init(folder, *files).exit_code == 0
