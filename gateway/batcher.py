@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SMALL: Final = 8  # times it would be full
 _ROW_BYTES: Final = 1_000_000  # brokers take packets of about 2 MB unless told otherwise
+_READ_S: Final = 0.002  # what has gathered is read by then
 _EVENT_BYTES: Final = 120  # what an event's names and times add to its row
 
 
@@ -28,6 +29,7 @@ class Batch:
 
     Attributes:
         changes: what is stored beside them.
+        due_after: so many chunks: the last has what came while nothing was read. 0 where none is known to.
         opened_at: when its first chunk came, in seconds of a monotonic clock.
         size_bytes: of what came with its chunks, about.
     """
@@ -36,6 +38,7 @@ class Batch:
     rejections: list[Rejection] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)
     changes: list[Changes] = field(default_factory=list)
+    due_after: int = 0
     opened_at: float = 0.0
     size_bytes: int = 0
 
@@ -77,6 +80,7 @@ class BatchPolicy:
         """Seconds until the batch is due, 0 when it is; None while there is nothing in it."""
         if not batch.chunks:
             return None
-        if self.is_full(batch):
+        if self.is_full(batch) or 0 < batch.due_after <= len(batch.chunks):
             return 0.0
-        return max(0.0, batch.opened_at + self.linger_s - now)
+        linger_s = self.linger_s + (_READ_S if batch.due_after else 0.0)
+        return max(0.0, batch.opened_at + linger_s - now)

@@ -16,7 +16,6 @@ not acknowledged than three full batches. What waits is in flight until its outc
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -53,7 +52,7 @@ log = structlog.get_logger()
 
 _BESIDE = 2  # batches under way, however short the way
 
-_GATHERED = 0.85  # of the time for which a batch lingers: what comes meanwhile is read at once
+_MORE_COMES = 8  # messages while a batch lingered: so many will come while the next one does
 
 _CLOCK_BACK = timedelta(seconds=1)  # arrival goes on from where it was; this much of it is worth a word
 
@@ -84,7 +83,7 @@ class Pipeline:
         self._door = Door() if door is None else door
         self._take_changes = take_changes
         self._gather = gather
-        self._is_quiet = True
+        self._is_quiet, self._gathers_on = True, False
         self._entrance = entrance
         self._policy = policy
         self._store = store
@@ -152,9 +151,7 @@ class Pipeline:
         self._note_time(chunk)
         before = len(batch)
         if not batch.chunks:
-            batch.opened_at = time.monotonic()  # finer than the loop's clock
-            if self._is_quiet:
-                self._gather(_GATHERED * self._policy.linger_s)
+            self._open(batch, chunk)
         decode = self._door.guarding(self.decoder.decode)
         stored = chunk.stored if isinstance(chunk, Drained) else None
         for delivery in chunk.deliveries:
@@ -175,8 +172,22 @@ class Pipeline:
         for topic, name, reason in self.decoder.drops.news():
             log.warning("field_dropped", route=topic, field=name, reason=reason)
         self._ledger.receive(len(batch) - before)
-        if len(batch.chunks) == 1 or self._policy.is_full(batch):  # else it is due when it was
+        chunks, policy = len(batch.chunks), self._policy
+        if chunks == batch.due_after and len(batch) >= _MORE_COMES and policy.is_small(batch):
+            self._gathers_on = True
+            self._gather(policy.linger_s)
+        if chunks in {1, batch.due_after} or policy.is_full(batch):  # else it is due when it was
             self._added.set()
+
+    def _open(self, batch: Batch, chunk: Chunk) -> None:
+        """Note that a batch gets its first chunk; when it is quiet let all others gather, to be one chunk."""
+        now, linger_s = time.monotonic(), self._policy.linger_s  # finer than the loop's clock
+        batch.opened_at = now
+        if batch.due_after:
+            batch.opened_at -= linger_s  # what has gathered began to come then
+        elif self._is_quiet and not isinstance(chunk, Drained):
+            batch.due_after = 2
+            self._gather(linger_s)
 
     def _note_time(self, chunk: Chunk) -> None:
         """Begin to count times of arrival for a chunk."""
@@ -212,6 +223,7 @@ class Pipeline:
 
     async def _take_batch(self) -> tuple[Batch, Turn] | None:
         """Wait until the open batch is due and take it; None when draining has left nothing."""
+        loop = asyncio.get_running_loop()
         async with self._taking:
             while True:
                 self._added.clear()
@@ -222,11 +234,12 @@ class Pipeline:
                     due_in = None
                 elif self._draining:
                     return None
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(due_in):
-                        await self._added.wait()
-            batch, self._batch = self._batch, Batch()
-            self._is_quiet = self._policy.is_small(batch)
+                timer = None if due_in is None else loop.call_later(due_in, self._added.set)
+                await self._added.wait()
+                if timer is not None:
+                    timer.cancel()
+            batch, self._batch = self._batch, Batch(due_after=int(self._gathers_on))
+            self._is_quiet, self._gathers_on = self._policy.is_small(batch), False
             self._taken += len(batch)
             self._taken_bytes += batch.size_bytes
             self._removed.set()

@@ -21,7 +21,7 @@ from runtime.settings import Route
 from tests.support.write_side import Delivered, write_side
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import pytest
 
@@ -35,11 +35,11 @@ NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 
 
 class Arrived:
-    """A chunk of one message that notes when it was acknowledged."""
+    """A chunk of one message, or of copies of it, that notes when it was acknowledged."""
 
-    def __init__(self, key: str, acked: list[str], *, empty: bool = False) -> None:
+    def __init__(self, key: str, acked: list[str], *, empty: bool = False, times: int = 1) -> None:
         payload = json.dumps({"id": key, "ts": "2026-11-23T08:00:00Z", "x": 1}).encode()
-        self.deliveries = [Delivered("devices/a1/telemetry", b"" if empty else payload)]
+        self.deliveries = [Delivered("devices/a1/telemetry", b"" if empty else payload)] * times
         self.size_bytes = len(payload)
         self._key = key
         self._acked = acked
@@ -74,7 +74,14 @@ class Nobody:
         """Take a row."""
 
 
-def make(line: Line, side: WriteSide, ledger: Ledger, policy: BatchPolicy, writers: int = 2) -> Pipeline:
+def make(
+    line: Line,
+    side: WriteSide,
+    ledger: Ledger,
+    policy: BatchPolicy,
+    writers: int = 2,
+    gather: Callable[[float], None] = lambda _: None,
+) -> Pipeline:
     return Pipeline(
         cast("Session", line),
         decoder=Decoder(compile_routes([Route()]), Limits()),
@@ -86,6 +93,7 @@ def make(line: Line, side: WriteSide, ledger: Ledger, policy: BatchPolicy, write
         received=Received.of(NOW),
         now=lambda: NOW,
         writers=writers,
+        gather=gather,
     )
 
 
@@ -157,3 +165,40 @@ async def test_what_leaves_nothing_to_store_is_bounded_too(database: str) -> Non
         assert (ledger.received, ledger.in_flight()) == (0, 0)
         stop.set()
         await running
+
+
+async def test_what_has_gathered_is_stored_at_once(database: str) -> None:
+    """Where it is quiet a batch is due with what came while nothing was read, and nothing is read again then.
+
+    After few messages the next one is waited for, and its batch lingers.
+    """
+    acked: list[str] = []
+    gathers: list[float] = []
+    line = Line()
+    ledger = Ledger(CollectorRegistry(), now=lambda: NOW)
+    policy = BatchPolicy(max_messages=1000, max_bytes=100_000, linger_s=30)
+    async with write_side(database) as side:
+        pipeline = make(line, side, ledger, policy, gather=gathers.append)
+        stop = asyncio.Event()
+        running = asyncio.create_task(pipeline.run(stop))
+
+        async def until(acks: int) -> None:
+            async with asyncio.timeout(20):
+                while len(acked) < acks:
+                    await side.pool.execute("SELECT pg_sleep(0.01)")
+
+        line.put(Arrived("a", acked))
+        line.put(Arrived("b", acked, times=10))
+        await until(2)
+        assert gathers == [30, 30]
+        line.put(Arrived("c", acked, times=3))
+        await until(3)
+        assert gathers == [30, 30]
+        line.put(Arrived("d", acked))
+        while line.left():  # noqa: ASYNC110  # a queue that tells nobody
+            await asyncio.sleep(0)
+        assert ledger.waiting() == 1
+        assert gathers == [30, 30, 30]
+        stop.set()
+        await running
+    assert acked == ["a", "b", "c", "d"]

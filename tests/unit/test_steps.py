@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import msgspec
+import pytest
 from prometheus_client import CollectorRegistry
 
 from contract.events import RawEvent, encode_events
@@ -48,6 +49,16 @@ def test_policy_by_count_bytes_and_linger() -> None:
     batch.rejections.clear()
     batch.size_bytes = 100
     assert policy.is_full(batch)
+
+
+def test_policy_by_what_has_gathered() -> None:
+    """A batch whose messages gather is due when they are read, and a moment after its linger if none came."""
+    policy = BatchPolicy(max_messages=200, max_bytes=1000, linger_s=0.25)
+    batch = Batch(due_after=2, opened_at=1.0)
+    batch.chunks.append(Received("a", []))
+    assert policy.due_in(batch, 1.0) == pytest.approx(0.252)
+    batch.chunks.append(Received("b", []))
+    assert policy.due_in(batch, 1.0) == 0.0
 
 
 def test_a_large_batch_is_cut_into_rows_that_a_broker_takes() -> None:
