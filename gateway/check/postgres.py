@@ -82,8 +82,8 @@ async def _examine(pool: asyncpg.Pool[asyncpg.Record], settings: Settings) -> As
     absent = [row["name"] for row in await pool.fetch(rights_queries.absent_tables, tables)]
     rights = _rights(absent, lacking)
     yield rights
-    if strangers := await pool.fetch(rights_queries.strangers_with_keys):
-        yield _strangers([row[0] for row in strangers])
+    for finding in await _given_away(pool):
+        yield finding
     if rights.state == "ok":
         for finding in await check_site(pool, settings, server["major"]):
             yield finding
@@ -180,6 +180,13 @@ def _rights(absent: list[str], lacking: list[str]) -> Finding:
     return Finding("tables", "ok", "all are there, with all rights that a gateway needs")
 
 
+async def _given_away(pool: asyncpg.Pool[asyncpg.Record]) -> list[Finding]:
+    """What others than the house's roles may do and should not."""
+    strangers = await pool.fetch(rights_queries.strangers_with_keys)
+    functions = _functions(await pool.fetch(rights_queries.owners_functions))
+    return ([_strangers([row[0] for row in strangers])] if strangers else []) + functions
+
+
 def _strangers(roles: list[str]) -> Finding:
     return Finding(
         "signatures",
@@ -187,6 +194,36 @@ def _strangers(roles: list[str]) -> Finding:
         f"{', '.join(roles)} may read what signs rows on the internal topic, and could make some up",
         f"REVOKE ALL ON stream_keys FROM {', '.join(roles)}",
     )
+
+
+def _functions(rows: list[asyncpg.Record]) -> list[Finding]:
+    """What a restore may have made of the functions that run with the owner's rights."""
+    findings = []
+    if opened := [row["name"] for row in rows if row["is_open"]]:
+        findings.append(
+            Finding(
+                "functions",
+                "fail",
+                f"anybody who may connect may drop days: PUBLIC may call {', '.join(opened)}",
+                f"as the owner: REVOKE EXECUTE ON FUNCTION {', '.join(opened)} FROM PUBLIC; then what "
+                "`gateway rights gateway` prints. pg_restore -x leaves out who may do what",
+            )
+        )
+    if astray := [row for row in rows if row["is_astray"]]:
+        findings.append(
+            Finding(
+                "functions",
+                "fail",
+                "they stand in another schema than they look for tables in: "
+                f"{', '.join(row['name'] for row in astray)}",
+                "as the owner: "
+                + "; ".join(
+                    f"ALTER FUNCTION {row['name']} SET search_path = {row['schema']}, pg_temp"
+                    for row in astray
+                ),
+            )
+        )
+    return findings
 
 
 def _unknown_devices(row: asyncpg.Record, *, holds: bool) -> list[Finding]:

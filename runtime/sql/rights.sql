@@ -18,7 +18,15 @@ asked AS (
     SELECT
         w.*, h.name AS schema,
         (SELECT c.oid FROM pg_class AS c WHERE c.relnamespace = h.oid AND c.relname = w.name) AS relation,
-        (SELECT p.oid FROM pg_proc AS p WHERE p.pronamespace = h.oid AND p.proname = split_part(w.name, '(', 1)) AS function
+        (
+            -- By the types of its arguments too: another function may have the name. `to_regprocedure` would look into the schema.
+            SELECT p.oid FROM pg_proc AS p
+            WHERE p.pronamespace = h.oid AND p.proname = split_part(w.name, '(', 1)
+                AND oidvectortypes(p.proargtypes) = (
+                    SELECT coalesce(string_agg(format_type(to_regtype(btrim(t.name)), NULL), ', ' ORDER BY t.at), '')
+                    FROM unnest(string_to_array(rtrim(split_part(w.name, '(', 2), ')'), ',')) WITH ORDINALITY AS t (name, at)
+                )
+        ) AS function
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS w (kind, name, verb, columns, ord), house AS h
 ),
 parts AS (
@@ -58,6 +66,20 @@ SELECT quote_ident(current_user);
 -- name: absent_tables
 -- Which of these tables and views are not there.
 SELECT w.name FROM unnest($1::text[]) AS w (name) WHERE to_regclass(w.name) IS NULL ORDER BY 1;
+
+-- name: owners_functions
+-- Of the functions that run with their owner's rights, those that anybody may call, as a restore without rights (pg_restore -x) leaves
+-- them, and those that look for tables elsewhere than where they stand, as one into another schema does.
+SELECT
+    format('%I.%I(%s)', n.nspname, p.proname, oidvectortypes(p.proargtypes)) AS name,
+    quote_ident(n.nspname) AS schema,
+    p.prorettype <> 'trigger'::regtype AND EXISTS (
+        SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a WHERE a.grantee = 0
+    ) AS is_open,
+    NOT coalesce(format('search_path=%I, pg_temp', n.nspname) = ANY (p.proconfig), false) AS is_astray
+FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+WHERE p.prosecdef AND n.oid = (SELECT c.relnamespace FROM pg_class AS c WHERE c.oid = to_regclass('schema_migrations'))
+ORDER BY 1;
 
 -- name: strangers_with_keys
 -- Roles that could make up rows of the internal topic: they may read what these are signed with, and are neither a gateway, which may

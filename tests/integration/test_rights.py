@@ -9,12 +9,16 @@ import asyncpg
 import pytest
 
 from contract.rights import GATEWAY, GRAFANA, OWNERS_FUNCTIONS, PROJECTOR, ROLES
+from gateway.check.postgres import check_postgres
 from runtime.postgres import load_queries
 from runtime.rights import missing_rights, script
+from runtime.settings import Postgres, Settings
 from tests.support.roles import bare_role, give
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from gateway.check import Finding
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
@@ -135,6 +139,7 @@ async def test_every_missing_right_is_said_at_once(database: str, unique: str, o
     async with bare_role(database, unique) as dsn:
         await owner.execute(f'GRANT CONNECT ON DATABASE "{dsn.rpartition("/")[2]}" TO {unique}')
         await owner.execute("SELECT attach_partition('measurements', 'ts', '2020-03-01', '2020-03-02')")
+        await owner.execute("CREATE FUNCTION begin_day(integer) RETURNS integer RETURN 1")  # somebody else's
         connection = await asyncpg.connect(dsn)
         for rights in (GATEWAY, PROJECTOR, GRAFANA):
             statements = await missing_rights(connection, rights)
@@ -148,6 +153,24 @@ async def test_every_missing_right_is_said_at_once(database: str, unique: str, o
                 await owner.execute(statement)
             assert await missing_rights(connection, rights) == []
         await connection.close()
+
+
+async def test_what_a_restore_makes_of_functions(database: str, owner: Connection) -> None:
+    """Without rights, and in another schema: both are told, with statements after which all is well."""
+
+    async def told() -> list[Finding]:
+        found = [each async for each in check_postgres(Settings(postgres=Postgres(dsn=database)))]
+        return [each for each in found if each.component == "functions"]
+
+    assert await told() == []
+    await owner.execute("GRANT EXECUTE ON FUNCTION begin_day(text), note_change() TO PUBLIC")
+    await owner.execute("ALTER FUNCTION let_day_be(text) SET search_path = before, pg_temp")
+    opened, astray = await told()
+    assert opened.found.endswith("PUBLIC may call public.begin_day(text)")
+    assert astray.found.endswith("public.let_day_be(text)")
+    for finding in (opened, astray):
+        await owner.execute(finding.advice.removeprefix("as the owner: ").partition("; then")[0])
+    assert await told() == []
 
 
 async def test_default_privileges_give_nobody_the_keys(empty_database: str, unique: str) -> None:
