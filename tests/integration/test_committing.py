@@ -15,6 +15,8 @@ from deploy.local.services import LocalServices
 from gateway import transaction
 from gateway.committing import _took_effect
 from gateway.migrate import migrate
+from gateway.store import SESSION_SETTINGS
+from runtime import postgres
 from runtime.errors import Retry
 from tests.faults.proxy import Proxy
 from tests.support.write_side import decode, write_side
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 KEYS = "SELECT convert_from(payload, 'UTF8') FROM outbox ORDER BY n"
 END_WAIT = """SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
     WHERE wait_event = 'SyncRep' AND application_name = $1"""
+WAITING = (
+    "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database() LIMIT 1"
+)
 STRANGERS = "DO $$ BEGIN FOR i IN 1..%d LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$"
 
 
@@ -212,6 +217,31 @@ async def test_a_commit_that_took_effect(services: LocalServices, database: str)
             assert network.swallowed == 2
             assert await side.pool.fetchval("SELECT count(*) FROM measurements") == 2
             assert await side.pool.fetchval("SELECT count(*) FROM dead_letters") == 1
+
+
+@pytest.mark.parametrize("calls", [True, False])
+async def test_attempts_that_wait_for_a_lock_leave_nothing_behind(
+    database: str, monkeypatch: pytest.MonkeyPatch, *, calls: bool
+) -> None:
+    """The server ends what nobody waits for any more, so sessions do not pile up behind somebody's lock."""
+    monkeypatch.setattr(postgres, "_COMMAND_TIMEOUT_S", 0.1)
+    monkeypatch.setitem(SESSION_SETTINGS, "statement_timeout", "300ms")
+    locking, looking = [await asyncpg.connect(database) for _ in range(2)]
+    async with write_side(database, calls=calls) as side:
+        held = locking.transaction()
+        await held.start()
+        await locking.execute("SELECT FROM stream_leases FOR UPDATE")
+        stored = asyncio.create_task(side.store.commit(*decode(*batch("1"))))
+        async with asyncio.timeout(20):
+            while not (first := await looking.fetchval(WAITING)):
+                pass
+            while await looking.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", first):
+                await looking.execute("SELECT pg_sleep(0.05)")
+            assert not stored.done()
+            await held.rollback()
+            assert sum(outcome.committed for outcome in await stored) == 1
+    await locking.close()
+    await looking.close()
 
 
 async def in_force(dsn: str, connection: asyncpg.Connection[asyncpg.Record]) -> None:
