@@ -131,6 +131,28 @@ def test_a_prefix_may_name_the_device(tmp_path: Path) -> None:
     assert topics[-1] == "site/tasmota/discovery/#"
 
 
+@pytest.mark.parametrize(
+    ("prefix", "topic", "device"),
+    [
+        ("", "tele/hall/plug/STATE", "hall/plug"),
+        ("", "stat/hall/plug/POWER2", "hall/plug"),
+        ("", "tele/hall/plug/SENSOR", "hall/plug"),
+        ("site/{device_id}/", "site/plug/tele/STATE", "plug"),
+        ("site/{device_id...}/", "site/hall/plug/tele/STATE", "hall/plug"),
+        ("{device_id...}/", "hall/plug/stat/POWER2", "hall/plug"),
+        ("{region...}/", "a/b/tele/plug/STATE", "plug"),
+        ("{region...}/", "a/b/stat/plug/POWER2", "plug"),
+        ("{region...}/{device_id}/", "a/b/plug/tele/SENSOR", "plug"),
+    ],
+)
+def test_a_device_of_several_levels(prefix: str, topic: str, device: str, tmp_path: Path) -> None:
+    """A dialect's device may have levels in its topic, also below a prefix where a template can tell them."""
+    routes = compile_routes(loaded(tmp_path, f'[[route]]\ndialect = "tasmota"\nprefix = "{prefix}"\n'))
+    found = match(routes, topic)
+    assert (found.device_id, found.ignore) == (device, False)
+    assert len({route.pattern.pattern for route in routes}) == len(routes)
+
+
 def test_a_prefix_goes_before_all_topics(tmp_path: Path) -> None:
     """Levels of a site, with names of their own, stand in front of each topic."""
     routes = loaded(tmp_path, '[[route]]\ndialect = "tasmota"\nprefix = "{region}/line-{line}/"\n')

@@ -34,6 +34,7 @@ Raw = dict[str, Any]
 _FOLDER: Final = resources.files("gateway.decode.dialects")
 _OWN: Final = frozenset({"dialect", "prefix"})
 _DEVICE: Final = "{device_id}/"
+_DEVICES: Final = re.compile(r"\{device_id(?:\.\.\.)?\}/")
 _SHARED: Final = re.compile(r"(?:\$share/[^/]+/)?")
 _NAME: Final = re.compile(r"\{[^{}]*\}")
 _MEANT: Final = re.compile(r"\{(device_id|metric)(?:\.\.\.)?\}")
@@ -196,7 +197,13 @@ def _completed(route: Any, where: str) -> list[Any]:  # noqa: ANN401  # unchecke
         routes = {part: routes[part]}
     if "topic" in route and route.get("prefix"):
         raise ConfigurationError(f"{where}.prefix: goes before a topic of the dialect, and topic says it all")
-    return [_merged(preset, route, f"{name}/{each}") for each, preset in routes.items()]
+    merged = [_merged(preset, route, f"{name}/{each}") for each, preset in routes.items()]
+    if not route.get("prefix"):
+        return merged
+    found: dict[str, Raw] = {}
+    for each in merged:  # below a prefix two may come to be one topic
+        found.setdefault(each["topic"], each)
+    return list(found.values())
 
 
 def _part_for(route: Raw, routes: dict[str, Raw]) -> str:
@@ -265,11 +272,15 @@ def _merged(preset: Raw, route: Raw, dialect: str) -> Raw:
 
 def _below(prefix: str, topic: str) -> str:
     """A topic of a dialect below a prefix: one of them names the device."""
-    if _DEVICE not in prefix:
-        return f"{prefix}{topic}"
-    if _DEVICE in topic:
-        return f"{prefix}{topic.replace(_DEVICE, '', 1)}"
-    return f"{prefix.partition(_DEVICE)[0]}{topic}"
+    below = f"{prefix}{topic}"
+    if named := _DEVICES.search(prefix):
+        own = _DEVICES.sub("", topic, count=1)
+        below = f"{prefix if own != topic else prefix[: named.start()]}{own}"
+    try:
+        compile_template(below, "")
+    except ConfigurationError:  # where another name takes several levels the device may have to be one
+        return below.replace("{device_id...}/", _DEVICE)
+    return below
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:
