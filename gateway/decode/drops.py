@@ -6,9 +6,12 @@ Names come from strangers: the first so many are told apart, and all later ones 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from gateway.decode.names import MAX_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MOST_NAMES: Final = 100
 OTHER: Final = "other"
@@ -39,6 +42,21 @@ class Names:
         return f"{prefix}{name}."[:MAX_NAME] if self._more else ""
 
 
+class Alike:
+    """Fields that messages of one shape leave out, each with a reason: those of all are counted as one.
+
+    Attributes:
+        fields: they.
+        times: how many messages were not counted yet.
+    """
+
+    __slots__ = ("fields", "times")
+
+    def __init__(self, fields: Sequence[tuple[str, str]]) -> None:
+        self.fields = fields
+        self.times = 0
+
+
 class Drops:
     """Counts.
 
@@ -49,6 +67,7 @@ class Drops:
         self._counts: Counter[tuple[str, str, str]] = Counter()
         self._news: list[tuple[str, str, str]] = []
         self._alike: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
+        self._again: list[tuple[str, Alike]] = []
 
     @property
     def counts(self) -> Counter[tuple[str, str, str]]:
@@ -57,9 +76,22 @@ class Drops:
         for (topic, fields), times in alike.items():
             for name, reason in fields:
                 self._count(topic, name, reason, times)
+        again, self._again = self._again, []
+        for topic, each in again:
+            for name, reason in each.fields:
+                self._count(topic, name, reason, each.times)
+            each.times = 0
         return self._counts
 
-    def add(self, topic: str, fields: list[tuple[str, str]]) -> None:
+    def again(self, topic: str, alike: Alike) -> None:
+        """Count the fields of one message of a shape."""
+        if not alike.times:
+            self._again.append((topic, alike))
+        alike.times += 1
+        if len(self._again) > _MOST_ALIKE:
+            _ = self.counts
+
+    def add(self, topic: str, fields: Sequence[tuple[str, str]]) -> None:
         """Count the fields of one message."""
         if len(fields) > _FEW:
             for name, reason in fields:
@@ -72,7 +104,7 @@ class Drops:
 
     def news(self) -> list[tuple[str, str, str]]:
         """Those that were counted for the first time since the last call."""
-        if self._alike:
+        if self._alike or self._again:
             _ = self.counts
         if not self._news:
             return []

@@ -1,7 +1,7 @@
 """What has been seen and checked before, bounded in bytes: a hostile sender chooses how long a name is.
 
 Of a `Memo` the half that was not asked for lately is forgotten when it is full; names, and what is `Worked`
-out of what a message says, are forgotten all at once, which costs one more look at each.
+out of what messages say, are forgotten all at once, which costs one more look at each.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 _ENTRY_BYTES: Final = 250  # of a dictionary's entry and what hangs on it besides texts
+_MET: Final = 2**18  # of which it is remembered that they came; of two in one place the last
+_PATIENCE: Final = 4  # entries that find no room, for each that has some, before all is forgotten
 
 
 class Memo(Generic[Value]):
@@ -55,8 +57,11 @@ class Memo(Generic[Value]):
         return len(self._young) + len(self._old)
 
 
-class Worked(Generic[Value]):
-    """What was worked out of parts of messages, by these parts.
+class Room:
+    """Bytes that several caches share, however many routes they are of.
+
+    When it is full nothing is added for a while, so that a fleet with more to remember than there is room for
+    has part of it remembered; and then all of them forget, so that what comes no more makes way.
 
     Args:
         max_bytes: about so much is kept at most.
@@ -64,22 +69,64 @@ class Worked(Generic[Value]):
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._bytes = 0
+        self._bytes = self._entries = self._refused = 0
+        self._forget: list[Callable[[], None]] = []
+        self._met = bytearray(_MET)
+
+    def share(self, forget: Callable[[], None]) -> None:
+        """Have one more cache, which forgets by that."""
+        self._forget.append(forget)
+
+    def take(self, size: int) -> bool:
+        """Whether there is room for an entry of so many bytes, which are taken then."""
+        if self._bytes + size > self._max_bytes:
+            self._refused += 1
+            if self._refused <= _PATIENCE * self._entries:
+                return False
+            for forget in self._forget:
+                forget()
+            self._bytes = self._entries = self._refused = 0
+        self._bytes += size
+        self._entries += 1
+        return True
+
+    def again(self, mark: int) -> bool:
+        """Whether what has this hash came before, as far as that is remembered.
+
+        What comes once only, as what a stranger makes up, is not worth being worked out.
+        """
+        at, seen = mark % _MET, mark // _MET & 0x7F | 0x80
+        if self._met[at] == seen:
+            return True
+        self._met[at] = seen
+        return False
+
+
+class Worked(Generic[Value]):
+    """What was worked out of parts of messages, by these parts.
+
+    Args:
+        room: what it takes its bytes of.
+    """
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
         self._values: dict[tuple[object, ...], Value] = {}
         self.get = self._values.get
+        room.share(self._values.clear)
 
     def keep(self, parts: tuple[object, ...], value: Value, more_bytes: int) -> Value:
-        """Remember a value, with what it takes beside the entry; returns it."""
-        self._bytes += _ENTRY_BYTES + more_bytes
-        if self._bytes > self._max_bytes:
-            self._values.clear()
-            self._bytes = _ENTRY_BYTES + more_bytes
-        self._values[parts] = value
+        """Remember a value if there is room, with what it takes beside the entry; returns it."""
+        if self._room.take(_ENTRY_BYTES + more_bytes):
+            self._values[parts] = value
         return value
 
-    def __contains__(self, parts: object) -> bool:
-        """Whether there is a value, which may be None."""
-        return parts in self._values
+    def work(self, parts: tuple[object, ...], more_bytes: int, work: Callable[[], Value]) -> Value | None:
+        """Work a value out and remember it; None when there is no room, as it would be worked out often."""
+        if not self._room.take(_ENTRY_BYTES + more_bytes):
+            return None
+        value = self._values[parts] = work()
+        return value
 
 
 class Names:

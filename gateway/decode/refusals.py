@@ -14,6 +14,8 @@ from gateway.decode.reading import Rejection
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from gateway.decode.formats import Format
+    from gateway.decode.pieces import Pieces
     from gateway.decode.reading import Received
     from gateway.decode.routes import Matched
     from runtime.errors import Reject
@@ -67,12 +69,6 @@ class Refusals:
         self._rest.append(place)
         return None
 
-    def add(self, place: Any, reason: str) -> None:  # noqa: ANN401  # likewise
-        """Keep an element for the last letter, which there is already."""
-        self.count += 1
-        self._reasons[reason] += 1
-        self._rest.append(place)
-
     def last(self) -> Rejection | None:
         """The letter of all the others, if there are any."""
         if not self._rest:
@@ -82,6 +78,46 @@ class Refusals:
         matched = self._matched
         payload = self._join(self._rest)
         return Rejection(self._first_at, matched.topic, matched.device_id, MANY, error, payload)
+
+
+class OfLines(Refusals):
+    """Those of a payload of lines, of which each may be several readings.
+
+    Args:
+        matched, received: likewise.
+        form: makes a payload of lines.
+        raws: the bytes of each line.
+    """
+
+    def __init__(
+        self, matched: Matched, received: Received, form: Format, raws: Sequence[bytes | memoryview]
+    ) -> None:
+        super().__init__(matched, received, self._joined)
+        self._form, self._raws = form, raws
+        self._cut: dict[int, Pieces] = {}
+        self._line = 0
+
+    def begin(self, line: int) -> None:
+        """What follows is of this line."""
+        self._line = line
+
+    def of_line(self, reject: Reject) -> Rejection | None:
+        """The letter of the line itself."""
+        return self.letter((self._line, None), reject, self._raws[self._line], self._line)
+
+    def of_piece(self, pieces: Pieces, at: int, reject: Reject, number: int) -> Rejection | None:
+        """The letter of a piece of the line, the at-th; `number`: what people are told of its place."""
+        self._cut[self._line] = pieces
+        assert pieces.raws is not None
+        return self.letter((self._line, at), reject, pieces.raws[at], f"{self._line}.{number}")
+
+    def _joined(self, places: Sequence[tuple[int, int | None]]) -> bytes:
+        of: dict[int, list[int]] = {}
+        for line, at in places:
+            of.setdefault(line, []).extend(() if at is None else (at,))
+        return self._form.join(
+            [self._cut[line].join(its) if its else self._raws[line] for line, its in of.items()]
+        )
 
 
 def rejection(matched: Matched, received: Received, raw: bytes, reason: str, error: str) -> Rejection:

@@ -9,6 +9,7 @@ import pytest
 from gateway.decode import Decoder, Limits, Reading, Received, Rejection
 from gateway.decode.formats.compression import Unpacking
 from gateway.decode.routes import compile_routes
+from gateway.decode.shaped_reader import ShapedReader
 from runtime.settings import Route
 from tests.support.write_side import NOW, Delivered
 
@@ -39,21 +40,22 @@ def decode(decoder: Decoder, payload: bytes) -> list[Reading | Rejection]:
 def test_a_format_that_fails(words: dict[str, Any], payload: bytes, broken: dict[str, Any]) -> None:
     """The message is refused with all of its bytes."""
     decoder = decoder_of(**words)
-    whole = decoder._formats[0]
-    decoder._formats[0] = whole._replace(**broken)
+    whole = decoder._readers[0].form
+    decoder._readers[0].form = whole._replace(**broken)
     (letter,) = decode(decoder, payload)
     assert isinstance(letter, Rejection)
     assert (letter.reason, letter.payload) == ("undecodable", payload)
     assert "a bug" in letter.error
-    decoder._formats[0] = whole
+    decoder._readers[0].form = whole
     assert all(isinstance(each, Reading) for each in decode(decoder, payload))
 
 
 def test_a_line_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of lines only that one is refused."""
     decoder = decoder_of(each="a", format="ndjson")
-    shaper = decoder._shapers[0]
-    assert shaper is not None
+    reader = decoder._readers[0]
+    assert isinstance(reader, ShapedReader)
+    shaper = reader.shaper
     parts = shaper.parts
     monkeypatch.setattr(shaper, "parts", lambda value, *more: fail() if "b" in value else parts(value, *more))
     good, bad = decode(decoder, b'{"a": [{"v": 1}]}\n{"b": 1}')

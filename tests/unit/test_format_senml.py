@@ -472,7 +472,7 @@ def test_what_is_known_of_packs(packs: list[list[dict[str, Any]]], words: dict[s
     topic = "senml" if words.get("device") else "senml/{device_id}"
     route = Route(topic=topic, format="senml", **{**WORDS, **words})
     decoders = [Decoder(compile_routes([route]), Limits()) for _ in range(2)]
-    decoders[1]._shapers[0].known = nothing_known  # type: ignore[union-attr]  # there is one
+    decoders[1]._readers[0].shaper.known = nothing_known  # type: ignore[attr-defined]  # it has one
     for pack in packs * 3:
         payload = Delivered(topic.format(device_id="d"), json.dumps(pack).encode())
         found = [

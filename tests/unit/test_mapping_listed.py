@@ -234,5 +234,5 @@ def test_what_is_remembered_is_bounded() -> None:
     for n in range(3000):
         name = f"{n:0100d}"
         assert listed.parts({"metrics": [{"name": name, "value": 1, name: 2, "tags": {name: name}}]}, 0)
-    assert listed._shapes.bytes <= 8_000_000  # likewise
+    assert listed._shapes._room._bytes <= 8_000_000  # likewise
     assert len(listed._shapes.known) < 3000  # likewise

@@ -24,6 +24,7 @@ from runtime.errors import ConfigurationError, Reject
 
 if TYPE_CHECKING:
     from gateway.decode.fields import Unfit
+    from gateway.decode.known import Room
     from gateway.decode.limits import Limits
     from gateway.decode.mapping.looks import Look
     from gateway.decode.mapping.words import Words
@@ -63,6 +64,7 @@ class Elements:
         stars: how many `*` there are in `each`.
         words: change metrics.
         unfit: takes fields that cannot be metrics.
+        room: what is remembered takes its bytes of that.
 
     Attributes:
         roles: what is looked for as device, key, time and region.
@@ -76,7 +78,7 @@ class Elements:
     """
 
     def __init__(  # noqa: PLR0917  # of one place
-        self, route: Route, limits: Limits, where: str, stars: int, words: Words, unfit: Unfit
+        self, route: Route, limits: Limits, where: str, stars: int, words: Words, unfit: Unfit, room: Room
     ) -> None:
         looks = {
             setting: compile_looks(getattr(route, setting), f"{where}.{setting}", stars)
@@ -117,7 +119,7 @@ class Elements:
         self.learned: Learned | None = None
         plain = not any(look.made or look.star is not None for look in self.looks)
         if plain and not self.name and not route.presence and not (self.tags.looks and route.each):
-            self.learned = Learned(self._read_anew, words, self.tags, unfit)
+            self.learned = Learned(self._read_anew, words, self.tags, unfit, room)
 
     @property
     def looks(self) -> list[Look]:
@@ -141,11 +143,15 @@ class Elements:
         if self.learned is not None and type(element.value) is dict:
             known = self.learned.find(element.value, metric)
             if known is not None:
-                mapped, around = known.mapped, _NOTHING
+                mapped, tagged, alike, left_out = known
+                around = _NOTHING
                 if element.around:
                     names, around = self._around(element, mapped[:4])
                     mapped = (*names, *mapped[4:])
-                return Part(mapped, known.tags, number, element.message, places, around, None, known.left_out)
+                tags = tagged.tags if tagged else {}
+                if alike:
+                    left_out = (*alike.fields, *left_out)
+                return Part(mapped, tags, number, element.message, places, around, None, left_out)
         return self._read_slowly(element, number, metric, places)
 
     def _read_anew(self, value: dict[str, Any], metric: str | None) -> Part:

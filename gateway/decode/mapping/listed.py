@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.decode.fields import Unfit
+    from gateway.decode.known import Room
     from gateway.decode.limits import Limits
     from gateway.decode.mapping.each import Each, Layer
     from gateway.decode.mapping.element import Elements
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from gateway.decode.mapping.words import Words
     from gateway.decode.paths import Place
 
-_TAGS_BYTES: Final = 4_000_000
 _KEY, _TIME, _KEYED = 1, 2, 4  # of device, key, time, region and whether the key was found around
 _TEXT: Final = frozenset({str})
 _NOTHING_AROUND: Final = Around()
@@ -73,19 +73,28 @@ class Listed:
         words: change metrics.
         limits: bound what is looked at.
         unfit: takes what is left out by words and tags.
+        room: what is remembered takes its bytes of that.
         cuts: whether a message can be cut into its elements.
     """
 
-    def __init__(
-        self, each: Each, elements: Elements, words: Words, limits: Limits, unfit: Unfit, *, cuts: bool
+    def __init__(  # noqa: PLR0917  # of one place
+        self,
+        each: Each,
+        elements: Elements,
+        words: Words,
+        limits: Limits,
+        unfit: Unfit,
+        room: Room,
+        *,
+        cuts: bool,
     ) -> None:
         self._path, self._cuts = each.path, cuts
         self._elements, self._roles = elements, elements.roles
         self._tags, self._words, self._unfit = elements.tags, words, unfit
         self._tag_looks = dict(elements.tags.looks)
         self._full = limits.max_metrics if self._unfit.refuses else sys.maxsize
-        self._shapes = Shapes(elements, words, limits)
-        self._tagged: Worked[Tagged] = Worked(_TAGS_BYTES)
+        self._shapes = Shapes(elements, words, limits, room)
+        self._tagged: Worked[Tagged] = Worked(room)
 
     def parts(self, message: Any, size: int) -> tuple[list[Part], list[Drop]] | None:  # noqa: ANN401  # a message is any value
         """The readings of a message, and what is in none of them; None when it is no such list.
@@ -297,8 +306,15 @@ class Listed:
         return Reject("invalid_metric", f"{what} than gateway.max_metrics allows, {self._full}{WAY_OUT}")
 
 
-def listed_of(
-    each: Each, elements: Elements, words: Words, limits: Limits, unfit: Unfit, *, cuts: bool
+def listed_of(  # noqa: PLR0917  # likewise
+    each: Each,
+    elements: Elements,
+    words: Words,
+    limits: Limits,
+    unfit: Unfit,
+    room: Room,
+    *,
+    cuts: bool,
 ) -> Listed | None:
     """What reads the plain lists of a route; None where its paths are more than names.
 
@@ -308,13 +324,14 @@ def listed_of(
         words: change metrics.
         limits: bound what is looked at.
         unfit: takes what is left out by words and tags.
+        room: what is remembered takes its bytes of that.
         cuts: whether a message can be cut into its elements.
     """
     names = [look.name for look in elements.looks]
     plain = is_plain(each.path) and not set(each.path) & set(".|*")
     if not elements.name or not plain or not all(names) or len({*names, each.path}) <= len(names):
         return None
-    return Listed(each, elements, words, limits, unfit, cuts=cuts)
+    return Listed(each, elements, words, limits, unfit, room, cuts=cuts)
 
 
 def _key(part: Part) -> tuple[Any, ...]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway.decode.mapping.learned import Unlike, kind_of, spread, spread_within
+from gateway.decode.mapping.marks import Unlike
 
 if TYPE_CHECKING:
     from gateway.decode.mapping.each import Each
     from gateway.decode.mapping.element import Elements
-    from gateway.decode.mapping.learned import Marks
+    from gateway.decode.mapping.marks import Marks
 
 
 class Naming:
@@ -24,61 +24,46 @@ class Naming:
         self._path = each.path
         self._first = elements.name[0].name
         self._names = [look.name for look in elements.name]
-        looks = [(role, found) for role, found in enumerate(elements.roles)]
-        self._shared = [[look.name for look in found] for _, found in looks if found]
+        self._shared = [[look.name for look in found] for found in elements.roles if found]
         self._shared += [[look.name] for _, look in elements.tags.looks]
 
-    def spread(self, message: Any, shape: list[Any], leaves: list[Any]) -> None:  # noqa: ANN401  # a message is any value
-        """What `spread` does, with the names of the metrics among the shape.
+    def names(self, message: Any) -> list[str]:  # noqa: ANN401  # a message is any value
+        """The names of the metrics, in the order of the elements.
 
         Raises:
-            Unlike: it has no such elements, or one has no name.
-            KeyError: likewise.
+            Unlike: it has no such elements, or one has no name that is a text.
         """
-        if type(message) is list:
-            self._spread(message, shape, leaves)
-        elif type(message) is not dict:
+        elements: Any = message
+        if type(message) is dict:
+            elements = message.get(self._path) if self._path else [message]
+        elif self._path:
             raise Unlike
-        elif not self._path:
-            self._spread([message], shape, leaves)
-        else:
-            elements = message[self._path]
-            if type(elements) is not list:
-                raise Unlike
-            kinds = (*map(kind_of, map(type, message.values())),)
-            shape += (*message,), kinds
-            for each, kind in zip(message.values(), kinds, strict=True):
-                if each is elements:
-                    self._spread(elements, shape, leaves)
-                else:
-                    spread_within(((kind, each),), shape, leaves)
-
-    def _spread(self, elements: list[Any], shape: list[Any], leaves: list[Any]) -> None:
+        if type(elements) is not list:
+            raise Unlike
         first = self._first
+        found = []
         for element in elements:
             if type(element) is not dict:
                 raise Unlike
-            name = element.get(first) or element[self._name(element)]
+            name = element.get(first) or element.get(self._name(element))
             if type(name) is not str:
                 raise Unlike
-            shape.append(name)
-            spread(element, shape, leaves)
+            found.append(name)
+        return found
 
     def marked(self, message: Any, marks: Marks) -> Any:  # noqa: ANN401  # likewise
         """The same with a mark for each value but for the names.
 
         What elements are looked through for has one mark in all of them: they are one reading if it is equal.
         """
+        if self._path:
+            elements = [self._marked(element, marks) for element in message[self._path]]
+            return {
+                name: elements if name == self._path else marks.of(value) for name, value in message.items()
+            }
         if type(message) is list:
             return [self._marked(element, marks) for element in message]
-        if not self._path:
-            return self._marked(message, marks)
-        return {
-            name: [self._marked(element, marks) for element in value]
-            if name == self._path
-            else marks.of(value)
-            for name, value in message.items()
-        }
+        return self._marked(message, marks)
 
     def _name(self, element: dict[str, Any]) -> str:
         return next((name for name in self._names if element.get(name) is not None), "")
@@ -90,6 +75,6 @@ class Naming:
             if (found := next((name for name in names if element.get(name) is not None), None)) is not None:
                 shared[found] = (number,)
         return {
-            name: marks.keep(value) if name == named else marks.of(value, shared.get(name, ()))
+            name: value if name == named else marks.of(value, shared.get(name, ()))
             for name, value in element.items()
         }

@@ -12,9 +12,10 @@ in a piece: an expression that looks at what is cut, or a path that stands in it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.decode.fields import Unfit
+from gateway.decode.known import Room
 from gateway.decode.limits import MAX_ELEMENTS, check_count, readings_allowed, too_many_values
 from gateway.decode.mapping.each import Each, Element, graft
 from gateway.decode.mapping.element import LEFT_OUT, Elements
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from runtime.settings import Route
 
 
+_ROOM_BYTES: Final = 8_000_000
+
+
 class Shaper:
     """Reads the messages of one route.
 
@@ -43,6 +47,7 @@ class Shaper:
         plan: made of it.
         limits: bound what is looked at.
         where: its place in the file, for errors.
+        room: what is remembered takes its bytes of that; of one of its own when it is not given.
         resolve: what a message means that `known` is asked for; None where it means what it says.
 
     Attributes:
@@ -60,13 +65,16 @@ class Shaper:
         plan: Plan,
         limits: Limits,
         where: str,
+        room: Room | None = None,
+        *,
         resolve: Callable[[Any, bytes], Any] | None = None,
     ) -> None:
         self._resolve = resolve
+        room = room or Room(_ROOM_BYTES)
         self.each = Each(route.each, f"{where}.each")
         self.unfit = Unfit(drop=plan.drop)
         words = Words(route, where, limits.max_metric_name)
-        self._elements = Elements(route, limits, where, self.each.stars, words, self.unfit)
+        self._elements = Elements(route, limits, where, self.each.stars, words, self.unfit, room)
         self._counted = any(look.star is not None for look in self._elements.looks)
         self._cuts = self.each.cuts and not any(
             self.each.moves(None if look.made else look.steps, look.path)
@@ -74,11 +82,13 @@ class Shaper:
             if look.star is None
         )
         self._made = any(look.made for look in self._elements.looks) or not self.each.cuts
-        self._listed = listed_of(self.each, self._elements, words, limits, self.unfit, cuts=self._cuts)
+        self._listed = listed_of(self.each, self._elements, words, limits, self.unfit, room, cuts=self._cuts)
         learned = None if route.each or resolve is not None else self._elements.learned
-        if self._listed is not None:
-            naming = Naming(self.each, self._elements)
-            learned = Learned(self._one, words, self._elements.tags, self.unfit, naming)
+        if self._listed is not None:  # its elements do without
+            learned = None
+            if not words.adds:  # the elements of one reading are read one by one
+                naming = Naming(self.each, self._elements)
+                learned = Learned(self._one, words, self._elements.tags, self.unfit, room, naming)
         self.known = nothing_known if learned is None else learned.find
 
     def parts(

@@ -10,12 +10,12 @@ from gateway.decode.names import metric_fault
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gateway.decode.known import Room
     from gateway.decode.limits import Limits
     from gateway.decode.mapping.element import Elements
     from gateway.decode.mapping.looks import Look
     from gateway.decode.mapping.words import Words
 
-_REMEMBERED_BYTES: Final = 8_000_000
 _ENTRY_BYTES: Final = 300  # of what is remembered, beside its texts
 _LONG: Final = 2048  # characters of the names of the fields of an element that is plain
 _IGNORED: Final = "ignored"
@@ -69,18 +69,20 @@ class Shapes:
         elements: what is looked for.
         words: change metrics.
         limits: bound what is looked at.
+        room: what is remembered takes its bytes of that.
 
     Attributes:
         known: shapes by their fields; None of those that have no name.
     """
 
-    def __init__(self, elements: Elements, words: Words, limits: Limits) -> None:
+    def __init__(self, elements: Elements, words: Words, limits: Limits, room: Room) -> None:
         self.known: dict[tuple[str, ...], Shape | None] = {}
         self._name, self._value, self._roles = elements.name, elements.value, elements.roles
         self._tags = elements.tags.looks
         self._words = words
         self._max_name, self._most = limits.max_metric_name, limits.max_metrics
-        self.bytes = 0
+        self._room = room
+        room.share(self.known.clear)
 
     def of(self, fields: tuple[str, ...]) -> Shape:
         """That of elements of these fields.
@@ -101,13 +103,16 @@ class Shapes:
             return there[0] if there else None
 
         name, value = take(self._name), take(self._value)
-        self._remember(10 * sum(map(getsizeof, fields)))
+        has_room = self._room.take(_ENTRY_BYTES + 10 * sum(map(getsizeof, fields)))
         if name is None:
-            self.known[fields] = None
+            if has_room:
+                self.known[fields] = None
             raise NotPlain
         roles = [(role, take(looks)) for role, looks in enumerate(self._roles) if looks]
         tags = [(tag, take((look,))) for tag, look in self._tags]
-        shape = self.known[fields] = Shape(name, value, roles, tags, sure, rest, {})
+        shape = Shape(name, value, roles, tags, sure, rest, {})
+        if has_room:
+            self.known[fields] = shape
         return shape
 
     def call(self, shape: Shape, name: str, value: Any) -> Called:  # noqa: ANN401  # a message is any value
@@ -138,13 +143,6 @@ class Shapes:
             [(field, target) for field, full in inner if (target := targets[full]) is not None],
             [(field, (full, _IGNORED)) for field, full in inner if targets[full] is None],
         )
-        self._remember(sum(_ENTRY_BYTES + 3 * getsizeof(full) for full in every))
-        shape.called[(name, *within) if type(value) is dict else name] = called
+        if self._room.take(sum(_ENTRY_BYTES + 3 * getsizeof(full) for full in every)):
+            shape.called[(name, *within) if type(value) is dict else name] = called
         return called
-
-    def _remember(self, size: int) -> None:
-        """Make room for so many bytes."""
-        self.bytes += _ENTRY_BYTES + size
-        if self.bytes > _REMEMBERED_BYTES:
-            self.bytes = _ENTRY_BYTES + size
-            self.known.clear()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from gateway.decode.fields import NoNumber
-from gateway.decode.known import Worked
 from gateway.decode.limits import MAX_DEPTH
 from gateway.decode.mapping.looks import compile_look, remove, taken
 from gateway.decode.names import MAX_NAME, tag_fault
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     from gateway.decode.mapping.parts import Around
 
 _FIRST: Final = 4  # of what is looked for: the numbers before are device, key, time and region
-_GOOD_BYTES: Final = 4_000_000
 _LONG: Final = MAX_NAME + 1  # characters: too long for a tag's name
 
 
@@ -68,7 +65,6 @@ class Tags:
             )
         }
         self._unfit = unfit
-        self._good: Worked[bool] = Worked(_GOOD_BYTES)
         self._max_name, self._most = limits.max_metric_name, limits.max_metrics
 
     def read(  # noqa: PLR0917  # of one place
@@ -132,12 +128,7 @@ class Tags:
             self._unfit.add(name[: self._max_name], value.reason, detail)
             return
         text = value if type(value) is str else msgspec.json.encode(value).decode()
-        fault: str | None = None
-        reason = "invalid_tag"
-        if not self._good.get((name, text)):
-            fault = tag_fault(name, text)
-            if fault is None:
-                self._good.keep((name, text), True, getsizeof(name) + getsizeof(text))  # noqa: FBT003  # a value
+        reason, fault = "invalid_tag", tag_fault(name, text)
         if name in tags:
             reason, fault = "duplicate_key", f"two tags of the message are called {name[:40]!r}"
         elif len(tags) == self._most:

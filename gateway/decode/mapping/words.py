@@ -45,6 +45,7 @@ class Words:
 
     Attributes:
         by_value: whether texts are read anew.
+        adds: whether a metric may come of that beside another.
 
     Raises:
         ConfigurationError: one means nothing.
@@ -69,6 +70,7 @@ class Words:
         self._states = route.states
         self._by_name = bool(self._exact or self._patterns or self._ignored)
         self.by_value = bool(self._states) or self._numbers != "as_sent"
+        self.adds = self._numbers == "from_text_with_unit"
         self._known: dict[str, str | None] = {}
 
     def apply(self, metrics: dict[str, Any], unfit: Unfit) -> dict[str, Any]:

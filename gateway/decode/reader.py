@@ -1,0 +1,171 @@
+"""The messages of one route, from what its format makes of them to readings: those that are plain objects.
+
+One payload can be a great many readings. What is refused of it is kept element by element at first; what
+follows becomes one letter that holds the rest (`refusals`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gateway.decode.fields import Refused
+from gateway.decode.limits import MAX_LETTERS, check_count, readings_allowed
+from gateway.decode.refusals import MANY, Refusals, rejection
+from runtime.errors import Reject
+
+if TYPE_CHECKING:
+    from gateway.decode.assemble import Assembler
+    from gateway.decode.drops import Drops
+    from gateway.decode.fields import Unfit
+    from gateway.decode.formats import Format
+    from gateway.decode.mapping import Mapper
+    from gateway.decode.reading import Reading, Received, Rejection
+    from gateway.decode.routes import Matched
+    from runtime.settings import Route
+
+
+class Reader:
+    """What the readers of plain messages and of others have in common.
+
+    Args:
+        route: the route.
+        form: its format.
+        unfit: takes fields that cannot be stored.
+        assembler: makes readings.
+        drops: counts fields that are left out.
+
+    Attributes:
+        form, unfit: the same.
+        empty: how many messages and readings were left out because there is nothing in them.
+    """
+
+    def __init__(self, route: Route, form: Format, unfit: Unfit, assembler: Assembler, drops: Drops) -> None:
+        self.form, self.unfit = form, unfit
+        self.empty = 0
+        self._topic, self._ignores_empty = route.topic, route.empty == "ignore"
+        self._assemble = assembler.assemble
+        self._drops = drops
+
+    def read(
+        self, payload: bytes, unpacked: bytes, matched: Matched, received: Received
+    ) -> list[Reading | Rejection]:
+        """The readings of a payload, and the letters of what is none.
+
+        Args:
+            payload: as it came.
+            unpacked: uncompressed.
+            matched: what its topic says.
+            received: gives readings their times of arrival.
+
+        Raises:
+            Reject: it is refused as a whole.
+        """
+        raise NotImplementedError
+
+    def read_value(
+        self,
+        value: Any,  # noqa: ANN401  # a format's value is any value
+        payload: bytes,
+        matched: Matched,
+        received: Received,
+    ) -> list[Reading | Rejection]:
+        """The same of one message whose value is known; its bytes are those of the payload."""
+        raise NotImplementedError
+
+    def leaves_out(self, reject: Reject) -> bool:
+        """Whether a message or reading is left out, as there is nothing in it, and not refused."""
+        return self._ignores_empty and reject.reason == "empty_message" and not isinstance(reject, NoReading)
+
+    def forget(self) -> None:
+        """Leave nothing of a message that failed to the next one."""
+        self.unfit.fields.clear()
+
+
+class PlainReader(Reader):
+    """Reads the messages of a route that says no more of them than which names mean what.
+
+    Args:
+        route, form, assembler, drops: see `Reader`.
+        mapper: reads objects.
+    """
+
+    def __init__(
+        self, route: Route, form: Format, mapper: Mapper, assembler: Assembler, drops: Drops
+    ) -> None:
+        super().__init__(route, form, mapper.unfit, assembler, drops)
+        self._map = mapper.read
+
+    def read(  # noqa: D102  # see Reader
+        self, payload: bytes, unpacked: bytes, matched: Matched, received: Received
+    ) -> list[Reading | Rejection]:
+        value = self.form.parse(unpacked)
+        if type(value) is list:
+            return self._elements(value, unpacked, matched, received)
+        return [self._reading(value, payload, matched, received)]
+
+    def read_value(  # noqa: D102  # see Reader
+        self,
+        value: Any,  # noqa: ANN401  # a format's value is any value
+        payload: bytes,
+        matched: Matched,
+        received: Received,
+    ) -> list[Reading | Rejection]:
+        return [self._reading(value, payload, matched, received)]
+
+    def _reading(self, item: Any, raw: bytes, matched: Matched, received: Received) -> Reading:  # noqa: ANN401  # likewise
+        """The reading that a value is.
+
+        Raises:
+            Reject: it is none.
+        """
+        unfit = self.unfit
+        try:
+            reading = self._assemble(self._map(item, matched.metric), matched, received, raw, unfit)
+        except Reject as reject:
+            if self.leaves_out(reject):
+                self._drops.add(self._topic, unfit.fields)
+            unfit.fields.clear()
+            raise
+        except Exception as error:  # a bug of ours, and of one element only
+            unfit.fields.clear()
+            raise failed(error) from error
+        if unfit.fields:
+            self._drops.add(self._topic, unfit.fields)
+            unfit.fields.clear()
+        return reading
+
+    def _elements(
+        self, values: list[Any], payload: bytes, matched: Matched, received: Received
+    ) -> list[Reading | Rejection]:
+        if not values:
+            raise Reject("empty_message", "the array has no readings")
+        readings = len(values) if matched.metric else list(map(type, values)).count(dict)
+        if not readings and len(values) > MAX_LETTERS:
+            detail = f"none of {len(values)} elements is an object"
+            if isinstance(values[0], Refused):
+                detail = f"{detail}; the first, {values[0].detail}"
+            return [rejection(matched, received, payload, MANY, detail)]
+        check_count(len(values), readings_allowed(len(payload), plain=True), "readings")
+        raws = self.form.elements(payload)
+        found: list[Reading | Rejection] = []
+        refusals = Refusals(matched, received, lambda places: self.form.join([raws[at] for at in places]))
+        for place, (value, raw) in enumerate(zip(values, raws, strict=True)):
+            try:
+                found.append(self._reading(value, bytes(raw), matched, received))
+            except Reject as reject:
+                if self.leaves_out(reject):
+                    self.empty += 1
+                elif letter := refusals.letter(place, reject, raw):
+                    found.append(letter)
+        if rest := refusals.last():
+            found.append(rest)
+        return found
+
+
+class NoReading(Reject):
+    """There is no reading in a message that says something: it is refused whatever its route says."""
+
+
+def failed(error: Exception) -> Reject:
+    """What a message is refused with by which our code fails."""
+    return Reject("undecodable", f"the decoder failed: {error!r}")
