@@ -49,8 +49,8 @@ _SIGHTINGS_S = 5.0
 
 # Settings of the pool's connections. The planner must look keys up one by one even while its statistics say
 # that their table is still small. A gateway frozen in a transaction must not keep its locks from others. And
-# what waits for somebody's lock does not notice that its client has given up, which that does after 30 s: each
-# attempt would leave a session behind, until the server has none left. COMMIT itself is never broken off.
+# what waits for somebody's lock does not notice that its client has given up, as that does after 30 s: each
+# attempt would leave a session behind, until the server has none left. A COMMIT is never broken off by it.
 SESSION_SETTINGS = {
     "statement_timeout": "35s",
     "idle_in_transaction_session_timeout": "10s",

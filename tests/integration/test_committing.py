@@ -224,6 +224,7 @@ async def test_attempts_that_wait_for_a_lock_leave_nothing_behind(
     database: str, monkeypatch: pytest.MonkeyPatch, *, calls: bool
 ) -> None:
     """The server ends what nobody waits for any more, so sessions do not pile up behind somebody's lock."""
+    assert SESSION_SETTINGS["statement_timeout"] == f"{postgres._COMMAND_TIMEOUT_S + 5:.0f}s"
     monkeypatch.setattr(postgres, "_COMMAND_TIMEOUT_S", 0.1)
     monkeypatch.setitem(SESSION_SETTINGS, "statement_timeout", "300ms")
     locking, looking = [await asyncpg.connect(database) for _ in range(2)]
