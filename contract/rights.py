@@ -83,7 +83,7 @@ GATEWAY: Final = (
             "dead_letter_totals": "SELECT UPDATE",
             "dead_letter_changes": "SELECT INSERT UPDATE DELETE",
             "dead_letter_shares": "SELECT INSERT UPDATE DELETE",
-            "sparkplug_births": "SELECT INSERT UPDATE",
+            "sparkplug_births": "SELECT INSERT UPDATE DELETE",
             "sparkplug_held": "SELECT INSERT UPDATE DELETE",
             "site_settings": "SELECT INSERT UPDATE",
             "subscriptions": "SELECT INSERT UPDATE DELETE",

@@ -29,6 +29,7 @@ from gateway.partitions import make_partitions
 from gateway.retention import retire
 from gateway.rollups import drop_history
 from gateway.settling import settle
+from gateway.sparkplug.keeper import forget
 from runtime.lifecycle import keep_trying
 from runtime.postgres import lent, load_queries, open_pool
 from runtime.settings import duration_s
@@ -122,6 +123,7 @@ class Upkeep:
             self._site_chore("retention", 300.0, 24 * _HOUR_S, self._retire),
             self._site_chore("settling", 300.0, 24 * _HOUR_S, self._settle),
             self._site_chore("history", 300.0, _HOUR_S, self._drop_history),
+            self._site_chore("sparkplug_births", _HOUR_S, _HOUR_S, lambda connection, _: forget(connection)),
         )
         self.chores = Chores(self._chores, health)
 

@@ -20,24 +20,20 @@ of the edge node's clock.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.sparkplug.tables import Tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
+
+    from gateway.sparkplug.tables import Metric, Said
 
 KEPT: Final = 4
 """Births that differ, of each edge node and device: older messages are named by none."""
 
-
-class Metric(NamedTuple):
-    """What a birth says of a metric.
-
-    Attributes:
-        datatype: 0 when it says none.
-    """
-
-    name: str
-    datatype: int
+KEPT_SHARED: Final = 8
+"""Births, alike or not, where others hear some of them."""
 
 
 class Birth:
@@ -48,31 +44,35 @@ class Birth:
         since: from when on nothing had come that ends a session.
         until: from when on something may have been missed; None while nothing has.
         sent: by the clock of the edge node.
-        metrics: of its metrics.
+        table: what it said.
     """
 
-    __slots__ = ("_by_alias", "_by_name", "born_at", "metrics", "sent", "since", "until")
+    __slots__ = ("born_at", "sent", "since", "table", "until")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # as it is stored
         self,
         born_at: str,
         since: str,
-        metrics: Sequence[tuple[str, int | None, int]],
+        metrics: Iterable[tuple[str, int | None, int]],
         sent: int | None = None,
         until: str | None = None,
+        tables: Tables | None = None,
     ) -> None:
         self.born_at, self.since, self.until, self.sent = born_at, since, until, sent
-        self.metrics = metrics
-        self._by_alias = _told(metrics, 1)
-        self._by_name = _told(metrics, 0)
+        self.table = (tables or Tables()).of(metrics)
+
+    @property
+    def metrics(self) -> Said:
+        """Name, alias and datatype of each of its metrics."""
+        return self.table.metrics
 
     def get(self, key: int | str) -> Metric | None:
         """The metric of an alias, or of a name."""
-        return (self._by_alias if type(key) is int else self._by_name).get(key)
+        return self.table.get(key)
 
     def says_the_same(self, other: Birth) -> bool:
         """Whether it names everything as another one does."""
-        return self._by_alias == other._by_alias and self._by_name == other._by_name
+        return self.table.says_the_same(other.table)
 
 
 class Names:
@@ -82,9 +82,6 @@ class Names:
 
     def __init__(self, births: Iterable[Birth] = ()) -> None:
         self.births = list(births)
-
-    def __len__(self) -> int:
-        return sum(len(birth.metrics) for birth in self.births)
 
     def born(self, birth: Birth) -> None:
         """A birth has come."""
@@ -99,6 +96,12 @@ class Names:
         self.births.append(birth)
         del self.births[:-KEPT]
 
+    def heard(self, birth: Birth) -> None:
+        """A birth has come, and others may have heard another one between this and the last."""
+        self.broke(birth.born_at)
+        self.births.append(birth)
+        del self.births[:-KEPT_SHARED]
+
     def broke(self, at: str) -> bool:
         """From now on something may have been missed; returns whether that is news."""
         if not self.births or self.births[-1].until is not None:
@@ -111,14 +114,20 @@ class Names:
         if self.births:
             self.births[-1].until = None
 
-    def join(self, other: Names) -> None:
+    def join(self, other: Names, kept: int = KEPT_SHARED) -> None:
         """Take over births that somebody else has heard."""
-        known = {birth.born_at for birth in self.births}
-        self.births += [birth for birth in other.births if birth.born_at not in known]
+        known = {(birth.born_at, birth.sent) for birth in self.births}
+        self.births += [birth for birth in other.births if (birth.born_at, birth.sent) not in known]
         self.births.sort(key=lambda birth: birth.born_at)
         for birth, after in pairwise(self.births):
             birth.until = birth.until or after.born_at
-        del self.births[:-KEPT]
+        del self.births[:-kept]
+
+    def replace(self, other: Names) -> None:
+        """Take over what somebody else knows, who knows better of births that both have heard."""
+        heard = {(birth.born_at, birth.sent) for birth in other.births}
+        self.births = [birth for birth in self.births if (birth.born_at, birth.sent) not in heard]
+        self.join(other)
 
     def doubt_the_past(self) -> None:
         """A session has ended before the last birth, and it is not known when."""
@@ -136,6 +145,27 @@ class Names:
         if sent is not None and last.sent is not None and sent < last.sent:
             return None
         return last.get(key)
+
+    def by_clock(self, key: int | str, at: str, sent: int | None) -> Metric | None:
+        """The metric that an alias, or a name, stood for when a message was sent, where several listen.
+
+        By the clock of the edge node: births were heard by others too, each by a clock of its own, and in any
+        order. None where it is not certain. Arguments as those of `find`.
+        """
+        before = [
+            birth for birth in self.births if sent is None or (birth.sent is not None and birth.sent <= sent)
+        ]
+        if not before:
+            return None
+        born = before[-1] if sent is None else max(before, key=lambda birth: birth.sent or 0)
+        found = born.get(key)
+        others = before if sent is None else before[-1:]  # a clock that was set back
+        if any(birth.get(key) != found for birth in others):
+            return None
+        place = self.births.index(born) + 1
+        after = self.births[place] if place < len(self.births) else None
+        missed = born.until is not None and at >= born.until and (after is None or born.until < after.born_at)
+        return None if missed and (after is None or after.get(key) != found) else found
 
     def find(self, key: int | str, at: str, sent: int | None, *, alone: bool = True) -> Metric | None:
         """The metric that an alias, or a name, stood for in any other message; None where it is not certain.
@@ -182,17 +212,6 @@ def _undisputed(found: Metric | None, later: list[Birth], key: int | str, sent: 
     ):
         return None
     return found
-
-
-def _told(metrics: Sequence[tuple[str, int | None, int]], by: int) -> dict[Any, Metric]:
-    """Metrics by alias or name, without what is said of two that differ."""
-    found: dict[Any, Metric] = {}
-    twice: set[Any] = set()
-    for metric in metrics:
-        key, told = metric[by], Metric(metric[0], metric[2])
-        if found.setdefault(key, told) != told:
-            twice.add(key)
-    return {key: told for key, told in found.items() if key is not None and key not in twice}
 
 
 def metrics_of(value: dict[str, Any]) -> list[tuple[str, int | None, int]]:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from gateway.sparkplug.births import Birth, Names
-from gateway.sparkplug.node import Entity
 
 if TYPE_CHECKING:
     from gateway.sparkplug.messages import Message
     from gateway.sparkplug.node import Node
+    from gateway.sparkplug.tables import Tables
     from gateway.sparkplug.topics import Address
 
 
@@ -20,7 +20,7 @@ class _Stored(msgspec.Struct, omit_defaults=True):
 
     born_at: str
     since: str
-    metrics: list[tuple[str, int | None, int]]
+    metrics: tuple[tuple[str, int | None, int], ...]
     sent: int | None = None
     until: str | None = None
 
@@ -35,6 +35,7 @@ class Row(NamedTuple):
     Attributes:
         topic: of a birth of it.
         births: as JSON.
+        shared: whether other gateways have a part of its messages.
     """
 
     node: str
@@ -45,38 +46,52 @@ class Row(NamedTuple):
     born: int | None
     ended_at: str
     births: str
+    shared: bool = False
 
     @classmethod
     def of(cls, node: Node, device: str, address: Address) -> Row:
         """The row of an entity."""
         entity = node.entities[device]
-        births = [
-            _Stored(each.born_at, each.since, list(each.metrics), each.sent, each.until)
-            for each in entity.names.births
-        ]
         topic = address.topic("DBIRTH" if device else "NBIRTH", device)
-        of_node = (node.bd_seq, node.born) if not device else (None, None)
+        bd_seq, born = (node.bd_seq, node.born) if not device else (None, None)
         return cls(
-            node.key, device, topic, entity.online, *of_node, entity.ended_at, _encode(births).decode()
+            *(node.key, device, topic, entity.online, bd_seq, born, entity.ended_at, _stored(entity.names)),
+            shared=not node.ordered,
         )
 
     @property
     def names(self) -> Names:
         """What it says of metrics."""
-        return Names(
-            Birth(each.born_at, each.since, each.metrics, each.sent, each.until)
-            for each in _decode(self.births)
+        return self.names_in(None)
+
+    def names_in(self, tables: Tables | None) -> Names:
+        """The same, kept once with what others say."""
+        names = Names()
+        names.join(
+            Names(
+                Birth(each.born_at, each.since, each.metrics, each.sent, each.until, tables)
+                for each in _decode(self.births)
+            )
+        )
+        return names
+
+    def beside(self, other: Row) -> Row:
+        """It, with what another gateway has stored: all births, and the newer session by the node's clock."""
+        names = other.names
+        names.replace(self.names)
+        newest = max((self, other), key=lambda row: -1 if row.born is None else row.born)
+        return self._replace(
+            births=_stored(names),
+            bd_seq=newest.bd_seq,
+            born=newest.born,
+            ended_at=max(self.ended_at, other.ended_at),
         )
 
-    def give(self, node: Node) -> None:
-        """Let an edge node know it, unless it knows better by now."""
-        entity = node.entities.setdefault(self.device, Entity())
-        entity.names.join(self.names)
-        if entity.online is None:
-            entity.online = self.online
-            entity.ended_at = max(entity.ended_at, self.ended_at)
-        if not self.device and node.born is None:
-            node.bd_seq, node.born = self.bd_seq, self.born
+
+def _stored(names: Names) -> str:
+    return _encode(
+        [_Stored(each.born_at, each.since, each.metrics, each.sent, each.until) for each in names.births]
+    ).decode()
 
 
 class Changes:

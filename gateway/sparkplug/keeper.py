@@ -6,7 +6,8 @@ answer, leaves the same. Batches write in turns, so the last one counts.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 queries = load_queries("gateway")
 
-_MOST: Final = 50_000
+_MOST: Final = 50_000  # rows that are read at the start
 _MOST_BYTES: Final = 64_000_000
+_MOST_STORED: Final = 200_000  # of all gateways of a site
+_MOST_STORED_BYTES: Final = 256_000_000
+_GONE_AFTER: Final = timedelta(days=90)
 
 
 class Keeper:
@@ -48,9 +52,11 @@ class Keeper:
         all_ = Changes()
         for each in changes:
             all_.add(each)
-        rows = list(all_.rows.values())
+        rows = [row for row in all_.rows.values() if not row.shared]
+        if shared := [row for row in all_.rows.values() if row.shared]:
+            rows += await self._beside_others(connection, shared)
         if rows:
-            await connection.execute(queries.write_sparkplug_births, *map(list, zip(*rows, strict=True)))
+            await connection.execute(queries.write_sparkplug_births, *_columns(rows))
         held = [each for each in all_.held.values() if each is not None]
         if held:
             await connection.execute(
@@ -65,6 +71,19 @@ class Keeper:
         if freed:
             await connection.execute(queries.free_sparkplug, freed)
 
+    @staticmethod
+    async def _beside_others(connection: Connection, rows: Sequence[Row]) -> list[Row]:
+        """The rows, with what other gateways have stored of the same edge nodes."""
+        await connection.execute(queries.begin_sparkplug_births, *_columns(rows))
+        nodes, devices = [row.node for row in rows], [row.device for row in rows]
+        stored = await connection.fetch(queries.hold_sparkplug_births, nodes, devices)
+        others = {(row["node"], row["device"]): Row(*row) for row in stored}
+        return [row.beside(others[row.node, row.device]) for row in rows]
+
+
+def _columns(rows: Sequence[Row]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)][:-1]
+
 
 async def known(pool: Pool) -> list[Row]:
     """What is known of edge nodes, as much as can be kept in mind; those that changed last come last."""
@@ -75,6 +94,16 @@ async def known(pool: Pool) -> list[Row]:
 async def known_of(pool: Pool, nodes: Sequence[str]) -> list[Row]:
     """What is known of some edge nodes."""
     return [Row(*row) for row in await pool.fetch(queries.sparkplug_births_of, nodes)]
+
+
+async def forget(connection: Connection, *, most: int = _MOST_STORED) -> None:
+    """Remove what is known of edge nodes and devices that are gone for good, and of too many.
+
+    Should one be back it is asked for a rebirth, as one that was never heard.
+    """
+    done = await connection.execute(queries.forget_sparkplug_births, most, _MOST_STORED_BYTES, _GONE_AFTER)
+    if removed := int(done.rpartition(" ")[2]):
+        log.info("sparkplug_births_removed", rows=removed)
 
 
 async def recall(host: Host, pool: Pool, stream: int, received: Received, health: Health) -> None:

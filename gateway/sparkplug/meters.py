@@ -23,6 +23,7 @@ _COUNTS: Final = {
     "unknown_aliases": "Messages with a metric that no birth in force explained.",
     "not_born": "Messages with such a metric, of nodes and devices of which no birth is known.",
     "rebirths_asked": "Rebirths that edge nodes were asked for.",
+    "forgotten": "Edge nodes that were forgotten, as there are more than are kept in mind.",
 }
 
 

@@ -14,7 +14,7 @@ from gateway.decode.formats.sparkplug_values import typed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.sparkplug.births import Metric
+    from gateway.sparkplug.tables import Metric
 
 _SIGNED_FROM: Final = 128  # the smallest number that is another one in a datatype with a sign
 

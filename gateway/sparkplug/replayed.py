@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.decode import Rejection
 from gateway.decode.examples import Message as Delivered
 from gateway.sparkplug.births import Birth, Names, metrics_of
+from gateway.sparkplug.front import Front
 from gateway.sparkplug.letters import explain
-from gateway.sparkplug.messages import Message
+from gateway.sparkplug.messages import Lost, Message
 from gateway.sparkplug.naming import Unnamed, complete
 from gateway.sparkplug.topics import address_of
 from runtime.errors import Reject
@@ -19,14 +19,13 @@ from runtime.errors import Reject
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gateway.decode import Decoder, Reading, Received
-    from gateway.decode.drops import Drops
+    from gateway.decode import Decoder, Reading, Received, Rejection
     from gateway.sparkplug.changes import Row
     from gateway.sparkplug.topics import Address
     from runtime.mqtt.port import Delivery
 
 
-class NamingDecoder:
+class NamingDecoder(Front):
     """Stands where a decoder stands.
 
     Args:
@@ -36,24 +35,9 @@ class NamingDecoder:
     """
 
     def __init__(self, decoder: Decoder, rows: Iterable[Row] = (), *, advice: str = "") -> None:
+        super().__init__(decoder)
         self._advice = advice
-        self._decoder = decoder
         self._names: dict[tuple[str, str], Names] = {(row.node, row.device): row.names for row in rows}
-
-    @property
-    def drops(self) -> Drops:
-        """Fields that were left out."""
-        return self._decoder.drops
-
-    @property
-    def ignored(self) -> int:
-        """Messages that a route leaves out."""
-        return self._decoder.ignored
-
-    @property
-    def empty(self) -> int:
-        """Messages without a payload."""
-        return self._decoder.empty
 
     def learn(self, topic: str, birth: bytes) -> None:
         """Take a birth for the one that was in force whenever messages of a topic came.
@@ -105,6 +89,4 @@ class NamingDecoder:
             reason, error = reject.reason, reject.detail
         else:
             return self._decoder.read(delivery, value, received)
-        matched = self._decoder.matched(delivery.topic)
-        device_id = matched.device_id if matched else None
-        return [Rejection(at, delivery.topic, device_id, reason, error, delivery.payload)]
+        return [self._letter(Lost(message, reason, error))]

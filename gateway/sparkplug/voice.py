@@ -86,7 +86,7 @@ class Voice:
                 pass
             except Reject as refused:
                 log.warning("sparkplug_publish_refused", detail=refused.detail)
-            if time.monotonic() >= reread_at and (nodes := host.take_unordered()):
+            if time.monotonic() >= reread_at and (nodes := host.take_curious()):
                 host.learn(await keep_asking(partial(keeper.known_of, pool, nodes), health))
                 reread_at = time.monotonic() + _REREAD_S
             with contextlib.suppress(TimeoutError):

@@ -15,6 +15,34 @@ ON CONFLICT (node, device) DO UPDATE SET
     births = excluded.births,
     changed_at = now();
 
+-- name: begin_sparkplug_births
+-- Rows that are not there yet of edge nodes of which several gateways have a part. Who comes second waits for the first one's commit.
+INSERT INTO sparkplug_births (node, device, topic, online, bd_seq, born, ended_at, births)
+SELECT r.*
+FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::bigint[], $6::bigint[], $7::text[], $8::json[]) AS r
+ORDER BY 1, 2
+ON CONFLICT DO NOTHING;
+
+-- name: hold_sparkplug_births
+-- What is stored of these now, which stays as it is until the end of the transaction.
+SELECT node, device, topic, online, bd_seq, born, ended_at, births
+FROM sparkplug_births
+WHERE (node, device) IN (SELECT k.node, k.device FROM unnest($1::text[], $2::text[]) AS k (node, device))
+ORDER BY node, device
+FOR NO KEY UPDATE;
+
+-- name: forget_sparkplug_births
+-- Removes rows of edge nodes and devices that have been offline for $3, and of those beyond the $1 that changed last, or beyond $2 bytes
+-- of births. One that has changed meanwhile stays.
+DELETE FROM sparkplug_births AS b
+USING (
+    SELECT node, device, changed_at, online, count(*) OVER newest AS place, sum(octet_length(births::text)) OVER newest AS through
+    FROM sparkplug_births
+    WINDOW newest AS (ORDER BY changed_at DESC, node, device ROWS UNBOUNDED PRECEDING)
+) AS k
+WHERE (k.node, k.device, k.changed_at) = (b.node, b.device, b.changed_at)
+    AND (k.place > $1 OR k.through > $2 OR (k.online IS NOT TRUE AND k.changed_at < now() - $3::interval));
+
 -- name: hold_sparkplug
 -- Messages that are held from now on. Written again when an attempt has failed.
 INSERT INTO sparkplug_held (id, stream, received_at, topic, payload)

@@ -67,6 +67,11 @@ class Rows:
         finally:
             await connection.close()
 
+    async def metric(self, device_id: str, name: str, value: float) -> None:
+        """Wait until a value of a device is stored under a name."""
+        query = "SELECT count(*) > 0 FROM measurements WHERE device_id = $1 AND (metrics->$2)::float8 = $3"
+        await self.until(query, device_id, name, value, is_=True)
+
     async def until(self, query: str, *arguments: object, is_: object) -> None:
         """Wait until a query gives a value."""
         connection = await asyncpg.connect(self._dsn)

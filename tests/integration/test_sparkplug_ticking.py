@@ -14,8 +14,12 @@ from gateway.decode import Decoder, Limits, Received
 from gateway.decode.dialects import complete_routes
 from gateway.decode.routes import compile_routes
 from gateway.sparkplug import keeper
+from gateway.sparkplug.births import Birth
+from gateway.sparkplug.changes import Changes, Row
 from gateway.sparkplug.host import TICK, Host
+from gateway.sparkplug.shared import Shared
 from gateway.sparkplug.ticking import Listening, TickingSession
+from gateway.sparkplug.topics import Address
 from gateway.store import Store
 from runtime.http import Health
 from runtime.mqtt import SessionStatus
@@ -224,3 +228,56 @@ async def test_what_nobody_came_back_for(database: str) -> None:
         )
         assert [each[0] for each in await keeper.resumed(side.pool, 0)] == ["a"]
         assert [each[0] for each in await keeper.resumed(side.pool, 7)] == ["b"]
+
+
+async def test_births_that_two_gateways_store(database: str) -> None:
+    """Neither takes from the other what it has heard, and the session is the newest by the node's clock."""
+
+    def row(born_at: str, sent: int, name: str, number: int) -> Row:
+        node = Shared("spBv1.0/g/n", "", reorder_s=2.0)
+        node.bd_seq, node.born = number, sent
+        node.entities[""].online = True
+        node.entities[""].names.heard(Birth(born_at, born_at, [(name, 0, 10)], sent))
+        return Row.of(node, "", Address("spBv1.0/", "g", "NBIRTH", "n", ""))
+
+    async with write_side(database) as side, side.pool.acquire() as connection:
+        for each in (row("b", 20, "new\x00", 2), row("a", 10, "old", 1), row("b", 20, "new\x00", 2)):
+            changes = Changes()
+            changes.row(each)
+            await keeper.Keeper(3).write(connection, [changes])
+        (stored,) = await keeper.known(side.pool)
+        told = [(birth.born_at, birth.until, birth.metrics) for birth in stored.names.births]
+        assert told == [("a", "b", (("old", 0, 10),)), ("b", None, (("new\x00", 0, 10),))]
+        assert (stored.bd_seq, stored.born, stored.online) == (2, 20, True)
+        for i in range(12):
+            changes = Changes()
+            changes.row(row(f"c{i:02d}", 30 + i, "x", 3))
+            await keeper.Keeper(3).write(connection, [changes])
+        (stored,) = await keeper.known(side.pool)
+        assert [birth.born_at for birth in stored.names.births] == [f"c{i:02d}" for i in range(4, 12)]
+
+
+async def test_edge_nodes_that_are_gone(database: str) -> None:
+    """Who has been offline for long is forgotten, and the oldest of too many; who is online is neither."""
+    rows = [
+        ("gone", False, 91),
+        ("away", False, 89),
+        ("never", None, 91),
+        ("quiet", True, 900),
+        ("new", True, 0),
+    ]
+    async with write_side(database) as side, side.pool.acquire() as connection:
+        for name, online, days in rows:
+            await connection.execute(
+                "INSERT INTO sparkplug_births (node, device, topic, online, ended_at, births, changed_at)"
+                " VALUES ($1, '', 't', $2, '', '[]', now() - make_interval(days => $3))",
+                *(name, online, days),
+            )
+
+        async def left() -> list[str]:
+            return [row.node for row in await keeper.known(side.pool)]
+
+        await keeper.forget(connection)
+        assert await left() == ["quiet", "away", "new"]
+        await keeper.forget(connection, most=2)
+        assert await left() == ["away", "new"]

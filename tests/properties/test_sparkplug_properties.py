@@ -18,7 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.sparkplug.doubt import PLAIN_S
 from gateway.sparkplug.messages import Lost, Message, Read, Told
-from gateway.sparkplug.node import HELD_S, MOST_HELD, Node
+from gateway.sparkplug.node import HELD_S, MOST_HELD
+from gateway.sparkplug.ordered import Ordered
 
 if TYPE_CHECKING:
     from gateway.sparkplug.topics import Kind
@@ -52,7 +53,7 @@ class Edges(RuleBasedStateMachine):
         self.delivered: set[bytes] = set()
         self.outcomes: dict[bytes, str] = {}
         self.broken = True
-        self.node = Node("n", self.stamp(), reorder_s=REORDER_S)
+        self.node = Ordered("n", self.stamp(), reorder_s=REORDER_S)
 
     def stamp(self) -> str:
         self.came += 1

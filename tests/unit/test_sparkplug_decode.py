@@ -14,7 +14,7 @@ from gateway.decode.routes import compile_routes
 from gateway.explain.explanation import explain
 from gateway.sparkplug.births import Birth, Names
 from gateway.sparkplug.changes import Row
-from gateway.sparkplug.node import Node
+from gateway.sparkplug.ordered import Ordered
 from gateway.sparkplug.replayed import NamingDecoder
 from gateway.sparkplug.topics import address_of
 from runtime.settings import load
@@ -47,7 +47,7 @@ def row(*births: Birth) -> Row:
     """A device as it is stored, with these births."""
     address = address_of(TOPIC)
     assert address is not None
-    node = Node(address.key, "", reorder_s=2.0)
+    node = Ordered(address.key, "", reorder_s=2.0)
     node.entities["press"] = type(node.entities[""])(Names(births))
     return Row.of(node, "press", address)
 

@@ -12,9 +12,9 @@ from gateway.decode import Decoder, Limits, Reading, Received, Rejection
 from gateway.decode.dialects import complete_routes
 from gateway.decode.routes import compile_routes
 from gateway.door import Door
-from gateway.sparkplug import host as module
+from gateway.sparkplug import fleet as module
 from gateway.sparkplug.host import TICK, Host
-from gateway.sparkplug.node import Node
+from gateway.sparkplug.ordered import Ordered
 from gateway.subscriptions import plan
 from runtime.errors import ConfigurationError
 from runtime.settings import load
@@ -116,7 +116,7 @@ def test_what_is_held_is_stored_and_freed() -> None:
     assert site.data(1, 0.5) == ["n T=0.5", "n T=1.5"]
     changes = site.host.take_changes()
     assert changes is not None
-    assert (changes.held, site.host.held, site.host.held_bytes) == ({id_: None}, 0, 0)
+    assert (changes.held, site.host.held, site.host.fleet.held_bytes) == ({id_: None}, 0, 0)
 
 
 def test_held_over_a_restart() -> None:
@@ -216,6 +216,29 @@ def test_edge_nodes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [each.node for each in site.host.take_asks(10)] == ["n0"]
 
 
+def test_edge_nodes_of_one_make() -> None:
+    """What all of them say of their metrics is kept once, and goes with the last of them."""
+    site = Site()
+    for i in range(20):
+        site.born(["T", "H"], node=f"n{i}")
+    assert site.host.fleet._tables.names == 3  # and bdSeq
+    site.born(["P"], node="n0")
+    assert site.host.fleet._tables.names == 3 + 2
+    site.host.nodes["spBv1.0/g/n0"].entities[""].names.births.pop()
+    assert site.host.fleet._tables.names == 3
+
+
+def test_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of edge nodes that all have names of their own as many are kept as there is room for; it is counted."""
+    monkeypatch.setattr(module, "_MOST_NAMES", 100)
+    site = Site()
+    for i in range(30):
+        site.born([f"{i}-{k}" for k in range(8)], node=f"n{i}")
+        assert site.host.fleet._names <= 100
+    assert len(site.host.nodes) == 10
+    assert site.host.counts["forgotten"] == 20
+
+
 def test_devices_are_bounded_with_their_edge_node(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that makes up devices without end is forgotten with all of them, and no others go for long."""
     monkeypatch.setattr(module, "_MOST_NAMES", 50)
@@ -236,7 +259,7 @@ def test_made_up_edge_nodes_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> No
         site.data(7, node=f"{i}{'x' * 60_000}")
     assert len(site.host.nodes) <= 20
     assert len(site.host.take_asks(1000)) <= 20
-    assert max(map(len, site.host._addresses)) < 1000
+    assert max(map(len, site.host._addresses.known)) < 1000
 
 
 def test_all_are_looked_at_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +309,7 @@ def test_births_that_another_gateway_got() -> None:
     stored = other.host.take_changes()
     assert stored is not None
     assert site.data(1) == []
-    assert site.host.take_unordered() == ["spBv1.0/g/n"]
+    assert site.host.take_curious() == ["spBv1.0/g/n"]
     site.host.learn(stored.rows.values())
     assert site.wait(1.9) == []
     assert site.wait(0.2) == ["n T=1.5"]
@@ -302,7 +325,7 @@ def test_a_fault_of_ours_costs_one_message(monkeypatch: pytest.MonkeyPatch) -> N
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(Node, "_data", fails)
+        patch.setattr(Ordered, "_data", fails)
         assert site.data(1) == ["n undecodable"]
     assert site.data(2) == []
     assert site.born() == ["n T=1.0", "n T=1.5"]

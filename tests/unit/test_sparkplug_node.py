@@ -9,7 +9,9 @@ import pytest
 
 from gateway.sparkplug.doubt import PLAIN_S, WILL_S
 from gateway.sparkplug.messages import Lost, Message, Read, Told
-from gateway.sparkplug.node import HELD_S, MOST_HELD, REBORN_S, Node
+from gateway.sparkplug.node import HELD_S, MOST_HELD, Node
+from gateway.sparkplug.ordered import REBORN_S, Ordered
+from gateway.sparkplug.shared import Shared
 from gateway.sparkplug.topics import Kind, address_of
 
 EPOCH = 1_795_424_400_000  # by the clock of the edge node
@@ -22,7 +24,8 @@ class Site:
     def __init__(self, *, ordered: bool = True, reorder_s: float = 2.0) -> None:
         self.now = 100.0
         self.came = 0
-        self.node = Node("spBv1.0/g/n", self.stamp(), reorder_s=reorder_s, ordered=ordered)
+        kind: type[Node] = Ordered if ordered else Shared
+        self.node = kind("spBv1.0/g/n", self.stamp(), reorder_s=reorder_s)
 
     def stamp(self) -> str:
         self.came += 1
@@ -36,6 +39,7 @@ class Site:
         device: str = "",
         sent: int | None = -1,
         name: str = "",
+        again: bool = False,
     ) -> list[str]:
         """Let a message come; what comes of it, in words."""
         value: dict[str, Any] = {"metrics": list(metrics)}
@@ -44,7 +48,7 @@ class Site:
         if sent is not None:
             value["timestamp"] = EPOCH + int(self.now * 1000) if sent == -1 else sent
         topic = f"spBv1.0/g/{kind}/n/{device}".rstrip("/")
-        message = Message(topic, name.encode(), kind, device, value, self.stamp(), self.now)
+        message = Message(topic, name.encode(), kind, device, value, self.stamp(), self.now, duplicate=again)
         return told(self.node.take(message, self.now))
 
     def wait(self, seconds: float) -> list[str]:
@@ -335,6 +339,18 @@ def test_the_same_number_again() -> None:
         site.now += 5
         assert site.send("NDEATH", None, bd_seq(0)) == ["node offline"]
         site.now += 5
+
+
+@pytest.mark.parametrize(("again", "told"), [(True, []), (False, ["node offline"])])
+def test_a_will_that_is_delivered_again(again: bool, told: list[str]) -> None:  # noqa: FBT001  # a case
+    """It is of the session that it has ended, though the next one has the same number."""
+    site = Site()
+    site.born("a", number=0)
+    will = EPOCH + int(site.now * 1000) - 5
+    assert site.send("NDEATH", None, bd_seq(0), sent=will) == ["node offline"]
+    site.now += 5
+    assert site.born("a", number=0) == ["node online"]
+    assert site.send("NDEATH", None, bd_seq(0), sent=will, again=again) == told
 
 
 def test_who_sends_is_not_dead() -> None:
