@@ -207,3 +207,4 @@ async def run_command(
     yield run
     for command in started:
         await command.kill()
+    assert [line for command in started for line in command.leaked()] == []

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import re
 import signal
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 from tests.support import forks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_SHORTEST: Final = 6  # a shorter word is in every log
+
+
+def secrets_in(env: Mapping[str, str]) -> frozenset[str]:
+    """The passwords that a process is given, by itself or in an address, in its environment or its file."""
+    text = "\n".join(value for name, value in env.items() if name.startswith("EDGE_"))
+    if file := env.get("EDGE_CONFIG"):
+        with contextlib.suppress(OSError):
+            text += Path(file).read_text(encoding="utf-8", errors="replace")
+    found = {value for name, value in env.items() if name.endswith("_PASSWORD")}
+    found.update(re.findall(r"://[^\s:/@]*:([^\s@]+)@", text), re.findall(r'password\s*=\s*"([^"]+)"', text))
+    found.update([unquote(secret) for secret in found])
+    return frozenset(secret for secret in found if len(secret) >= _SHORTEST)
 
 
 class RunningCommand:
@@ -23,8 +41,9 @@ class RunningCommand:
         name: the command line, for messages.
     """
 
-    def __init__(self, process: forks.Process, name: str) -> None:
+    def __init__(self, process: forks.Process, name: str, secrets: frozenset[str] = frozenset()) -> None:
         self.name = name
+        self._secrets = secrets
         self.events: list[dict[str, Any]] = []
         self.stdout: list[str] = []
         self.output: list[str] = []
@@ -46,7 +65,7 @@ class RunningCommand:
             process_group: a warden's, so that the process cannot outlive a killed test run.
         """
         process = await forks.start(*arguments, env=env, process_group=process_group)
-        return cls(process, " ".join(arguments))
+        return cls(process, " ".join(arguments), secrets_in(env))
 
     @property
     def pid(self) -> int:
@@ -124,6 +143,10 @@ class RunningCommand:
         """Send SIGTERM and wait for the end: the soft stop."""
         self.signal(signal.SIGTERM)
         return await self.exit_code(timeout_s)
+
+    def leaked(self) -> list[str]:
+        """What it has said with a password of its configuration in it, or has on its command line."""
+        return [line for line in (*self.output, self.name) if any(secret in line for secret in self._secrets)]
 
     async def kill(self) -> None:
         """End it at once, if it runs."""
