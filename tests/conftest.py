@@ -24,6 +24,7 @@ from deploy.local.services import LocalServices
 from runtime.settings import Settings, load
 from tests.support.commands import RunningCommand
 from tests.support.databases import Databases
+from tests.support.roles import least_rights, make_redis_users
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -68,6 +69,7 @@ def _logs_as_at_first() -> None:
 async def services() -> AsyncIterator[LocalServices]:
     """mosquitto, PostgreSQL and Redis, shared by the worker's tests: to stop one, start your own."""
     async with LocalServices(environ={}) as running:
+        await make_redis_users(running)
         yield running
 
 
@@ -188,17 +190,20 @@ def settings(config_file: Path) -> Settings:
 
 @pytest.fixture
 async def run_command(
-    services: LocalServices, config_file: Path, tmp_path: Path
+    services: LocalServices, config_file: Path, tmp_path: Path, *, database: str, redis_url: str
 ) -> AsyncIterator[Callable[..., Awaitable[RunningCommand]]]:
     """Starts `gateway …` and `projector …` in this test's corner.
 
     `await run_command("gateway", "run", EDGE_GATEWAY_STREAM="1")`: keyword arguments are further environment
     variables. Whatever still runs when the test ends is killed.
+
+    Each has what its list of rights says, and no more.
     """
     started: list[RunningCommand] = []
 
     async def run(*arguments: str, **environment: str) -> RunningCommand:
         env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+        env |= least_rights(arguments, config_file, database, redis_url)
         env |= {"EDGE_CONFIG": str(config_file), **environment}
         command = await RunningCommand.start(*arguments, env=env, process_group=services.place.group)
         started.append(command)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from tests.support.roles import grant_kinds
+
 if TYPE_CHECKING:
     from deploy.local.servers import Postgres
 
@@ -28,6 +30,7 @@ class Databases:
 
             await self._run(f"CREATE DATABASE {TEMPLATE}")
             await migrate(self._postgres.dsn(TEMPLATE))
+            await grant_kinds(self._postgres.dsn(TEMPLATE))
             self._migrated = True
         return await self.create_empty(template=TEMPLATE)
 

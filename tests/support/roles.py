@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import asyncpg
+from redis.asyncio import Redis
 
+from contract.redis_rights import REDIS_USERS
 from contract.rights import ROLES
 from runtime.rights import script
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from deploy.local.services import LocalServices
+
+_OWNERS = frozenset({"migrate"})
+"""Commands that are the owner's."""
 
 
 @contextlib.asynccontextmanager
@@ -29,6 +37,47 @@ async def bare_role(dsn: str, name: str) -> AsyncIterator[str]:
     finally:
         await owner.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
         await owner.close()
+
+
+def as_kind(dsn: str, kind: str) -> str:
+    """The DSN of a database of `Databases` for a role that has a kind's rights and no others."""
+    return dsn.replace("//postgres@", f"//tests_{kind}@")
+
+
+async def grant_kinds(dsn: str) -> None:
+    """Give the roles of `as_kind` their rights in a migrated database, and in all that are copied from it."""
+    owner = await asyncpg.connect(dsn)
+    try:
+        for kind in ("gateway", "projector"):
+            await owner.execute(f"CREATE ROLE tests_{kind} LOGIN NOSUPERUSER")
+            for statement in script(ROLES[kind], f"tests_{kind}", database=urlsplit(dsn).path[1:]):
+                await owner.execute(statement)
+    finally:
+        await owner.close()
+
+
+async def make_redis_users(services: LocalServices) -> None:
+    """Users of Redis that have what the list says, beside the one that may do everything."""
+    async with Redis.from_url(services.redis.url()) as redis:
+        for name, rights in REDIS_USERS.items():
+            await redis.execute_command("ACL", "SETUSER", name, "on", f">{_word(name)}", *rights.rules().split())
+
+
+def _word(user: str) -> str:
+    return f"word-of-{user}"
+
+
+def least_rights(arguments: tuple[str, ...], path: Path, dsn: str, redis_url: str) -> dict[str, str]:
+    """What has a command run with the rights of the list, where the configuration names these servers."""
+    config = path.read_text(encoding="utf-8")
+    program, command = arguments[0], arguments[1]
+    told = {}
+    if program in {"gateway", "projector"} and command not in _OWNERS and f'dsn = "{dsn}"' in config:
+        told["EDGE_POSTGRES_DSN"] = as_kind(dsn, program)
+    if program == "projector" and f'url = "{redis_url}"' in config and "prefix" not in config:
+        user = "api" if command == "top" else "projector"
+        told["EDGE_REDIS_URL"] = redis_url.replace("redis://", f"redis://{user}:{_word(user)}@")
+    return told
 
 
 async def give(dsn: str, kind: str, name: str) -> None:
