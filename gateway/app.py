@@ -27,7 +27,7 @@ from gateway.intake import Intake
 from gateway.lease import Lease
 from gateway.ledger import Ledger
 from gateway.meters import Meters
-from gateway.migrate import migrate
+from gateway.migrate import migrate, require
 from gateway.pipeline import Pipeline
 from gateway.presence import MOST, Presence
 from gateway.relay import Relay
@@ -185,6 +185,8 @@ async def _prepare(
     dsn, client_id = settings.postgres.dsn, settings.broker.client_id
     if settings.gateway.migrate:
         await keep_trying("postgres", lambda: migrate(dsn, health=health), health)
+    else:
+        await keep_trying("postgres", lambda: require(pool), health)
     await lease.acquire()
     rows = await keep_asking(lambda: pool.fetch(queries.known_subscriptions, client_id), health)
     newest = await keep_asking(lambda: pool.fetchval(queries.newest_events, lease.slot.stream), health)

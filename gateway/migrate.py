@@ -24,7 +24,7 @@ import asyncpg
 import structlog
 
 from runtime.errors import Retry, Stop
-from runtime.postgres import ERRORS, as_retry, load_queries, open_pool
+from runtime.postgres import ERRORS, as_retry, lent, load_queries, open_pool, retryable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -105,6 +105,40 @@ async def migrate(
         return await migrator.run()
 
 
+async def require(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    """Make sure that the database is at this program's version, where somebody else brings it there.
+
+    Raises:
+        Retry: it is not yet, or the server is away.
+        Stop: it is newer than this program.
+    """
+    with retryable():
+        async with lent(pool) as connection:
+            missing = await _missing(connection, migrations())
+    if missing:
+        raise Retry(
+            "postgres", f"{missing[0].name} is not applied: run `gateway migrate`; gateway.migrate is off"
+        )
+
+
+async def _missing(connection: Connection, known: Sequence[Migration]) -> list[Migration]:
+    """What has not been applied yet.
+
+    Raises:
+        Stop: more has been than is known.
+    """
+    if not await connection.fetchval(queries.has_ledger):
+        return list(known)
+    applied = {row["version"]: row["name"] for row in await connection.fetch(queries.applied_versions)}
+    newest = known[-1].version
+    if applied and max(applied) > newest:
+        raise Stop(
+            f"the database has schema version {max(applied)} ({applied[max(applied)]}), this program "
+            f"knows {newest}: run a program at least as new as the one that migrated it"
+        )
+    return [migration for migration in known if migration.version not in applied]
+
+
 def refuse_encoding(encoding: str) -> None:
     """Refuse a database that cannot hold every text.
 
@@ -140,10 +174,10 @@ class _Migrator:
         applied_now = []
         try:
             refuse_encoding(self._connection.get_settings().server_encoding)
-            if not await self._missing():
+            if not await _missing(self._connection, self._known):
                 return []
             await self._lock()
-            for migration in await self._missing():
+            for migration in await _missing(self._connection, self._known):
                 await self._apply(migration)
                 applied_now.append(migration.name)
         except ERRORS as error:
@@ -156,19 +190,6 @@ class _Migrator:
         self._say("waiting for another migrator")
         while not await self._connection.fetchval(queries.lock_migrations):  # noqa: ASYNC110  # a lock of the server
             await asyncio.sleep(_PAUSE_S)
-
-    async def _missing(self) -> list[Migration]:
-        if not await self._connection.fetchval(queries.has_ledger):
-            return list(self._known)
-        rows = await self._connection.fetch(queries.applied_versions)
-        applied = {row["version"]: row["name"] for row in rows}
-        newest = self._known[-1].version
-        if applied and max(applied) > newest:
-            raise Stop(
-                f"the database has schema version {max(applied)} ({applied[max(applied)]}), this program "
-                f"knows {newest}: run a program at least as new as the one that migrated it"
-            )
-        return [migration for migration in self._known if migration.version not in applied]
 
     async def _apply(self, migration: Migration) -> None:
         began = time.monotonic()

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.migrate import Migration, migrate, migrations
+from gateway.migrate import Migration, migrate, migrations, require
 from projector.history.packing import Packer
 from projector.history.store import Store
 from runtime.errors import Retry, Stop
@@ -43,6 +43,21 @@ async def test_a_newer_database_is_refused(empty_database: str) -> None:
     await connection.close()
     with pytest.raises(Stop, match="9999_future"):
         await migrate(empty_database)
+
+
+async def test_who_does_not_migrate_waits_for_who_does(empty_database: str) -> None:
+    """With `gateway.migrate` off a database of before is waited for, and what is to be done is said."""
+    async with asyncpg.create_pool(empty_database, min_size=1, max_size=1) as pool:
+        with pytest.raises(Retry, match="0001_first_house is not applied: run `gateway migrate`"):
+            await require(pool)
+        await migrate(empty_database)
+        await require(pool)
+        await pool.execute("DELETE FROM schema_migrations WHERE version = 18")
+        with pytest.raises(Retry, match="0018_one_call"):
+            await require(pool)
+        await pool.execute("INSERT INTO schema_migrations VALUES (9999, '9999_future')")
+        with pytest.raises(Stop, match="9999_future"):
+            await require(pool)
 
 
 async def test_an_absent_server_is_waited_for(services: LocalServices) -> None:
