@@ -200,10 +200,10 @@ def _completed(route: Any, where: str) -> list[Any]:  # noqa: ANN401  # unchecke
     merged = [_merged(preset, route, f"{name}/{each}") for each, preset in routes.items()]
     if not route.get("prefix"):
         return merged
-    found: dict[str, Raw] = {}
+    first: dict[str, Raw] = {}
     for each in merged:  # below a prefix two may come to be one topic
-        found.setdefault(each["topic"], each)
-    return list(found.values())
+        first.setdefault(each["topic"], each)
+    return list(first.values())
 
 
 def _part_for(route: Raw, routes: dict[str, Raw]) -> str:
