@@ -13,7 +13,7 @@ from gateway.decode import Decoder, Limits, Reading, Received
 from gateway.discover.apart import taken_apart
 from gateway.discover.block import Block, Unexplained, routes_of
 from gateway.discover.columns import local_time, zone_named, zone_of
-from gateway.discover.guess import Guess, guess, usable
+from gateway.discover.guess import guess
 from gateway.discover.known import dialects
 from gateway.discover.looks import look_of, look_of_topic
 from gateway.discover.order import in_order
@@ -21,6 +21,7 @@ from gateway.discover.repeats import repeated
 from gateway.discover.shapes import VARIES, shapes_of
 from gateway.discover.sniff import Sniffer
 from gateway.discover.tally import count, summed
+from gateway.discover.tried import Guess, usable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

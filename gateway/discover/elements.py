@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.discover.columns import columns_of, key_of, time_of
 from gateway.discover.looks import HOLDERS, looks_like_id, words_of
+from gateway.discover.readings import VALUES, Elements, at_path, but_for, in_expression
+from gateway.discover.tables import table, two_lists
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.discover.columns import Row
 
-VALUES: Final = ("v", "value", "val", "reading")
 _NAMES: Final = (
     "n", "name", "metric", "key", "param", "parameter", "measurement", "signal", "variable", "tag",
     "code", "field", "channel", "label", "type", "sensor", "id",
@@ -25,33 +25,6 @@ _MOST_BESIDE: Final = 6  # what an element that is one metric says besides
 _ALONE: Final = 10  # the score of an array with one element and nothing that speaks for it
 _OFTEN: Final = 4  # one message of so many at least has an array that others do not have
 _MARKS: Final = "./:|"
-_BARE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-class Elements(NamedTuple):
-    """The readings of messages, as the words of a route.
-
-    Attributes:
-        device: `$1` where members are devices.
-        rows: the readings.
-        around: what is around them in each message.
-        words: more of them.
-        named: the field of a reading that is its only value, where the topic is to say what it is.
-        used: fields that are the names of others.
-        beside: fields beside two lists, which no route would keep by itself.
-    """
-
-    each: str
-    device: str
-    name: str
-    value: str
-    rows: list[Row]
-    around: list[Row]
-    words: dict[str, Any] = {}  # noqa: RUF012  # nobody changes it
-    named: str = ""
-    used: tuple[str, ...] = ()
-    beside: frozenset[str] = frozenset()
-    unsure: tuple[str, ...] = ()
 
 
 def elements_of(messages: Sequence[Row]) -> Elements:
@@ -62,25 +35,13 @@ def elements_of(messages: Sequence[Row]) -> Elements:
         whole += [row._replace(value=value) for value in values if isinstance(value, dict)]
     if not whole:
         return Elements("", "", "", "", [], [])
-    found = _members(whole) or _table(whole) or _lists(whole) or _array(whole)
+    found = _members(whole) or table(whole) or two_lists(whole) or _array(whole)
     if found:
         return found
     name, value = _name_and_value(whole)
     if name in _WEAK:  # of a message by itself they say whose it is
         name = value = ""
     return Elements("", "", name, value, whole, [])
-
-
-def at_path(name: str) -> bool:
-    """Whether a name can be written as a path."""
-    return all(
-        part and part.replace("_", "").replace("-", "").replace(" ", "").isalnum() for part in name.split(".")
-    )
-
-
-def in_expression(name: str) -> str:
-    """A path as JMESPath has it."""
-    return ".".join(part if _BARE.fullmatch(part) else f'"{part}"' for part in name.split("."))
 
 
 def split_names(elements: Elements) -> tuple[dict[str, Any], set[str], str] | None:
@@ -136,77 +97,6 @@ def _is_map_of_lists(value: dict[str, Any]) -> bool:
     ) and (len(value) > 1 or not any(set(words_of(name)) & HOLDERS for name in value))  # fmt: skip
 
 
-def _lists(whole: Sequence[Row]) -> Elements | None:
-    """Two lists of one length, of which one has the names of what is in the other."""
-    first = whole[0].value
-    names = [name for name, each in first.items() if _is_names(each) and at_path(name)]
-    values = [name for name, each in first.items() if _is_values(each) and at_path(name)]
-    for titles in names:
-        for held in values:
-            if not all(_fit(row.value.get(titles), row.value.get(held)) for row in whole):
-                continue
-            rows = [
-                row._replace(
-                    value={
-                        **{name: each for name, each in row.value.items() if name not in {titles, held}},
-                        **dict(zip(row.value[titles], row.value[held], strict=True)),
-                    }
-                )
-                for row in whole
-            ]
-            metrics = f"from_items(zip({in_expression(titles)}, {in_expression(held)}))"
-            said = f"{titles} and {held} are taken for the names of metrics and what they are"
-            beside = frozenset(name for row in whole for name in row.value) - {titles, held}
-            return Elements(
-                "", "", "", "", rows, [], {"metrics": metrics}, used=(titles, held), beside=beside,
-                unsure=(said,),
-            )  # fmt: skip
-    return None
-
-
-def _table(whole: Sequence[Row]) -> Elements | None:
-    """Rows that are lists, with a list of the names of their columns beside them or without."""
-    for held, first in whole[0].value.items():
-        if not at_path(held) or not _is_table(first):
-            continue
-        width = len(first[0])
-        tables = [row.value.get(held) for row in whole]
-        if not all(_is_table(each) and len(each[0]) == width for each in tables):
-            continue
-        rows = [
-            row._replace(value={str(i): cell for i, cell in enumerate(each)})
-            for row in whole
-            for each in row.value[held]
-        ]
-        around = [row._replace(value=_without(row.value, held)) for row in whole]
-        titles = {
-            tuple(each)
-            for row in whole
-            for each in row.value.values()
-            if _is_names(each) and len(each) == width
-        }
-        if len(titles) == 1:
-            [columns] = titles
-            rename = {str(i): title for i, title in enumerate(columns)}
-            said = f"the columns of {held} are called as they were just now, {', '.join(columns[:6])}"
-            return Elements(
-                held, "", "", "", rows, around, {"rename": rename}, used=_titled(whole[0], columns),
-                unsure=(f"{said}: others, or in another order, would be taken for these",),
-            )  # fmt: skip
-        timed = [name for name, cells in columns_of(rows).items() if time_of(name, cells)]
-        if width == 2 and len(timed) == 1:  # noqa: PLR2004  # a time and a value
-            value = "1" if timed == ["0"] else "0"
-            said = f"{held} is taken for pairs of a time and a value"
-            return Elements(held, "", "", "", rows, around, named=value, unsure=(said,))
-        said = f"the columns of {held} have no names, and are called by their numbers: rename names them"
-        return Elements(held, "", "", "", rows, around, unsure=(said,))
-    return None
-
-
-def _titled(row: Row, columns: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name, each in row.value.items() if each == list(columns))
-
-
 def _array(whole: Sequence[Row]) -> Elements | None:
     """The elements of an array of objects; where messages come without it, they are readings too."""
     best: tuple[int, str] | None = None
@@ -230,7 +120,7 @@ def _array(whole: Sequence[Row]) -> Elements | None:
     without = [row for row in whole if not isinstance(row.value.get(path), list)]
     rows = [*_within(whole, path), *without]
     name, value = _name_and_value(rows)
-    around = [row._replace(value=_without(row.value, path)) for row in whole if row not in without]
+    around = [row._replace(value=but_for(row.value, path)) for row in whole if row not in without]
     if not without:
         return Elements(path, "", name, value, rows, around)
     said = f"where there is no {path}, the message itself is taken for a reading"
@@ -248,7 +138,7 @@ def _nested(whole: Sequence[Row], path: str) -> Elements | None:
         if not name and not any(map(_has_time, rows)):
             continue
         around = [
-            row._replace(value={**_without(row.value, path), **_without(each.value, inner)})
+            row._replace(value={**but_for(row.value, path), **but_for(each.value, inner)})
             for row in whole
             for each in _within([row], path)
         ]
@@ -261,7 +151,7 @@ def _is_told_by(whole: Sequence[Row], path: str) -> bool:
     rows = _within(whole, path)
     if _name_and_value(rows)[0] or any(map(_has_time, rows)):
         return True
-    around = columns_of(row._replace(value=_without(row.value, path)) for row in whole)
+    around = columns_of(row._replace(value=but_for(row.value, path)) for row in whole)
     numbers = [
         name
         for name, cells in around.items()
@@ -301,42 +191,8 @@ def _within(rows: Sequence[Row], name: str) -> list[Row]:
     ]
 
 
-def _without(value: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: each for key, each in value.items() if key != name}
-
-
 def _has_time(row: Row) -> bool:
     return any(time_of(name, cells) for name, cells in columns_of([row]).items())
-
-
-def _is_names(each: Any) -> bool:  # noqa: ANN401  # a message is any value
-    return (
-        isinstance(each, list)
-        and bool(each)
-        and all(isinstance(one, str) and one for one in each)
-        and len(set(each)) == len(each)
-    )
-
-
-def _is_values(each: Any) -> bool:  # noqa: ANN401  # likewise
-    return (
-        isinstance(each, list)
-        and any(type(one) in {int, float, bool} for one in each)
-        and not any(isinstance(one, dict | list) for one in each)
-    )
-
-
-def _fit(names: Any, values: Any) -> bool:  # noqa: ANN401  # likewise
-    return _is_names(names) and _is_values(values) and len(names) == len(values)
-
-
-def _is_table(each: Any) -> bool:  # noqa: ANN401  # likewise
-    return (
-        isinstance(each, list)
-        and bool(each)
-        and all(isinstance(row, list) and len(row) == len(each[0]) > 1 for row in each)
-        and not any(isinstance(cell, dict | list) for row in each for cell in row)
-    )
 
 
 def _name_and_value(rows: Sequence[Row]) -> tuple[str, str]:

@@ -7,8 +7,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.discover.columns import Time, key_of, time_of
-from gateway.discover.elements import VALUES, at_path, in_expression
 from gateway.discover.looks import HOLDERS, REGION_WORDS, word_set, words_of
+from gateway.discover.readings import VALUES, at_path, in_expression
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -1,22 +1,13 @@
-"""What a shape of topics seems to send, as the words of a route. Pure.
-
-What is found is tried with the decoder. A word that leads to dead letters is taken back.
-"""
+"""What a shape of topics seems to send, as the words of a route. Pure."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from collections import defaultdict
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
-from gateway.decode import Decoder, Limits, Received, Rejection
-from gateway.decode.dialects import complete_routes
-from gateway.decode.routes import compile_routes
 from gateway.discover.columns import Row, columns_of
-from gateway.discover.elements import at_path, by_name, elements_of, in_expression, split_names
+from gateway.discover.elements import by_name, elements_of, split_names
 from gateway.discover.fields import (
     SURE_DEVICES,
     chosen,
@@ -32,46 +23,28 @@ from gateway.discover.fields import (
 )
 from gateway.discover.levels import meaning_of
 from gateway.discover.looks import GENERAL
+from gateway.discover.own_words import BY_DIALECT, by_dialect
+from gateway.discover.readings import at_path, in_expression
 from gateway.discover.shapes import VARIES
 from gateway.discover.texts import packed_in, read_texts
-from runtime.errors import ConfigurationError
-from runtime.settings import Route
+from gateway.discover.tried import Guess, tried
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from gateway.discover.columns import Columns
-    from gateway.discover.elements import Elements
     from gateway.discover.heard import Sample
+    from gateway.discover.readings import Elements
     from gateway.discover.shapes import Levels
     from gateway.discover.sniff import Sniffed
 
-_TRIES: Final = 6
 _NO_METRICS: Final = GENERAL | {"all"}
 """What topics end in that say nothing of what is measured."""
 
 _OFTEN: Final = 0.25  # of messages, more of which do not come late or twice
-_BROKEN: Final = 0.1  # of messages, which may be refused without a word of the route being wrong
 _MANY_TOPICS: Final = 500
 _COUNTED: Final = 3  # numbers one after the other, that count
 _SETTINGS: Final = frozenset({"config", "set", "settings", "setup", "parameters", "params", "command", "cmd"})
-
-
-@dataclass
-class Guess:
-    """Of a shape.
-
-    Attributes:
-        words: of its route.
-        unsure: what is guessed without much to go by.
-        samples: messages of it.
-        letters: of these, what became dead letters.
-    """
-
-    words: dict[str, Any]
-    unsure: list[str] = field(default_factory=list)
-    samples: Sequence[Sample] = ()
-    letters: list[Rejection] = field(default_factory=list)
 
 
 def guess(
@@ -89,14 +62,14 @@ def guess(
     topics = sorted({sample.topic for sample in samples})
     if words["format"] == "value":
         found = _scalars(shape, topics, samples, sniffed)
-    elif words["format"] in _BY_DIALECT:
-        found = _by_dialect(shape, topics, sniffed)
+    elif words["format"] in BY_DIALECT:
+        found = by_dialect(shape, topics, sniffed)
     else:
         found = _objects(shape, topics, samples, sniffed, apart=apart)
     found.samples = samples
     if all(sample.retained for sample in samples):
         found.unsure.append(_kept_only(topics))
-    return _tried(found)
+    return tried(found)
 
 
 def _kept_only(topics: Sequence[str]) -> str:
@@ -104,44 +77,6 @@ def _kept_only(topics: Sequence[str]) -> str:
     if all(topic.rpartition("/")[2].lower() in _SETTINGS for topic in topics):
         said += "; these seem to be settings: ignore = true leaves them out"
     return said
-
-
-def _by_dialect(shape: Levels, topics: Sequence[str], sniffed: Sequence[Sniffed]) -> Guess:
-    """Formats that say themselves what is what: the words are those of their dialect."""
-    name = sniffed[0].format
-    own = _BY_DIALECT[name]
-    records = [
-        each for one in sniffed for each in (one.values if isinstance(one.values, list) else [one.values])
-    ]
-    devices = {device for each in records if (device := own.device(each))}
-    everywhere = len(devices) >= len(topics) and all(own.device(each) for each in records)
-    meaning = meaning_of(shape, topics, named=False, devices=devices, elsewhere=everywhere)
-    part = own.by_topic if meaning.device else own.by_message
-    return Guess({"dialect": f"{name}/{part}", "topic": meaning.topic}, list(meaning.unsure))
-
-
-def _device_of_line(record: Any) -> str:  # noqa: ANN401   # a format's value is any value
-    tags = record.get("tags") if isinstance(record, dict) else None
-    found = [tags.get(name) for name in ("device_id", "device", "host")] if isinstance(tags, dict) else []
-    return next((str(each) for each in found if each), "")
-
-
-def _device_of_record(record: Any) -> str:  # noqa: ANN401   # a format's value is any value
-    return str(record.get("bn") or "") if isinstance(record, dict) else ""
-
-
-class _Own(NamedTuple):
-    """Of a format with a dialect: its parts, and what names the device in its values."""
-
-    by_topic: str
-    by_message: str
-    device: Callable[[Any], str]
-
-
-_BY_DIALECT: Final = {
-    "influx": _Own("device", "lines", _device_of_line),
-    "senml": _Own("device", "pack", _device_of_record),
-}
 
 
 def _scalars(
@@ -325,81 +260,3 @@ def _counting(shape: Levels, samples: Sequence[Sample]) -> int | None:
         ):
             return i
     return None
-
-
-def _tried(found: Guess) -> Guess:
-    """Try the words, and take back those that lead to dead letters."""
-    for _ in range(_TRIES if not usable(found.words) else 0):
-        found.letters = letters(found.words, found.samples)
-        if not found.letters:
-            break
-        [(reason, count)] = Counter(letter.reason for letter in found.letters).most_common(1)
-        if count <= _BROKEN * len(found.samples) and reason != "time_out_of_range":
-            break
-        if not _mended(found, reason):
-            break
-    return found
-
-
-def _mended(found: Guess, reason: str) -> bool:
-    words = found.words
-    changes: dict[str, tuple[str, Any, str]] = {
-        "invalid_time": ("clock", "prefer", "some times cannot be read: then arrival counts"),
-        "time_out_of_range": ("clock", "prefer", "some clocks are wrong: then arrival counts"),
-        "invalid_key": ("key", "", "some keys cannot be kept, so none is used"),
-        "invalid_region": ("region", "", "some regions cannot be kept, so none is used"),
-        "device_mismatch": ("device", "", "what messages say of the device is not what the topic says"),
-        "malformed_value": (
-            "on_bad_field",
-            "drop",
-            f"some say that there is no number, {_said(found)}: such messages are left out",
-        ),
-        "duplicate_key": (
-            "rename",
-            {},
-            "names come together when they are made shorter, so they stay as they are",
-        ),
-    }
-    if reason == "malformed_value":
-        words["empty"] = "ignore"
-    name, value, said = changes.get(
-        reason, ("on_bad_field", "drop", f"some fields cannot be kept ({reason}) and are left out")
-    )
-    if words.get(name) == value:
-        if words.get("on_bad_field") == "drop":
-            return False
-        name, value, said = "on_bad_field", "drop", f"some fields cannot be kept ({reason}) and are left out"
-    words[name] = value
-    found.unsure.append(said)
-    return True
-
-
-def _said(found: Guess) -> str:
-    first = next((letter for letter in found.letters if letter.reason == "malformed_value"), None)
-    return repr(first.payload[:20].decode(errors="replace")) if first else "as nan"
-
-
-def letters(words: dict[str, Any], samples: Sequence[Sample]) -> list[Rejection]:
-    """What of messages becomes a dead letter by a route.
-
-    Raises:
-        ConfigurationError: the route is none.
-    """
-    raw: dict[str, Any] = {"route": [dict(words)]}
-    complete_routes(raw)
-    decoder = Decoder(compile_routes(msgspec.convert(raw["route"], list[Route])), Limits())
-    return [
-        each
-        for sample in samples
-        for each in decoder.decode(sample, Received.of(sample.at))
-        if isinstance(each, Rejection)
-    ]
-
-
-def usable(words: dict[str, Any]) -> str:
-    """Why a route cannot be; empty when it can."""
-    try:
-        letters(words, ())
-    except (ConfigurationError, msgspec.ValidationError) as error:
-        return str(error)
-    return ""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.decode.routes import refuse_own_events
 from gateway.discover.block import Block, routes_of
-from gateway.discover.guess import usable
 from gateway.discover.known import Patterns, has_own_word, signs_of
 from gateway.discover.looks import look_of, look_of_topic
+from gateway.discover.tried import usable
 from runtime.errors import ConfigurationError
 
 if TYPE_CHECKING:
