@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from contract.topics import stream_topic
-from gateway.check.broker import check_broker
+from gateway.check.broker import check_broker, check_others
 from gateway.check.certificates import check_certificates
 from gateway.check.listeners import check_listeners
 from gateway.check.postgres import check_postgres
@@ -56,10 +56,14 @@ async def check(settings: Settings, *, offline: bool = False) -> Report:
         report.findings.append(Finding("servers", "ok", "none was tried: --offline"))
         return report
     if events == broker:
-        brokers = {"broker": check_broker(broker, "broker", wanted=wanted, publish_to=topic)}
+        brokers = {
+            "broker": check_broker(broker, "broker", wanted=wanted, publish_to=topic),
+            "broker hosts": check_others(broker, "broker"),
+        }
     else:
         brokers = {
             "broker": check_broker(broker, "broker", wanted=wanted),
+            "broker hosts": check_others(broker, "broker"),
             "events": check_broker(events, "events", publish_to=topic),
         }
     servers = {

@@ -25,6 +25,7 @@ from runtime.mqtt import Disconnected, Message, Subscription, options_from
 from runtime.mqtt.connection import Refused
 from runtime.mqtt.filters import COPIES_HINT
 from runtime.mqtt.opening import Opener
+from runtime.settings import host_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -56,7 +57,7 @@ async def check_broker(
     """
     where = f"{broker.host}:{broker.port}"
     told = _Told()
-    opener = Opener(_options(broker))
+    opener = Opener(dataclasses.replace(_options(broker), others=()))
     try:
         connection = await opener.open(told.deliver)
     except Disconnected as error:
@@ -100,6 +101,24 @@ async def check_broker(
         yield Finding(name, "fail", f"{where}: connected, then {error.reason}", _advice(error.reason, name))
     finally:
         await connection.close()
+
+
+async def check_others(broker: Broker, name: str) -> AsyncIterator[Finding]:
+    """Try the other addresses of a broker."""
+    for each in broker.hosts[1:]:
+        yield await _reach(broker, each, name)
+
+
+async def _reach(broker: Broker, address: str, name: str) -> Finding:
+    """Whether another address of the broker lets us in."""
+    host, port = host_port(address)
+    options = dataclasses.replace(_options(broker), host=host, port=port, others=())
+    try:
+        connection = await Opener(options).open(lambda _: None)
+    except Disconnected as error:
+        return Finding(name, "fail", f"{address}: {error.reason}", _advice(error.reason, name))
+    await connection.close()
+    return Finding(name, "ok", f"{address}: there when {broker.host}:{broker.port} is not")
 
 
 class _Told:

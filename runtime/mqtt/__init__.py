@@ -26,7 +26,7 @@ from runtime.mqtt.port import (
     Subscription,
 )
 from runtime.mqtt.session import MqttSession
-from runtime.settings import Broker, duration_s, tls_context
+from runtime.settings import Broker, duration_s, host_port, tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,6 +68,8 @@ def options_from(
     return SessionOptions(
         host=broker.host,
         port=broker.port,
+        others=tuple(host_port(each) for each in broker.hosts[1:]),
+        tls_server_name=broker.tls_server_name or None,
         client_id=broker.client_id,
         driver=broker.driver,
         username=broker.username or None,

@@ -7,7 +7,8 @@ same attempt, and as long as the session rests on such a guess `speaks_mqtt5` ca
 client id of its own, because the session's own would end its connection.
 
 Secrets and certificates that are files are read anew for every connection, so that one that was changed is
-used without a restart.
+used without a restart. So are names: each connection looks them up. A broker with several addresses is tried
+at the next one after each attempt that failed, and stays where it answers.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Opener:
 
     def __init__(self, options: SessionOptions) -> None:
         self._options = options
+        self._addresses = ((options.host, options.port), *options.others)
+        self._at = 0
         self.fallback: NotMqtt5 | None = None
 
     @property
@@ -57,13 +60,33 @@ class Opener:
         """Whether MQTT 3.1.1 was chosen without a word of the broker against MQTT 5."""
         return self.fallback is not None and not self.fallback.told
 
+    @property
+    def address(self) -> str:
+        """Where the last attempt went, or the next will when that failed."""
+        return "{}:{}".format(*self._addresses[self._at])
+
     async def open(self, deliver: Deliver) -> Connection:
         """Open a connection.
 
         Raises:
             Disconnected: the broker cannot be reached, refuses, or a secret cannot be read.
         """
-        options = _fresh(self._options)
+        try:
+            return await self._open(deliver)
+        except Disconnected as error:
+            if len(self._addresses) == 1:
+                raise
+            tried = self.address
+            self._at = (self._at + 1) % len(self._addresses)
+            error.reason = f"{tried}: {error.reason}"
+            raise
+
+    def _here(self) -> SessionOptions:
+        host, port = self._addresses[self._at]
+        return dataclasses.replace(self._options, host=host, port=port)
+
+    async def _open(self, deliver: Deliver) -> Connection:
+        options = _fresh(self._here())
         driver = "aiomqtt" if options.transport == "websockets" else options.driver
         if driver != "auto":
             return await _NAMED[driver](options, deliver)
@@ -87,7 +110,7 @@ class Opener:
     async def speaks_mqtt5(self) -> bool:
         """Ask whether the broker takes an MQTT 5 CONNECT; one refused in the words of MQTT 5 is a yes."""
         try:
-            options = _fresh(dataclasses.replace(self._options, make_will=None))
+            options = _fresh(dataclasses.replace(self._here(), make_will=None))
             probe = f"{options.client_id[:100]}-probe-{secrets.token_hex(4)}"
             options = dataclasses.replace(
                 options, client_id=probe, clean_start=True, session_expiry_s=0, will=None

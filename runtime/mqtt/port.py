@@ -114,6 +114,8 @@ class SessionOptions:
             is no longer wanted is unsubscribed, and on MQTT 3.1.1 the rest is not subscribed again, because
             that would bring the retained messages again.
         password: read anew for every connection if it came from a file (`runtime.secret`).
+        others: further addresses of the same broker, tried in turn when one does not answer or refuses.
+        tls_server_name: whose certificate it has to show; None: that of the address.
         tls: a ready SSL context, or None for plain TCP.
         make_tls: makes `tls` anew for every connection, from files that may have changed.
         will: what the broker publishes when the connection ends without a word.
@@ -129,6 +131,8 @@ class SessionOptions:
     driver: DriverName = "auto"
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    others: tuple[tuple[str, int], ...] = ()
+    tls_server_name: str | None = None
     tls: ssl.SSLContext | None = None
     make_tls: Callable[[], ssl.SSLContext | None] | None = None
     will: Message | None = None

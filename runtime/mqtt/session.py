@@ -263,7 +263,12 @@ class MqttSession:
         status.driver = connection.driver
         status.certificate_ends = connection.certificate_ends
         status.connections += 1
-        self._log.info("connected", driver=connection.driver, session_present=connection.session_present)
+        self._log.info(
+            "connected",
+            driver=connection.driver,
+            session_present=connection.session_present,
+            **({"address": self._opener.address} if options.others else {}),
+        )
         if session_lost:
             status.sessions_lost += 1
             self._log.warning("session_lost", sessions_lost=status.sessions_lost)

@@ -61,7 +61,13 @@ async def open_stream(connection: C, options: SessionOptions) -> C:
     given = False
     try:
         async with asyncio.timeout(options.connect_timeout_s):
-            await loop.create_connection(lambda: connection, options.host, options.port, ssl=options.tls)
+            await loop.create_connection(
+                lambda: connection,
+                options.host,  # looked up anew for each connection
+                options.port,
+                ssl=options.tls,
+                server_hostname=options.tls_server_name if options.tls else None,
+            )
             refusal = connection.silence
             await connection.accepted
         given = True

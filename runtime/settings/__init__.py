@@ -75,6 +75,7 @@ _LEAST: Final = {
     "projector.shutdown_timeout": "1s",
     "sparkplug.reorder_timeout": "10ms",
 }
+_HIGHEST_PORT: Final = 65535
 _LONGEST_AHEAD_S: Final = 30 * 86_400  # each day has partitions
 _LONGEST_DURATION_S: Final = 3650 * 86_400  # below the 2^32 - 1 seconds of a session (MQTT5 §3.1.2.11.2)
 
@@ -181,7 +182,9 @@ class Settings(Section, frozen=True):
             for name in Events.__struct_fields__
             if name in Broker.__struct_fields__ and (value := getattr(self.events, name)) is not None
         }
-        return msgspec.structs.replace(self.broker, **{**overrides, "client_id": client_id})
+        if self.events.hosts is None and (self.events.host is not None or self.events.port is not None):
+            overrides["hosts"] = ()
+        return _first(msgspec.structs.replace(self.broker, **{**overrides, "client_id": client_id}))
 
 
 def load(
@@ -206,7 +209,15 @@ def load(
         Settings, path, os.environ if environ is None else environ, complete, secrets=secrets
     )
     _check(settings)
-    return settings
+    return msgspec.structs.replace(settings, broker=_first(settings.broker))
+
+
+def _first(broker: Broker) -> Broker:
+    """A broker as its first address has it, which is also what names it."""
+    if not broker.hosts:
+        return broker
+    host, port = host_port(broker.hosts[0])
+    return msgspec.structs.replace(broker, host=host, port=port)
 
 
 def _check(settings: Settings) -> None:
@@ -226,6 +237,10 @@ def _check(settings: Settings) -> None:
 
 
 def _check_addresses(settings: Settings) -> None:
+    for name, hosts in (("broker", settings.broker.hosts), ("events", settings.events.hosts or ())):
+        for each in hosts:
+            if not 1 <= host_port(each)[1] <= _HIGHEST_PORT:
+                raise ConfigurationError(f"{name}.hosts: {each} has no port from 1 to {_HIGHEST_PORT}")
     for name in ("gateway", "projector"):
         check_listener(name, getattr(settings, name))
     for key, secret, refuse in (

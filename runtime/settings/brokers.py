@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from runtime.errors import ConfigurationError
-from runtime.settings.types import ClientId, Duration, Port, Section, Text, Topic
+from runtime.settings.types import ClientId, Duration, HostPort, Port, Section, Text, Topic
 
 Alpn = Annotated[
     str,
@@ -18,13 +18,25 @@ Alpn = Annotated[
         description='the name of a protocol such as "mqtt", or "" for none',
     ),
 ]
+ServerName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9.-]*$",
+        max_length=253,
+        description='a name of a certificate such as "broker.example", or "" for that of the address',
+    ),
+]
 
 
 class Broker(Section, frozen=True):
-    """Where devices publish."""
+    """Where devices publish.
+
+    `hosts`, when there are any, stand for `host` and `port`: addresses of one broker, tried in turn.
+    """
 
     host: Text = "127.0.0.1"
     port: Port = 1883
+    hosts: tuple[HostPort, ...] = ()
     driver: Literal["auto", "mqtt5", "mqtt311", "aiomqtt"] = "auto"
     client_id: ClientId = "gateway-0"
     username: str = ""
@@ -37,6 +49,7 @@ class Broker(Section, frozen=True):
     tls_cert_file: str = ""
     tls_key_file: str = ""
     tls_alpn: Alpn = ""
+    tls_server_name: ServerName = ""
     keepalive_s: Annotated[int, Meta(ge=5, le=3600)] = 30
     session_expiry: Duration = "7d"
     receive_maximum: Annotated[int, Meta(ge=1, le=65535)] = 3000
@@ -49,6 +62,7 @@ class Events(Section, frozen=True):
     topic: Topic = "gateway/events/v1"
     host: Text | None = None
     port: Port | None = None
+    hosts: tuple[HostPort, ...] | None = None
     driver: Literal["auto", "mqtt5", "mqtt311", "aiomqtt"] | None = None
     username: str | None = None
     password: str | None = None
@@ -60,6 +74,7 @@ class Events(Section, frozen=True):
     tls_cert_file: str | None = None
     tls_key_file: str | None = None
     tls_alpn: Alpn | None = None
+    tls_server_name: ServerName | None = None
 
 
 def tls_context(broker: Broker, section: str = "broker") -> ssl.SSLContext | None:
@@ -107,6 +122,8 @@ def check_broker(name: str, section: Broker | Events, merged: Broker) -> None:
         raise ConfigurationError(f'{name}.transport: "websockets" needs driver "aiomqtt" or "auto"')
     if merged.tls_key_file and not merged.tls_cert_file:
         raise ConfigurationError(f"{name}.tls_key_file: needs {name}.tls_cert_file beside it")
-    for key in ("tls_ca_file", "tls_cert_file", "tls_alpn"):
+    if merged.tls_server_name and (merged.driver == "aiomqtt" or merged.transport == "websockets"):
+        raise ConfigurationError(f"{name}.tls_server_name: has no effect with driver aiomqtt or websockets")
+    for key in ("tls_ca_file", "tls_cert_file", "tls_alpn", "tls_server_name"):
         if getattr(section, key) and not merged.tls:
             raise ConfigurationError(f"{name}.{key}: has no effect without {name}.tls = true")
