@@ -48,10 +48,10 @@ def state(host_id: str, at_ms: int, *, online: bool) -> Message:
     return Message(state_topic(host_id), msgspec.json.encode(_State(online, at_ms)), qos=1, retain=True)
 
 
-def says_offline(payload: bytes) -> bool:
-    """Whether somebody says that a host application is offline."""
+def says_online(payload: bytes) -> bool:
+    """Whether a message of STATE says that a host application is online; one that is empty says nothing."""
     try:
-        return not msgspec.json.decode(payload, type=_State).online
+        return msgspec.json.decode(payload, type=_State).online
     except msgspec.MsgspecError:
         return False
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gateway.sparkplug import keeper
-from gateway.sparkplug.commands import rebirth, says_offline, state
+from gateway.sparkplug.commands import rebirth, says_online, state
 from runtime.errors import Reject
 from runtime.mqtt import Disconnected
 from runtime.postgres import keep_asking
@@ -62,7 +62,7 @@ class Voice:
 
     def hear(self, payload: bytes) -> None:
         """Somebody has said something of this host application."""
-        if says_offline(payload):
+        if not says_online(payload):  # what was cleared as well: who comes later would wait in vain
             self._repeat.set()
 
     async def run(

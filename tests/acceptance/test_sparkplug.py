@@ -237,6 +237,9 @@ async def test_the_primary_host(
         await other.publish(topic, json.dumps({"online": False, "timestamp": 1}), qos=1, retain=True)
         assert (await state())["online"] is False
         assert await state() == born
+        await other.publish(topic, b"{}", qos=1, retain=True)
+        assert await state() == {}
+        assert await state() == born
         await first.kill()
         assert await state() == {"online": False, "timestamp": born["timestamp"]}
         second = await start(run_command, settings, EDGE_SPARKPLUG_HOST_ID=unique)
