@@ -22,6 +22,7 @@ _DEVICES: Final = (
     "imei", "IMEI", "thing", "client_id", "clientId", "machine", "asset", "uid", "dev", "gateway",
     "host", "deviceName", "device_name", "name", "id",
 )  # fmt: skip
+_MARKS: Final = str.maketrans("", "", ":-._ ")  # in addresses
 SURE_DEVICES: Final = frozenset(_DEVICES[:13])
 _WEAK: Final = frozenset(
     {"id", "name", "uid", "host", "gateway", "dev", "sensor", "node"}
@@ -121,8 +122,20 @@ def find_device(columns: Columns, taken: Collection[str], unsure: list[str]) -> 
             best = rank, name
     found = best[1] if best else ""
     if found.rpartition(".")[2] in _WEAK:
-        unsure.append(f"{found} is taken for the device's name")
+        unsure.append(said_of_weak(found))
     return found
+
+
+def said_of_weak(name: str) -> str:
+    """What is unsure where a field that may be called so for any reason names the device."""
+    return f"{name} is taken for the device's name"
+
+
+def names_the_same(values: Collection[str], names: Collection[str]) -> bool:
+    """Whether a field has the names of devices, written otherwise: an address with colons or without."""
+    return {value.translate(_MARKS).casefold() for value in values} <= {
+        name.translate(_MARKS).casefold() for name in names
+    }
 
 
 def device_words(name: str, cells: Sequence[Cell], unsure: list[str]) -> dict[str, Any]:

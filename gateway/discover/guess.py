@@ -17,7 +17,9 @@ from gateway.discover.fields import (
     find_key,
     find_region,
     find_time,
+    names_the_same,
     renamed,
+    said_of_weak,
     says_one,
     single,
 )
@@ -147,8 +149,7 @@ def _objects(  # noqa: C901  # what a field can be, one after the other
         counting=_counting(shape, samples),
     )
     if meaning.device and device and not elements.device and not values <= meaning.devices:
-        if device in SURE_DEVICES:
-            unsure.append(f"the topic names the device, and {device} something else: the topic counts")
+        _topic_counts(device, names_the_same(values, meaning.devices), unsure)
         device = ""
     taken.add(device)
     key, counts = "", False
@@ -186,6 +187,13 @@ def _objects(  # noqa: C901  # what a field can be, one after the other
     if not key and not time:
         unsure.append("without key and time each delivery is stored, a repeated one too")
     return Guess({name: each for name, each in words.items() if name != "value" or elements.name}, unsure)
+
+
+def _topic_counts(device: str, same: bool, unsure: list[str]) -> None:  # noqa: FBT001  # of one caller
+    """Say of a field that it does not name the device, unless it says the same, written otherwise."""
+    unsure[:] = [each for each in unsure if each != said_of_weak(device)]
+    if device in SURE_DEVICES and not same:
+        unsure.append(f"the topic names the device, and {device} something else: the topic counts")
 
 
 def _last(topic: str) -> str:

@@ -275,6 +275,52 @@ async def test_progress_on_a_terminal(own_broker: str) -> None:
     assert json.loads(said)["messages"] == 3
 
 
+PEAK = """
+import contextlib, sys
+from gateway.cli import main
+with contextlib.suppress(SystemExit):
+    main(sys.argv[1:])
+status = dict(line.split(":") for line in open("/proc/self/status"))
+print(status["VmHWM"].split()[0], file=sys.stderr)
+"""  # in kB, of this process since it began
+
+
+@pytest.mark.full
+async def test_ten_thousand_topics(own_broker: str) -> None:
+    """Of a broker with as many, in four forms and with large messages, it stays below 100 MB of memory."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PEAK, "discover", "--seconds", "25", "--json"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], "EDGE_BROKER_PORT": own_broker},
+    )
+    assert process.stderr is not None
+    while b"listening" not in await process.stderr.readline():
+        pass
+    now = datetime.now(UTC).timestamp()
+    for device in range(0, 10_000, 500):
+        await publish(
+            int(own_broker), [message for each in range(device, device + 500) for message in kinds(each, now)]
+        )
+    said, told = await process.communicate()
+    found = json.loads(said)
+    assert found["topics"] == 10_000
+    assert found["messages"] + found["not_looked_at"] == 20_000
+    assert len(found["routes"]) == 3
+    assert int(told.split()[-1]) < 100_000
+
+
+def kinds(device: int, now: float) -> list[tuple[str, bytes]]:
+    """Two messages of a device."""
+    sites = (
+        (f"plant/hall{device % 12}/machine-{device}/temp", b"%d.5" % (device % 90)),
+        (f"fab/dev-{device}/up", json.dumps({"ts": now, "pad": "x" * 900, "t": device}).encode()),
+        (f"log/logger{device}", b"%d;2%d,5" % (now, device % 9)),
+        (f"raw/n{device}/up", bytes([0xF1, 0x80, device % 256, 0xFF, 0x9A])),
+    )
+    return 2 * [sites[device % 4]]
+
+
 @pytest.mark.parametrize(
     "wrong", [["a/#/b"], ["x+/a"], ["$share/g/a"], ["--force"], ["--seconds", "0"], ["$SYS/#"]]
 )

@@ -730,6 +730,72 @@ LAYOUTS: Final = [
         unsure=("bytes in base64",),
     ),
     Layout(
+        "addresses with colons and without",
+        lambda i, at: [
+            (f"tags/AABBCC00000{d}/adv", {"mac": f"aa:bb:cc:00:00:0{d}", "rssi": -60 - i, "ts": epoch(at)})
+            for d in (1, 2)
+        ],
+        {"tags/AABBCC000001/adv": [Becomes("AABBCC000001", {"mac": "aa:bb:cc:00:00:01", "rssi": -67}, ts=0)]},
+    ),
+    Layout(
+        "nanoseconds, a counter and decimal commas",
+        lambda i, at: [
+            (f"home/esp{d}/data", {"n": 10 * d + i, "t_ns": epoch(at, 10**9), "temp": f"21,{i}"})
+            for d in (1, 2)
+        ],
+        {"home/esp1/data": [Becomes("esp1", {"temp": 21.7}, ts=0, key="17")]},
+        unsure=("n goes up by one", "texts that are numbers"),
+    ),
+    Layout(
+        "local times with the month first, behind UTC",
+        lambda i, at: [
+            (f"us/us-{d}/x", {"local": iso(at, "%m/%d/%Y %H:%M:%S", -5), "kw": 1.5 + i}) for d in (1, 2)
+        ],
+        {"us/us-1/x": [Becomes("us-1", {"kw": 8.5}, ts=0)]},
+        unsure=("5 h behind UTC",),
+    ),
+    Layout(
+        "addresses in the payload only, at the time of the place",
+        lambda i, at: [
+            (
+                "ble/scan",
+                {"mac": f"AA:BB:CC:00:00:0{d}", "t": 21.5 + i, "when": iso(at, "%Y-%m-%dT%H:%M:%S", 1)},
+            )
+            for d in (1, 2, 3)
+        ],
+        {"ble/scan": [Becomes("AA:BB:CC:00:00:03", {"t": 28.5}, ts=0)]},
+        unsure=("1 h ahead of UTC",),
+    ),
+    Layout(
+        "readings in an array, and another name of the device around it",
+        lambda i, at: [
+            (
+                f"store/gw{d}/log",
+                {
+                    "dev": f"box-{d}",
+                    "data": [{"ts": epoch(at, 1000) - 1000, "p": i}, {"ts": epoch(at, 1000), "p": i + 1}],
+                },
+            )
+            for d in (1, 2)
+        ],
+        {
+            "store/gw1/log": [
+                Becomes("gw1", {"p": 7}, ts=-1, tags={"dev": "box-1"}),
+                Becomes("gw1", {"p": 8}, ts=0, tags={"dev": "box-1"}),
+            ]
+        },
+        unsure=("dev beside data",),
+    ),
+    Layout(
+        "microseconds in texts, and a percent sign",
+        lambda i, at: [
+            (f"rooms/room{d}/s", {"Temp": f"2{i}.5", "Hum": f"4{i} %", "Time": str(epoch(at, 10**6))})
+            for d in (1, 2)
+        ],
+        {"rooms/room1/s": [Becomes("room1", {"Temp": 27.5, "Hum": 47, "Hum.unit": "%"}, ts=0)]},
+        unsure=("become numbers",),
+    ),
+    Layout(
         "thousands with blanks",
         lambda i, _: [(f"blanks/bl{d}/kwh", f"12 34{i},5".encode()) for d in (1, 2)],
         {"blanks/bl1/kwh": [Becomes("bl1", {"kwh": "12 347,5"})]},

@@ -217,6 +217,20 @@ def test_what_is_no_name_of_a_device(topics: list[str], field: str, values: list
             assert any(field in said for said in block.unsure)
 
 
+@pytest.mark.parametrize(
+    ("field", "values"), [("dev", ["box-1", "box-2"]), ("mac", ["aa:bb:cc:00:00:01", "aa:bb:cc:00:00:02"])]
+)
+def test_a_name_that_does_not_count(field: str, values: list[str]) -> None:
+    """Where the topic names the device nothing is said of another name, nor of the same with colons."""
+    [block] = found_in(
+        *(
+            lambda i, d=d: (f"x/AABBCC00000{d}/up", {field: values[d - 1], "t": i, "ts": clock(i)})
+            for d in (1, 2)
+        )
+    ).blocks
+    assert (block.words["topic"], block.words["device"], block.unsure) == ("x/{device_id}/up", "", [])
+
+
 def test_a_weak_name_of_a_device() -> None:
     """A name that differs by topic names the device where the topic is not chosen, and is unsure."""
     [block] = found_in(
