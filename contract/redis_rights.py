@@ -37,7 +37,7 @@ _READING: Final = (
     *("exists", "get", "info", "scan", "type"),
     *("hexists", "hget", "hgetall", "hkeys", "hlen", "hmget", "hscan", "hvals"),
     *("lindex", "llen", "lrange", "zcard", "zcount", "zmscore", "zrange", "zscan", "zscore"),
-    *("eval", "evalsha", "script|load", "multi", "exec"),
+    *("eval", "evalsha", "script|load", "script|exists", "multi", "exec"),
 )
 _WRITING: Final = (
     *("set", "unlink", "del", "expire", "rename", "hset", "hsetnx", "hdel", "hincrby"),

@@ -24,7 +24,7 @@ from deploy.local.services import LocalServices
 from runtime.settings import Settings, load
 from tests.support.commands import RunningCommand
 from tests.support.databases import Databases
-from tests.support.roles import least_rights, make_redis_users
+from tests.support.roles import least_rights, make_redis_users, redis_refusals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -213,3 +213,4 @@ async def run_command(
     for command in started:
         await command.kill()
     assert [line for command in started for line in command.leaked()] == []
+    assert await redis_refusals(services) == []

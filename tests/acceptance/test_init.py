@@ -214,6 +214,8 @@ async def test_three_commands_and_devices_publish(running: Running) -> None:
 
         await eventually(shown)
     assert await grafana.fetchval("SELECT count(*) FROM measurements") == stored
+    for path in ("/devices", "/regions", "/devices/pump-7/stats", "/devices/pump-7/windows", "/lag", "/"):
+        assert (await get(f"http://{running.projector}{path}")).status_code == httpx.codes.OK, path
     await grafana.close()
 
 

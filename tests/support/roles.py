@@ -60,7 +60,22 @@ async def make_redis_users(services: LocalServices) -> None:
     """Users of Redis that have what the list says, beside the one that may do everything."""
     async with Redis.from_url(services.redis.url()) as redis:
         for name, rights in REDIS_USERS.items():
-            await redis.execute_command("ACL", "SETUSER", name, "on", f">{_word(name)}", *rights.rules().split())
+            await redis.execute_command(
+                "ACL", "SETUSER", name, "on", f">{_word(name)}", *rights.rules().split()
+            )
+
+
+async def redis_refusals(services: LocalServices) -> list[str]:
+    """What Redis has refused to users of the lists since it was asked last."""
+    async with Redis.from_url(services.redis.url(), decode_responses=True) as redis:
+        told = await redis.execute_command("ACL", "LOG")
+        await redis.execute_command("ACL", "LOG", "RESET")
+    entries = [
+        dict(zip(each[::2], each[1::2], strict=True)) if isinstance(each, list) else each for each in told
+    ]
+    return [
+        f"{entry['username']}: {entry['object']}" for entry in entries if "setinfo" not in entry["object"]
+    ]
 
 
 def _word(user: str) -> str:
