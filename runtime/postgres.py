@@ -91,8 +91,7 @@ async def open_pool(
 ) -> asyncpg.Pool[asyncpg.Record]:
     """Open a pool with one connection made, so that whoever gets it knows that the server answers.
 
-    Behind PgBouncer in session mode let it ignore the start-up parameters `tcp_keepalives_*`,
-    `tcp_user_timeout` and `default_transaction_isolation`.
+    Behind PgBouncer see docs/operating.md.
 
     Args:
         dsn: connection URL; one that came from a file is read anew for each connection.
@@ -211,9 +210,15 @@ def retryable() -> Iterator[None]:
 
     Raises:
         Retry: instead of an error that may mend itself.
+        Stop: instead of one that only a pooler makes that gives each statement another session.
     """
     try:
         yield
+    except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError) as error:
+        raise Stop(
+            "postgres.dsn leads to a pooler that gives each transaction another session; locks and prepared "
+            "statements need their own: set pool_mode = session there"
+        ) from error
     except ERRORS as error:
         if retry := as_retry(error):
             raise retry from error

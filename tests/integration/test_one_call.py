@@ -224,3 +224,23 @@ async def test_a_part_that_is_followed_says_who_is_online(database: str) -> None
         told = [(event.online, event.online_since) for row in rows for event in decode_events(row["payload"])]
         assert told == [(True, "2026-11-23T12:01:00.000000Z"), (False, "2026-11-23T12:02:00.000000Z")]
         assert await side.pool.fetchval("SELECT online FROM device_presence WHERE device_id = 'a1'") is False
+
+
+async def test_a_call_that_is_answered_first_ends_after_those_before(
+    services: LocalServices, database: str
+) -> None:
+    """A batch behind one that is not acknowledged is stored meanwhile, and told as stored after that."""
+    async with Proxy(services.postgres.port) as network:
+        network.delay_s = 0.02
+        async with write_side(through(network, services, database), calls=True) as side:
+            turn = side.store.turns.take()
+            await side.store.commit(*decode(*batch(1)), turn)
+            behind = asyncio.create_task(side.store.commit(*decode(*batch(2))))
+            async with asyncio.timeout(20):
+                while len(await stored(database)) < 2:
+                    pass
+                for _ in range(3):  # longer than its answer takes
+                    await side.pool.execute("SELECT")
+                assert not behind.done()
+                turn.end()
+                await behind
