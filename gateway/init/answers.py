@@ -13,7 +13,7 @@ from gateway.decode.templates import compile_template
 from gateway.sparkplug.topics import NAMESPACE
 from gateway.subscriptions import overlap
 from runtime.errors import ConfigurationError
-from runtime.settings import Route
+from runtime.settings import Projector, Route
 from runtime.settings.addresses import refuse_postgres, refuse_redis
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _LONGEST_HOST: Final = 253
+_HTTP: Final = re.compile(r"([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
 _DATABASE: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 _HIGHEST_PORT: Final = 65535
 
@@ -38,6 +39,7 @@ class Answers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         redis: URL without a user.
         topics: templates of the topics on which devices publish.
         events: the internal topic.
+        http: where the projector listens; one that others reach has tokens and TLS.
         sparkplug: this host application's name; empty without Sparkplug B.
         given: whether the broker's certificate is somebody else's.
         given_ca: whether clients need the certificate of its authority.
@@ -53,6 +55,7 @@ class Answers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     redis: str = "redis://127.0.0.1:6379/0"
     topics: tuple[str, ...] = (Route().topic,)
     events: str = "gateway/events/v1"
+    http: str = Projector().http
     sparkplug: str = ""
     given: bool = False
     given_ca: bool = False
@@ -71,6 +74,11 @@ class Answers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def broker_host(self) -> str:
         """Where gateway and projector reach the broker."""
         return "127.0.0.1" if self.on_loopback else self.hosts[0]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether other machines reach the projector."""
+        return not Projector(http=self.http).is_local
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -95,11 +103,7 @@ def check(answers: Answers) -> None:
         _check_host(host)
     if answers.bind:
         _check_host(answers.bind, "--bind")
-    for option, port in (("--port", answers.port), ("--inner-port", answers.inner_port)):
-        if not 1 <= port <= _HIGHEST_PORT:
-            raise ConfigurationError(f"{option}: expected a port from 1 to {_HIGHEST_PORT}")
-    if answers.port == answers.inner_port:
-        raise ConfigurationError("--inner-port: the same as --port; devices have one of their own")
+    _check_ports(answers)
     _check_url("--postgres", answers.postgres, refuse_postgres)
     _check_url("--redis", answers.redis, refuse_redis)
     if not _DATABASE.fullmatch(answers.database):
@@ -118,6 +122,16 @@ def check(answers: Answers) -> None:
         ):
             raise ConfigurationError(f"{option}: {name!r} cannot be one: none of {never!r} may be in it")
     _check_topics(answers)
+
+
+def _check_ports(answers: Answers) -> None:
+    for option, port in (("--port", answers.port), ("--inner-port", answers.inner_port)):
+        if not 1 <= port <= _HIGHEST_PORT:
+            raise ConfigurationError(f"{option}: expected a port from 1 to {_HIGHEST_PORT}")
+    if answers.port == answers.inner_port:
+        raise ConfigurationError("--inner-port: the same as --port; devices have one of their own")
+    if not _HTTP.fullmatch(answers.http) or int(answers.http.rpartition(":")[2]) > _HIGHEST_PORT:
+        raise ConfigurationError('--http: expected an address such as "127.0.0.1:9102" or "[::]:9102"')
 
 
 def _check_url(option: str, url: str, refuse: Callable[[str], str | None]) -> None:

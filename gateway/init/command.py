@@ -55,6 +55,9 @@ def _told(command: Callable[P, None]) -> Callable[P, None]:
 @click.option("--postgres", metavar="URL", help="Without a user, with the database to be made.")
 @click.option("--psql", metavar="COMMAND", help="How an administrator calls psql.")
 @click.option("--redis", metavar="URL", help="Without a user.")
+@click.option(
+    "--http", metavar="ADDRESS", help="Of page and API: 127.0.0.1:9102. Elsewhere: by TLS, with tokens."
+)
 @click.option("--topic", "topics", multiple=True, help="Where devices publish; several may be.")
 @click.option("--events-topic", "events", metavar="TOPIC", help="The internal topic.")
 @click.option("--sparkplug", metavar="HOST_ID", help="Sparkplug B too, as this host application.")

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from gateway.init.answers import Answers
 
 _REDIS_PORT = 6379
+_TOKENS = """tokens_file = "{0}/projector/tokens"
+tls_cert = "{0}/projector/http.crt"
+tls_key = "{0}/projector/http.key"
+"""
 
 
 def configuration(answers: Answers, folder: str, spool: str) -> str:
@@ -28,6 +32,8 @@ def configuration(answers: Answers, folder: str, spool: str) -> str:
         ca="" if answers.given and not answers.given_ca else f'tls_ca_file = "{folder}/ca.crt"\n',
         events=_quoted(answers.events),
         redis=_quoted(answers.redis),
+        http=_quoted(answers.http),
+        tokens=_TOKENS.format(folder) if answers.is_open else "",
         routes=_routes(answers),
     )
 

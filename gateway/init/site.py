@@ -20,6 +20,7 @@ from contract.rights import ROLES
 from gateway.init import broker, certificates, pages, postgres, redis, words
 from gateway.init.answers import Answers, check
 from gateway.init.certificates import Pair
+from runtime import tokens
 from runtime.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ _MEMBERS: Final = ("gateway", "projector")
 _ALLOWED: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+@")
 _CA: Final = ("ca.crt", "owner/ca.key")
 _OUR_CA: Final = "mosquitto/ca.crt"
+_HTTP: Final = ("projector/http.crt", "projector/http.key")
+_TOKENS: Final = "projector/tokens"
 _SERVER: Final = ("mosquitto/server.crt", "mosquitto/server.key")
 
 
@@ -115,6 +118,8 @@ def lay_out(
     folder.private("redis/redis.conf", pages.redis_configuration(answers, f"{where}/redis"))
     for data in ("mosquitto/data", "redis/data"):
         folder.folder(data)
+    if answers.is_open:
+        _tokens(folder)
     folder.public("edge.toml", pages.configuration(answers, where, spool))
     for name, text in pages.others(answers, where, programs).items():
         folder.public(name, text)
@@ -165,7 +170,7 @@ def _authority(folder: Folder) -> Pair | None:
 
 def _issued(answers: Answers) -> list[str]:
     own = [f"{member}/broker.{end}" for member in _MEMBERS for end in ("crt", "key")]
-    return own if answers.given else [*own, *_SERVER]
+    return [*own, *(() if answers.given else _SERVER), *(_HTTP if answers.is_open else ())]
 
 
 def _issue(folder: Folder, authority: Pair, answers: Answers, now: datetime) -> None:
@@ -173,6 +178,10 @@ def _issue(folder: Folder, authority: Pair, answers: Answers, now: datetime) -> 
         pair = certificates.issue(authority, member, now)
         folder.private(f"{member}/broker.crt", pair.certificate)
         folder.private(f"{member}/broker.key", pair.key)
+    if answers.is_open:
+        pair = certificates.issue(authority, answers.hosts[0], now, hosts=answers.names)
+        folder.private(_HTTP[0], pair.certificate)
+        folder.private(_HTTP[1], pair.key)
     if not answers.given:
         pair = certificates.issue(authority, answers.hosts[0], now, hosts=answers.names)
         folder.private(_SERVER[0], pair.certificate)
@@ -186,6 +195,14 @@ def _broker(folder: Folder, answers: Answers, where: str) -> None:
     for member in _MEMBERS:
         hashes[member] = words.for_mosquitto(folder.secret(f"{member}/broker_password", words.new_word))
     folder.private(PASSWORDS, broker.passwords(hashes))
+
+
+def _tokens(folder: Folder) -> None:
+    """One token for the site's programs; those that were made since stay."""
+    token = folder.secret("api/token", tokens.new)
+    lines = (folder.read(_TOKENS) or "").splitlines(keepends=True)
+    others = [line for line in lines if not line.startswith("site ")]
+    folder.private(_TOKENS, "".join([*others, tokens.line_of("site", tokens.SCOPES, token)]))
 
 
 def _with_user(url: str, user: str, word: str) -> str:

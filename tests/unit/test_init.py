@@ -24,7 +24,9 @@ from gateway.cli import main
 from gateway.init import answers, broker, certificates, words
 from gateway.init.answers import Answers
 from gateway.init.texts import text
+from runtime import tokens
 from runtime.settings import load
+from runtime.settings.listener import refuse_open
 
 if TYPE_CHECKING:
     from click.testing import Result
@@ -123,6 +125,8 @@ def test_the_lists_are_in_the_files(made: Path) -> None:
         (("--postgres", 'postgresql://db.example/a"b'), "--postgres: name the database"),
         (("--redis", "http://x"), "--redis: expected a URL such as"),
         (("--redis", "redis://:word@x"), "--redis: without a user"),
+        (("--http", "everywhere"), "--http: expected an address such as"),
+        (("--http", "0.0.0.0:70000"), "--http: expected an address such as"),
         (("--topic", "plant/telemetry"), "--topic: 'plant/telemetry' has no level {device_id}"),
         (("--topic", "plant/x_{device_id}"), "has no level {device_id}"),
         (("--topic", "{a...}/{device_id}"), "has several levels before {device_id}"),
@@ -274,6 +278,23 @@ def test_names_that_no_device_has(made: Path, name: str) -> None:
     done = CliRunner().invoke(main, ["devices", "password", "--site", str(made), "--", name])
     assert done.exit_code == 2
     assert done.stdout == ""
+
+
+def test_a_page_that_others_reach(tmp_path: Path) -> None:
+    """It has TLS and tokens: one is made, those that were made since stay, and the gateway reads neither."""
+    folder = tmp_path / "site"
+    assert init(folder, "--http", "0.0.0.0:9102").exit_code == 0
+    token = (folder / "api/token").read_text()
+    settings = load(folder / "edge.toml", environ={})
+    assert refuse_open("projector", settings.projector) is None
+    assert hosts_of((folder / "projector/http.crt").read_text())[0] == "broker.example"
+    assert [each.hash for each in tokens.read(settings.projector.tokens_file)] == [tokens.hash_of(token)]
+    wall = tokens.add(settings.projector.tokens_file, "wall", (tokens.READ,))
+    assert init(folder, "--force", "--new-passwords").exit_code == 0
+    new = (folder / "api/token").read_text()
+    assert new != token
+    hashes = {each.hash for each in tokens.read(settings.projector.tokens_file)}
+    assert hashes == {tokens.hash_of(new), tokens.hash_of(wall)}
 
 
 def test_a_folder_that_is_no_site(tmp_path: Path) -> None:
