@@ -109,6 +109,7 @@ async def test_all_dialects_at_once(
         found = await connection.fetch(
             "SELECT device_id, region, tags, metrics, ts, received_at, message_key FROM measurements"
         )
+        online = dict(await connection.fetch("SELECT device_id, online FROM devices"))
     finally:
         await connection.close()
     assert letters == []
@@ -120,9 +121,23 @@ async def test_all_dialects_at_once(
     assert missing == []
     assert {(row.device_id, *row.metrics.items()) for row in others} == BORN
     books = dict(each.split("=") for each in gateway.stdout[-1].split())
+    said = last_words(fleet)
+    assert len(said) >= 10
+    assert {device: online[device] for device in said} == said
     readings, deaths = readings_and_deaths(fleet)
     told_once = len(BORN) + deaths  # who is offline already does not die again
     assert int(books["committed"]) + int(books["duplicate"]) == 3 * (readings - deaths) + told_once
+
+
+def last_words(fleet: Dialects) -> dict[str, bool]:
+    """Whether devices are online, of those that say so last; a reading after that brings one back."""
+    said: dict[str, bool] = {}
+    for speaker in fleet.speakers:
+        for reading in speaker.expect:
+            said.pop(device := str(reading["device_id"]), None)
+            if "online" in reading:
+                said[device] = bool(reading["online"])
+    return said
 
 
 def readings_and_deaths(fleet: Dialects) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import asyncio
 import os
 import re
 import sys
-from asyncio.subprocess import DEVNULL
+from asyncio.subprocess import DEVNULL, PIPE
 from contextlib import suppress
 from io import StringIO
 from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = 112
 DIALECTS: Final = ("kepware", "owntracks", "ruuvi-gateway")
-COMMAND: Final = "gateway discover --seconds 8"
+COMMAND: Final = "gateway discover --seconds 15"
 
 
 async def record(folder: Path) -> Path:
@@ -38,9 +38,11 @@ async def record(folder: Path) -> Path:
             "TERM": "xterm-256color",
         }
         terminal, its_end = os.openpty()
-        discover = await _start(environment, *COMMAND.split()[1:], stdout=its_end)
+        discover = await _start(environment, *COMMAND.split()[1:], stdout=its_end, stderr=PIPE)
         os.close(its_end)
-        await asyncio.sleep(2)
+        assert discover.stderr is not None
+        while b"listening" not in await discover.stderr.readline():
+            pass
         devices = [
             await _start(environment, "simulate", "--dialect", name, "--seconds", "3") for name in DIALECTS
         ]
@@ -67,9 +69,11 @@ def _read_all(terminal: int) -> bytes:
     return said
 
 
-async def _start(environment: dict[str, str], *arguments: str, stdout: int = DEVNULL) -> Process:
+async def _start(
+    environment: dict[str, str], *arguments: str, stdout: int = DEVNULL, stderr: int = DEVNULL
+) -> Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", *arguments, env=environment, stdout=stdout, stderr=DEVNULL
+        sys.executable, "-m", "gateway", *arguments, env=environment, stdout=stdout, stderr=stderr
     )
 
 
