@@ -62,8 +62,9 @@ plans: setup servers ## the dashboards' queries on ten million rows: plans and t
 faults: setup servers ## every fault scenario; SEED=n plays one again
 	FULL=1 $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest tests/faults --durations=0
 
-brokers: setup servers ## the MQTT suite on every broker; builds one with Go
+brokers: setup servers ## the MQTT suite on a second broker; then what eight promise, in docs/brokers.md. Needs Go, Node and Maven
 	BROKERS=all $(BIN)/python -m pytest tests/conformance --numprocesses $(JOBS)
+	$(BIN)/python -m tests.brokers docs/brokers.md
 
 edges: setup servers ## Sparkplug against edge nodes that others wrote; installs them with pip and npm
 	EDGES=all $(BIN)/python -m pytest tests/acceptance/test_sparkplug_edges.py

@@ -25,6 +25,7 @@ PACKAGES = {
     "mosquitto": "mosquitto",
     "postgres": "postgresql",
     "redis": "redis-server",
+    "rabbitmq": "rabbitmq-server",
     "chromium": "chromium",
     "promtool": "prometheus",
     "debhelper": "debhelper",
@@ -36,6 +37,7 @@ UNITS = {
     "mosquitto": "mosquitto.service",
     "postgresql": "postgresql.service",
     "redis-server": "redis-server.service",
+    "rabbitmq-server": "rabbitmq-server.service",
     "prometheus": "prometheus.service",
 }
 SYSTEM_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
@@ -77,7 +79,7 @@ def find(name: str) -> Path | None:
         newest = max(debian, key=lambda path: float(path.parts[-3]), default=None)
         if newest is not None:
             return newest
-    binary = {"redis": "redis-server", "debhelper": "dh"}.get(name, name)
+    binary = {"redis": "redis-server", "rabbitmq": "rabbitmq-server", "debhelper": "dh"}.get(name, name)
     path = shutil.which(binary, path=SYSTEM_PATH)
     return Path(path).resolve() if path and name == "postgres" else Path(path) if path else None
 

@@ -1,7 +1,12 @@
-"""Brokers that no Debian package has, built here for the tests that need one more than mosquitto.
+"""Brokers, and what each of them promises: `python -m tests.brokers`, which `make brokers` calls.
 
-Building takes half a minute the first time and network access. Where that cannot be the tests are skipped
-with the reason, unless `BROKERS=all` asks for every broker (`make brokers`): then it is a failure.
+`kinds` says how each is brought here and started, `broker` runs one and kills it, `client` is a client that
+others wrote, `promises` asks for one promise after the other, `flood` sends a gateway's messages through it
+while both are killed, `report` writes `docs/brokers.md`.
+
+mochi-mqtt serves tests of the conformance suite too. Building it takes half a minute the first time, and
+network access. Where that cannot be they are skipped with the reason, unless `BROKERS=all` asks for every
+broker: then it is a failure.
 """
 
 from __future__ import annotations
@@ -15,17 +20,18 @@ from pathlib import Path
 
 import pytest
 
-_SOURCE = Path(__file__).with_name("mochi")
-_BUILT = Path(__file__).parents[2] / ".make" / "brokers"
+SOURCES = Path(__file__).parent
+BUILT = Path(__file__).parents[2] / ".make" / "brokers"
+_SOURCE = SOURCES / "mochi"
 _BUILD_TIMEOUT_S = 300
 
 
 def built_mochi() -> Path:
     """The binary of mochi-mqtt, built when its source has changed; one process at a time builds."""
     sources = b"".join((_SOURCE / name).read_bytes() for name in ("main.go", "go.mod", "go.sum"))
-    binary = _BUILT / f"mochi-{hashlib.sha256(sources).hexdigest()[:16]}"
-    _BUILT.mkdir(parents=True, exist_ok=True)
-    with (_BUILT / "lock").open("w") as lock:
+    binary = BUILT / f"mochi-{hashlib.sha256(sources).hexdigest()[:16]}"
+    BUILT.mkdir(parents=True, exist_ok=True)
+    with (BUILT / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not binary.exists():
             _build(binary)
