@@ -76,6 +76,11 @@ class Answers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return "127.0.0.1" if self.on_loopback else self.hosts[0]
 
     @property
+    def redis_here(self) -> bool:
+        """Whether Redis runs on the machine of the projector."""
+        return urlsplit(self.redis).hostname in {"127.0.0.1", "localhost", "::1"}
+
+    @property
     def is_open(self) -> bool:
         """Whether other machines reach the projector."""
         return not Projector(http=self.http).is_local

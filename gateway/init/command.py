@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-_STATE: Final = Path("/var/lib/mqtt-edge-gateway")  # a package has made it
+_STATE: Final = Path("/var/lib/mqtt-edge-gateway")  # of the account that a package has made
 
 
 def _told(command: Callable[P, None]) -> Callable[P, None]:
@@ -86,7 +86,7 @@ def init_command(
 
     from gateway.init import site
     from gateway.init.answers import Answers
-    from gateway.init.folder import Folder
+    from gateway.init.folder import ACCOUNTS, Folder, is_there
 
     path = folder.absolute()
     site.refuse_name(path)
@@ -117,7 +117,7 @@ def init_command(
         answers,
         datetime.now(UTC),
         programs={name: _called(name) for name in ("gateway", "projector")},
-        spool=str(_STATE / "spool" if _STATE.is_dir() else path / "spool"),
+        spool=str((_STATE if is_there(ACCOUNTS["gateway"]) else path) / "spool"),
         given=given,
     )
     written = place.write()

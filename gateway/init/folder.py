@@ -157,6 +157,15 @@ class Folder:
                 os.chown(path, owner.pw_uid, owner.pw_gid)
 
 
+def is_there(account: str) -> bool:
+    """Whether this machine has an account."""
+    try:
+        pwd.getpwnam(account)
+    except KeyError:
+        return False
+    return True
+
+
 def _make(path: Path, mode: int) -> bool:
     """Make a folder; returns whether it was not there."""
     try:

@@ -46,13 +46,15 @@ def others(answers: Answers, folder: str, programs: Mapping[str, str]) -> dict[s
         folder: where its files are, absolute.
         programs: how `gateway` and `projector` are called.
     """
-    broker = (
-        f'mosquitto -c {folder}/mosquitto/mosquitto.conf & pids="$pids $!"\n' if answers.broker_here else ""
-    )
+    servers = [f"mosquitto -c {folder}/mosquitto/mosquitto.conf"] if answers.broker_here else []
+    if answers.redis_here:
+        servers.append(f"redis-server {folder}/redis/redis.conf")
     below = [each.replace("%u", "NAME") for each in answers.below]
     return {
         "projector.env": filled("projector.env", folder=folder),
-        "servers.sh": filled("servers.sh", folder=folder, broker=broker),
+        "servers.sh": filled(
+            "servers.sh", servers="".join(f'{server} & pids="$pids $!"\n' for server in servers)
+        ),
         "database.sh": filled("database.sh", folder=folder, psql=answers.psql, **programs),
         "run.sh": filled("run.sh", folder=folder, **programs),
         "README.txt": filled(

@@ -115,8 +115,9 @@ def lay_out(
     for name in ("projector", "api"):
         folder.private(f"{name}/redis_url", _with_user(answers.redis, name, users[name]))
     folder.private("redis/users.acl", redis.users(users))
-    folder.private("redis/redis.conf", pages.redis_configuration(answers, f"{where}/redis"))
-    for data in ("mosquitto/data", "redis/data"):
+    if answers.redis_here:
+        folder.private("redis/redis.conf", pages.redis_configuration(answers, f"{where}/redis"))
+    for data in ("mosquitto/data", *(("redis/data",) if answers.redis_here else ())):
         folder.folder(data)
     if answers.is_open:
         _tokens(folder)

@@ -342,6 +342,20 @@ async def test_a_stolen_gateway_credential_forges_no_view(running: Running) -> N
     assert await ready(running.projector)
 
 
+async def test_tail_hears_as_the_projector_does(running: Running) -> None:
+    """`gateway tail` with the projector's name at the broker shows what a device sends."""
+    environ = {name: value for name, value in running.site.projectors().items() if "BROKER" in name}
+    tail = await running.run("tail", "--config", str(running.site.folder / "edge.toml"), **environ)
+
+    async def shows() -> bool:
+        async with running.client("pump-8") as client:
+            await client.publish(OTHERS, b'{"tailed": 1}', qos=1)
+        return any("tailed=1" in line for line in tail.stdout)
+
+    await eventually(shows)
+    await tail.kill()
+
+
 async def test_a_payload_that_names_another_device_is_refused(running: Running) -> None:
     """What a device says of another on its own topic is a dead letter."""
     async with running.client("pump-7") as client:

@@ -297,6 +297,25 @@ def test_a_page_that_others_reach(tmp_path: Path) -> None:
     assert hashes == {tokens.hash_of(new), tokens.hash_of(wall)}
 
 
+def test_servers_elsewhere(tmp_path: Path) -> None:
+    """What runs on other machines is not started here, and has no files that are for here alone."""
+    folder = tmp_path / "site"
+    elsewhere = ("--broker-elsewhere", "--redis", "rediss://redis.example:6380/2")
+    assert (
+        init(folder, *elsewhere, "--postgres", "postgresql://db.example/site?sslmode=verify-full").exit_code
+        == 0
+    )
+    assert "redis-server" not in (folder / "servers.sh").read_text()
+    assert "mosquitto -c" not in (folder / "servers.sh").read_text()
+    assert not (folder / "redis/redis.conf").exists()
+    assert "\nlistener 8884\n" in (folder / "mosquitto/mosquitto.conf").read_text()
+    dsn = (folder / "projector/postgres_dsn").read_text()
+    assert dsn.startswith("postgresql://site_projector:")
+    assert dsn.endswith("@db.example/site?sslmode=verify-full")
+    assert (folder / "projector/redis_url").read_text().endswith("@redis.example:6380/2")
+    assert load(folder / "edge.toml", environ={}).broker.host == "broker.example"
+
+
 def test_a_folder_that_is_no_site(tmp_path: Path) -> None:
     """It is said to be none."""
     done = CliRunner().invoke(main, ["devices", "password", "--site", str(tmp_path), "pump-7"])

@@ -1,7 +1,6 @@
 #!/bin/sh
 # The broker and Redis with the files of this site, until Ctrl-C. Those that systemd starts want the same files.
 PATH=$$PATH:/usr/local/sbin:/usr/sbin
-${broker}redis-server $folder/redis/redis.conf & pids="$$pids $$!"
-trap 'kill $$pids 2>/dev/null' INT TERM
+${servers}trap 'kill $$pids 2>/dev/null' INT TERM
 wait
 wait
