@@ -31,7 +31,7 @@ from gateway.migrate import migrate, require
 from gateway.pipeline import Pipeline
 from gateway.presence import MOST, Presence
 from gateway.relay import Relay
-from gateway.reload import Reload, Running
+from gateway.reload import Running
 from gateway.slot import Slot, letters_of
 from gateway.sparkplug import keeper
 from gateway.sparkplug.host import Host
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from gateway.decode import Received
     from gateway.subscriptions import Plan
     from runtime.mqtt import Session
+    from runtime.reload import Reload
     from runtime.settings import Settings
 
 log = structlog.get_logger()
@@ -323,7 +324,7 @@ async def _work(  # noqa: PLR0915, PLR0917  # the whole path is put together her
                 upkeep=upkeep,
                 remember=remember,
             )
-            beside.append(tasks.create_task(reload.run(running), name="reload"))
+            beside.append(tasks.create_task(reload.run(running.change), name="reload"))
         log.info(
             "gateway_started",
             stream=stream,

@@ -65,9 +65,12 @@ def run(settings: Settings) -> int:
     import structlog
 
     from gateway import app
-    from gateway.reload import Reload
+    from runtime import logs
     from runtime.lifecycle import run_until_stopped
+    from runtime.reload import Reload
     from runtime.settings import duration_s
+
+    logs.set_level(settings.gateway.log_level)
 
     def report(ledger: Ledger) -> None:
         line = ledger.line()

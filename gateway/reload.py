@@ -1,26 +1,26 @@
 """The configuration read again while a gateway runs (SIGHUP): what can change in place does, or nothing does.
 
-Routes and what all gateways of a site share change in place. New topics are subscribed before old ones are
-unsubscribed; what had arrived of a route that is gone becomes a dead letter, as after a restart. A
-configuration that is wrong, or a topic that the broker refuses, changes nothing. Any other key that has
+Routes, what all gateways of a site share and the log level change in place. New topics are subscribed before
+old ones are unsubscribed; what had arrived of a route that is gone becomes a dead letter, as after a restart.
+A configuration that is wrong, or a topic that the broker refuses, changes nothing. Any other key that has
 changed is named: it counts from the next start on. Secrets and certificates in files need no word: each
 connection reads them.
 """
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-import structlog
 
 from gateway.site import SHARED
 from gateway.sparkplug.topics import is_spoken
 from gateway.subscriptions import plan
-from runtime.errors import ConfigurationError, EdgeError
-from runtime.logs import mask
+from runtime import logs
+from runtime.errors import ConfigurationError
 from runtime.mqtt import Subscription
+from runtime.reload import differences
+from runtime.settings import refuse_open
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -30,36 +30,6 @@ if TYPE_CHECKING:
     from gateway.upkeep import Upkeep
     from runtime.mqtt import MqttSession, Qos
     from runtime.settings import Settings
-
-log = structlog.get_logger()
-
-
-class Reload:
-    """Waits to be asked, and reloads.
-
-    Args:
-        load: reads and checks the configuration.
-    """
-
-    def __init__(self, load: Callable[[], Settings]) -> None:
-        self._load = load
-        self._asked = asyncio.Event()
-
-    def ask(self) -> None:
-        """Have the configuration read again, as soon as there is somebody to do it."""
-        self._asked.set()
-
-    async def run(self, running: Running) -> NoReturn:
-        """Reload whenever asked, until cancelled."""
-        while True:
-            await self._asked.wait()
-            self._asked.clear()
-            try:
-                changed, later = await running.change(self._load())
-            except EdgeError as error:
-                log.warning("reload_refused", reason=mask(str(error)))
-            else:
-                log.info("reloaded", changed=changed, needs_restart=later)
 
 
 class Running:
@@ -94,7 +64,9 @@ class Running:
             Disconnected: the broker refuses a topic; nothing has changed.
         """
         wanted = plan(new)
-        keys = _differences(self._settings, new)
+        if reason := refuse_open("gateway", new.gateway):
+            raise ConfigurationError(reason)
+        keys = differences(self._settings, new)
         changed = [key for key in keys if key == "route" or key in _IN_PLACE]
         if "route" in changed:
             if is_spoken(new.route) or is_spoken(self._settings.route):
@@ -111,7 +83,8 @@ class Running:
                 raise
             await self._remember(wanted.subscriptions)
             self._presence.told = any(route.presence for route in new.route)
-        gateway = {name: getattr(new.gateway, name) for name in SHARED}
+        logs.set_level(new.gateway.log_level)
+        gateway = {name: getattr(new.gateway, name) for name in (*SHARED, "log_level")}
         self._settings = msgspec.structs.replace(
             self._settings,
             route=new.route,
@@ -133,16 +106,4 @@ def asked(held: Sequence[Subscription], wanted: Sequence[Subscription]) -> list[
 
 
 _OTHER_QOS: Final[Mapping[Qos, Qos]] = {0: 1, 1: 0, 2: 1}
-_IN_PLACE = frozenset(f"gateway.{name}" for name in SHARED)
-
-
-def _differences(old: Settings, new: Settings) -> list[str]:
-    found = []
-    for section in msgspec.structs.fields(old):
-        was, now = getattr(old, section.name), getattr(new, section.name)
-        if not isinstance(was, msgspec.Struct):
-            found += [section.name] if was != now else []
-            continue
-        names = [field.name for field in msgspec.structs.fields(was)]
-        found += [f"{section.name}.{each}" for each in names if getattr(was, each) != getattr(now, each)]
-    return found
+_IN_PLACE = frozenset(f"gateway.{name}" for name in (*SHARED, "log_level"))

@@ -39,17 +39,18 @@ from projector.history.windows import Windows
 from projector.limits.beyond import Beyond
 from projector.limits.gauges import Gauges as LimitGauges
 from projector.limits.limiter import Limiter
+from projector.limits.limiters import Limiters
 from projector.limits.rules import Rules
 from projector.live.board import Board
 from projector.live.details import detail_routes
 from projector.live.feed import Feed
 from projector.live.routes import live_routes
 from projector.live.sign_in import sign_in_routes
-from projector.live.state import Site
 from projector.meters import Meters
 from projector.names.book import Names
 from projector.outbox import Outbox
 from projector.query import Queries
+from projector.reload import Running
 from projector.repair.rebuild import Rebuilder
 from projector.repair.verify import Verifier
 from projector.views import Keys, Views
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from projector.repair.rebuild import Rebuilt
     from projector.repair.replica import Progress
     from projector.repair.verify import Verification
+    from runtime.reload import Reload
     from runtime.settings import Settings
 
 CHUNKS_UNDER_WAY: Final = 100
@@ -88,8 +90,13 @@ _LAST_WORDS_S = 5.0  # history's open minute of ten thousand devices
 log = structlog.get_logger()
 
 
-async def run(settings: Settings, stop: asyncio.Event) -> None:
+async def run(settings: Settings, stop: asyncio.Event, reload: Reload | None = None) -> None:
     """Run the projector until `stop` is set.
+
+    Args:
+        settings: checked.
+        stop: ends it softly.
+        reload: has the configuration read again when it is asked to.
 
     Raises:
         Stop: something that no waiting can mend; it says what.
@@ -97,7 +104,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     registry, health = CollectorRegistry(), Health()
     meters = Meters(registry)
     keys, watch = Keys(settings.redis.prefix), Watch(Names())
-    front = Front(settings.projector, "projector", registry)
+    front, running = Front(settings.projector, "projector", registry), Running(settings)
     certificates = Certificates("projector", files_of(settings, "projector"))
     registry.register(certificates)
     health.set("projector", "starting")
@@ -119,7 +126,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             limit_routes(beyond, meters),
             *live_routes(board, feed, front.access),
             *sign_in_routes(front.access),
-            *detail_routes(board, Site(settings.units, settings.projector.grafana_url)),
+            *detail_routes(board, running.site),
             *health_routes(health, registry, "projector", front.access),
         ]
         names = (host_port(settings.projector.http)[0], *settings.projector.hosts)
@@ -139,6 +146,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             name="http",
         )
         tasks.create_task(keep_told(health, listening, http_stop), name="supervisor")
+        reloading = tasks.create_task(reload.run(running.change), name="reload") if reload else None
         try:
             await _project(
                 settings,
@@ -153,9 +161,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 watch=watch,
                 windows=windows,
                 health=health,
+                running=running,
                 stop=stop,
             )
         finally:
+            if reloading is not None:
+                reloading.cancel()
             http_stop.set()
     log.info("projector_stopped")
 
@@ -245,6 +256,7 @@ async def _project(
     watch: Watch,
     windows: Windows,
     health: Health,
+    running: Running,
     stop: asyncio.Event,
 ) -> None:
     after_s = duration_s(after) if (after := settings.projector.expire_devices_after) else None
@@ -285,11 +297,11 @@ async def _project(
             cares=cares,
             names=watch.names,
         )
-        limiter = Limiter(
-            settings.limit,
-            redis,
-            pool,
-            session,
+        make_limiter = partial(
+            Limiter,
+            redis=redis,
+            pool=pool,
+            session=session,
             keys=keys,
             topic=settings.events.topic,
             beyond=beyond,
@@ -299,6 +311,7 @@ async def _project(
             now=_now,
             cares=cares,
         )
+        running.limiters = limiter = Limiters(make_limiter, running.limits)
         views = Views(
             redis, keys, most_metrics=settings.projector.max_metrics, dropped=meters.metrics_dropped.inc
         )
@@ -373,11 +386,6 @@ def _session_options(settings: Settings) -> SessionOptions:
         receive_maximum=CHUNKS_UNDER_WAY,
         max_packet_bytes=MAX_PACKET_BYTES,
     )
-
-
-def hung_up() -> None:
-    """SIGHUP ends nothing here: files of secrets and certificates are read at each connection anyway."""
-    log.info("reloaded", changed=[], detail="any other key of the configuration needs a restart")
 
 
 def _now() -> datetime:

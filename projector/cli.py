@@ -8,7 +8,7 @@ import click
 
 from projector.devices.command import devices
 from projector.top.command import top_command
-from runtime.cli import with_settings
+from runtime.cli import LOAD, with_settings
 from runtime.token_command import token_command
 
 if TYPE_CHECKING:
@@ -35,14 +35,19 @@ main.add_command(token_command("projector"))
 def run(settings: Settings) -> int:
     """Keep the views up to date and answer queries until stopped (SIGTERM or Ctrl-C; twice: at once)."""
     from projector import app
+    from runtime import logs
     from runtime.lifecycle import run_until_stopped
+    from runtime.reload import Reload
     from runtime.settings import duration_s
 
+    logs.set_level(settings.projector.log_level)
+    reload = Reload(click.get_current_context().meta[LOAD])
+
     async def work(stop: asyncio.Event) -> None:
-        await app.run(settings, stop)
+        await app.run(settings, stop, reload)
 
     shutdown_timeout_s = duration_s(settings.projector.shutdown_timeout)
-    return run_until_stopped(work, shutdown_timeout_s=shutdown_timeout_s, hangup=app.hung_up)
+    return run_until_stopped(work, shutdown_timeout_s=shutdown_timeout_s, hangup=reload.ask)
 
 
 _only = click.option(

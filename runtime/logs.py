@@ -34,6 +34,10 @@ _PASSWORD = re.compile(r"\b(password|passwd|pwd)(\s*=\s*)('[^']*'|[^\s&;,]+)", r
 _TOKEN = re.compile(r"\bedge_[A-Za-z0-9_-]{43}|(?<=\bBearer )[^\s\"']+")
 _SECRET_FIELDS = frozenset({"password", "secret", "token", "dsn", "url"})
 _MASK = "***"
+_METHODS = {name.lower(): number for name, number in logging.getLevelNamesMapping().items()} | {
+    "exception": logging.ERROR,
+    "msg": logging.INFO,
+}
 
 _encoder = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
 
@@ -46,6 +50,7 @@ def configure(format: Format = "auto", level: str = "info") -> None:  # noqa: A0
         level: lowest level of our own events. Libraries are heard from `warning` on, or from `info` when this
             is `debug`.
     """
+    _Level.asked = level
     terminal = sys.stderr.isatty()
     console = format == "console" or (format == "auto" and terminal)
     debug = level == "debug"
@@ -63,8 +68,9 @@ def configure(format: Format = "auto", level: str = "info") -> None:  # noqa: A0
         else render_json
     )
     structlog.configure(
-        processors=[*shared, render],
-        wrapper_class=structlog.make_filtering_bound_logger(_number(level)),
+        processors=[drop_below, *shared, render],
+        # A logger keeps this class, and the level may change: `drop_below` looks at what it is now.
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
@@ -77,8 +83,29 @@ def configure(format: Format = "auto", level: str = "info") -> None:  # noqa: A0
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(logging.INFO if debug else max(logging.WARNING, _number(level)))
+    set_level(level)
     logging.captureWarnings(True)  # noqa: FBT003  # the standard library's signature
+
+
+class _Level:
+    """The lowest that is written: as the command line has it, and as it is now."""
+
+    asked = "info"
+    now = logging.INFO
+
+
+def set_level(level: str) -> None:
+    """Write from this level on, from now on; "" is what `configure` was asked for."""
+    _Level.now = _number(level or _Level.asked)
+    libraries = logging.INFO if _Level.now == logging.DEBUG else max(logging.WARNING, _Level.now)
+    logging.getLogger().setLevel(libraries)
+
+
+def drop_below(_logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Processor: leave out what is below the level of now."""
+    if _METHODS.get(method, logging.CRITICAL) < _Level.now:
+        raise structlog.DropEvent
+    return event
 
 
 def mask(text: str) -> str:

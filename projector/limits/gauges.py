@@ -48,7 +48,9 @@ class Gauges:
         )
 
     def begin(self, limits: Iterable[tuple[str, str]]) -> None:
-        """Count from 0 what may change: metrics and sides that have limits."""
+        """Count from 0 what may change: metrics and sides that have limits; others have none any more."""
+        self._limits.clear()
+        self._no_room_before = 0
         for metric, when in limits:
             for state in STATES:
                 self._changes.labels(metric, when, state)

@@ -117,6 +117,8 @@ class Limiter:
         """Watch until cancelled; without limits it ends once it has told that what was beyond is over."""
         self._gauges.begin(self._rules)
         if not self._rules:
+            self._beyond.use(self._limits)
+            self._beyond.learned()
             await keep_trying("redis", self._end_all, self._health)
             return
         await keep_trying("redis", self.begin, self._health)
@@ -171,6 +173,8 @@ class Limiter:
             if self._claiming:
                 await self._tell()
         finally:
+            if self._cares is not None:
+                self._cares.changed.remove(self._take_care)
             await self._post.close()
             self._warn.close()
             self._say.close()

@@ -13,6 +13,8 @@ from projector.live.state import Message, Payload, Site  # noqa: TC001  # Litest
 from runtime.http import COOKIE, STORABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from litestar.types import ControllerRouterHandler
 
     from projector.live.board import Board
@@ -20,13 +22,13 @@ if TYPE_CHECKING:
 _LONGEST_ID = 2**63 - 1
 
 
-def detail_routes(board: Board, site: Site) -> list[ControllerRouterHandler]:
+def detail_routes(board: Board, site: Callable[[], Site]) -> list[ControllerRouterHandler]:
     """Handlers of `/live/site`, `/live/message` and `/live/letters`."""
 
     @get("/live/site", sync_to_thread=False, include_in_schema=False)
     def told(request: Request[Any, Any, Any]) -> Site:
         token = request.scope.get("auth")
-        return replace(site, signed_in=token.name) if token and COOKIE in request.cookies else site
+        return replace(site(), signed_in=token.name) if token and COOKIE in request.cookies else site()
 
     @get("/live/message", include_in_schema=False)
     async def message(

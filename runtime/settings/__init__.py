@@ -65,6 +65,8 @@ __all__ = [
     "tls_context",
 ]
 
+LogLevel = Literal["", "debug", "info", "warning", "error"]
+
 _LEAST: Final = {
     "broker.session_expiry": "1s",
     "gateway.dedup_window": "1m",  # looked at once a minute
@@ -130,6 +132,7 @@ class Gateway(Listener, frozen=True):
     unknown_devices: Literal["accept", "hold"] = "accept"
     shutdown_timeout: Duration = "10s"
     migrate: bool = True
+    log_level: LogLevel = ""
     http: HostPort = "127.0.0.1:9101"
 
 
@@ -154,6 +157,7 @@ class Projector(Listener, frozen=True):
     max_metrics: Annotated[int, Meta(ge=1, le=10_000)] = 1000
     max_regions: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
     grafana_url: Url = ""
+    log_level: LogLevel = ""
     shutdown_timeout: Duration = "10s"
 
 

@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import asyncpg
+import httpx
 
 from tests.support.devices import publish
 
@@ -82,10 +83,35 @@ async def test_a_wrong_configuration_changes_nothing(
     assert await gateway.terminate() == 0
 
 
-async def test_sighup_does_not_end_a_projector(run_command: Run) -> None:
-    """It goes on, and says that files are read at each connection anyway."""
+async def test_limits_units_and_log_level_of_a_projector(
+    run_command: Run, settings: Settings, config_file: Path, broker_port: int, topic_prefix: str
+) -> None:
+    """They change at SIGHUP, the first as at a start; what is wrong is refused as a whole, and it goes on."""
+    gateway = await run_command("gateway", "run")
+    await gateway.event("connected", client_id=settings.broker.client_id)
     projector = await run_command("projector", "run")
     await projector.event("connected")
+    await publish(broker_port, [(f"{topic_prefix}/a/telemetry", message("1"))])
+    text = read(config_file)
+    changed = text.replace("[projector]\n", '[projector]\nlog_level = "debug"\nmax_metrics = 9\n')
+    write(config_file, changed + '\n[units]\nt = "°C"\n[[limit]]\nmetric = "t"\ncrit = 0.5\n')
     projector.signal(signal.SIGHUP)
-    await projector.event("reloaded")
+    told = await projector.event("reloaded")
+    assert sorted(told["changed"]) == ["limit", "projector.log_level", "units"]
+    assert told["needs_restart"] == ["projector.max_metrics"]
+    await projector.event("limit_crit", device="a")
+    async with httpx.AsyncClient(base_url=f"http://{settings.projector.http}") as http:
+        assert (await http.get("/live/site")).json()["units"] == {"t": "°C"}
+        assert (await http.get("/limits")).json()["limits"][0]["device_id"] == "a"
+        await publish(broker_port, [(f"{topic_prefix}/a/telemetry", message("2"))])
+        await projector.event("run_applied")
+        write(config_file, text.replace('http = "127.0.0.1:', 'http = "0.0.0.0:'))
+        projector.signal(signal.SIGHUP)
+        assert "can be reached from other machines" in (await projector.event("reload_refused"))["reason"]
+        write(config_file, text)
+        projector.signal(signal.SIGHUP)
+        await projector.event("limits_changed", limits=0)
+        await projector.event("limit_ok", device="a")
+        answer = (await http.get("/limits")).json()
+        assert (answer["limits"], answer["counts"]) == ([], [])
     assert await projector.terminate() == 0

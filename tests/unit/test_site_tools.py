@@ -15,6 +15,7 @@ from gateway.tail.filters import Filters
 from gateway.tail.items import Measurement, Missed
 from gateway.tail.lines import coloured, plain
 from gateway.tail.measurements import Rows
+from gateway.tail.quiet import Heard
 from gateway.tail.rejections import Seen
 from gateway.trace.facts import key_names, names_key
 from projector.top.keys import Controls
@@ -52,7 +53,7 @@ def row(n: int, epoch: str = "e", time: str = "2026-11-23T09:00:00.000000Z") -> 
 def test_rows_are_shown_once_and_gaps_told() -> None:
     """A row that comes again is nothing new, missing ones are told, and a new history begins anew."""
     kept = Kept()
-    rows = Rows(Filters(), kept, {})  # type: ignore[arg-type]  # an output without a thread
+    rows = Rows(Filters(), kept, {}, Heard())  # type: ignore[arg-type]  # an output without a thread
     for each in (row(5), row(6), row(5), row(6), row(9), row(2, "f")):
         rows.take(each, 100, NOW)
     shown = [item.n if isinstance(item, Measurement) else item for item in kept.items]
@@ -63,7 +64,7 @@ def test_rows_are_shown_once_and_gaps_told() -> None:
 def test_an_odd_message_is_noted_and_the_next_is_shown(odd: str) -> None:
     """Times that are none, or have no zone, and what is no batch at all, do not end it."""
     kept = Kept()
-    rows = Rows(Filters(), kept, {})  # type: ignore[arg-type]  # the same
+    rows = Rows(Filters(), kept, {}, Heard())  # type: ignore[arg-type]  # the same
     messages = [
         b"{",
         b"[" * 100_000,
@@ -79,7 +80,7 @@ def test_an_odd_message_is_noted_and_the_next_is_shown(odd: str) -> None:
 def test_what_nobody_signed_is_left_out() -> None:
     """Of a stream whose key is known only signed rows are shown, and that others come is said once."""
     kept, key = Kept(), bytes(32)
-    rows = Rows(Filters(), kept, {0: key})  # type: ignore[arg-type]  # the same
+    rows = Rows(Filters(), kept, {0: key}, Heard())  # type: ignore[arg-type]  # the same
     body = msgspec.json.encode(row(1))[1:]
     forged = msgspec.json.encode(row(10**9))
     for payload in (forged, b"[" * 100_000, seal(b"k", body) + body, seal(key, body) + body, forged):
