@@ -22,10 +22,10 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.sparkplug.tables import Tables
+from gateway.sparkplug.tables import WITHIN, Tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from gateway.sparkplug.tables import Metric, Said
 
@@ -215,9 +215,18 @@ def _undisputed(found: Metric | None, later: list[Birth], key: int | str, sent: 
 
 
 def metrics_of(value: dict[str, Any]) -> list[tuple[str, int | None, int]]:
-    """Names, aliases and datatypes of what a birth says."""
-    return [
-        (each["name"], each.get("alias"), each.get("datatype", 0))
-        for each in value["metrics"]
-        if each.get("name")
-    ]
+    """Names, aliases and datatypes of what a birth says; of a template's members too, by the way to them."""
+    found: list[tuple[str, int | None, int]] = []
+    for each in value["metrics"]:
+        if name := each.get("name"):
+            found.append((name, each.get("alias"), each.get("datatype", 0)))
+            if "members" in each:
+                found += _members_of(name, each["members"])
+    return found
+
+
+def _members_of(name: str, members: dict[str, dict[str, Any]]) -> Iterator[tuple[str, int | None, int]]:
+    for member, said in members.items():
+        way = f"{name}{WITHIN}{member}"
+        yield way, said.get("alias"), said.get("datatype", 0)
+        yield from _members_of(way, said.get("members", {}))

@@ -1,8 +1,8 @@
 """Messages of data, completed: metrics that have an alias alone get their names, and values their datatypes.
 
-A message that says all of it itself needs no birth: a name and a datatype, or a value that is the same in
-every datatype. Integers are two's complement (3.0.0 §6.4.7), so one of 128 and more without a datatype may be
-a negative one.
+So do members of templates. A message that says all of it itself needs no birth: a name and a datatype, or a
+value that is the same in every datatype. Integers are two's complement (3.0.0 §6.4.7), so one of 128 and more
+without a datatype may be a negative one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.decode.formats.sparkplug_values import typed
+from gateway.sparkplug.tables import WITHIN
+from runtime.errors import Reject
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,10 +57,13 @@ def _completed(metric: dict[str, Any], find: Callable[[int | str], Metric | None
         known = find(alias)
         if known is None:
             raise Unnamed(alias)
-        named = {"name": known.name, **{key: each for key, each in metric.items() if key != "name"}}
+        called = known.name.replace(WITHIN, ".")  # a member by itself is called as in its template
+        named = {"name": called, **{key: each for key, each in metric.items() if key != "name"}}
         if "datatype" not in metric:
             named["value"] = typed(stated, known.datatype)
-        return named
+        return _whole(named, known.name, find) if type(stated) is dict else named
+    if name and type(stated) is dict:
+        return _whole(metric, name, find)
     if name and "datatype" not in metric and type(stated) in {int, str}:
         known = find(name)
         if known is not None:
@@ -67,3 +72,33 @@ def _completed(metric: dict[str, Any], find: Callable[[int | str], Metric | None
         if type(stated) is int and stated >= _SIGNED_FROM:
             raise Unnamed(name)
     return metric
+
+
+def _whole(metric: dict[str, Any], way: str, find: Callable[[int | str], Metric | None]) -> dict[str, Any]:
+    """A template with the names of its members, and their values as they were meant."""
+    value, members = dict(metric["value"]), dict(metric.get("members", {}))
+    for name, stated in metric["value"].items():
+        said = members.get(name, {})
+        if type(stated) is dict:
+            whole = _whole({**said, "value": stated}, f"{way}{WITHIN}{name}", find)
+            value[name] = whole.pop("value")
+            if whole:
+                members[name] = whole
+        elif type(stated) is int and "datatype" not in said and (known := find(f"{way}{WITHIN}{name}")):
+            value[name] = typed(stated, known.datatype)
+    for member in metric.get("unnamed", ()):
+        alias = member["alias"]
+        known = find(alias)
+        if known is None or known.name.rpartition(WITHIN)[0] != way:
+            raise Unnamed(alias)
+        named = _completed(member, find)
+        name = known.name.rpartition(WITHIN)[2]
+        if name in value:
+            raise Reject("duplicate_key", f"a template has a member called {name[:40]!r} twice")
+        value[name] = named.pop("value")
+        del named["name"]
+        members[name] = named
+    if value == metric["value"] and "unnamed" not in metric:
+        return metric
+    whole = {key: each for key, each in metric.items() if key != "unnamed"} | {"value": value}
+    return whole | {"members": members} if members else whole

@@ -6,11 +6,14 @@ at each birth. A table goes when the last birth that says it does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import ref
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+WITHIN: Final = "\x1f"
+"""Between the name of a template and that of a member: no metric is called so."""
 
 
 class Metric(NamedTuple):

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-INT8, INT16, INT32, INT64, DOUBLE, BOOLEAN, STRING = 1, 2, 3, 4, 10, 11, 12
+INT8, INT16, INT32, INT64, DOUBLE, BOOLEAN, STRING, TEMPLATE = 1, 2, 3, 4, 10, 11, 12, 19
 
 
 def metric(
     name: str | None = None, value: object = None, *, alias: int | None = None, datatype: int = 0, ts: int = 0
 ) -> bytes:
-    """A metric: an integer below 2^32 as int_value, a double, a boolean or a text."""
+    """A metric: an integer below 2^32 as int_value, a double, a boolean, a text, or a template of metrics."""
     found = b""
     if name is not None:
         found += b"\x0a" + _sized(name.encode())
@@ -32,6 +32,9 @@ def metric(
         found += b"\x69" + struct.pack("<d", value)
     elif isinstance(value, str):
         found += b"\x7a" + _sized(value.encode())
+    elif isinstance(value, list):
+        template = b"".join(b"\x12" + _sized(each) for each in value)
+        found += b"\x92\x01" + _sized(template + b"\x22" + _sized(b"Motor"))
     else:
         found += b"\x38\x01"
     return found

@@ -18,7 +18,7 @@ from gateway.sparkplug.ordered import Ordered
 from gateway.sparkplug.replayed import NamingDecoder
 from gateway.sparkplug.topics import address_of
 from runtime.settings import load
-from tests.support.sparkplug import DOUBLE, INT16, bd_seq, metric, payload
+from tests.support.sparkplug import DOUBLE, INT16, TEMPLATE, bd_seq, metric, payload
 from tests.support.write_side import NOW
 
 if TYPE_CHECKING:
@@ -63,6 +63,43 @@ def test_a_birth_makes_it_readable(routes: list[CompiledRoute]) -> None:
     (reading,) = found.readings
     assert msgspec.json.decode(reading.event.metrics) == {"Speed": 7.5, "Offset": -12}
     assert reading.event.device_id == "line-1/press"
+
+
+RPM, AXIS, WEAR = 6, 7, 8
+MOTOR = [
+    metric("rpm", 900, alias=RPM, datatype=INT16),
+    metric("axis", [metric("wear", 0, alias=WEAR, datatype=INT16)], alias=AXIS, datatype=TEMPLATE),
+]
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        ([metric("motor", [metric(None, 0xFFF4, alias=RPM)])], {"motor.rpm": -12}),
+        ([metric(None, [metric(None, 910, alias=RPM)], alias=5)], {"motor.rpm": 910}),
+        ([metric("motor", [metric("rpm", 0xFFF4)])], {"motor.rpm": -12}),
+        (
+            [metric(None, [metric(None, [metric(None, 0xFFFF, alias=WEAR)], alias=AXIS)], alias=5)],
+            {"motor.axis.wear": -1},
+        ),
+        ([metric(None, 5, alias=WEAR)], {"motor.axis.wear": 5}),
+        ([metric("other", [metric(None, 5, alias=RPM)])], None),
+        ([metric("motor", [metric(None, 5, alias=99)])], None),
+        ([metric("motor", [metric("rpm", 5), metric(None, 5, alias=RPM)])], None),
+    ],
+)
+def test_members_of_templates(
+    routes: list[CompiledRoute], sent: list[bytes], expected: dict[str, int] | None
+) -> None:
+    """They have aliases and datatypes by the birth as metrics have, within templates in templates too."""
+    birth = payload([metric("motor", MOTOR, alias=5, datatype=TEMPLATE)], ts=SENT, seq=1)
+    found = explain(routes, Limits(), TOPIC, data(*sent), NOW, birth=birth)
+    if expected is None:
+        assert [letter.reason for letter in found.letters] in (["unknown_alias"], ["duplicate_key"])
+        return
+    (reading,) = found.readings
+    metrics = msgspec.json.decode(reading.event.metrics)
+    assert {name: each for name, each in metrics.items() if "template" not in name} == expected
 
 
 def test_without_it_says_why(routes: list[CompiledRoute]) -> None:

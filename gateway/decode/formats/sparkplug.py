@@ -10,7 +10,8 @@ A metric that has an alias and no name comes out so: who it is was said at birth
   there, and `typed` reads them later.
 - Bytes are base64; of an array type, the list of its elements. A date is milliseconds since 1970.
 - A data set is a list of its rows, each an object by column. A template is an object of its members by name;
-  what else is said of it stands beside the value under `template`, and of its members under `members`. A
+  what else is said of it stands beside the value under `template`, and of its members under `members`; those
+  that have an alias and no name are under `unnamed`, as metrics. A
   property set is an object too. Types of columns, parameters and properties are how values are written, and
   say no more.
 - A field of a number that the standard leaves to others comes out as `field_6`.
@@ -85,6 +86,7 @@ class _Template(NamedTuple):
     value: dict[str, Any]
     template: dict[str, Any]
     members: dict[str, dict[str, Any]]
+    unnamed: list[dict[str, Any]]
 
 
 def make(_route: Route, _where: str) -> Format:
@@ -302,6 +304,8 @@ def _metric(payload: bytes, at: int, end: int, depth: int) -> dict[str, Any]:
             found["template"] = value.template
         if value.members:
             found["members"] = value.members
+        if value.unnamed:
+            found["unnamed"] = value.unnamed
     else:
         found["value"] = value
     return found
@@ -377,10 +381,13 @@ def _element(payload: bytes, at: int, end: int, depth: int) -> Any:  # noqa: ANN
 
 def _template(payload: bytes, at: int, end: int, depth: int) -> _Template:
     found = _read(payload, at, end, _TEMPLATE, depth)
-    names, values, members = [], [], {}
+    names, values, members, unnamed = [], [], {}, []
     for member in found.pop("metrics", []):
         if "name" not in member:
-            raise _malformed(payload, at, "a member of a template has no name")
+            if "alias" not in member:
+                raise _malformed(payload, at, "a member of a template has neither name nor alias")
+            unnamed.append(member)
+            continue
         name = member.pop("name")
         names.append(name)
         values.append(member.pop("value"))
@@ -390,7 +397,7 @@ def _template(payload: bytes, at: int, end: int, depth: int) -> _Template:
     if parameters:
         named, said = zip(*parameters, strict=True)
         found["parameters"] = _by_name(payload, at, named, said, "list of parameters")
-    return _Template(_by_name(payload, at, names, values, "template"), found, members)
+    return _Template(_by_name(payload, at, names, values, "template"), found, members, unnamed)
 
 
 def _parameter(payload: bytes, at: int, end: int, depth: int) -> tuple[str, Any]:
