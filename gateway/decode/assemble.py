@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from gateway.decode.fields import Unfit
+    from gateway.decode.known import Room
     from gateway.decode.limits import Limits
     from gateway.decode.mapping import Mapped
     from gateway.decode.plan import Plan
@@ -56,9 +57,15 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Assembler:
-    """Makes readings; remembers regions and metric names that it has checked, up to a bound."""
+    """Makes readings; remembers regions and metric names that it has checked, up to a bound.
 
-    def __init__(self, limits: Limits) -> None:
+    Args:
+        limits: bound what a reading may hold.
+        room: bounds what one message costs.
+    """
+
+    def __init__(self, limits: Limits, room: Room) -> None:
+        self._room = room
         self._limits = limits
         self._regions = Names(_NAMES_BYTES)
         self._metrics = Names(_NAMES_BYTES)
@@ -170,6 +177,7 @@ class Assembler:
         """The metrics that can be stored; integers beyond 64 bits as their digits."""
         kept: dict[str, Any] = {}
         limits = self._limits
+        self._room.spend(2 * len(metrics))
         for name, value in metrics.items():
             kind, reason = type(value), "invalid_metric"
             fault = metric_fault(name, limits.max_metric_name)

@@ -13,6 +13,7 @@ from gateway.decode.assemble import Assembler
 from gateway.decode.drops import Drops
 from gateway.decode.formats import format_of
 from gateway.decode.known import Memo, Room
+from gateway.decode.limits import work_allowed
 from gateway.decode.mapping import Mapper, Shaper, needs_shaping
 from gateway.decode.mapping.presence import METRIC as PRESENCE
 from gateway.decode.reader import PlainReader, Reader, failed
@@ -51,19 +52,20 @@ class Decoder:
         self._empty = 0
         self._router = Router(routes)
         self._max_payload_bytes = limits.max_payload_bytes
-        self._assembler = Assembler(limits)
         self._topics: Memo[Matched] = Memo(_TOPICS_BYTES, lambda matched: matched.size_bytes)
         self._room = Room(_WORKED_BYTES)
+        self._assembler = Assembler(limits, self._room)
         self._readers = [self._reader(each, each.route.where(i), limits) for i, each in enumerate(routes)]
 
     def _reader(self, compiled: CompiledRoute, where: str, limits: Limits) -> Reader:
         route, plan = compiled.route, compiled.plan
         form = format_of(route, where)
         if not needs_shaping(route):
-            return PlainReader(route, form, Mapper(plan, limits), self._assembler, self.drops)
+            mapper = Mapper(plan, limits, self._room)
+            return PlainReader(compiled, form, mapper, self._assembler, self.drops, self._room)
         resolve = form.raw and form.raw.resolve
         shaper = Shaper(route, plan, limits, where, self._room, resolve=resolve)
-        return ShapedReader(route, form, shaper, self._assembler, self.drops, self._room)
+        return ShapedReader(compiled, form, shaper, self._assembler, self.drops, self._room)
 
     @property
     def empty(self) -> int:
@@ -86,7 +88,9 @@ class Decoder:
                 self._empty += not matched.ignore
                 return []
             reader = self._readers[matched.number]
-            return reader.read(payload, self._unpacked(payload, reader.form), matched, received)
+            unpacked = self._unpacked(payload, reader.form)
+            self._room.left = work_allowed(len(unpacked))
+            return reader.read(payload, unpacked, matched, received)
         except Exception as error:  # noqa: BLE001  # a bug of ours must not stop a gateway, and again after each restart
             return self._refused(error, delivery, matched, received)
 
@@ -109,6 +113,7 @@ class Decoder:
     def read(self, delivery: Delivery, value: Any, received: Received) -> list[Reading | Rejection]:  # noqa: ANN401  # likewise
         """The readings of such a value, which is one message; its bytes are those of the delivery."""
         matched = self._match(delivery.topic)
+        self._room.left = work_allowed(len(delivery.payload))
         try:
             return self._readers[matched.number].read_value(value, delivery.payload, matched, received)
         except Exception as error:  # noqa: BLE001  # likewise

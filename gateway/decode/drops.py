@@ -13,6 +13,8 @@ from gateway.decode.names import MAX_NAME
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gateway.decode.known import Room
+
 MOST_NAMES: Final = 100
 OTHER: Final = "other"
 _MOST_ALIKE: Final = 100
@@ -23,15 +25,20 @@ class Names:
     """Makes the names of what is left out of one message, from the first so many on all the same.
 
     A name of many levels is a text as long as all of them, and a message may have many.
+
+    Args:
+        room: bounds what they cost, a microsecond each.
     """
 
-    __slots__ = ("_more",)
+    __slots__ = ("_more", "_room")
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room) -> None:
+        self._room = room
         self._more = MOST_NAMES
 
     def of(self, prefix: str, name: object) -> str:
         """The name of a scalar."""
+        self._room.spend(1)
         if not self._more:
             return OTHER
         self._more -= 1
@@ -39,6 +46,7 @@ class Names:
 
     def within(self, prefix: str, name: object) -> str:
         """The prefix of what is in an object or array."""
+        self._room.spend(1)
         return f"{prefix}{name}."[:MAX_NAME] if self._more else ""
 
 

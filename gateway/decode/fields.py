@@ -14,6 +14,8 @@ from runtime.errors import Reject
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from gateway.decode.known import Room
+
 SCALARS: Final = frozenset({float, int, str, bool})
 
 WAY_OUT: Final = '; on_bad_field = "drop" on its route stores the message without it'
@@ -88,6 +90,7 @@ class Flattening:
         bare: path of the object whose members go by their own names.
         max_name: characters of a path; what is deeper than that is not looked at.
         max_fields: bounds what one message costs.
+        room: bounds what one message costs.
         ignores: whether the route ignores a metric of this name; such a field refuses no message.
 
     Attributes:
@@ -101,6 +104,7 @@ class Flattening:
         bare: str,
         max_name: int,
         max_fields: int,
+        room: Room,
         ignores: Callable[[str], bool] | None = None,
     ) -> None:
         self.within = ""
@@ -109,11 +113,13 @@ class Flattening:
         self._bare = bare
         self._max_name = max_name
         self._max_fields = max_fields
+        self._room = room
         self._bare_into: dict[str, Any] = {}
 
     def flatten(self, item: dict[str, Any], apart: dict[str, Any] | None = None) -> dict[str, Any]:
         """The scalars of an object; those of the bare one among them, or apart."""
         found: dict[str, Any] = {}
+        self._room.spend(2 * len(item))
         self._bare_into = found if apart is None else apart
         self._walk(item.items(), "", 1, found)
         return found
@@ -131,9 +137,11 @@ class Flattening:
                     self._leave(path, "too_deep", fault, holder=True)
                 elif path == self._bare and kind is dict:
                     bare = value
+                    self._room.spend(2 * len(value))
                 elif len(path) > self._max_name:
                     self._leave(path, "invalid_metric", self._too_long(path), holder=True)
                 else:
+                    self._room.spend(2 + 2 * len(value))
                     inner = value.items() if kind is dict else enumerate(value)
                     self._walk(inner, f"{path}.", depth + 1, into)
             elif value is not None:

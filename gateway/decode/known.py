@@ -9,6 +9,8 @@ from __future__ import annotations
 from sys import getsizeof
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from gateway.decode.limits import MAX_WORK, too_much_work
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -58,16 +60,20 @@ class Memo(Generic[Value]):
 
 
 class Room:
-    """Bytes that several caches share, however many routes they are of.
+    """Bytes that several caches share, however many routes they are of; and the work of one message.
 
     When it is full nothing is added for a while, so that a fleet with more to remember than there is room for
     has part of it remembered; and then all of them forget, so that what comes no more makes way.
 
     Args:
         max_bytes: about so much is kept at most.
+
+    Attributes:
+        left: microseconds of work that the message under way may cost still; see `limits.MAX_WORK`.
     """
 
     def __init__(self, max_bytes: int) -> None:
+        self.left = MAX_WORK
         self._max_bytes = max_bytes
         self._bytes = self._entries = self._refused = 0
         self._forget: list[Callable[[], None]] = []
@@ -89,6 +95,16 @@ class Room:
         self._bytes += size
         self._entries += 1
         return True
+
+    def spend(self, work: int) -> None:
+        """Reckon with so many microseconds.
+
+        Raises:
+            Reject: reason `too_many_readings`: that is too much.
+        """
+        self.left -= work
+        if self.left < 0:
+            raise too_much_work()
 
     def again(self, mark: int) -> bool:
         """Whether what has this hash came before, as far as that is remembered.

@@ -19,25 +19,55 @@ MAX_LETTERS: Final = 10
 
 MAX_READINGS: Final = 4_000
 """Readings of one payload, unless it is a large one: each costs some twelve microseconds, in which nothing
-else is done."""
+else is done, so that of those that cost more there are fewer."""
 
-MAX_PLAIN: Final = 12_000
+MAX_PLAIN: Final = 8_000
 """The same of an array of plain messages, which cost a third of that."""
 
-MAX_ELEMENTS: Final = 10_000
+MAX_LINES: Final = 4_000
+"""The same of lines, which cost two thirds."""
+
+MAX_ELEMENTS: Final = 5_000
 """Elements of one payload that are a metric each."""
 
-MAX_VALUES: Final = 30_000
-"""Values of one payload that are looked at one by one: each costs a microsecond at most."""
+MAX_VALUES: Final = 20_000
+"""Values of one payload that are looked at one by one: each costs a microsecond or two."""
 
-_READING_BYTES: Final = 64
-_PLAIN_BYTES: Final = 20
-_ELEMENT_BYTES: Final = 26
+MAX_ODD: Final = 2_000
+"""Numbers and lines of one payload that are read more slowly than others."""
+
+MAX_WORK: Final = 33_000
+"""What one payload may cost, in microseconds of a slow machine: reckoned by what is done, not measured."""
+
+_LARGE: Final = 262_144  # bytes: of a larger payload there may be more of everything
+_READING_BYTES: Final = _LARGE // MAX_READINGS
+_PLAIN_BYTES: Final = _LARGE // MAX_PLAIN
+_LINE_BYTES: Final = _LARGE // MAX_LINES
+_ELEMENT_BYTES: Final = _LARGE // MAX_ELEMENTS
 
 
 def readings_allowed(size: int, *, plain: bool = False) -> int:
     """How many readings a payload of so many bytes can have."""
     return max(MAX_PLAIN, size // _PLAIN_BYTES) if plain else max(MAX_READINGS, size // _READING_BYTES)
+
+
+def lines_allowed(size: int) -> int:
+    """How many lines it can have."""
+    return max(MAX_LINES, size // _LINE_BYTES)
+
+
+def work_allowed(size: int) -> int:
+    """What it may cost."""
+    return MAX_WORK if size <= _LARGE else MAX_WORK * size // _LARGE
+
+
+def too_much_work() -> Reject:
+    """What is said of a payload that costs more."""
+    return Reject(
+        "too_many_readings",
+        "so much is in this message that decoding it would hold up all others; send less in one, or in a "
+        "plainer form",
+    )
 
 
 def too_many_values(most: int = MAX_VALUES, what: str = "values") -> Reject:

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.decode.formats import Format
+    from gateway.decode.known import Room
     from gateway.decode.mapping import Part, Shaper
 
 _MOST_BYTES: Final = 16_000_000  # of all pieces of one message
 _SCALAR_BYTES: Final = 8
+_CUT: Final = 4  # microseconds, of each piece
+_WRITTEN: Final = 128  # bytes, in another
 _MOST_SHARED: Final = 256_000_000  # of readings without a key, which share one payload: none is in conflict
 
 
@@ -31,6 +34,7 @@ class Pieces:
         payload: its bytes as they came, and uncompressed.
         form: its format.
         shaper: cuts values.
+        room: bounds what that costs.
 
     Attributes:
         raws: the bytes of each part; None when the message cannot be cut.
@@ -39,17 +43,18 @@ class Pieces:
         Reject: there is too much of it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # of one place
         self,
         parts: Sequence[Part],
         value: Any,  # noqa: ANN401  # a format's value is any value
         payload: tuple[bytes, bytes],
         form: Format,
         shaper: Shaper,
+        room: Room,
     ) -> None:
         came, self._unpacked = payload
         self._parts, self._value = parts, value
-        self._form, self._shaper = form, shaper
+        self._form, self._shaper, self._room = form, shaper, room
         self._elements: Sequence[bytes | memoryview] = ()
         if not shaper.each.path:
             self._elements = form.elements(self._unpacked)
@@ -91,6 +96,7 @@ class Pieces:
                 return None
             raws.append(write(cut))
             total += len(raws[-1])
+            self._room.spend(_CUT + len(raws[-1]) // _WRITTEN)
             if total > _MOST_BYTES:
                 raise self._too_many(_MOST_BYTES)
         return raws

@@ -38,6 +38,7 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
         drop: whether a field that cannot be stored is left out.
         clock: see `runtime.settings.Route`.
         timed: whether device time is part of the identity.
+        reader: reads device times, by `read_time`.
     """
 
     key_name: str
@@ -53,6 +54,7 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
     drop: bool
     clock: str
     timed: bool
+    reader: TimeReader
     read_time: Callable[[object, datetime, str], datetime]
 
 
@@ -77,7 +79,7 @@ def plan_of(route: Route, where: str) -> Plan:
         raise ConfigurationError(
             f"{where}.metrics: {route.metrics!r} is named by {taken[route.metrics]} already"
         )
-    relative = route.format == "senml"
+    reader = TimeReader(route.time_format, route.timezone, where, relative=route.format == "senml")
     return Plan(
         key_name=keys[0] if keys else _NOWHERE,
         time_name=times[0] if times else _NOWHERE,
@@ -92,5 +94,6 @@ def plan_of(route: Route, where: str) -> Plan:
         drop=route.on_bad_field == "drop",
         clock=route.clock,
         timed=route.identity == "key+time",
-        read_time=TimeReader(route.time_format, route.timezone, where, relative=relative).read,
+        reader=reader,
+        read_time=reader.read,
     )

@@ -6,10 +6,10 @@ follows becomes one letter that holds the rest (`refusals`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.decode.fields import Refused
-from gateway.decode.limits import MAX_LETTERS, check_count, readings_allowed
+from gateway.decode.limits import MAX_LETTERS, check_count, lines_allowed, readings_allowed, too_much_work
 from gateway.decode.refusals import MANY, Refusals, rejection
 from runtime.errors import Reject
 
@@ -18,31 +18,46 @@ if TYPE_CHECKING:
     from gateway.decode.drops import Drops
     from gateway.decode.fields import Unfit
     from gateway.decode.formats import Format
+    from gateway.decode.known import Room
     from gateway.decode.mapping import Mapper
     from gateway.decode.reading import Reading, Received, Rejection
-    from gateway.decode.routes import Matched
-    from runtime.settings import Route
+    from gateway.decode.routes import CompiledRoute, Matched
+
+READ: Final = 3  # microseconds, as all of these: of a reading that is assembled
+REFUSED: Final = 8
+SLOW_TIME: Final = 12  # of one that is not written as most are
 
 
 class Reader:
     """What the readers of plain messages and of others have in common.
 
     Args:
-        route: the route.
+        compiled: the route.
         form: its format.
         unfit: takes fields that cannot be stored.
         assembler: makes readings.
         drops: counts fields that are left out.
+        room: bounds what one payload costs.
 
     Attributes:
         form, unfit: the same.
         empty: how many messages and readings were left out because there is nothing in them.
     """
 
-    def __init__(self, route: Route, form: Format, unfit: Unfit, assembler: Assembler, drops: Drops) -> None:
+    def __init__(  # noqa: PLR0917  # of two places
+        self,
+        compiled: CompiledRoute,
+        form: Format,
+        unfit: Unfit,
+        assembler: Assembler,
+        drops: Drops,
+        room: Room,
+    ) -> None:
         self.form, self.unfit = form, unfit
         self.empty = 0
+        route = compiled.route
         self._topic, self._ignores_empty = route.topic, route.empty == "ignore"
+        self._times, self._room = compiled.plan.reader, room
         self._assemble = assembler.assemble
         self._drops = drops
 
@@ -85,14 +100,20 @@ class PlainReader(Reader):
     """Reads the messages of a route that says no more of them than which names mean what.
 
     Args:
-        route, form, assembler, drops: see `Reader`.
+        compiled, form, assembler, drops, room: see `Reader`.
         mapper: reads objects.
     """
 
-    def __init__(
-        self, route: Route, form: Format, mapper: Mapper, assembler: Assembler, drops: Drops
+    def __init__(  # noqa: PLR0917  # of one place
+        self,
+        compiled: CompiledRoute,
+        form: Format,
+        mapper: Mapper,
+        assembler: Assembler,
+        drops: Drops,
+        room: Room,
     ) -> None:
-        super().__init__(route, form, mapper.unfit, assembler, drops)
+        super().__init__(compiled, form, mapper.unfit, assembler, drops, room)
         self._map = mapper.read
 
     def read(  # noqa: D102  # see Reader
@@ -145,11 +166,14 @@ class PlainReader(Reader):
             if isinstance(values[0], Refused):
                 detail = f"{detail}; the first, {values[0].detail}"
             return [rejection(matched, received, payload, MANY, detail)]
-        check_count(len(values), readings_allowed(len(payload), plain=True), "readings")
+        most = readings_allowed(len(payload), plain=True) if self.form.quick else lines_allowed(len(payload))
+        check_count(len(values), most, "readings")
         raws = self.form.elements(payload)
         found: list[Reading | Rejection] = []
         refusals = Refusals(matched, received, lambda places: self.form.join([raws[at] for at in places]))
+        room, times = self._room, self._times
         for place, (value, raw) in enumerate(zip(values, raws, strict=True)):
+            slow = times.slow
             try:
                 found.append(self._reading(value, bytes(raw), matched, received))
             except Reject as reject:
@@ -157,6 +181,10 @@ class PlainReader(Reader):
                     self.empty += 1
                 elif letter := refusals.letter(place, reject, raw):
                     found.append(letter)
+                room.spend(REFUSED)
+            room.left -= READ if times.slow == slow else READ + SLOW_TIME
+            if room.left < 0:
+                raise too_much_work()
         if rest := refusals.last():
             found.append(rest)
         return found

@@ -7,14 +7,14 @@ bytes, and what was stored of it could not be told from what was not.
 from __future__ import annotations
 
 from sys import getsizeof
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.decode.fields import Refused
 from gateway.decode.known import Worked
 from gateway.decode.limits import check_count, readings_allowed
 from gateway.decode.mapping.each import says_something
 from gateway.decode.pieces import Pieces
-from gateway.decode.reader import NoReading, Reader, failed
+from gateway.decode.reader import READ, REFUSED, SLOW_TIME, NoReading, Reader, failed
 from gateway.decode.reading import digest_of
 from gateway.decode.refusals import OfLines, Refusals
 from runtime.errors import Reject
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from gateway.decode.mapping import Part, Shaper
     from gateway.decode.mapping.learned import Known, Tagged
     from gateway.decode.reading import Reading, Received, Rejection
-    from gateway.decode.routes import Matched
-    from runtime.settings import Route
+    from gateway.decode.routes import CompiledRoute, Matched
 
+_LINE: Final = 18  # microseconds
 Left = list[tuple[str, str]]
 """Fields that are left out of a message, each with a reason."""
 
@@ -40,20 +40,24 @@ class ShapedReader(Reader):
     """Reads the messages of a route that says more of them than which names mean what.
 
     Args:
-        route, form, assembler, drops: see `Reader`.
+        compiled, form, assembler, drops, room: see `Reader`.
         shaper: finds the readings in messages.
-        room: what is remembered takes its bytes of that.
 
     Attributes:
         shaper: the same.
     """
 
     def __init__(  # noqa: PLR0917  # of one place
-        self, route: Route, form: Format, shaper: Shaper, assembler: Assembler, drops: Drops, room: Room
+        self,
+        compiled: CompiledRoute,
+        form: Format,
+        shaper: Shaper,
+        assembler: Assembler,
+        drops: Drops,
+        room: Room,
     ) -> None:
-        super().__init__(route, form, shaper.unfit, assembler, drops)
+        super().__init__(compiled, form, shaper.unfit, assembler, drops, room)
         self.shaper = shaper
-        self._room = room
         self._tagged: Worked[Matched] = Worked(room)
 
     def read(  # noqa: D102  # see Reader
@@ -122,6 +126,7 @@ class ShapedReader(Reader):
         refusals = OfLines(matched, received, self.form, raws)
         for place, (value, raw) in enumerate(zip(values, raws, strict=True)):
             refusals.begin(place)
+            self._room.spend(_LINE)
             try:
                 if isinstance(value, Refused):
                     raise value.reject()  # noqa: TRY301  # caught here, with all others
@@ -156,7 +161,7 @@ class ShapedReader(Reader):
         try:
             parts, left = self.shaper.parts(value, matched.metric, len(unpacked))
         except Reject as reject:
-            if self.leaves_out(reject) and says_something(value):
+            if self.leaves_out(reject) and says_something(value, self._room):
                 raise NoReading(reject.reason, reject.detail) from None
             raise
         if len(parts) == 1:
@@ -167,7 +172,7 @@ class ShapedReader(Reader):
                     self._drops.add(self._topic, left)
                 raise
         else:
-            pieces = Pieces(parts, value, (payload, unpacked), self.form, self.shaper)
+            pieces = Pieces(parts, value, (payload, unpacked), self.form, self.shaper, self._room)
             if pieces.raws is None:  # it cannot be cut: all of it or nothing
                 found = self._uncut(parts, payload, matched, received, left)
             else:
@@ -218,6 +223,7 @@ class ShapedReader(Reader):
             try:
                 found.append(self._part(part, raw, matched, received, left))
             except Reject as reject:
+                self._room.spend(REFUSED)
                 if self.leaves_out(reject):
                     self.empty += 1
                     continue
@@ -247,7 +253,8 @@ class ShapedReader(Reader):
         Raises:
             Reject: it is none.
         """
-        mapped, tags, unfit = part.mapped, part.tags, self.unfit
+        mapped, tags, unfit, slow = part.mapped, part.tags, self.unfit, self._times.slow
+        self._room.spend(READ)
         if mapped is None:
             raise part.reject or Reject("undecodable", "nothing was made of it")
         try:
@@ -261,6 +268,8 @@ class ShapedReader(Reader):
             )
         except Exception as error:  # noqa: BLE001  # likewise
             raise self._unread(error, part.left_out, left) from None
+        if self._times.slow != slow:
+            self._room.spend(SLOW_TIME)
         left += part.left_out
         if unfit.fields or (tags and matched.tags):
             left += unfit.fields

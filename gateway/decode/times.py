@@ -43,6 +43,9 @@ class TimeReader:
         where: the route's place in the file, for errors.
         relative: whether durations are times; elsewhere they are a mistake of who sent them.
 
+    Attributes:
+        slow: how many were read that took their time.
+
     Raises:
         ConfigurationError: one of them means nothing.
     """
@@ -55,6 +58,7 @@ class TimeReader:
                 f"{where}.timezone: {timezone!r} is no IANA time zone that this machine knows, "
                 f'such as "Europe/Berlin"; is tzdata installed?'
             ) from None
+        self.slow = 0
         self._format = time_format
         self._relative = relative
         self._unit = _UNIT_NAMES.get(time_format)
@@ -110,6 +114,7 @@ class TimeReader:
             if not _NUMBER.fullmatch(text):
                 raise Reject("invalid_time", f"{text[:40]!r} is no number, time_format is {self._format!r}")
             return self._epoch(float(text.replace(",", ".")) if not text.isdigit() else int(text))
+        self.slow += 1
         try:
             return datetime.strptime(text, self._format)  # noqa: DTZ007  # the zone is the route's
         except ValueError:
@@ -119,6 +124,7 @@ class TimeReader:
             ) from None
 
     def _written(self, text: str) -> datetime:
+        self.slow += 1
         written = read_written(text)
         if isinstance(written, datetime):
             return written

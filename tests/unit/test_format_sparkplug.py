@@ -462,7 +462,11 @@ def test_fields_that_the_standard_leaves_to_others_are_kept() -> None:
         ),
         (metric(sized(17, sized(9, "a"))), "malformed_sparkplug", "a data set has no field 9"),
         (metric(sized(17, sized(3, b"\x80"))), "malformed_sparkplug", "it ends in the middle"),
-        (metric(sized(18, sized(2))), "malformed_sparkplug", "a member of a template has neither name nor alias"),
+        (
+            metric(sized(18, sized(2))),
+            "malformed_sparkplug",
+            "a member of a template has neither name nor alias",
+        ),
         (metric(sized(18, sized(2, sized(1, "a")) * 2)), "duplicate_key", "a template has a name twice"),
         (metric(sized(18, sized(3))), "malformed_sparkplug", "a parameter of a template has no name"),
     ],

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.decode.known import Room
 from gateway.decode.mapping.each import OUTSIDE, Each, graft, names_in, without
 from runtime.errors import ConfigurationError
 
@@ -23,7 +24,7 @@ GATEWAY: dict[str, Any] = {
 
 
 def found(path: str, message: object = None) -> list[tuple[Any, tuple[str, ...], Any]]:
-    elements = Each(path, "x").find(GATEWAY if message is None else message)
+    elements = Each(path, "x", Room(0)).find(GATEWAY if message is None else message)
     return [(each.value, each.stars, each.place) for each in elements]
 
 
@@ -90,7 +91,7 @@ def test_members_of_the_root() -> None:
 
 def test_messages_in_an_array() -> None:
     """Each element of an array at the root is a message of its own."""
-    elements = Each("r", "x").find([{"r": [1, 2]}, {"n": 0}, {"r": [3]}])
+    elements = Each("r", "x", Room(0)).find([{"r": [1, 2]}, {"n": 0}, {"r": [3]}])
     assert [(each.value, each.place, each.message) for each in elements] == [
         (1, (0, "r", 0), 0),
         (2, (0, "r", 1), 0),
@@ -100,7 +101,7 @@ def test_messages_in_an_array() -> None:
 
 def test_what_is_around_an_element() -> None:
     """The objects that it is in, from the innermost, but for one of which it is a member by a *."""
-    (first, *_) = Each("rooms.*.values", "x").find(GATEWAY)
+    (first, *_) = Each("rooms.*.values", "x", Room(0)).find(GATEWAY)
     assert [place for _, place in first.around] == [("rooms", "north"), ()]
     assert first.around[0][0] is GATEWAY["rooms"]["north"]
 
@@ -118,7 +119,7 @@ def test_what_is_around_an_element() -> None:
 )
 def test_a_message_with_some_elements(path: str, pick: list[int], only: object) -> None:
     """Nothing else is left of it, and the same elements are found in it."""
-    each = Each(path, "x")
+    each = Each(path, "x", Room(0))
     elements = each.find(GATEWAY)
     cut = each.only(GATEWAY, [elements[at].place or () for at in pick], around=False, counted=False)
     assert cut == only
@@ -127,14 +128,14 @@ def test_a_message_with_some_elements(path: str, pick: list[int], only: object) 
 
 def test_a_message_with_some_elements_and_the_rest() -> None:
     """What is around them stays where that is asked for."""
-    each = Each("rooms.*.values", "x")
+    each = Each("rooms.*.values", "x", Room(0))
     cut = each.only(GATEWAY, [("rooms", "north", "values", 1)], around=True, counted=False)
     assert cut == GATEWAY | {"rooms": {"north": {"floor": 1, "values": [{"t": 5}]}}}
 
 
 def test_what_a_star_counts_keeps_its_number() -> None:
     """Where `$1` is the number of an array's element, the elements before leave their places empty."""
-    each = Each("nested.*.list", "x")
+    each = Each("nested.*.list", "x", Room(0))
     cut = each.only(GATEWAY, [("nested", 1, "list", 0)], around=False, counted=True)
     assert cut == {"nested": [None, {"list": [{"t": 8}]}]}
     assert [one.stars for one in each.find(cut)] == [("1",)]
@@ -152,7 +153,7 @@ def test_what_a_star_counts_keeps_its_number() -> None:
 )  # fmt: skip
 def test_what_is_left(path: str, used: list[Any], left: list[str]) -> None:
     """Every scalar that is in no element and not used, by its path."""
-    each = Each(path, "x")
+    each = Each(path, "x", Room(0))
     assert each.left(GATEWAY, each.find(GATEWAY), used) == left
 
 
@@ -169,7 +170,7 @@ def test_what_is_left(path: str, used: list[Any], left: list[str]) -> None:
 def test_what_an_expression_left(path: str, left: list[str]) -> None:
     """What it took as it stands is told from the rest; of what it made only that there may be a rest."""
     message = {"n": 5, "readings": [{"t": 1}, {"t": 2}]}
-    each = Each(path, "x")
+    each = Each(path, "x", Room(0))
     assert each.left(message, each.find(message), []) == left
 
 
@@ -177,16 +178,16 @@ def test_what_an_expression_left(path: str, left: list[str]) -> None:
 def test_what_means_nothing(path: str) -> None:
     """Such a path is refused at start, with its setting."""
     with pytest.raises(ConfigurationError, match=r"route\[0\]\.each: "):
-        Each(path, "route[0].each")
+        Each(path, "route[0].each", Room(0))
 
 
 def test_names_in() -> None:
     """The paths of scalars, null being none; a place that is too deep counts as one."""
-    assert list(names_in({"a": {"b": [1, None]}, "c": False, "d": {}})) == ["a.b.0", "c"]
+    assert list(names_in({"a": {"b": [1, None]}, "c": False, "d": {}}, Room(0))) == ["a.b.0", "c"]
     deep: Any = 1
     for _ in range(100):
         deep = {"x": deep}
-    assert len(list(names_in(deep))) == 1
+    assert len(list(names_in(deep, Room(0)))) == 1
 
 
 def test_without() -> None:
@@ -213,7 +214,7 @@ def test_graft() -> None:
 def test_long_names_of_many_levels_cost_little() -> None:
     """Names of what is left out are cut, and after the first hundred all are the same."""
     message = {"v": [{"a": 1}], "A" * 100_000: {str(at): at for at in range(15_000)}}
-    each = Each("v", "x")
+    each = Each("v", "x", Room(0))
     elements = each.find(message)
     tracemalloc.start()
     left = each.left(message, elements, ())
@@ -221,4 +222,4 @@ def test_long_names_of_many_levels_cost_little() -> None:
     tracemalloc.stop()
     assert Counter(left) == {"A" * 128: 100, "other": 14_900}
     assert peak < 2_000_000
-    assert Counter(names_in(message)) == {"v.0.a": 1, "A" * 128: 99, "other": 14_901}
+    assert Counter(names_in(message, Room(0))) == {"v.0.a": 1, "A" * 128: 99, "other": 14_901}

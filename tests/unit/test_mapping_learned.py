@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.decode import Limits
 from gateway.decode.known import Room
+from gateway.decode.limits import MAX_WORK
 from gateway.decode.mapping import Shaper
 from gateway.decode.mapping.learned import nothing_known
 from gateway.decode.plan import plan_of
@@ -124,6 +125,7 @@ def test_what_is_known_is_bounded() -> None:
     assert learned is not None
     for n in range(2000):
         message = {f"{n:0100d}.{k}": k for k in range(20)}
+        room.left = MAX_WORK
         for _ in range(2):
             shaper.known(message, None)
     assert room._bytes <= 8_000_000

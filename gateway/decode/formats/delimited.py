@@ -18,9 +18,16 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.decode.formats.form import Format
-from gateway.decode.formats.lines import read_lines
+from gateway.decode.formats.lines import TooMuch, read_lines
 from gateway.decode.formats.texts import read_text
-from gateway.decode.limits import MAX_ELEMENTS, check_count, elements_allowed
+from gateway.decode.limits import (
+    MAX_ELEMENTS,
+    MAX_LINES,
+    MAX_VALUES,
+    check_count,
+    lines_allowed,
+    too_many_values,
+)
 from runtime.errors import ConfigurationError, Reject
 
 if TYPE_CHECKING:
@@ -105,8 +112,13 @@ class _Lines:
         text = _text(payload)
         names, delimiter, _, lines = self._head(text)
         suspicious = not text.isascii()
+        left = max(MAX_VALUES, len(names))
 
         def read(line: str) -> dict[str, Any]:
+            nonlocal left
+            left -= len(names)
+            if left < 0:
+                raise TooMuch(too_many_values(MAX_VALUES, "values of lines"))
             if suspicious and _NO_TEXT.search(line):
                 raise Reject("not_utf8", "the line is not UTF-8: send that, and no Latin-1")
             return _values(names, _cells_of(line, delimiter, len(names)))
@@ -166,6 +178,8 @@ class _Lines:
 
     def _checked(self, names: tuple[str, ...], cells: tuple[str, ...], number: int) -> tuple[str, ...]:
         """The names of the columns, by a header."""
+        if len(cells) > MAX_ELEMENTS:
+            raise too_many_values(MAX_ELEMENTS, "columns")
         for cell in cells:
             if len(cell) > _MAX_NAME:
                 raise Reject(
@@ -207,8 +221,8 @@ class _Lines:
             if number == 1 and _FOR_EXCEL.fullmatch(bare):
                 continue
             count += 1 if _QUOTE not in line else 2  # it takes twice as long
-            if count > MAX_ELEMENTS:
-                check_count(count, elements_allowed(len(text)), "lines")
+            if count > MAX_LINES:
+                check_count(count, lines_allowed(len(text)), "lines")
             if _QUOTE in line:
                 end = _end(lines, at, self._delimiter or "".join(_DELIMITERS))
                 line, at = "".join(lines[at - 1 : end]), end

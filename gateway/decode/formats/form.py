@@ -38,6 +38,7 @@ class Format(NamedTuple):
         lines: whether the elements of a list are messages of their own, in each of which `each` is looked
             for; one that could not be read is a `Refused`.
         raw: the two steps of parsing, where there are two.
+        quick: whether elements cost next to nothing beside the readings that they are.
     """
 
     parse: Callable[[bytes], Any]
@@ -47,3 +48,4 @@ class Format(NamedTuple):
     unpacking: Unpacking = NOT_PACKED
     lines: bool = False
     raw: Raw | None = None
+    quick: bool = False

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.decode.fields import NoNumber
 from gateway.decode.formats.form import Format
-from gateway.decode.formats.lines import read_lines
-from gateway.decode.limits import MAX_READINGS, check_count
+from gateway.decode.formats.lines import TooMuch, read_lines
+from gateway.decode.limits import MAX_ODD, MAX_READINGS, check_count, too_many_values
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -83,11 +83,18 @@ def make(route: Route, _where: str) -> Format:
     """The format of a route."""
     unit = _NANOSECONDS.get(route.influx.precision)
 
-    def read(line: str) -> dict[str, Any]:
-        return read_line(line, unit)
-
     def parse(payload: bytes) -> Any:  # noqa: ANN401  # a format's value is any value
-        text = _text(payload)
+        text, slow = _text(payload), 0
+
+        def read(line: str) -> dict[str, Any]:
+            nonlocal slow
+            if (found := _usual(line, unit)) is not None:
+                return found
+            slow += 1
+            if slow > MAX_ODD:
+                raise TooMuch(too_many_values(MAX_ODD, "lines that are more than names and numbers"))
+            return read_slowly(line, unit)
+
         return _usual(text, unit) or read_lines(_lines(text), read, len(payload))
 
     return Format(parse, elements, join, lines=True)

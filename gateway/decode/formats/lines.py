@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gateway.decode.fields import Refused
-from gateway.decode.limits import MAX_ELEMENTS, MAX_LETTERS, check_count, elements_allowed
+from gateway.decode.limits import MAX_LETTERS, MAX_LINES, check_count, lines_allowed
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -18,6 +18,18 @@ if TYPE_CHECKING:
 Line = TypeVar("Line")
 
 _TOLD: Final = MAX_LETTERS + 1  # what would be said of later ones is in no letter
+
+
+class TooMuch(Exception):  # noqa: N818  # of no line, but of all of them
+    """Lines have so much in them that all are refused.
+
+    Attributes:
+        reject: as what.
+    """
+
+    def __init__(self, reject: Reject) -> None:
+        super().__init__(reject.detail)
+        self.reject = reject
 
 
 def read_lines(lines: Iterable[tuple[int, Line]], read: Callable[[Line], Any], size: int) -> Any:  # noqa: ANN401  # a format's value is any value
@@ -29,7 +41,7 @@ def read_lines(lines: Iterable[tuple[int, Line]], read: Callable[[Line], Any], s
         size: of the payload, in bytes.
 
     Raises:
-        Reject: there is no line, or the only one cannot be read, or there are too many.
+        Reject: there is no line, or the only one cannot be read, or there are too many; what `TooMuch` says.
     """
     values: list[Any] = []
     alike: dict[str, Refused] = {}  # one for all that nobody sees, so that rubbish costs no memory
@@ -37,14 +49,16 @@ def read_lines(lines: Iterable[tuple[int, Line]], read: Callable[[Line], Any], s
     for number, line in lines:
         try:
             values.append(read(line))
+        except TooMuch as much:
+            raise much.reject from None
         except Reject as reject:
             refused += 1
             one = alike.get(reject.reason) if refused > _TOLD else None
             if one is None:
                 one = alike[reject.reason] = Refused(reject.reason, f"line {number}: {reject.detail}")
             values.append(one)
-        if len(values) > MAX_ELEMENTS:
-            check_count(len(values), elements_allowed(size), "lines")
+        if len(values) > MAX_LINES:
+            check_count(len(values), lines_allowed(size), "lines")
     if not values:
         raise Reject("empty_message", "there is no line with anything in it")
     if len(values) > 1 or type(values[0]) is list:

@@ -23,7 +23,7 @@ import msgspec
 from gateway.decode.formats.cbor import looks_like_json
 from gateway.decode.formats.form import Format
 from gateway.decode.formats.singles import of_double, of_single
-from gateway.decode.limits import MAX_DEPTH, check_count, elements_allowed, too_many_values
+from gateway.decode.limits import MAX_DEPTH, check_count, lines_allowed, too_many_values
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _FLOAT32: Final = b"\xca"  # one that is none is only read a little slower
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001  # all is UTC here
 _NANOSECONDS: Final = 10**9
 _TIMESTAMP: Final = -1
-_MOST_OBJECTS: Final = 100_000  # of a payload, keys among them
+_MOST_OBJECTS: Final = 70_000  # of a payload, keys among them
 _SLOW: Final = 3  # as many take as long as one of those of which a text is made
 
 _FIXED: Final = {
@@ -91,7 +91,7 @@ def parse(payload: bytes) -> Any:  # noqa: ANN401  # MessagePack is any value
             value = ()
         if _is_plain(value, payload):
             return value
-    reader, most = _Reader(payload), elements_allowed(len(payload))
+    reader, most = _Reader(payload), lines_allowed(len(payload))
     found = [reader.value(0)]
     while reader.at < len(payload):
         if type(found[-1]) not in {dict, list}:
@@ -194,6 +194,7 @@ class _Reader:
         if first < 0xC0:  # noqa: PLR2004  # heads of the specification
             return self._text(first & 31)
         if form := _FIXED.get(first):
+            self._left -= 2
             value = form.unpack(self._take(form.size))[0]
             return of_single(value) if first == 0xCA else of_double(value) if first == 0xCB else value  # noqa: PLR2004  # heads of the specification
         if first in _CONSTANTS:

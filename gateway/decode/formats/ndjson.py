@@ -10,10 +10,12 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from gateway.decode.formats import strict_json
 from gateway.decode.formats.form import Format
-from gateway.decode.formats.lines import read_lines
-from gateway.decode.limits import check_count, elements_allowed
+from gateway.decode.formats.lines import TooMuch, read_lines
+from gateway.decode.limits import MAX_ODD, check_count, lines_allowed, too_many_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,7 +39,21 @@ def parse(payload: bytes) -> Any:  # noqa: ANN401  # JSON is any value
     Raises:
         Reject: there is no line, or the only one is not JSON.
     """
-    return read_lines(_lines(payload), strict_json.parse, len(payload))
+    slow = 0
+
+    def read(line: bytes) -> Any:  # noqa: ANN401  # likewise
+        nonlocal slow
+        try:
+            return strict_json.parse_sound(line)
+        except msgspec.DecodeError as error:
+            slow += 1
+            if slow > MAX_ODD:
+                raise TooMuch(
+                    too_many_values(MAX_ODD, "lines that are no JSON, or have odd numbers,")
+                ) from None
+            return strict_json.parse_odd(line, error)
+
+    return read_lines(_lines(payload), read, len(payload))
 
 
 def elements(payload: bytes) -> list[bytes]:
@@ -63,7 +79,7 @@ def _lines(payload: bytes) -> Iterator[tuple[int, bytes]]:
 def _apart(line: bytes) -> list[bytes]:
     """The objects that a line holds, one after the other; the line itself when it holds anything else."""
     found: list[bytes] = []
-    at, most = 0, elements_allowed(len(line))
+    at, most = 0, lines_allowed(len(line))
     try:
         text = line.decode()
         while text.startswith("{", at):

@@ -141,9 +141,10 @@ def _is_json(payload: bytes) -> bool:
 def _resolve(pack: Any, payload: bytes) -> list[dict[str, Any]]:  # noqa: ANN401  # likewise
     if type(pack) is not list:
         raise Reject(MALFORMED, f"a pack is an array of records, this is a {type(pack).__name__}")
-    if len(pack) > MAX_ELEMENTS:
-        check_count(len(pack), elements_allowed(len(payload)), "records")
     is_json = _is_json(payload)
+    if len(pack) > MAX_ELEMENTS // 2:
+        most = elements_allowed(len(payload))
+        check_count(len(pack), most if is_json else most // 2, "records")
     base: dict[str, Any] = {}
     found = []
     for place, record in enumerate(pack):

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from gateway.decode.fields import NoNumber
 from gateway.decode.formats.singles import of_double, of_single
+from gateway.decode.limits import MAX_VALUES, too_many_values
 from runtime.errors import Reject
 
 _UINT64: Final = 64  # bits
@@ -74,6 +75,8 @@ def as_bytes(raw: bytes, datatype: int) -> Any:  # noqa: ANN401  # of any dataty
     Raises:
         Reject: it is no such array.
     """
+    if datatype == _BOOLEANS and 8 * len(raw) > MAX_VALUES:
+        raise too_many_values(MAX_VALUES, "elements of an array")
     if datatype == _BOOLEANS:
         return _booleans(raw)
     if datatype == _STRINGS:
@@ -87,6 +90,8 @@ def as_bytes(raw: bytes, datatype: int) -> Any:  # noqa: ANN401  # of any dataty
             "malformed_sparkplug",
             f"an array of datatype {datatype} has {size} bytes an element, and {len(raw)} bytes in all",
         )
+    if len(raw) // size > MAX_VALUES:
+        raise too_many_values(MAX_VALUES, "elements of an array")
     found = list(Struct(f"<{len(raw) // size}{form}").unpack(raw))
     if datatype == _FLOATS:
         return [of_single(each) for each in found]
@@ -109,6 +114,8 @@ def _strings(raw: bytes) -> list[str]:
     """A NUL ends each."""
     if not raw:
         return []
+    if raw.count(0) > MAX_VALUES:
+        raise too_many_values(MAX_VALUES, "elements of an array")
     try:
         return raw.removesuffix(b"\x00").decode().split("\x00")
     except UnicodeDecodeError:

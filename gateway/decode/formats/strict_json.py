@@ -17,7 +17,7 @@ import msgspec
 
 from gateway.decode.fields import NoNumber
 from gateway.decode.formats.form import Format
-from gateway.decode.limits import MAX_ELEMENTS, too_many_values
+from gateway.decode.limits import MAX_ODD, MAX_VALUES, too_many_values
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _TOKENS: Final = re.compile(
     rb"""([A-Za-z0-9.#_+-][A-Za-z0-9.#_()+-]*)?""",
     re.DOTALL,
 )
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 _NOT_FINITE: Final = re.compile(
     rb"[-+]?(?:1\.#)?(?:s?nan|qnan|ind|inf|infinity)(?:\([a-z0-9]*\))?0*", re.IGNORECASE
 )
@@ -58,7 +59,7 @@ _BEGINNINGS: Final = (  # of what is taken for JSON and is none
 
 def make(_route: Route, _where: str) -> Format:
     """The format of a route."""
-    return Format(parse, elements, join, write)
+    return Format(parse, elements, join, write, quick=True)
 
 
 def parse(payload: bytes) -> Any:  # noqa: ANN401  # JSON is any value
@@ -68,6 +69,21 @@ def parse(payload: bytes) -> Any:  # noqa: ANN401  # JSON is any value
         Reject: with the reason and, where there is one, the position.
     """
     try:
+        return parse_sound(payload)
+    except msgspec.DecodeError as error:
+        return parse_odd(payload, error)
+
+
+def parse_sound(payload: bytes) -> Any:  # noqa: ANN401  # likewise
+    """Parse a payload that is JSON as everybody reads it.
+
+    Raises:
+        msgspec.DecodeError: it may be none.
+        Reject: it is none that is let pass.
+    """
+    try:
+        if len(payload) > MAX_VALUES and payload.count(b"[") + payload.count(b"{") > MAX_VALUES:
+            _check_holders(payload)
         value = _decode(payload)
         if b"\\" in payload or payload.count(b'"') != _quotation_marks(value):
             _check_slowly(payload)
@@ -75,13 +91,16 @@ def parse(payload: bytes) -> Any:  # noqa: ANN401  # JSON is any value
         raise _malformed(payload, error) from None
     except RecursionError:
         raise Reject("too_deep", "nested too deeply") from None
-    except msgspec.DecodeError as error:
-        softened = _soften(payload)
-        if softened == payload:
-            raise _malformed(payload, error) from None
-        parse(softened)
-        return _read_slowly(payload)
     return value
+
+
+def parse_odd(payload: bytes, error: msgspec.DecodeError) -> Any:  # noqa: ANN401  # likewise
+    """Parse one that msgspec cannot hold, by this error; see `parse`."""
+    softened = _soften(payload)
+    if softened == payload:
+        raise _malformed(payload, error) from None
+    parse(softened)
+    return _read_slowly(payload)
 
 
 def elements(payload: bytes) -> Sequence[bytes | memoryview]:
@@ -111,7 +130,7 @@ def write(value: Any) -> bytes:  # noqa: ANN401  # JSON is any value
 
 def _soften(payload: bytes) -> bytes:
     """The payload with a zero of the same length for each number that msgspec cannot hold."""
-    left = MAX_ELEMENTS
+    left = MAX_ODD
 
     def softened(found: re.Match[bytes]) -> bytes:
         nonlocal left
@@ -120,7 +139,7 @@ def _soften(payload: bytes) -> bytes:
             return found.group()
         left -= 1
         if left < 0:
-            raise too_many_values(MAX_ELEMENTS, "numbers beyond 64 bits or not finite")
+            raise too_many_values(MAX_ODD, "numbers beyond 64 bits or not finite")
         return before + b"0.".ljust(len(token), b"0")
 
     return _TOKENS.sub(softened, payload)
@@ -175,6 +194,17 @@ def _malformed(payload: bytes, error: Exception) -> Reject:
         begins = payload.lstrip()[:1] in {b"{", b"[", b'"'}
         return Reject("not_utf8", said or f"byte {wrong.start} is not UTF-8{'' if begins else binary}")
     return Reject("malformed_json", f"{said} ({error})" if said else str(error))
+
+
+def _check_holders(payload: bytes) -> None:
+    """Refuse more objects and arrays than are looked through.
+
+    Raises:
+        Reject: reason `too_many_values`.
+    """
+    bare = _STRING.sub(b"", payload)
+    if bare.count(b"[") + bare.count(b"{") > MAX_VALUES:
+        raise too_many_values(MAX_VALUES, "objects and arrays")
 
 
 def _quotation_marks(value: Any) -> int:  # noqa: ANN401  # JSON is any value

@@ -20,6 +20,8 @@ from gateway.decode.paths import Place, compile_path, is_plain, looks_at
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
+    from gateway.decode.known import Room
+
 STAR: Final = "*"
 _ITSELF: Final = ("@",)
 OUTSIDE: Final = "(outside each)"
@@ -57,6 +59,7 @@ class Each:
     Args:
         path: `each` of a route; empty is the message itself, of an array its elements.
         where: the setting, for errors.
+        room: bounds what looking through a message costs.
 
     Attributes:
         path: the same.
@@ -67,8 +70,8 @@ class Each:
         ConfigurationError: the path means nothing.
     """
 
-    def __init__(self, path: str, where: str) -> None:
-        self.path = path
+    def __init__(self, path: str, where: str, room: Room) -> None:
+        self.path, self._room = path, room
         look = compile_path(path, where) if path and not _is_dotted(path) else None
         self._ways = _ways(path)
         self.cuts = bool(self._ways) or not path
@@ -132,13 +135,13 @@ class Each:
     def left(self, message: Any, elements: Sequence[Element], used: Iterable[Place]) -> list[str]:  # noqa: ANN401  # likewise
         """The paths of the scalars that are in no element, and not used."""
         if self._look is not None:
-            return _left_by_identity(message, list(elements), used)
+            return _left_by_identity(message, list(elements), used, self._room)
         if any(each.place == () for each in elements):
             return []
         tree: Tree = {}
         for place in (*(each.place for each in elements if each.place), *used):
             _plant(tree, place)
-        return list(_left(message, tree, Names(), ""))
+        return list(_left(message, tree, Names(self._room), ""))
 
     def _only(self, message: Any, places: Sequence[Place], *, around: bool, counted: bool) -> Any:  # noqa: ANN401  # likewise
         way = next((way for way in self._ways if _leads(way, places[0])), ())
@@ -151,9 +154,15 @@ class Each:
         return []
 
 
-def names_in(value: Any, but: Collection[int] = ()) -> Iterator[str]:  # noqa: ANN401  # likewise
-    """The paths of the scalars of a value, but for what is in the objects and arrays of these ids."""
-    return _names_in(value, Names(), "", MAX_DEPTH, but)
+def names_in(value: Any, room: Room, but: Collection[int] = ()) -> Iterator[str]:  # noqa: ANN401  # likewise
+    """The paths of the scalars of a value, but for what is in the objects and arrays of these ids.
+
+    Args:
+        value: it.
+        room: bounds what that costs.
+        but: the ids.
+    """
+    return _names_in(value, Names(room), "", MAX_DEPTH, but)
 
 
 def _names_in(
@@ -174,10 +183,10 @@ def _names_in(
             yield names.of(prefix, name)
 
 
-def says_something(value: Any) -> bool:  # noqa: ANN401  # likewise
+def says_something(value: Any, room: Room) -> bool:  # noqa: ANN401  # likewise
     """Whether there is a scalar in a value."""
     if type(value) in {dict, list}:
-        return any(True for _ in names_in(value))
+        return any(True for _ in names_in(value, room))
     return value is not None
 
 
@@ -340,7 +349,12 @@ def _left(value: Any, tree: Tree, names: Names, prefix: str) -> Iterator[str]:  
             yield from _left(member, within, names, names.within(prefix, name))
 
 
-def _left_by_identity(message: Any, elements: list[Element], used: Iterable[Place]) -> list[str]:  # noqa: ANN401  # likewise
+def _left_by_identity(
+    message: Any,  # noqa: ANN401  # likewise
+    elements: list[Element],
+    used: Iterable[Place],
+    room: Room,
+) -> list[str]:
     """What an expression finds is of the message itself, unless the expression made it."""
     ids = {id(each.value) for each in elements if type(each.value) in {dict, list}}
     if len(ids) < len(elements) or not ids <= {id(message), *_ids(message, MAX_DEPTH)}:
@@ -348,7 +362,7 @@ def _left_by_identity(message: Any, elements: list[Element], used: Iterable[Plac
     rest = message
     for place in used:
         rest = without(rest, place)
-    return [] if id(message) in ids else list(names_in(rest, but=ids))
+    return [] if id(message) in ids else list(names_in(rest, room, but=ids))
 
 
 def _ids(value: Any, depth: int) -> Iterator[int]:  # noqa: ANN401  # likewise

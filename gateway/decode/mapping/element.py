@@ -35,6 +35,9 @@ LEFT_OUT: Final = "left_out"
 
 _SPARE: Final = 8
 _SPARE_OF_IGNORED: Final = 2048  # of each of fifty gateways that heard a sensor, forty fields
+_KNOWN: Final = 5  # microseconds, as these: of an element of which the shape is known
+_SLOWLY: Final = 16  # of another
+_EXPRESSION: Final = 8
 _KEY: Final = 1  # of device, key, time and region
 BESIDE: Final = "(beside metrics)"
 """The name of what an expression left of an element, where no other can be told."""
@@ -114,8 +117,11 @@ class Elements:
             bare="" if self.name or self._metrics else METRICS,
             max_name=limits.max_metric_name,
             max_fields=limits.max_metrics + spare,
+            room=room,
             ignores=words.ignores,
         )
+        self._room = room
+        self._cost = _SLOWLY + _EXPRESSION * sum(look.made for look in self.looks)
         self.learned: Learned | None = None
         plain = not any(look.made or look.star is not None for look in self.looks)
         if plain and not self.name and not route.presence and not (self.tags.looks and route.each):
@@ -142,6 +148,7 @@ class Elements:
         """
         if self.learned is not None and type(element.value) is dict:
             known = self.learned.find(element.value, metric)
+            self._room.spend(_KNOWN)
             if known is not None:
                 mapped, tagged, alike, left_out = known
                 around = _NOTHING
@@ -162,8 +169,10 @@ class Elements:
         self, element: Element, number: int, metric: str | None, places: tuple[Place, ...]
     ) -> Part:
         unfit = self._unfit
+        self._room.spend(self._cost)
         try:
             said = self._read(element, metric)
+            self._room.spend(self._words.cost * len(said.metrics))
             metrics = self._words.apply(said.metrics, unfit)
             online = None if self._presence is None else self._presence.of(element.value, metrics, unfit)
             mapped, left_out = (*said.names, metrics, True), unfit.fields[:]
@@ -277,7 +286,7 @@ class Elements:
         if place:
             remove(rest, place, own)
         if place != ():
-            self._unfit.fields += [(name, LEFT_OUT) for name in _beside(rest, holder, place)]
+            self._unfit.fields += [(name, LEFT_OUT) for name in _beside(rest, holder, place, self._room)]
         if type(holder) is list:
             holder = {str(at): each for at, each in enumerate(holder)}
         elif type(holder) is not dict:
@@ -304,14 +313,16 @@ class Elements:
         return metrics
 
 
-def _beside(rest: Any, holder: Any, place: Place | None) -> list[str]:  # noqa: ANN401  # likewise
+def _beside(rest: Any, holder: Any, place: Place | None, room: Room) -> list[str]:  # noqa: ANN401  # likewise
     """What an element holds beside its metrics."""
     if place is not None or holder is None:
-        return list(names_in(rest))
+        return list(names_in(rest, room))
     if _holds(holder, rest):  # merged with others
         return []
-    names = list(names_in(rest))
-    if type(holder) in {dict, list} and len(beside := list(names_in(rest, but={id(holder)}))) < len(names):
+    names = list(names_in(rest, room))
+    if type(holder) in {dict, list} and len(beside := list(names_in(rest, room, but={id(holder)}))) < len(
+        names
+    ):
         return beside
     return [BESIDE] if names else []
 

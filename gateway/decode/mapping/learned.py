@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _VALUE_BYTES: Final = 300  # of what is kept for each value, beside the names
 _LONG: Final = 8_000  # characters of all names
+_PLANNED: Final = 60  # microseconds
 _MARKS: Final = frozenset({float, str})
 _UNKNOWN: Final = object()
 
@@ -179,6 +180,7 @@ class Learned:
         size = sum(_characters(part) for part in key)
         if size > _LONG:
             return None
+        self._room.spend(_PLANNED + 2 * len(key))
         more_bytes = 4 * size + _VALUE_BYTES * len(key)
         return self._plans.work(key, more_bytes, lambda: self._plan(value, metric))
 

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.decode.fields import SCALARS, WAY_OUT
 from gateway.decode.known import Worked
-from gateway.decode.limits import MAX_ELEMENTS, MAX_READINGS, check_count, elements_allowed, readings_allowed
+from gateway.decode.limits import (
+    MAX_ELEMENTS,
+    MAX_READINGS,
+    check_count,
+    elements_allowed,
+    readings_allowed,
+    too_much_work,
+)
 from gateway.decode.mapping.each import Element, names_in
 from gateway.decode.mapping.element import LEFT_OUT
 from gateway.decode.mapping.parts import Around, Part, group_key, with_keys
@@ -35,6 +42,9 @@ if TYPE_CHECKING:
     from gateway.decode.mapping.words import Words
     from gateway.decode.paths import Place
 
+_EACH: Final = 3  # microseconds, as these: of an element
+_READING: Final = 2
+_ODD: Final = 15
 _KEY, _TIME, _KEYED = 1, 2, 4  # of device, key, time, region and whether the key was found around
 _TEXT: Final = frozenset({str})
 _NOTHING_AROUND: Final = Around()
@@ -93,6 +103,7 @@ class Listed:
         self._tags, self._words, self._unfit = elements.tags, words, unfit
         self._tag_looks = dict(elements.tags.looks)
         self._full = limits.max_metrics if self._unfit.refuses else sys.maxsize
+        self._room = room
         self._shapes = Shapes(elements, words, limits, room)
         self._tagged: Worked[Tagged] = Worked(room)
 
@@ -121,12 +132,13 @@ class Listed:
         except NotPlain:
             return None
         cuts = self._cuts and len(found) > 1
+        self._room.spend(_READING * len(found))
         parts = [self._part(each, cuts=cuts) if isinstance(each, _Group) else each for each in found]
         if not outer:
             return with_keys(parts), []
         used = {name for part in parts for name, *_ in part.around.places}
         rest = {name: value for name, value in outer.items() if name not in used and name != self._path}
-        return with_keys(parts), [(name, LEFT_OUT) for name in names_in(rest)] if rest else []
+        return with_keys(parts), [(name, LEFT_OUT) for name in names_in(rest, self._room)] if rest else []
 
     def _grouped(  # noqa: C901  # step by step, without a call for each: every element comes by
         self, elements: list[Any], outer: dict[str, Any], size: int
@@ -141,8 +153,12 @@ class Listed:
         shapes = self._shapes.known
         around = ((outer, ()),) if self._path else ()
         by_itself = 0
+        room = self._room
         for number, element in enumerate(elements):
             outside: list[str] = []
+            room.left -= _EACH
+            if room.left < 0:
+                raise too_much_work()
             try:
                 if type(element) is not dict:
                     raise NotPlain  # noqa: TRY301  # caught here, with all others
@@ -196,6 +212,7 @@ class Listed:
         if count > MAX_READINGS:
             check_count(count, readings_allowed(size), "elements")
         self._unfit.fields.clear()
+        self._room.spend(_ODD)
         if element is None and self._path:
             raise NotPlain  # it is no element
         place: Place = (self._path, number) if self._path else (number,)

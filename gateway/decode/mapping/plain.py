@@ -18,6 +18,7 @@ from gateway.decode.plan import METRICS
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
+    from gateway.decode.known import Room
     from gateway.decode.limits import Limits
     from gateway.decode.plan import Plan
 
@@ -36,13 +37,14 @@ class Mapper:
     Args:
         plan: the route's.
         limits: bound what is looked at.
+        room: bounds what one message costs.
 
     Attributes:
         plan: the same.
         unfit: takes fields that cannot be metrics.
     """
 
-    def __init__(self, plan: Plan, limits: Limits) -> None:
+    def __init__(self, plan: Plan, limits: Limits, room: Room) -> None:
         self.plan = plan
         self.unfit = Unfit(drop=plan.drop)
         self._key, self._time, self._region = plan.key_name, plan.time_name, plan.region_name
@@ -54,6 +56,7 @@ class Mapper:
             bare=bare,
             max_name=limits.max_metric_name,
             max_fields=limits.max_metrics + _SPARE,
+            room=room,
         )
 
     def read(self, item: Any, metric: str | None) -> Mapped:  # noqa: ANN401  # a format's value is any value

@@ -71,7 +71,7 @@ class Shaper:
     ) -> None:
         self._resolve = resolve
         room = room or Room(_ROOM_BYTES)
-        self.each = Each(route.each, f"{where}.each")
+        self.each = Each(route.each, f"{where}.each", room)
         self.unfit = Unfit(drop=plan.drop)
         words = Words(route, where, limits.max_metric_name)
         self._elements = Elements(route, limits, where, self.each.stars, words, self.unfit, room)

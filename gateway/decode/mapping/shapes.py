@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from gateway.decode.mapping.words import Words
 
 _ENTRY_BYTES: Final = 300  # of what is remembered, beside its texts
+_NEW: Final = 10  # microseconds, as these
+_CALLED: Final = 4
 _LONG: Final = 2048  # characters of the names of the fields of an element that is plain
 _IGNORED: Final = "ignored"
 
@@ -102,6 +104,7 @@ class Shapes:
                 rest.remove(there[0])
             return there[0] if there else None
 
+        self._room.spend(_NEW + len(fields))
         name, value = take(self._name), take(self._value)
         has_room = self._room.take(_ENTRY_BYTES + 10 * sum(map(getsizeof, fields)))
         if name is None:
@@ -133,6 +136,7 @@ class Shapes:
         inner = [(field, f"{name}.{field}") for field in within]
         own += [(field, f"{name}.{field}") for field in shape.rest]
         every = [full for _, full in (*inner, *own)]
+        self._room.spend(_CALLED + (1 + self._words.cost) * len(every))
         targets = {full: self._words.fate(full) for full in every}
         kept = [target for target in targets.values() if target is not None]
         if len(targets) < len(every) or len(set(kept)) < len(kept):
