@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from struct import Struct
 from typing import Final, Literal
 
+import msgspec
+
 from contract.times import epoch_microseconds
 
 ClockState = Literal["right", "behind", "ahead"]
@@ -28,36 +30,34 @@ MINUTES: Final = 3
 
 _NONE: Final = 1 << 62
 _LONGEST_S: Final = (1 << 32) - 1
-_LEAST: Final = Struct("<q")
-_WINDOWS: Final = Struct("<qqqIB")
-"""Smallest lag of this window and of that before, when this began, length of that before, minutes of this.
+_WINDOWS: Final = Struct("<qqIB")
+"""Smallest lag of the window before, when this began, length of that before, minutes of this.
 
-Packed, as there are 200,000 of them: five numbers would take three times as much.
+Packed, as there are 200,000 of them: four numbers would take three times as much.
 """
-_NEW: Final = _WINDOWS.pack(_NONE, _NONE, 0, 0, 0)
+_NEW: Final = _WINDOWS.pack(_NONE, 0, 0, 0)
 _NUMBER: Final = re.compile(r"[0-9]{1,20}(\.[0-9]{1,30})?")
 
 
-class Drift:
+class Drift(msgspec.Struct, gc=False):
     """What is known of a device's clock.
 
     Attributes:
         level: `RIGHT`, `BEHIND` or `AHEAD`.
         since: when that was found out, epoch seconds; 0 for never.
         told: the level that others are told of, as far as this process knows.
+        least: the smallest lag of this window.
     """
 
-    __slots__ = ("_windows", "level", "since", "told")
-
-    def __init__(self) -> None:
-        self.level = self.told = RIGHT
-        self.since = 0
-        self._windows = _NEW
+    level: int = RIGHT
+    since: int = 0
+    told: int = RIGHT
+    least: int = _NONE
+    windows: bytes = _NEW
 
     def add(self, lag_s: int) -> None:
         """Note how late a message came, in seconds; negative when it was measured after it came."""
-        if lag_s < _LEAST.unpack_from(self._windows)[0]:
-            self._windows = _LEAST.pack(lag_s) + self._windows[_LEAST.size :]
+        self.least = min(self.least, lag_s)
 
     def next_minute(self, at: int, tolerance_s: float) -> int:
         """Note that a message came in another minute than the one before; what has been added is before it.
@@ -69,16 +69,18 @@ class Drift:
         Returns:
             The level that the windows up to here show, which is the one that is known unless they agree.
         """
-        least, before, begun, length, minutes = _WINDOWS.unpack(self._windows)
+        least = self.least
+        before, begun, length, minutes = _WINDOWS.unpack(self.windows)
         if least == _NONE or not begun:
-            self._windows = _WINDOWS.pack(least, before, at, length, 0)
+            self.windows = _WINDOWS.pack(before, at, length, 0)
             return self.level
         minutes = min(minutes + 1, MINUTES)
         if minutes < MINUTES or 0 <= at - begun < WINDOW_S:
-            self._windows = _WINDOWS.pack(least, before, begun, length, minutes)
+            self.windows = _WINDOWS.pack(before, begun, length, minutes)
             return self.level
         this_length = min(max(0, at - begun), _LONGEST_S)
-        self._windows = _WINDOWS.pack(_NONE, least, at, this_length, 0)
+        self.least = _NONE
+        self.windows = _WINDOWS.pack(least, at, this_length, 0)
         if before == _NONE:
             return self.level
         grown = least - before
@@ -93,8 +95,8 @@ class Drift:
         """
         if self.level == RIGHT:
             return None
-        least, before, *_ = _WINDOWS.unpack(self._windows)
-        lag: int = least if before == _NONE else before
+        before: int = _WINDOWS.unpack(self.windows)[0]
+        lag = self.least if before == _NONE else before
         return None if lag == _NONE else -lag
 
     def _judged(self, before: int, least: int, tolerance_s: float, *, is_one: bool) -> int:

@@ -160,7 +160,7 @@ class Silence:
             self._set_back(stream, at)
         stream.advance(at)
         minute = at // _MINUTE_S
-        devices = self.devices
+        devices, hear_time = self.devices, self.drifts.hear
         for event in events:
             device = devices.get(event.device_id) or self._meet(event.device_id, event.region)
             if device is None:
@@ -174,13 +174,14 @@ class Silence:
                 self._hear_presence(device, event)
                 if not event.online:
                     continue
-            is_apart = device.at < at and device.at // _MINUTE_S != minute
-            self.drifts.hear(device, at, event, is_apart=is_apart)
+            before = device.at
+            is_other = before // _MINUTE_S != minute
+            hear_time(device, at, event, is_other and before < at)
             if device.care is not None and device.care.has_come_back(at):
                 self.returned[device.id] = at
-            if device.at // _MINUTE_S != minute or device.state or device.stream is not stream:
+            if is_other or device.state or device.stream is not stream:
                 self._note(device, stream, at)
-            elif at > device.at:
+            elif at > before:
                 device.at = at
         return goes_on
 
