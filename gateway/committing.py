@@ -263,8 +263,8 @@ class Committing:
 def _fail_without_answer(connection: Connection, error: Exception, unknown: list[T], done: T) -> NoReturn:
     """Raise what an error of whatever commits means, and note what may be done all the same."""
     _discard(connection)
-    if isinstance(error, asyncpg.PostgresError) and as_retry(error) is None:
-        raise error  # an answer, and it is no
+    if isinstance(error, asyncpg.PostgresError) and (as_retry(error) is None or error.severity_en == "ERROR"):
+        raise error  # an answer, and it is no; where the server ends the session nobody knows
     unknown.append(done)
     raise Retry("postgres", f"COMMIT got no answer: {error}") from error
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from deploy.local.services import LocalServices
 from gateway import transaction
@@ -219,6 +220,28 @@ async def test_a_commit_that_took_effect(services: LocalServices, database: str)
             assert await side.pool.fetchval("SELECT count(*) FROM dead_letters") == 1
 
 
+async def test_a_call_that_is_refused_for_now_is_no_call_without_an_answer(database: str) -> None:
+    """What somebody cancels, or a deadlock, is an answer: nothing is looked for that it may have left."""
+    locking = await asyncpg.connect(database)
+    async with write_side(database, calls=True) as side:
+        held = locking.transaction()
+        await held.start()
+        await locking.execute("SELECT FROM stream_leases FOR UPDATE")
+        with capture_logs() as told:
+            stored = asyncio.create_task(side.store.commit(*decode(*batch("1"))))
+            async with asyncio.timeout(20):
+                while (waiting := await locking.fetchval(WAITING)) is None:
+                    pass
+                await locking.execute("SELECT pg_cancel_backend($1)", waiting)
+                await held.rollback()
+                (outcome,) = await stored
+        assert outcome.committed == 1
+        reasons = [each["reason"] for each in told if each["event"] == "waiting"]
+        assert reasons == ["canceling statement due to user request"]
+        assert not [each for each in told if each["event"] == "commit_resolved"]
+    await locking.close()
+
+
 @pytest.mark.parametrize("calls", [True, False])
 async def test_attempts_that_wait_for_a_lock_leave_nothing_behind(
     database: str, monkeypatch: pytest.MonkeyPatch, *, calls: bool
@@ -233,7 +256,7 @@ async def test_attempts_that_wait_for_a_lock_leave_nothing_behind(
         await held.start()
         await locking.execute("SELECT FROM stream_leases FOR UPDATE")
         stored = asyncio.create_task(side.store.commit(*decode(*batch("1"))))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (first := await looking.fetchval(WAITING)):
                 pass
             while await looking.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", first):
