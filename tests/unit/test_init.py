@@ -25,6 +25,7 @@ from gateway.init import answers, broker, certificates, words
 from gateway.init.answers import Answers
 from gateway.init.texts import text
 from runtime import tokens
+from runtime.errors import ConfigurationError
 from runtime.settings import load
 from runtime.settings.listener import refuse_open
 
@@ -364,7 +365,7 @@ def test_answers_are_kept_as_they_were(made: Path) -> None:
     assert kept["hosts"] == ["broker.example"]
     several = Answers(hosts=("b",), topics=("$share/g/a/{x}/{device_id}/{metric}", "{device_id}"))
     assert several.below == ["a/+/%u/#", "%u/#"]
-    with pytest.raises(answers.ConfigurationError, match="internal topic"):
+    with pytest.raises(ConfigurationError, match="internal topic"):
         answers.check(several)
 
 
