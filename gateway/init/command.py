@@ -159,7 +159,7 @@ def _ask(said: dict[str, Any], known: Answers, *, ask: bool) -> Answers:
         ("redis", "Redis"),
         ("topics", "Topics on which devices publish, with commas between"),
     )
-    if ask and not sys.stdin.isatty():
+    if ask and not _somebody_is_there():
         raise ConfigurationError(
             "--yes: nobody is there to be asked, so say what differs by options, and this"
         )
@@ -174,6 +174,10 @@ def _ask(said: dict[str, Any], known: Answers, *, ask: bool) -> Answers:
         else:
             said[name] = click.prompt(question, default=default)
     return _replace(known, **said)
+
+
+def _somebody_is_there() -> bool:
+    return sys.stdin.isatty()
 
 
 def _words(text: str) -> Iterable[str]:

@@ -21,7 +21,7 @@ from cryptography import x509
 from contract.redis_rights import REDIS_USERS
 from contract.rights import ROLES
 from gateway.cli import main
-from gateway.init import answers, broker, certificates, words
+from gateway.init import answers, broker, certificates, command, words
 from gateway.init.answers import Answers
 from gateway.init.texts import text
 from runtime import tokens
@@ -168,6 +168,20 @@ def test_nobody_to_ask(tmp_path: Path) -> None:
     """Without a terminal and --yes it asks nobody, and says so."""
     done = CliRunner().invoke(main, ["init", str(tmp_path / "site")], input="\n" * 9)
     assert (done.exit_code, done.stderr[:13]) == (2, "error: --yes:")
+
+
+def test_what_is_not_said_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each question has a suggestion, and what was said by options is not asked."""
+    monkeypatch.setattr(command, "_somebody_is_there", lambda: True)
+    said = ["init", str(tmp_path / "site"), "--redis", "redis://127.0.0.1:7000/3"]
+    typed = "broker.example, 10.0.0.7\nn\n\npsql -U postgres\nplants/{device_id}/up\n"
+    done = CliRunner().invoke(main, said, input=typed)
+    assert done.exit_code == 0, done.output
+    assert "Redis" not in done.stdout
+    kept = json.loads((tmp_path / "site/answers.json").read_text())
+    assert (kept["hosts"], kept["broker_here"]) == (["broker.example", "10.0.0.7"], False)
+    assert (kept["postgres"], kept["psql"]) == ("postgresql://127.0.0.1:5432/edge", "psql -U postgres")
+    assert (kept["redis"], kept["topics"]) == ("redis://127.0.0.1:7000/3", ["plants/{device_id}/up"])
 
 
 def test_nothing_is_overwritten_and_secrets_stay(tmp_path: Path) -> None:
