@@ -21,8 +21,8 @@ from tests.support.devices import publish
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from deploy.local.browser import Visit
     from runtime.settings import Settings
-    from tests.browser.conftest import Visit
     from tests.support.commands import RunningCommand
 
     Run = Callable[..., Awaitable[RunningCommand]]
