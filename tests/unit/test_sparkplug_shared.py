@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-import json
-
 from gateway.sparkplug.changes import Row
-from gateway.sparkplug.node import HELD_S, MOST_HELD
+from gateway.sparkplug.node import HELD_S, MOST_HELD, Node
 from gateway.sparkplug.topics import Address
 from tests.unit.test_sparkplug_node import EPOCH, Site, alias, bd_seq, metric
 
 PLACE = Address("spBv1.0/", "g", "NDATA", "n", "")
 SETTLED_S = 2.1
+
+
+class Table:
+    """What both have stored: births of others stay, and of all else the last word counts."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+
+    def store(self, node: Node) -> None:
+        """Write what has changed."""
+        for device in node.changed:
+            row = Row.of(node, device, PLACE)
+            self.rows[device] = row.beside(self.rows[device]) if device in self.rows else row
+        node.changed.clear()
+
+    def read(self, node: Node) -> None:
+        """Read all that there is."""
+        for row in self.rows.values():
+            node.know(row)
 
 
 class Two:
@@ -19,28 +36,17 @@ class Two:
     def __init__(self) -> None:
         self.one, self.other = Site(ordered=False), Site(ordered=False)
         self.other.stamp = self.one.stamp  # type: ignore[method-assign]  # one clock
-        self.table: dict[str, Row] = {}
-
-    def store(self, site: Site) -> None:
-        """Write what has changed: births of others stay, and of all else the last word counts."""
-        for device in site.node.changed:
-            row = Row.of(site.node, device, PLACE)
-            stored = self.table.get(device)
-            births = [*json.loads(stored.births if stored else "[]"), *json.loads(row.births)]
-            newest = {(each["born_at"], each.get("sent")): each for each in births}
-            self.table[device] = row._replace(births=json.dumps(list(newest.values())))
-        site.node.changed.clear()
+        self.table = Table()
 
     def wait(self, seconds: float) -> list[list[str]]:
         """Let time pass; both write, and read what the other has stored, before it does."""
         for site in (self.one, self.other):
-            self.store(site)
+            self.table.store(site.node)
         for site in (self.one, self.other):
-            for row in self.table.values():
-                site.node.know(row)
+            self.table.read(site.node)
         told = [self.one.wait(seconds), self.other.wait(seconds)]
         for site in (self.one, self.other):
-            self.store(site)
+            self.table.store(site.node)
         return told
 
 
