@@ -153,6 +153,16 @@ def test_a_device_of_several_levels(prefix: str, topic: str, device: str, tmp_pa
     assert len({route.pattern.pattern for route in routes}) == len(routes)
 
 
+def test_a_prefix_that_does_not_go_with_a_dialect_is_named(tmp_path: Path) -> None:
+    """What is wrong is told of the prefix, which is what stands in the file."""
+    with pytest.raises(ConfigurationError) as refused:
+        loaded(tmp_path, '[[route]]\ndialect = "ignition"\nprefix = "a/{region}/"\n')
+    assert str(refused.value) == (
+        "route[0].prefix: of a topic of 'ignition' it makes 'a/{region}/spBv1.0/{region}/NDATA/{device_id}': "
+        "{region} appears twice; name its levels otherwise"
+    )
+
+
 def test_a_prefix_goes_before_all_topics(tmp_path: Path) -> None:
     """Levels of a site, with names of their own, stand in front of each topic."""
     routes = loaded(tmp_path, '[[route]]\ndialect = "tasmota"\nprefix = "{region}/line-{line}/"\n')

@@ -202,6 +202,7 @@ def _completed(route: Any, where: str) -> list[Any]:  # noqa: ANN401  # unchecke
         return merged
     first: dict[str, Raw] = {}
     for each in merged:  # below a prefix two may come to be one topic
+        _check_below(each["topic"], f"{where}.prefix", name)
         first.setdefault(each["topic"], each)
     return list(first.values())
 
@@ -281,6 +282,16 @@ def _below(prefix: str, topic: str) -> str:
     except ConfigurationError:  # where another name takes several levels the device may have to be one
         return below.replace("{device_id...}/", _DEVICE)
     return below
+
+
+def _check_below(topic: str, where: str, name: str) -> None:
+    try:
+        compile_template(topic, "")
+    except ConfigurationError as error:
+        wrong = str(error).removeprefix(": ")
+        raise ConfigurationError(
+            f"{where}: of a topic of {name!r} it makes {topic!r}: {wrong}; name its levels otherwise"
+        ) from None
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:
