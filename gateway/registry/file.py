@@ -65,7 +65,7 @@ def read(content: bytes) -> tuple[list[Wish], list[Fault]]:
         row = content.count(b"\n", 0, error.start) + 1
         return [], [Fault(row, "not UTF-8; save it as CSV UTF-8")]
     head = text.partition("\n")[0]
-    delimiter = ";" if ";" in head and "," not in head else ","  # as some spreadsheets write it
+    delimiter = next((sign for sign in ",;\t" if sign in head), ",")  # as some spreadsheets write it
     rows = enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), 1)
     wishes: dict[str, tuple[int, Wish]] = {}
     faults: list[Fault] = []

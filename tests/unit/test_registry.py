@@ -86,9 +86,10 @@ def test_labels_that_are_no_texts_are_shown_as_they_should_be() -> None:
 
 
 def test_a_file_as_spreadsheets_save_it() -> None:
-    """With a mark of its order of bytes, semicolons, spaces around, rows that are empty."""
+    """With a mark of its order of bytes, semicolons or tabs, spaces around, rows that are empty."""
     content = "\ufeffdevice_id; name ;expected_every\r\na1; Pump ;15m\r\n;;\r\n"
     assert read(content.encode()) == ([Wish("a1", "Pump", expected_s=900)], [])
+    assert read(content.replace(";", "\t").encode()) == ([Wish("a1", "Pump", expected_s=900)], [])
     assert read("device_id\nä\n".encode("latin-1"))[1][0].row == 2
 
 
