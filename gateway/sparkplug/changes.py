@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from gateway.sparkplug.births import Birth, Names
+from gateway.sparkplug.nodes.births import Birth, Names
 
 if TYPE_CHECKING:
     from gateway.sparkplug.messages import Message
-    from gateway.sparkplug.node import Node
-    from gateway.sparkplug.tables import Tables
+    from gateway.sparkplug.nodes.node import Node
+    from gateway.sparkplug.nodes.tables import Tables
     from gateway.sparkplug.topics import Address
 
 

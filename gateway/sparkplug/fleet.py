@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gateway.sparkplug.changes import Changes, Row
-from gateway.sparkplug.doubt import WILL_S
-from gateway.sparkplug.ordered import Ordered
-from gateway.sparkplug.shared import Shared
-from gateway.sparkplug.tables import Tables
+from gateway.sparkplug.nodes.doubt import WILL_S
+from gateway.sparkplug.nodes.ordered import Ordered
+from gateway.sparkplug.nodes.shared import Shared
+from gateway.sparkplug.nodes.tables import Tables
 from gateway.sparkplug.topics import address_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from gateway.sparkplug.addresses import Addresses
     from gateway.sparkplug.messages import Message, Step
-    from gateway.sparkplug.node import Node
+    from gateway.sparkplug.nodes.node import Node
     from gateway.sparkplug.topics import Address
 
 log = structlog.get_logger()

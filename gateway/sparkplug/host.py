@@ -16,13 +16,13 @@ import structlog
 
 from gateway.decode.examples import Message as Delivered
 from gateway.sparkplug.addresses import Addresses
-from gateway.sparkplug.births import Names
-from gateway.sparkplug.entity import Entity
 from gateway.sparkplug.fleet import Fleet
 from gateway.sparkplug.front import Front
 from gateway.sparkplug.letters import lost
 from gateway.sparkplug.messages import Lost, Message, Read
 from gateway.sparkplug.naming import Unnamed, complete
+from gateway.sparkplug.nodes.births import Names
+from gateway.sparkplug.nodes.entity import Entity
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from gateway.door import Door
     from gateway.sparkplug.changes import Changes, Row
     from gateway.sparkplug.messages import Step, Told
-    from gateway.sparkplug.node import Node
+    from gateway.sparkplug.nodes.node import Node
     from gateway.sparkplug.topics import Address
     from runtime.mqtt.port import Delivery
 

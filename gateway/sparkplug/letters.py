@@ -8,8 +8,8 @@ from gateway.sparkplug.messages import Lost
 from gateway.sparkplug.naming import Unnamed, complete
 
 if TYPE_CHECKING:
-    from gateway.sparkplug.entity import Entity
     from gateway.sparkplug.messages import Message
+    from gateway.sparkplug.nodes.entity import Entity
 
 _REPLAY: Final = "`gateway dead-letters replay --reason {reason}` stores it once such a birth is known"
 

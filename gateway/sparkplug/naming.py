@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.decode.formats.sparkplug_values import typed
-from gateway.sparkplug.tables import WITHIN
+from gateway.sparkplug.nodes.tables import WITHIN
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.sparkplug.tables import Metric
+    from gateway.sparkplug.nodes.tables import Metric
 
 _SIGNED_FROM: Final = 128  # the smallest number that is another one in a datatype with a sign
 

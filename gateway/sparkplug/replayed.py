@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.decode.examples import Message as Delivered
-from gateway.sparkplug.births import Birth, Names, metrics_of
 from gateway.sparkplug.front import Front
 from gateway.sparkplug.letters import explain
 from gateway.sparkplug.messages import Lost, Message
 from gateway.sparkplug.naming import Unnamed, complete
+from gateway.sparkplug.nodes.births import Birth, Names, metrics_of
 from gateway.sparkplug.topics import address_of
 from runtime.errors import Reject
 

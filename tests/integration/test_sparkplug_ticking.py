@@ -14,10 +14,10 @@ from gateway.decode import Decoder, Limits, Received
 from gateway.decode.dialects import complete_routes
 from gateway.decode.routes import compile_routes
 from gateway.sparkplug import keeper
-from gateway.sparkplug.births import Birth
 from gateway.sparkplug.changes import Changes, Row
 from gateway.sparkplug.host import TICK, Host
-from gateway.sparkplug.shared import Shared
+from gateway.sparkplug.nodes.births import Birth
+from gateway.sparkplug.nodes.shared import Shared
 from gateway.sparkplug.ticking import Listening, TickingSession
 from gateway.sparkplug.topics import Address
 from gateway.store import Store

@@ -16,10 +16,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gateway.sparkplug.doubt import PLAIN_S
 from gateway.sparkplug.messages import Lost, Message, Read, Told
-from gateway.sparkplug.node import HELD_S, MOST_HELD
-from gateway.sparkplug.ordered import Ordered
+from gateway.sparkplug.nodes.doubt import PLAIN_S
+from gateway.sparkplug.nodes.node import HELD_S, MOST_HELD
+from gateway.sparkplug.nodes.ordered import Ordered
 
 if TYPE_CHECKING:
     from gateway.sparkplug.topics import Kind

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from gateway.sparkplug.messages import Lost, Message, Read, Told
-from gateway.sparkplug.node import HELD_S
-from gateway.sparkplug.shared import Shared
+from gateway.sparkplug.nodes.node import HELD_S
+from gateway.sparkplug.nodes.shared import Shared
 from tests.unit.test_sparkplug_shared import PLACE, Table
 
 if TYPE_CHECKING:

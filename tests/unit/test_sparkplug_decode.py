@@ -12,9 +12,9 @@ from gateway.decode.dialects import complete_routes
 from gateway.decode.examples import Message as Delivered
 from gateway.decode.routes import compile_routes
 from gateway.explain.explanation import explain
-from gateway.sparkplug.births import Birth, Names
 from gateway.sparkplug.changes import Row
-from gateway.sparkplug.ordered import Ordered
+from gateway.sparkplug.nodes.births import Birth, Names
+from gateway.sparkplug.nodes.ordered import Ordered
 from gateway.sparkplug.replayed import NamingDecoder
 from gateway.sparkplug.topics import address_of
 from runtime.settings import load

@@ -14,7 +14,7 @@ from gateway.decode.routes import compile_routes
 from gateway.door import Door
 from gateway.sparkplug import fleet as module
 from gateway.sparkplug.host import TICK, Host
-from gateway.sparkplug.ordered import Ordered
+from gateway.sparkplug.nodes.ordered import Ordered
 from gateway.subscriptions import plan
 from runtime.errors import ConfigurationError
 from runtime.settings import load

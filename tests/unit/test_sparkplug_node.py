@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway.sparkplug.doubt import PLAIN_S, WILL_S
 from gateway.sparkplug.messages import Lost, Message, Read, Told
-from gateway.sparkplug.node import HELD_S, MOST_HELD, Node
-from gateway.sparkplug.ordered import REBORN_S, Ordered
-from gateway.sparkplug.shared import Shared
+from gateway.sparkplug.nodes.doubt import PLAIN_S, WILL_S
+from gateway.sparkplug.nodes.node import HELD_S, MOST_HELD, Node
+from gateway.sparkplug.nodes.ordered import REBORN_S, Ordered
+from gateway.sparkplug.nodes.shared import Shared
 from gateway.sparkplug.topics import Kind, address_of
 
 EPOCH = 1_795_424_400_000  # by the clock of the edge node

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.sparkplug.changes import Row
-from gateway.sparkplug.node import HELD_S, MOST_HELD, Node
+from gateway.sparkplug.nodes.node import HELD_S, MOST_HELD, Node
 from gateway.sparkplug.topics import Address
 from tests.unit.test_sparkplug_node import EPOCH, Site, alias, bd_seq, metric
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gateway.sparkplug.messages import Message, Step
-    from gateway.sparkplug.tables import Metric
+    from gateway.sparkplug.nodes.tables import Metric
 
 
 class Held:

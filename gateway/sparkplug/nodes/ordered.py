@@ -27,20 +27,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.sparkplug.births import Birth, metrics_of
-from gateway.sparkplug.doubt import ends_after
-from gateway.sparkplug.entity import Entity
-from gateway.sparkplug.held import itself, read_by
 from gateway.sparkplug.letters import lost
 from gateway.sparkplug.messages import Read
-from gateway.sparkplug.node import HELD_S, MOST_HELD, Node
-from gateway.sparkplug.sequence import Sequence, Turn
+from gateway.sparkplug.nodes.births import Birth, metrics_of
+from gateway.sparkplug.nodes.doubt import ends_after
+from gateway.sparkplug.nodes.entity import Entity
+from gateway.sparkplug.nodes.held import itself, read_by
+from gateway.sparkplug.nodes.node import HELD_S, MOST_HELD, Node
+from gateway.sparkplug.nodes.sequence import Sequence, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gateway.sparkplug.messages import Lost, Message, Step
-    from gateway.sparkplug.tables import Metric
+    from gateway.sparkplug.nodes.tables import Metric
 
 REBORN_S: Final = 30.0  # until a device is offline that was not born again with its node
 

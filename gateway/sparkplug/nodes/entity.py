@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gateway.sparkplug.births import Names
+from gateway.sparkplug.nodes.births import Names
 
 if TYPE_CHECKING:
     from gateway.sparkplug.messages import Message

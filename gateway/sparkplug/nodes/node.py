@@ -9,14 +9,14 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from gateway.sparkplug.asking import Asking
-from gateway.sparkplug.births import KEPT
-from gateway.sparkplug.doubt import Doubt
-from gateway.sparkplug.entity import Entity
-from gateway.sparkplug.held import Held
 from gateway.sparkplug.letters import lost
 from gateway.sparkplug.messages import Told
-from gateway.sparkplug.tables import Tables
+from gateway.sparkplug.nodes.asking import Asking
+from gateway.sparkplug.nodes.births import KEPT
+from gateway.sparkplug.nodes.doubt import Doubt
+from gateway.sparkplug.nodes.entity import Entity
+from gateway.sparkplug.nodes.held import Held
+from gateway.sparkplug.nodes.tables import Tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,12 +22,12 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.sparkplug.tables import WITHIN, Tables
+from gateway.sparkplug.nodes.tables import WITHIN, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from gateway.sparkplug.tables import Metric, Said
+    from gateway.sparkplug.nodes.tables import Metric, Said
 
 KEPT: Final = 4
 """Births that differ, of each edge node and device: older messages are named by none."""

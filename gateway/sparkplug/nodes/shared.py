@@ -18,11 +18,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.sparkplug.births import Birth, metrics_of
-from gateway.sparkplug.entity import Entity
-from gateway.sparkplug.held import itself, read_by
 from gateway.sparkplug.messages import Read
-from gateway.sparkplug.node import HELD_S, MOST_HELD, Node
+from gateway.sparkplug.nodes.births import Birth, metrics_of
+from gateway.sparkplug.nodes.entity import Entity
+from gateway.sparkplug.nodes.held import itself, read_by
+from gateway.sparkplug.nodes.node import HELD_S, MOST_HELD, Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
