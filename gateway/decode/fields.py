@@ -119,7 +119,7 @@ class Flattening:
     def flatten(self, item: dict[str, Any], apart: dict[str, Any] | None = None) -> dict[str, Any]:
         """The scalars of an object; those of the bare one among them, or apart."""
         found: dict[str, Any] = {}
-        self._room.spend(2 * len(item))
+        self._room.spend(len(item))
         self._bare_into = found if apart is None else apart
         self._walk(item.items(), "", 1, found)
         return found
@@ -137,11 +137,11 @@ class Flattening:
                     self._leave(path, "too_deep", fault, holder=True)
                 elif path == self._bare and kind is dict:
                     bare = value
-                    self._room.spend(2 * len(value))
+                    self._room.spend(len(value))
                 elif len(path) > self._max_name:
                     self._leave(path, "invalid_metric", self._too_long(path), holder=True)
                 else:
-                    self._room.spend(2 + 2 * len(value))
+                    self._room.spend(1 + 3 * len(value) // 2)
                     inner = value.items() if kind is dict else enumerate(value)
                     self._walk(inner, f"{path}.", depth + 1, into)
             elif value is not None:

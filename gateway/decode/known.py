@@ -106,6 +106,15 @@ class Room:
         if self.left < 0:
             raise too_much_work()
 
+    def check(self, work: int) -> None:
+        """Refuse a message that would cost so much more.
+
+        Raises:
+            Reject: likewise.
+        """
+        if work > self.left:
+            raise too_much_work()
+
     def again(self, mark: int) -> bool:
         """Whether what has this hash came before, as far as that is remembered.
 

@@ -36,7 +36,7 @@ MAX_VALUES: Final = 20_000
 MAX_ODD: Final = 2_000
 """Numbers and lines of one payload that are read more slowly than others."""
 
-MAX_WORK: Final = 33_000
+MAX_WORK: Final = 28_000
 """What one payload may cost, in microseconds of a slow machine: reckoned by what is done, not measured."""
 
 _LARGE: Final = 262_144  # bytes: of a larger payload there may be more of everything
@@ -59,6 +59,10 @@ def lines_allowed(size: int) -> int:
 def work_allowed(size: int) -> int:
     """What it may cost."""
     return MAX_WORK if size <= _LARGE else MAX_WORK * size // _LARGE
+
+
+READING_WORK: Final = 12
+"""Of each reading of several in one message at least."""
 
 
 def too_much_work() -> Reject:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _MOST_BYTES: Final = 16_000_000  # of all pieces of one message
 _SCALAR_BYTES: Final = 8
 _CUT: Final = 4  # microseconds, of each piece
+_KEYED: Final = 6
 _WRITTEN: Final = 128  # bytes, in another
 _MOST_SHARED: Final = 256_000_000  # of readings without a key, which share one payload: none is in conflict
 
@@ -96,7 +97,7 @@ class Pieces:
                 return None
             raws.append(write(cut))
             total += len(raws[-1])
-            self._room.spend(_CUT + len(raws[-1]) // _WRITTEN)
+            self._room.spend(_CUT + _KEYED * part.around.keyed + len(raws[-1]) // _WRITTEN)
             if total > _MOST_BYTES:
                 raise self._too_many(_MOST_BYTES)
         return raws

@@ -11,7 +11,7 @@ from bench.hostile import SIZE, Hostile, hostile
 from gateway.decode import Received
 from tests.support.write_side import NOW, Delivered
 
-MOST = 450_000  # calls, of which ten and more go into a microsecond of ours
+MOST = 330_000  # calls, of which ten and more go into a microsecond of ours
 
 
 def calls(of: Hostile) -> int:

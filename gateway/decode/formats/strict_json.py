@@ -136,13 +136,22 @@ def _soften(payload: bytes) -> bytes:
         nonlocal left
         before, token = found.groups()
         if token is None or not (_NOT_FINITE.fullmatch(token) or _is_long(token)):
+            if token is not None and token[:1].isalpha():
+                raise _NoJson
             return found.group()
         left -= 1
         if left < 0:
             raise too_many_values(MAX_ODD, "numbers beyond 64 bits or not finite")
         return before + b"0.".ljust(len(token), b"0")
 
-    return _TOKENS.sub(softened, payload)
+    try:
+        return _TOKENS.sub(softened, payload)
+    except _NoJson:
+        return payload
+
+
+class _NoJson(Exception):  # noqa: N818  # of one who looks no further
+    """There is a word where JSON has none."""
 
 
 def _is_long(token: bytes) -> bool:

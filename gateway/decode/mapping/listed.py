@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 _EACH: Final = 3  # microseconds, as these: of an element
 _READING: Final = 2
 _ODD: Final = 15
+_AFTER: Final = 5  # of a reading, here and later
 _KEY, _TIME, _KEYED = 1, 2, 4  # of device, key, time, region and whether the key was found around
 _TEXT: Final = frozenset({str})
 _NOTHING_AROUND: Final = Around()
@@ -189,6 +190,7 @@ class Listed:
             if group is None or not group.metrics.keys().isdisjoint(metrics):
                 group = open_[key] = _Group(said, tags)
                 found.append(group)
+                room.check(_AFTER * len(found))
                 if len(found) > MAX_READINGS:
                     check_count(len(found), readings_allowed(size), "readings")
             group.metrics.update(metrics)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.decode.fields import Unfit
 from gateway.decode.known import Room
-from gateway.decode.limits import MAX_ELEMENTS, check_count, readings_allowed, too_many_values
+from gateway.decode.limits import MAX_ELEMENTS, READING_WORK, check_count, readings_allowed, too_many_values
 from gateway.decode.mapping.each import Each, Element, graft
 from gateway.decode.mapping.element import LEFT_OUT, Elements
 from gateway.decode.mapping.learned import Learned, nothing_known
@@ -70,7 +70,7 @@ class Shaper:
         resolve: Callable[[Any, bytes], Any] | None = None,
     ) -> None:
         self._resolve = resolve
-        room = room or Room(_ROOM_BYTES)
+        self._room = room = room or Room(_ROOM_BYTES)
         self.each = Each(route.each, f"{where}.each", room)
         self.unfit = Unfit(drop=plan.drop)
         words = Words(route, where, limits.max_metric_name)
@@ -117,6 +117,7 @@ class Shaper:
             return found
         most = readings_allowed(size)
         elements = self.each.find(message, most)
+        self._room.check(READING_WORK * len(elements))
         check_count(len(elements), most, "elements" if self._elements.name else "readings")
         self._elements.surroundings.forget()
         if not elements:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _ENTRY_BYTES: Final = 300  # of what is remembered, beside its texts
 _NEW: Final = 10  # microseconds, as these
 _CALLED: Final = 4
+_INNER: Final = 8
 _LONG: Final = 2048  # characters of the names of the fields of an element that is plain
 _IGNORED: Final = "ignored"
 
@@ -136,7 +137,7 @@ class Shapes:
         inner = [(field, f"{name}.{field}") for field in within]
         own += [(field, f"{name}.{field}") for field in shape.rest]
         every = [full for _, full in (*inner, *own)]
-        self._room.spend(_CALLED + (1 + self._words.cost) * len(every))
+        self._room.spend(_CALLED + (1 + self._words.cost) * len(every) + _INNER * len(inner))
         targets = {full: self._words.fate(full) for full in every}
         kept = [target for target in targets.values() if target is not None]
         if len(targets) < len(every) or len(set(kept)) < len(kept):
