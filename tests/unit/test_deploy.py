@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from runtime.settings import Broker, Settings, duration_s, host_port, load
+from runtime.http.proxies import Proxies
+from runtime.settings import Broker, Settings, duration_s, host_port, load, refuse_open
 
 ROOT = Path(__file__).parents[2]
 
@@ -141,6 +142,15 @@ def test_containers_find_each_other(compose: dict[str, Any], container_settings:
         assert host == "0.0.0.0"  # noqa: S104  # inside its container
         assert services[name]["ports"] == [f"127.0.0.1:{port}:{port}"]
         assert f":{port}/readyz" in services[name]["healthcheck"]["test"][-1]
+
+
+def test_containers_let_in_who_is_in_their_network(container_settings: Settings) -> None:
+    """Ports are open to this machine alone, and what comes by them is a container's, or Docker's own."""
+    for name in ("gateway", "projector"):
+        listener = getattr(container_settings, name)
+        assert refuse_open(name, listener) is None
+        assert Proxies(listener.trust_proxy).has("172.18.0.1")
+        assert not Proxies(listener.trust_proxy).has("8.8.8.8")
 
 
 def test_no_secret_is_in_the_files(compose: dict[str, Any]) -> None:
