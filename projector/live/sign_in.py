@@ -31,6 +31,7 @@ def sign_in_routes(access: Access) -> list[ControllerRouterHandler]:
     """Handlers of `/sign-in` and `/sign-out`; none where nobody needs a token."""
     if access.tokens is None:
         return []
+    access.leads = True
     page = read_files()["sign-in.html"].content
 
     @get("/sign-in", sync_to_thread=False, include_in_schema=False, opt=_ANYBODY)

@@ -49,6 +49,9 @@ log = structlog.get_logger()
 class Access:
     """The rule of one listener.
 
+    Attributes:
+        leads: whether there is a page where one signs in.
+
     Args:
         listener: its section of the configuration.
         name: the section's.
@@ -64,6 +67,7 @@ class Access:
         if reason := refuse_open(name, listener):
             raise ConfigurationError(reason)
         self._name = name
+        self.leads = False
         setting = f"{name}.tokens_file"
         self.tokens = Tokens(listener.tokens_file, setting=setting) if listener.tokens_file else None
         self.proxies = Proxies(listener.trust_proxy)
@@ -79,7 +83,7 @@ class Access:
             token = self._shown(scope)
             scope["auth"] = token
             if needed is not None and not self._is_open:
-                if token is None and self.tokens is not None and _is_page(scope):
+                if token is None and self.leads and _is_page(scope):
                     await _lead(scope, receive, send)
                     return
                 self._check(scope, token, needed)

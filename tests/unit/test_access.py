@@ -147,6 +147,8 @@ async def test_a_wrong_token_is_told_of(given: Callable[[str], str]) -> None:
 async def test_who_opens_a_page_is_led_to_where_one_signs_in(given: Callable[[str], str]) -> None:
     """By a way that is right below any path that a proxy has us below."""
     site = Site(http=ANYWHERE, tokens_file=given("file"))
+    assert (await site.get("/who", accept="text/html")).status_code == 401  # there is no such page
+    site.front.access.leads = True
     for path, where in (("/who", "sign-in"), ("/who/", "../sign-in")):
         answer = await site.get(path, accept="text/html,*/*")
         assert (answer.status_code, answer.headers["location"]) == (303, where)
