@@ -34,7 +34,7 @@ QUIET_S: Final = 15.0
 LONGEST_S: Final = 90.0
 FLUSH_SIZE: Final = 330_000  # a minute of a hundred thousand devices with two metrics
 FLUSH_ROWS: Final = 10_000  # about 2 MB: rows without numbers have no size
-MOST_SIZE: Final = 420_000  # about 65 MB: beyond that rows are left to the outbox
+MOST_SIZE: Final = 420_000  # about 45 MB: beyond that rows are left to the outbox
 MOST_ROWS: Final = 15_000
 
 _MINUTE: Final = len("2026-11-23T09:00")

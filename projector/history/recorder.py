@@ -9,8 +9,8 @@ with the outbox, whose rows stay until history has them.
 So history waits while PostgreSQL is away, and the views go on; while Redis is away, it is the other way
 round. While somebody else changes history it waits too, and keeps what is in memory; that is said
 when it takes longer than a minute, as when history is made anew.
-A history that cannot go on from its cursor is mended as a whole (`audit.py`). What PostgreSQL refuses to add,
-as of a row that was edited by hand, holds up its stream alone, until the row is right.
+A history that cannot go on from its cursor is mended as a whole (`audit.py`). What cannot be added, as of a
+row that was edited by hand, holds up its stream alone, until the row is right.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ class Recorder:
         self._met: set[int] = set()
         self._refused: set[int] = set()
         self._hours_at = 0.0
+        self._made_up = False
         self._busy_since: float | None = None
         self._waiting = Waiting("history", health)
         self._wake = asyncio.Event()
@@ -123,8 +124,8 @@ class Recorder:
                     await self._catch_up(stream)
                     if self._streams.get(number) is stream and (flush or stream.is_due):
                         await self._flush(stream, everything=flush)
-                except asyncpg.PostgresError as error:
-                    if not is_data_error(error):
+                except (asyncpg.PostgresError, ValueError) as error:
+                    if isinstance(error, asyncpg.PostgresError) and not is_data_error(error):
                         raise
                     self._refuse(stream, error)
             await self._make_hours()
@@ -140,9 +141,9 @@ class Recorder:
             self._streams.clear()
             raise
 
-    def _refuse(self, stream: StreamMemory, error: asyncpg.PostgresError) -> None:
+    def _refuse(self, stream: StreamMemory, error: Exception) -> None:
         rows = f"rows {stream.cursor + 1} to {stream.end} of stream {stream.number}"
-        self._waiting.failed(f"postgres refuses what {rows} add up to: {error}")
+        self._waiting.failed(f"what {rows} add up to cannot be added: {error}")
         self._refused.add(stream.number)
         del self._streams[stream.number]
 
@@ -173,6 +174,7 @@ class Recorder:
             stream.take(page.rows)
             if stream.is_full:
                 await self._flush(stream)
+                self._made_up = True
             if stream.end <= after or self._streams.get(stream.number) is not stream:
                 return  # another history, or history has been moved: the next turn looks again
         stream.go_on(self._health)
@@ -196,11 +198,12 @@ class Recorder:
         await self._shown(means)
 
     async def _make_hours(self) -> None:
+        """When they are due, and once what had waited is read: of an open hour its first minute is all."""
         now_s = asyncio.get_running_loop().time()
-        if now_s >= self._hours_at:
-            if await self._store.hours_due():
-                await self._store.make_hours(if_due=True)
-            self._hours_at = now_s + HOURS_S
+        if self._made_up or now_s >= self._hours_at:
+            if self._made_up or await self._store.hours_due():
+                await self._store.make_hours(if_due=not self._made_up)
+            self._hours_at, self._made_up = now_s + HOURS_S, False
 
     async def _mend(self, reason: str) -> None:
         self._streams.clear()

@@ -38,30 +38,30 @@ WHERE s.stream = $1 AND s.epoch = $4::text::uuid AND s.head >= $3;
 -- minutes of the last hour as they are now.
 WITH delta AS MATERIALIZED (
     SELECT
-        d.device_id, d.metric, d.minute::timestamptz AS minute, d.named, d.count, d.sum, d.min, d.max
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::float8[], $7::float8[], $8::float8[])
-        AS d (device_id, metric, minute, named, count, sum, min, max)
+        d.device_id, d.metric, timestamptz 'epoch' + d.minute * interval '1 minute' AS minute,
+        timestamptz 'epoch' + (d.minute - (d.minute % 60 + 60) % 60) * interval '1 minute' AS hour, d.region,
+        timestamptz 'epoch' + d.named_at * interval '1 microsecond' AS region_at, d.count, d.sum, d.min, d.max
+    FROM unnest(
+        $1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::float8[], $8::float8[], $9::float8[]
+    ) AS d (device_id, metric, minute, region, named_at, count, sum, min, max)
 ),
 delta_hours AS MATERIALIZED (
     SELECT
-        device_id, metric, date_trunc('hour', minute, 'UTC') AS hour,
-        nullif(substr(max(named COLLATE "C"), 28), '') AS region,
-        nullif(left(max(named COLLATE "C"), 27), '')::timestamptz AS region_at, sum(count) AS count,
+        device_id, metric, hour,
+        (array_agg(region ORDER BY region_at DESC, region COLLATE "C" DESC) FILTER (WHERE region IS NOT NULL))[1] AS region,
+        max(region_at) AS region_at, sum(count) AS count,
         least(1.79769313486231e308, greatest(-1.79769313486231e308, sum(sum::numeric)))::float8 AS sum,
         min(min) AS min, max(max) AS max
     FROM delta, open_hours AS o
-    WHERE date_trunc('hour', minute, 'UTC') >= (SELECT kept_since FROM rollups WHERE rollup = '1h')
-        AND NOT (date_trunc('hour', minute, 'UTC') >= o.since AND date_trunc('hour', minute, 'UTC') < o.until)
+    WHERE hour >= (SELECT kept_since FROM rollups WHERE rollup = '1h')
+        AND NOT (hour >= o.since AND hour < o.until)
     GROUP BY 1, 2, 3
 ),
 begun AS (
     INSERT INTO measurements_1h (device_id, metric, bucket, region, region_at, count, sum, min, max)
-    SELECT
-        d.device_id, d.metric, date_trunc('hour', d.minute, 'UTC'), nullif(substr(d.named, 28), ''),
-        nullif(left(d.named, 27), '')::timestamptz, d.count, d.sum, d.min, d.max
+    SELECT d.device_id, d.metric, d.hour, d.region, d.region_at, d.count, d.sum, d.min, d.max
     FROM delta AS d, open_hours AS o
-    WHERE date_trunc('hour', d.minute, 'UTC') >= o.since AND date_trunc('hour', d.minute, 'UTC') < o.until
-        AND date_trunc('hour', d.minute, 'UTC') >= (SELECT kept_since FROM rollups WHERE rollup = '1h')
+    WHERE d.hour >= o.since AND d.hour < o.until AND d.hour >= (SELECT kept_since FROM rollups WHERE rollup = '1h')
     ON CONFLICT DO NOTHING
 ),
 hours AS (
@@ -81,8 +81,7 @@ hours AS (
 ),
 delta_minutes AS MATERIALIZED (
     SELECT
-        d.device_id, d.metric, d.minute, nullif(substr(d.named, 28), '') AS region,
-        nullif(left(d.named, 27), '')::timestamptz AS region_at, d.count, d.sum, d.min, d.max,
+        d.device_id, d.metric, d.minute, d.region, d.region_at, d.count, d.sum, d.min, d.max,
         d.minute < r.packed_until AS is_packed, d.minute < r.packing_until AS is_late
     FROM delta AS d, rollups AS r
     WHERE r.rollup = '1m' AND d.minute >= r.kept_since
@@ -107,24 +106,27 @@ minutes AS (
         max = greatest(m.max, excluded.max)
     RETURNING m.device_id, m.metric, m.bucket, m.count, m.sum
 )
-SELECT device_id, metric, extract(epoch FROM bucket)::bigint / 60 AS minute, sum / count AS mean
+SELECT device_id, metric, date_part('epoch', bucket)::bigint / 60 AS minute, sum / count AS mean
 FROM minutes
 WHERE bucket > now() - interval '1 hour';
 
 -- name: add_to_regions
--- The same for regions. $4 means nothing here.
+-- The same for regions, which name none.
 WITH delta AS MATERIALIZED (
-    SELECT d.region, d.metric, d.minute::timestamptz AS minute, d.count, d.sum, d.min, d.max
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::float8[], $7::float8[], $8::float8[])
-        AS d (region, metric, minute, named, count, sum, min, max)
+    SELECT
+        d.region, d.metric, timestamptz 'epoch' + d.minute * interval '1 minute' AS minute,
+        timestamptz 'epoch' + (d.minute - (d.minute % 60 + 60) % 60) * interval '1 minute' AS hour, d.count, d.sum, d.min, d.max
+    FROM unnest(
+        $1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::float8[], $8::float8[], $9::float8[]
+    ) AS d (region, metric, minute, none, never, count, sum, min, max)
 ),
 hours AS (
     INSERT INTO regions_1h AS h (metric, bucket, region, count, sum, min, max)
     SELECT
-        metric, date_trunc('hour', minute, 'UTC'), region, sum(count),
+        metric, hour, region, sum(count),
         least(1.79769313486231e308, greatest(-1.79769313486231e308, sum(sum::numeric)))::float8, min(min), max(max)
     FROM delta
-    WHERE date_trunc('hour', minute, 'UTC') >= (SELECT kept_since FROM rollups WHERE rollup = '1h')
+    WHERE hour >= (SELECT kept_since FROM rollups WHERE rollup = '1h')
     GROUP BY 1, 2, 3
     ON CONFLICT (metric, bucket, region) DO UPDATE SET
         count = h.count + excluded.count,

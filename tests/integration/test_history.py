@@ -303,6 +303,20 @@ async def test_an_hour_is_made_of_its_minutes(plant: Plant) -> None:
     assert await plant.history() == expected(plant.written.events)
 
 
+async def test_an_hour_is_made_when_what_waited_is_read(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was behind does not show the first minute of an open hour alone until the next ten are over."""
+    monkeypatch.setattr(memory_module, "FLUSH_SIZE", 1)
+    monkeypatch.setattr(plant.reader.recorder, "_hours_at", float("inf"))
+    await open_from(plant, NINE)
+    for minute in range(4):
+        await plant.written.commit(event("a", minute * 60, t=1))
+    for _ in range(2):  # what has been committed is read a turn later
+        await plant.reader.turn()
+    assert await plant.pool.fetchval("SELECT sum FROM measurements_1h WHERE bucket = $1", NINE) == 4
+
+
 async def test_hours_are_made_once_by_two(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who had to wait for another that made them finds that they are not due any more."""
     store = Store(plant.pool)
