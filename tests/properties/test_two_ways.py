@@ -150,7 +150,11 @@ async def ways(databases: Databases) -> AsyncIterator[tuple[Way, Way]]:
         await databases.drop(dsn)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @example([[message("a", '"1"', TIMES[0], value, "null")] for value in ODD])
 @example([[message("a", f'"{at}"', ts, "1", "true") for at, ts in enumerate(TIMES)]])
 @example([[message("a", f'"{at}"', TIMES[0], value, "null") for at, value in enumerate(ODD)]])
