@@ -45,6 +45,7 @@ from gateway.subscriptions import plan
 from gateway.trip import MOST as MOST_AT_ONCE
 from gateway.upkeep import Upkeep
 from runtime.certificates import Certificates, files_of
+from runtime.closing import closing
 from runtime.errors import Retry
 from runtime.http import Front, Health, create_app, health_routes, serve
 from runtime.lifecycle import keep_trying, unless
@@ -144,7 +145,7 @@ async def run(
                 await intake.begin_early(opening)
                 pool = await opening
                 if pool is not None:
-                    async with pool:
+                    async with closing(pool):
                         rights = tasks.create_task(Rights(pool, GATEWAY, health).run(), name="rights")
                         prepared = await unless(stop, _prepare(settings, pool, lease, health))
                         if prepared is not None:
@@ -334,7 +335,8 @@ async def _work(  # noqa: PLR0915, PLR0917  # the whole path is put together her
         await pipeline.run(stop)
         await intake.flush()
         await voice.leave(session)
-        await _last_words(store, devices, relay, upkeep, ledger)
+        if entrance is None or not entrance.spooling:  # else the server does not answer
+            await _last_words(store, devices, relay, upkeep, ledger)
         for task in beside:
             task.cancel()
     rejected.close()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gateway.door import mend, refusal
-from runtime.postgres import load_queries
+from runtime.postgres import lent, load_queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from gateway.door import Door
+    from runtime.postgres import Connection
 
 log = structlog.get_logger()
 queries = load_queries("gateway")
@@ -63,35 +64,41 @@ class Doorman:
 
     async def look(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         """Bring the door up to date."""
-        row = await pool.fetchrow(queries.registry_snapshot)
+        async with lent(pool) as connection:
+            await self._look(connection)
+
+    async def _look(self, connection: Connection) -> None:
+        row = await connection.fetchrow(queries.registry_snapshot)
         assert row is not None
         now = self._monotonic()
         if row["history"] != self._history or now - self._read_at >= _ANEW_S:
-            await self._read_all(pool)
+            await self._read_all(connection)
             if not self._history:
                 log.info("registry_read", devices=len(self._door), holds=self._door.holds)
             self._history, self._read_at = row["history"], now
             self.let_in_at = now
         elif row["snapshot"] != self._snapshot:  # else no transaction has ended since
-            await self._read_changes(pool)
+            await self._read_changes(connection)
         self._snapshot = row["snapshot"]
         if self._door.is_full and not self._is_full:
             log.warning("registry_too_large", holds=False, kept=len(self._door))
         self._is_full = self._door.is_full
 
-    async def _read_all(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    async def _read_all(self, connection: Connection) -> None:
         door = self._door.begin()
         states = ["active", "blocked"] if door.holds else ["blocked"]
         after = ""
-        while not door.is_full and (page := await pool.fetch(queries.registry_states, after, states, _PAGE)):
+        while not door.is_full and (
+            page := await connection.fetch(queries.registry_states, after, states, _PAGE)
+        ):
             for device_id, state in page:
                 door.take(device_id, state)
             after = page[-1]["device_id"]
         self._door.replace(door)
 
-    async def _read_changes(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    async def _read_changes(self, connection: Connection) -> None:
         place = "0", ""
-        while page := await pool.fetch(queries.registry_changes, self._snapshot, *place, _PAGE):
+        while page := await connection.fetch(queries.registry_changes, self._snapshot, *place, _PAGE):
             for device_id, state, _ in page:
                 self._door.take(device_id, state)
                 if refusal(state, holds=self._door.holds) is None:

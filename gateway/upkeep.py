@@ -30,6 +30,7 @@ from gateway.retention import retire
 from gateway.rollups import drop_history
 from gateway.settling import settle
 from gateway.sparkplug.keeper import forget
+from runtime.closing import closing
 from runtime.lifecycle import keep_trying
 from runtime.postgres import lent, load_queries, open_pool
 from runtime.settings import duration_s
@@ -153,11 +154,12 @@ class Upkeep:
     async def run(self) -> None:
         """Do everything at its interval until cancelled."""
         dsn, name = self._settings.postgres.dsn, f"{self._settings.broker.client_id}-chores"
-        async with await keep_trying(
+        self._own = await keep_trying(
             "postgres",
             lambda: open_pool(dsn, name=name, max_size=len(self._chores), settings=_CHORE_SETTINGS),
             self._health,
-        ) as self._own:
+        )
+        async with closing(self._own):
             await self.chores.run()
 
     async def _note_projected(self) -> None:

@@ -106,7 +106,7 @@ class Entrance:
         self._draining = Draining(
             shelf,
             self._signal,
-            may_read=lambda: self.spooling and not self._keeping.behind,
+            may_read=lambda: self.spooling and not self._stuck and not self._keeping.behind,
             settle=self._settle,
         )
         self._listening = asyncio.Lock()

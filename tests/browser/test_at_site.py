@@ -11,7 +11,9 @@ from projector.live.state import AtSite, Stream
 from tests.browser.stage import AT_MS, Stage, row
 
 if TYPE_CHECKING:
-    from tests.browser.conftest import Visit
+    from collections.abc import Awaitable, Callable
+
+    from deploy.local.browser import Visit
 
 _HOUR_MS = 3_600_000
 
@@ -30,7 +32,9 @@ _HOUR_MS = 3_600_000
         ),
     ],
 )
-async def test_what_is_still_at_the_site(visits: Visit, left: AtSite, says: str) -> None:
+async def test_what_is_still_at_the_site(
+    visits: Callable[..., Awaitable[Visit]], left: AtSite, says: str
+) -> None:
     """How much, since when and for how long; nobody is told that the view is up to date. Then it is gone."""
     lags: dict[str, float | None] = {
         "received": 18_000.0,
