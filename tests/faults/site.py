@@ -18,12 +18,14 @@ from redis.asyncio import Redis
 
 from deploy.local.server import free_port
 from deploy.local.services import LocalServices
+from gateway.migrate import migrate
 from tests.faults.audit import CURSOR_WITHIN_S, Auditor, Books
 from tests.faults.fleet import Fleet
 from tests.faults.proxy import Proxy
 from tests.faults.shapes import ROUTES
 from tests.faults.watch import until
 from tests.support.commands import RunningCommand
+from tests.support.roles import as_kind, grant_kinds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -75,6 +77,8 @@ class Site:
                 "redis": services.redis.port,
             }
             proxies = {path: await stack.enter_async_context(Proxy(ports[path])) for path in through}
+            await migrate(services.postgres.dsn())
+            await grant_kinds(services.postgres.dsn())
             site = cls(services, seed, folder, proxies, name=name)
             stack.push_async_callback(site._end)
             yield site
@@ -123,10 +127,15 @@ class Site:
         return process
 
     async def command(self, *arguments: str, environment: Mapping[str, str] | None = None) -> RunningCommand:
-        """Start any of our commands at this site; `environment` replaces the site's settings."""
+        """Start any of our commands at this site; `environment` replaces the site's settings.
+
+        In PostgreSQL each has the rights of its list, and no more.
+        """
         env = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
         env |= {"HOME": str(self._folder), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
         env |= environment or self.settings()
+        if env.get("EDGE_POSTGRES_DSN") == self.settings()["EDGE_POSTGRES_DSN"]:
+            env["EDGE_POSTGRES_DSN"] = as_kind(env["EDGE_POSTGRES_DSN"], arguments[0])
         process = await RunningCommand.start(*arguments, env=env, process_group=self.services.place.group)
         self._processes.append(process)
         return process
