@@ -75,6 +75,7 @@ def hostile(unique: str) -> dict[str, str]:
     return {"EDGE_ROUTE": json.dumps([route]), "NO_COLOR": "1"}
 
 
+@pytest.mark.timeout(180)  # seven processes and a browser
 async def test_names_of_strangers(
     run_command: Run,
     settings: Settings,

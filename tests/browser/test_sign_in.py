@@ -71,6 +71,7 @@ async def site(
     assert made.stdout[0] not in "".join(projector.output)
 
 
+@pytest.mark.timeout(180)  # five loads of the page
 async def test_signing_in(
     site: tuple[str, str, Path], visits: Callable[..., Awaitable[Visit]], unique: str
 ) -> None:
