@@ -63,7 +63,7 @@ def test_policy_by_what_has_gathered() -> None:
 
 def test_a_large_batch_is_cut_into_rows_that_a_broker_takes() -> None:
     """An array of very many readings becomes several transactions; nothing is left out or repeated."""
-    readings, _ = decode(b"[" + b",".join(b'{"id":%d,"x":1}' % n for n in range(12_000)) + b"]")
+    readings, _ = decode(b"[" + b",".join(b'{"id":%d,"x":1}' % n for n in range(8_000)) + b"]")
     batch = Batch(readings=readings)
     parts = list(BatchPolicy(max_messages=1000, max_bytes=100, linger_s=0).parts(batch))
     assert len(parts) > 1
