@@ -63,8 +63,8 @@ NO_OTHERS: Final = cast("dict[str, str]", MappingProxyType({}))  # the same for 
 class View(msgspec.Struct, gc=False):
     """What is remembered of one device or region, and what a run changes.
 
-    There may be a hundred thousand: an object for each metric, and a number beside the text of each time, would
-    be half as much memory again, and to fetch it takes longer than to work with it.
+    There may be a hundred thousand: an object for each metric, and a number beside the text of each time,
+    would take more memory, and fetching that takes longer than working with it.
 
     Attributes:
         id: of the device, or the region's name.
