@@ -240,7 +240,7 @@ async def test_a_start_behind_the_end(database: str, settings: Settings) -> None
 async def test_rows_gather_where_few_messages_come(
     database: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first row goes out at once, those that follow it soon go together; who is behind never waits."""
+    """The first row goes out at once, those that follow it soon go together."""
     monkeypatch.setattr(relay_module, "_PAUSE_S", 0.5)
     loop = asyncio.get_running_loop()
     async with write_side(database) as side, running(side, settings) as (relay, topic):
@@ -255,4 +255,18 @@ async def test_rows_gather_where_few_messages_come(
         relay.offer(rows[2])
         await topic.until(3)
         assert loop.time() - began > 0.45
+        task.cancel()
+
+
+async def test_who_is_behind_does_not_rest(
+    database: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages of the table follow each other at once, however few messages they have."""
+    monkeypatch.setattr(relay_module, "_PAUSE_S", 60.0)
+    async with write_side(database) as side, running(side, settings) as (relay, topic):
+        await append(side, *range(30))
+        relay.start_after(0, 30)
+        task = asyncio.create_task(relay.run())
+        await topic.until(30)
+        assert topic.seen == list(range(1, 31))
         task.cancel()
