@@ -23,6 +23,7 @@ from bench import (
     rebuild,
     reference,
     sizing,
+    spool,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ GROUPS: Final[tuple[tuple[Scenario[Any], ...], ...]] = (
     (quiet.SCENARIO,),
     (sizing.SCENARIO,),
     (distance.SCENARIO,),
+    (spool.SCENARIO,),
     (backlog.SCENARIO,),
     (growth.SCENARIO,),
     (read_side.SCENARIO,),
