@@ -24,6 +24,7 @@ ALL = {
     "image.pullSecrets": "{mine}",
     "tls.secret": "certificate",
     "tls.configMap": "authority",
+    "tls.listeners": "true",
     "migrate.resources.limits.memory": "128Mi",
     "gateway.replicas": "3",
     "gateway.firstStream": "4",
@@ -54,6 +55,7 @@ NONE = {
     "podDisruptionBudget.enabled": "false",
     "networkPolicy.enabled": "false",
 }
+MONITORED = {name: value for name, value in ALL.items() if name.startswith("serviceMonitor.")}
 CASES = {"as it comes": {}, "least": LEAST, "all": ALL, "none": NONE}
 
 
@@ -191,10 +193,8 @@ def test_pods_have_few_rights() -> None:
         if kind not in {"StatefulSet", "Deployment", "Job"}:
             continue
         pod = each["spec"]["template"]["spec"]
-        assert (pod["securityContext"]["runAsNonRoot"], pod["automountServiceAccountToken"]) == (
-            True,
-            False,
-        ), name
+        assert pod["securityContext"]["runAsNonRoot"], name
+        assert not pod["automountServiceAccountToken"], name
         assert container(each)["securityContext"] == {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -202,9 +202,32 @@ def test_pods_have_few_rights() -> None:
         }, name
 
 
+def test_services_of_the_cluster_are_no_settings() -> None:
+    """A pod has none of the variables that Kubernetes makes of services: EDGE_PROJECTOR_PORT of a release `edge`."""
+    for (kind, name), each in objects(rendered({})).items():
+        if kind in {"StatefulSet", "Deployment", "Job"}:
+            assert each["spec"]["template"]["spec"]["enableServiceLinks"] is False, name
+
+
+@pytest.mark.parametrize(
+    ("values", "scheme"), [({}, "HTTP"), ({"tls.listeners": "true"}, "HTTPS")], ids=["plain", "tls"]
+)
+def test_who_asks_for_health_and_metrics_speaks_as_the_listeners_do(
+    values: dict[str, str], scheme: str
+) -> None:
+    """Probes and Prometheus use TLS when the listeners do, and only then."""
+    made = objects(rendered(values | MONITORED))
+    for kind, name in (("StatefulSet", "site-gateway"), ("Deployment", "site-projector")):
+        pod = container(made[kind, name])
+        probes = [pod[f"{which}Probe"]["httpGet"] for which in ("startup", "liveness", "readiness")]
+        assert [each.get("scheme", "HTTP") for each in probes] == [scheme] * 3
+    (endpoint,) = made["ServiceMonitor", "site"]["spec"]["endpoints"]
+    assert endpoint["scheme"] == scheme.lower()
+
+
 def test_selectors_find_their_pods() -> None:
     """Services, budgets and policies are about the pods of one role, and never the job that migrates."""
-    made = objects(rendered({"serviceMonitor.enabled": "true"}))
+    made = objects(rendered({}))
     labels = {
         kind: made[kind, name]["spec"]["template"]["metadata"]["labels"]
         for kind, name in (
@@ -232,6 +255,7 @@ def test_selectors_find_their_pods() -> None:
         ({"gateway.replicas": "-1"}, "/gateway/replicas"),
         ({"projector.port": "80"}, "/projector/port"),
         ({"secrets.keys.redisUrl": ""}, "/secrets/keys/redisUrl"),
+        ({"serviceMonitor.enabled": "true"}, "serviceMonitor.bearerTokenSecret"),
     ],
 )
 def test_values_that_cannot_be_are_named(values: dict[str, str], named: str) -> None:

@@ -1,5 +1,5 @@
 {{- define "edge.name" -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- .Release.Name | replace "." "-" | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 
 {{- define "edge.labels" -}}
@@ -22,6 +22,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "edge.pod" -}}
 serviceAccountName: {{ include "edge.name" .root }}
 automountServiceAccountToken: false
+enableServiceLinks: false # variables of a Service `edge-…` would look like settings, and be refused
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
@@ -75,6 +76,11 @@ securityContext:
   readOnlyRootFilesystem: true
   capabilities:
     drop: [ALL]
+{{- end -}}
+
+{{/* A probe of this path. */}}
+{{- define "edge.probe" -}}
+httpGet: { path: {{ .path }}, port: http{{ if .root.Values.tls.listeners }}, scheme: HTTPS{{ end }} }
 {{- end -}}
 
 {{- define "edge.secretEnv" -}}
