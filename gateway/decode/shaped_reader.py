@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gateway.decode.reading import Reading, Received, Rejection
     from gateway.decode.routes import CompiledRoute, Matched
 
-_LINE: Final = 22  # microseconds
+_LINE: Final = 28  # microseconds
 Left = list[tuple[str, str]]
 """Fields that are left out of a message, each with a reason."""
 

@@ -81,6 +81,7 @@ ROUTES = (
     INFLUX,
     Route(topic=TOPIC, each="a", name="name", value="v", time="t", key="", numbers="from_text_with_unit"),
 )
+LABELS: dict[str, int] = {"bn": -2, "bt": -3, "n": 0, "u": 1, "v": 2, "vs": 3, "t": 6}
 # Of other formats: what makes a payload of an object, and how many of them are one.
 OTHERS: tuple[tuple[Route, Callable[[list[Any]], bytes]], ...] = (
     (
@@ -110,7 +111,6 @@ OTHERS: tuple[tuple[Route, Callable[[list[Any]], bytes]], ...] = (
         lambda messages: cbor2.dumps([{LABELS.get(name, name): each for name, each in messages[0].items()}]),
     ),
 )
-LABELS = {"bn": -2, "bt": -3, "n": 0, "u": 1, "v": 2, "vs": 3, "t": 6}
 ODD = st.sampled_from(
     [
         *(
