@@ -43,6 +43,7 @@ tools: ## what only tests and benchmarks need: a browser and promtool
 $(RUNS): requirements.lock
 	$(PYTHON) deploy/local/install.py venv
 	@echo "installing what the product runs with"
+	test ! -e $(INSTALLED) || $(MAKE) setup
 	test -e $(INSTALLED) || $(PYTHON) -m venv $(VENV)
 	test -e $(INSTALLED) || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	touch $@
@@ -149,4 +150,4 @@ $(UV)/bin/uv: deploy/local/requirements-uv.lock
 clean: ## remove what these commands made
 	rm -rf $(VENV) .make build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find contract runtime gateway projector deploy tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find contract runtime gateway projector deploy tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
