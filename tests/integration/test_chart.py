@@ -203,7 +203,7 @@ def test_pods_have_few_rights() -> None:
 
 
 def test_services_of_the_cluster_are_no_settings() -> None:
-    """A pod has none of the variables that Kubernetes makes of services: EDGE_PROJECTOR_PORT of a release `edge`."""
+    """A pod has no variable that Kubernetes makes of a service: EDGE_PROJECTOR_PORT of a release `edge`."""
     for (kind, name), each in objects(rendered({})).items():
         if kind in {"StatefulSet", "Deployment", "Job"}:
             assert each["spec"]["template"]["spec"]["enableServiceLinks"] is False, name
