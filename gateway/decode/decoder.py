@@ -13,7 +13,7 @@ from gateway.decode.assemble import Assembler
 from gateway.decode.drops import Drops
 from gateway.decode.formats import format_of
 from gateway.decode.known import Memo, Room
-from gateway.decode.limits import work_allowed
+from gateway.decode.limits import WHOLE, work_allowed
 from gateway.decode.mapping import Mapper, Shaper, needs_shaping
 from gateway.decode.mapping.presence import METRIC as PRESENCE
 from gateway.decode.reader import PlainReader, Reader, failed
@@ -113,7 +113,7 @@ class Decoder:
     def read(self, delivery: Delivery, value: Any, received: Received) -> list[Reading | Rejection]:  # noqa: ANN401  # likewise
         """The readings of such a value, which is one message; its bytes are those of the delivery."""
         matched = self._match(delivery.topic)
-        self._room.left = work_allowed(len(delivery.payload))
+        self._room.left = WHOLE * work_allowed(len(delivery.payload))
         try:
             return self._readers[matched.number].read_value(value, delivery.payload, matched, received)
         except Exception as error:  # noqa: BLE001  # likewise

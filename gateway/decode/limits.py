@@ -61,6 +61,10 @@ def work_allowed(size: int) -> int:
     return MAX_WORK if size <= _LARGE else MAX_WORK * size // _LARGE
 
 
+WHOLE: Final = 10
+"""Times as much as that what an edge node says may cost: a birth names all its tags at once, thousands of
+them, and in parts it counts for nothing."""
+
 READING_WORK: Final = 12
 """Of each reading of several in one message at least."""
 
