@@ -29,8 +29,8 @@ Level = Literal["debug", "info", "warning", "error"]
 
 # Everything from the first ":" up to the token's last "@" counts as password, because people forget to encode
 # one.
-_USERINFO = re.compile(r"([a-zA-Z][\w+.-]*://[^\s:/]*:)\S*@")
-_PASSWORD = re.compile(r"\b(password|passwd|pwd)(\s*=\s*)('[^']*'|[^\s&;,]+)", re.IGNORECASE)
+_USERINFO = re.compile(r"([a-zA-Z][\w+.-]{0,30}://[^\s:/]*:)\S*@")
+_PASSWORD = re.compile(r"(password|passwd|pwd)(\s*=\s*)('[^']*'|[^\s&;,]+)", re.IGNORECASE)
 _TOKEN = re.compile(r"\bedge_[A-Za-z0-9_-]{43}|(?<=\bBearer )[^\s\"']+")
 _SECRET_FIELDS = frozenset({"password", "secret", "token", "dsn", "url"})
 _MASK = "***"

@@ -48,8 +48,10 @@ SELECT name, value, set_by, set_at FROM site_settings ORDER BY name;
 SELECT stream, messages_left, oldest_at, drains_in_s, noted_at FROM spools ORDER BY stream;
 
 -- name: support_sessions
--- Connections to this database: whose, and what they wait for. Not what they run, which could hold values.
-SELECT application_name, usename AS username, state, wait_event_type, wait_event, now() - xact_start AS transaction_for, count(*)
+-- Connections to this database: whose, and what they wait for, where that may be seen (pg_read_all_stats). Not what they run,
+-- which could hold values.
+SELECT application_name, usename AS username, coalesce(state, backend_type, 'hidden from this role') AS state,
+    wait_event_type, wait_event, now() - xact_start AS transaction_for, count(*)
 FROM pg_stat_activity
 WHERE datname = current_database()
 GROUP BY 1, 2, 3, 4, 5, 6

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import tarfile
 import time
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 from runtime.logs import mask
 
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
 _MASK: Final = "***"
 _SHORTEST: Final = 4  # what is shorter stands in every text
+# As JSON and SQL have it, in the logs of others.
+_QUOTED: Final = re.compile(
+    r"""(password|passwd|pwd|secret|token)("?\s*[:=]\s*|\s+)("(?:[^"\\]|\\.)*"|'(?:[^']|'')*')""",
+    re.IGNORECASE,
+)
+_ESCAPED: Final = re.compile(r"%[0-9A-F]{2}")
 
 
 def secrets_of(settings: Settings) -> frozenset[str]:
@@ -28,11 +35,18 @@ def secrets_of(settings: Settings) -> frozenset[str]:
     for url in (settings.postgres.dsn, settings.redis.url):
         try:
             parts = urlsplit(url)
-            passwords |= {parts.password or "", *parse_qs(parts.query).get("password", ())}
+            asked = parse_qsl(parts.query)
         except ValueError:
             continue  # no URL: `mask` takes what looks like one
-    forms = {form for each in passwords for form in (each, unquote(each), quote(each, safe=""))}
+        passwords |= {parts.password or "", *(value for name, value in asked if name.endswith("password"))}
+    forms = {form for each in passwords for plain in (each, unquote(each)) for form in _forms(plain)}
     return frozenset(form for form in forms if len(form) >= _SHORTEST)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """As it is, in a URL, in JSON and as Python shows it."""
+    yield from (secret, quote(secret), quote(secret, safe=""), quote_plus(secret))
+    yield from (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1])
 
 
 def write(path: Path, name: str, parts: Mapping[str, str], secrets: frozenset[str]) -> None:
@@ -49,16 +63,29 @@ def write(path: Path, name: str, parts: Mapping[str, str], secrets: frozenset[st
     """
     now = time.time()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
-        for part, content in _masked(parts, secrets):
-            entry = tarfile.TarInfo(f"{name}/{part}")
-            entry.size, entry.mtime, entry.mode = len(content), int(now), 0o600
-            archive.addfile(entry, io.BytesIO(content))
+    try:
+        with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+            for part, content in _masked(parts, secrets):
+                entry = tarfile.TarInfo(f"{name}/{part}")
+                entry.size, entry.mtime, entry.mode = len(content), int(now), 0o600
+                archive.addfile(entry, io.BytesIO(content))
+    except BaseException:
+        path.unlink()  # half of one would be in the way of the next
+        raise
 
 
 def _masked(parts: Mapping[str, str], secrets: frozenset[str]) -> Iterator[tuple[str, bytes]]:
     longest_first = sorted(secrets, key=len, reverse=True)
-    known = re.compile("|".join(map(re.escape, longest_first))) if secrets else None
+    known = re.compile("|".join(map(_pattern, longest_first))) if secrets else None
     for name, text in parts.items():
         without = known.sub(_MASK, text) if known else text
-        yield name, "\n".join(map(mask, without.split("\n"))).encode(errors="backslashreplace")
+        yield name, "\n".join(map(_mask_line, without.split("\n"))).encode(errors="backslashreplace")
+
+
+def _mask_line(line: str) -> str:
+    return _QUOTED.sub(rf"\1\2{_MASK}", mask(line))
+
+
+def _pattern(secret: str) -> str:
+    """Of a secret in a URL, where `%c3` is `%C3`."""
+    return _ESCAPED.sub(lambda found: f"(?i:{found[0]})", re.escape(secret))

@@ -47,7 +47,7 @@ def support_command(
     name = f"mqtt-edge-gateway-support-{socket.gethostname()}-{made:%Y%m%dT%H%M%SZ}"
     path = file or Path(f"{name}.tar.gz")
     if path.exists():
-        click.echo(f"error: {path} is there already", err=True)
+        click.echo(f"error: {click.format_filename(path)} is there already", err=True)
         return 2
     secrets = archive.secrets_of(settings)
     try:
@@ -55,9 +55,11 @@ def support_command(
         found = asyncio.run(_gather(settings, lines, token, logs))
         archive.write(path, name, {"README.txt": parts.about(made, found), **found}, secrets | {token} - {""})
     except OSError as error:
-        click.echo(f"error: {error.filename or path}: {error.strerror}", err=True)
+        where = click.format_filename(error.filename or path)
+        click.echo(f"error: {where}: {error.strerror or error}", err=True)
         return 1
-    click.echo(f"{path}: {path.stat().st_size:,} bytes. Look through it before you send it.")
+    written = click.format_filename(path)
+    click.echo(f"{written}: {path.stat().st_size:,} bytes. Look through it before you send it.")
     return 0
 
 

@@ -10,7 +10,6 @@ import shutil
 import ssl
 import urllib.error
 import urllib.request
-from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from gateway.check import check, encode
-from runtime.errors import Retry, Stop
 from runtime.logs import one_line
 from runtime.postgres import ERRORS, load_queries, open_pool
 from runtime.settings import host_port
@@ -33,6 +31,9 @@ UNITS: Final = ("mqtt-edge-gateway", "mqtt-edge-projector")
 """The units of systemd that the package installs."""
 
 _TIMEOUT_S: Final = 10.0
+_QUERY_S: Final = 3.0  # of each: one that waits for a lock leaves time for the others
+_MOST_BYTES: Final = 16_000_000  # of a log's end, and of an answer
+_PIECE: Final = 65_536
 _DISTRIBUTION: Final = "mqtt-edge-gateway"
 _SERVER_SETTINGS: Final = (
     "autovacuum", "checkpoint_timeout", "effective_cache_size", "fsync", "full_page_writes",
@@ -114,10 +115,10 @@ def _fetch(request: urllib.request.Request) -> str:
     )
     try:
         with opener.open(request, timeout=_TIMEOUT_S) as response:
-            return f"{response.status}\n{response.read().decode(errors='replace')}\n"
+            return f"{response.status}\n{response.read(_MOST_BYTES).decode(errors='replace')}\n"
     except urllib.error.HTTPError as refusal:
         with refusal:
-            return f"{refusal.code}\n{refusal.read().decode(errors='replace')}\n"
+            return f"{refusal.code}\n{refusal.read(_MOST_BYTES).decode(errors='replace')}\n"
 
 
 async def database(settings: Settings) -> str:
@@ -127,8 +128,10 @@ async def database(settings: Settings) -> str:
         said["server"] = [dict(row) for row in await pool.fetch(queries.support_server, _SERVER_SETTINGS)]
         for name in _QUERIES:
             try:
-                rows = await pool.fetch(getattr(queries, f"support_{name}"))
+                rows = await pool.fetch(getattr(queries, f"support_{name}"), timeout=_QUERY_S)
                 said[name] = [dict(row) for row in rows]
+            except TimeoutError:
+                said[name] = f"no answer within {_QUERY_S:g} s"
             except ERRORS as error:
                 said[name] = one_line(error)
     return _pretty(said)
@@ -143,7 +146,17 @@ async def journal(unit: str, lines: int) -> str:
         program, "--unit", unit, "--lines", str(lines), "--output", "short-iso-precise", "--no-pager",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    said, _ = await process.communicate()
+    assert process.stdout is not None
+    said = bytearray()
+    try:
+        while piece := await process.stdout.read(_PIECE):
+            said += piece
+            del said[:-_MOST_BYTES]
+        await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     return said.decode(errors="replace")
 
 
@@ -160,9 +173,22 @@ def folder(path: str) -> str:
 
 
 def tail(path: Path, lines: int) -> str:
-    """The last lines of a file."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return "".join(deque(file, lines))
+    """The last lines of a file, however large it is.
+
+    Raises:
+        OSError: it cannot be read, or is none: a pipe may never end.
+    """
+    if not path.is_file():
+        raise OSError(f"{path} is no regular file")
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _MOST_BYTES))
+        content = file.read(_MOST_BYTES)
+    at = len(content) - content.endswith(b"\n")
+    for _ in range(lines):
+        at = content.rfind(b"\n", 0, at)
+        if at < 0:
+            return content.decode(errors="replace")
+    return content[at + 1 :].decode(errors="replace")
 
 
 async def attempt(part: Callable[[], Awaitable[str]]) -> str:
@@ -172,7 +198,7 @@ async def attempt(part: Callable[[], Awaitable[str]]) -> str:
             return await part()
     except TimeoutError:
         return f"no answer within {4 * _TIMEOUT_S:g} s\n"
-    except (Stop, Retry, *ERRORS) as error:
+    except Exception as error:  # noqa: BLE001  # a bundle is for when anything may be broken
         return f"{one_line(error)}\n"
 
 

@@ -7,11 +7,16 @@ import tarfile
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import asyncpg
+
+from gateway.support import parts
 from tests.support.devices import publish
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
+
+    import pytest
 
     from runtime.settings import Settings
     from tests.support.commands import RunningCommand
@@ -49,26 +54,43 @@ async def test_all_is_in_it(
     made = await run_command("gateway", "support-bundle", str(path), "--log", str(log), "--lines", "3")
     assert await made.exit_code() == 0, made.output
     assert oct(path.stat().st_mode)[-3:] == "600"
-    parts = unpacked(path)
-    assert f'broker.client_id = "{settings.broker.client_id}"' in parts["configuration.txt"]
-    assert json.loads(parts["versions.json"])["packages"]["asyncpg"]
-    assert {each["component"] for each in json.loads(parts["check.json"])["findings"]} > {"postgres", "redis"}
-    assert parts["gateway-readyz.txt"].startswith("200\n")
-    assert "gateway_received_total" in parts["gateway-metrics.txt"]
-    assert "Connection refused" in parts["projector-metrics.txt"]
-    database = json.loads(parts["postgres.json"])
+    made_of = unpacked(path)
+    assert f'broker.client_id = "{settings.broker.client_id}"' in made_of["configuration.txt"]
+    assert json.loads(made_of["versions.json"])["packages"]["asyncpg"]
+    assert {each["component"] for each in json.loads(made_of["check.json"])["findings"]} > {
+        "postgres",
+        "redis",
+    }
+    assert made_of["gateway-readyz.txt"].startswith("200\n")
+    assert "gateway_received_total" in made_of["gateway-metrics.txt"]
+    assert "Connection refused" in made_of["projector-metrics.txt"]
+    database = json.loads(made_of["postgres.json"])
     assert [(each["reason"], each["letters"]) for each in database["letters"]] == [("malformed_json", 1)]
     assert {"measurements", "outbox"} <= {each["name"] for each in database["tables"]}
     assert [each["head"] for each in database["streams"]] == [1]
     assert all(isinstance(value, list) for value in database.values()), "each query could be asked"
-    assert parts["log/1-gateway.log"] == "line 7\nline 8\nline 9\n"
-    assert all(name in parts["README.txt"] for name in parts if name != "README.txt")
-    everything = "\n".join(parts.values())
+    assert made_of["log/1-gateway.log"] == "line 7\nline 8\nline 9\n"
+    assert all(name in made_of["README.txt"] for name in made_of if name != "README.txt")
+    everything = "\n".join(made_of.values())
     assert "271828" not in everything
     assert "rubbish-of-a-device" not in everything
     again = await run_command("gateway", "support-bundle", str(path))
     assert await again.exit_code() == 2
     assert f"{path} is there already" in again.output[-1]
+
+
+async def test_a_table_that_is_locked_is_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query that waits for a lock is given up soon, and takes no other part along."""
+    monkeypatch.setattr(parts, "_QUERY_S", 0.3)
+    holder = await asyncpg.connect(settings.postgres.dsn)
+    try:
+        await holder.execute("BEGIN; LOCK TABLE dead_letters")
+        said = json.loads(await parts.database(settings))
+    finally:
+        await holder.close()
+    assert said["letters"] == "no answer within 0.3 s"
+    assert isinstance(said["streams"], list)
+    assert "idle in transaction" in {each["state"] for each in said["sessions"]}
 
 
 async def test_no_secret_leaves(run_command: Run, tmp_path: Path) -> None:
@@ -82,10 +104,10 @@ async def test_no_secret_leaves(run_command: Run, tmp_path: Path) -> None:
         EDGE_POSTGRES_DSN=f"postgresql://u:{QUOTED}@127.0.0.1:1/x", EDGE_REDIS_URL=f"redis://:{QUOTED}@127.0.0.1:1/0",
     )  # fmt: skip
     assert await made.exit_code() == 0, made.output
-    parts = unpacked(path)
-    assert parts["log/1-some.log"] == "one ***\ntwo ***\nthree postgresql://u:***@db/x\nfour\n"
-    assert 'postgres.dsn = "postgresql://u:***@127.0.0.1:1/x"' in parts["configuration.txt"]
-    assert "Connection refused" in parts["postgres.json"]
-    for text in parts.values():
+    made_of = unpacked(path)
+    assert made_of["log/1-some.log"] == "one ***\ntwo ***\nthree postgresql://u:***@db/x\nfour\n"
+    assert 'postgres.dsn = "postgresql://u:***@127.0.0.1:1/x"' in made_of["configuration.txt"]
+    assert "Connection refused" in made_of["postgres.json"]
+    for text in made_of.values():
         assert WORD not in text
         assert QUOTED not in text

@@ -5,6 +5,7 @@ import json
 import logging
 import subprocess
 import sys
+import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -113,12 +114,22 @@ def test_python_warnings_take_the_same_way(capsys: pytest.CaptureFixture[str]) -
         ),
         ("http://127.0.0.1:9101/readyz", "http://127.0.0.1:9101/readyz"),
         ("postgresql://postgres@127.0.0.1:5432/db", "postgresql://postgres@127.0.0.1:5432/db"),
+        ("postgresql://h/d?sslpassword=hunter2", "postgresql://h/d?sslpassword=***"),
+        ("PGPASSWORD=hunter2 psql", "PGPASSWORD=*** psql"),
         ("no secret here", "no secret here"),
     ],
 )
 def test_mask(text: str, masked: str) -> None:
     """The password of a URL or a connection string is masked, and nothing else."""
     assert logs.mask(text) == masked
+
+
+def test_a_line_of_a_megabyte_is_masked_at_once() -> None:
+    """A blob beside an address costs what its length is, and not its square."""
+    blob = "a" * 1_000_000
+    started = time.process_time()
+    assert logs.mask(f"{blob} redis://u:hunter2@h") == f"{blob} redis://u:***@h"
+    assert time.process_time() - started < 1
 
 
 def test_secrets_are_masked_wherever_they_stand(capsys: pytest.CaptureFixture[str]) -> None:
