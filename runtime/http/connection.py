@@ -34,12 +34,19 @@ class Connection(HttpToolsProtocol):
 
     Args:
         limits: how many there may be; None: any number.
+        entered: what to leave them with, of one that was let in already.
     """
 
-    def __init__(self, *args: Any, limits: Limits | None = None, **options: Any) -> None:  # noqa: ANN401  # the server's
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401  # the server's
+        limits: Limits | None = None,
+        entered: str | None = None,
+        **options: Any,  # noqa: ANN401  # likewise
+    ) -> None:
         super().__init__(*args, **options)
         self._limits = limits
-        self._entered: str | None = ""
+        self._entered = entered
         self._timer: asyncio.TimerHandle | None = None
         self._kept = 0
         self._asking: asyncio.TimerHandle | None = None
@@ -50,7 +57,7 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         if self.client is not None:
             self.client = (plain(self.client[0]), self.client[1])
-        if self._limits is not None and self.client is not None:
+        if self._limits is not None and self._entered is None and self.client is not None:
             self._entered = self._limits.connect(self.client[0], len(self.connections))
             if self._entered is None:
                 log.debug("http_connection_refused", address=self.client[0])

@@ -2,8 +2,10 @@
 
 Requests fill a bucket that empties at the rate that is allowed, and holds twice that. Connections are counted
 as they come, streams of events with them; of a trusted proxy, whose connections are everybody's, the requests
-under way of each address that it names. This machine's own are not counted. An address of IPv6 is its /64,
-which is what one gets. What is remembered is bounded: who was away longest is forgotten first.
+under way of each address that it names. This machine's own are not counted, and strangers with many addresses
+leave room for them. Probes have a bucket of their own: they may come from the address of a busy client, and
+who is refused one starts the process anew. An address of IPv6 is its /64, which is what one gets. What is
+remembered is bounded: who was away longest is forgotten first.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from runtime.http.proxies import Proxies
 
 CONNECTIONS: Final = 800  # in all; a process has 1,024 files unless it is told otherwise
+OURS: Final = 50  # of them, for this machine and for trusted proxies alone
+_PROBES: Final = frozenset({"/healthz", "/readyz"})
 _BURST_S: Final = 2.0
 _REMEMBERED: Final = 10_000
 _PREFIX_BITS: Final = 64
@@ -62,12 +66,13 @@ class Limits:
             address: of the other end.
             there: how many there are in all, with this one.
         """
-        if there <= CONNECTIONS and (self._is_free(address) or self._proxies.has(address)):
-            return ""
-        if there <= CONNECTIONS and (entered := self._enter(address)):
-            return entered
-        self._refused("connections")
-        return None
+        ours = self._is_free(address) or self._proxies.has(address)
+        entered = None
+        if there <= (CONNECTIONS if ours else CONNECTIONS - OURS):
+            entered = "" if ours else self._enter(address)
+        if entered is None:
+            self._refused("connections")
+        return entered
 
     def leave(self, entered: str) -> None:
         """What was entered is over."""
@@ -84,7 +89,8 @@ class Limits:
             if not address or self._is_free(address):
                 await app(scope, receive, send)
                 return
-            if wait_s := self.take(address, asyncio.get_running_loop().time()):
+            kind = "probe " if scope["path"] in _PROBES else ""
+            if wait_s := self.take(address, asyncio.get_running_loop().time(), kind):
                 self._refused("rate")
                 await _refuse(
                     send, f"more than {self._rate:g} requests a second from {address}", ceil(wait_s)
@@ -105,9 +111,9 @@ class Limits:
 
         return limited
 
-    def take(self, address: str, now: float) -> float:
+    def take(self, address: str, now: float, kind: str = "") -> float:
         """Put a request into an address's bucket; returns after how many seconds there is room, 0 for now."""
-        key = _key(address)
+        key = kind + _key(address)
         empty_at = max(self._emptied.get(key, now), now)
         if (full_for_s := empty_at - now + 1 / self._rate - _BURST_S) > _ROUNDING_S:
             return full_for_s

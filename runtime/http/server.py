@@ -7,17 +7,17 @@ import contextlib
 import os
 import socket
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 import uvicorn
 
 from runtime.errors import Stop
 from runtime.http.connection import KERNEL_BYTES, Connection
+from runtime.http.door import Door
 from runtime.settings import host_port
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterator
 
     from litestar import Litestar
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from runtime.http.front import Front
 
 _GRACE_S = 2
-_HANDSHAKE_S = 10.0
 _DATE_S = 1.0
 _BACKLOG = 1024  # as many pages as there are come back at once when a process has been away
 
@@ -69,7 +68,7 @@ async def serve(
             lifespan="on",
             timeout_graceful_shutdown=_GRACE_S,
         ),
-        front.tls.context if front and front.tls else None,
+        front,
     )
 
     async def watch() -> None:
@@ -105,10 +104,17 @@ async def serve(
 class _Server(uvicorn.Server):
     """Leaves signals alone: the process has one place that handles them. And sleeps while nobody asks."""
 
-    def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, config: uvicorn.Config, front: Front | None) -> None:
         super().__init__(config)
         self._leaving = asyncio.Event()
-        self._tls = tls
+        self._door = (
+            Door(
+                front.tls.context, front.limits, self._connection, lambda: len(self.server_state.connections)
+            )
+            if front and front.tls
+            else None
+        )
+        self._open: list[asyncio.Task[NoReturn]] = []
 
     def leave(self) -> None:
         """Stop serving."""
@@ -116,19 +122,24 @@ class _Server(uvicorn.Server):
         self._leaving.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen; a TLS handshake may take ten seconds, where uvicorn leaves it a minute."""
-        await super().startup(sockets=[] if self._tls else sockets)
-        if self._tls:
-            loop = asyncio.get_running_loop()
-            options: dict[str, Any] = {"ssl": self._tls, "ssl_handshake_timeout": _HANDSHAKE_S}
-            for each in sockets or []:
-                server = await loop.create_server(self._connection, sock=each, backlog=_BACKLOG, **options)
-                self.servers.append(server)
+        """Listen."""
+        await super().startup(sockets=[] if self._door else sockets)
+        if self._door:
+            self._open = [
+                asyncio.create_task(self._door.run(each), name="http-door") for each in sockets or []
+            ]
 
-    def _connection(self) -> asyncio.Protocol:
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let nobody in any more, and finish what is being answered."""
+        for each in self._open:
+            each.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+        await super().shutdown(sockets)
+
+    def _connection(self, entered: str) -> asyncio.Protocol:
         state = self.lifespan.state
         return self.config.http_protocol_class(  # type: ignore[call-arg]  # as uvicorn makes it
-            config=self.config, server_state=self.server_state, app_state=state
+            config=self.config, server_state=self.server_state, app_state=state, entered=entered
         )
 
     async def main_loop(self) -> None:

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from deploy.local.server import free_port
 from runtime.errors import Stop
-from runtime.http import Front, Health, connection, create_app, health_routes, limits, serve, tls
+from runtime.http import Front, Health, connection, create_app, door, health_routes, limits, serve, tls
 from runtime.settings import Projector
 
 if TYPE_CHECKING:
@@ -259,6 +259,7 @@ async def test_tls_with_the_certificate_of_now(
         assert b"200 OK" not in await reader.read()
         plain.close()
         await _one_too_many(port, ca)
+        await _who_shakes_no_hands(port, ca)
         stop.set()
 
 
@@ -266,17 +267,31 @@ async def _one_too_many(port: int, ca: trustme.CA) -> None:
     """Of three connections where two may be, the third is closed before it is heard."""
     context = ssl.create_default_context()
     ca.configure_trust(context)
-    opened = [await asyncio.open_connection("127.0.0.1", port, ssl=context) for _ in range(3)]
-    with contextlib.suppress(ConnectionError):
-        opened[2][1].write(REQUEST)
-        assert await opened[2][0].read() == b""
-    for reader, writer in opened[:2]:
+    opened = [await asyncio.open_connection("127.0.0.1", port, ssl=context) for _ in range(2)]
+    with pytest.raises((ConnectionError, ssl.SSLError)):
+        await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    for reader, writer in opened:
         writer.write(REQUEST)
         assert await reader.readuntil(b"}")
-    for _, writer in opened:
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
+
+
+async def _who_shakes_no_hands(port: int, ca: trustme.CA) -> None:
+    """Of three who connect and say nothing, the third is closed at once; once they left there is room."""
+    async with asyncio.timeout(door.HANDSHAKE_S / 2):
+        opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        with contextlib.suppress(ConnectionError):
+            assert await opened[2][0].read() == b""
+        for _, writer in opened:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+        while True:
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                assert await _serial(port, ca)
+                return
 
 
 async def test_certificate_files_that_cannot_be_used(tmp_path: Path) -> None:

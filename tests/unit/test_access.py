@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from runtime import tokens
 from runtime.errors import ConfigurationError
 from runtime.http import Front, Health, create_app, health_routes
-from runtime.http.limits import CONNECTIONS, Limits
+from runtime.http.limits import CONNECTIONS, OURS, Limits
 from runtime.http.proxies import Proxies, plain
 from runtime.settings import Projector
 
@@ -218,15 +218,21 @@ async def test_answers_tell_browsers_what_not_to_do(given: Callable[[str], str])
 
 
 async def test_too_many_requests_of_one_address() -> None:
-    """Beyond twice a second's share one waits, and is told how long; others and this machine's own do not."""
+    """Beyond twice a second's share one waits, and is told how long; others and this machine's own do not.
+
+    Neither do probes, which may come from where a busy client does.
+    """
     site = Site(http=ANYWHERE, trust_proxy=(PROXY,), max_requests_per_s=2)
-    answers = [await site.get("/healthz", CLIENT) for _ in range(5)]
-    assert [each.status_code for each in answers] == [200, 200, 200, 200, 429]
+    answers = [await site.get("/none", CLIENT) for _ in range(5)]
+    assert [each.status_code for each in answers] == [404, 404, 404, 404, 429]
+    assert (await site.get("/readyz", CLIENT)).status_code == 503
+    probes = [(await site.get("/healthz", CLIENT)).status_code for _ in range(4)]
+    assert probes == [200, 200, 200, 429]
     assert (answers[-1].headers["retry-after"], answers[-1].headers["content-type"]) == (
         "1",
         "application/problem+json",
     )
-    assert site.refused("rate") == 1
+    assert site.refused("rate") == 2
     for peer in ("192.0.2.8", "127.0.0.1"):
         assert (await site.get("/healthz", peer)).status_code == 200
     forwarded = [
@@ -247,7 +253,10 @@ def test_a_bucket_empties() -> None:
 
 
 def test_connections_of_one_address() -> None:
-    """So many, and no more until one leaves; of IPv6 a /64; this machine and proxies any, up to a sum."""
+    """So many, and no more until one leaves; of IPv6 a /64; this machine and proxies any, up to a sum.
+
+    Some of the sum are for these alone.
+    """
     refused: list[str] = []
     limits = Limits(1, 2, proxies=Proxies([PROXY]), refused=refused.append)
     first, second = limits.connect("2001:db8::1", 1), limits.connect("2001:db8::2", 2)
@@ -258,7 +267,9 @@ def test_connections_of_one_address() -> None:
     assert limits.connect("2001:db8::3", 3) == first
     assert [limits.connect(each, 9) for each in ("127.0.0.1", "::1", PROXY) for _ in range(3)] == [""] * 9
     assert limits.connect("127.0.0.1", CONNECTIONS + 1) is None
-    assert refused == ["connections"] * 2
+    assert limits.connect("192.0.2.1", CONNECTIONS - OURS + 1) is None
+    assert limits.connect("192.0.2.1", CONNECTIONS - OURS) == "192.0.2.1"
+    assert refused == ["connections"] * 3
 
 
 def test_what_is_remembered_is_bounded() -> None:
