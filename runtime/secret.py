@@ -6,7 +6,9 @@ opens a connection asks `current` for what the file holds now.
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from typing import NoReturn
 
 from runtime.errors import Retry
 
@@ -56,3 +58,12 @@ def current(secret: str, what: str) -> str:
         return FromFile.read(secret.source)
     except ValueError as error:
         raise Retry(what, str(error)) from error
+
+
+def no_passphrase() -> NoReturn:
+    """For keys of certificates; OpenSSL would ask for it at the terminal, and all else would wait.
+
+    Raises:
+        OSError: always.
+    """
+    raise OSError(errno.EACCES, "the key is encrypted; it has to be one without a passphrase")

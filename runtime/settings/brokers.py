@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from runtime.errors import ConfigurationError
+from runtime.secret import no_passphrase
 from runtime.settings.types import ClientId, Duration, HostPort, Port, Section, Text, Topic
 
 Alpn = Annotated[
@@ -95,7 +96,7 @@ def tls_context(broker: Broker, section: str = "broker") -> ssl.SSLContext | Non
         if broker.tls_alpn:
             context.set_alpn_protocols([broker.tls_alpn])
         if broker.tls_cert_file:
-            context.load_cert_chain(broker.tls_cert_file, broker.tls_key_file or None)
+            context.load_cert_chain(broker.tls_cert_file, broker.tls_key_file or None, no_passphrase)
     except (OSError, ssl.SSLError) as error:
         files = ", ".join(
             name for name in (broker.tls_ca_file, broker.tls_cert_file, broker.tls_key_file) if name

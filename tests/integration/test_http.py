@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 from litestar import Litestar, get
 from litestar.params import FromPath  # noqa: TC002  # Litestar reads the annotation
 from litestar.response import Stream
@@ -19,7 +20,7 @@ from structlog.testing import capture_logs
 from deploy.local.server import free_port
 from runtime.errors import Stop
 from runtime.http import Front, Health, connection, create_app, door, health_routes, limits, serve, tls
-from runtime.settings import Projector
+from runtime.settings import Broker, Projector, tls_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -294,10 +295,25 @@ async def _who_shakes_no_hands(port: int, ca: trustme.CA) -> None:
                 return
 
 
+def encrypted(key: bytes) -> bytes:
+    """A key in PEM with a password."""
+    pem, private = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    secret = serialization.BestAvailableEncryption(b"word")
+    return serialization.load_pem_private_key(key, None).private_bytes(pem, private, secret)
+
+
 async def test_certificate_files_that_cannot_be_used(tmp_path: Path) -> None:
-    """Refused at start with the section and both files."""
-    settings = Projector(tls_cert=str(tmp_path / "cert.pem"), tls_key=str(tmp_path / "key.pem"))
+    """Refused at start with the section and both files; nobody is asked for the password of a key."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    settings = Projector(tls_cert=str(cert), tls_key=str(key))
     with pytest.raises(
         Stop, match=r"^projector\.tls_cert: cannot use .*cert\.pem with .*key\.pem: No such file"
     ):
         Front(settings, "projector", CollectorRegistry())
+    issued = trustme.CA().issue_cert("127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(cert)
+    key.write_bytes(encrypted(issued.private_key_pem.bytes()))
+    with pytest.raises(Stop, match=r"key\.pem: the key is encrypted"):
+        Front(settings, "projector", CollectorRegistry())
+    with pytest.raises(Stop, match=r"^broker\.tls: .*key\.pem: the key is encrypted"):
+        tls_context(Broker(tls=True, tls_cert_file=str(cert), tls_key_file=str(key)))
