@@ -14,6 +14,7 @@ import pytest
 
 from deploy.local.services import LocalServices
 from tests.support.devices import publish
+from tests.support.roles import as_kind, give
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -74,12 +75,18 @@ async def test_a_dump_restored_on_another_server(
     assert await gateway.terminate() == 0
     assert await projector.terminate() == 0
     async with LocalServices(["postgres"], environ={}) as elsewhere:
-        new = {"EDGE_POSTGRES_DSN": elsewhere.postgres_dsn, "EDGE_REDIS_URL": redis_url}
+        dsn = elsewhere.postgres_dsn
+        new = {"EDGE_REDIS_URL": redis_url}
+        await execute(dsn, "CREATE ROLE tests_gateway LOGIN; CREATE ROLE tests_projector LOGIN")
         await shell(
             commands("Restore"), tmp_path,
-            PATH=path, DSN=elsewhere.postgres_dsn, EDGE_CONFIG=str(config_file), **new,
+            PATH=path, DSN=dsn, EDGE_CONFIG=str(config_file), EDGE_POSTGRES_DSN=dsn, **new,
         )  # fmt: skip
-        gateway = await run_command("gateway", "run", "--log-level", "debug", **new)
+        for kind in ("gateway", "projector"):
+            await give(dsn, kind, f"tests_{kind}")
+        as_gateway = new | {"EDGE_POSTGRES_DSN": as_kind(dsn, "gateway")}
+        new |= {"EDGE_POSTGRES_DSN": as_kind(dsn, "projector")}
+        gateway = await run_command("gateway", "run", "--log-level", "debug", **as_gateway)
         projector = await run_command("projector", "run", **new)
         await gateway.event("history_replaced")
         await publish(broker_port, [*sent[:10], (topic, b'{"id": "new", "t": 7}')])
@@ -93,6 +100,13 @@ async def test_a_dump_restored_on_another_server(
         keys = await connection.fetch("SELECT message_key FROM measurements")
         await connection.close()
     assert sorted(row["message_key"] for row in keys) == sorted([*(str(n) for n in range(50)), "new"])
+
+
+async def execute(dsn: str, statements: str) -> None:
+    """Run statements as the administrator."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(statements)
+    await connection.close()
 
 
 async def rows(dsn: str, wanted: int) -> None:
