@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import httpx
+
 from bench.quiet import used
 from tests.acceptance.test_ready import until_ready
 
@@ -26,8 +28,9 @@ async def test_idle_processes_hardly_wake_up(
     """
     gateway = await run_command("gateway", "run")
     projector = await run_command("projector", "run")
-    await until_ready(f"http://{settings.gateway.http}")
-    await until_ready(f"http://{settings.projector.http}")
+    for section in (settings.gateway, settings.projector):
+        async with httpx.AsyncClient(base_url=f"http://{section.http}") as client:
+            await until_ready(client)
     fewest = dict.fromkeys((gateway.pid, projector.pid), 1000)
     for _ in range(4):
         before = {pid: used(pid)[1] for pid in fewest}

@@ -32,6 +32,8 @@ class Case(NamedTuple):
 
 
 LABELS = '{instance="site:9"}'
+ENDS = "_certificate_expires_timestamp_seconds"
+
 CASES = [
     Case(
         "GatewayDown",
@@ -53,9 +55,7 @@ CASES = [
     *(
         Case(
             "CertificateEnds",
-            {
-                f'{program}_certificate_expires_timestamp_seconds{{instance="site:9", certificate="broker"}}': ends
-            },
+            {f'{program}{ENDS}{{instance="site:9", certificate="broker"}}': ends},
             "9m",
             "11m",
             {**SITE, "certificate": "broker"},

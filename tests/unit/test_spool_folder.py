@@ -87,7 +87,7 @@ def test_a_file_that_cannot_be_used_is_set_aside(tmp_path: Path, kind: str) -> N
             database.execute("CREATE TABLE t (a)")
             if kind == "of another version":
                 database.execute("PRAGMA application_id = 1297171783")
-                database.execute("PRAGMA user_version = 2")
+                database.execute("PRAGMA user_version = 3")
         database.close()
     before = path.read_bytes()
     folder = filled(tmp_path, range(1, 2))
@@ -236,7 +236,7 @@ def test_no_room_for_what_was_there(tmp_path: Path, disk: Path) -> None:
     card.symlink_to(disk / "small")
     with pytest.raises(Full):
         folder.append([record(31)], place=31)
-    found = []
+    found: list[int] = []
     after = 0
     while len(found) < 30 and (entry := folder.read(after)) is not None:
         after, packed = entry
