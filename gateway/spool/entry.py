@@ -90,7 +90,7 @@ _decode: Final = msgspec.msgpack.Decoder(Packed).decode
 
 def pack(packed: Packed) -> bytes:
     """The body of an entry."""
-    return zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(_encode(packed))
+    return compress(_encode(packed))
 
 
 def unpack(body: bytes) -> Packed:
@@ -100,6 +100,20 @@ def unpack(body: bytes) -> Packed:
         Damaged: the checksum, or anything else, is not as it was.
     """
     try:
-        return _decode(zstandard.ZstdDecompressor().decompress(body, max_output_size=_LARGEST))
+        return _decode(decompress(body))
     except (zstandard.ZstdError, msgspec.MsgspecError) as error:
         raise Damaged(str(error)) from error
+
+
+def compress(data: bytes) -> bytes:
+    """Make bytes fewer, with a checksum."""
+    return zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(data)
+
+
+def decompress(body: bytes) -> bytes:
+    """What they were.
+
+    Raises:
+        zstandard.ZstdError: they are others.
+    """
+    return zstandard.ZstdDecompressor().decompress(body, max_output_size=_LARGEST)

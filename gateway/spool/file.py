@@ -12,6 +12,7 @@ import os
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from gateway.spool import version_1
 from runtime.postgres import load_queries
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ queries = load_queries("gateway.spool")
 
 NAME: Final = "spool.db"
 APPLICATION: Final = 0x4D514547
-VERSION: Final = 1
+VERSION: Final = 2
 
 _JOURNAL_BYTES: Final = 8_000_000  # a journal that grew beyond is cut when its pages are in the file
 _BUSY_MS: Final = 5000
@@ -257,10 +258,13 @@ class SpoolFile:
         if not tables:
             with self._transaction():
                 run(f"PRAGMA application_id = {APPLICATION}")
-                run(f"PRAGMA user_version = {VERSION}")
                 run(queries.make_entries)
                 run(queries.make_dropped)
                 run(queries.make_facts)
+        elif version_1.is_former(self._connection):
+            version_1.convert(self._connection, self._transaction)
+        if version != VERSION:
+            run(f"PRAGMA user_version = {VERSION}")
 
     def _row(self, statement: str, *arguments: object) -> tuple[Any, ...]:
         row: tuple[Any, ...] = self._connection.execute(statement, arguments).fetchone()

@@ -8,6 +8,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from gateway.spool import version_1
 from gateway.spool.entry import Damaged, unpack
 from gateway.spool.file import APPLICATION, VERSION, Entry, Extent, extent_of, read_from
 from gateway.spool.folder import Unusable
@@ -24,7 +25,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a file to read it.
 
     Raises:
-        Unusable: it is not there, or no spool of this version.
+        Unusable: it is not there, or no spool that this version knows.
     """
     if not path.exists():
         raise Unusable(f"{path} is not there")
@@ -35,8 +36,12 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if (application, version) != (APPLICATION, VERSION):
-            raise Unusable(f"{path} is no spool of version {VERSION}")
+        if application != APPLICATION or version > VERSION:
+            raise Unusable(f"{path} is no spool of version {VERSION} or before")
+        if version_1.is_begun(connection):
+            raise Unusable(f"{path} is on its way from version 1 to {VERSION}: the gateway goes on with it")
+        if version_1.is_former(connection):
+            version_1.show(connection)
         yield connection
     except sqlite3.Error as error:
         raise Unusable(f"{path}: {error}") from error

@@ -70,3 +70,47 @@ INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET v
 -- name: fact
 -- One of them.
 SELECT value FROM facts WHERE name = ?;
+
+-- name: has_runs
+-- Only files of version 1 have that table, until all of their entries are of today's form.
+SELECT count(*) FROM main.sqlite_schema WHERE name = 'runs';
+
+-- name: has_former_entries
+-- Whether somebody has begun with that.
+SELECT count(*) FROM main.sqlite_schema WHERE name = 'former_entries';
+
+-- name: put_former_entries_by
+-- Makes room for a table of today's form.
+ALTER TABLE entries RENAME TO former_entries;
+
+-- name: former_entry
+-- The first that is left, as it is today. A run that has no name is one that nobody knows.
+SELECT
+    e.seq, e.messages, e.through, e.at,
+    packed(coalesce((SELECT r.name FROM runs AS r WHERE r.id = e.run), '00000000-0000-0000-0000-000000000000'), e.place, e.body)
+FROM former_entries AS e ORDER BY e.seq LIMIT 1;
+
+-- name: forget_former_entry
+-- In the transaction that appends it as it is today.
+DELETE FROM former_entries WHERE seq = ?;
+
+-- name: forget_former_entries
+-- When none is left.
+DROP TABLE former_entries;
+
+-- name: forget_runs
+-- The last of what was of version 1.
+DROP TABLE runs;
+
+-- name: show_former_entries
+-- For a connection that only reads: `entries` as it is today, in front of the file's own.
+CREATE TEMP VIEW entries AS
+SELECT
+    e.seq, e.messages, e.through, e.at,
+    packed(coalesce((SELECT r.name FROM main.runs AS r WHERE r.id = e.run), '00000000-0000-0000-0000-000000000000'), e.place, e.body)
+        AS body
+FROM main.entries AS e;
+
+-- name: show_nothing_dropped
+-- Which version 1 did not count.
+CREATE TEMP TABLE dropped (up_to INTEGER NOT NULL, messages INTEGER NOT NULL);
