@@ -155,7 +155,7 @@ def _check_topics(answers: Answers) -> None:
 
 def _check_host(host: str, option: str = "--host") -> None:
     try:
-        ipaddress.ip_address(host)
+        ipaddress.ip_address(host.replace("%", " "))  # a zone is one machine's, and in no certificate
     except ValueError:
         labels = host.split(".")
         numeric = labels[-1].isdecimal()

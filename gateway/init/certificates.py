@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _AUTHORITY_LASTS: Final = timedelta(days=3650)
 _LASTS: Final = timedelta(days=825)  # the longest that Apple's systems take
 _EARLIER: Final = timedelta(days=1)  # a device whose clock is behind
+_LONGEST_NAME: Final = 64  # X.520; what a server's certificate is for stands elsewhere in it
 _MOST_STEPS: Final = 10
 
 
@@ -35,10 +36,10 @@ class Pair(NamedTuple):
     key: str
 
 
-def make_authority(name: str, now: datetime) -> Pair:
-    """An authority that signs itself, and may sign no other."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+def make_authority(name: str, now: datetime, key_there: str | None = None) -> Pair:
+    """An authority that signs itself, and may sign no other; with the key that is there, if one is."""
+    key = ec.generate_private_key(ec.SECP256R1()) if key_there is None else _key(key_there)
+    subject = _name(name)
     builder = _builder(subject, subject, key.public_key(), now, _AUTHORITY_LASTS)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_usage(signs_others=True), critical=True)
@@ -48,11 +49,9 @@ def make_authority(name: str, now: datetime) -> Pair:
 def issue(authority: Pair, name: str, now: datetime, *, hosts: Sequence[str] = ()) -> Pair:
     """A certificate of the authority: of a server with these names and addresses, without any of a client."""
     issuer = x509.load_pem_x509_certificate(authority.certificate.encode())
-    issuers_key = serialization.load_pem_private_key(authority.key.encode(), password=None)
-    assert isinstance(issuers_key, ec.EllipticCurvePrivateKey)
+    issuers_key = _key(authority.key)
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    builder = _builder(subject, issuer.subject, key.public_key(), now, _LASTS)
+    builder = _builder(_name(name), issuer.subject, key.public_key(), now, _LASTS)
     purpose = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
     builder = (
         builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -66,6 +65,16 @@ def issue(authority: Pair, name: str, now: datetime, *, hosts: Sequence[str] = (
         names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
         builder = builder.add_extension(names, critical=False)
     return _pair(builder.sign(issuers_key, hashes.SHA256()), key)
+
+
+def is_for(certificate: str, hosts: Sequence[str]) -> bool:
+    """Whether a server's certificate is for these names and addresses, and for no others."""
+    try:
+        found = x509.load_pem_x509_certificate(certificate.encode())
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return False
+    return set(names) == {_general_name(host) for host in hosts}
 
 
 def check_given(certificate: Path, key: Path, authority: Path | None, hosts: Sequence[str]) -> None:
@@ -172,6 +181,16 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:_LONGEST_NAME])])
+
+
+def _key(pem: str) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(pem.encode(), password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return key
 
 
 def _pair(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Pair:

@@ -108,6 +108,9 @@ def init_command(
     answers = _ask(
         {name: value for name, value in said.items() if value not in (None, ())}, known, ask=not yes
     )
+    server = path / site.SERVER[0]
+    if known.given and cert is key is ca is None and server.exists():
+        cert, key, ca = server, path / site.SERVER[1], path / site.CA if known.given_ca else None
     given = _given(cert, key, ca, answers.hosts)
     answers = _replace(
         answers, given=given is not None, given_ca=given is not None and given.authority is not None

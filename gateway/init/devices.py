@@ -29,10 +29,10 @@ def give(folder: Folder, names: Sequence[str]) -> dict[str, str]:
     """
     for name in names:
         _refuse(name)
-    hashes = _read(folder)
     given = {name: words.new_word() for name in names}
-    hashes |= {name: words.for_mosquitto(word) for name, word in given.items()}
-    _write(folder, hashes)
+    with folder.locked():
+        hashes = _read(folder) | {name: words.for_mosquitto(word) for name, word in given.items()}
+        _write(folder, hashes)
     return given
 
 
@@ -43,10 +43,11 @@ def take(folder: Folder, names: Sequence[str]) -> None:
         ConfigurationError: the folder is no site.
         Stop: one of them has no password.
     """
-    hashes = _read(folder)
-    if unknown := [name for name in names if name in _RESERVED or name not in hashes]:
-        raise Stop(f"{', '.join(unknown)}: no device with a password")
-    _write(folder, {name: hashed for name, hashed in hashes.items() if name not in names})
+    with folder.locked():
+        hashes = _read(folder)
+        if unknown := [name for name in names if name in _RESERVED or name not in hashes]:
+            raise Stop(f"{', '.join(unknown)}: no device with a password")
+        _write(folder, {name: hashed for name, hashed in hashes.items() if name not in names})
 
 
 def _refuse(name: str) -> None:

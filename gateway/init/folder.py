@@ -7,6 +7,7 @@ made beside their places and moved there: none is ever half written or, for a mo
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pwd
 import secrets
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from runtime.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 ACCOUNTS: Final[Mapping[str, str]] = {
     "gateway": "mqtt-edge-gateway",
@@ -95,7 +96,8 @@ class Folder:
             ConfigurationError: it is there and cannot be read.
         """
         try:
-            return (self.path / name).read_text(encoding="utf-8")
+            with open(self.path / name, encoding="utf-8", opener=self._opens) as file:
+                return file.read()
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
@@ -125,6 +127,23 @@ class Folder:
             raise ConfigurationError(f"{where}: cannot be written: {error.strerror}") from None
         return list(new)
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Have nobody else read and write it for as long as the block lasts, who asks for it so too.
+
+        Raises:
+            ConfigurationError: there is no such folder.
+        """
+        try:
+            found = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise ConfigurationError(f"{self.path}: no site of `gateway init`: {error.strerror}") from None
+        try:
+            fcntl.flock(found, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(found)
+
     def _make_folders(self, name: str, *, is_folder: bool) -> None:
         parts = Path(name).parts if is_folder else Path(name).parts[:-1]
         for depth in range(1, len(parts) + 1):
@@ -149,12 +168,16 @@ class Folder:
             beside.unlink(missing_ok=True)
             raise
 
+    def _opens(self, path: str, flags: int) -> int:
+        """For root follows no link: in its folder a server's account could lead it to any file."""
+        return os.open(path, flags | (os.O_NOFOLLOW if self._accounts else 0))
+
     def _give(self, path: Path, name: str) -> None:
         account = self._accounts.get(Path(name).parts[0])
         with contextlib.suppress(KeyError):  # there is no such account
             if account is not None:
                 owner = pwd.getpwnam(account)
-                os.chown(path, owner.pw_uid, owner.pw_gid)
+                os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
 
 
 def is_there(account: str) -> bool:
@@ -167,9 +190,11 @@ def is_there(account: str) -> bool:
 
 
 def _make(path: Path, mode: int) -> bool:
-    """Make a folder; returns whether it was not there."""
+    """Make a folder, and an open one's parents as open; returns whether it was not there."""
+    if mode == _OPEN and not path.parent.exists():
+        _make(path.parent, mode)
     try:
-        path.mkdir(mode, parents=mode == _OPEN)
+        path.mkdir(mode)
     except FileExistsError:
         if not path.is_dir():
             raise

@@ -50,6 +50,7 @@ def others(answers: Answers, folder: str, programs: Mapping[str, str]) -> dict[s
     if answers.redis_here:
         servers.append(f"redis-server {folder}/redis/redis.conf")
     below = [each.replace("%u", "NAME") for each in answers.below]
+    host = f"[{answers.hosts[0]}]" if ":" in answers.hosts[0] else answers.hosts[0]
     return {
         "projector.env": filled("projector.env", folder=folder),
         "servers.sh": filled(
@@ -58,14 +59,16 @@ def others(answers: Answers, folder: str, programs: Mapping[str, str]) -> dict[s
         "database.sh": filled("database.sh", folder=folder, psql=answers.psql, **programs),
         "run.sh": filled("run.sh", folder=folder, **programs),
         "README.txt": filled(
-            "README.txt", folder=folder, host=answers.hosts[0], port=answers.port, below=" or ".join(below)
+            "README.txt", folder=folder, host=host, port=answers.port, below=" or ".join(below)
         ),
     }
 
 
 def redis_configuration(answers: Answers, folder: str) -> str:
     """`redis.conf`, of a Redis on the gateway's machine."""
-    return filled("redis.conf", folder=folder, port=urlsplit(answers.redis).port or _REDIS_PORT)
+    url = urlsplit(answers.redis)
+    bind = "::1" if url.hostname == "::1" else "127.0.0.1"
+    return filled("redis.conf", folder=folder, bind=bind, port=url.port or _REDIS_PORT)
 
 
 def _routes(answers: Answers) -> str:

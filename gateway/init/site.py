@@ -32,13 +32,14 @@ if TYPE_CHECKING:
 
 ANSWERS: Final = "answers.json"
 PASSWORDS: Final = "mosquitto/passwords"
+CA: Final = "ca.crt"
+SERVER: Final = ("mosquitto/server.crt", "mosquitto/server.key")
 _MEMBERS: Final = ("gateway", "projector")
 _ALLOWED: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+@")
-_CA: Final = ("ca.crt", "owner/ca.key")
+_CA_KEY: Final = "owner/ca.key"
 _OUR_CA: Final = "mosquitto/ca.crt"
 _HTTP: Final = ("projector/http.crt", "projector/http.key")
 _TOKENS: Final = "projector/tokens"
-_SERVER: Final = ("mosquitto/server.crt", "mosquitto/server.key")
 
 
 class Given(NamedTuple):
@@ -135,43 +136,51 @@ def renew(folder: Folder, answers: Answers, now: datetime) -> None:
     """
     authority = _authority(folder)
     if authority is None:
-        raise ConfigurationError(f"{folder.path / _CA[1]}: needed for certificates, and not there")
+        raise ConfigurationError(f"{folder.path / _CA_KEY}: needed for certificates, and not there")
     _issue(folder, authority, answers, now)
 
 
 def _certificates(folder: Folder, answers: Answers, now: datetime, given: Given | None) -> None:
-    authority = _authority(folder)
-    issued = _issued(answers)
-    if authority is None and (
-        folder.read(_OUR_CA) is None or any(folder.read(name) is None for name in issued)
-    ):
-        if folder.read(_OUR_CA) is not None:
-            raise ConfigurationError(f"{folder.path / _CA[1]}: needed for certificates, and not there")
-        authority = certificates.make_authority(f"MQTT edge gateway at {answers.hosts[0]}", now)
+    authority, there = _authority(folder), folder.read(_OUR_CA)
+    wanted = there is None or _wanted(folder, answers)
+    if there is None:
+        name = f"MQTT edge gateway at {answers.hosts[0]}"
+        authority = certificates.make_authority(name, now, folder.read(_CA_KEY))
+    elif authority is None and wanted:
+        raise ConfigurationError(f"{folder.path / _CA_KEY}: needed for certificates, and not there")
     if authority is not None:
-        folder.secret(_CA[1], lambda: authority.key, lasting=True)
+        folder.secret(_CA_KEY, lambda: authority.key, lasting=True)
     ours = folder.secret(_OUR_CA, lambda: authority.certificate if authority else "", lasting=True)
     trusted = ours if given is None else given.authority
     if trusted is not None:
-        folder.public(_CA[0], trusted)
+        folder.public(CA, trusted)
     if given is not None:
-        folder.private(_SERVER[0], given.certificate)
-        folder.private(_SERVER[1], given.key)
-    if authority is not None and any(folder.read(name) is None for name in issued):
+        folder.private(SERVER[0], given.certificate)
+        folder.private(SERVER[1], given.key)
+    if authority is not None and wanted:
         _issue(folder, authority, answers, now)
     else:
-        for name in issued:
+        for name in _issued(answers):
             folder.secret(name, str, lasting=True)
 
 
+def _wanted(folder: Folder, answers: Answers) -> bool:
+    """Whether one of our certificates is not there, or is for other names."""
+    found = {name: folder.read(name) for name in _issued(answers)}
+    return any(
+        text is None or (name in {SERVER[0], _HTTP[0]} and not certificates.is_for(text, answers.names))
+        for name, text in found.items()
+    )
+
+
 def _authority(folder: Folder) -> Pair | None:
-    certificate, key = folder.read(_OUR_CA), folder.read(_CA[1])
+    certificate, key = folder.read(_OUR_CA), folder.read(_CA_KEY)
     return None if certificate is None or key is None else Pair(certificate, key)
 
 
 def _issued(answers: Answers) -> list[str]:
     own = [f"{member}/broker.{end}" for member in _MEMBERS for end in ("crt", "key")]
-    return [*own, *(() if answers.given else _SERVER), *(_HTTP if answers.is_open else ())]
+    return [*own, *(() if answers.given else SERVER), *(_HTTP if answers.is_open else ())]
 
 
 def _issue(folder: Folder, authority: Pair, answers: Answers, now: datetime) -> None:
@@ -185,8 +194,8 @@ def _issue(folder: Folder, authority: Pair, answers: Answers, now: datetime) -> 
         folder.private(_HTTP[1], pair.key)
     if not answers.given:
         pair = certificates.issue(authority, answers.hosts[0], now, hosts=answers.names)
-        folder.private(_SERVER[0], pair.certificate)
-        folder.private(_SERVER[1], pair.key)
+        folder.private(SERVER[0], pair.certificate)
+        folder.private(SERVER[1], pair.key)
 
 
 def _broker(folder: Folder, answers: Answers, where: str) -> None:

@@ -9,6 +9,7 @@ import re
 import stat
 import tomllib
 from base64 import b64decode
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +18,14 @@ import pytest
 import trustme
 from click.testing import CliRunner
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from contract.redis_rights import REDIS_USERS
 from contract.rights import ROLES
 from gateway.cli import main
-from gateway.init import answers, broker, certificates, command, words
+from gateway.init import answers, broker, certificates, command, devices, words
 from gateway.init.answers import Answers
+from gateway.init.folder import Folder
 from gateway.init.texts import text
 from runtime import tokens
 from runtime.errors import ConfigurationError
@@ -42,6 +45,12 @@ def hosts_of(certificate: str) -> list[str]:
     assert found.not_valid_after_utc - found.not_valid_before_utc == timedelta(days=826)
     names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+
+
+def public_key(file: Path) -> object:
+    """That of a key."""
+    key = serialization.load_pem_private_key(file.read_bytes(), None)
+    return key.public_key()
 
 
 def init(folder: Path, *options: str) -> Result:
@@ -116,6 +125,7 @@ def test_the_lists_are_in_the_files(made: Path) -> None:
         (("--host", "10.0.0"), "--host: '10.0.0' is neither an address nor a name"),
         (("--host", "a..b"), "--host: 'a..b' is neither"),
         (("--host", "x" * 64), "--host: "),
+        (("--host", "fe80::1%eth0"), "--host: 'fe80::1%eth0' is neither"),
         (("--bind", "every where"), "--bind: 'every where' is neither"),
         (("--port", "70000"), "--port: expected a port from 1 to 65535"),
         (("--port", "8884"), "--inner-port: the same as --port"),
@@ -213,8 +223,42 @@ def test_nothing_is_overwritten_and_secrets_stay(tmp_path: Path) -> None:
     kept = [name for name in secrets if first[name] == third[name]]
     assert sorted(kept) == sorted(name for name in secrets if name.endswith((".key", ".crt")))
     assert json.loads(third["answers.json"])["topics"] == ["plants/{region}/{device_id}/up"]
-    devices = [broker.read_passwords(each["mosquitto/passwords"])["pump-7"] for each in (second, third)]
-    assert devices[0] == devices[1]
+    hashes = [broker.read_passwords(each["mosquitto/passwords"])["pump-7"] for each in (second, third)]
+    assert hashes[0] == hashes[1]
+
+
+def test_other_names_want_another_certificate(tmp_path: Path) -> None:
+    """With --force and other names the certificates are for these, by the same authority."""
+    folder, long = tmp_path / "site", f"{'long-' * 11}name.{'of-a-cloud.' * 9}example"
+    assert init(folder, "--http", "0.0.0.0:9102").exit_code == 0
+    authority = (folder / "ca.crt").read_text()
+    others = ["init", str(folder), "--yes", "--force", "--host", long, "--host", "2001:DB8::7"]
+    assert CliRunner().invoke(main, others).exit_code == 0
+    for name in ("mosquitto/server.crt", "projector/http.crt"):
+        names = hosts_of((folder / name).read_text())
+        assert names == [long, "localhost", "2001:db8::7", "127.0.0.1", "::1"]
+    assert (folder / "ca.crt").read_text() == authority
+    (folder / "owner/ca.key").unlink()
+    refused = init(folder, "--force")
+    assert "owner/ca.key: needed for certificates, and not there" in refused.stderr
+
+
+def test_a_folder_that_was_half_made(tmp_path: Path, made: Path) -> None:
+    """Where somebody was cut off between two files --force makes the rest, and all of it fits."""
+    names = ["owner/ca.key", "mosquitto/ca.crt", "ca.crt", "gateway/broker.crt", "gateway/broker.key"]
+    for count in (1, 2, 4, 5):
+        folder = tmp_path / str(count)
+        for name in names[:count]:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text((made / name).read_text())
+        assert init(folder, "--force").exit_code == 0
+        ca = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
+        assert public_key(folder / "owner/ca.key") == ca.public_key()
+        assert (folder / "ca.crt").read_text() == (folder / "mosquitto/ca.crt").read_text()
+        for name in ("mosquitto/server", "gateway/broker", "projector/broker"):
+            issued = x509.load_pem_x509_certificate((folder / f"{name}.crt").read_bytes())
+            issued.verify_directly_issued_by(ca)
+            assert public_key(folder / f"{name}.key") == issued.public_key()
 
 
 def test_without_the_authoritys_key(tmp_path: Path) -> None:
@@ -283,6 +327,14 @@ def test_a_given_certificate_is_the_brokers(tmp_path: Path, given: Path) -> None
     assert (folder / "mosquitto/ca.crt").read_text() != (given / "ca.crt").read_text()
     settings = load(folder / "edge.toml", environ={})
     assert (settings.broker.host, settings.broker.tls_ca_file) == ("broker.example", str(folder / "ca.crt"))
+    names = ("answers.json", "edge.toml", "ca.crt", "mosquitto/server.crt", "mosquitto/server.key")
+    first = [(folder / name).read_text() for name in names]
+    assert init(folder, "--force").exit_code == 0
+    refused = CliRunner().invoke(
+        main, ["init", str(folder), "--yes", "--force", "--host", "elsewhere.example"]
+    )
+    assert "reaches it as elsewhere.example refuses it" in refused.stderr
+    assert [(folder / name).read_text() for name in names] == first
 
 
 @pytest.mark.parametrize(
@@ -329,6 +381,37 @@ def test_servers_elsewhere(tmp_path: Path) -> None:
     assert dsn.endswith("@db.example/site?sslmode=verify-full")
     assert (folder / "projector/redis_url").read_text().endswith("@redis.example:6380/2")
     assert load(folder / "edge.toml", environ={}).broker.host == "broker.example"
+
+
+def test_addresses_of_ipv6(tmp_path: Path) -> None:
+    """Redis listens where the projector looks for it, and people read where devices connect."""
+    folder = tmp_path / "site"
+    options = ("--yes", "--host", "2001:db8::7", "--redis", "redis://[::1]:7000/0")
+    assert CliRunner().invoke(main, ["init", str(folder), *options]).exit_code == 0
+    assert "\nbind ::1\nport 7000\n" in (folder / "redis/redis.conf").read_text()
+    assert " [2001:db8::7]:8883," in (folder / "README.txt").read_text()
+
+
+def test_who_gives_passwords_at_once(tmp_path: Path) -> None:
+    """One waits for the other, and both passwords count."""
+    folder = tmp_path / "site"
+    assert init(folder).exit_code == 0
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: devices.give(Folder(folder, force=True), [f"pump-{n}"]), range(16)))
+    kept = broker.read_passwords((folder / "mosquitto/passwords").read_text())
+    assert {f"pump-{n}" for n in range(16)} < set(kept)
+
+
+def test_folders_above_are_closed_to_others(tmp_path: Path) -> None:
+    """Folders that are made on the way are nobody else's to write, whatever the umask."""
+    before = os.umask(0)
+    try:
+        assert init(tmp_path / "a/b/site").exit_code == 0
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / each).stat().st_mode) for each in ("a", "a/b", "a/b/site")] == [
+        0o755
+    ] * 3
 
 
 def test_a_folder_that_is_no_site(tmp_path: Path) -> None:
@@ -384,11 +467,12 @@ def test_answers_are_kept_as_they_were(made: Path) -> None:
 
 
 def test_root_gives_files_to_who_reads_them(tmp_path: Path) -> None:
-    """Where there is an account that a server runs under, its folder is that account's."""
+    """Where there is an account that a server runs under, its folder is that account's.
+
+    Root follows no link from there: it would write what it reads into a file of that account.
+    """
     if os.geteuid() != 0:
         pytest.skip("only root can give files away")
-    from gateway.init.folder import Folder  # noqa: PLC0415  # one test's
-
     folder = Folder(tmp_path / "site", accounts={"mosquitto": "nobody", "redis": "no-such-account"})
     folder.private("mosquitto/passwords", "x")
     folder.private("redis/users.acl", "x")
@@ -398,3 +482,8 @@ def test_root_gives_files_to_who_reads_them(tmp_path: Path) -> None:
     ]
     assert owners[0] == owners[1] != 0
     assert owners[2] == 0
+    (tmp_path / "mosquitto").symlink_to("/etc/hostname")
+    (tmp_path / "site/mosquitto/passwords").unlink()
+    (tmp_path / "site/mosquitto/passwords").symlink_to(tmp_path / "mosquitto")
+    with pytest.raises(ConfigurationError, match="mosquitto/passwords: cannot be read"):
+        folder.read("mosquitto/passwords")
