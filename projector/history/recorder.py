@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 TURN_S: Final = 1.0
 HOURS_S: Final = 30.0  # how often it is asked whether hours are to be made
+MADE_UP_S: Final = 600.0  # as often as they are made anyway: of a large site it takes half a minute
 PATIENCE_S: Final = 60.0  # for another who changes history: two projectors at a large site take turns
 PAGE_EVENTS: Final = 4000
 
@@ -79,7 +80,7 @@ class Recorder:
         self._met: set[int] = set()
         self._refused: set[int] = set()
         self._hours_at = 0.0
-        self._made_up = False
+        self._made_up, self._made_up_at = False, -MADE_UP_S
         self._busy_since: float | None = None
         self._waiting = Waiting("history", health)
         self._wake = asyncio.Event()
@@ -200,10 +201,13 @@ class Recorder:
     async def _make_hours(self) -> None:
         """When they are due, and once what had waited is read: of an open hour its first minute is all."""
         now_s = asyncio.get_running_loop().time()
-        if self._made_up or now_s >= self._hours_at:
-            if self._made_up or await self._store.hours_due():
-                await self._store.make_hours(if_due=not self._made_up)
-            self._hours_at, self._made_up = now_s + HOURS_S, False
+        made_up = self._made_up and now_s >= self._made_up_at + MADE_UP_S
+        if made_up or now_s >= self._hours_at:
+            if made_up or await self._store.hours_due():
+                await self._store.make_hours(if_due=not made_up)
+                self._made_up = False
+            self._hours_at = now_s + HOURS_S
+            self._made_up_at = now_s if made_up else self._made_up_at
 
     async def _mend(self, reason: str) -> None:
         self._streams.clear()

@@ -315,6 +315,11 @@ async def test_an_hour_is_made_when_what_waited_is_read(
     for _ in range(2):  # what has been committed is read a turn later
         await plant.reader.turn()
     assert await plant.pool.fetchval("SELECT sum FROM measurements_1h WHERE bucket = $1", NINE) == 4
+    made = await plant.pool.fetchval(made_at := "SELECT made_at FROM rollups WHERE rollup = '1h'")
+    for minute in range(4, 8):  # who never catches up has other things to do
+        await plant.written.commit(event("a", minute * 60, t=1))
+        await plant.reader.turn()
+    assert await plant.pool.fetchval(made_at) == made
 
 
 async def test_hours_are_made_once_by_two(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
