@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 import subprocess
 import tomllib
@@ -221,11 +222,13 @@ def test_the_broker_allows_what_the_gateway_asks_for(mosquitto_conf: dict[str, s
     assert duration_s(mosquitto_conf["persistent_client_expiration"]) >= duration_s(gateway.session_expiry)
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize(
+    "name", ["requirements.lock", "requirements-dev.lock", "deploy/local/requirements-uv.lock"]
+)
 def test_locks_are_hashed_and_name_no_index(name: str) -> None:
     """Every requirement is pinned with its hashes, wherever it will be fetched from."""
     text = (ROOT / name).read_text(encoding="utf-8")
-    blocks = text.split("\n    # via")[:-1]
+    _, *blocks = re.split(r"\n(?=[a-z])", text)
     assert blocks
     assert all("==" in block and "--hash=sha256:" in block for block in blocks)
     assert "://" not in text
