@@ -26,6 +26,8 @@ _QUOTED: Final = re.compile(
     r"""(password|passwd|pwd|secret|token)("?\s*[:=]\s*|\s+)("(?:[^"\\]|\\.)*"|'(?:[^']|'')*')""",
     re.IGNORECASE,
 )
+# In an address: a broker's path over WebSockets may have one.
+_ASKED: Final = re.compile(r"([?&][\w-]*(?:token|secret|signature|key)=)[^&\s\"']+", re.IGNORECASE)
 _ESCAPED: Final = re.compile(r"%[0-9A-F]{2}")
 
 
@@ -83,7 +85,7 @@ def _masked(parts: Mapping[str, str], secrets: frozenset[str]) -> Iterator[tuple
 
 
 def _mask_line(line: str) -> str:
-    return _QUOTED.sub(rf"\1\2{_MASK}", mask(line))
+    return _ASKED.sub(rf"\1{_MASK}", _QUOTED.sub(rf"\1\2{_MASK}", mask(line)))
 
 
 def _pattern(secret: str) -> str:

@@ -91,6 +91,7 @@ async def test_whatever_answers_on_a_port_ends_no_bundle(said: bytes, told: str)
         ("PGPASSWORD=hunter2 psql", "PGPASSWORD=*** psql"),
         ('said "s3cr\\"t" and s3cr"t', 'said "***" and ***'),
         ("key-w%c3%b6rd and key-wörd", "*** and ***"),
+        ("GET /mqtt?x=1&api-token=hunter2&y=2", "GET /mqtt?x=1&api-token=***&y=2"),
         ("the password is wrong", "the password is wrong"),
     ],
 )
