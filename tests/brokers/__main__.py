@@ -23,11 +23,11 @@ async def ask(kind: Kind, services: LocalServices, database: str) -> Row:
     said = await asyncio.to_thread(kind.version)
     answers = {}
     for heading, promise in PROMISES.items():
-        with Broker(kind) as broker:
-            try:
+        try:
+            with Broker(kind) as broker:
                 answers[heading] = await asyncio.to_thread(promise, broker)
-            except (RefusedError, OSError) as error:
-                answers[heading] = Answer(f"no: {error}", holds=False)
+        except (RefusedError, OSError) as error:
+            answers[heading] = Answer(f"no: {error}", holds=False)
         _say(f"{kind.name}: {heading}: {answers[heading].text}")
     with Broker(kind) as broker:
         outcome = await flood(broker, services, database)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import click
 import psutil
 
 from deploy.local import warden
@@ -58,8 +59,12 @@ class Broker:
             [sys.executable, "-I", "-S", warden.__file__, str(self._folder)],
             stdin=subprocess.PIPE, cwd="/", process_group=0,
         )  # fmt: skip
-        self._nodes = [self._start(node) for node in range(len(self._commands))]
-        self.wait()
+        try:
+            self._nodes.extend(self._start(node) for node in range(len(self._commands)))
+            self.wait()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -74,7 +79,10 @@ class Broker:
             self._warden.wait()
 
     def kill(self) -> None:
-        """End it as a power cut does, and start it again; of three nodes the last one."""
+        """End it without warning, and start it again; of three nodes the last one.
+
+        What the kernel has not written yet survives this, and would not survive a power cut.
+        """
         node = len(self._nodes) - 1
         self._end(node)
         self._nodes[node] = self._start(node)
@@ -85,26 +93,32 @@ class Broker:
         """Wait until it takes clients.
 
         Raises:
-            TimeoutError: it does not, with the end of its log.
+            RefusedError: it does not; the end of its log is told.
         """
         until = time.monotonic() + _READY_S
-        while True:
-            for speaks_5 in (True, False):
-                client = Client(self.port, "ready", speaks_5=speaks_5, clean=True)
-                try:
-                    client.connect()
-                except RefusedError:
-                    continue
-                except OSError:
-                    break
-                client.disconnect()
-                self.speaks_5 = speaks_5
-                self.inflight = min(_INFLIGHT, client.granted.get("ReceiveMaximum", _INFLIGHT))
-                return
+        while not self._greets():
             if time.monotonic() > until:
                 log = (self._folder / "node0.log").read_text(encoding="utf-8", errors="replace")
-                raise TimeoutError(f"{self.kind.name} does not answer:\n{log[-2000:]}")
+                click.echo(log[-2000:], err=True)
+                raise RefusedError(f"takes no client within {_READY_S:g} s")
             time.sleep(_LOOK_S)
+
+    def _greets(self) -> bool:
+        """Whether it takes clients, and of which version; one that still starts may refuse for now."""
+        return self._takes(speaks_5=True) or (
+            self._takes(speaks_5=False) and (self._takes(speaks_5=True) or self._takes(speaks_5=False))
+        )
+
+    def _takes(self, *, speaks_5: bool) -> bool:
+        client = Client(self.port, "ready", speaks_5=speaks_5, clean=True)
+        try:
+            client.connect()
+        except (RefusedError, OSError):
+            return False
+        client.disconnect()
+        self.speaks_5 = speaks_5
+        self.inflight = min(_INFLIGHT, client.granted.get("ReceiveMaximum", _INFLIGHT))
+        return True
 
     def _start(self, node: int) -> subprocess.Popen[bytes]:
         assert self._warden is not None

@@ -13,6 +13,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 _ANSWER_S = 15.0
+_STILL_S = 5.0
 WEEK_S = 7 * 24 * 3600
 
 
@@ -63,7 +64,7 @@ class Client:
         self._port, self._clean, self._speaks_5 = port, clean, speaks_5
         self._changed = threading.Condition()
         self._code: Any = None
-        self._acked: set[int] = set()
+        self._answered: dict[int, bool] = {}
         self._subscribed: dict[int, list[Any]] = {}
         session: dict[str, Any] = {} if speaks_5 else {"clean_session": clean}
         protocol = MQTTv5 if speaks_5 else MQTTv311
@@ -150,23 +151,26 @@ class Client:
         return int(code.value)
 
     def publish(self, topic: str, payloads: list[bytes], timeout_s: float = 60.0) -> int:
-        """Publish with QoS 1, and wait; how many were acknowledged."""
+        """Publish with QoS 1, and wait; how many were acknowledged, and not refused."""
         mids = [self._paho.publish(topic, payload, 1).mid for payload in payloads]
-        self._wait(lambda: len(self._acked) >= len(mids), timeout_s)
-        return sum(mid in self._acked for mid in mids)
+        self._wait(lambda: len(self._answered) >= len(mids), timeout_s)
+        return sum(self._answered.get(mid, False) for mid in mids)
 
     def ack(self, received: Received) -> None:
         """Acknowledge by hand."""
         self._paho.ack(received.mid, received.qos)
 
-    def wait_for(self, count: int, timeout_s: float = 20.0) -> None:
-        """Wait until so many messages have come, or no more do."""
-        last, until = -1, time.monotonic() + timeout_s
-        while len(self.received) < count and time.monotonic() < until:
-            if not self._wait(lambda: len(self.received) >= count, 2.0):
-                if len(self.received) == last and last > 0:
-                    return
-                last = len(self.received)
+    def wait_for(self, count: int, first_s: float = 20.0) -> None:
+        """Wait until so many messages have come, or no more do.
+
+        Args:
+            count: of all that have come.
+            first_s: how long until something comes; after it nothing may come for `_STILL_S`.
+        """
+        last = -1
+        while last < len(self.received) < count:
+            last = len(self.received)
+            self._wait(lambda: len(self.received) >= count, _STILL_S if last else first_s)
 
     def _ended(self) -> bool:
         return not self._paho._thread or not self._paho._thread.is_alive()  # it has no other sign
@@ -197,8 +201,8 @@ class Client:
         )
         self._tell()
 
-    def _on_publish(self, _client: Any, _data: Any, mid: int, _code: Any, _properties: Any) -> None:  # noqa: ANN401
-        self._acked.add(mid)
+    def _on_publish(self, _client: Any, _data: Any, mid: int, code: Any, _properties: Any) -> None:  # noqa: ANN401
+        self._answered[mid] = not code.is_failure
         self._tell()
 
     def _on_subscribe(self, _client: Any, _data: Any, mid: int, codes: list[Any], _properties: Any) -> None:  # noqa: ANN401

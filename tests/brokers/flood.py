@@ -32,6 +32,7 @@ _ROUNDS: Final = ("gateway", "broker", "gateway", "broker")
 _EVERY_S: Final = 5.0
 _STILL_S: Final = 40.0
 _READY_S: Final = 60.0
+_MOST: Final = 65_535  # packet identifiers, which tell numbers apart
 
 
 class Outcome(NamedTuple):
@@ -59,7 +60,7 @@ class Publisher:
 
     def __init__(self, broker: Broker) -> None:
         self.count = 0
-        self._numbers: dict[int, int] = {}  # by packet identifier: one each, as there are fewer than 65,535
+        self._numbers: dict[int, int] = {}  # by packet identifier
         self._acked: set[int] = set()
         self._stop = threading.Event()
         self._client = Paho(
@@ -96,7 +97,9 @@ class Publisher:
 
     def _run(self) -> None:
         began = time.monotonic()
-        while not self._stop.wait(max(0.0, began + self.count / _RATE - time.monotonic())):
+        while self.count < _MOST and not self._stop.wait(
+            max(0.0, began + self.count / _RATE - time.monotonic())
+        ):
             payload = b'{"id": "%d", "n": %d}' % (self.count, self.count)
             topic = f"devices/d{self.count % 50}/telemetry"
             self._numbers[self._client.publish(topic, payload, 1).mid] = self.count
@@ -145,7 +148,7 @@ async def flood(broker: Broker, services: LocalServices, name: str) -> Outcome:
         await asyncio.to_thread(broker.kill)
         gateway = await _gateway(children, http)
         await asyncio.to_thread(publisher.stop)
-        stored = await _settled(dsn, len(publisher.acknowledged))
+        stored = await _settled(dsn, publisher.acknowledged)
         os.kill(gateway.pid, signal.SIGKILL)
         gateway.reap()
     acknowledged = publisher.acknowledged
@@ -173,17 +176,16 @@ async def _database(services: LocalServices, name: str) -> str:
     return services.postgres.dsn(name)
 
 
-async def _settled(dsn: str, wanted: int) -> dict[int, int]:
-    """How often each number is stored, when all are or no more come."""
+async def _settled(dsn: str, wanted: set[int]) -> dict[int, int]:
+    """How often each number is stored, when all that are wanted are or no more come."""
     connection = await asyncpg.connect(dsn)
-    until, last = time.monotonic() + _STILL_S, -1
-    while time.monotonic() < until:
-        count = int(await connection.fetchval("SELECT count(DISTINCT message_key) FROM measurements"))
-        if count >= wanted:
-            break
-        if count != last:
-            until, last = time.monotonic() + _STILL_S, count
+    until, stored = time.monotonic() + _STILL_S, dict[int, int]()
+    while time.monotonic() < until and not wanted <= stored.keys():
+        rows = await connection.fetch("SELECT message_key, count(*) AS n FROM measurements GROUP BY 1")
+        found = {int(row["message_key"]): int(row["n"]) for row in rows}
+        if len(found) > len(stored):
+            until = time.monotonic() + _STILL_S
+        stored = found
         await asyncio.sleep(0.5)
-    rows = await connection.fetch("SELECT message_key, count(*) AS n FROM measurements GROUP BY 1")
     await connection.close()
-    return {int(row["message_key"]): int(row["n"]) for row in rows}
+    return stored

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _ROOT: Final = Path(__file__).parents[2]
 _NATS: Final = "v2.15.3"
+_KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _LIBRARIES: Final = "usr/lib/x86_64-linux-gnu"
 
 
@@ -80,7 +81,7 @@ def _newer_mosquitto() -> list[str]:
         for folder in ("lists/partial", "cache/archives/partial"):
             (root / folder).mkdir(parents=True, exist_ok=True)
         mirror = _said(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Origin: Debian"]).split()[0]
-        (root / "sources").write_text(f"deb [trusted=yes] {mirror} sid main\n", encoding="ascii")
+        (root / "sources").write_text(f"deb [signed-by={_KEYRING}] {mirror} sid main\n", encoding="ascii")
         (root / "status").touch()
         apt = [
             "apt-get", "-qq", "-y", *(f"-oDir::{key}={root}/{value}" for key, value in {
