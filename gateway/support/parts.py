@@ -51,7 +51,8 @@ def about(now: datetime, parts: Mapping[str, str]) -> str:
     return (
         f"A support bundle of mqtt-edge-gateway, made at {now:%Y-%m-%d %H:%M:%S}Z.\n\n{listed}\n\n"
         "It holds no payloads, no measurements, and none of its configuration's passwords. It does hold\n"
-        "names: of hosts, topics, devices, roles and files. Look through it before you send it.\n"
+        "names: of hosts, topics, devices, roles and files; and lines of logs about rejected messages quote\n"
+        "a few characters of them. Look through it before you send it.\n"
     )
 
 
