@@ -109,7 +109,7 @@ async def run(settings: Settings, stop: asyncio.Event, reload: Reload | None = N
     registry.register(certificates)
     health.set("projector", "starting")
     async with (
-        open_redis(settings.redis.url) as redis,
+        open_redis(settings.redis.url, settings.redis.prefix) as redis,
         contextlib.aclosing(History(settings.postgres.dsn, settings.projector.client_id)) as history,
         asyncio.TaskGroup() as tasks,
     ):
@@ -234,7 +234,7 @@ def _rebuilder(settings: Settings, redis: Redis, pool: asyncpg.Pool[asyncpg.Reco
 
 @asynccontextmanager
 async def _servers(settings: Settings) -> AsyncIterator[tuple[Redis, asyncpg.Pool[asyncpg.Record]]]:
-    async with open_redis(settings.redis.url) as redis, await _pool(settings) as pool:
+    async with open_redis(settings.redis.url, settings.redis.prefix) as redis, await _pool(settings) as pool:
         yield redis, pool
 
 

@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-from redis.asyncio import Redis
 from rich.console import Console
 
 from deploy.local.children import Child, ChildError, Children
@@ -41,10 +40,13 @@ from gateway.simulate.summary import Summary
 from runtime import logs
 from runtime.errors import Stop
 from runtime.lifecycle import run_until_stopped
+from runtime.redis import open_redis
 from runtime.settings import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from redis.asyncio import Redis
 
     from deploy.local.figures import Figures, Region
 
@@ -283,7 +285,7 @@ async def demo(options: Options, stop: asyncio.Event) -> list[str]:
         async with LocalServices(environ=outside) as services:
             environment = services.environment() | {"EDGE_SPOOL_PATH": str(folder / "spool")}
             settings = load(environ={**outside, **environment})
-            async with Redis.from_url(settings.redis.url, decode_responses=True) as redis:
+            async with open_redis(settings.redis.url, settings.redis.prefix, decode=True) as redis:
                 with Children(folder, environment, inherited=outside) as children:
                     return await show(Demo(options, children, redis, settings.redis.prefix, say))
     os.chmod(folder, 0o711)  # noqa: PTH101, S103  # the servers' accounts pass through to their own folders
@@ -294,7 +296,7 @@ async def demo(options: Options, stop: asyncio.Event) -> list[str]:
         ):
             await _set_up(site, children, options, say)
             redis_url = (site.folder / "api/redis_url").read_text(encoding="utf-8")
-            async with Redis.from_url(redis_url, decode_responses=True) as redis:
+            async with open_redis(redis_url, decode=True) as redis:
                 told = {"gateway": site.gateways(), "projector": site.projectors(), "devices": site.devices()}
                 passwords = folder / "passwords"
                 return await show(

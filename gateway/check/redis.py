@@ -29,7 +29,7 @@ async def check_redis(section: Redis) -> AsyncIterator[Finding]:
     Raises:
         ConfigurationError: the URL is malformed.
     """
-    async with open_redis(section.url) as client:
+    async with open_redis(section.url, section.prefix) as client:
         try:
             info = await client.info()
             yield _server(info)

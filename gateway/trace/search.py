@@ -249,7 +249,7 @@ async def search(
     """
     async with (
         database(settings.postgres.dsn, name="gateway-trace") as pool,
-        open_redis(settings.redis.url) as redis,
+        open_redis(settings.redis.url, settings.redis.prefix) as redis,
     ):
         return await Search(
             pool,

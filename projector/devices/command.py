@@ -130,7 +130,10 @@ def list_command(
     from runtime.redis import open_redis
 
     async def read() -> None:
-        async with words.database(settings.postgres.dsn) as pool, open_redis(settings.redis.url) as redis:
+        async with (
+            words.database(settings.postgres.dsn) as pool,
+            open_redis(settings.redis.url, settings.redis.prefix) as redis,
+        ):
             source = listing.Source(pool, redis, settings.redis.prefix)
             await show(
                 listing.listed(source, Selection(states, regions, prefix), paces=pace),

@@ -17,7 +17,8 @@ last of them there are some of both. `devices:last_seen` and the cursors are the
 Who dies on the way leaves a set that is marked as unfinished. Projectors find it as they find any set that
 they cannot follow (`swap_unfinished`), and make it anew; its views stay readable until then. Each step is
 guarded by the lock under which the replica was made, so one who was paused cannot go on when another has
-taken over.
+taken over. It counts the steps too: a server of Redis that lacks some, as one may that took over from another
+or was killed, does not take the next.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Swap:
         self._redis = redis
         self._keys = keys
         self._script = redis.register_script(_SCRIPT)
+        self._done = 0
 
     async def put_in_place(self, replica: Replica) -> int:
         """Put a replica in place, and return how many views it has.
@@ -65,8 +67,10 @@ class Swap:
             (new.devices, live.devices, new.device_marks),
             (new.regions, live.regions, new.region_marks),
         )
+        self._done = 0
+        cursors = [word for stream, at in replica.cursors.items() for word in (str(stream), str(at.n))]
         with answering():
-            await self._step(replica, "begin", [live.epoch])
+            await self._step(replica, "begin", [new.cursor], cursors)
             expected = placed = 0
             for source, target, marks in kinds:
                 expected += await self._redis.hlen(marks)
@@ -82,11 +86,15 @@ class Swap:
             await self._step(replica, "finish", pairs)
         return placed
 
-    async def _step(self, replica: Replica, step: str, keys: Iterable[str | bytes]) -> int:
-        names = [lock_key(self._keys, "rebuild"), *keys]
-        renamed = int(await cast("Awaitable[int]", self._script(names, [replica.token, step])))
+    async def _step(
+        self, replica: Replica, step: str, keys: Iterable[str | bytes], cursors: Iterable[str] = ()
+    ) -> int:
+        names = [lock_key(self._keys, "rebuild"), self._keys.epoch, *keys]
+        arguments = [replica.token, self._done, step, *cursors]
+        renamed = int(await cast("Awaitable[int]", self._script(names, arguments)))
         if renamed < 0:
             raise lost()
+        self._done += 1
         faults.point("swap")
         return renamed
 

@@ -118,5 +118,5 @@ async def live(settings: Settings, token: str, stop: asyncio.Event) -> None:
 
 @contextlib.asynccontextmanager
 async def _top(settings: Settings, token: str) -> AsyncIterator[Top]:
-    async with open_redis(settings.redis.url) as redis:
+    async with open_redis(settings.redis.url, settings.redis.prefix) as redis:
         yield Top(Looker(redis, Keys(settings.redis.prefix), Asking(settings.projector, token)))

@@ -18,7 +18,7 @@ from msgspec import Meta
 from runtime import configuration
 from runtime.errors import ConfigurationError
 from runtime.secret import FromFile
-from runtime.settings.addresses import refuse_postgres, refuse_redis
+from runtime.settings.addresses import refuse_postgres, refuse_prefix, refuse_redis
 from runtime.settings.brokers import Broker, Events, check_broker, tls_context
 from runtime.settings.limits import Limit, check_limits
 from runtime.settings.listener import Listener, check_listener, refuse_open
@@ -92,7 +92,7 @@ class Postgres(Section, frozen=True):
 class Redis(Section, frozen=True):
     """The view: statistics per device and region.
 
-    `prefix` goes before every key. With Redis Cluster set a hash tag such as `{edge}:`: all keys in one slot.
+    `prefix` goes before every key. A Redis Cluster needs a hash tag such as `{edge}:`: all keys in one slot.
     """
 
     url: Text = "redis://127.0.0.1:6379/0"
@@ -253,6 +253,8 @@ def _check_addresses(settings: Settings) -> None:
     ):
         if reason := refuse(secret):
             raise ConfigurationError(f"{key}{'_file' if isinstance(secret, FromFile) else ''}: {reason}")
+    if reason := refuse_prefix(settings.redis.url, settings.redis.prefix):
+        raise ConfigurationError(f"redis.prefix: {reason}")
 
 
 def _check_durations(settings: Settings) -> None:

@@ -330,6 +330,39 @@ async def test_lost_lock_changes_nothing(side: Side, monkeypatch: pytest.MonkeyP
     assert await dump(side.redis) == before
 
 
+@pytest.mark.parametrize("lacks", ["rows", "a step"])
+async def test_a_server_that_lacks_the_last_writes_takes_no_step(
+    side: Side, monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    """Who took over from another may lack rows of the replica, or a step of the swap: that begins anew."""
+
+    async def lose() -> None:
+        if lacks == "rows":
+            await side.redis.hset(replica.keys.cursor, "0", "1")
+        else:
+            await side.redis.hset(KEYS.epoch, "swapped", "1")
+
+    place = Swap._ids
+
+    async def after_a_step(swap: Swap, marks: str) -> AsyncIterator[list[bytes]]:
+        async for ids in place(swap, marks):
+            yield ids
+            await lose()
+
+    async with open_replica("rebuild", side.redis, side.pool, keys=KEYS, now=lambda: NOW) as replica:
+        await replica.build(quiet, settled=True)
+        if lacks == "rows":
+            await lose()
+        else:
+            monkeypatch.setattr(Swap, "_ids", after_a_step)
+        with pytest.raises(Retry, match="lost"):
+            await Swap(side.redis, KEYS).put_in_place(replica)
+    monkeypatch.undo()
+    assert ((await side.views.marks())[0].epoch == UNFINISHED) == (lacks == "a step")
+    await side.rebuilder.rebuild(quiet)
+    assert (await side.verify()).equal
+
+
 async def test_leftovers_are_removed(side: Side) -> None:
     """What a run that died left behind goes with the next one, reports that nobody renews among it."""
     await side.redis.hset("p*:projector:rebuild:dead:device:stats:a", "sample_count", "1")

@@ -10,13 +10,14 @@ import msgspec
 from contract.events import Event, Scalar, format_time
 from projector.repair.rebuild import Rebuilder
 from projector.repair.verify import Verification, Verifier
-from projector.views import Keys, Run, Views
+from projector.views import Keys, Outcome, Run, Views
 from tests.support.committed import Committed
 
 if TYPE_CHECKING:
     import asyncpg
     from redis.asyncio import Redis
 
+    from contract.events import EventBatch
     from projector.repair.replica import Progress
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -30,22 +31,26 @@ class Side(Committed):
         now: the time by which views are changed.
     """
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], redis: Redis) -> None:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], redis: Redis, keys: Keys = KEYS) -> None:
         super().__init__(pool)
         self.redis = redis
-        self.views = Views(redis, KEYS)
-        self.rebuilder = Rebuilder(redis, pool, KEYS, lambda: self.now)
+        self.views = Views(redis, keys)
+        self.rebuilder = Rebuilder(redis, pool, keys, lambda: self.now)
+        self._set = keys
         self.now = NOW
 
     async def apply(self, *events: Event) -> None:
         """Commit a row and apply it."""
-        row = await self.commit(*events)
+        await self.apply_row(await self.commit(*events))
+
+    async def apply_row(self, row: EventBatch) -> Outcome:
+        """Apply a row."""
         run = Run(row.stream, row.epoch, row.n, row.n, row.events, format_time(self.now))
-        await self.views.apply(run, self.now)
+        return await self.views.apply(run, self.now)
 
     async def verify(self, folding: Progress | None = None, limit: int = 20) -> Verification:
         """Verify the views."""
-        verifier = Verifier(self.redis, self.pool, KEYS, lambda: self.now, limit=limit)
+        verifier = Verifier(self.redis, self.pool, self._set, lambda: self.now, limit=limit)
         return await verifier.verify(folding or quiet, quiet)
 
     async def keys(self) -> set[str]:

@@ -1,0 +1,97 @@
+"""The views in a Redis Cluster, and in a Redis that sentinels watch: moved, failed over, and right then."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+from redis import exceptions
+
+from projector.views import Keys
+from runtime.errors import ConfigurationError, Retry
+from runtime.http import Health
+from runtime.lifecycle import keep_trying
+from runtime.redis import as_retry, open_redis
+from tests.support.both_sides import Side, event
+from tests.support.redis_servers import PREFIX, open_cluster, open_watched
+
+if TYPE_CHECKING:
+    from deploy.local.services import LocalServices
+
+KEYS = Keys(PREFIX)
+
+
+async def test_a_cluster(services: LocalServices, database: str) -> None:
+    """The node that has the keys is found and followed, and the views are right after each change of it."""
+    async with (
+        open_cluster(services.redis.binary, services.place) as cluster,
+        asyncpg.create_pool(database, min_size=1, max_size=4) as pool,
+        open_redis(cluster.url, PREFIX) as redis,
+    ):
+        side = Side(pool, redis, KEYS)
+        await side.apply(event("a", 1, t=1.5), event("b", 2, t=2))
+        await side.apply(event("c", 3, region="south", t=0.1))
+        assert (await side.verify()).equal
+
+        # The owner dies, and its replica lacks the last row.
+        await cluster.fail_over(lacking=lambda: side.apply(event("a", 4, t=3)))
+        row = await side.commit(event("b", 5, t=4))
+        assert await keep_trying("redis", lambda: side.apply_row(row), Health()) == ("gap", 2, "")
+        assert [(await side.apply_row(each)).cursor for each in side.rows[2:]] == [3, 4]
+        assert (await side.verify()).equal
+
+        # The slot is on its way to another node: keys are there and here, and nothing is taken for lost.
+        cursor, _ = await redis.scan(0, match=f"{PREFIX}*", count=1)
+        target, fixed = cluster.others[0], [key for key in KEYS.fixed if await redis.exists(key)]
+        await cluster.begin_move(target)
+        row = await side.commit(event("a", 6, t=5))
+        for keys in ([KEYS.device("a")], fixed):
+            await cluster.move(target, *keys)
+            with pytest.raises(Retry, match=r"redis: .*"):
+                await side.apply_row(row)
+        await cluster.move(target)
+        with pytest.raises(exceptions.AskError) as caught:
+            await redis.hgetall(KEYS.device("a"))
+        assert "moving our keys" in str(as_retry(caught.value))
+        await cluster.end_move(target)
+        async with redis.pipeline(transaction=True) as pipeline:
+            pipeline.hget(KEYS.cursor, "0")
+            pipeline.exists(KEYS.last_seen)
+            assert await pipeline.execute() == [b"4", 1]
+        with pytest.raises(exceptions.ConnectionError, match="begin the scan again"):
+            await redis.scan(cursor, match=f"{PREFIX}*", count=1)
+        assert await side.apply_row(row) == ("applied", 5, "")
+        await side.rebuilder.rebuild(lambda _done, _of: None)
+        assert (await side.verify()).equal
+
+        # Who names one node is told what to write.
+        async with open_redis(f"redis://127.0.0.1:{cluster.others[1].port}/0") as one:
+            with pytest.raises(exceptions.MovedError) as caught:
+                await one.hgetall(KEYS.device("a"))
+        assert "redis+cluster://host:port/" in str(as_retry(caught.value))
+
+
+async def test_sentinels(services: LocalServices, database: str) -> None:
+    """The master is found through the sentinel that is there, and followed when it dies with the last row."""
+    async with (
+        open_watched(services.redis.binary, services.place) as watched,
+        asyncpg.create_pool(database, min_size=1, max_size=4) as pool,
+        open_redis(watched.url) as redis,
+    ):
+        side = Side(pool, redis)
+        await side.apply(event("a", 1, t=1.5), event("b", 2, t=2))
+        await watched.fail_over(lacking=lambda: side.apply(event("a", 3, t=3)))
+        row = await side.commit(event("b", 4, t=4))
+        assert await keep_trying("redis", lambda: side.apply_row(row), Health()) == ("gap", 1, "")
+        assert [(await side.apply_row(each)).cursor for each in side.rows[1:]] == [2, 3]
+        assert (await side.verify()).equal
+        async with open_redis(watched.url.replace("/edge/", "/other/")) as other:
+            with pytest.raises(exceptions.ConnectionError, match=r"the master of other: .* does not know"):
+                await other.ping()
+
+
+def test_a_cluster_wants_a_hash_tag() -> None:
+    """Keys that a cluster would spread over its nodes are refused, with what to write."""
+    with pytest.raises(ConfigurationError, match=r'redis\.prefix: .* prefix = "{edge}:"'):
+        open_redis("redis+cluster://127.0.0.1:7000/", "edge:")
