@@ -29,8 +29,12 @@ async def ask(kind: Kind, services: LocalServices, database: str) -> Row:
         except (RefusedError, OSError) as error:
             answers[heading] = Answer(f"no: {error}", holds=False)
         _say(f"{kind.name}: {heading}: {answers[heading].text}")
-    with Broker(kind) as broker:
-        outcome = await flood(broker, services, database)
+    outcome = None
+    try:
+        with Broker(kind) as broker:
+            outcome = await flood(broker, services, database)
+    except (RefusedError, OSError) as error:
+        _say(f"{kind.name}: no flood: {type(error).__name__}: {error}")
     _say(f"{kind.name}: {outcome}")
     return Row(kind, said, answers, outcome)
 

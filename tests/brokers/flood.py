@@ -73,7 +73,7 @@ class Publisher:
         self._client.reconnect_delay_set(1, 2)
         self._client.on_publish = self._on_publish
         self._client.connect("127.0.0.1", broker.port)
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     @property
     def acknowledged(self) -> set[int]:

@@ -20,12 +20,12 @@ _PLACES: Final = ("PROMISES", "FLOOD", "SETTINGS")
 
 
 class Row(NamedTuple):
-    """A broker and what was seen of it."""
+    """A broker and what was seen of it; `outcome` is None when it, or the gateway, did not come back."""
 
     kind: Kind
     version: str
     answers: dict[str, Answer]
-    outcome: Outcome
+    outcome: Outcome | None
 
 
 def page(rows: Sequence[Row]) -> str:
@@ -51,9 +51,9 @@ def floods(rows: Sequence[Row]) -> str:
         "lost, both away at once",
         "stored twice",
     ]
-    return markdown(
-        head, [[_name(row), *(f"{count:,}" for count in row.outcome)] for row in rows], numbers=True
-    )
+    none = ["did not come back", *[""] * (len(head) - 2)]
+    cells = [[f"{count:,}" for count in row.outcome] if row.outcome else none for row in rows]
+    return markdown(head, [[_name(row), *of] for row, of in zip(rows, cells, strict=True)], numbers=True)
 
 
 def settings(rows: Sequence[Row]) -> str:
