@@ -135,6 +135,7 @@ class Decoder:
             matched = self._match(delivery.topic)
             if matched.ignore:
                 return None
+            self._room.left = work_allowed(0)
             mapped = (None, key, None, None, {PRESENCE: online}, False)
             unfit = self._readers[matched.number].unfit
             return self._assembler.assemble(mapped, matched, received, delivery.payload, unfit, online=online)

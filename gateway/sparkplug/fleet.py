@@ -58,6 +58,7 @@ class Fleet:
         counts: what happened, by name.
         held: how many messages wait.
         held_bytes: of their payloads.
+        waiting: edge nodes, each with what time has led to.
     """
 
     def __init__(self, addresses: Addresses, *, reorder_s: float, monotonic: Callable[[], float]) -> None:
@@ -68,6 +69,7 @@ class Fleet:
         self.places: dict[str, Address] = {}
         self.counts: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
         self.held = self.held_bytes = 0
+        self.waiting: list[tuple[Node, list[Step]]] = []
         self._tables = Tables()
         self._devices = 0
         self._epochs: dict[str, int] = {}  # node → of its last message
@@ -97,17 +99,20 @@ class Fleet:
         self.nodes[key] = node
         return node
 
-    def tick(self) -> list[tuple[Node, list[Step]]]:
-        """Let time pass: what it leads to."""
+    def tick(self) -> None:
+        """Let time pass: what it leads to waits."""
         now = self._monotonic()
-        found = []
         for key in list(islice(self._busy, _MOST_TICKS)):
             del self._busy[key]
             node = self.nodes[key]
             if steps := node.tick(now):
-                found.append((node, steps))
+                self.waiting.append((node, steps))
             self.note(node)
-        return found
+
+    def take_waiting(self) -> list[tuple[Node, list[Step]]]:
+        """What time has led to, to be carried out at once."""
+        waiting, self.waiting = self.waiting, []
+        return waiting
 
     def broke(self, *, kept: bool) -> None:
         """Our connection was lost; see `Host.broke`."""
@@ -196,7 +201,8 @@ class Fleet:
         if len(self.nodes) <= _MOST_NODES and self._names <= _MOST_NAMES:
             return
         nodes, names = _MOST_NODES - _MOST_NODES // _SPARE, _MOST_NAMES - _MOST_NAMES // _SPARE
-        for key in [key for key, node in self.nodes.items() if not node.held]:
+        waiting = {node.key for node, _ in self.waiting}
+        for key in [key for key, node in self.nodes.items() if not node.held and key not in waiting]:
             self._devices -= self.nodes.pop(key).counted
             del self.places[key], self._epochs[key]
             self._busy.pop(key, None)

@@ -77,7 +77,6 @@ class Host(Front):
         self._stated = stated
         self._addresses = Addresses(decoder)
         self.fleet = Fleet(self._addresses, reorder_s=reorder_s, monotonic=monotonic)
-        self._waiting: list[tuple[Node, list[Step]]] = []
 
     @property
     def nodes(self) -> dict[str, Node]:
@@ -108,7 +107,7 @@ class Host(Front):
         """What a delivery comes to, and with it what was held and can be read now."""
         topic = delivery.topic
         if delivery is TICK:
-            waiting, self._waiting = self._waiting, []
+            waiting = self.fleet.take_waiting()
             return [item for node, steps in waiting for item in self._carry_out(node, steps, received)]
         address = self._addresses.of(topic)
         if address is None:
@@ -132,8 +131,8 @@ class Host(Front):
 
     def tick(self) -> bool:
         """Let time pass; whether anything comes of it, which `decode` of a `TICK` is to be asked for."""
-        self._waiting += self.fleet.tick()
-        return bool(self._waiting) or self.fleet.is_changed
+        self.fleet.tick()
+        return bool(self.fleet.waiting) or self.fleet.is_changed
 
     def broke(self, *, kept: bool = False) -> None:
         """Our connection was lost, or is another one: messages of any node may have been missed.

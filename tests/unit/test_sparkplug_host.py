@@ -272,6 +272,32 @@ def test_all_are_looked_at_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [len(each) for each in found] == [3, 3, 1]
 
 
+def test_who_is_forgotten_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What time has led to is told before its edge node is forgotten, whoever comes in between."""
+    monkeypatch.setattr(module, "_MOST_NODES", 2)
+    site = Site()
+    site.born()
+    site.send("spBv1.0/g/DBIRTH/n/d", payload([metric("x", 1.0, alias=1)], ts=SENT, seq=1))
+    site.send("spBv1.0/g/NBIRTH/n", payload([bd_seq(1)], ts=SENT + 1, seq=0))
+    site.now += 31
+    assert site.host.tick()
+    for i in range(3):
+        site.born(node=f"n{i}")
+    assert words(site.host.decode(TICK, site.received)) == ["n.d online=False"]
+    site.wait(0)
+    for i in range(3):
+        site.born(node=f"n{i}")
+    assert "spBv1.0/g/n" not in site.host.nodes
+
+
+def test_a_death_after_a_message_that_was_too_much() -> None:
+    """What one message has cost is no matter of what is told after it."""
+    site = Site('{"topic": "devices/{device_id}/telemetry"}, ' + SPARKPLUG)
+    much = json.dumps({"id": "1", "data": [0] * 80_000}).encode()
+    assert [word.split()[1] for word in site.send("devices/a1/telemetry", much)] == ["too_many_readings"]
+    assert site.send("spBv1.0/g/NDEATH/n", payload([bd_seq(0)])) == ["n online=False"]
+
+
 def test_another_connection_makes_all_uncertain() -> None:
     """Messages may have been missed; the birth of before is believed when the next says the same."""
     site = Site()
