@@ -283,7 +283,7 @@ def test_who_is_forgotten_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     assert site.host.tick()
     for i in range(3):
         site.born(node=f"n{i}")
-    assert words(site.host.decode(TICK, site.received)) == ["n.d online=False"]
+    assert words(site.host.decode(TICK, site.received)) == ["n/d online=False"]
     site.wait(0)
     for i in range(3):
         site.born(node=f"n{i}")
