@@ -14,7 +14,7 @@ from litestar.datastructures import Cookie
 from litestar.exceptions import PermissionDeniedException
 
 from projector.live.files import read_files
-from runtime.http import COOKIE, PAGE_HEADERS, SCOPE
+from runtime.http import COOKIE, FORWARDED, PAGE_HEADERS, SCOPE
 from runtime.tokens import READ
 
 if TYPE_CHECKING:
@@ -78,6 +78,15 @@ def _cookie(request: Request[Any, Any, Any], token: str, kept_s: int) -> Cookie:
 
 
 def _refuse_strangers(request: Request[Any, Any, Any]) -> None:
-    """A page of somebody else's signs nobody in or out (Fetch Metadata, W3C)."""
-    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+    """A page of somebody else's signs nobody in or out.
+
+    Browsers say whose page asks (Fetch Metadata, W3C), but over plain HTTP only what its origin is
+    (RFC 6454 §7.3). The name that we have there may be a proxy's.
+    """
+    whose = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    if whose is None and origin is not None and FORWARDED not in request.scope.get("state", ()):
+        is_ours = origin.partition("://")[2] == request.headers.get("host")
+        whose = "same-origin" if is_ours else "cross-site"
+    if whose not in {None, "same-origin", "none"}:
         raise PermissionDeniedException("another site's page asks for this")

@@ -5,11 +5,13 @@ from runtime.http.application import ESCAPED_SLASH, PAGE_HEADERS, STORABLE, UNCO
 from runtime.http.front import Front
 from runtime.http.health import Health, health_routes
 from runtime.http.hosts import Hosts
+from runtime.http.proxies import FORWARDED
 from runtime.http.server import serve
 
 __all__ = [
     "COOKIE",
     "ESCAPED_SLASH",
+    "FORWARDED",
     "PAGE_HEADERS",
     "SCOPE",
     "STORABLE",

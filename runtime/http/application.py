@@ -61,6 +61,7 @@ PAGE_HEADERS: Final = {
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
         "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
+    "Referrer-Policy": "same-origin",  # with none at all a form of ours would have no origin
 }
 """Of a page and its files: it asks nobody else, and runs and draws with nothing that is no file of ours."""
 

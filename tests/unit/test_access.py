@@ -10,6 +10,7 @@ from litestar import Request, get
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from projector.live.sign_in import sign_in_routes
 from runtime import tokens
 from runtime.errors import ConfigurationError
 from runtime.http import Front, Health, create_app, health_routes
@@ -42,15 +43,20 @@ class Site:
         health = Health()
         health.set("redis", "connection refused at 10.9.8.7")
         access = self.front.access
-        app = create_app([who, *health_routes(health, self.registry, "projector", access)], access=access)
+        probes = health_routes(health, self.registry, "projector", access)
+        app = create_app([who, *sign_in_routes(access), *probes], access=access)
         self._app = self.front.wrap(app)
 
     async def get(self, path: str, peer: str = CLIENT, **headers: str) -> httpx.Response:
         """Ask; `_` in a header's name stands for `-`."""
+        return await self.ask("GET", path, peer, **headers)
+
+    async def ask(self, method: str, path: str, peer: str = CLIENT, **headers: str) -> httpx.Response:
+        """Ask for anything."""
         transport = httpx.ASGITransport(app=self._app, client=(peer, 5), raise_app_exceptions=False)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         async with httpx.AsyncClient(transport=transport, base_url="http://edge.test") as client:
-            return await client.get(path, headers=named)
+            return await client.request(method, path, headers=named)
 
     def refused(self, reason: str) -> float | None:
         """How often for a reason."""
@@ -147,11 +153,39 @@ async def test_a_wrong_token_is_told_of(given: Callable[[str], str]) -> None:
 async def test_who_opens_a_page_is_led_to_where_one_signs_in(given: Callable[[str], str]) -> None:
     """By a way that is right below any path that a proxy has us below."""
     site = Site(http=ANYWHERE, tokens_file=given("file"))
+    site.front.access.leads = False
     assert (await site.get("/who", accept="text/html")).status_code == 401  # there is no such page
     site.front.access.leads = True
     for path, where in (("/who", "sign-in"), ("/who/", "../sign-in")):
         answer = await site.get(path, accept="text/html,*/*")
         assert (answer.status_code, answer.headers["location"]) == (303, where)
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "status"),
+    [
+        (CLIENT, {}, 303),  # no browser
+        (CLIENT, {"sec_fetch_site": "same-origin"}, 303),
+        (CLIENT, {"sec_fetch_site": "none"}, 303),
+        (CLIENT, {"sec_fetch_site": "same-site"}, 403),
+        (CLIENT, {"sec_fetch_site": "cross-site"}, 403),
+        (CLIENT, {"origin": "http://edge.test"}, 303),
+        (CLIENT, {"origin": "http://edge.test:81"}, 403),
+        (CLIENT, {"origin": "http://evil.example"}, 403),
+        (CLIENT, {"origin": "null"}, 403),
+        (CLIENT, {"origin": "http://["}, 403),
+        (PROXY, {"origin": "https://edge.example"}, 303),
+        (PROXY, {"origin": "https://edge.example", "sec_fetch_site": "cross-site"}, 403),
+    ],
+)
+async def test_no_page_of_somebody_elses_signs_out(
+    given: Callable[[str], str], peer: str, headers: dict[str, str], status: int
+) -> None:
+    """A browser says whose page asks; over plain HTTP its origin alone, unless a proxy may have another name."""
+    site = Site(http=ANYWHERE, tokens_file=given("file"), trust_proxy=(PROXY,))
+    assert (await site.ask("POST", "/sign-out", peer, **headers)).status_code == status
+    shown = await site.get("/sign-in")
+    assert shown.headers["referrer-policy"] == "same-origin"  # else a browser keeps its origin to itself
 
 
 @pytest.mark.parametrize(
