@@ -181,7 +181,7 @@ async def test_who_opens_a_page_is_led_to_where_one_signs_in(given: Callable[[st
 async def test_no_page_of_somebody_elses_signs_out(
     given: Callable[[str], str], peer: str, headers: dict[str, str], status: int
 ) -> None:
-    """A browser says whose page asks; over plain HTTP its origin alone, unless a proxy may have another name."""
+    """A browser says whose page asks; over plain HTTP its origin alone, where no proxy may be in between."""
     site = Site(http=ANYWHERE, tokens_file=given("file"), trust_proxy=(PROXY,))
     assert (await site.ask("POST", "/sign-out", peer, **headers)).status_code == status
     shown = await site.get("/sign-in")
