@@ -32,7 +32,7 @@ class RedisRights(NamedTuple):
         )
 
 
-_ANYBODY: Final = ("ping", "select", "hello")
+_ANYBODY: Final = ("ping", "select", "hello", "cluster|slots")
 _READING: Final = (
     *("exists", "get", "info", "scan", "type"),
     *("hexists", "hget", "hgetall", "hkeys", "hlen", "hmget", "hscan", "hvals"),

@@ -13,6 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from runtime.settings.addresses import split_redis
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -59,7 +61,7 @@ def files_of(settings: Settings, program: str) -> dict[str, CertificateFile]:
         program: whose listener it is, `gateway` or `projector`.
     """
     listener = settings.gateway if program == "gateway" else settings.projector
-    postgres, redis = (_options(url) for url in (settings.postgres.dsn, settings.redis.url))
+    postgres, redis = _options(settings.postgres.dsn), _options(split_redis(settings.redis.url).server)
     files = {
         "broker.tls_ca_file": CertificateFile(settings.broker.tls_ca_file, trusted=True),
         "broker.tls_cert_file": CertificateFile(settings.broker.tls_cert_file, trusted=False),

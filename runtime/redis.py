@@ -184,6 +184,12 @@ def _open(url: str, prefix: str, *, decode: bool) -> redis.asyncio.Redis:
     return client
 
 
+def server_of(client: redis.asyncio.Redis) -> str:
+    """Host and port of the server that has our keys, as a client of several knows it; else nothing."""
+    at = client.servers.at if isinstance(client, _Following) else None
+    return f"{at.host}:{at.port}" if at else ""
+
+
 def as_retry(error: BaseException) -> Retry | None:
     """Translate an error of the client or the network into `Retry`, or None when trying again cannot help."""
     text = " ".join(str(error).split())

@@ -75,10 +75,10 @@ class Servers:
         """Ask which server has our keys.
 
         Raises:
-            ConnectionError: nobody knows, with what each said.
+            ConnectionError: nobody knows, with what each said; AuthenticationError when none let us in.
         """
         found, self._told = self._told, None
-        reasons = []
+        reasons, errors = [], []
         for host in tuple(self._hosts):
             if found is not None:
                 break
@@ -86,12 +86,15 @@ class Servers:
                 found = self._ask(await self._answer(host), host)
                 reason = "does not know"
             except (exceptions.RedisError, OSError, ValueError) as error:
+                errors.append(error)
                 reason = " ".join(str(error).split()) or type(error).__name__
             if found is None:
                 reasons.append(f"{host.host}:{host.port} {reason}")
                 self._hosts.rotate(-1)
         if found is None:
-            raise exceptions.ConnectionError(f"nobody says who is {self._who}: {'; '.join(reasons)}")
+            locked_out = all(isinstance(error, exceptions.AuthenticationError) for error in errors)
+            kind = exceptions.AuthenticationError if locked_out and errors else exceptions.ConnectionError
+            raise kind(f"nobody says who is {self._who}: {'; '.join(reasons)}")
         self.at = found
         return found
 

@@ -22,6 +22,7 @@ from deploy.local.install import MissingPackagesError, ensure
 from deploy.local.server import Place, Server, ServiceError
 from deploy.local.servers import Mosquitto, Postgres, Redis
 from runtime.settings import Settings, load
+from runtime.settings.addresses import split_redis
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -191,7 +192,9 @@ class LocalServices:
     def _address(self, name: Name) -> str:
         if name == "mosquitto":
             return f"{self._given.broker.host}:{self._given.broker.port}"
-        url = urlsplit(self._given.postgres.dsn if name == "postgres" else self._given.redis.url)
+        if name == "redis":
+            return ",".join(f"{host}:{port}" for host, port in split_redis(self._given.redis.url).hosts)
+        url = urlsplit(self._given.postgres.dsn)
         return f"{url.hostname}:{url.port}"
 
     def _make_place(self) -> Place:

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, MovedError, RedisError, ResponseError
 
 from gateway.check.report import Finding
-from runtime.redis import as_retry, open_redis
+from runtime.redis import as_retry, open_redis, server_of
+from runtime.settings.addresses import split_redis
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     import redis.asyncio
 
+    from gateway.check.report import State
     from runtime.settings import Redis
+    from runtime.settings.addresses import RedisUrl
 
 _OLDEST = (6, 2)
 _PROBE_EXPIRES_S = 10
-_PORT = 6379
+_CLUSTER: Final = "redis+cluster://host:6379,host:6379/"
+_SENTINELS: Final = "redis+sentinel://host:26379,host:26379/service/0"
+_OTHERS: Final[Mapping[str, tuple[State, str, str]]] = {
+    "cluster": ("warn", "a node of a Redis Cluster, and lost when our keys go to another", _CLUSTER),
+    "sentinel": ("fail", "a sentinel", _SENTINELS),
+}
 
 
 async def check_redis(section: Redis) -> AsyncIterator[Finding]:
@@ -32,12 +40,17 @@ async def check_redis(section: Redis) -> AsyncIterator[Finding]:
     async with open_redis(section.url, section.prefix) as client:
         try:
             info = await client.info()
-            yield _server(info)
+            yield _server(info, split_redis(section.url), server_of(client))
+            if info.get("redis_mode") == "sentinel":
+                return
             yield await _try_write(client, section.prefix)
             yield _eviction(info)
             yield _persistence(info)
         except (RedisError, OSError) as error:
-            if isinstance(error, AuthenticationError) and not urlsplit(section.url).password:
+            refused = isinstance(error, AuthenticationError) or isinstance(
+                error.__cause__, AuthenticationError
+            )
+            if refused and not urlsplit(split_redis(section.url).server).password:
                 yield _nobody(section.url)
                 return
             retry = as_retry(error)
@@ -46,24 +59,29 @@ async def check_redis(section: Redis) -> AsyncIterator[Finding]:
 
 
 def _nobody(url: str) -> Finding:
-    parts = urlsplit(url)
+    hosts = ", ".join(f"{host}:{port}" for host, port in split_redis(url).hosts)
     return Finding(
         "redis",
         "warn",
-        f"{parts.hostname}:{parts.port or _PORT} lets in whom it knows, and redis.url names nobody",
+        f"{hosts} lets in whom it knows, and redis.url names nobody",
         "nothing, if the projector has a user of its own there (projector.env): the gateway needs none",
     )
 
 
-def _server(info: Mapping[str, object]) -> Finding:
+def _server(info: Mapping[str, object], url: RedisUrl, at: str) -> Finding:
     version = str(info.get("redis_version", "unknown"))
     found = f"version {version}"
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
     if numbers < _OLDEST:
         return Finding("redis", "fail", found, "version 6.2 or later is needed")
+    if url.kind == "server" and (other := _OTHERS.get(str(info.get("redis_mode")))):
+        state, what, better = other
+        return Finding("redis", state, f"{found}, {what}", f"write redis.url as {better}")
     if info.get("role") != "master":
         return Finding("redis", "fail", f"{found}, a replica", "point redis.url at the primary server")
-    return Finding("redis", "ok", found)
+    if at and not info.get("connected_slaves"):
+        return Finding("redis", "warn", f"{found}, {at} without a replica", "add one to take over from it")
+    return Finding("redis", "ok", f"{found}, {at}" if at else found)
 
 
 async def _try_write(client: redis.asyncio.Redis, prefix: str) -> Finding:
@@ -72,6 +90,8 @@ async def _try_write(client: redis.asyncio.Redis, prefix: str) -> Finding:
         await client.set(key, b"1", ex=_PROBE_EXPIRES_S)
         await client.delete(key)
         await client.eval("return 1", 0)
+    except MovedError as error:
+        return Finding("redis writes", "fail", f"MOVED {error}", f"write redis.url as {_CLUSTER}")
     except ResponseError as error:
         return Finding(
             "redis writes",

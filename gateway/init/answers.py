@@ -14,7 +14,7 @@ from gateway.sparkplug.topics import NAMESPACE
 from gateway.subscriptions import overlap
 from runtime.errors import ConfigurationError
 from runtime.settings import Projector, Route
-from runtime.settings.addresses import refuse_postgres, refuse_redis
+from runtime.settings.addresses import refuse_postgres, refuse_redis, split_redis
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ class Answers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         port: of the broker, for devices; `inner_port` for gateway and projector.
         postgres: URL without a user.
         psql: how an administrator of PostgreSQL calls psql.
-        redis: URL without a user.
+        redis: URL without a user, of a server, a cluster or sentinels.
         topics: templates of the topics on which devices publish.
         events: the internal topic.
         http: where the projector listens; one that others reach has tokens and TLS.
@@ -78,7 +78,13 @@ class Answers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def redis_here(self) -> bool:
         """Whether Redis runs on the machine of the projector."""
-        return urlsplit(self.redis).hostname in {"127.0.0.1", "localhost", "::1"}
+        url = split_redis(self.redis)
+        return url.kind == "server" and urlsplit(url.server).hostname in {"127.0.0.1", "localhost", "::1"}
+
+    @property
+    def redis_prefix(self) -> str:
+        """What keys begin with; in a cluster it keeps them on one node."""
+        return "{edge}:" if split_redis(self.redis).kind == "cluster" else ""
 
     @property
     def is_open(self) -> bool:

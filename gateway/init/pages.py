@@ -32,6 +32,7 @@ def configuration(answers: Answers, folder: str, spool: str) -> str:
         ca="" if answers.given and not answers.given_ca else f'tls_ca_file = "{folder}/ca.crt"\n',
         events=_quoted(answers.events),
         redis=_quoted(answers.redis),
+        prefix=f"prefix = {_quoted(answers.redis_prefix)}\n" if answers.redis_prefix else "",
         http=_quoted(answers.http),
         tokens=_TOKENS.format(folder) if answers.is_open else "",
         routes=_routes(answers),

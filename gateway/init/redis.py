@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def users(given: Mapping[str, str]) -> str:
-    """`users.acl`; `given` is user → password."""
+def users(given: Mapping[str, str], prefix: str) -> str:
+    """`users.acl`; `given` is user → password, `prefix` that of all keys."""
     lines = ["user default off"]
     lines += [
-        f"user {name} on {words.for_redis(given[name])} {rights.rules()}"
+        f"user {name} on {words.for_redis(given[name])} {rights.rules(prefix)}"
         for name, rights in REDIS_USERS.items()
     ]
     return "".join(f"{line}\n" for line in lines)

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
@@ -115,7 +114,7 @@ def lay_out(
     users = {name: folder.secret(f"{name}/redis_password", words.new_word) for name in REDIS_USERS}
     for name in ("projector", "api"):
         folder.private(f"{name}/redis_url", _with_user(answers.redis, name, users[name]))
-    folder.private("redis/users.acl", redis.users(users))
+    folder.private("redis/users.acl", redis.users(users, answers.redis_prefix))
     if answers.redis_here:
         folder.private("redis/redis.conf", pages.redis_configuration(answers, f"{where}/redis"))
     for data in ("mosquitto/data", *(("redis/data",) if answers.redis_here else ())):
@@ -217,5 +216,5 @@ def _tokens(folder: Folder) -> None:
 
 def _with_user(url: str, user: str, word: str) -> str:
     """A URL with a user and a password, neither of which needs to be escaped."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=f"{user}:{word}@{parts.netloc}"))
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{user}:{word}@{rest}"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 from redis import exceptions
 
+from gateway.check.redis import check_redis
 from projector.views import Keys
-from runtime.errors import ConfigurationError, Retry
+from runtime.errors import Retry
 from runtime.http import Health
 from runtime.lifecycle import keep_trying
 from runtime.redis import as_retry, open_redis
+from runtime.settings import Redis as RedisSection
 from tests.support.both_sides import Side, event
 from tests.support.redis_servers import PREFIX, open_cluster, open_watched
 
@@ -20,6 +23,16 @@ if TYPE_CHECKING:
     from deploy.local.services import LocalServices
 
 KEYS = Keys(PREFIX)
+
+
+async def checked(url: str) -> list[tuple[str, str, str]]:
+    """What `gateway check` finds, but what it finds of any Redis."""
+    found = [each async for each in check_redis(RedisSection(url=url, prefix=PREFIX))]
+    return [
+        (each.state, re.sub(r"^version [\d.]+, ", "", each.found), each.advice)
+        for each in found
+        if each.component == "redis" or each.state == "fail"
+    ]
 
 
 async def test_a_cluster(services: LocalServices, database: str) -> None:
@@ -33,6 +46,9 @@ async def test_a_cluster(services: LocalServices, database: str) -> None:
         await side.apply(event("a", 1, t=1.5), event("b", 2, t=2))
         await side.apply(event("c", 3, region="south", t=0.1))
         assert (await side.verify()).equal
+
+        at = f"127.0.0.1:{cluster.owner.port}"
+        assert await checked(cluster.url) == [("ok", at, "")]
 
         # The owner dies, and its replica lacks the last row.
         await cluster.fail_over(lacking=lambda: side.apply(event("a", 4, t=3)))
@@ -70,6 +86,9 @@ async def test_a_cluster(services: LocalServices, database: str) -> None:
             with pytest.raises(exceptions.MovedError) as caught:
                 await one.hgetall(KEYS.device("a"))
         assert "redis+cluster://host:port/" in str(as_retry(caught.value))
+        node, writes = await checked(cluster.others[1].url())
+        assert (node[0], writes[0]) == ("warn", "fail")
+        assert {node[2], writes[2]} == {"write redis.url as redis+cluster://host:6379,host:6379/"}
 
 
 async def test_sentinels(services: LocalServices, database: str) -> None:
@@ -79,8 +98,9 @@ async def test_sentinels(services: LocalServices, database: str) -> None:
         asyncpg.create_pool(database, min_size=1, max_size=4) as pool,
         open_redis(watched.url) as redis,
     ):
-        side = Side(pool, redis)
+        side = Side(pool, redis, KEYS)
         await side.apply(event("a", 1, t=1.5), event("b", 2, t=2))
+        assert await checked(watched.url) == [("ok", f"127.0.0.1:{watched.master.port}", "")]
         await watched.fail_over(lacking=lambda: side.apply(event("a", 3, t=3)))
         row = await side.commit(event("b", 4, t=4))
         assert await keep_trying("redis", lambda: side.apply_row(row), Health()) == ("gap", 1, "")
@@ -89,9 +109,9 @@ async def test_sentinels(services: LocalServices, database: str) -> None:
         async with open_redis(watched.url.replace("/edge/", "/other/")) as other:
             with pytest.raises(exceptions.ConnectionError, match=r"the master of other: .* does not know"):
                 await other.ping()
-
-
-def test_a_cluster_wants_a_hash_tag() -> None:
-    """Keys that a cluster would spread over its nodes are refused, with what to write."""
-    with pytest.raises(ConfigurationError, match=r'redis\.prefix: .* prefix = "{edge}:"'):
-        open_redis("redis+cluster://127.0.0.1:7000/", "edge:")
+        sentinel = await checked(watched.sentinel.url())
+        assert [(state, found) for state, found, _ in sentinel] == [("fail", "a sentinel")]
+        [(state, found, _)] = await checked(watched.url.replace("sentinel_password=", "sentinel_password=x"))
+        assert state == "fail"
+        assert "nobody says who is the master of edge" in found
+        assert "word-of" not in found

@@ -12,6 +12,7 @@ from redis.asyncio import Redis as Client
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError  # noqa: A004  # the one that Redis has
 
+from contract.redis_rights import REDIS_USERS
 from deploy.local.server import reserve_port
 from deploy.local.servers import Redis
 
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 PREFIX: Final = "{edge}:"
 SLOT: Final = key_slot(PREFIX.encode())
 SERVICE: Final = "edge"
+USER: Final = "projector"
 
+_WORD: Final = "word-of-projector"
+_SENTINELS_WORD: Final = "word-of-sentinels"
 _SLOTS: Final = 16384
 _MASTERS: Final = 3
 _TIMEOUT_MS: Final = 500  # so long a node is silent before the others take it for dead
@@ -61,6 +65,10 @@ class Node(Redis):
         await super().release()
         self.bus.close()
 
+    async def let_in(self) -> None:
+        """Make the projector's user, with the rights of the list."""
+        await self.ask("ACL", "SETUSER", USER, "on", f">{_WORD}", *REDIS_USERS[USER].rules(PREFIX).split())
+
     async def ask(self, *words: str | int) -> Any:  # noqa: ANN401  # a reply
         """Send one command and return its answer."""
         async with Client.from_url(self.url(), decode_responses=True) as client:
@@ -78,7 +86,7 @@ class Sentinel(Node):
         """Write its configuration, into which it writes what it finds."""
         path = self.folder / "sentinel.conf"
         path.write_text(
-            f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
+            f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\nrequirepass {_SENTINELS_WORD}\n"
             f"sentinel monitor {SERVICE} 127.0.0.1 {self._master.port} 1\n"
             f"sentinel down-after-milliseconds {SERVICE} {_TIMEOUT_MS}\n"
             f"sentinel failover-timeout {SERVICE} 3000\n",
@@ -89,6 +97,10 @@ class Sentinel(Node):
     def command(self) -> list[str]:
         """Run in the foreground."""
         return [str(self.binary), str(self.folder / "sentinel.conf"), "--sentinel"]
+
+    def url(self, database: int = 0) -> str:
+        """How to reach it with its password; it has no databases."""
+        return super().url(database).replace("://", f"://:{_SENTINELS_WORD}@")
 
 
 class Cluster:
@@ -109,7 +121,7 @@ class Cluster:
     @property
     def url(self) -> str:
         """Of nodes that have not the keys."""
-        return self._url
+        return self._url.replace("://", f"://{USER}:{_WORD}@")
 
     async def form(self) -> None:
         """Make one of them, and wait until all know all."""
@@ -123,6 +135,7 @@ class Cluster:
         for node in nodes[1:]:
             await node.ask("CLUSTER", "MEET", "127.0.0.1", first.port, first.bus.getsockname()[1])
         for node in nodes:
+            await node.let_in()
             await until(node, "CLUSTER INFO", f"cluster_known_nodes:{len(nodes)}")
         await self.replica.ask("CLUSTER", "REPLICATE", await self.owner.ask("CLUSTER", "MYID"))
         await until(self.replica, "INFO replication", "'master_link_status': 'up'")
@@ -191,7 +204,8 @@ class Watched:
     def url(self) -> str:
         """Of a sentinel that is away and the one that is there."""
         away, port = self._nobody.getsockname()[1], self.sentinel.port
-        return f"redis+sentinel://127.0.0.1:{away},127.0.0.1:{port}/{SERVICE}/1"
+        hosts, password = f"127.0.0.1:{away},127.0.0.1:{port}", f"sentinel_password={_SENTINELS_WORD}"
+        return f"redis+sentinel://{USER}:{_WORD}@{hosts}/{SERVICE}/1?{password}"
 
     async def fail_over(self, *, lacking: Callable[[], Awaitable[object]]) -> None:
         """Kill the master, and wait until the replica has taken over, as `Cluster.fail_over` does."""
@@ -212,6 +226,8 @@ async def open_watched(binary: Path, place: Place) -> AsyncIterator[Watched]:
         master = await _started(stack, Node(binary, place))
         replica = await _started(stack, Node(binary, place, replicaof=f"127.0.0.1 {master.port}"))
         await until(replica, "INFO replication", "'master_link_status': 'up'")
+        for node in (master, replica):
+            await node.let_in()
         sentinel = await _started(stack, Sentinel(binary, place, master))
         await until(sentinel, "SENTINEL REPLICAS edge", f"127.0.0.1:{replica.port}")
         watched = Watched(master, replica, sentinel)

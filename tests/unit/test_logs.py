@@ -116,6 +116,11 @@ def test_python_warnings_take_the_same_way(capsys: pytest.CaptureFixture[str]) -
         ("postgresql://postgres@127.0.0.1:5432/db", "postgresql://postgres@127.0.0.1:5432/db"),
         ("postgresql://h/d?sslpassword=hunter2", "postgresql://h/d?sslpassword=***"),
         ("PGPASSWORD=hunter2 psql", "PGPASSWORD=*** psql"),
+        ("redis+cluster://me:hunter2@a:1,[::1]:2/", "redis+cluster://me:***@a:1,[::1]:2/"),
+        (
+            "rediss+sentinel://:hunter2@a,b:2/s/0?sentinel_password=hunter2&db=1",
+            "rediss+sentinel://:***@a,b:2/s/0?sentinel_password=***&db=1",
+        ),
         ("no secret here", "no secret here"),
     ],
 )

@@ -455,6 +455,20 @@ def test_host_names() -> None:
         ("redis.url", "redis://:hun@ter2@host/0", "write characters such as @"),
         ("redis.url", "http://:hunter2@host/0", "expected a URL such as redis://"),
         ("redis.url", "redis://:hunter2@host/x", "expected the number of a database"),
+        ("redis.url", "redis://:hunter2@[::1", "an IPv6 address stands in brackets"),
+        ("redis.url", "redis://:hunter2@a:1,b:2/0", "several hosts are those of a cluster, redis+cluster://"),
+        ("redis.url", "redis+clusters://:hunter2@a/", "expected a URL such as redis://"),
+        ("redis.url", "redis+cluster://:hun@ter2@a,b/", "write characters such as @"),
+        ("redis.url", "redis+cluster://:hunter2@a:1,b:x/", "the port has to be a number"),
+        (
+            "redis.url",
+            "redis+cluster://:hunter2@a:1,:2/",
+            "a host without a name; expected a URL such as redis+cl",
+        ),
+        ("redis.url", "redis+cluster://:hunter2@a:1/1", "a Redis Cluster has no database but 0"),
+        ("redis.url", "redis+cluster://:hunter2@a:1/?db=1", "a Redis Cluster has no database but 0"),
+        ("redis.url", "redis+sentinel://:hunter2@a:1,b", "name behind the hosts what the sentinels watch"),
+        ("redis.url", "redis+sentinel://:hunter2@a/s/x", "expected the number of a database"),
     ],
 )
 def test_an_address_that_cannot_be_one_is_refused_without_quoting_it(
@@ -482,6 +496,8 @@ def test_an_address_that_cannot_be_one_is_refused_without_quoting_it(
         {"EDGE_POSTGRES_DSN": "postgresql:///db?host=/run/postgresql"},
         {"EDGE_REDIS_URL": "rediss://user:a%40b@host"},
         {"EDGE_REDIS_URL": "unix:///run/redis.sock?db=1"},
+        {"EDGE_REDIS_URL": "rediss+sentinel://user:a%40b@host,[::1]:26380/service"},
+        {"EDGE_REDIS_URL": "redis+cluster://host:7000,host:7001", "EDGE_REDIS_PREFIX": "site.{edge}:"},
     ],
 )
 def test_addresses_that_are_taken(environ: dict[str, str]) -> None:
