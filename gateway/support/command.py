@@ -51,7 +51,8 @@ def support_command(
         return 2
     secrets = archive.secrets_of(settings)
     try:
-        token = token_file.read_text(encoding="utf-8").strip() if token_file else ""
+        words = token_file.read_text(encoding="utf-8", errors="replace").split() if token_file else []
+        token = words[0] if words else ""
         found = asyncio.run(_gather(settings, lines, token, logs))
         archive.write(path, name, {"README.txt": parts.about(made, found), **found}, secrets | {token} - {""})
     except OSError as error:

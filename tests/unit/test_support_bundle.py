@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
+import ssl
 import tarfile
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
+import trustme
 
 from gateway.support import archive, parts
 from runtime.settings import Gateway, load
@@ -76,6 +79,27 @@ async def test_whatever_answers_on_a_port_ends_no_bundle(said: bytes, told: str)
         port = server.sockets[0].getsockname()[1]
         listener = Gateway(http=f"127.0.0.1:{port}")
         assert told in await parts.attempt(lambda: parts.answer(listener, "/metrics", ""))
+
+
+async def test_a_listener_by_tls_is_asked_with_a_token() -> None:
+    """Whatever name its certificate has, as it is this machine's own."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("edge.example").configure_cert(context)
+    heads = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nup\n")
+        await writer.drain()
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        listener = Gateway(http=f"0.0.0.0:{port}", tls_cert="a", tls_key="b")
+        assert await parts.answer(listener, "/metrics", "edge_x") == "200\nup\n\n"
+    assert b"\r\nAuthorization: Bearer edge_x\r\n" in heads[0]
 
 
 @pytest.mark.parametrize(
