@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import re
 import secrets
 import time
@@ -129,7 +130,7 @@ def add(source: str | Path, name: str, scopes: tuple[str, ...]) -> str:
     token = new()
     try:
         before = b"" if is_new else path.read_bytes()
-        with path.open("a", encoding="utf-8") as file:
+        with open(path, "a", encoding="utf-8", opener=_opener) as file:
             file.write(("\n" if before and not before.endswith(b"\n") else "") + line_of(name, scopes, token))
         if is_new:
             path.chmod(_MODE)
@@ -196,6 +197,11 @@ class Tokens:
             log.warning("tokens_refused", reason=str(error), detail="those that were known before hold")
         else:
             log.info("tokens_read", names=[each.name for each in self._known])
+
+
+def _opener(path: str, flags: int) -> int:
+    """Whoever could write to it for a moment could have a token of his own in it."""
+    return os.open(path, flags, _MODE)
 
 
 def _stamp(source: str) -> tuple[int, ...]:

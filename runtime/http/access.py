@@ -40,6 +40,7 @@ SCOPE: Final = "scope"
 
 COOKIE: Final = "edge_token"
 SIGN_IN: Final = "sign-in"
+_MOST_COOKIES: Final = 4  # each is looked for
 
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="edge"'}
 
@@ -108,16 +109,16 @@ class Access:
             return None
         asking: ASGIConnection[Any, Any, Any, Any] = ASGIConnection(scope)
         kind, _, token = asking.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer":
-            token = asking.cookies.get(COOKIE, "")
-        return self.find(scope, token.strip()) if token else None
+        texts = [token.strip()] if kind.lower() == "bearer" else _cookies(asking)
+        return self.find(scope, *texts) if any(texts) else None
 
-    def find(self, scope: Scope, text: str) -> Token | None:
-        """The token that this is; None when it is none, which is told in the log."""
-        found = self.tokens.find(text) if self.tokens is not None else None
-        if found is None:
-            self._told("token_refused", address=_address(scope))
-        return found
+    def find(self, scope: Scope, *texts: str) -> Token | None:
+        """The token that one of these is; None when none is, which is told in the log."""
+        for text in texts if self.tokens is not None else ():
+            if found := self.tokens.find(text):
+                return found
+        self._told("token_refused", address=_address(scope))
+        return None
 
     def _check(self, scope: Scope, token: Token | None, needed: str) -> None:
         if self.tokens is None:
@@ -136,6 +137,12 @@ class Access:
         elif needed not in token.scopes:
             self._refused("scope")
             raise PermissionDeniedException(f"the token {token.name} lacks the scope {needed}")
+
+
+def _cookies(asking: ASGIConnection[Any, Any, Any, Any]) -> list[str]:
+    """What our cookie holds; a site above ours on the same host has one too, and browsers send both."""
+    pairs = (each.strip().partition("=") for each in asking.headers.get("cookie", "").split(";"))
+    return [value for name, _, value in pairs if name == COOKIE][:_MOST_COOKIES]
 
 
 def _is_page(scope: Scope) -> bool:

@@ -63,9 +63,11 @@ def check_listener(name: str, listener: Listener) -> None:
         raise ConfigurationError(f"{name}.http: the port is beyond {_HIGHEST_PORT}")
     for network in listener.trust_proxy:
         try:
-            ipaddress.ip_network(network)
+            has_all = not ipaddress.ip_network(network).prefixlen
         except ValueError as error:
             raise ConfigurationError(f"{name}.trust_proxy: {error}") from None
+        if has_all:
+            raise ConfigurationError(f"{name}.trust_proxy: {network} is everybody; name the proxies alone")
     if bool(listener.tls_cert) != bool(listener.tls_key):
         has, lacks = ("tls_cert", "tls_key") if listener.tls_cert else ("tls_key", "tls_cert")
         raise ConfigurationError(f"{name}.{has}: needs {name}.{lacks} beside it")

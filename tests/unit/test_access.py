@@ -17,6 +17,7 @@ from runtime.http import Front, Health, create_app, health_routes
 from runtime.http.limits import CONNECTIONS, OURS, Limits
 from runtime.http.proxies import Proxies, plain
 from runtime.settings import Projector
+from runtime.settings.listener import check_listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,6 +119,9 @@ async def test_who_may_look(
     [
         ({"authorization": "bearer {}"}, 200),
         ({"cookie": "a=b; edge_token={}"}, 200),
+        ({"cookie": "edge_token={}; edge_token=edge_of_a_site_above"}, 200),
+        ({"cookie": "edge_token=edge_of_a_site_above;edge_token={}"}, 200),
+        ({"cookie": "edge_token=x; " * 9 + "edge_token={}"}, 401),
         ({"authorization": "Basic {}"}, 401),
         ({"authorization": "{}"}, 401),
         ({"cookie": "edge_token=; token={}"}, 401),
@@ -233,6 +237,13 @@ def test_open_to_everybody_does_not_start(http: str) -> None:
     assert said.startswith(f"projector.http: {http} can be reached from other machines")
     for part in ("projector.tokens_file", "projector token NAME", "projector.trust_proxy", "127.0.0.1"):
         assert part in said
+
+
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0"])
+def test_everybody_is_no_proxy(network: str) -> None:
+    """A network of all addresses would open to everybody what is to be closed."""
+    with pytest.raises(ConfigurationError, match=r"^projector\.trust_proxy: .*/0 is everybody"):
+        check_listener("projector", Projector(http=ANYWHERE, trust_proxy=(network,)))
 
 
 @pytest.mark.parametrize("http", ["localhost:1", "127.9.9.9:1", "[::1]:1"])
