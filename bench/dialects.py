@@ -45,6 +45,7 @@ _KEYLESS_NUMBER: Final = "json, no key, its time a number"
 _ALONE: Final = "json, one number alone"
 _NOW: Final = datetime(2026, 11, 23, 9, tzinfo=UTC)
 _NOW_MS: Final = int(_NOW.timestamp() * 1000)
+_LIMITS: Final = Limits()
 _MOST: Final = 3.0  # times the default message
 _MOST_MS: Final = 50.0
 _US: Final = 1e6
@@ -251,11 +252,11 @@ def _protobuf(path: Path) -> tuple[Path, Any]:
     return path, message_factory.GetMessageClass(pool.FindMessageTypeByName("Telemetry"))
 
 
-def decoder_of(route: dict[str, Any]) -> Decoder:
+def decoder_of(route: dict[str, Any], limits: Limits = _LIMITS) -> Decoder:
     """The decoder of a route, with those of its dialect."""
     raw: dict[str, Any] = {"route": [route]}
     complete_routes(raw)
-    return Decoder(compile_routes(msgspec.convert(raw["route"], list[Route])), Limits())
+    return Decoder(compile_routes(msgspec.convert(raw["route"], list[Route])), limits)
 
 
 async def measure(_number: int, options: Options) -> Figures:

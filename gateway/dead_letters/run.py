@@ -51,7 +51,7 @@ async def replay(
     """
     health = Health()
     routes = compile_routes(settings.route)
-    decoder = Decoder(routes, Limits.of(settings.gateway))
+    decoder = Decoder(routes, Limits.of(settings.gateway).unhurried)
     slot = Slot(REPLAY_STREAM, "dead-letters replay")
     lease = Lease(settings.postgres.dsn, slot=slot, health=health)
     session = {**SESSION_SETTINGS, **letters_of(settings.broker.client_id)}

@@ -53,7 +53,7 @@ class Decoder:
         self._router = Router(routes)
         self._max_payload_bytes = limits.max_payload_bytes
         self._topics: Memo[Matched] = Memo(_TOPICS_BYTES, lambda matched: matched.size_bytes)
-        self._room = Room(_WORKED_BYTES)
+        self._room = Room(_WORKED_BYTES, limits.patience)
         self._assembler = Assembler(limits, self._room)
         self._readers = [self._reader(each, each.route.where(i), limits) for i, each in enumerate(routes)]
 
@@ -89,7 +89,7 @@ class Decoder:
                 return []
             reader = self._readers[matched.number]
             unpacked = self._unpacked(payload, reader.form)
-            self._room.left = work_allowed(len(unpacked))
+            self._room.left = self._room.patience * work_allowed(len(unpacked))
             return reader.read(payload, unpacked, matched, received)
         except Exception as error:  # noqa: BLE001  # a bug of ours must not stop a gateway, and again after each restart
             return self._refused(error, delivery, matched, received)

@@ -141,7 +141,7 @@ class Flattening:
                 elif len(path) > self._max_name:
                     self._leave(path, "invalid_metric", self._too_long(path), holder=True)
                 else:
-                    self._room.spend(1 + 3 * len(value) // 2)
+                    self._room.spend(1 + len(value) // 2)
                     inner = value.items() if kind is dict else enumerate(value)
                     self._walk(inner, f"{path}.", depth + 1, into)
             elif value is not None:

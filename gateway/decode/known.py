@@ -67,13 +67,16 @@ class Room:
 
     Args:
         max_bytes: about so much is kept at most.
+        patience: times as much as a message may cost otherwise.
 
     Attributes:
         left: microseconds of work that the message under way may cost still; see `limits.MAX_WORK`.
+        patience: the same.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, patience: int = 1) -> None:
         self.left = MAX_WORK
+        self.patience = patience
         self._max_bytes = max_bytes
         self._bytes = self._entries = self._refused = 0
         self._forget: list[Callable[[], None]] = []

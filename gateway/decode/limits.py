@@ -63,7 +63,7 @@ def work_allowed(size: int) -> int:
 
 WHOLE: Final = 10
 """Times as much as that what an edge node says may cost: a birth names all its tags at once, thousands of
-them, and in parts it counts for nothing."""
+them, and in parts it counts for nothing. So may a message behind which none waits, as in a replay."""
 
 READING_WORK: Final = 12
 """Of each reading of several in one message at least."""
@@ -74,7 +74,7 @@ def too_much_work() -> Reject:
     return Reject(
         "too_many_readings",
         "so much is in this message that decoding it would hold up all others; send less in one, or in a "
-        "plainer form",
+        f"plainer form; `gateway dead-letters replay` holds up none, and takes {WHOLE} times as much",
     )
 
 
@@ -109,12 +109,14 @@ class Limits(NamedTuple):
         max_ahead: by which a device's clock may be ahead of ours.
         max_metrics: of a reading.
         max_metric_name: characters of a metric's name, of a nested one with its whole path.
+        patience: times as much as a message may cost, and hold, otherwise.
     """
 
     max_payload_bytes: int = 262_144
     max_ahead: timedelta = timedelta(days=1)
     max_metrics: int = 256
     max_metric_name: int = 128
+    patience: int = 1
 
     @classmethod
     def of(cls, gateway: Gateway) -> Limits:
@@ -125,3 +127,8 @@ class Limits(NamedTuple):
             gateway.max_metrics,
             gateway.max_metric_name,
         )
+
+    @property
+    def unhurried(self) -> Limits:
+        """The same where no other message waits until one is decoded."""
+        return self._replace(patience=WHOLE)

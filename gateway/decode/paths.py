@@ -107,6 +107,11 @@ def alternatives(path: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in path.split("|")) if is_plain(path) else (path,)
 
 
+def is_text(path: str) -> bool:
+    """Whether an expression is nothing but a text, such as `'press-1'`."""
+    return path[:1] == path[-1:] == "'" and path.count("'") == 2  # noqa: PLR2004  # quotes
+
+
 def star_of(path: str) -> int | None:
     """Which `*` of `each` a path such as `$1` means, from 0; None when it means none."""
     found = _STAR.fullmatch(path)

@@ -122,7 +122,7 @@ class ShapedReader(Reader):
         """The readings of lines that have several of them each."""
         raws = self.form.elements(payload)
         found: list[Reading | Rejection] = []
-        empty, most = self.empty, readings_allowed(len(payload))
+        empty, most = self.empty, self._room.patience * readings_allowed(len(payload))
         refusals = OfLines(matched, received, self.form, raws)
         for place, (value, raw) in enumerate(zip(values, raws, strict=True)):
             refusals.begin(place)

@@ -5,7 +5,7 @@ It names metrics by births that are known, of which it is known when they held; 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateway.decode.examples import Message as Delivered
 from gateway.sparkplug.front import Front
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from gateway.sparkplug.changes import Row
     from gateway.sparkplug.topics import Address
     from runtime.mqtt.port import Delivery
+
+_BIRTHS: Final = frozenset({"NBIRTH", "DBIRTH"})
+_DEATHS: Final = frozenset({"NDEATH", "DDEATH"})
 
 
 class NamingDecoder(Front):
@@ -57,12 +60,14 @@ class NamingDecoder(Front):
     def decode(self, delivery: Delivery, received: Received) -> list[Reading | Rejection]:
         """What a delivery comes to."""
         address = address_of(delivery.topic)
-        if address is None or address.kind not in {"NDATA", "DDATA"} or not self._is_read(delivery):
+        if address is None or address.kind in _DEATHS or not self._is_read(delivery):
             return self._decoder.decode(delivery, received)
         try:
             value = self._decoder.value_of(delivery)
         except Reject:
             return self._decoder.decode(delivery, received)
+        if address.kind in _BIRTHS:
+            return self._decoder.read(delivery, value, received)
         return self._named(address, delivery, value, received)
 
     def _is_read(self, delivery: Delivery) -> bool:

@@ -53,6 +53,13 @@ def test_headers_that_would_be_copied_too_often_are_refused() -> None:
     assert "1100 lines" in caught.value.detail
 
 
+def test_a_header_is_none_of_the_lines() -> None:
+    """As many lines may come after it as without it."""
+    assert len(form().parse(b"a,b\n" + b"1,2\n" * 4_000)) == 4_000
+    with pytest.raises(Reject):
+        form().parse(b"a,b\n" + b"1,2\n" * 4_001)
+
+
 @pytest.mark.parametrize("words", [{}, {"columns": ("a", "b"), "header": True}])
 def test_names_of_columns_are_no_texts(words: dict[str, Any]) -> None:
     """A header with an endless name is none."""

@@ -165,3 +165,11 @@ def test_births_read_by_themselves(routes: list[CompiledRoute]) -> None:
     (reading,) = decoder.decode(Delivered("spBv1.0/north/NBIRTH/line-1", message), Received.of(NOW))
     assert isinstance(reading, Reading)
     assert msgspec.json.decode(reading.event.metrics) == {"T": 1.5}
+
+
+def test_a_birth_of_thousands_of_tags(routes: list[CompiledRoute]) -> None:
+    """What a gateway stores of a birth is what is told of it, and what its letter becomes again."""
+    tags = [metric(f"Line/Tag {i}", i, alias=i, datatype=INT16, ts=SENT + i) for i in range(3_000)]
+    topic = "spBv1.0/north/NBIRTH/line-1"
+    told = explain(routes, Limits(), topic, payload([bd_seq(0), *tags], ts=SENT, seq=0), at=NOW)
+    assert (len(told.readings), told.letters) == (3_000, [])

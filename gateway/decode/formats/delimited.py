@@ -211,7 +211,7 @@ class _Lines:
         """The lines that hold something; one with a line end in quotes is one line."""
         lines: list[str] = _LINE.findall(text)
         at, comment = 0, self._comment
-        count = 0
+        count = 0 if self._names and not self._header else -2  # a header in quotes
         while at < len(lines):
             line, number = lines[at], at + 1
             at += 1

@@ -18,7 +18,7 @@ from gateway.decode.mapping.plain import named
 from gateway.decode.mapping.presence import Presence
 from gateway.decode.mapping.tags import Tags
 from gateway.decode.names import kind_of, metric_fault
-from gateway.decode.paths import is_plain
+from gateway.decode.paths import is_plain, is_text
 from gateway.decode.plan import METRICS
 from runtime.errors import ConfigurationError, Reject
 
@@ -121,7 +121,7 @@ class Elements:
             ignores=words.ignores,
         )
         self._room = room
-        self._cost = _SLOWLY + _EXPRESSION * sum(look.made for look in self.looks)
+        self._cost = _SLOWLY + _EXPRESSION * sum(look.made and not is_text(look.path) for look in self.looks)
         self.learned: Learned | None = None
         plain = not any(look.made or look.star is not None for look in self.looks)
         if plain and not self.name and not route.presence and not (self.tags.looks and route.each):

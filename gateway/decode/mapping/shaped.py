@@ -109,13 +109,13 @@ class Shaper:
         """
         read = self._elements.read
         if self._made:
-            _check_size(message)
+            _check_size(message, self._room.patience * MAX_ELEMENTS)
         if type(message) is dict and not self.each.path and not self._elements.name:
             element = Element(message, (), ())
             return [read(element, 0, metric, self._places(element))], []
         if self._listed and metric is None and (found := self._listed.parts(message, size)):
             return found
-        most = readings_allowed(size)
+        most = self._room.patience * readings_allowed(size)
         elements = self.each.find(message, most)
         self._room.check(READING_WORK * len(elements))
         check_count(len(elements), most, "elements" if self._elements.name else "readings")
@@ -199,13 +199,13 @@ def needs_shaping(route: Route) -> bool:
     )
 
 
-def _check_size(message: Any) -> None:  # noqa: ANN401  # a message is any value
+def _check_size(message: Any, most: int) -> None:  # noqa: ANN401  # a message is any value
     """Refuse a message with more values than an expression may look through: each costs ten microseconds.
 
     Raises:
         Reject: reason `too_many_values`.
     """
-    left, open_ = MAX_ELEMENTS, [message]
+    left, open_ = most, [message]
     while open_:
         value = open_.pop()
         if type(value) is list:
@@ -216,9 +216,7 @@ def _check_size(message: Any) -> None:  # noqa: ANN401  # a message is any value
             left -= len(holders)
             open_ += holders
         if left < 0:
-            raise too_many_values(
-                MAX_ELEMENTS, "values, which an expression of its route would look through,"
-            )
+            raise too_many_values(most, "values, which an expression of its route would look through,")
 
 
 def _holders(values: Iterable[Any]) -> list[Any]:
