@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
@@ -24,6 +24,7 @@ _LONGEST_HOST: Final = 253
 _HTTP: Final = re.compile(r"([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
 _DATABASE: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 _HIGHEST_PORT: Final = 65535
+_HERE: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class Answers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,6 +134,24 @@ def check(answers: Answers) -> None:
         ):
             raise ConfigurationError(f"{option}: {name!r} cannot be one: none of {never!r} may be in it")
     _check_topics(answers)
+
+
+def in_the_clear(answers: Answers) -> list[str]:
+    """What others can read on its way to another machine, each with what would mend it."""
+    found = []
+    for option, url, mend in (
+        ("--postgres", urlsplit(answers.postgres), "add ?sslmode=verify-full&sslrootcert=FILE"),
+        ("--redis", urlsplit(answers.redis), "make it rediss://"),
+    ):
+        modes = parse_qs(url.query).get("sslmode", [])
+        if (
+            url.hostname
+            and url.hostname not in _HERE
+            and not url.scheme.startswith("rediss")
+            and not set(modes) & {"require", "verify-ca", "verify-full"}
+        ):
+            found.append(f"{option}: {url.hostname} is on another machine, and TLS is not asked for; {mend}")
+    return found
 
 
 def _check_ports(answers: Answers) -> None:

@@ -85,7 +85,7 @@ def init_command(
     from datetime import UTC, datetime
 
     from gateway.init import site
-    from gateway.init.answers import Answers
+    from gateway.init.answers import Answers, in_the_clear
     from gateway.init.folder import ACCOUNTS, Folder, is_there
 
     path = folder.absolute()
@@ -124,6 +124,8 @@ def init_command(
         given=given,
     )
     written = place.write()
+    for each in in_the_clear(answers):
+        click.echo(f"warning: {each}", err=True)
     click.echo(f"{len(written)} files in {path}; README.txt says what each is for. Then:\n")
     for script in ("servers", "database", "run"):
         click.echo(f"  sh {path}/{script}.sh")

@@ -383,6 +383,26 @@ def test_servers_elsewhere(tmp_path: Path) -> None:
     assert load(folder / "edge.toml", environ={}).broker.host == "broker.example"
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), []),
+        (("--postgres", "postgresql://db.example/edge"), ["--postgres: db.example"]),
+        (("--postgres", "postgresql://db.example/edge?sslmode=require"), []),
+        (("--postgres", "postgresql:///edge?host=/run/postgresql"), []),
+        (("--redis", "redis://10.0.0.9/0"), ["--redis: 10.0.0.9"]),
+        (("--redis", "rediss://10.0.0.9/0"), []),
+    ],
+)
+def test_what_can_be_read_on_the_way_is_told(
+    tmp_path: Path, options: tuple[str, ...], said: list[str]
+) -> None:
+    """A server on another machine that is spoken to without TLS."""
+    done = init(tmp_path / "site", *options)
+    assert done.exit_code == 0
+    assert [line.removeprefix("warning: ").partition(" is ")[0] for line in done.stderr.splitlines()] == said
+
+
 def test_addresses_of_ipv6(tmp_path: Path) -> None:
     """Redis listens where the projector looks for it, and people read where devices connect."""
     folder = tmp_path / "site"
