@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 queries = load_queries("gateway")
 
 _SIGHTINGS_S = 5.0
+_AT_ONCE = 10_000  # sightings, in a second or so
 
 # Settings of the pool's connections. The planner must look keys up one by one even while its statistics say
 # that their table is still small. A gateway frozen in a transaction must not keep its locks from others. And
@@ -293,24 +294,36 @@ async def write_sightings(
     sightings: Sequence[DeviceSighting],
     presence: Presence,
 ) -> None:
-    """Write when devices were heard; what cannot be written now is given back to the tracker."""
-    if not sightings:
-        return
-    passed_over = list(sightings)
-    ids = [seen.device_id for seen in sightings]
+    """Write when devices were heard; what cannot be written now is given back to the tracker.
+
+    Some at a time: after an outage, or when a broker begins, all of a fleet speak at once.
+    """
+    left = list(sightings)
+    passed_over: list[DeviceSighting] = []
     try:
-        async with lent(pool) as connection:
-            rows = await connection.fetch(
-                queries.write_sightings,
-                ids,
-                [seen.region for seen in sightings],
-                [seen.first_seen for seen in sightings],
-                [seen.last_seen for seen in sightings],
-                timeout=_SIGHTINGS_S,
-            )
-            said = await connection.fetch(queries.mirror_presence, ids, timeout=_SIGHTINGS_S)
-        presence.learn((row["device_id"], row["said_at"]) for row in said if row["said_at"])
-        held = {row["device_id"] for row in rows} | {row["device_id"] for row in said if row["behind"]}
-        passed_over = [seen for seen in sightings if seen.device_id in held]
+        while left:
+            some = left[:_AT_ONCE]
+            held = await _write_some(pool, some, presence)
+            passed_over += [seen for seen in some if seen.device_id in held]
+            del left[:_AT_ONCE]
     finally:
-        devices.give_back(passed_over)
+        devices.give_back([*passed_over, *left])
+
+
+async def _write_some(
+    pool: asyncpg.Pool[asyncpg.Record], sightings: Sequence[DeviceSighting], presence: Presence
+) -> set[str]:
+    """Write them; returns the devices whose rows somebody holds."""
+    ids = [seen.device_id for seen in sightings]
+    async with lent(pool) as connection:
+        rows = await connection.fetch(
+            queries.write_sightings,
+            ids,
+            [seen.region for seen in sightings],
+            [seen.first_seen for seen in sightings],
+            [seen.last_seen for seen in sightings],
+            timeout=_SIGHTINGS_S,
+        )
+        said = await connection.fetch(queries.mirror_presence, ids, timeout=_SIGHTINGS_S)
+    presence.learn((row["device_id"], row["said_at"]) for row in said if row["said_at"])
+    return {row["device_id"] for row in rows} | {row["device_id"] for row in said if row["behind"]}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import pytest
 
 from contract.events import RawEvent, decode_events, format_time
-from gateway import presence, transaction
+from gateway import presence, store, transaction
 from gateway.decode import Reading
 from gateway.presence import Presence
 from tests.support.write_side import write_side
@@ -218,6 +219,33 @@ async def test_no_batch_reads_what_is_known_of_all_devices(side: WriteSide) -> N
         found = await connection.fetch(scans, ["devices", "device_presence"])
     assert dict(map(tuple, found)) == {"devices": before, "device_presence": 0}
     assert before <= 1, "of the statement above"
+
+
+async def test_what_a_whole_fleet_says_at_once(side: WriteSide, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it costs to bring it to `devices` is by the device; who is held, or not done, is written later."""
+    monkeypatch.setattr(store, "_AT_ONCE", 40)
+    ids = [f"d{i}" for i in range(100)]
+    await side.store.commit([said("online", 1, device=each) for each in ids], [])
+    async with side.pool.acquire() as stranger, stranger.transaction():
+        await stranger.execute("INSERT INTO devices (device_id) VALUES ('d99')")
+        writing = asyncio.create_task(side.store.write_sightings(side.devices.take_all()))
+        async with asyncio.timeout(20):
+            while await side.pool.fetchval("SELECT count(*) FROM devices WHERE online") < 80:
+                pass
+        writing.cancel()  # it waits for who adds a device
+        await asyncio.wait([writing])
+    await side.store.write_sightings(side.devices.take_all())
+    assert await side.pool.fetchval("SELECT count(*) FROM devices WHERE online") == 100
+    async with side.pool.acquire() as connection, connection.transaction():
+        await connection.execute("UPDATE devices SET online_since = NULL")
+        explained = "EXPLAIN (ANALYZE, FORMAT JSON) " + presence.queries.mirror_presence
+        (plan,) = json.loads(await connection.fetchval(explained, ids))
+    assert _removed(plan["Plan"]) == 0, "pairs were looked at that do not belong together"
+
+
+def _removed(plan: dict[str, Any]) -> int:
+    """Rows that the joins of a plan have looked at for nothing."""
+    return int(plan.get("Rows Removed by Join Filter", 0)) + sum(map(_removed, plan.get("Plans", [])))
 
 
 async def test_two_gateways_at_once(database: str, side: WriteSide) -> None:
