@@ -17,7 +17,7 @@ import psutil
 from deploy.local import warden
 from deploy.local.server import free_port
 from tests.brokers.client import Client, RefusedError
-from tests.brokers.kinds import NATS_CLUSTER, RABBITMQ, Command, Kind
+from tests.brokers.kinds import NATS_CLUSTER, Command, Kind
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -72,14 +72,12 @@ class Broker:
     ) -> None:
         for node in range(len(self._nodes)):
             self._end(node)
-        if self.kind is RABBITMQ:
-            self._end_name_server()
         if self._warden is not None and self._warden.stdin is not None:
             self._warden.stdin.close()
             self._warden.wait()
 
     def kill(self) -> None:
-        """End it without warning, and start it again; of three nodes the last one.
+        """End it without warning, and start it again; of several processes the last one.
 
         What the kernel has not written yet survives this, and would not survive a power cut.
         """
@@ -98,7 +96,9 @@ class Broker:
         until = time.monotonic() + _READY_S
         while not self._greets():
             if time.monotonic() > until:
-                log = (self._folder / "node0.log").read_text(encoding="utf-8", errors="replace")
+                log = (self._folder / f"node{len(self._nodes) - 1}.log").read_text(
+                    encoding="utf-8", errors="replace"
+                )
                 click.echo(log[-2000:], err=True)
                 raise RefusedError(f"takes no client within {_READY_S:g} s")
             time.sleep(_LOOK_S)
@@ -136,11 +136,3 @@ class Broker:
                 with suppress(psutil.NoSuchProcess):
                     each.kill()
         self._nodes[node].wait()
-
-    def _end_name_server(self) -> None:
-        """Erlang starts one for all nodes of a machine, apart from them; ours has a port of its own."""
-        port = self._commands[0].environment["ERL_EPMD_PORT"]
-        for process in psutil.process_iter(["name"]):
-            with suppress(psutil.Error):
-                if process.info["name"] == "epmd" and process.environ().get("ERL_EPMD_PORT") == port:
-                    process.kill()

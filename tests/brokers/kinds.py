@@ -167,7 +167,11 @@ mqtt.subscription_ttl = 604800000
         "RABBITMQ_PID_FILE": str(folder / "pid"),
         "HOME": str(folder),
     }
-    return [Command(["/usr/lib/rabbitmq/bin/rabbitmq-server"], environment)]
+    # Erlang would start the name server of its nodes by itself, and leave it behind.
+    return [
+        Command(["epmd"], environment),
+        Command(["/usr/lib/rabbitmq/bin/rabbitmq-server"], environment),
+    ]
 
 
 def _mochi_version() -> str:
