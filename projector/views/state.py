@@ -358,10 +358,12 @@ def values_of(packed: bytes) -> list[Any]:
     raise ValueError("no marks")
 
 
-@lru_cache(maxsize=4096)
 def names_of(names: tuple[str, ...]) -> frozenset[str]:
-    """One set for all views whose newest messages carry the same."""
-    return frozenset(names)
+    """Names as a set; of few names one for all views whose newest messages carry the same."""
+    return _names_of_few(names) if len(names) <= FEW_NAMES else frozenset(names)
+
+
+_names_of_few: Final = lru_cache(maxsize=4096)(frozenset[str])
 
 
 def places_of(names: tuple[str, ...]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from contract.order import microseconds
 from projector.views import writes
 from projector.views.numbers import number_text
 from projector.views.retired import TAGS, Retired
+from projector.views.state import FEW_NAMES, names_of
 from tests.support.changed import Memory
 
 NOON = "2026-11-23T12:00:00.000000Z"
@@ -61,6 +62,14 @@ def test_much_room_is_made_for_one_view_at_a_time(monkeypatch: pytest.MonkeyPatc
         made: dict[str, Scalar] = {f"m{n}-{i}": 1 for i in range(names)}
         memory.run([Event("d", "r", NOON, f"2026-11-23T12:00:0{n}.000000Z", "k", made)])
         assert memory.pieces == pieces, n
+
+
+def test_what_few_share_is_not_remembered() -> None:
+    """Of few names there is one set for all views; a thousand others a message leave nothing behind."""
+    few, many = (tuple(f"m{i}" for i in range(count)) for count in (FEW_NAMES, FEW_NAMES + 1))
+    assert names_of(few) is names_of((*few,))
+    assert names_of(many) is not names_of(many)
+    assert names_of(many) == set(many)
 
 
 def test_run_after_run() -> None:
