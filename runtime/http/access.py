@@ -114,11 +114,10 @@ class Access:
 
     def find(self, scope: Scope, *texts: str) -> Token | None:
         """The token that one of these is; None when none is, which is told in the log."""
-        for text in texts if self.tokens is not None else ():
-            if found := self.tokens.find(text):
-                return found
-        self._told("token_refused", address=_address(scope))
-        return None
+        found = next(filter(None, map(self.tokens.find, texts)), None) if self.tokens is not None else None
+        if found is None:
+            self._told("token_refused", address=_address(scope))
+        return found
 
     def _check(self, scope: Scope, token: Token | None, needed: str) -> None:
         if self.tokens is None:
