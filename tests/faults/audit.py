@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import asyncpg
-from redis.asyncio import Redis
 
 from contract.events import decode_events, format_time
 from projector.history.audit import Auditor as HistoryAuditor
+from runtime.redis import open_redis
 from tests.faults import refold
 from tests.faults.watch import until
 
@@ -90,11 +90,13 @@ class Auditor:
     Args:
         dsn: PostgreSQL, past any proxy.
         redis_url: Redis, past any proxy.
+        prefix: of all keys there.
     """
 
-    def __init__(self, dsn: str, redis_url: str) -> None:
+    def __init__(self, dsn: str, redis_url: str, prefix: str = "") -> None:
         self._dsn = dsn
         self._redis_url = redis_url
+        self._prefix = prefix
 
     async def lacks(
         self, log: Iterable[Sent], excused: Callable[[float], bool] = lambda _acked_at: False
@@ -196,8 +198,9 @@ class Auditor:
     async def _cursor_trails(self) -> str:
         """A cursor that happens to be at the head of another history is not there."""
         heads = await self._fetch("SELECT stream::text, head, epoch::text FROM streams WHERE head > 0")
-        async with Redis.from_url(self._redis_url, decode_responses=True) as redis:
-            cursors, epochs = await redis.hgetall("projector:cursor"), await redis.hgetall("projector:epoch")
+        async with open_redis(self._redis_url, self._prefix, decode=True) as redis:
+            cursors = await redis.hgetall(f"{self._prefix}projector:cursor")
+            epochs = await redis.hgetall(f"{self._prefix}projector:epoch")
         trailing = {
             stream: (cursors.get(stream), head)
             for stream, head, epoch in heads
@@ -218,13 +221,13 @@ class Auditor:
             )
             for row in rows
         )
-        async with Redis.from_url(self._redis_url, decode_responses=True) as redis:
+        async with open_redis(self._redis_url, self._prefix, decode=True) as redis:
             found: dict[str, dict[str, str]] = {
-                key: cast("dict[str, str]", await redis.hgetall(key))
+                key.removeprefix(self._prefix): cast("dict[str, str]", await redis.hgetall(key))
                 for pattern in ("device:stats:*", "region:stats:*")
-                async for key in redis.scan_iter(pattern, count=1000)
+                async for key in redis.scan_iter(self._prefix + pattern, count=1000)
             }
-            scores = await redis.zrange("devices:last_seen", 0, -1, withscores=True)
+            scores = await redis.zrange(f"{self._prefix}devices:last_seen", 0, -1, withscores=True)
         differences = refold.differences(expected.views, found)
         assert not differences, f"I4: {len(differences)} differences: {differences[:5]}"
         assert dict(cast("list[tuple[str, float]]", scores)) == expected.last_seen, "I4: devices:last_seen"

@@ -47,6 +47,7 @@ class Site:
         proxies: by the name of the server behind each.
         log: what the site's fleets have sent.
         spools: whether its gateway has a spool; SPOOL=1 gives every site's one.
+        views_in: URL and prefix of the views, when they are in another Redis than the site's own.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Site:
         self.proxies = proxies
         self.fleets: list[Fleet] = []
         self.spools = os.environ.get("SPOOL") == "1"
+        self.views_in: tuple[str, str] | None = None
         self._folder = folder
         self._name = name
         self._processes: list[RunningCommand] = []
@@ -86,7 +88,7 @@ class Site:
     @property
     def auditor(self) -> Auditor:
         """Looks at whichever PostgreSQL is primary."""
-        return Auditor(self.postgres.dsn(), self.services.redis.url())
+        return Auditor(self.postgres.dsn(), *(self.views_in or (self.services.redis.url(),)))
 
     @property
     def log(self) -> list[Sent]:
@@ -159,6 +161,7 @@ class Site:
         postgres, redis = self.postgres, self.services.redis
         ports = {"mosquitto": self.services.mqtt_port, "postgres": postgres.port, "redis": redis.port}
         ports |= {path: proxy.port for path, proxy in self.proxies.items()}
+        url, prefix = self.views_in or (f"redis://127.0.0.1:{ports['redis']}/0", "")
         config = self._folder / f"{self._name}.toml"
         config.write_text(ROUTES, encoding="utf-8")
         return {
@@ -166,7 +169,8 @@ class Site:
             "EDGE_BROKER_PORT": str(ports["mosquitto"]),
             "EDGE_BROKER_CLIENT_ID": f"{self._name}-gateway",
             "EDGE_POSTGRES_DSN": f"postgresql://postgres@127.0.0.1:{ports['postgres']}/postgres",
-            "EDGE_REDIS_URL": f"redis://127.0.0.1:{ports['redis']}/0",
+            "EDGE_REDIS_URL": url,
+            "EDGE_REDIS_PREFIX": prefix,
             "EDGE_GATEWAY_HTTP": f"127.0.0.1:{self._http['gateway']}",
             "EDGE_GATEWAY_OUTBOX_RETENTION": "30d",  # the audit reads all of it
             "EDGE_SPOOL_PATH": str(self._folder / f"{self._name}-spool") if self.spools else "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from contextlib import AsyncExitStack, asynccontextmanager
-from itertools import count
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from redis.asyncio import Redis as Client
@@ -27,7 +27,12 @@ SLOT: Final = key_slot(PREFIX.encode())
 SERVICE: Final = "edge"
 USER: Final = "projector"
 
-_WORD: Final = "word-of-projector"
+_WORD: Final = "word-of-everybody"
+_PEERS: Final = {
+    "replica": "resetchannels -@all +psync +replconf +ping",
+    "sentinel": "resetchannels &__sentinel__:hello -@all +multi +exec +slaveof +ping +info +role +publish "
+    "+subscribe +config|rewrite +client|setname +client|kill +script|kill",
+}
 _SENTINELS_WORD: Final = "word-of-sentinels"
 _SLOTS: Final = 16384
 _MASTERS: Final = 3
@@ -54,20 +59,19 @@ class Node(Redis):
 
     def command(self) -> list[str]:
         """Its command line; a replica is whole at once, whatever a master would wait for."""
-        options = {"repl-diskless-sync-delay": "0", **self._options}
+        options = {"repl-diskless-sync-delay": "0", "masteruser": "replica", "masterauth": _WORD}
+        options |= self._options
         if "cluster-enabled" in options:
             options |= {"databases": "1", "cluster-port": str(self.bus.getsockname()[1])}
         words = (word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value))
-        return [*super().command(), *words]
+        rules = {USER: REDIS_USERS[USER].rules(PREFIX), **_PEERS}
+        users = (("--user", name, "on", f">{_WORD}", *its.split()) for name, its in rules.items())
+        return [*super().command(), *words, *chain.from_iterable(users)]
 
     async def release(self) -> None:
         """End it, and give its ports up."""
         await super().release()
         self.bus.close()
-
-    async def let_in(self) -> None:
-        """Make the projector's user, with the rights of the list."""
-        await self.ask("ACL", "SETUSER", USER, "on", f">{_WORD}", *REDIS_USERS[USER].rules(PREFIX).split())
 
     async def ask(self, *words: str | int) -> Any:  # noqa: ANN401  # a reply
         """Send one command and return its answer."""
@@ -88,6 +92,7 @@ class Sentinel(Node):
         path.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\nrequirepass {_SENTINELS_WORD}\n"
             f"sentinel monitor {SERVICE} 127.0.0.1 {self._master.port} 1\n"
+            f"sentinel auth-user {SERVICE} sentinel\nsentinel auth-pass {SERVICE} {_WORD}\n"
             f"sentinel down-after-milliseconds {SERVICE} {_TIMEOUT_MS}\n"
             f"sentinel failover-timeout {SERVICE} 3000\n",
             encoding="utf-8",
@@ -135,7 +140,6 @@ class Cluster:
         for node in nodes[1:]:
             await node.ask("CLUSTER", "MEET", "127.0.0.1", first.port, first.bus.getsockname()[1])
         for node in nodes:
-            await node.let_in()
             await until(node, "CLUSTER INFO", f"cluster_known_nodes:{len(nodes)}")
         await self.replica.ask("CLUSTER", "REPLICATE", await self.owner.ask("CLUSTER", "MYID"))
         await until(self.replica, "INFO replication", "'master_link_status': 'up'")
@@ -226,8 +230,6 @@ async def open_watched(binary: Path, place: Place) -> AsyncIterator[Watched]:
         master = await _started(stack, Node(binary, place))
         replica = await _started(stack, Node(binary, place, replicaof=f"127.0.0.1 {master.port}"))
         await until(replica, "INFO replication", "'master_link_status': 'up'")
-        for node in (master, replica):
-            await node.let_in()
         sentinel = await _started(stack, Sentinel(binary, place, master))
         await until(sentinel, "SENTINEL REPLICAS edge", f"127.0.0.1:{replica.port}")
         watched = Watched(master, replica, sentinel)
