@@ -35,8 +35,10 @@ from runtime.settings import Route, Spool
 from tests.support.write_side import write_side
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from gateway.door import Door
     from gateway.relay import Relay
     from runtime.mqtt import Session
     from tests.support.write_side import WriteSide
@@ -74,7 +76,14 @@ def spool(folder: Path) -> Spool:
     return msgspec.structs.replace(Spool(), path=str(folder), min_free_bytes="1")
 
 
-async def drain(side: WriteSide, folder: Path, stream: int = 0) -> Ledger:
+async def drain(
+    side: WriteSide,
+    folder: Path,
+    stream: int = 0,
+    *,
+    routes: Sequence[Route] = (Route(),),
+    door: Door | None = None,
+) -> Ledger:
     """Store what a spool holds, as a process does that starts."""
     shelf = Shelf(spool(folder))
     entrance = Entrance(cast("Session", Silent()), shelf, after_s=60, health=Health())
@@ -83,13 +92,14 @@ async def drain(side: WriteSide, folder: Path, stream: int = 0) -> Ledger:
         lease=side.lease,
         devices=side.devices,
         health=Health(),
+        presence=side.store._presence,
         keeper=Beside(Keeper(stream), stream),
     )
     ledger = Ledger(CollectorRegistry(), now=lambda: datetime.now(UTC))
     ledger.spooled = lambda: entrance.spooled
     pipeline = Pipeline(
         entrance,
-        decoder=Decoder(compile_routes([Route()]), Limits()),
+        decoder=Decoder(compile_routes(routes), Limits()),
         policy=QUIET,
         store=store,
         relay=cast("Relay", Nobody()),
@@ -98,6 +108,7 @@ async def drain(side: WriteSide, folder: Path, stream: int = 0) -> Ledger:
         received=Received.of(datetime.now(UTC)),
         now=lambda: datetime.now(UTC),
         writers=2,
+        door=door,
         entrance=entrance,
     )
 
