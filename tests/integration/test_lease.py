@@ -7,7 +7,7 @@ import os
 import uuid
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
@@ -80,6 +80,38 @@ async def test_signs_of_life_keep_the_stream(database: str, monkeypatch: pytest.
         await second.acquire()
     await first._beat()
     await first.release()
+
+
+async def test_another_token_for_the_same_holder(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has taken another token keeps the stream, though the answer was lost and others want it."""
+    monkeypatch.setattr(lease_module, "_ATTEMPTS", 2)
+    lease, other = make(database, "first"), make(database, "second")
+    await lease.acquire()
+    before, done = lease.owner, 0
+    fetchrow: Any = asyncpg.Connection.fetchrow
+
+    async def lose_the_first(connection: object, query: str, *arguments: object, **options: object) -> object:
+        nonlocal done
+        row = await fetchrow(connection, query, *arguments, **options)
+        done += query == queries.renew_owner
+        if query == queries.renew_owner and done == 1:
+            raise ConnectionError
+        return row
+
+    monkeypatch.setattr(asyncpg.Connection, "fetchrow", lose_the_first)
+    renewing = asyncio.create_task(lease.renew())
+    await asyncio.gather(renewing, lease._beat())
+    assert (done, lease.owner != before) == (2, True)
+    with pytest.raises(Stop, match="is held by 'gateway first"):
+        await other.acquire()
+    connection = await asyncpg.connect(database)
+    monkeypatch.setattr(asyncpg.Connection, "fetchrow", fetchrow)
+    assert await connection.fetchval("SELECT owner FROM streams WHERE stream = 3") == lease.owner
+    await connection.execute("UPDATE stream_leases SET owner = gen_random_uuid()")
+    with pytest.raises(Stop, match="stream 3 was taken over by another gateway"):
+        await lease.renew()
+    await connection.close()
+    await lease.release()
 
 
 async def test_one_client_id_for_two_streams_is_refused(database: str) -> None:
