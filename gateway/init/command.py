@@ -124,7 +124,7 @@ def init_command(
         given=given,
     )
     written = place.write()
-    for each in in_the_clear(answers):
+    for each in (*in_the_clear(answers), *filter(None, [place.unreachable()])):
         click.echo(f"warning: {each}", err=True)
     click.echo(f"{len(written)} files in {path}; README.txt says what each is for. Then:\n")
     for script in ("servers", "database", "run"):

@@ -11,6 +11,7 @@ import fcntl
 import os
 import pwd
 import secrets
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -127,6 +128,17 @@ class Folder:
             raise ConfigurationError(f"{where}: cannot be written: {error.strerror}") from None
         return list(new)
 
+    def unreachable(self) -> str | None:
+        """Why servers cannot read what is theirs; None when they can."""
+        readers = [account for account in self._accounts.values() if is_there(account)]
+        closed = next((each for each in self.path.parents if not _passable(each)), None)
+        if closed is None or not readers:
+            return None
+        return (
+            f"{closed} is closed to {', '.join(readers)}, and servers read files in {self.path} under such an "
+            "account: choose another folder"
+        )
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Have nobody else read and write it for as long as the block lasts, who asks for it so too.
@@ -187,6 +199,14 @@ def is_there(account: str) -> bool:
     except KeyError:
         return False
     return True
+
+
+def _passable(folder: Path) -> bool:
+    """Whether everybody passes through a folder; one that is not there yet will be open."""
+    try:
+        return bool(folder.stat().st_mode & stat.S_IXOTH)
+    except OSError:
+        return True
 
 
 def _make(path: Path, mode: int) -> bool:

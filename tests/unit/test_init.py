@@ -24,6 +24,7 @@ from contract.redis_rights import REDIS_USERS
 from contract.rights import ROLES
 from gateway.cli import main
 from gateway.init import answers, broker, certificates, command, devices, words
+from gateway.init import folder as folders
 from gateway.init.answers import Answers
 from gateway.init.folder import Folder
 from gateway.init.texts import text
@@ -400,7 +401,30 @@ def test_what_can_be_read_on_the_way_is_told(
     """A server on another machine that is spoken to without TLS."""
     done = init(tmp_path / "site", *options)
     assert done.exit_code == 0
-    assert [line.removeprefix("warning: ").partition(" is ")[0] for line in done.stderr.splitlines()] == said
+    told = [line.removeprefix("warning: ").partition(" is ")[0] for line in done.stderr.splitlines()]
+    assert [line for line in told if line.startswith("-")] == said
+
+
+@pytest.mark.parametrize(
+    ("url", "prefix"),
+    [
+        ("redis+cluster://127.0.0.1:7000,127.0.0.1:7001/", "{edge}:"),
+        ("rediss+sentinel://[::1]:26379,redis.example/edge/2", ""),
+    ],
+)
+def test_a_redis_of_several_servers(tmp_path: Path, url: str, prefix: str) -> None:
+    """A cluster or sentinels are not started here; in a cluster all keys are in one slot, and users have these."""
+    folder = tmp_path / "site"
+    assert init(folder, "--redis", url).exit_code == 0
+    assert not (folder / "redis/redis.conf").exists()
+    settings = load(folder / "edge.toml", environ={})
+    assert (settings.redis.url, settings.redis.prefix) == (url, prefix)
+    scheme, _, rest = url.partition("://")
+    word = (folder / "projector/redis_password").read_text()
+    assert (folder / "projector/redis_url").read_text() == f"{scheme}://projector:{word}@{rest}"
+    users = (folder / "redis/users.acl").read_text()
+    assert f" ~{prefix}device:* " in users
+    assert " +cluster|slots " in users
 
 
 def test_addresses_of_ipv6(tmp_path: Path) -> None:
@@ -486,10 +510,11 @@ def test_answers_are_kept_as_they_were(made: Path) -> None:
         answers.check(several)
 
 
-def test_root_gives_files_to_who_reads_them(tmp_path: Path) -> None:
+def test_root_gives_files_to_who_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is an account that a server runs under, its folder is that account's.
 
-    Root follows no link from there: it would write what it reads into a file of that account.
+    Root follows no link from there: it would write what it reads into a file of that account. A folder
+    that the account does not reach is told.
     """
     if os.geteuid() != 0:
         pytest.skip("only root can give files away")
@@ -502,6 +527,15 @@ def test_root_gives_files_to_who_reads_them(tmp_path: Path) -> None:
     ]
     assert owners[0] == owners[1] != 0
     assert owners[2] == 0
+    closed = tmp_path / "closed"
+    closed.mkdir(0o700)
+    inside = Folder(closed / "not-yet/site", accounts={"mosquitto": "nobody", "redis": "no-such-account"})
+    assert inside.unreachable() is not None
+    assert f"is closed to nobody, and servers read files in {closed}/not-yet/site" in str(
+        inside.unreachable()
+    )
+    monkeypatch.setattr(folders, "_passable", lambda _: True)
+    assert inside.unreachable() is None
     (tmp_path / "mosquitto").symlink_to("/etc/hostname")
     (tmp_path / "site/mosquitto/passwords").unlink()
     (tmp_path / "site/mosquitto/passwords").symlink_to(tmp_path / "mosquitto")
