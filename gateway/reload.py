@@ -75,6 +75,8 @@ class Running:
                 )
             before = self._pipeline.decoder
             await self._remember(asked(plan(self._settings).subscriptions, wanted.subscriptions))
+            if any(route.presence for route in new.route):  # else there may be words under way all the same
+                self._presence.told = True
             self._pipeline.decoder = wanted.decoder
             try:
                 await self._session.change(wanted.subscriptions)
@@ -82,7 +84,6 @@ class Running:
                 self._pipeline.decoder = before
                 raise
             await self._remember(wanted.subscriptions)
-            self._presence.told = any(route.presence for route in new.route)
         logs.set_level(new.gateway.log_level)
         gateway = {name: getattr(new.gateway, name) for name in (*SHARED, "log_level")}
         self._settings = msgspec.structs.replace(
