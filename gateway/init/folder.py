@@ -135,8 +135,8 @@ class Folder:
         if closed is None or not readers:
             return None
         return (
-            f"{closed} is closed to {', '.join(readers)}, and servers read files in {self.path} under such an "
-            "account: choose another folder"
+            f"{closed} is closed to {', '.join(readers)}, and servers read files in {self.path} under such "
+            "accounts: choose another folder"
         )
 
     @contextlib.contextmanager
