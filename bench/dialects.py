@@ -153,7 +153,8 @@ def _chirpstack(i: int) -> bytes:
     ).encode()
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """An integer as Protobuf has it."""
     found = bytearray()
     while value > 127:  # noqa: PLR2004  # seven bits a byte
         found.append(value & 127 | 128)
@@ -163,14 +164,14 @@ def _varint(value: int) -> bytes:
 
 def _sparkplug(i: int) -> bytes:
     """A payload with its time and two metrics of datatype 10, which is Double (Sparkplug 3.0.0 §6.4.1)."""
-    when = _varint(_ms(i))
+    when = varint(_ms(i))
     metrics = b""
     for name, value in ((b"temperature", _t(i)), (b"humidity", 40.5)):
         metric = (
-            b"\x0a" + _varint(len(name)) + name + b"\x18" + when + b"\x20\x0a\x69" + struct.pack("<d", value)
+            b"\x0a" + varint(len(name)) + name + b"\x18" + when + b"\x20\x0a\x69" + struct.pack("<d", value)
         )
-        metrics += b"\x12" + _varint(len(metric)) + metric
-    return b"\x08" + when + metrics + b"\x18" + _varint(i % 256)
+        metrics += b"\x12" + varint(len(metric)) + metric
+    return b"\x08" + when + metrics + b"\x18" + varint(i % 256)
 
 
 def _layout(i: int) -> bytes:
