@@ -12,7 +12,7 @@ time (`runtime/redis_servers.py`). A call that went to the one before is sent on
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import redis.asyncio
@@ -170,7 +170,7 @@ def _open(url: str, prefix: str, *, decode: bool) -> redis.asyncio.Redis:
         "health_check_interval": _HEALTH_CHECK_S,
         "retry": NoRetry(NoBackoff(), 0),
     }
-    client: _Client
+    client: redis.asyncio.Redis
     if parts.kind == "server":
         client = _Client.from_url(server.geturl(), **options)
     else:
@@ -178,9 +178,9 @@ def _open(url: str, prefix: str, *, decode: bool) -> redis.asyncio.Redis:
         servers = Servers(parts, prefix, {**options, "decode_responses": False})
         with_tls = options.pop("connection_class", None) is SSLConnection
         pool = redis.asyncio.ConnectionPool(FoundWithTls if with_tls else Found, servers=servers, **options)
-        client = _Following.from_pool(pool)
-        client.servers = servers
-    client.connection_pool.make_connection()  # refuses an option that no connection has
+        client = following = cast("_Following", _Following.from_pool(pool))
+        following.servers = servers
+    client.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # refuses options that none has
     return client
 
 

@@ -151,12 +151,12 @@ class Found(redis.asyncio.Connection):
         """Connect, unless that is done and the server is still the one."""
         if self._turn != self._servers.turn:
             await self.disconnect()
-        await super().connect()
+        await super().connect()  # type: ignore[no-untyped-call]  # ships it untyped
 
     async def _connect(self) -> None:
         self._turn = self._servers.turn
         self.host, self.port = await self._servers.find()
-        await super()._connect()
+        await super()._connect()  # type: ignore[no-untyped-call]  # the same
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: FBT001, FBT002
         """Log in, and see that it is a master; who may not ask finds that out when it writes."""

@@ -90,7 +90,7 @@ class Swap:
         self, replica: Replica, step: str, keys: Iterable[str | bytes], cursors: Iterable[str] = ()
     ) -> int:
         names = [lock_key(self._keys, "rebuild"), self._keys.epoch, *keys]
-        arguments = [replica.token, self._done, step, *cursors]
+        arguments: list[bytes | int | str] = [replica.token, self._done, step, *cursors]
         renamed = int(await cast("Awaitable[int]", self._script(names, arguments)))
         if renamed < 0:
             raise lost()

@@ -413,7 +413,7 @@ def test_what_can_be_read_on_the_way_is_told(
     ],
 )
 def test_a_redis_of_several_servers(tmp_path: Path, url: str, prefix: str) -> None:
-    """A cluster or sentinels are not started here; in a cluster all keys are in one slot, and users have these."""
+    """None is started here; in a cluster all keys are in one slot, and those are the users'."""
     folder = tmp_path / "site"
     assert init(folder, "--redis", url).exit_code == 0
     assert not (folder / "redis/redis.conf").exists()
