@@ -9,6 +9,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import structlog
+
 from contract.events import decode_events, format_time
 from gateway.decode import Rejection
 from gateway.spool.chunks import Drained
@@ -19,11 +21,13 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from contract.events import Event
     from gateway.decode import Reading
     from gateway.spool.entry import Record
     from runtime.http import Health
     from runtime.postgres import Connection
 
+log = structlog.get_logger()
 queries = load_queries("gateway")
 
 _AT_ONCE: Final = 50  # rows of a stream
@@ -128,7 +132,7 @@ class Known:
         since = min(each.since for each in flown if each.since is not None)
         readings: list[tuple[str, str]] = []
         while rows := await keep_asking(partial(self._rows_from, since), self._health):
-            found = [event for row in rows for event in decode_events(row["payload"])]
+            found = [event for row in rows for event in self._events_of(row)]
             readings += [
                 (each.received_at, each.device_id) for each in found if after < each.received_at <= until
             ]
@@ -139,6 +143,13 @@ class Known:
             lambda: self._pool.fetch(queries.letters_between, after or "-infinity", until), self._health
         )
         return Stored(readings, ((format_time(row["received_at"]), row["topic"]) for row in letters))
+
+    def _events_of(self, row: asyncpg.Record) -> list[Event]:
+        try:
+            return decode_events(row["payload"])
+        except ValueError as error:  # somebody edited it by hand; msgspec's errors are ValueErrors too
+            log.warning("outbox_row_unreadable", stream=self._stream, n=row["n"], detail=str(error))
+            return []
 
     async def _rows_from(self, n: int) -> list[asyncpg.Record]:
         return await self._pool.fetch(queries.outbox_rows_since, self._stream, n, _AT_ONCE)
