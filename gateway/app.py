@@ -335,7 +335,7 @@ async def _work(  # noqa: PLR0915, PLR0917  # the whole path is put together her
         await pipeline.run(stop)
         await intake.flush()
         await voice.leave(session)
-        if entrance is None or not entrance.spooling:  # else the server does not answer
+        if entrance is None or not entrance.is_stuck:  # else the server does not answer
             await _last_words(store, devices, relay, upkeep, ledger)
         for task in beside:
             task.cancel()

@@ -132,6 +132,11 @@ class Entrance:
         return self._keeping.why_full
 
     @property
+    def is_stuck(self) -> bool:
+        """Whether nothing is stored, and all goes into the spool."""
+        return self.spooling and self._stuck
+
+    @property
     def left(self) -> Left:
         """What there is beside what the pipeline is about to store, for PostgreSQL to know with that."""
         messages = self._draining.unread if self.spooling else 0
@@ -201,7 +206,7 @@ class Entrance:
 
     async def safe(self) -> None:
         """Wait, after `stop_receiving`, until all that the pipeline has is in the spool and not stored."""
-        while not (self.spooling and self._stuck and self._keeping.is_idle):
+        while not (self.is_stuck and self._keeping.is_idle):
             await self._signal.wait()
 
     async def flushed(self) -> None:

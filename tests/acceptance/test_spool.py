@@ -57,3 +57,25 @@ async def test_looked_at_written_out_and_stored(
         await connection.close()
     (status,) = await said("status", "--json")
     assert json.loads(status)["messages"] == 0
+
+
+async def test_stopped_while_it_drains(
+    run_command: RunCommand, database: str, tmp_path: Path, topic_prefix: str
+) -> None:
+    """What it had stored by then has its devices too: one may not say anything again for weeks."""
+    folder = tmp_path / "spool"
+    shelf = Shelf(Spool(path=str(folder), min_free_bytes="1"))
+    for n in range(40):
+        messages = [Kept(f"{topic_prefix}/d{n}-{i}/telemetry", b'{"x": 1}', 1) for i in range(500)]
+        await shelf.append([Record("2026-11-23T09:00:00+00:00", messages)], place=n + 1)
+    await shelf.close()
+    here = {"EDGE_SPOOL_PATH": str(folder), "EDGE_SPOOL_MIN_FREE_BYTES": "1"}
+    gateway = await run_command("gateway", "run", "--log-level", "debug", **here)
+    await gateway.event("batch_stored")
+    assert await gateway.terminate() == 0
+    connection = await asyncpg.connect(database)
+    try:
+        stored = await connection.fetchval("SELECT count(*) FROM measurements")
+        assert await connection.fetchval("SELECT count(*) FROM devices") == stored > 0
+    finally:
+        await connection.close()

@@ -38,8 +38,8 @@ class Parts:
 
 async def test_words_that_come_with_the_subscription_count() -> None:
     """Kept ones come before a change is noted; what came by a route that is gone is still to be stored."""
-    quiet = Settings(route=[Route(topic="a/{device_id}")])
-    telling = Settings(route=[Route(topic="b/{device_id}", format="value", metric="online", presence="@")])
+    quiet = Settings(route=(Route(topic="a/{device_id}"),))
+    telling = Settings(route=(Route(topic="b/{device_id}", format="value", metric="online", presence="@"),))
     parts = Parts(quiet)
 
     async def remember(_subscriptions: Sequence[Subscription]) -> None:
