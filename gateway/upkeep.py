@@ -61,7 +61,12 @@ _HOUR_S: Final = 3600.0
 _HELD_INTERVAL_S: Final = 5.0
 _LATE_S: Final = 60.0
 _NAMED: Final = 10
-_CHORE_SETTINGS: Final = {"lock_timeout": "100ms", "idle_in_transaction_session_timeout": "30s", "jit": "off"}
+_CHORE_SETTINGS: Final = {
+    "statement_timeout": "0",  # each is given up here when it has taken too long for what it is
+    "lock_timeout": "100ms",
+    "idle_in_transaction_session_timeout": "30s",
+    "jit": "off",
+}
 
 
 class Upkeep:
@@ -185,6 +190,8 @@ class Upkeep:
         assert self._own is not None
 
         async def turn(connection: Connection) -> None:
+            names, values = list(_CHORE_SETTINGS), list(_CHORE_SETTINGS.values())
+            await connection.execute(queries.settings_of_chores, names, values)
             await work(connection, await self._site(connection))
 
         await self._take_turn(self._own, name, turn)

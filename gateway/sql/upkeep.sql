@@ -4,6 +4,10 @@
 -- One gateway at a time does a chore of the whole site, for as long as its turn lasts; whoever finds it taken has nothing to do.
 SELECT pg_try_advisory_lock(hashtext('mqtt-edge-gateway/chore'), hashtext($1));
 
+-- name: settings_of_chores
+-- Behind a pooler those that the session was asked for do not count, but the role's, which are for what is short.
+SELECT set_config(s.name, s.setting, false) FROM unnest($1::text[], $2::text[]) AS s (name, setting);
+
 -- name: let_chore_go
 -- The turn is over.
 SELECT pg_advisory_unlock(hashtext('mqtt-edge-gateway/chore'), hashtext($1));

@@ -31,6 +31,7 @@ from tests.support.write_side import decode, write_side
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from gateway.site import Site
     from runtime.postgres import Connection
     from tests.support.databases import Databases
     from tests.support.write_side import WriteSide
@@ -90,6 +91,22 @@ async def running(upkeep: Upkeep) -> AsyncIterator[None]:
     yield
     task.cancel()
     await asyncio.wait({task})
+
+
+async def test_a_chore_may_take_longer_than_what_its_role_is_for(database: str) -> None:
+    """Behind a pooler the role's settings count at first: a turn goes by its own, time-outs of locks too."""
+    seen = []
+
+    async def work(connection: Connection, _site: Site) -> None:
+        names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "jit")
+        seen.extend([await connection.fetchval("SELECT current_setting($1)", name) for name in names])
+
+    async with (
+        upkeep(database) as (made, _),
+        await open_pool(database, name="pooled", settings={"statement_timeout": "35s"}) as made._own,
+    ):
+        await made._for_the_site("odd", work)
+    assert seen == ["0", "100ms", "30s", "off"]
 
 
 async def commit(side: WriteSide, key: str) -> tuple[int, int]:
