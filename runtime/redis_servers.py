@@ -61,7 +61,7 @@ class Servers:
         self._service = url.service
         self._ask: Callable[[Any, Address], Address | None] = self._owner
         self._question = ["CLUSTER SLOTS"]
-        self._who = f"the owner of slot {self._slot}, that of {prefix}"
+        self._who = f"the owner of slot {self._slot}, of keys {prefix}*"
         if url.kind == "sentinel":
             for name in ("db", "credential_provider", "username", "password"):
                 self._options.pop(name, None)

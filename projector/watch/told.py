@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from projector.claims import Claims
 from projector.views import answering
+from runtime.redis import server_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +73,7 @@ class Told:
         self._back = f"{prefix}projector:back"
         self._claims = Claims(redis, prefix, _CLAIM, [self._silent, self._back])
         self._forgive = redis.register_script(_FORGIVE)
+        self._at = ""
 
     async def read(self, now: int) -> Known:
         """Who is known to be silent.
@@ -87,11 +89,14 @@ class Told:
     async def is_there(self) -> bool:
         """Whether it stands there since when there has been a watch; else all was thrown away.
 
+        And at the server where that was seen to: another that took over may lack the last of it.
+
         Raises:
             Retry: Redis is away.
         """
         with answering():
-            return bool(await self._redis.hexists(self._silent, BEGUN))
+            stands = bool(await self._redis.hexists(self._silent, BEGUN))
+        return stands and server_of(self._redis) == self._at
 
     async def begin(self, begun: int) -> None:
         """Write since when there has been a watch, epoch seconds, where it does not stand.
@@ -101,6 +106,7 @@ class Told:
         """
         with answering():
             await self._redis.hsetnx(self._silent, BEGUN, str(begun))
+        self._at = server_of(self._redis)
 
     async def forgive(self, later_than: int) -> None:
         """Let returns count no more that are later, epoch seconds.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -10,16 +12,21 @@ import pytest
 from redis import exceptions
 
 from gateway.check.redis import check_redis
+from gateway.init.certificates import issue, make_authority
 from projector.views import Keys
+from projector.watch.told import Told
 from runtime.errors import Retry
 from runtime.http import Health
 from runtime.lifecycle import keep_trying
 from runtime.redis import as_retry, open_redis
+from runtime.secret import FromFile
 from runtime.settings import Redis as RedisSection
 from tests.support.both_sides import Side, event
-from tests.support.redis_servers import PREFIX, open_cluster, open_watched
+from tests.support.redis_servers import PREFIX, TlsNode, open_cluster, open_watched, started, until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from deploy.local.services import LocalServices
 
 KEYS = Keys(PREFIX)
@@ -91,20 +98,53 @@ async def test_a_cluster(services: LocalServices, database: str) -> None:
         assert {node[2], writes[2]} == {"write redis.url as redis+cluster://host:6379,host:6379/"}
 
 
-async def test_sentinels(services: LocalServices, database: str) -> None:
+@pytest.mark.full
+async def test_a_cluster_with_tls(services: LocalServices, tmp_path: Path) -> None:
+    """Nodes are asked and used by TLS, and one with a certificate of somebody else is not."""
+    folder = services.place.make_folder("certificates")
+    now = datetime.now(UTC)
+    authority = make_authority("a site", now)
+    server = issue(authority, "redis", now, hosts=("localhost", "127.0.0.1"))
+    for name, text in (
+        ("ca.crt", authority.certificate),
+        ("server.crt", server.certificate),
+        ("server.key", server.key),
+    ):
+        (folder / name).write_text(text)
+    folder.chmod(0o755)
+    (tmp_path / "other.crt").write_text(make_authority("another", now).certificate)
+    options = {"cluster-enabled": "yes"}
+    async with started(TlsNode(services.redis.binary, services.place, folder, **options)) as node:
+        await node.ask("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        await until(node, "CLUSTER INFO", "cluster_state:ok")
+        hosts = f"rediss+cluster://localhost:{node.port}/"
+        async with open_redis(f"{hosts}?ssl_ca_certs={folder / 'ca.crt'}", PREFIX) as redis:
+            assert await redis.set(KEYS.device("a"), "1")
+        async with open_redis(f"{hosts}?ssl_ca_certs={tmp_path / 'other.crt'}", PREFIX) as redis:
+            with pytest.raises(exceptions.ConnectionError, match="certificate verify failed"):
+                await redis.ping()
+
+
+async def test_sentinels(services: LocalServices, database: str, tmp_path: Path) -> None:
     """The master is found through the sentinel that is there, and followed when it dies with the last row."""
     async with (
+        AsyncExitStack() as stack,
         open_watched(services.redis.binary, services.place) as watched,
         asyncpg.create_pool(database, min_size=1, max_size=4) as pool,
-        open_redis(watched.url) as redis,
     ):
+        (tmp_path / "url").write_text(watched.url)
+        redis = await stack.enter_async_context(open_redis(FromFile.read(str(tmp_path / "url")), PREFIX))
         side = Side(pool, redis, KEYS)
         await side.apply(event("a", 1, t=1.5), event("b", 2, t=2))
         assert await checked(watched.url) == [("ok", f"127.0.0.1:{watched.master.port}", "")]
+        told = Told(redis, PREFIX)
+        await told.begin(1)
+        assert await told.is_there()
         await watched.fail_over(lacking=lambda: side.apply(event("a", 3, t=3)))
         row = await side.commit(event("b", 4, t=4))
         assert await keep_trying("redis", lambda: side.apply_row(row), Health()) == ("gap", 1, "")
         assert [(await side.apply_row(each)).cursor for each in side.rows[1:]] == [2, 3]
+        assert not await told.is_there()
         assert (await side.verify()).equal
         async with open_redis(watched.url.replace("/edge/", "/other/")) as other:
             with pytest.raises(exceptions.ConnectionError, match=r"the master of other: .* does not know"):

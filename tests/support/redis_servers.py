@@ -79,6 +79,32 @@ class Node(Redis):
             return await client.execute_command(*words)  # type: ignore[no-untyped-call]  # ships it untyped
 
 
+class TlsNode(Node):
+    """One that takes TLS alone.
+
+    Args:
+        certificates: a folder with `ca.crt`, `server.crt` and `server.key`.
+    """
+
+    def __init__(self, binary: Path, place: Place, certificates: Path, **options: str) -> None:
+        super().__init__(binary, place, **options)
+        self.certificates = certificates
+        self._options |= {
+            "port": "0",
+            "tls-port": str(self.port),
+            "tls-cert-file": str(certificates / "server.crt"),
+            "tls-key-file": str(certificates / "server.key"),
+            "tls-ca-cert-file": str(certificates / "ca.crt"),
+            "tls-auth-clients": "no",
+            "tls-cluster": "yes",
+        }
+
+    def url(self, database: int = 0) -> str:
+        """How to reach it."""
+        url = super().url(database).replace("redis:", "rediss:")
+        return f"{url}?ssl_ca_certs={self.certificates / 'ca.crt'}"
+
+
 class Sentinel(Node):
     """Watches a master and its replicas, alone."""
 
@@ -245,6 +271,13 @@ async def fall_behind(master: Node, replica: Node) -> None:
     await replica.ask("CONFIG", "SET", "masterauth", "nobody knows it")
     await master.ask("CLIENT", "KILL", "TYPE", "replica")
     await until(replica, "INFO replication", "'master_link_status': 'down'")
+
+
+@asynccontextmanager
+async def started(node: N) -> AsyncIterator[N]:
+    """Start one server; ends it on leaving."""
+    async with AsyncExitStack() as stack:
+        yield await _started(stack, node)
 
 
 async def until(node: Node, question: str, answer: str) -> None:
