@@ -1014,6 +1014,13 @@ DECLARE
     claimed_2 bigint[];
     stored integer := readings;
     payload text;
+    asked integer[];
+    device_ids text[];
+    tss text[];
+    arrivals text[];
+    keys text[];
+    onlines boolean[];
+    copies boolean[];
 BEGIN
     WHILE follows AND clock_timestamp() < began + interval '50 ms' LOOP
         EXIT WHEN next_n <= 1 + (
@@ -1036,29 +1043,36 @@ BEGIN
         FROM find_repeats(identities, contents, claimed_1, claimed_2) AS r;
     END IF;
     IF said_places IS NOT NULL THEN
-        WITH said AS MATERIALIZED (
-            SELECT s.*, row_number() OVER (ORDER BY s.place) AS nth
-            FROM unnest(said_places, said_device_ids, said_tss, said_arrivals, said_keys, said_onlines, said_copies)
-                AS s (place, device_id, ts, received_at, key, online, copy)
-            WHERE (s.place = ANY (repeats || conflicts)) IS NOT TRUE
-        ),
-        noted AS (
-            SELECT note_presence(
-                array_agg(s.device_id ORDER BY s.nth), array_agg(s.ts::timestamptz ORDER BY s.nth),
-                array_agg(s.received_at::timestamptz ORDER BY s.nth), array_agg(s.key ORDER BY s.nth),
-                array_agg(s.online ORDER BY s.nth), array_agg(s.copy ORDER BY s.nth)) AS nth
-            FROM said AS s
-        )
-        SELECT array_agg(s.place) INTO changing FROM noted AS n JOIN said AS s ON s.nth = n.nth;
+        SELECT
+            array_agg(s.place ORDER BY s.place), array_agg(s.device_id ORDER BY s.place), array_agg(s.ts ORDER BY s.place),
+            array_agg(s.received_at ORDER BY s.place), array_agg(s.key ORDER BY s.place), array_agg(s.online ORDER BY s.place),
+            array_agg(s.copy ORDER BY s.place)
+        INTO asked, device_ids, tss, arrivals, keys, onlines, copies
+        FROM unnest(said_places, said_device_ids, said_tss, said_arrivals, said_keys, said_onlines, said_copies)
+            AS s (place, device_id, ts, received_at, key, online, copy)
+        WHERE (s.place = ANY (repeats || conflicts)) IS NOT TRUE;
+        SELECT array_agg(asked[n.nth]) INTO changing
+        FROM note_presence(device_ids, tss::timestamptz[], arrivals::timestamptz[], keys, onlines, copies) AS n (nth);
     END IF;
     IF repeats IS NOT NULL OR conflicts IS NOT NULL OR changing IS NOT NULL THEN
-        SELECT
-            string_agg(CASE WHEN s.ending IS NULL THEN e.event ELSE left(e.event, -1) || s.ending END, E'\n' ORDER BY e.ord),
-            count(*)
+        SELECT string_agg(CASE WHEN p.changes THEN left(p.event, -1) || p.ending ELSE p.event END, E'\n' ORDER BY p.place), count(*)
         INTO events, stored
-        FROM unnest(string_to_array(events, E'\n')) WITH ORDINALITY AS e (event, ord)
-        LEFT JOIN unnest(said_places, said_endings) AS s (place, ending) ON s.place = e.ord AND s.place = ANY (changing)
-        WHERE (e.ord = ANY (repeats || conflicts)) IS NOT TRUE;
+        FROM (
+            SELECT
+                a.place, max(a.event) AS event, max(a.ending) AS ending, bool_or(a.changes) AS changes, bool_or(a.is_out) AS is_out
+            FROM (
+                SELECT e.place::integer, e.event, NULL AS ending, false AS changes, false AS is_out
+                FROM unnest(string_to_array(events, E'\n')) WITH ORDINALITY AS e (event, place)
+                UNION ALL
+                SELECT s.place, NULL, s.ending, false, false FROM unnest(said_places, said_endings) AS s (place, ending)
+                UNION ALL
+                SELECT c.place, NULL, NULL, true, false FROM unnest(changing) AS c (place)
+                UNION ALL
+                SELECT o.place, NULL, NULL, false, true FROM unnest(repeats || conflicts) AS o (place)
+            ) AS a
+            GROUP BY a.place
+        ) AS p
+        WHERE NOT p.is_out;
     END IF;
     IF stored > 0 THEN
         payload := '[' || replace(events, E'\n', ',') || ']';

@@ -226,6 +226,23 @@ async def test_a_part_that_is_followed_says_who_is_online(database: str) -> None
         assert await side.pool.fetchval("SELECT online FROM device_presence WHERE device_id = 'a1'") is False
 
 
+async def test_a_call_in_which_thousands_say_who_is_online(database: str) -> None:
+    """What it takes is by the message: it ends long before a statement is broken off. Repeats say nothing."""
+    batches = [[said("online", 1, device=f"d{n}") for n in range(count)] for count in (5, 3000)]
+    async with write_side(database, calls=True) as side:
+        async with asyncio.timeout(20):
+            for readings in batches:
+                await side.store.commit(readings, [])
+        rows = await side.pool.fetch("SELECT payload FROM outbox ORDER BY n")
+        online = await side.pool.fetchval("SELECT count(*) FROM device_presence WHERE online")
+    told = [
+        [(event.device_id, event.online_since) for event in decode_events(row["payload"])] for row in rows
+    ]
+    since = "2026-11-23T12:01:00.000000Z"
+    assert told == [[(f"d{n}", since) for n in range(5)], [(f"d{n}", since) for n in range(5, 3000)]]
+    assert online == 3000
+
+
 async def test_a_call_that_is_answered_first_ends_after_those_before(
     services: LocalServices, database: str
 ) -> None:
