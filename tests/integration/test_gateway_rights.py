@@ -135,7 +135,10 @@ async def test_a_role_that_may_not_migrate_says_who_does(
     """With migrations to do it waits for the owner, says by what command, and goes on when they are done."""
     await give(settings.postgres.dsn, "gateway", unique)
     owner = await asyncpg.connect(settings.postgres.dsn)
-    newest = await owner.fetchrow("DELETE FROM schema_migrations WHERE version = 19 RETURNING *")
+    newest = await owner.fetchrow(
+        "DELETE FROM schema_migrations WHERE version = (SELECT max(version) FROM schema_migrations)"
+        " RETURNING *"
+    )
     assert newest is not None
     gateway = await run_command("gateway", "run", EDGE_POSTGRES_DSN=dsn)
     told = await gateway.event("waiting", what="postgres")
