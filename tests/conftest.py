@@ -200,6 +200,7 @@ async def run_command(
     Each has what its list of rights says, and no more.
     """
     started: list[RunningCommand] = []
+    await redis_refusals(services)  # what tests before asked for that they must not have
 
     async def run(*arguments: str, **environment: str) -> RunningCommand:
         env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}

@@ -92,6 +92,7 @@ async def test_a_partition_of_somebody_elses(site: Site, days: int) -> None:
     await site.sql(
         f"CREATE TABLE theirs PARTITION OF measurements FOR VALUES FROM ('{tomorrow}') TO ('{end}')"
     )
+    await site.sql("SELECT grant_as_parent('measurements', 'theirs')")
     gateway, _ = await site.start_both()
     await site.fleet().send(300)
     await site.settled()

@@ -548,7 +548,7 @@ async def test_servers_away(run_command: RunCommand, settings: Settings, http: h
 
 def test_command_line() -> None:
     """The command and its options are those that scripts use."""
-    assert set(cli.main.commands) == {"run", "verify", "rebuild", "top", "devices"}
+    assert set(cli.main.commands) == {"run", "verify", "rebuild", "top", "devices", "token"}
     assert {parameter.name for parameter in cli.main.commands["verify"].params} >= {"limit", "as_json"}
     assert {parameter.name for parameter in cli.main.commands["rebuild"].params} >= {"as_json"}
     options = {option for parameter in cli.main.commands["run"].params for option in parameter.opts}

@@ -27,7 +27,9 @@ def test_all_files_of_the_packages_are_in_the_wheel(built_wheel: Path) -> None:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert packed == there - _NOT_READ
     endings = {Path(name).suffix for name in packed}
-    assert endings == {".py", ".typed", ".sql", ".lua", ".toml", ".html", ".js", ".css"}
+    assert endings == {
+        ".py", ".typed", ".sql", ".lua", ".toml", ".html", ".js", ".css", ".conf", ".env", ".sh", ".txt",
+    }  # fmt: skip
 
 
 def test_the_constraints_are_the_lock() -> None:
