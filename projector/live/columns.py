@@ -143,7 +143,7 @@ class Columns:
 
 
 def most_common(devices: Iterable[Sequence[str]]) -> list[str]:
-    """Metrics by how many devices have them; then what is of the device last, and numbers before texts.
+    """Metrics by how many devices have them; then what is of the device last, numbers before texts, by name.
 
     Args:
         devices: of each the names of its hash's fields.
@@ -155,7 +155,12 @@ def most_common(devices: Iterable[Sequence[str]]) -> list[str]:
         having.update(metrics_in(fields))
         numbers.update(field.removeprefix("count_") for field in fields if field.startswith("count_"))
     rank = {
-        name: (-round(_SHARES * many / asked), not _UPKEEP.isdisjoint(name.split("_")), name not in numbers)
+        name: (
+            -round(_SHARES * many / asked),
+            not _UPKEEP.isdisjoint(name.split("_")),
+            name not in numbers,
+            name,
+        )
         for name, many in having.items()
     }
     return sorted(having, key=rank.__getitem__)[:NAMES]
