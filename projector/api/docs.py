@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import resources
-from importlib.metadata import version
 from typing import Any, Final
 
 from litestar import Request, Router
@@ -14,6 +13,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 
 from runtime.http import PAGE_HEADERS
+from runtime.product import version
 
 _FILES: Final = resources.files("projector.api").joinpath("page")
 _TYPES: Final = {"docs.css": MediaType.CSS, "docs.js": "text/javascript"}
@@ -52,7 +52,7 @@ def openapi() -> OpenAPIConfig:
     """What describes the routes of one application: the framework keeps its description in it."""
     return OpenAPIConfig(
         title="MQTT edge gateway: query API",
-        version=version("mqtt-edge-gateway"),
+        version=version(),
         description="Live statistics per device and region. Each answer says in `views` how current it is.",
         use_handler_docstrings=True,
         openapi_router=Router(
