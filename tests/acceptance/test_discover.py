@@ -77,7 +77,7 @@ async def simulated(run_command: Run, port: str, *arguments: str) -> dict[str, A
     return summary
 
 
-@pytest.mark.parametrize("prefix", ["", "site/north/"])
+@pytest.mark.parametrize("prefix", ["", pytest.param("site/north/", marks=pytest.mark.full)])
 async def test_all_dialects_at_once(
     run_command: Run, own_broker: str, database: str, unique: str, tmp_path: Path, prefix: str
 ) -> None:

@@ -25,6 +25,9 @@ FOLLOWING = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' 
 FOLLOWING_ANY = "SELECT count(*) FROM pg_stat_replication"
 
 
+_COMMITS = ("%store_batch%", "COMMIT%")
+
+
 class Cluster:
     """The site's PostgreSQL, which has a standby from `protect` on.
 
@@ -61,9 +64,14 @@ class Cluster:
 
         await until(alone, within_s=20)
 
-    async def commit_waits(self, client: str, statement: str = "%store_batch%") -> None:
-        """Wait until what commits, a batch's one call unless told otherwise, waits for the standby."""
-        await until(lambda: self.lacks_waiting(client, statement), within_s=20)
+    async def commit_waits(self, client: str, *statements: str) -> None:
+        """Wait until what commits, a batch by either way unless told otherwise, waits for the standby."""
+
+        async def none() -> str:
+            lacking = [await self.lacks_waiting(client, each) for each in statements or _COMMITS]
+            return "" if "" in lacking else lacking[0]
+
+        await until(none, within_s=20)
 
     async def lacks_waiting(self, client: str, statement: str) -> str:
         """Say that no such statement of a client waits for the standby; empty when one does."""

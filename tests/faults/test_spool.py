@@ -65,6 +65,7 @@ async def test_an_outage(site: Site) -> None:
     assert not [event for event in gateway.events if event["event"].startswith("spool_set_aside")]
 
 
+@pytest.mark.full
 async def test_stopped_and_started_meanwhile(site: Site) -> None:
     """Stopped while PostgreSQL is away it ends at once and well; started again it takes messages without."""
     gateway = await spooling(site)

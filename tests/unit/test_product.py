@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from importlib import metadata
-
-import pytest
+from typing import TYPE_CHECKING
 
 from projector.api.docs import openapi
 from runtime import product
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_a_checkout_that_is_not_installed_has_a_page_of_its_api(monkeypatch: pytest.MonkeyPatch) -> None:
