@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.metadata
 import os
 import platform
 import shutil
-import ssl
-import urllib.error
-import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from gateway.check import check, encode
+from runtime.asking import connection_to
 from runtime.logs import one_line
 from runtime.postgres import ERRORS, load_queries, open_pool
-from runtime.settings import host_port
+from runtime.product import NAME
 from runtime.settings.shown import effective
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ _TIMEOUT_S: Final = 10.0
 _QUERY_S: Final = 3.0  # of each: one that waits for a lock leaves time for the others
 _MOST_BYTES: Final = 16_000_000  # of a log's end, and of an answer
 _PIECE: Final = 65_536
-_DISTRIBUTION: Final = "mqtt-edge-gateway"
 _SERVER_SETTINGS: Final = (
     "autovacuum", "checkpoint_timeout", "effective_cache_size", "fsync", "full_page_writes",
     "maintenance_work_mem", "max_connections", "max_wal_size", "server_version", "shared_buffers",
@@ -74,7 +72,7 @@ def versions() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return _pretty(
         {
-            "product": packages.get(_DISTRIBUTION, "not installed"),
+            "product": packages.get(NAME, "not installed"),
             "python": platform.python_version(),
             "system": platform.platform(),
             "os": _os_release(),
@@ -98,28 +96,15 @@ async def answer(listener: Listener, path: str, token: str) -> str:
         path: such as `/readyz`.
         token: one of its `tokens_file`; "" for none.
     """
-    host, port = host_port(listener.http)
-    scheme = "https" if listener.tls_cert else "http"
-    reached = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104  # an address to look for, not to listen on
-    request = urllib.request.Request(f"{scheme}://{reached}:{port}{path}")  # noqa: S310  # ours
-    if token:
-        request.add_header("Authorization", f"Bearer {token}")
-    return await asyncio.to_thread(_fetch, request)
+    return await asyncio.to_thread(_ask, listener, path, token)
 
 
-def _fetch(request: urllib.request.Request) -> str:
-    itself = ssl.create_default_context()
-    itself.check_hostname = False
-    itself.verify_mode = ssl.CERT_NONE  # this machine's own listener, whose certificate has another name
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=itself)
-    )
-    try:
-        with opener.open(request, timeout=_TIMEOUT_S) as response:
-            return f"{response.status}\n{response.read(_MOST_BYTES).decode(errors='replace')}\n"
-    except urllib.error.HTTPError as refusal:
-        with refusal:
-            return f"{refusal.code}\n{refusal.read(_MOST_BYTES).decode(errors='replace')}\n"
+def _ask(listener: Listener, path: str, token: str) -> str:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with contextlib.closing(connection_to(listener, _TIMEOUT_S)) as connection:
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        return f"{response.status}\n{response.read(_MOST_BYTES).decode(errors='replace')}\n"
 
 
 async def database(settings: Settings) -> str:

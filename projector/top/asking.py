@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import ssl
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from projector.lag import Lag
-from runtime.settings import host_port
+from runtime.asking import connection_to
 
 if TYPE_CHECKING:
     from runtime.settings import Projector
@@ -39,7 +38,7 @@ class Asking:
         address = self._settings.http
         connection: http.client.HTTPConnection | None = None
         try:
-            connection = self._connection()
+            connection = connection_to(self._settings, _TIMEOUT_S)
             connection.request("GET", "/lag", headers=self._headers)
             answer = connection.getresponse()
             body = answer.read()
@@ -51,12 +50,3 @@ class Asking:
         finally:
             if connection is not None:
                 connection.close()
-
-    def _connection(self) -> http.client.HTTPConnection:
-        host, port = host_port(self._settings.http)
-        if not self._settings.tls_cert:
-            return http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
-        context = ssl.create_default_context(cafile=self._settings.tls_cert)
-        context.check_hostname = False  # its own certificate, whatever name that is for
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        return http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)

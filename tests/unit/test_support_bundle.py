@@ -81,10 +81,14 @@ async def test_whatever_answers_on_a_port_ends_no_bundle(said: bytes, told: str)
         assert told in await parts.attempt(lambda: parts.answer(listener, "/metrics", ""))
 
 
-async def test_a_listener_by_tls_is_asked_with_a_token() -> None:
-    """Whatever name its certificate has, as it is this machine's own."""
+async def test_a_listener_by_tls_is_asked_with_a_token(tmp_path: Path) -> None:
+    """Whatever name its certificate has, as it is this machine's own; nobody else gets the token."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    trustme.CA().issue_cert("edge.example").configure_cert(context)
+    authority = trustme.CA()
+    certificate = authority.issue_cert("edge.example")
+    certificate.configure_cert(context)
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "its.crt")
+    authority.issue_cert("edge.example").cert_chain_pems[0].write_to_path(tmp_path / "anothers.crt")
     heads = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -97,8 +101,12 @@ async def test_a_listener_by_tls_is_asked_with_a_token() -> None:
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server:
         port = server.sockets[0].getsockname()[1]
-        listener = Gateway(http=f"0.0.0.0:{port}", tls_cert="a", tls_key="b")
+        listener = Gateway(http=f"0.0.0.0:{port}", tls_cert=str(tmp_path / "its.crt"), tls_key="b")
         assert await parts.answer(listener, "/metrics", "edge_x") == "200\nup\n\n"
+        stranger = Gateway(http=f"0.0.0.0:{port}", tls_cert=str(tmp_path / "anothers.crt"), tls_key="b")
+        refused = await parts.attempt(lambda: parts.answer(stranger, "/metrics", "edge_x"))
+        assert "CERTIFICATE_VERIFY_FAILED" in refused
+    assert len(heads) == 1
     assert b"\r\nAuthorization: Bearer edge_x\r\n" in heads[0]
 
 
