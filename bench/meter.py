@@ -42,6 +42,15 @@ def peak_rss_mb(pid: int) -> float:
     return int(kib) * 1024 / _KB / _KB
 
 
+def pss_mb(pid: int) -> float:
+    """Memory of a process in MB (10⁶ bytes), its part of what is shared included; 0 when it has ended."""
+    try:
+        said = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return int(said.partition("\nPss:")[2].split()[0]) * 1024 / _KB / _KB
+
+
 def _cpu_of(pid: int) -> float:
     try:
         times = psutil.Process(pid).cpu_times()

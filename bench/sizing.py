@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 import msgspec
 
+from bench import meter
 from bench.generator import Generator
 from bench.load import Load
 from bench.packets import Shape
@@ -26,8 +26,6 @@ from bench.tables import Line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_KIB: Final = 1024
-_MB: Final = 1e6
 _GB: Final = 1e9
 _DAY_S: Final = 86_400
 _SETTLE_S: Final = 2.0
@@ -80,7 +78,7 @@ async def _at_rate(rate: int, options: Options) -> Need:
         sizes = await _sizes(plant)
         return Need(
             {name: (after[name] - used[name]) / took for name in (*PROCESSES, *SERVERS)},
-            {name: sum(map(pss_mb, pids)) for name, pids in _pids(plant).items()},
+            {name: sum(map(meter.pss_mb, pids)) for name, pids in _pids(plant).items()},
             {name: (sizes[name] - before[name]) / sent for name in sizes},
         )
 
@@ -97,15 +95,6 @@ async def _sizes(plant: Plant) -> dict[str, int]:
         await connection.close()
     assert found is not None
     return dict(found)
-
-
-def pss_mb(pid: int) -> float:
-    """Memory of a process in MB (10⁶ bytes), its part of what is shared included; 0 when it has ended."""
-    try:
-        said = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    return int(said.partition("\nPss:")[2].split()[0]) * _KIB / _MB
 
 
 def lines(median: Figures) -> Sequence[Line]:

@@ -104,11 +104,11 @@ class _Following(_Client):
 
     servers: Servers
 
-    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:  # noqa: FBT001, FBT002
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:  # noqa: FBT001, FBT002  # the library's
         """Commands to be sent together."""
         return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
-    async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+    async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  # likewise
         """Send a command and return its answer.
 
         Raises:

@@ -119,10 +119,10 @@ class Servers:
         finally:
             await connection.disconnect()
 
-    def _master(self, reply: Any, _asked: Address) -> Address | None:  # noqa: ANN401
+    def _master(self, reply: Any, _asked: Address) -> Address | None:  # noqa: ANN401  # a reply
         return None if reply is None else _address(*reply)
 
-    def _owner(self, reply: Any, asked: Address) -> Address | None:  # noqa: ANN401
+    def _owner(self, reply: Any, asked: Address) -> Address | None:  # noqa: ANN401  # a reply
         """Of ranges of slots, each with its first and last, its master and that one's replicas."""
         found, nodes = None, [asked]
         for first, last, *servers in reply:
@@ -158,7 +158,7 @@ class Found(redis.asyncio.Connection):
         self.host, self.port = await self._servers.find()
         await super()._connect()  # type: ignore[no-untyped-call]  # the same
 
-    async def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: FBT001, FBT002
+    async def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: FBT001, FBT002  # the library's
         """Log in, and see that it is a master; who may not ask finds that out when it writes."""
         await super().on_connect_check_health(check_health=check_health)
         await self.send_command("INFO", "replication", check_health=False)
@@ -170,7 +170,7 @@ class Found(redis.asyncio.Connection):
             self._servers.doubt(self._turn)
             raise exceptions.ConnectionError(f"{self.host}:{self.port} is a replica, until a master is known")
 
-    async def read_response(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+    async def read_response(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401  # a reply
         """Read a reply, and listen to one that says that our keys are elsewhere."""
         try:
             return await super().read_response(*arguments, **options)

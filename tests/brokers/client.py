@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from paho.mqtt.client import Client as Paho
 from paho.mqtt.client import MQTTMessage, MQTTv5, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _ANSWER_S = 15.0
 _STILL_S = 5.0
@@ -175,7 +178,7 @@ class Client:
     def _ended(self) -> bool:
         return not self._paho._thread or not self._paho._thread.is_alive()  # it has no other sign
 
-    def _wait(self, condition: Any, timeout_s: float = _ANSWER_S) -> bool:  # noqa: ANN401
+    def _wait(self, condition: Callable[[], bool], timeout_s: float = _ANSWER_S) -> bool:
         until = time.monotonic() + timeout_s
         with self._changed:
             while not condition():
@@ -189,22 +192,22 @@ class Client:
         with self._changed:
             self._changed.notify_all()
 
-    def _on_connect(self, _client: Any, _data: Any, flags: Any, code: Any, properties: Any) -> None:  # noqa: ANN401
+    def _on_connect(self, _client: Any, _data: Any, flags: Any, code: Any, properties: Any) -> None:  # noqa: ANN401  # paho's
         self.session_present = bool(flags.session_present)
         self.granted = properties.json() if properties is not None else {}
         self._code = code
         self._tell()
 
-    def _on_message(self, _client: Any, _data: Any, message: MQTTMessage) -> None:  # noqa: ANN401
+    def _on_message(self, _client: Any, _data: Any, message: MQTTMessage) -> None:  # noqa: ANN401  # paho's
         self.received.append(
             Received(message.topic, bytes(message.payload), bool(message.dup), message.mid, message.qos)
         )
         self._tell()
 
-    def _on_publish(self, _client: Any, _data: Any, mid: int, code: Any, _properties: Any) -> None:  # noqa: ANN401
+    def _on_publish(self, _client: Any, _data: Any, mid: int, code: Any, _properties: Any) -> None:  # noqa: ANN401  # paho's
         self._answered[mid] = not code.is_failure
         self._tell()
 
-    def _on_subscribe(self, _client: Any, _data: Any, mid: int, codes: list[Any], _properties: Any) -> None:  # noqa: ANN401
+    def _on_subscribe(self, _client: Any, _data: Any, mid: int, codes: list[Any], _properties: Any) -> None:  # noqa: ANN401  # paho's
         self._subscribed[mid] = codes
         self._tell()

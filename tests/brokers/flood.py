@@ -105,7 +105,7 @@ class Publisher:
             self._numbers[self._client.publish(topic, payload, 1).mid] = self.count
             self.count += 1
 
-    def _on_publish(self, _client: Any, _data: Any, mid: int, code: Any, _properties: Any) -> None:  # noqa: ANN401
+    def _on_publish(self, _client: Any, _data: Any, mid: int, code: Any, _properties: Any) -> None:  # noqa: ANN401  # paho's
         if not code.is_failure:
             self._acked.add(mid)
 
