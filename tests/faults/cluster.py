@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 OTHERS_WRITE = "CREATE TABLE IF NOT EXISTS others (t text); INSERT INTO others SELECT 'somebody else''s'"
 OTHERS_TRANSACTIONS = 300
 WAITING = """SELECT count(*) FROM pg_stat_activity
-    WHERE wait_event = 'SyncRep' AND application_name = $1 AND query LIKE $2"""
+    WHERE wait_event = 'SyncRep' AND application_name = $1 AND query LIKE ANY ($2::text[])"""
 FOLLOWING = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = $1"
 FOLLOWING_ANY = "SELECT count(*) FROM pg_stat_replication"
 
@@ -66,17 +66,12 @@ class Cluster:
 
     async def commit_waits(self, client: str, *statements: str) -> None:
         """Wait until what commits, a batch by either way unless told otherwise, waits for the standby."""
+        await until(lambda: self.lacks_waiting(client, *(statements or _COMMITS)), within_s=20)
 
-        async def none() -> str:
-            lacking = [await self.lacks_waiting(client, each) for each in statements or _COMMITS]
-            return "" if "" in lacking else lacking[0]
-
-        await until(none, within_s=20)
-
-    async def lacks_waiting(self, client: str, statement: str) -> str:
+    async def lacks_waiting(self, client: str, *statements: str) -> str:
         """Say that no such statement of a client waits for the standby; empty when one does."""
-        waits = await self._site.sql(WAITING, client, statement)
-        return "" if waits else f"no {statement} of {client} waits"
+        waits = await self._site.sql(WAITING, client, list(statements))
+        return "" if waits else f"no {' or '.join(statements)} of {client} waits"
 
     async def fail_over(self, *, others_write: bool = False) -> None:
         """Kill the primary, promote the standby, and let clients find it.
