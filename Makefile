@@ -30,7 +30,7 @@ setup: $(INSTALLED) ## the virtual environment, exactly as locked
 
 $(INSTALLED): requirements-dev.lock pyproject.toml | $(UV)/bin/uv
 	$(PYTHON) -m venv $(VENV)
-	$(UV)/bin/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements-dev.lock
+	$(UV)/bin/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --requirement requirements-dev.lock
 	$(UV)/bin/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from matplotlib import style
-from matplotlib.figure import Figure
-
 if TYPE_CHECKING:
     from bench.scenario import Result, Scenario
 
@@ -20,6 +17,9 @@ def draw(scenario: Scenario[Any], result: Result[Any], name: str, folder: Path) 
     Returns:
         The file, `<scenario>-<name>.svg`.
     """
+    from matplotlib import style  # noqa: PLC0415  # a second, that most runs can do without
+    from matplotlib.figure import Figure  # noqa: PLC0415  # the same
+
     path = folder / f"{scenario.name}-{name}.svg"
     with style.context(_STYLE):
         figure = Figure()
