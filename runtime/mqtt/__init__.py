@@ -3,8 +3,8 @@
 Inside: `session` holds the connection loop, `opening` chooses the driver of the next connection, `filters`
 subscribes on it, `temper` judges how it ended, `inbox` holds what waits for `receive`. `mqtt5`, `mqtt311` and
 `aiomqtt` are the drivers of one connection: the first two over `stream`, a socket of ours, kept alive by
-`pulse`; `outgoing` is what is being published on it, `copies` tells copies from messages, `reader`, `wire`
-and `wire311` are the bytes.
+`pulse`; `outgoing` is what is being published on it, `terms` what the broker allows there, `copies` tells
+copies from messages, `reader`, `wire` and `wire311` are the bytes.
 """
 
 from __future__ import annotations

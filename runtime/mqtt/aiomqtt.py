@@ -30,6 +30,7 @@ from runtime.mqtt import wire
 from runtime.mqtt.connection import ReceivedChunk, Refused, check_granted
 from runtime.mqtt.outgoing import Outgoing
 from runtime.mqtt.port import Disconnected
+from runtime.mqtt.terms import Terms
 
 if TYPE_CHECKING:
     import socket
@@ -226,6 +227,7 @@ class AiomqttConnection:
     subscribing_repeats_retained = True
     tells_copies = False
     taken_over = False  # MQTT 3.1.1 does not tell
+    terms = Terms()  # nor these
 
     def __init__(self, options: SessionOptions, deliver: Callable[[ReceivedChunk], None]) -> None:
         self._loop = asyncio.get_running_loop()

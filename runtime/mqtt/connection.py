@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from runtime.mqtt.port import Message, Subscription
+    from runtime.mqtt.terms import Terms
     from runtime.mqtt.wire import Publish
 
 _DELIVERY_BYTES = 100  # of one, however short its topic and its payload are
@@ -26,7 +27,15 @@ REFUSED = 0x80
 
 
 class Refused(Disconnected):
-    """The broker is there, and takes us or one of our filters not."""
+    """The broker is there, and takes us or one of our filters not.
+
+    Attributes:
+        code: the reason code of CONNACK (MQTT5 §3.2.2.2); 0 when it was none.
+    """
+
+    def __init__(self, reason: str, code: int = 0) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 class NotMqtt5(Disconnected):
@@ -126,6 +135,7 @@ class Connection(Protocol):
         tells_copies: whether copies of one message that overlapping filters bring are told apart.
         certificate_ends: epoch seconds of the end of the certificate that the broker showed; None without.
         taken_over: whether the broker ended it because another client uses the client id.
+        terms: what the broker allows on it.
         lost: resolves with the reason when the connection is over, ours included; never raises.
     """
 
@@ -135,6 +145,7 @@ class Connection(Protocol):
     tells_copies: bool
     taken_over: bool
     certificate_ends: float | None
+    terms: Terms
     lost: asyncio.Future[str]
 
     async def subscribe(self, subscriptions: Sequence[Subscription]) -> list[int]:

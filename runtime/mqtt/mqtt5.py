@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import mqtt5
-import structlog
 from mqtt5 import DisconnectReasonCode, PublishPacket, QoS
 
 from runtime.mqtt import wire
@@ -13,6 +12,7 @@ from runtime.mqtt.connection import REFUSED, NotMqtt5, ReceivedChunk, Refused, c
 from runtime.mqtt.copies import Copies
 from runtime.mqtt.reader import PacketReader, PacketTooLargeError
 from runtime.mqtt.stream import REQUEST_ID, StreamConnection, open_stream
+from runtime.mqtt.terms import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,8 +24,6 @@ _CONNACK_3 = b"\x20\x02"  # in MQTT 5 it is never this short
 _UNACCEPTABLE_VERSION = (0x01, 0x84)  # in the words of MQTT 3.1.1 and of MQTT 5
 _MAX_SESSION_EXPIRY = 0xFFFFFFFF  # for ever, MQTT5 §3.1.2.11.2
 _QOS = (QoS.AT_MOST_ONCE, QoS.AT_LEAST_ONCE, QoS.EXACTLY_ONCE)
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 async def open_mqtt5(options: SessionOptions, deliver: Callable[[ReceivedChunk], None]) -> Mqtt5Connection:
@@ -49,10 +47,6 @@ class Mqtt5Connection(StreamConnection):
         reader = PacketReader(options.max_packet_bytes, identified=overlaps)
         super().__init__(options, deliver, reader=reader, window=1)
         self._copies = Copies() if overlaps else None
-        self._max_packet = 0
-        self._max_qos = 2
-        self._retain_available = True
-        self._shares = True
         self.tells_copies = True
         self._handlers: dict[type, Callable[[Any], None]] = {
             mqtt5.PubAckPacket: self._on_published,
@@ -74,7 +68,7 @@ class Mqtt5Connection(StreamConnection):
         SUBSCRIBE, so they go one by one.
         """
         for each in subscriptions:
-            if each.topic_filter.startswith("$share/") and not self._shares:
+            if each.topic_filter.startswith("$share/") and not self.terms.shares:
                 raise Refused(f"subscription to {each.topic_filter!r} refused: no shared subscriptions there")
         marked = [each for each in subscriptions if each.overlaps and self.tells_copies]
         granted: dict[Subscription, int] = {}
@@ -106,10 +100,6 @@ class Mqtt5Connection(StreamConnection):
 
     def publish_packet(self, message: Message, packet_id: int) -> bytes:
         """PUBLISH."""
-        if message.qos > self._max_qos:
-            raise ValueError(f"the broker takes at most QoS {self._max_qos}")
-        if message.retain and not self._retain_available:
-            raise ValueError("the broker keeps no retained messages")
         packet = PublishPacket(
             message.topic,
             message.payload,
@@ -118,8 +108,8 @@ class Mqtt5Connection(StreamConnection):
             packet_id=packet_id or None,
             user_properties=list(message.user_properties),
         ).write()
-        if self._max_packet and len(packet) > self._max_packet:
-            raise ValueError(f"{len(packet)} bytes are more than the broker takes ({self._max_packet})")
+        if (most := self.terms.packet_bytes) and len(packet) > most:
+            raise ValueError(f"{len(packet)} bytes are more than the broker takes ({most})")
         return packet
 
     def data_received(self, data: bytes) -> None:
@@ -162,16 +152,10 @@ class Mqtt5Connection(StreamConnection):
         if packet.reason_code.value >= REFUSED:
             why = f"refused: {_explain(packet)}"
             unsupported = packet.reason_code == packet.reason_code.UNSUPPORTED_PROTOCOL_VERSION
-            self.refuse(NotMqtt5(why, told=True) if unsupported else Refused(why))
+            self.refuse(NotMqtt5(why, told=True) if unsupported else Refused(why, packet.reason_code.value))
             return
-        asked, granted = self._options.session_expiry_s, packet.session_expiry_interval
-        if granted is not None and granted < asked:
-            log.warning("session_expiry_lowered", asked_s=asked, granted_s=granted)
         self.session_present = packet.session_present
-        self._max_packet = packet.max_packet_size or 0
-        self._max_qos = packet.max_qos.value
-        self._retain_available = packet.retain_available
-        self._shares = packet.shared_subscription_available
+        self.terms = _terms(packet, self._options.session_expiry_s)
         self.tells_copies = packet.subscription_id_available
         self._outgoing.window = min(packet.receive_max, REQUEST_ID - 1)
         if packet.server_keep_alive is not None:
@@ -207,6 +191,23 @@ class Mqtt5Connection(StreamConnection):
         ]
         packet = mqtt5.SubscribePacket(REQUEST_ID, filters, subscription_id=number)
         return check_granted(subscriptions, await self.request(packet.write()))
+
+
+def _terms(packet: mqtt5.ConnAckPacket, asked_s: int) -> Terms:
+    granted_s = packet.session_expiry_interval
+    return Terms(
+        told=True,
+        session_expiry_s=granted_s if granted_s is not None and granted_s < asked_s else None,
+        maximum_qos=packet.max_qos.value,
+        retains=packet.retain_available,
+        shares=packet.shared_subscription_available,
+        wildcards=packet.wildcard_subscription_available,
+        identifiers=packet.subscription_id_available,
+        receive_maximum=packet.receive_max,
+        packet_bytes=packet.max_packet_size or 0,
+        keepalive_s=packet.server_keep_alive,
+        topic_aliases=packet.topic_alias_max,
+    )
 
 
 def _will(message: Message | None) -> mqtt5.Will | None:

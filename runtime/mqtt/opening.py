@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, cast
 
 from runtime.errors import ConfigurationError, Retry
 from runtime.mqtt.aiomqtt import open_aiomqtt
@@ -30,12 +30,32 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from runtime.mqtt.connection import Connection, ReceivedChunk
-    from runtime.mqtt.port import SessionOptions
+    from runtime.mqtt.port import Qos, SessionOptions
 
     Deliver = Callable[[ReceivedChunk], None]
 
+_NO_RETAIN: Final = 0x9A  # of CONNACK, because of the will (MQTT5 §3.2.2.2)
+_NO_QOS: Final = 0x9B
+
+
+async def _open_mqtt5(options: SessionOptions, deliver: Deliver) -> Connection:
+    """By MQTT 5, with the will unretained or with less quality of service where the broker says so."""
+    while True:
+        will = options.will
+        try:
+            return await open_mqtt5(options, deliver)
+        except Refused as refused:
+            if will is not None and will.retain and refused.code == _NO_RETAIN:
+                less = dataclasses.replace(will, retain=False)
+            elif will is not None and will.qos and refused.code == _NO_QOS:
+                less = dataclasses.replace(will, qos=cast("Qos", will.qos - 1))
+            else:
+                raise
+            options = dataclasses.replace(options, will=less)
+
+
 _NAMED: Mapping[str, Callable[[SessionOptions, Deliver], Awaitable[Connection]]] = {
-    "mqtt5": open_mqtt5,
+    "mqtt5": _open_mqtt5,
     "mqtt311": open_mqtt311,
     "aiomqtt": open_aiomqtt,
 }
@@ -91,7 +111,7 @@ class Opener:
         if driver != "auto":
             return await _NAMED[driver](options, deliver)
         try:
-            by_mqtt5 = await open_mqtt5(options, deliver)
+            by_mqtt5 = await _open_mqtt5(options, deliver)
         except NotMqtt5 as refusal:
             why = refusal
         else:
@@ -100,7 +120,7 @@ class Opener:
         if not why.told and self.fallback is None:
             await asyncio.sleep(options.backoff_initial_s)
             try:
-                return await open_mqtt5(options, deliver)
+                return await _open_mqtt5(options, deliver)
             except NotMqtt5 as refusal:
                 why = refusal
         connection = await open_mqtt311(options, deliver)

@@ -60,6 +60,7 @@ class MqttSession:
         self._connection: Connection | None = None
         self._paused = self._gathering = False
         self._stop: Stop | None = None
+        self._short: dict[str, int | bool] = {}  # of the broker's terms, told
         self._task: asyncio.Task[None] | None = None
         self._log: structlog.stdlib.BoundLogger = structlog.get_logger().bind(
             broker=f"{options.host}:{options.port}", client_id=options.client_id
@@ -263,6 +264,7 @@ class MqttSession:
         status.driver = connection.driver
         status.certificate_ends = connection.certificate_ends
         status.connections += 1
+        self._say(connection.terms.short())
         self._log.info(
             "connected",
             driver=connection.driver,
@@ -273,6 +275,11 @@ class MqttSession:
             status.sessions_lost += 1
             self._log.warning("session_lost", sessions_lost=status.sessions_lost)
         self._ready.set()
+
+    def _say(self, short: dict[str, int | bool]) -> None:
+        if short and short != self._short:
+            self._log.warning("broker_limits", **short)
+        self._short = short
 
     def _leave(self) -> None:
         self._retire()

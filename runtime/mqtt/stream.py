@@ -23,6 +23,7 @@ from runtime.mqtt.connection import ReceivedChunk
 from runtime.mqtt.outgoing import Outgoing
 from runtime.mqtt.port import Disconnected
 from runtime.mqtt.pulse import Pulse
+from runtime.mqtt.terms import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,6 +95,7 @@ class StreamConnection(asyncio.Protocol):
     subscribing_repeats_retained = False
     taken_over = False
     certificate_ends: float | None = None
+    terms = Terms()
     silence: type[Disconnected] = Disconnected
 
     def __init__(
@@ -318,6 +320,7 @@ class StreamConnection(asyncio.Protocol):
         self._outgoing.fail(reason)
 
     def _send(self, message: Message) -> int:
+        message = self.terms.fit(message)
         packet_id = self._free_id() if message.qos else 0
         packet = self.publish_packet(message, packet_id)
         self._out.append(packet)

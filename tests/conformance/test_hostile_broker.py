@@ -214,7 +214,7 @@ async def test_the_broker_decides_on_keepalive_and_expiry(events: Events) -> Non
     async with talking_to(behave, keepalive_s=1000):
         async with asyncio.timeout(TIMEOUT_S):
             await pinged.wait()
-    assert events.named("session_expiry_lowered")[0]["granted_s"] == 60
+    assert events.named("broker_limits")[0]["session_expiry_s"] == 60
 
 
 def speaks_mqtt5(connect: bytes) -> bool:

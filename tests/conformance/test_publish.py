@@ -111,13 +111,12 @@ async def test_a_refusal_is_told_and_stops_nobody(
     """Messages the broker does not take raise `Refused` with the reasons; their neighbours are published."""
     rights = tmp_path / "acl"
     rights.write_text(f"topic read #\ntopic write {topic}\n")
-    broker = start_broker(f"acl_file {rights}", "max_packet_size 10000", "retain_available false")
+    broker = start_broker(f"acl_file {rights}", "max_packet_size 10000")
     receiver = await session(broker, topic, driver="mqtt5")
     refused = {
         "not authorized": Message(f"{topic}/forbidden", b""),
         "not authorized (0x87)": Message(f"{topic}/forbidden", b"", 2),
         "more than the broker takes": Message(topic, b"x" * 20_000),
-        "keeps no retained": Message(topic, b"", retain=True),
         "Invalid topic": Message(f"{topic}/#", b""),
     }
     for reason, message in refused.items():
