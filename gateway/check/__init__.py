@@ -1,7 +1,8 @@
 """`gateway check`: try all that the gateway and its surroundings need, and say what to do about what fails.
 
 `report` holds findings and their layout; `broker`, `postgres` and `redis` each try one thing and yield
-findings; `routes` says what each route makes of its messages, and plays their examples.
+findings; `hearing` is what a broker says of itself, `terms` what it allows, `kinds` what is known of its
+kind; `routes` says what each route makes of its messages, and plays their examples.
 """
 
 from __future__ import annotations
@@ -51,20 +52,24 @@ async def check(settings: Settings, *, offline: bool = False) -> Report:
     wanted = plan(settings)
     messages = {"messages": check_routes(wanted, datetime.now(UTC))}
     listeners = {"http": check_listeners(settings)}
+    says = bool(settings.sparkplug.host_id)
+    rows = settings.gateway.batch_bytes
     if offline:
         report = await _together({**messages, **listeners})
         report.findings.append(Finding("servers", "ok", "none was tried: --offline"))
         return report
     if events == broker:
         brokers = {
-            "broker": check_broker(broker, "broker", wanted=wanted, publish_to=topic),
+            "broker": check_broker(
+                broker, "broker", wanted=wanted, publish_to=topic, row_bytes=rows, retains=says
+            ),
             "broker hosts": check_others(broker, "broker"),
         }
     else:
         brokers = {
-            "broker": check_broker(broker, "broker", wanted=wanted),
+            "broker": check_broker(broker, "broker", wanted=wanted, retains=says),
             "broker hosts": check_others(broker, "broker"),
-            "events": check_broker(events, "events", publish_to=topic),
+            "events": check_broker(events, "events", publish_to=topic, row_bytes=rows),
         }
     servers = {
         "postgres": check_postgres(settings),

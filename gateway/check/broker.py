@@ -18,31 +18,37 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gateway.check import kinds
 from gateway.check.certificates import lasting
+from gateway.check.hearing import SYS_S, hear
 from gateway.check.report import Finding
+from gateway.check.terms import judge_kind, judge_terms
 from runtime.errors import Reject
-from runtime.mqtt import Disconnected, Message, Subscription, options_from
-from runtime.mqtt.connection import Refused
+from runtime.mqtt import Disconnected, Message, options_from
 from runtime.mqtt.filters import COPIES_HINT
 from runtime.mqtt.opening import Opener
-from runtime.settings import host_port
+from runtime.settings import duration_s, host_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
+    from gateway.check.hearing import Heard
     from gateway.subscriptions import Plan
-    from runtime.mqtt import SessionOptions
-    from runtime.mqtt.connection import Connection, ReceivedChunk
+    from runtime.mqtt import SessionOptions, Subscription
+    from runtime.mqtt.connection import Connection
     from runtime.settings import Broker
 
 _RECEIVE_MAXIMUM = 10
-_SYS_TIMEOUT_S = 1.0
-_VERSION = "$SYS/broker/version"
-_DROPPED = "$SYS/broker/publish/messages/dropped"
 
 
 async def check_broker(
-    broker: Broker, name: str, *, wanted: Plan | None = None, publish_to: str = ""
+    broker: Broker,
+    name: str,
+    *,
+    wanted: Plan | None = None,
+    publish_to: str = "",
+    row_bytes: int = 0,
+    retains: bool = False,
 ) -> AsyncIterator[Finding]:
     """Try one broker.
 
@@ -51,50 +57,46 @@ async def check_broker(
         name: what it is called in the findings and in the configuration, `broker` or `events`.
         wanted: the routes and what the gateway subscribes for them there.
         publish_to: the topic under which the gateway publishes there; nothing is published when empty.
+        row_bytes: of what it publishes there, at most.
+        retains: whether some of what it publishes there is to be kept for who subscribes later.
 
     Raises:
         ConfigurationError: its certificate files cannot be used.
     """
     where = f"{broker.host}:{broker.port}"
-    told = _Told()
-    opener = Opener(dataclasses.replace(_options(broker), others=()))
+    arrived = asyncio.Event()
+    options = dataclasses.replace(_options(broker), others=())
+    opener = Opener(options)
     try:
-        connection = await opener.open(told.deliver)
+        connection = await opener.open(lambda _: arrived.set())
     except Disconnected as error:
         yield Finding(name, "fail", f"{where}: {error.reason}", _advice(error.reason, name))
         return
     try:
-        await _read_sys(connection, told)
+        heard = await hear(options, connection.driver)
+        seen = kinds.Seen(broker.host, connection.driver == "mqtt5", connection.terms, heard)
+        named = kinds.name(seen)
+        product = heard.version or (f"{named.kind.name} {named.by}" if named else "")
         fallback = f" (to MQTT 5: {opener.fallback.reason})" if opener.fallback else ""
         version = "MQTT 5" if connection.driver == "mqtt5" else f"MQTT 3.1.1{fallback}"
-        yield Finding(name, "ok", f"{where}: {version} by driver {connection.driver}{told.product}")
+        yield Finding(
+            name, "ok", f"{where}: {version} by driver {connection.driver}{product and ', '}{product}"
+        )
         if connection.certificate_ends is not None:
             yield lasting(f"{name} certificate", connection.certificate_ends, "the broker's own")
-        if not told.refusal and not told.values:
-            yield Finding(
-                f"{name} queues",
-                "warn",
-                "whether the broker drops messages cannot be seen: nothing came under $SYS",
-                f"let the user of [{name}] read $SYS/#; a broker without it counts its drops elsewhere",
+        asked_s = int(duration_s(broker.session_expiry))
+        yield judge_terms(name, seen, asked_s=asked_s, retains=retains, row_bytes=row_bytes)
+        if named is not None:
+            shared = any(
+                each.topic_filter.startswith("$share/") for each in (wanted.subscriptions if wanted else ())
             )
-        if told.refusal:
-            yield Finding(
-                f"{name} queues",
-                "warn",
-                f"whether the broker drops messages cannot be seen: {told.refusal}",
-                f"let the user of [{name}] read $SYS/#",
-            )
-        if told.dropped:
-            yield Finding(
-                f"{name} queues",
-                "warn",
-                f"the broker dropped {told.dropped} messages since it started",
-                "raise max_queued_messages and max_inflight_messages; mosquitto.conf says which and why",
-            )
+            yield judge_kind(name, named, shared=shared)
+        for finding in _queues(heard, name):
+            yield finding
         if wanted is not None:
             async for finding in _try_routes(connection, wanted):
                 yield finding
-            yield await _listen(told)
+            yield await _listen(arrived)
         if publish_to:
             yield await _try_publish(connection, publish_to)
     except Disconnected as error:
@@ -121,33 +123,23 @@ async def _reach(broker: Broker, address: str, name: str) -> Finding:
     return Finding(name, "ok", f"{address}: there when {broker.host}:{broker.port} is not")
 
 
-class _Told:
-    """What `$SYS` said."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, str] = {}
-        self.refusal = ""
-        self.complete = asyncio.Event()
-        self.heard = asyncio.Event()
-
-    def deliver(self, chunk: ReceivedChunk) -> None:
-        for delivery in chunk.deliveries:
-            if delivery.topic in {_VERSION, _DROPPED}:
-                self.values[delivery.topic] = delivery.payload.decode("utf-8", "replace")[:80]
-            else:
-                self.heard.set()
-        if len(self.values) == len({_VERSION, _DROPPED}):
-            self.complete.set()
-
-    @property
-    def product(self) -> str:
-        version = self.values.get(_VERSION, "")
-        return f", {version}" if version.isprintable() and version else ""
-
-    @property
-    def dropped(self) -> int:
-        text = self.values.get(_DROPPED, "")
-        return int(text) if text.isdecimal() else 0
+def _queues(heard: Heard, name: str) -> Iterator[Finding]:
+    """Whether the broker says that it drops messages, and whether it does."""
+    component = f"{name} queues"
+    if heard.refusal or not heard.topics:
+        yield Finding(
+            component,
+            "warn",
+            f"whether the broker drops messages cannot be seen: {heard.refusal or 'nothing came under $SYS'}",
+            f"let the user of [{name}] read $SYS/#; a broker without it counts its drops elsewhere",
+        )
+    elif heard.dropped:
+        yield Finding(
+            component,
+            "warn",
+            f"the broker dropped {heard.dropped} messages since it started",
+            "raise max_queued_messages and max_inflight_messages; mosquitto.conf says which and why",
+        )
 
 
 def _options(broker: Broker) -> SessionOptions:
@@ -156,30 +148,19 @@ def _options(broker: Broker) -> SessionOptions:
     return dataclasses.replace(options, receive_maximum=_RECEIVE_MAXIMUM)
 
 
-async def _listen(told: _Told) -> Finding:
+async def _listen(arrived: asyncio.Event) -> Finding:
     """Whether anything arrives: some brokers grant every subscription, and withhold the messages."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_SYS_TIMEOUT_S):
-            await told.heard.wait()
-    if told.heard.is_set():
+        async with asyncio.timeout(SYS_S):
+            await arrived.wait()
+    if arrived.is_set():
         return Finding("arrivals", "ok", "messages arrive")
     return Finding(
         "arrivals",
         "ok",
-        f"nothing arrived within {_SYS_TIMEOUT_S:g} s. If devices send all the same, the broker grants the "
+        f"nothing arrived within {SYS_S:g} s. If devices send all the same, the broker grants the "
         "subscription and withholds the messages, as mosquitto does without `topic read` in its acl_file",
     )
-
-
-async def _read_sys(connection: Connection, told: _Told) -> None:
-    try:
-        async with asyncio.timeout(_SYS_TIMEOUT_S):
-            await connection.subscribe([Subscription(_VERSION, 0), Subscription(_DROPPED, 0)])
-            await told.complete.wait()
-    except Refused as error:
-        told.refusal = error.reason  # a broker need not let us read these topics
-    except (Disconnected, TimeoutError):
-        pass  # nor have them
 
 
 async def _try_routes(connection: Connection, wanted: Plan) -> AsyncIterator[Finding]:
@@ -197,7 +178,7 @@ async def _try_routes(connection: Connection, wanted: Plan) -> AsyncIterator[Fin
 async def _try_subscribe(connection: Connection, subscription: Subscription) -> Finding:
     name = f"route {subscription.topic_filter}"
     try:
-        async with asyncio.timeout(_SYS_TIMEOUT_S * 5):
+        async with asyncio.timeout(SYS_S * 5):
             [granted] = await connection.subscribe([subscription])
     except TimeoutError:
         return Finding(name, "fail", "no answer to SUBSCRIBE", "look into the broker's log")
@@ -223,7 +204,7 @@ async def _try_publish(connection: Connection, topic: str) -> Finding:
     # One level below what the projector subscribes, so that it never sees this.
     probe = Message(f"{topic}/check", b"", qos=1)
     try:
-        async with asyncio.timeout(_SYS_TIMEOUT_S * 5):
+        async with asyncio.timeout(SYS_S * 5):
             await connection.publish([probe])
     except TimeoutError:
         return Finding(name, "fail", "no answer to PUBLISH", "look into the broker's log")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 State = Literal["ok", "warn", "fail"]
 
@@ -24,12 +27,14 @@ class Finding:
         state: `warn` when the gateway works but a promise is weaker than it could be, or will not last.
         found: what was seen, without secrets; a line, or several.
         advice: what to do about it; empty when there is nothing to do.
+        facts: the same for programs, where there is something to reckon with.
     """
 
     component: str
     state: State
     found: str
     advice: str = ""
+    facts: Mapping[str, str | int | bool | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

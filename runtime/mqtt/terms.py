@@ -22,7 +22,7 @@ class Terms:
         shares: whether there are shared subscriptions.
         wildcards: whether filters may have `+` and `#`.
         identifiers: whether there are subscription identifiers.
-        receive_maximum: QoS 1 and 2 messages that may be under way to it; None when it does not tell.
+        receive_maximum: QoS 1 and 2 messages that may be under way to it.
         packet_bytes: the largest packet that it takes; 0 when it does not tell.
         keepalive_s: when that is the broker's and not ours.
         topic_aliases: how many it takes.
@@ -35,7 +35,7 @@ class Terms:
     shares: bool = True
     wildcards: bool = True
     identifiers: bool = True
-    receive_maximum: int | None = None
+    receive_maximum: int = 65535
     packet_bytes: int = 0
     keepalive_s: int | None = None
     topic_aliases: int = 0

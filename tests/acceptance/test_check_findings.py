@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis as RedisClient
 
 from deploy.local.servers import Mosquitto
-from gateway.check import Finding, Report, check, render
+from gateway.check import Finding, Report, check, encode, render
 from runtime.errors import ConfigurationError
 from runtime.settings import Route
 
@@ -203,13 +203,68 @@ async def test_a_separate_events_broker_is_tried_too(settings: Settings, guarded
 async def test_a_refused_subscription_is_told(settings: Settings, guarded: GuardedMosquitto) -> None:
     """A route whose filter the broker refuses fails by itself, with the filter to allow."""
     report = await check(with_key(settings, "broker", port=guarded.port))
-    [broker, queues, route, _, topic] = report.findings[:5]
+    [broker, limits, queues, route, _, topic] = report.findings[:6]
     assert (broker.component, broker.state) == ("broker", "ok")
+    assert (limits.component, limits.state) == ("broker limits", "ok")
     assert (queues.state, "cannot be seen" in queues.found) == ("warn", True)
     assert (route.state, "not authorized" in route.found) == ("fail", True)
     assert route.advice == f"let the user of [broker] read {route.component.removeprefix('route ')}"
     assert (topic.component, topic.state) == ("internal topic", "fail")
     assert not report.ok
+
+
+class MeagreMosquitto(Mosquitto):
+    """A mosquitto that takes little."""
+
+    name = "mosquitto-meagre"
+
+    def prepare(self) -> None:
+        """Add the limits; that of the quality of service is the listener's, which is there already."""
+        super().prepare()
+        lines = self._config.read_text(encoding="utf-8").splitlines()
+        lines += ["max_qos 0", "persistent_client_expiration 1h"]
+        kept = [line for line in lines if not line.startswith("max_packet_size")]
+        self._config.write_text("\n".join([*kept, "max_packet_size 5000", ""]), encoding="utf-8")
+
+    @property
+    def _config(self) -> Path:
+        return self.place.folder / "mosquitto-meagre.conf"
+
+
+@pytest.fixture
+async def meagre(services: LocalServices) -> AsyncIterator[MeagreMosquitto]:
+    """Such a broker, running."""
+    server = MeagreMosquitto(services.mosquitto.binary, services.place)
+    await server.start()
+    yield server
+    await server.release()
+    shutil.rmtree(server.folder)
+
+
+async def test_what_a_broker_allows_is_told(settings: Settings, meagre: MeagreMosquitto, unique: str) -> None:
+    """Its name, its limits with what to do about each, and what it does not tell; the same for programs."""
+    limited = with_key(settings, "broker", port=meagre.port)
+    shared = Route(topic=f"$share/{unique}/{unique}/{{device_id}}/telemetry")
+    report = await check(msgspec.structs.replace(limited, route=(shared,)))
+    findings = {finding.component: finding for finding in report.findings}
+    limits, kind = findings["broker limits"], findings["broker kind"]
+    assert limits.state == "warn"
+    assert limits.found.startswith("sessions of 604,800 s, QoS 0, packets of 5,000 bytes, ")
+    assert limits.found.endswith("retained messages: yes, $share: yes")
+    for part in ("let it take QoS 1", "packets of 1,000,000 bytes"):
+        assert part in limits.advice
+    assert (kind.state, kind.found.splitlines()[0]) == (
+        "warn",
+        "mosquitto, by its $SYS (measured by `make brokers`):",
+    )
+    assert "persistent_client_expiration, and does not tell" in kind.found
+    assert kind.advice == "give each gateway topics of its own in place of $share"
+    told = {each["component"]: each["facts"] for each in json.loads(encode(report))["findings"]}
+    assert told["broker kind"] == {"kind": "mosquitto", "by": "by its $SYS", "documented": False}
+    facts = told["broker limits"]
+    assert (facts["maximum_qos"], facts["packet_bytes"], facts["retains"]) == (0, 5000, True)
+    assert findings[f"route $share/{unique}/{unique}/+/telemetry"].found == "granted with QoS 0 instead of 1"
+    assert findings["internal topic"].state == "ok"
 
 
 async def test_each_route_says_what_it_subscribes(settings: Settings, unique: str) -> None:
