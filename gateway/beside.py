@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from gateway.sparkplug.changes import Changes
-from gateway.spool.places import Left, Place, note_places
+from gateway.spool.places import Left, Place, note_places, noted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,3 +36,7 @@ class Beside:
             await self._keeper.write(connection, of_nodes)
         if places := [each for each in changes if isinstance(each, Place)]:
             await note_places(connection, self._stream, places, self._left())
+
+    def noted(self, places: Sequence[Place]) -> tuple[object, ...]:
+        """What a call notes of places, and of what is left now."""
+        return noted(places, self._left())

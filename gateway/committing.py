@@ -149,7 +149,7 @@ class Committing:
         async def attempt() -> Called:
             nonlocal attempts
             attempts += 1
-            after = await turn.may_send(behind=attempts == 1)
+            after = await turn.may_send(behind=attempts == 1, wholes=call.is_whole)
             with turn.attempt(), retryable():
                 async with lent(self._pool) as connection:
                     if lost and (found := await self._look(connection, call, min(lost))) is not None:
@@ -159,7 +159,7 @@ class Committing:
                     )
                     says_something = call.ask()
                     may_be_followed = last and not says_something and self._lease.trip.is_long
-                    turn.send(position.n if may_be_followed else None)
+                    turn.send(position.n if may_be_followed else None, whole=call.is_whole)
                     faults.point("before_commit")
                     try:
                         called = await call.send(connection, position, follows=after is not None)

@@ -8,6 +8,11 @@ the table refuses, because nobody can tell from its error whose fault it is.
 A call that stores no reading keeps no letters either. So the outbox row is all that tells whether a call
 without an answer was carried out; and since that row has its number from here, a call that is carried out
 late, when the batch was sent once more, is refused, or finds its readings stored (ADR 27).
+
+A batch out of the spool has its places noted by the same statement. One that only notes places, as all of it
+was stored before, leaves no row; sent once more it comes to the same, and a late one takes no place back.
+With conflicts it is stored by no call at all but wholly by the statements: the places of what was sent behind
+it say that everything before them is stored, and so its conflicts must be by then.
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ from gateway.transaction import (
 from runtime.postgres import is_data_error, load_queries
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from contract.events import Event, RawEvent
@@ -45,6 +50,7 @@ queries = load_queries("gateway")
 
 _NO_LETTERS: Final = (None,) * 7
 _NOTHING_SAID: Final = (None,) * 8
+_NO_PLACES: Final = (None,) * 6
 _LOOKED_AT: Final = 50  # rows of a stream, more than can be under way
 
 
@@ -73,11 +79,21 @@ class OneCall:
         readings: one at least.
         rejections: to keep as dead letters.
         presence: what is known of devices being online.
+        noted: tells what is noted of places in the spool; None when it has none.
+
+    Attributes:
+        is_whole: whether all of it is stored, or nothing.
     """
 
     def __init__(
-        self, readings: Sequence[Reading], rejections: Sequence[Rejection], presence: Presence
+        self,
+        readings: Sequence[Reading],
+        rejections: Sequence[Rejection],
+        presence: Presence,
+        noted: Callable[[], Sequence[object]] | None = None,
     ) -> None:
+        self.is_whole = noted is not None
+        self._noted: Callable[[], Sequence[object]] = noted or (lambda: _NO_PLACES)
         self._readings = readings
         self._rejections = rejections
         self._presence = presence
@@ -101,12 +117,13 @@ class OneCall:
 
         Raises:
             AppendRefused: it is not the next. Nothing was stored.
-            RowsRefused: something refuses a row. Nothing was stored.
+            RowsRefused: something refuses a row, or a place. Nothing was stored.
         """
         where = position.stream, position.owner, position.n, follows
         what = *self._keys, self._lines.decode(), len(self._readings)
+        beside = *self._letters, *self._said(), *self._noted()
         try:
-            row = await connection.fetchrow(queries.store_batch, *where, *what, *self._letters, *self._said())
+            row = await connection.fetchrow(queries.store_batch, *where, *what, *beside)
         except asyncpg.PostgresError as error:
             if is_data_error(error):
                 raise RowsRefused(str(error)) from error

@@ -721,6 +721,29 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.note_spool_places(whole boolean, of_stream integer, runs text[], places bigint[], lasts text[], left_messages bigint, left_oldest text, left_drains_in_s double precision) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF NOT whole THEN
+        RAISE integrity_constraint_violation USING MESSAGE = 'a batch out of a spool is stored as a whole';
+    END IF;
+    DELETE FROM spools WHERE noted_at < now() - interval '90 days' AND run::text <> ALL (runs);
+    INSERT INTO spools AS s (run, stream, place, last, messages_left, oldest_at, drains_in_s)
+    SELECT p.run::uuid, of_stream, p.place, p.last::timestamptz, left_messages, left_oldest::timestamptz, left_drains_in_s
+    FROM unnest(runs, places, lasts) AS p (run, place, last)
+    ON CONFLICT (run) DO UPDATE SET
+        stream = excluded.stream,
+        place = excluded.place,
+        last = greatest(s.last, excluded.last),
+        messages_left = excluded.messages_left,
+        oldest_at = excluded.oldest_at,
+        drains_in_s = excluded.drains_in_s,
+        noted_at = now()
+    WHERE excluded.place >= s.place;
+END
+$$;
+
 CREATE FUNCTION public.open_default_partition(parent text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET lock_timeout TO '100ms'

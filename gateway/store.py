@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway import transaction
@@ -23,6 +24,7 @@ from gateway.committing import Committing
 from gateway.decode.limits import MAX_LETTERS
 from gateway.one_call import OneCall
 from gateway.presence import Presence
+from gateway.spool.places import Place
 from gateway.transaction import Outcome, RowsRefused
 from gateway.turns import Turns
 from runtime.errors import Stop
@@ -134,13 +136,16 @@ class Store:
             turn.end()
             return outcomes
         called = None
-        if readings and not changes and self.in_one_call(len(readings)):
-            called = await self._call(turn, readings, rejections, last=last)
+        places = [each for each in changes if isinstance(each, Place)]
+        if readings and len(places) == len(changes) and self.in_one_call(len(readings)):
+            called = await self._call(turn, readings, rejections, last=last, places=places if last else [])
         if called is None:
             return await self._commit_in_pieces(turn, readings, rejections, last=last, changes=changes)
         if not called.left and not called.letters_left:
             return [called.outcome]
-        rest = await self._commit_in_pieces(turn, called.left, called.letters_left, last=last, changes=())
+        rest = await self._commit_in_pieces(
+            turn, called.left, called.letters_left, last=last, changes=changes
+        )
         return _together(called.outcome, rest)
 
     async def write_sightings(self, sightings: Sequence[DeviceSighting]) -> None:
@@ -190,13 +195,19 @@ class Store:
         return outcomes
 
     async def _call(
-        self, turn: Turn, readings: Sequence[Reading], rejections: Sequence[Rejection], *, last: bool
+        self,
+        turn: Turn,
+        readings: Sequence[Reading],
+        rejections: Sequence[Rejection],
+        *,
+        last: bool,
+        places: Sequence[Place],
     ) -> Called | None:
-        """Store by one call; None when a row is refused, and nothing was stored."""
+        """Store by one call; None when a row or a place is refused, and nothing was stored."""
+        noted = partial(self._keeper.noted, places) if places and self._keeper is not None else None
+        call = OneCall(readings, rejections, self._presence, noted)
         try:
-            called = await self._committing.call(
-                turn, OneCall(readings, rejections, self._presence), last=last
-            )
+            called = await self._committing.call(turn, call, last=last)
         except RowsRefused:
             return None
         self._devices.note(reading.event for reading in called.known)

@@ -26,7 +26,9 @@ keys:
 A batch that is one call (`gateway/one_call.py`) waits in the database, where it is seen, and holds nothing
 while it does. So it may be sent before the one before has been answered, if that is a call too whose place in
 the stream is known: the database carries them out by their places. It has claimed, as far as those after it
-are concerned, when it has ended, and it ends after the one before, however they are answered.
+are concerned, when it has ended, and it ends after the one before, however they are answered. One that says
+with what it stores that everything before it is stored, as a batch out of the spool does, is sent behind such
+calls only as store all of theirs or nothing.
 
 A batch that ends otherwise than by `end` holds up all later ones for good, so that nothing is stored behind a
 gap; the process is on its way out then.
@@ -72,6 +74,7 @@ class Turn:
         ended: whether it has been committed and acknowledged.
         withdrawals: how often a claim turned out to be for nothing.
         place: in the stream, of a call that the next one may be sent behind; None of any other.
+        is_whole: whether that stores all of its batch or nothing.
     """
 
     def __init__(self, turns: Turns, before: Turn | None) -> None:
@@ -79,6 +82,7 @@ class Turn:
         self.ended = False
         self.withdrawals = 0
         self.place: int | None = None
+        self.is_whole = False
         self._turns = turns
         self._before = before
         self._began_after = 0  # so many withdrawals of the one before
@@ -110,22 +114,25 @@ class Turn:
             self._check()
             await before.change()
 
-    async def may_send(self, *, behind: bool) -> int | None:
+    async def may_send(self, *, behind: bool, wholes: bool = False) -> int | None:
         """Wait until everything that came before has ended.
 
         Args:
             behind: or has been sent, with places that are known.
+            wholes: and as calls that store all of their batches or nothing.
 
         Returns:
             The place of the one before, if that has not ended.
         """
-        while (before := self._predecessor()) is not None and not (behind and before.place):
+        while (before := self._predecessor()) is not None:
+            if behind and before.place and (before.is_whole or not wholes):
+                break
             await before.change()
         return before.place if before else None
 
-    def send(self, place: int | None) -> None:
+    def send(self, place: int | None, *, whole: bool = False) -> None:
         """Note that it is sent, for those behind it."""
-        self.place = place
+        self.place, self.is_whole = place, whole
         self._tell()
 
     async def may_end(self) -> None:

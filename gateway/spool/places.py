@@ -61,18 +61,21 @@ class Left(NamedTuple):
     drains_in_s: float | None = None
 
 
-async def note_places(connection: Connection, stream: int, places: Sequence[Place], left: Left) -> None:
-    """Note them, in the transaction that stores what lies before them."""
-    await connection.execute(
-        queries.note_spool_places,
+def noted(places: Sequence[Place], left: Left) -> tuple[object, ...]:
+    """What is noted of them, as `note_spool_places` and `store_batch` take it."""
+    return (
         [place.run for place in places],
         [place.place for place in places],
         [place.last or None for place in places],
-        stream,
         left.messages,
         left.oldest or None,
         left.drains_in_s,
     )
+
+
+async def note_places(connection: Connection, stream: int, places: Sequence[Place], left: Left) -> None:
+    """Note them, in the transaction that stores what lies before them."""
+    await connection.execute(queries.note_spool_places, stream, *noted(places, left))
 
 
 class Stored:

@@ -1,22 +1,8 @@
 -- How far gateways have drained their spools (gateway/spool/).
 
 -- name: note_spool_places
--- In the transaction that stores what lies before these places ($1, $2; $3 is the time of arrival given last). What is left at the
--- site ($5 to $7) is for the live page. Runs that nobody has drained for a quarter of a year are forgotten on the way.
-WITH forgotten AS (
-    DELETE FROM spools WHERE noted_at < now() - interval '90 days' AND run::text <> ALL ($1::text[])
-)
-INSERT INTO spools AS s (run, stream, place, last, messages_left, oldest_at, drains_in_s)
-SELECT p.run::uuid, $4, p.place, p.last::timestamptz, $5, $6::text::timestamptz, $7
-FROM unnest($1::text[], $2::bigint[], $3::text[]) AS p (run, place, last)
-ON CONFLICT (run) DO UPDATE SET
-    stream = excluded.stream,
-    place = greatest(s.place, excluded.place),
-    last = greatest(s.last, excluded.last),
-    messages_left = excluded.messages_left,
-    oldest_at = excluded.oldest_at,
-    drains_in_s = excluded.drains_in_s,
-    noted_at = now();
+-- In the transaction that stores all that lies before these places.
+SELECT note_spool_places(true, $1, $2, $3, $4, $5, $6, $7);
 
 -- name: forget_left
 -- By whoever has the stream now, and says with the next batch what there is.

@@ -34,10 +34,17 @@ ON CONFLICT DO NOTHING
 RETURNING created_at, pg_current_xact_id()::text AS transaction_id, pg_postmaster_start_time() AS server_since;
 
 -- name: store_batch
--- All of it for a batch, and its COMMIT, in one way to the server and back (gateway/one_call.py).
-SELECT * FROM store_batch(
+-- All of it for a batch, and its COMMIT, in one way to the server and back (gateway/one_call.py). Places in a spool ($24 and on; null
+-- when it has none) are noted with it, unless its letters are left to statements: these note them too.
+SELECT
+    s.*,
+    CASE
+        WHEN $24::text[] IS NOT NULL AND NOT s.refused AND (s.created_at IS NOT NULL OR $9::text[] IS NULL)
+            THEN note_spool_places(s.conflicts IS NULL, $1, $24, $25, $26, $27, $28, $29)
+    END AS noted
+FROM store_batch(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23
-);
+) AS s;
 
 -- name: rows_from
 -- What a stream has from a position on, among which a call without an answer has left its row if it has left anything. It writes

@@ -17,7 +17,9 @@ from gateway.batcher import BatchPolicy
 from gateway.ledger import Ledger
 from gateway.one_call import OneCall
 from gateway.presence import Presence
+from gateway.spool.places import Left, Place, noted
 from gateway.transaction import AppendRefused, Position, RowsRefused
+from runtime.postgres import open_pool
 from tests.faults.proxy import Proxy
 from tests.integration.test_pipeline import NOW, Arrived, Line, make
 from tests.integration.test_presence import said
@@ -40,6 +42,16 @@ def batch(*keys: object, value: int = 1) -> list[bytes]:
     return [json.dumps({"id": str(key), "ts": "2026-11-23T08:00:00Z", "x": value}).encode() for key in keys]
 
 
+RUN = "6f1d8f5e-6b1f-4b6e-9f0f-0a4b8c6d7e8f"
+LOOK = """SELECT coalesce((SELECT max(s.place) FROM spools AS s), 0) AS place,
+    (SELECT count(*) FROM measurements) AS rows, (SELECT count(*) FROM dead_letters) AS letters"""
+
+
+def places(place: int) -> list[Place]:
+    """How far a batch drains a run; 0 of one that does not."""
+    return [Place(RUN, place, "2026-11-23T09:00:00.000000Z")] if place else []
+
+
 def through(network: Proxy, services: LocalServices, database: str) -> str:
     return database.replace(f":{services.postgres.port}/", f":{network.port}/")
 
@@ -52,6 +64,7 @@ async def stored(database: str) -> list[list[str]]:
     return [[event.key for event in decode_events(row["payload"])] for row in rows]
 
 
+@pytest.mark.parametrize("drained", [False, True])
 @pytest.mark.parametrize(
     ("calls", "payloads", "trips"),
     [
@@ -64,20 +77,69 @@ async def stored(database: str) -> list[list[str]]:
     ids=["new", "with a letter", "with repeats", "nothing new", "by COPY"],
 )
 async def test_trips_of_a_batch(
-    services: LocalServices, database: str, *, calls: bool, payloads: object, trips: int
+    services: LocalServices, database: str, *, calls: bool, payloads: object, trips: int, drained: bool
 ) -> None:
-    """A call is one trip, whatever is in it; by COPY a batch takes five."""
+    """A call is one trip, whatever is in it, a place in the spool too; by COPY a batch takes five, or six."""
     assert callable(payloads)
+    if drained and not calls:
+        trips += 1
     async with (
         Proxy(services.postgres.port) as network,
         write_side(through(network, services, database), calls=calls) as side,
     ):
         await side.store.commit(*decode(*batch(0)))
-        await side.store.commit(*decode(*payloads(0)))
+        await side.store.commit(*decode(*payloads(0)), changes=places(1) if drained else [])
         before = network.trips
         for n in range(1, 6):
-            await side.store.commit(*decode(*payloads(n)))
+            await side.store.commit(*decode(*payloads(n)), changes=places(1 + n) if drained else [])
         assert network.trips - before == 5 * trips
+        assert await side.pool.fetchval("SELECT place FROM spools") == (6 if drained else None)
+
+
+async def test_a_place_says_that_everything_before_it_is_stored(
+    services: LocalServices, database: str
+) -> None:
+    """Behind a delay: whenever a place is noted, what lies before it is stored, as a letter if it must.
+
+    Also behind a batch with conflicts, out of the spool or not.
+    """
+    differs = batch("a", value=2)
+    sent = [  # with its place, and the rows and letters that are there by then
+        (batch("a"), 0, (1, 0)),
+        ([*batch(1), *differs], 0, (2, 1)),
+        (batch(2), 1, (3, 1)),
+        ([*batch(3), *differs], 2, (4, 2)),
+        (batch(4), 3, (5, 2)),
+        (differs, 4, (5, 3)),
+        (batch("a", 4), 5, (5, 3)),
+        ([*batch("a"), b"rubbish"], 6, (5, 4)),
+        (batch(5), 7, (6, 4)),
+    ]
+    there = {place: stored for _, place, stored in sent if place} | {0: (0, 0)}
+    async with Proxy(services.postgres.port) as network:
+        network.delay_s = 0.02
+        async with (
+            write_side(through(network, services, database), calls=True, max_size=10) as side,
+            await open_pool(database, name="looks", max_size=1) as near,
+        ):
+            storing = asyncio.gather(
+                *(side.store.commit(*decode(*each), changes=places(place)) for each, place, _ in sent)
+            )
+            async with asyncio.timeout(20):
+                while not storing.done():
+                    row = await near.fetchrow(LOOK)
+                    assert row is not None
+                    rows, letters = there[row["place"]]
+                    assert row["rows"] >= rows
+                    assert row["letters"] >= letters
+            told = await storing
+            last = await near.fetchrow(LOOK)
+            assert network.most_at_once > 2
+    assert [sum(each.committed for each in outcomes) for outcomes in told] == [1, 1, 1, 1, 1, 0, 0, 0, 1]
+    assert [sum(len(each.dead_letters) for each in outcomes) for outcomes in told] == [0, 1, 0, 1, 0, 1, 0, 1, 0]
+    assert last is not None
+    assert tuple(last) == (7, 6, 4)
+    assert [key for row in await stored(database) for key in row] == ["a", *"12345"]
 
 
 async def test_several_are_under_way_where_the_way_is_long(services: LocalServices, database: str) -> None:
@@ -110,20 +172,26 @@ async def test_several_are_under_way_where_the_way_is_long(services: LocalServic
     assert [key for row in await stored(database) for key in row] == acked
 
 
-async def send_all(side: WriteSide, batches: list[list[bytes]]) -> list[tuple[int, int]]:
-    """Commit batches in turns, all at once; how many of each were stored now, and before."""
+async def send_all(
+    side: WriteSide, batches: list[list[bytes]], *, first: int = 0
+) -> list[tuple[int, int]]:
+    """Commit batches in turns, all at once, out of the spool from a place on if one is given.
 
-    async def send(payloads: list[bytes]) -> tuple[int, int]:
-        outcomes = await side.store.commit(*decode(*payloads))
+    Returns how many of each were stored now, and before.
+    """
+
+    async def send(at: int, payloads: list[bytes]) -> tuple[int, int]:
+        outcomes = await side.store.commit(*decode(*payloads), changes=places(first + at if first else 0))
         return sum(each.committed for each in outcomes), sum(each.duplicates for each in outcomes)
 
-    return await asyncio.gather(*map(send, batches))
+    return await asyncio.gather(*(send(at, payloads) for at, payloads in enumerate(batches)))
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.02])
 @pytest.mark.parametrize("letters", [[], [b"rubbish"]])
+@pytest.mark.parametrize("drained", [False, True])
 async def test_a_call_whose_answer_is_lost(
-    services: LocalServices, database: str, *, delay_s: float, letters: list[bytes]
+    services: LocalServices, database: str, *, delay_s: float, letters: list[bytes], drained: bool
 ) -> None:
     """It is found by its row: stored once, told as stored, its letters kept once; later ones follow."""
     async with Proxy(services.postgres.port) as network:
@@ -131,14 +199,31 @@ async def test_a_call_whose_answer_is_lost(
         async with write_side(through(network, services, database), calls=True) as side:
             await send_all(side, [batch("a"), batch("b")])
             network.swallow_answer(b'"key":"2"', times=1)
-            told = await send_all(side, [[*batch(1, 2, "a"), *letters], batch(3), batch(4, 4)])
+            lost = [[*batch(1, 2, "a"), *letters], batch(3), batch(4, 4)]
+            told = await send_all(side, lost, first=int(drained))
             assert network.swallowed == 1
+            assert await side.pool.fetchval("SELECT place FROM spools") == (3 if drained else None)
     assert [key for row in (await stored(database))[2:] for key in row] == ["1", "2", "3", "4"]
     connection = await asyncpg.connect(database)
     assert await connection.fetchval("SELECT count(*) FROM measurements") == 6
     assert await connection.fetchval("SELECT count(*) FROM dead_letters") == len(letters)
     await connection.close()
     assert told == [(2, 1), (1, 0), (1, 1)]
+
+
+async def test_a_call_that_stored_nothing_but_a_place(services: LocalServices, database: str) -> None:
+    """Its answer lost, it comes to the same once more; a late one takes no place back."""
+    async with Proxy(services.postgres.port) as network:
+        async with write_side(through(network, services, database), calls=True) as side:
+            await send_all(side, [batch("a"), batch("b")])
+            network.swallow_answer(RUN.encode(), times=1)
+            assert await send_all(side, [batch("a"), batch("b")], first=1) == [(0, 1), (0, 1)]
+            late = OneCall(*decode(*batch("a")), Presence(), lambda: noted(places(1), Left(7)))
+            async with side.pool.acquire() as connection:
+                await late.send(connection, Position(0, side.lease.owner, 0, 3), follows=False)
+            left = await side.pool.fetchrow("SELECT place, messages_left FROM spools")
+    assert left is not None
+    assert tuple(left) == (2, 0)
 
 
 async def test_a_call_that_is_carried_out_late(database: str) -> None:

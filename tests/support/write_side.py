@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from gateway.beside import Beside
 from gateway.decode import Decoder, Limits, Reading, Received, Rejection
 from gateway.decode.routes import compile_routes
 from gateway.devices import DeviceTracker
 from gateway.lease import Lease
 from gateway.slot import Slot
+from gateway.sparkplug.keeper import Keeper
 from gateway.store import SESSION_SETTINGS, Store
 from runtime.http import Health
 from runtime.postgres import open_pool
@@ -80,7 +82,8 @@ async def write_side(
     await lease.acquire()
     devices = DeviceTracker(10.0)
     async with await open_pool(dsn, name="test", max_size=max_size, settings=SESSION_SETTINGS) as pool:
-        store = Store(pool, lease=lease, devices=devices, health=health)
+        keeper = Beside(Keeper(stream), stream)
+        store = Store(pool, lease=lease, devices=devices, health=health, keeper=keeper)
         if calls is not None:
             store.in_one_call = lambda _: calls
         yield WriteSide(pool, lease, store, devices)

@@ -66,6 +66,19 @@ async def test_a_withdrawn_claim_sends_back_who_waits() -> None:
     await second.may_append()
 
 
+async def test_who_says_that_all_before_is_stored_goes_behind_wholes_only() -> None:
+    """Behind a call that may leave something it waits until that has ended; behind any other it is sent."""
+    turns = Turns()
+    first, second, third = turns.take(), turns.take(), turns.take()
+    first.send(7)
+    assert await second.may_send(behind=True) == 7
+    waiting = await waits(second.may_send(behind=True, wholes=True))
+    second.send(8, whole=True)
+    assert await third.may_send(behind=True, wholes=True) == 8
+    first.end()
+    await waiting
+
+
 async def test_a_failure_before_the_claim_concerns_nobody() -> None:
     """Nobody can have claimed after a batch that had not, so nobody is sent back."""
     turns = Turns()
