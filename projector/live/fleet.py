@@ -199,7 +199,7 @@ class Fleet:
         refused = {id_: len(letters) for id_, letters in self._letters.items() if id_ not in retired}
         first |= dict.fromkeys(self._roster.refused(refused, first))
         offline = await those(watch.offline(), seen.__contains__)
-        first |= dict.fromkeys(id_ for id_ in offline if id_ not in first)
+        first |= dict.fromkeys(await those(offline, lambda id_: id_ not in first))
         others = await those(await self._names(), lambda id_: id_ not in first and id_ not in retired)
         clocks = await those(watch.clocks_wrong(), seen.__contains__)
         if self._retirements != (retirements := watch.retirements):

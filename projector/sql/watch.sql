@@ -1,20 +1,29 @@
 -- What the watch for silence asks PostgreSQL.
 
 -- name: watched_devices
--- The $2 devices after $1, of those whose newest message is not older than $3, by their own clocks, or that are known to be silent.
-SELECT device_id, region FROM devices
-WHERE device_id > $1 AND (last_seen >= $3 OR device_id = ANY($4::text[]))
-ORDER BY device_id LIMIT $2;
+-- The $2 devices after $1, of those whose newest message is not older than $3, by their own clocks.
+SELECT device_id, region FROM devices WHERE device_id > $1 AND last_seen >= $3 ORDER BY device_id LIMIT $2;
 
--- name: presence_of_watched
--- Of the $2 devices after $1 that are offline, or of which that was told ($3), what they are, since when, and when the message came
--- that says so, in microseconds.
+-- name: regions_of_devices
+-- Those of these devices that there are.
+SELECT device_id, region FROM devices WHERE device_id = ANY($1::text[]);
+
+-- name: offline_devices
+-- Of the $2 devices after $1 that are offline, since when, and when the message came that says so, in microseconds.
 SELECT
     device_id, online, (extract(epoch FROM least(ts, received_at)) * 1000000)::bigint AS since,
     (extract(epoch FROM received_at) * 1000000)::bigint AS came
 FROM device_presence
-WHERE device_id > $1 AND (NOT online OR device_id = ANY ($3::text[]))
+WHERE device_id > $1 AND NOT online
 ORDER BY device_id LIMIT $2;
+
+-- name: presence_of_devices
+-- The same of these devices, whatever they are.
+SELECT
+    device_id, online, (extract(epoch FROM least(ts, received_at)) * 1000000)::bigint AS since,
+    (extract(epoch FROM received_at) * 1000000)::bigint AS came
+FROM device_presence
+WHERE device_id = ANY($1::text[]);
 
 -- name: walk_backwards
 -- For this transaction: from the newest row on along the index, however few rows the planner expects.

@@ -181,13 +181,18 @@ class Watcher:
             since = self._now() - timedelta(seconds=self._forget_after_s)
         while True:
             with answering():
-                page = await self._pool.fetch(queries.watched_devices, self._loaded, PAGE, since, self._known)
+                page = await self._pool.fetch(queries.watched_devices, self._loaded, PAGE, since)
             if not page:
                 break
             for device_id, region in page:
                 self._silence.know(device_id, region)
             self._loaded = page[-1]["device_id"]
-        self._known = []
+        while self._known:  # who has been silent for longer than that
+            with answering():
+                found = await self._pool.fetch(queries.regions_of_devices, self._known[-PAGE:])
+            for device_id, region in found:
+                self._silence.know(device_id, region)
+            del self._known[-PAGE:]
         await self._load_presence()
         self._silence.all_known()
         await self._carer.find_returned(self._silence)
@@ -196,14 +201,21 @@ class Watcher:
     async def _load_presence(self) -> None:
         """Learn who is offline, and who is not any more of whom that was told."""
         after, told = "", self._silence.presences.told
+        for first in range(0, len(told), PAGE):
+            with answering():
+                some = await self._pool.fetch(queries.presence_of_devices, told[first : first + PAGE])
+            self._know_presence(some)
         while True:
             with answering():
-                page = await self._pool.fetch(queries.presence_of_watched, after, PAGE, told)
+                page = await self._pool.fetch(queries.offline_devices, after, PAGE)
             if not page:
                 return
-            for device_id, online, since, came in page:
-                self._silence.know_presence(device_id, since, came, online=online)
+            self._know_presence(page)
             after = page[-1]["device_id"]
+
+    def _know_presence(self, page: Sequence[asyncpg.Record]) -> None:
+        for device_id, online, since, came in page:
+            self._silence.know_presence(device_id, since, came, online=online)
 
     async def turn(self) -> None:
         """Hear what did not come by itself, decide, ask about a few devices, and tell of some changes."""

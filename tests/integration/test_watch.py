@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
 import httpx
@@ -235,6 +236,60 @@ async def test_who_is_known_at_a_start(site: Site, redis_url: str) -> None:
     assert set(silence._streams) == {0, 1}
     written = [row.created_at for row in site.rows if row.stream == 1]
     assert silence._streams[1].newest == int(datetime.fromisoformat(written[-1]).timestamp())
+
+
+class Counted:
+    """A pool, and how many devices it was asked about by their ids."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self._pool = pool
+        self.named: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # as the pool has it
+        return getattr(self._pool, name)
+
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:  # noqa: ANN401  # likewise
+        """Count and ask."""
+        self.named.update(id_ for each in arguments if isinstance(each, list) for id_ in each)
+        return await self._pool.fetch(query, *arguments)
+
+
+async def test_a_start_names_each_device_once_however_many_pages_there_are(
+    site: Site, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was told of as silent or offline is not sent with every page: a large fleet would wait for that."""
+    monkeypatch.setattr(watcher_module, "PAGE", 10)
+    at = int(START.timestamp())
+    ids = [f"d{n:02d}" for n in range(60)]
+    silent, offline = ids[:30], ids[30:]
+    await site.pool.execute(
+        "INSERT INTO devices SELECT unnest($1::text[]), 'north', '1970-01-01', '1970-01-01'", silent
+    )
+    await site.pool.execute(
+        "INSERT INTO devices SELECT unnest($1::text[]), 'north', $2::timestamptz, $2::timestamptz",
+        offline,
+        START,
+    )
+    await site.pool.execute(
+        """INSERT INTO device_presence
+            (device_id, online, ts, received_at, message_key, said_at, said_received_at, said_key)
+        SELECT id, id = 'd59', at, at, 'k', at, at, 'k'
+        FROM unnest($1::text[]) AS id, CAST ($2 AS timestamptz) AS at""",
+        offline,
+        START,
+    )
+    pool = Counted(site.pool)
+    async with Redis.from_url(redis_url) as redis:
+        await redis.hset("projector:silent", mapping=dict.fromkeys(silent, at - 900))
+        await redis.hset("projector:offline", mapping=dict.fromkeys(offline, f"1 {(at - 60) * 1_000_000}"))
+        watcher = watcher_of(
+            redis, cast("asyncpg.Pool[asyncpg.Record]", pool), Broker(), forget_after_s=86_400.0
+        )
+        await watcher.begin()
+        await watcher.load()
+    assert sorted(watcher._silence.silent) == silent
+    assert sorted(watcher._silence.presences.offline) == offline[:-1]
+    assert pool.named == Counter(ids)
 
 
 def change(at: int, *, back: int = 0, device: str = "a", was_told: bool = False) -> Change:
