@@ -135,8 +135,9 @@ async def test_a_place_says_that_everything_before_it_is_stored(
             told = await storing
             last = await near.fetchrow(LOOK)
             assert network.most_at_once > 2
-    assert [sum(each.committed for each in outcomes) for outcomes in told] == [1, 1, 1, 1, 1, 0, 0, 0, 1]
-    assert [sum(len(each.dead_letters) for each in outcomes) for outcomes in told] == [0, 1, 0, 1, 0, 1, 0, 1, 0]
+    committed = [sum(each.committed for each in outcomes) for outcomes in told]
+    letters_kept = [sum(len(each.dead_letters) for each in outcomes) for outcomes in told]
+    assert (committed, letters_kept) == ([1, 1, 1, 1, 1, 0, 0, 0, 1], [0, 1, 0, 1, 0, 1, 0, 1, 0])
     assert last is not None
     assert tuple(last) == (7, 6, 4)
     assert [key for row in await stored(database) for key in row] == ["a", *"12345"]
@@ -172,9 +173,7 @@ async def test_several_are_under_way_where_the_way_is_long(services: LocalServic
     assert [key for row in await stored(database) for key in row] == acked
 
 
-async def send_all(
-    side: WriteSide, batches: list[list[bytes]], *, first: int = 0
-) -> list[tuple[int, int]]:
+async def send_all(side: WriteSide, batches: list[list[bytes]], *, first: int = 0) -> list[tuple[int, int]]:
     """Commit batches in turns, all at once, out of the spool from a place on if one is given.
 
     Returns how many of each were stored now, and before.
@@ -213,15 +212,18 @@ async def test_a_call_whose_answer_is_lost(
 
 async def test_a_call_that_stored_nothing_but_a_place(services: LocalServices, database: str) -> None:
     """Its answer lost, it comes to the same once more; a late one takes no place back."""
-    async with Proxy(services.postgres.port) as network:
-        async with write_side(through(network, services, database), calls=True) as side:
-            await send_all(side, [batch("a"), batch("b")])
-            network.swallow_answer(RUN.encode(), times=1)
-            assert await send_all(side, [batch("a"), batch("b")], first=1) == [(0, 1), (0, 1)]
-            late = OneCall(*decode(*batch("a")), Presence(), lambda: noted(places(1), Left(7)))
-            async with side.pool.acquire() as connection:
-                await late.send(connection, Position(0, side.lease.owner, 0, 3), follows=False)
-            left = await side.pool.fetchrow("SELECT place, messages_left FROM spools")
+    async with (
+        Proxy(services.postgres.port) as network,
+        write_side(through(network, services, database), calls=True) as side,
+    ):
+        await send_all(side, [batch("a"), batch("b")])
+        network.swallow_answer(RUN.encode(), times=1)
+        assert await send_all(side, [batch("a"), batch("b")], first=1) == [(0, 1), (0, 1)]
+        assert network.swallowed == 1
+        late = OneCall(*decode(*batch("a")), Presence(), lambda: noted(places(1), Left(7)))
+        async with side.pool.acquire() as connection:
+            await late.send(connection, Position(0, side.lease.owner, 0, 3), follows=False)
+        left = await side.pool.fetchrow("SELECT place, messages_left FROM spools")
     assert left is not None
     assert tuple(left) == (2, 0)
 

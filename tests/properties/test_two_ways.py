@@ -1,7 +1,8 @@
 """A batch by one call and the same by the transaction: rows are equal, byte by byte, and what is told of it.
 
 Two databases are given the same messages, in the same batches: what devices send, what they should not, what
-PostgreSQL does not take, repeats, conflicts, and what messages say of devices being online.
+PostgreSQL does not take, repeats, conflicts, what messages say of devices being online, and
+places in a spool.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from hypothesis import strategies as st
 
 from gateway.decode import Decoder, Limits, Received, Rejection
 from gateway.decode.routes import compile_routes
+from gateway.spool.places import Place
 from runtime.settings import Route
 from tests.support.write_side import NOW, Delivered, write_side
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from gateway.decode import Reading
     from tests.support.databases import Databases
@@ -68,7 +70,9 @@ STORED = (
     "SELECT n, events, payload FROM outbox WHERE $1::text <> '' ORDER BY n DESC LIMIT 3",
     """SELECT count(*), sum(h1::numeric), sum(h2::numeric), sum(digest::numeric)
         FROM (TABLE message_keys_0 UNION ALL TABLE message_keys_1) AS k WHERE $1::text <> ''""",
+    "SELECT run, stream, place, last, messages_left, oldest_at FROM spools WHERE $1::text <> '' ORDER BY run",
 )
+RUNS = ("6f1d8f5e-6b1f-4b6e-9f0f-0a4b8c6d7e8f", "00000000-0000-4000-8000-000000000000")
 
 
 class Message(NamedTuple):
@@ -76,6 +80,13 @@ class Message(NamedTuple):
 
     device: str
     payload: bytes
+
+
+class Batch(NamedTuple):
+    """What is stored together, and how far that drains a spool."""
+
+    messages: list[Message]
+    places: Sequence[Place] = ()
 
 
 def message(device: str, key: str, ts: str, value: str, says: str) -> Message:
@@ -93,7 +104,18 @@ messages = st.builds(
     st.sampled_from(ODD) | st.floats(allow_nan=False).map(json.dumps) | st.text(max_size=8).map(json.dumps),
     st.sampled_from(["null", "true", "false"]),
 ) | st.builds(Message, st.sampled_from(DEVICES), st.binary(max_size=12) | st.just(b"[1, 2"))
-batches = st.lists(st.lists(messages, min_size=1, max_size=8), min_size=1, max_size=3)
+places = st.builds(
+    Place, st.sampled_from(RUNS), st.integers(1, 5), st.sampled_from(["", "2026-11-23T08:00:00Z"])
+)
+batches = st.lists(
+    st.builds(
+        Batch,
+        st.lists(messages, min_size=1, max_size=8),
+        st.lists(places, max_size=2, unique_by=lambda place: place.run),
+    ),
+    min_size=1,
+    max_size=3,
+)
 
 
 class Way:
@@ -105,17 +127,17 @@ class Way:
         route = Route(presence="online", presence_words={"true": True, "false": False})
         self._decode = Decoder(compile_routes([route]), Limits(max_metrics=20_000)).decode
 
-    async def store(self, run: str, batch: list[Message]) -> object:
+    async def store(self, run: str, batch: Batch) -> object:
         """Store a batch; what is told of it."""
         readings: list[Reading] = []
         rejections: list[Rejection] = []
-        for device, payload in batch:
+        for device, payload in batch.messages:
             for item in self._decode(Delivered(f"devices/{run}{device}/telemetry", payload), self.received):
                 if isinstance(item, Rejection):
                     rejections.append(item)
                 else:
                     readings.append(item)
-        outcomes = await self.side.store.commit(readings, rejections)
+        outcomes = await self.side.store.commit(readings, rejections, changes=batch.places)
         await self.side.store.write_sightings(self.side.devices.take_all())
         letters = [letter.rejection for outcome in outcomes for letter in outcome.dead_letters]
         appended = [outcome.appended for outcome in outcomes if outcome.appended is not None]
@@ -155,14 +177,15 @@ async def ways(databases: Databases) -> AsyncIterator[tuple[Way, Way]]:
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@example([[message("a", '"1"', TIMES[0], value, "null")] for value in ODD])
-@example([[message("a", f'"{at}"', ts, "1", "true") for at, ts in enumerate(TIMES)]])
-@example([[message("a", f'"{at}"', TIMES[0], value, "null") for at, value in enumerate(ODD)]])
-@example([[Message("a", f'{{"id":"1","ts":{TIMES[0]}{WIDE}}}'.encode())]])
-@example([[message("a", f'"{at}"', TIMES[0], "1", "null") for at in range(3000)]])
+@example([Batch([message("a", '"1"', TIMES[0], value, "null")]) for value in ODD])
+@example([Batch([message("a", '"1"', TIMES[0], v, "null")], [Place(RUNS[0], 9, "")]) for v in ODD])
+@example([Batch([message("a", f'"{at}"', ts, "1", "true") for at, ts in enumerate(TIMES)])])
+@example([Batch([message("a", f'"{at}"', TIMES[0], value, "null") for at, value in enumerate(ODD)])])
+@example([Batch([Message("a", f'{{"id":"1","ts":{TIMES[0]}{WIDE}}}'.encode())])])
+@example([Batch([message("a", f'"{at}"', TIMES[0], "1", "null") for at in range(3000)])])
 @given(run=batches)
-async def test_both_ways_come_to_the_same(ways: tuple[Way, Way], run: list[list[Message]]) -> None:
-    """Whatever comes: equal rows, letters, keys, events and devices, and equal outcomes."""
+async def test_both_ways_come_to_the_same(ways: tuple[Way, Way], run: list[Batch]) -> None:
+    """Whatever comes: equal rows, letters, keys, events, devices and places, and equal outcomes."""
     name, since = uuid4().hex[:8], ways[0].received.last or "2000-01-01T00:00:00Z"
     for batch in run:
         called, transacted = [await way.store(name, batch) for way in ways]
