@@ -11,11 +11,16 @@ from tests.faults.messages import Mix
 from tests.faults.watch import until
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
     from tests.faults.site import Site
     from tests.support.commands import RunningCommand
 
+    OpenSite = Callable[..., Awaitable[Site]]
+
 AWAY_S = float(os.environ.get("AWAY_S", "10"))
 MIX = Mix(qos0=0.2, conflicts=0.0, repeats=0.0)
+CALLS = {"EDGE_GATEWAY_BATCH_MESSAGES": "100"}
 
 
 async def kept(site: Site, messages: int) -> None:
@@ -38,11 +43,11 @@ async def empty(site: Site) -> None:
     await until(ask, within_s=60)
 
 
-async def spooling(site: Site) -> RunningCommand:
+async def spooling(site: Site, environment: Mapping[str, str] | None = None) -> RunningCommand:
     """A gateway with a spool, which PostgreSQL has just left."""
     site.spools = True
     await site.start("projector")
-    gateway = await site.start("gateway")
+    gateway = await site.start("gateway", environment)
     await site.fleet(mix=MIX).send(300)
     await site.settled()
     await site.postgres.stop("immediate")
@@ -63,6 +68,28 @@ async def test_an_outage(site: Site) -> None:
     await empty(site)
     assert await gateway.terminate() == 0
     assert not [event for event in gateway.events if event["event"].startswith("spool_set_aside")]
+
+
+@pytest.mark.full
+async def test_answers_lost_while_it_drains(open_site: OpenSite) -> None:
+    """Answers of calls out of the spool are lost, and the gateway is killed over one: each is stored once."""
+    site = await open_site(through=("postgres",))
+    proxy = site.proxies["postgres"]
+    gateway = await spooling(site, CALLS)
+    async with site.fleet(mix=MIX).load(500):
+        await gateway.event("spooling", timeout_s=20)
+        await kept(site, 1500)
+        proxy.swallow_answer(b'{"device_id"', times=1000)
+        await site.postgres.start()
+        await gateway.event("commit_resolved", skip=3, timeout_s=40)
+        await gateway.kill()
+        gateway = await site.start("gateway", CALLS, ready=False)
+        await gateway.event("commit_resolved", skip=3, timeout_s=40)
+        proxy.swallow_answer(b"", times=0)
+        await gateway.event("spool_drained", timeout_s=40)
+    await site.audit(cursor_within_s=20)
+    await empty(site)
+    assert await gateway.terminate() == 0
 
 
 @pytest.mark.full
