@@ -53,7 +53,12 @@ REDIS_USERS: Final[Mapping[str, RedisRights]] = {
         (*_ANYBODY, "hget", "hgetall", "zrange", "zcard", "zcount"),
     ),
 }
-"""`api` is for whoever reads the views: `projector top`, and programs of the site."""
+"""`api` is for whoever reads the views: the query API and page, `projector top`, and programs of the site.
+
+It runs scripts, because a page of devices is read at one instant; in a script it may do no more than outside,
+and writes nothing. But a script may run on and on, and Redis answers nobody meanwhile until `SCRIPT KILL`:
+who reads single keys alone takes a user with the commands of `grafana`.
+"""
 
 
 def _literal(text: str) -> str:

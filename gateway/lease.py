@@ -250,13 +250,15 @@ class Lease:
         client = self.slot.session
         while client and not await connection.fetchval(queries.lock_client, client):
             holder = await connection.fetchrow(queries.client_holder, client)
-            if holder is None or not is_gone(holder["application_name"]):
+            if holder is None or holder["is_stranger"] or not is_gone(holder["application_name"]):
                 raise Stop(_refusal(f"client id {client}", holder))
             await connection.fetchval(queries.end_holder, holder["pid"])
             await asyncio.sleep(_PAUSE_S)
 
     def _may_be_ended(self, holder: asyncpg.Record) -> str:
-        """Why a holder's connection may be ended; empty when it may not."""
+        """Why a holder's connection may be ended; empty when it may not, as that of another role cannot."""
+        if holder["is_stranger"]:
+            return ""
         if holder["pid"] == self._given_up:
             return "it is this process's own, which got no answer on it"
         if is_gone(holder["application_name"]):
@@ -294,6 +296,12 @@ class Lease:
 def _refusal(what: str, holder: asyncpg.Record | None) -> str:
     who = "another gateway"
     if holder is not None:
+        if holder["is_stranger"]:  # of whom PostgreSQL tells no more
+            return (
+                f"{what} is held by the role {holder['role']}, which is no gateway's: end it as a superuser, "
+                f"SELECT pg_terminate_backend({holder['pid']}); `gateway check` says how to keep it off"
+            )
         where, since = holder["client_addr"] or "local", holder["backend_start"]
-        who = f"{holder['application_name']!r} ({where}, since {since:%F %T})"
+        when = f", since {since:%F %T}" if since else ""
+        who = f"{holder['application_name']!r} ({where}{when})"
     return f"{what} is held by {who}: give each gateway its own gateway.stream and broker.client_id"

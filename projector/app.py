@@ -110,11 +110,12 @@ async def run(settings: Settings, stop: asyncio.Event, reload: Reload | None = N
     health.set("projector", "starting")
     async with (
         open_redis(settings.redis.url, settings.redis.prefix) as redis,
+        open_redis(settings.redis.api_url or settings.redis.url, settings.redis.prefix) as reader,
         contextlib.aclosing(History(settings.postgres.dsn, settings.projector.client_id)) as history,
         asyncio.TaskGroup() as tasks,
     ):
-        queries = Queries(redis, keys, lag=meters.lag)
-        board = Board(redis, keys, queries=queries, meters=meters, health=health, watch=watch, now=_now)
+        queries = Queries(reader, keys, lag=meters.lag)
+        board = Board(reader, keys, queries=queries, meters=meters, health=health, watch=watch, now=_now)
         feed = Feed(board, meters)
         beyond = Beyond(Rules(settings.limit))
         board.use_limits(beyond)

@@ -32,7 +32,7 @@ Level = Literal["debug", "info", "warning", "error"]
 _USERINFO = re.compile(r"([a-zA-Z][\w+.-]{0,30}://[^\s:/]*:)\S*@")
 _PASSWORD = re.compile(r"(password|passwd|pwd)(\s*=\s*)('[^']*'|[^\s&;,]+)", re.IGNORECASE)
 _TOKEN = re.compile(r"\bedge_[A-Za-z0-9_-]{43}|(?<=\bBearer )[^\s\"']+")
-_SECRET_FIELDS = frozenset({"password", "secret", "token", "dsn", "url"})
+_SECRET_FIELDS = frozenset({"password", "secret", "token", "dsn", "url", "api_url"})
 _MASK = "***"
 _METHODS = {name.lower(): number for name, number in logging.getLevelNamesMapping().items()} | {
     "exception": logging.ERROR,

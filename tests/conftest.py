@@ -205,6 +205,8 @@ async def run_command(
     async def run(*arguments: str, **environment: str) -> RunningCommand:
         env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
         env |= least_rights(arguments, config_file, database, redis_url)
+        if "EDGE_REDIS_URL" in environment:
+            env.pop("EDGE_REDIS_API_URL", None)  # of the server that it would have had
         env |= {"EDGE_CONFIG": str(config_file), **environment}
         command = await RunningCommand.start(*arguments, env=env, process_group=services.place.group)
         started.append(command)

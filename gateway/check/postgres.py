@@ -184,7 +184,31 @@ async def _given_away(pool: asyncpg.Pool[asyncpg.Record]) -> list[Finding]:
     """What others than the house's roles may do and should not."""
     strangers = await pool.fetch(rights_queries.strangers_with_keys)
     functions = _functions(await pool.fetch(rights_queries.owners_functions))
-    return ([_strangers([row[0] for row in strangers])] if strangers else []) + functions
+    lockers = await pool.fetch(rights_queries.strangers_with_locks)
+    return [
+        *([_strangers([row[0] for row in strangers])] if strangers else []),
+        *([_lockers(lockers, await pool.fetchval(rights_queries.lock_functions))] if lockers else []),
+        *functions,
+    ]
+
+
+def _lockers(rows: list[asyncpg.Record], functions: str) -> Finding:
+    """Who can keep gateways from starting, and chores from being done, or does."""
+    held = [row for row in rows if row["pid"]]
+    if held:
+        ends = " ".join(f"SELECT pg_terminate_backend({row['pid']});" for row in held)
+        told = ", ".join(row["role"] for row in held)
+        found = f"{told} holds locks of gateways and projectors, whose chores are not done meanwhile"
+        return Finding("locks", "fail", found, f"as a superuser: {ends} then what is said of locks here next")
+    told = ", ".join(row["role"] for row in rows)
+    return Finding(
+        "locks",
+        "warn",
+        f"{told} may hold the locks of gateways and projectors, and keep them from starting and from chores",
+        "`gateway init` writes a roles.sql that takes it from everybody else; or as a superuser, in this "
+        f"database: GRANT EXECUTE ON FUNCTION {functions} TO the roles of gateway, projector and owner; then "
+        "REVOKE the same FROM PUBLIC",
+    )
 
 
 def _strangers(roles: list[str]) -> Finding:

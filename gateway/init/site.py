@@ -114,6 +114,8 @@ def lay_out(
     users = {name: folder.secret(f"{name}/redis_password", words.new_word) for name in REDIS_USERS}
     for name in ("projector", "api"):
         folder.private(f"{name}/redis_url", _with_user(answers.redis, name, users[name]))
+    # That of a folder which the projector's account may read: by it answers questions.
+    folder.private("projector/redis_api_url", _with_user(answers.redis, "api", users["api"]))
     folder.private("redis/users.acl", redis.users(users, answers.redis_prefix))
     if answers.redis_here:
         folder.private("redis/redis.conf", pages.redis_configuration(answers, f"{where}/redis"))

@@ -6,7 +6,8 @@ SELECT pg_try_advisory_lock(hashtext('mqtt-edge-gateway/stream'), $1);
 
 -- name: stream_holder
 -- Names the client that holds the lock, for the message that refuses.
-SELECT a.pid, a.application_name, a.client_addr::text AS client_addr, a.backend_start,
+SELECT a.pid, a.application_name, a.client_addr::text AS client_addr, a.backend_start, a.usename AS role,
+    NOT coalesce(has_table_privilege(a.usesysid, 'stream_leases', 'UPDATE'), false) AS is_stranger,
     coalesce(extract(epoch FROM now() - s.seen_at), 0)::float8 AS silent_s
 FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) LEFT JOIN stream_leases AS s ON s.stream = $1
 WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -20,7 +21,8 @@ SELECT pg_try_advisory_lock(hashtext('mqtt-edge-gateway/client'), hashtext($1));
 
 -- name: client_holder
 -- Names who holds a client id.
-SELECT a.pid, a.application_name, a.client_addr::text AS client_addr, a.backend_start
+SELECT a.pid, a.application_name, a.client_addr::text AS client_addr, a.backend_start, a.usename AS role,
+    NOT coalesce(has_table_privilege(a.usesysid, 'stream_leases', 'UPDATE'), false) AS is_stranger
 FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND l.classid = (hashtext('mqtt-edge-gateway/client')::bigint & 4294967295)::oid

@@ -18,7 +18,7 @@ from msgspec import Meta
 from runtime import configuration
 from runtime.errors import ConfigurationError
 from runtime.secret import FromFile
-from runtime.settings.addresses import refuse_postgres, refuse_prefix, refuse_redis
+from runtime.settings.addresses import refuse_postgres, refuse_prefix, refuse_redis, without_user
 from runtime.settings.brokers import Broker, Events, check_broker, tls_context
 from runtime.settings.limits import Limit, check_limits
 from runtime.settings.listener import Listener, check_listener, refuse_open
@@ -93,10 +93,13 @@ class Redis(Section, frozen=True):
     """The view: statistics per device and region.
 
     `prefix` goes before every key. A Redis Cluster needs a hash tag such as `{edge}:`: all keys in one slot.
+    The query API and the page read by `api_url`, such as that of a user who may not write; empty: by `url`.
     """
 
     url: Text = "redis://127.0.0.1:6379/0"
     url_file: str = ""
+    api_url: Text = ""
+    api_url_file: str = ""
     prefix: str = ""
 
 
@@ -250,9 +253,12 @@ def _check_addresses(settings: Settings) -> None:
     for key, secret, refuse in (
         ("postgres.dsn", settings.postgres.dsn, refuse_postgres),
         ("redis.url", settings.redis.url, refuse_redis),
+        ("redis.api_url", settings.redis.api_url or settings.redis.url, refuse_redis),
     ):
         if reason := refuse(secret):
             raise ConfigurationError(f"{key}{'_file' if isinstance(secret, FromFile) else ''}: {reason}")
+    if settings.redis.api_url and without_user(settings.redis.api_url) != without_user(settings.redis.url):
+        raise ConfigurationError("redis.api_url: differs from redis.url by more than user and password")
     if reason := refuse_prefix(settings.redis.url, settings.redis.prefix):
         raise ConfigurationError(f"redis.prefix: {reason}")
 

@@ -73,6 +73,13 @@ def split_redis(url: str) -> RedisUrl:
     return RedisUrl(_KINDS[kind], addresses, unquote(service), sentinels, server)
 
 
+def without_user(url: str) -> str:
+    """A URL that is not refused, without user and password."""
+    scheme, _, rest = url.partition("://")
+    netloc = _parts(rest)[0]
+    return f"{scheme}://{netloc.rpartition('@')[2]}{rest.removeprefix(netloc)}"
+
+
 def refuse_redis(url: str) -> str | None:
     """Why this is no URL of a Redis; None when it is one."""
     scheme = url.partition("://")[0]

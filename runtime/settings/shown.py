@@ -80,7 +80,7 @@ def _from_variable(environ: Mapping[str, str], name: str) -> str:
 def _masked(name: str, value: Any) -> Any:  # noqa: ANN401  # any key's value
     if name == "password":
         return _MASK if value else ""
-    if name in {"dsn", "url"}:
+    if name in {"dsn", "url", "api_url"}:
         return mask(str(value))
     return _plain(value)
 

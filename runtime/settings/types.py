@@ -102,7 +102,7 @@ Size = Annotated[
 
 _SIZE: Final = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _DURATION_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_SECRETS: Final = frozenset({"password", "dsn", "url"})
+_SECRETS: Final = frozenset({"password", "dsn", "url", "api_url"})
 
 
 def duration_s(text: str) -> float:

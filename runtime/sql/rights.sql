@@ -81,6 +81,31 @@ FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
 WHERE p.prosecdef AND n.oid = (SELECT c.relnamespace FROM pg_class AS c WHERE c.oid = to_regclass('schema_migrations'))
 ORDER BY 1;
 
+-- name: strangers_with_locks
+-- Roles that may take the locks by which gateways and projectors know of each other, or hold one now (`pid`), and are none of these
+-- nor own the tables. Everybody may, unless the right to call the functions was taken from PUBLIC.
+SELECT quote_ident(r.rolname) AS role, held.pid
+FROM pg_roles AS r
+LEFT JOIN LATERAL (
+    SELECT max(a.pid) AS pid FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database() AND a.usesysid = r.oid
+) AS held ON true
+WHERE r.rolcanlogin AND NOT r.rolsuper
+    AND (
+        held.pid IS NOT NULL
+        OR has_database_privilege(r.oid, current_database(), 'CONNECT')
+        AND has_function_privilege(r.oid, 'pg_catalog.pg_advisory_lock(bigint)', 'EXECUTE')
+    )
+    AND NOT has_table_privilege(r.oid, to_regclass('stream_leases'), 'UPDATE')
+    AND NOT has_table_privilege(r.oid, to_regclass('projections'), 'INSERT')
+ORDER BY 1;
+
+-- name: lock_functions
+-- What takes such locks, as GRANT has it.
+SELECT string_agg(p.oid::regprocedure::text, ', ' ORDER BY p.oid::regprocedure::text)
+FROM pg_proc AS p
+WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proname ~ '^pg_(try_)?advisory_(xact_)?lock';
+
 -- name: strangers_with_keys
 -- Roles that could make up rows of the internal topic: they may read what these are signed with, and are neither a gateway, which may
 -- write leases, nor a projector, which may report how far it has come.

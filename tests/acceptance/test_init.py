@@ -370,6 +370,12 @@ async def test_a_payload_that_names_another_device_is_refused(running: Running) 
     await owner.close()
 
 
+LOCKS = [
+    f"{tried}advisory_{within}lock{shared}"
+    for tried in ("", "try_")
+    for within in ("", "xact_")
+    for shared in ("", "_shared")
+]
 STATEMENTS = {
     "owner": ("CREATE ROLE mine", "SELECT pg_read_file('/etc/passwd')", "CREATE DATABASE mine"),
     "gateway": (
@@ -390,6 +396,10 @@ STATEMENTS = {
         ),
         *("SELECT * FROM stream_keys", "SELECT * FROM outbox", "CREATE TEMPORARY TABLE mine ()"),
         *("SELECT lo_create(0)", "SET ROLE edge_owner", "SELECT * FROM measurements_default"),
+        *(f"SELECT pg_{name}(hashtext('mqtt-edge-gateway/stream'), 0)" for name in LOCKS),
+        *(f"SELECT pg_{name}(hashtextextended('mqtt-edge-gateway/packing', 0))" for name in LOCKS),
+        "SELECT pg_logical_emit_message(false, 'x', 'y')",
+        "SELECT FROM measurements FOR KEY SHARE",
     ),
 }
 

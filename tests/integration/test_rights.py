@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +12,14 @@ import pytest
 
 from contract.rights import GATEWAY, GRAFANA, OWNERS_FUNCTIONS, PROJECTOR, ROLES
 from gateway.check.postgres import check_postgres
+from gateway.lease import Lease
+from gateway.slot import Slot
+from runtime.errors import Stop
+from runtime.http import Health
 from runtime.postgres import load_queries
 from runtime.rights import missing_rights, script
 from runtime.settings import Postgres, Settings
-from tests.support.roles import bare_role, give
+from tests.support.roles import as_kind, bare_role, give
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -63,6 +69,16 @@ async def role(request: pytest.FixtureRequest, database: str, unique: str) -> As
     async with bare_role(database, unique) as dsn:
         await give(database, request.param, unique)
         yield request.param, dsn
+
+
+@asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[Connection]:
+    """A connection, until the block ends."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def refused(connection: Connection, statement: str) -> bool:
@@ -227,3 +243,42 @@ async def test_a_schema_of_the_roles_own_hides_nothing(database: str, unique: st
         connection = await asyncpg.connect(dsn)
         assert await missing_rights(connection, PROJECTOR) == [f"GRANT SELECT ON devices TO {unique}"]
         await connection.close()
+
+
+async def test_a_stranger_that_holds_locks_is_named(
+    settings: Settings, unique: str, owner: Connection
+) -> None:
+    """Where everybody may lock, who reads can keep a gateway from its stream: told, with what mends it."""
+
+    async def told() -> Finding | None:
+        found = [each async for each in check_postgres(settings)]
+        return next((each for each in found if each.component == "locks"), None)
+
+    async with bare_role(settings.postgres.dsn, unique) as dsn:
+        assert await told() is None
+        await give(settings.postgres.dsn, "grafana", unique)
+        await give(settings.postgres.dsn, "gateway", "tests_gateway")
+        warned = await told()
+        assert warned is not None
+        assert (warned.state, warned.found.split()[0]) == ("warn", unique)
+        async with connected(dsn) as stranger:
+            await stranger.execute("SELECT pg_advisory_lock(hashtext('mqtt-edge-gateway/stream'), 0)")
+            held = await told()
+            assert held is not None
+            assert (held.state, held.found.split()[0]) == ("fail", unique)
+            lease = Lease(
+                as_kind(settings.postgres.dsn, "gateway"), slot=Slot(0, "gateway-0"), health=Health()
+            )
+            with pytest.raises(Stop, match=f"stream 0 is held by the role {unique}, which is no gateway's"):
+                await lease.acquire()
+        functions = await owner.fetchval(load_queries("runtime").lock_functions)
+        await owner.execute(f"REVOKE EXECUTE ON FUNCTION {functions} FROM PUBLIC")
+        assert await told() is None
+
+
+def test_what_is_shouted_is_no_ones_business() -> None:
+    """Everybody may notify, which PostgreSQL cannot forbid: nobody of the house listens, or tells so."""
+    house = (Path(__file__).parents[2] / name for name in ("gateway", "projector", "runtime", "contract"))
+    words = re.compile(r"\b(NOTIFY|LISTEN)\s+[\"a-z]|pg_notify|add_listener")
+    files = [path for folder in house for kind in ("*.py", "*.sql") for path in folder.rglob(kind)]
+    assert [path for path in files if words.search(path.read_text(encoding="utf-8"))] == []

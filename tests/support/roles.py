@@ -91,6 +91,8 @@ def least_rights(arguments: tuple[str, ...], path: Path, dsn: str, redis_url: st
     if program == "projector" and f'url = "{redis_url}"' in config and "prefix" not in config:
         user = "api" if command == "top" else "projector"
         told["EDGE_REDIS_URL"] = redis_url.replace("redis://", f"redis://{user}:{_word(user)}@")
+        if command == "run":
+            told["EDGE_REDIS_API_URL"] = redis_url.replace("redis://", f"redis://api:{_word('api')}@")
     return told
 
 

@@ -37,7 +37,9 @@ def test_the_configuration_table_is_complete_and_right() -> None:
             if isinstance(value, msgspec.Struct):  # a table inside, such as [route.csv]
                 for inner, default_ in msgspec.structs.asdict(value).items():
                     expected[f"{section.name}.{key}.{inner}"] = json.dumps(default_)
-            elif key.removesuffix("_file") not in {"password", "dsn", "url"} or not key.endswith("_file"):
+            elif key.removesuffix("_file") not in {"password", "dsn", "url", "api_url"} or not key.endswith(
+                "_file"
+            ):
                 expected[f"{section.name}.{key}"] = json.dumps(value)
     expected["events.host"] = "as [broker]"
     assert rows == expected

@@ -10,6 +10,7 @@ import pytest
 from gateway.decode.dialects import complete_routes
 from runtime.errors import ConfigurationError
 from runtime.settings import Broker, Limit, Settings, duration_s, host_port, load, tls_context
+from runtime.settings.shown import effective
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -362,9 +363,12 @@ def test_repr_hides_secrets() -> None:
             "EDGE_EVENTS_PASSWORD": "hunter2",
             "EDGE_POSTGRES_DSN": "postgresql://u:hunter2@h/d",
             "EDGE_REDIS_URL": "redis://:hunter2@h",
+            "EDGE_REDIS_API_URL": "redis://api:hunter2@h",
         },
     )
     assert "hunter2" not in repr(settings)
+    shown = {each.key: each.value for each in effective(settings, None, {})}
+    assert (shown["redis.url"], shown["redis.api_url"]) == ("redis://:***@h", "redis://api:***@h")
     assert "password=***" in repr(settings)
     assert "password=''" in repr(Settings().broker)
 
@@ -503,6 +507,20 @@ def test_an_address_that_cannot_be_one_is_refused_without_quoting_it(
 def test_addresses_that_are_taken(environ: dict[str, str]) -> None:
     """Several hosts, sockets, IPv6 and escaped passwords are addresses."""
     load(None, environ)
+
+
+def test_the_query_api_has_another_user_of_the_same_redis() -> None:
+    """`redis.api_url` differs from `redis.url` by user and password alone, whatever the kind of address."""
+    several = "redis+cluster://{}h:7000,i:7001/?ssl_check_hostname=no"
+    for url in ("redis://{}h:6379/1", several):
+        environ = {"EDGE_REDIS_URL": url.format("projector:a@"), "EDGE_REDIS_API_URL": url.format("api:b@")}
+        assert load(None, environ | {"EDGE_REDIS_PREFIX": "{e}:"}).redis.api_url == url.format("api:b@")
+    for other in ("redis://api:hunter2@h:6379/2", "redis://api:hunter2@i:6379/1", "rediss://api:x@h:6379/1"):
+        environ = {"EDGE_REDIS_URL": "redis://h:6379/1", "EDGE_REDIS_API_URL": other}
+        assert (
+            refusal(None, environ) == "redis.api_url: differs from redis.url by more than user and password"
+        )
+    assert refusal(None, {"EDGE_REDIS_API_URL": "h"}).startswith("redis.api_url: expected a URL such as")
 
 
 def test_tls_is_1_2_at_least_and_names_its_protocol() -> None:

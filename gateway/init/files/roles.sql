@@ -26,9 +26,18 @@ WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'database')
 REVOKE ALL ON DATABASE :"database" FROM PUBLIC;
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 
--- These write large objects, and everybody may call them; only a superuser may change that.
-SELECT 'REVOKE EXECUTE ON FUNCTION lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea) FROM PUBLIC'
-WHERE (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+-- Everybody may call what writes large objects, what writes to the log of changes, and what takes the locks by which gateways and
+-- projectors know of each other. Only a superuser may change that; `gateway check` says where it is not so.
+SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', p.oid::regprocedure)
+FROM pg_proc AS p
+WHERE p.pronamespace = 'pg_catalog'::regnamespace
+    AND (p.proname IN ('lo_create', 'lo_creat', 'lo_from_bytea', 'pg_logical_emit_message') OR p.proname ~ '^pg_(try_)?advisory_(xact_)?lock')
+    AND (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+\gexec
+SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I, %I, %I', p.oid::regprocedure, :'owner', :'gateway', :'projector')
+FROM pg_proc AS p
+WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proname ~ '^pg_(try_)?advisory_(xact_)?lock'
+    AND (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
 \gexec
 
 SELECT to_regclass('public.schema_migrations') IS NOT NULL AS migrated \gset
