@@ -114,7 +114,7 @@ _RABBITMQ: Final = (
         "mqtt.subscription_ttl (a day; by MQTT 5 mqtt.max_session_expiry_interval_seconds)",
         "set them to three times gateway.batch_messages, and to broker.session_expiry",
     ),
-    Known("no shared subscriptions", _OWN_TOPICS, "shared"),
+    Known("grants $share and sends nothing: it knows no shared subscriptions", _OWN_TOPICS, "shared"),
 )
 _HIVEMQ: Final = (
     Known("lets 1,000 messages wait for a session, and drops what comes then", "raise max-queue-size"),
@@ -122,8 +122,18 @@ _HIVEMQ: Final = (
 )
 _AEDES: Final = (
     Known("keeps nothing over a restart without a persistence of its own", "configure one that is on disk"),
+    Known("sends what was not acknowledged again without DUP: a gateway tells repeats by their keys", ""),
+    Known("grants $share and sends nothing: it knows no shared subscriptions", _OWN_TOPICS, "shared"),
 )
-_MOCHI: Final = (Known("keeps nothing over a restart without a storage hook", "add one that is on disk"),)
+_MOCHI: Final = (
+    Known(
+        "loses part of what waits for a session, and what it acknowledged before a kill, its storage hook "
+        "notwithstanding; and sends out of order",
+        "take another broker where that matters, such as mosquitto",
+        "always",
+    ),
+    Known("hands on nothing of a $share group's member that died", _OWN_TOPICS, "shared"),
+)
 _EMQX: Final = (
     Known(
         "keeps sessions in memory, which end with their node, unless durable_sessions.enable is set, and not "
