@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gateway.decode.assemble import Assembler
     from gateway.decode.drops import Drops
     from gateway.decode.formats import Format
+    from gateway.decode.glance import Glance
     from gateway.decode.known import Room
     from gateway.decode.mapping import Part, Shaper
     from gateway.decode.mapping.learned import Known, Tagged
@@ -63,7 +64,9 @@ class ShapedReader(Reader):
     def read(  # noqa: D102  # see Reader
         self, payload: bytes, unpacked: bytes, matched: Matched, received: Received
     ) -> list[Reading | Rejection]:
-        raw = self.form.raw
+        raw, look = self.form.raw, self.form.look
+        if look is not None and (glance := look(unpacked)) is not None:
+            return self._glanced(glance, payload, unpacked, matched, received)
         if raw is None:
             value = self.form.parse(unpacked)
             known = self.shaper.known(value, matched.metric)
@@ -89,6 +92,19 @@ class ShapedReader(Reader):
         if known is not None:
             return [self._whole(known, payload, matched, received)]
         return self._shaped(value, payload, payload, matched, received)
+
+    def _glanced(
+        self, glance: Glance, payload: bytes, unpacked: bytes, matched: Matched, received: Received
+    ) -> list[Reading | Rejection]:
+        """The readings of a message that was only glanced at."""
+        known = self.shaper.seen(glance, matched.metric)
+        if known is not None:
+            return [self._whole(known, payload, matched, received)]
+        value = glance.value
+        known = self.shaper.known(value, matched.metric)
+        if known is not None:
+            return [self._whole(known, payload, matched, received)]
+        return self._shaped(value, payload, unpacked, matched, received)
 
     def _whole(self, known: Known, payload: bytes, matched: Matched, received: Received) -> Reading:
         """The reading of a message of a known shape.

@@ -18,7 +18,7 @@ from gateway.decode.dialects import complete_routes, names, read
 from gateway.decode.examples import payload_of
 from gateway.decode.formats.influx import _usual, read_slowly
 from gateway.decode.formats.sparkplug import read_slowly as read_sparkplug_slowly
-from gateway.decode.formats.sparkplug_usual import usual
+from gateway.decode.formats.sparkplug_usual import look
 from gateway.decode.routes import compile_routes
 from runtime.errors import Reject
 from runtime.settings import Route
@@ -416,9 +416,27 @@ def test_usual_sparkplug_is_read_as_any(payloads: list[bytes]) -> None:
     routes = compile_routes(msgspec.convert(raw["route"], list[Route]))
     decoder = Decoder(routes, Limits())
     for payload in (*payloads, *payloads, *payloads):
-        if (found := usual(payload)) is not None:
-            assert repr(found) == repr(read_sparkplug_slowly(payload))
+        if (found := look(payload)) is not None:
+            assert repr(found.value) == repr(read_sparkplug_slowly(payload))
         same(decoder, Decoder(routes, Limits()), topic, [payload])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(USUAL_METRIC, min_size=1, max_size=3),
+    st.lists(st.tuples(st.integers(0, 200), st.sampled_from([0, 1, 0x10, 0x18, 0x69, 0x7F, 0x80, 0xFF]))),
+)
+def test_a_laid_out_payload_is_read_as_any(metrics: list[bytes], changes: list[tuple[int, int]]) -> None:
+    """Where pieces stood before they are looked for, and nothing is taken for what it is not."""
+    said = b"".join(sized(2, each) for each in metrics)
+    payload = number(1, 1_795_424_400_000) + said + b"\x18\x05"
+    for _ in range(3):
+        look(payload)
+    other = bytearray(payload)
+    for at, byte in changes:
+        other[at % len(other)] = byte
+        if (found := look(bytes(other))) is not None:
+            assert repr(found.value) == repr(read_sparkplug_slowly(bytes(other)))
 
 
 @settings(max_examples=100)

@@ -19,7 +19,7 @@ from gateway.decode import Decoder, Limits, Reading, Received
 from gateway.decode.fields import NoNumber
 from gateway.decode.formats import format_of
 from gateway.decode.formats.sparkplug import parse, read_slowly
-from gateway.decode.formats.sparkplug_usual import usual
+from gateway.decode.formats.sparkplug_usual import look
 from gateway.decode.formats.sparkplug_values import typed
 from gateway.decode.routes import compile_routes
 from runtime.errors import Reject
@@ -744,6 +744,12 @@ METRIC = st.one_of(
 )
 
 
+def usual(payload: bytes) -> dict[str, Any] | None:
+    """What is read of a payload at one glance."""
+    found = look(payload)
+    return None if found is None else found.value
+
+
 def outcome(read: Callable[[bytes], Any], payload: bytes) -> str:
     """All that is read, with its order; or what is said of it."""
     try:
@@ -759,10 +765,11 @@ def outcome(read: Callable[[bytes], Any], payload: bytes) -> str:
     st.sampled_from([b"\x18\x05", b"\x18\x98\x01", b"\x18\x18", b"", b"\x18\x80\x02"]),
 )
 def test_usual_payloads_are_read_as_any(begins: bytes, metrics: bytes, ends: bytes) -> None:
-    """What is read at one glance is what it is when it is read field by field."""
-    found = usual(begins + metrics + ends)
-    if found is not None:
-        assert outcome(usual, begins + metrics + ends) == outcome(read_slowly, begins + metrics + ends)
+    """What is read at one glance, and at the next, is what it is when it is read field by field."""
+    payload = begins + metrics + ends
+    for _ in range(3):
+        if usual(payload) is not None:
+            assert outcome(usual, payload) == outcome(read_slowly, payload)
 
 
 @pytest.mark.parametrize(
@@ -776,6 +783,5 @@ def test_usual_payloads_are_read_as_any(begins: bytes, metrics: bytes, ends: byt
 def test_usual_payloads(metric: bytes) -> None:
     """Metrics with a name or an alias, a time, a datatype and a number are read at one glance."""
     payload = b"\x08" + MOMENT + 2 * (b"\x12" + bytes([len(metric)]) + metric) + b"\x18\x07"
-    found = usual(payload)
-    assert found is not None
-    assert repr(found) == outcome(read_slowly, payload)
+    for _ in range(3):
+        assert outcome(usual, payload) == outcome(read_slowly, payload)

@@ -9,6 +9,8 @@ from gateway.decode.formats.compression import NOT_PACKED, Unpacking
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from gateway.decode.glance import Glance
+
     Raws = Sequence[bytes | memoryview]
 
 
@@ -38,6 +40,7 @@ class Format(NamedTuple):
         lines: whether the elements of a list are messages of their own, in each of which `each` is looked
             for; one that could not be read is a `Refused`.
         raw: the two steps of parsing, where there are two.
+        look: what one glance at a payload tells; None of one of which that is not all.
         quick: whether elements cost next to nothing beside the readings that they are.
     """
 
@@ -48,4 +51,5 @@ class Format(NamedTuple):
     unpacking: Unpacking = NOT_PACKED
     lines: bool = False
     raw: Raw | None = None
+    look: Callable[[bytes], Glance | None] | None = None
     quick: bool = False

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from gateway.decode.formats.compression import ANY_PACKED, Unpacking
 from gateway.decode.formats.form import Format
 from gateway.decode.formats.singles import of_double, of_single
-from gateway.decode.formats.sparkplug_usual import usual
+from gateway.decode.formats.sparkplug_usual import look
 from gateway.decode.formats.sparkplug_values import INTEGERS, as_bytes, as_integer
 from gateway.decode.limits import MAX_DEPTH, MAX_ELEMENTS, check_count, elements_allowed
 from runtime.errors import Reject
@@ -91,7 +91,7 @@ class _Template(NamedTuple):
 
 def make(_route: Route, _where: str) -> Format:
     """The format of a route."""
-    return Format(parse, lambda payload: [payload], b"".join, unpacking=Unpacking(_FIRST, unwrap))
+    return Format(parse, lambda payload: [payload], b"".join, unpacking=Unpacking(_FIRST, unwrap), look=look)
 
 
 def parse(payload: bytes) -> dict[str, Any]:
@@ -101,8 +101,8 @@ def parse(payload: bytes) -> dict[str, Any]:
         Reject: `malformed_sparkplug` with the byte at which it goes wrong, `not_utf8`, `duplicate_key`,
             `too_deep`.
     """
-    if (found := usual(payload)) is not None:
-        return found
+    if (found := look(payload)) is not None:
+        return found.value
     return read_slowly(payload)
 
 

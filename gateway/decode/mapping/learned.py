@@ -12,14 +12,17 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.decode.drops import Alike
+from gateway.decode.fields import SCALARS
+from gateway.decode.glance import Nth
 from gateway.decode.known import Worked
-from gateway.decode.mapping.marks import MARK, Marks, Unlike, spread
+from gateway.decode.mapping.marks import MARK, Marks, Unlike, in_order, spread
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gateway.decode.fields import Unfit
+    from gateway.decode.glance import Glance
     from gateway.decode.known import Room
     from gateway.decode.mapping.naming import Naming
     from gateway.decode.mapping.parts import Part
@@ -75,6 +78,32 @@ class Plan(NamedTuple):
     same: Sequence[Callable[[Sequence[Any]], tuple[Any, ...]]]
     alike: Alike | None
 
+    def of(self, order: Sequence[int]) -> Plan:
+        """The same of leaves that stand elsewhere: for each of its own places, and for none, where."""
+        return self._replace(
+            said=_picker(self.said(order)),
+            tagged=_picker(self.tagged(order)),
+            measured=_picker(self.measured(order)),
+            same=[_picker(pick(order)) for pick in self.same],
+        )
+
+
+class _Seen(NamedTuple):
+    """What is known of payloads that are alike at a glance.
+
+    Attributes:
+        plan: of their leaves, and what is the same in all of them.
+        constants: the latter; None at their end.
+    """
+
+    plan: Plan
+    constants: list[Any]
+
+
+def nothing_seen(_glance: Glance, _metric: str | None) -> Known | None:
+    """The same of what is known at a glance."""
+    return None
+
 
 def nothing_known(_value: Any, _metric: str | None) -> Known | None:  # noqa: ANN401  # a message is any value
     """Of messages where the values decide what is what."""
@@ -107,6 +136,7 @@ class Learned:
         self._room = room
         self._plans: Worked[Plan | None] = Worked(room)
         self._tagged: Worked[Tagged] = Worked(room)
+        self._seen: Worked[_Seen] = Worked(room)
         self._last: tuple[list[Any], Plan | None] = ([], None)  # as one device sends what it sent before
 
     def find(self, value: Any, metric: str | None) -> Known | None:  # noqa: ANN401  # a message is any value
@@ -129,9 +159,49 @@ class Learned:
         last, plan = self._last
         if shape != last:
             plan = self._find(shape, value, metric)
-        if plan is None or (plan.same and _differ(plan.same, leaves)):
+        if plan is None:
             return None
         leaves.append(None)
+        return self._told(plan, leaves)
+
+    def see(self, glance: Glance, metric: str | None) -> Known | None:
+        """The same of a payload that was only glanced at; None where it is to be read as ever."""
+        key = (metric, *glance.key)
+        seen = self._seen.get(key) or self._see(key, glance, metric)
+        if seen is None:
+            return None
+        leaves = glance.leaves
+        if not SCALARS.issuperset(map(type, leaves)):
+            return None
+        leaves += seen.constants
+        return self._told(seen.plan, leaves)
+
+    def _see(self, key: tuple[object, ...], glance: Glance, metric: str | None) -> _Seen | None:
+        """What there is to know of payloads like this; None where it is not known yet, or too much."""
+        value = glance.value
+        if self.find(value, metric) is None or not self._room.again(hash(key) ^ id(self._seen)):
+            return None
+        _, plan = self._last
+        order: list[int] = []
+        constants: list[Any] = []
+        first = len(glance.leaves)
+        for leaf in in_order(glance.places):
+            if type(leaf) is Nth:
+                order.append(leaf.place)
+            else:
+                order.append(first + len(constants))
+                constants.append(leaf)
+        order.append(first + len(constants))
+        constants.append(None)
+        self._room.spend(_PLANNED)
+        assert plan is not None
+        seen = _Seen(plan.of(order), constants)
+        return self._seen.keep(key, seen, _VALUE_BYTES * len(order) + 4 * sum(map(_characters, constants)))
+
+    def _told(self, plan: Plan, leaves: list[Any]) -> Known | None:
+        """What leaves say by a plan, None being the last; None where it is to be read as ever."""
+        if plan.same and _differ(plan.same, leaves):
+            return None
         tagged = None
         if plan.tags:
             said = plan.tags, plan.tagged(leaves)

@@ -49,6 +49,16 @@ def spread(value: dict[str, Any] | list[Any], shape: list[Any], leaves: list[Any
             raise Unlike
 
 
+def in_order(value: dict[str, Any] | list[Any]) -> list[Any]:
+    """The values of a message as `spread` orders them, whatever they are."""
+    holders: list[Any] = [value]
+    leaves: list[Any] = []
+    for each in holders:
+        for member in each.values() if type(each) is dict else each:
+            (holders if type(member) in {dict, list} else leaves).append(member)
+    return leaves
+
+
 def _see(types: tuple[type, ...]) -> _Kinds:
     if len(types) > MOST or not _KINDS.keys() >= set(types):
         raise Unlike

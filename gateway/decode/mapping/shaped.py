@@ -19,7 +19,7 @@ from gateway.decode.known import Room
 from gateway.decode.limits import MAX_ELEMENTS, READING_WORK, check_count, readings_allowed, too_many_values
 from gateway.decode.mapping.each import Each, Element, graft
 from gateway.decode.mapping.element import LEFT_OUT, Elements
-from gateway.decode.mapping.learned import Learned, nothing_known
+from gateway.decode.mapping.learned import Learned, nothing_known, nothing_seen
 from gateway.decode.mapping.listed import listed_of
 from gateway.decode.mapping.naming import Naming
 from gateway.decode.mapping.parts import Group, Part, group_key, numbered_key, with_keys
@@ -54,6 +54,7 @@ class Shaper:
         each: finds the elements.
         unfit: takes fields that cannot be metrics.
         known: what a message says that is one reading, by its shape; None where it is to be read as ever.
+        seen: the same of one that was only glanced at.
 
     Raises:
         ConfigurationError: a path means nothing, or settings contradict each other.
@@ -90,6 +91,7 @@ class Shaper:
                 naming = Naming(self.each, self._elements)
                 learned = Learned(self._one, words, self._elements.tags, self.unfit, room, naming)
         self.known = nothing_known if learned is None else learned.find
+        self.seen = nothing_seen if learned is None else learned.see
 
     def parts(
         self,
