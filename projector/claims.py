@@ -6,7 +6,8 @@ day; after that what was claimed is told by nobody.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from importlib import resources
+from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import uuid4
 
 from projector.views import answering
@@ -18,20 +19,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_SCRIPT: Final = resources.files("projector").joinpath("claims.lua").read_text(encoding="utf-8")
+
 
 class Claims:
     """The claims of one process.
 
     Args:
         prefix: goes before the keys.
-        script: answers a digit a change, and the same number of a call the same again. Its first argument is
-            that number, its last key what was answered last.
-        keys: the script's others.
+        script: what comes after `claims.lua`, and answers a digit a change.
+        keys: the script's own.
     """
 
     def __init__(self, redis: Redis, prefix: str, script: str, keys: Sequence[str]) -> None:
         self._keys = [*keys, f"{prefix}projector:claimed:{uuid4().hex}"]
-        self._script = redis.register_script(script)
+        self._script = redis.register_script(_SCRIPT + script)
         self._call = 1
 
     async def claim(self, changes: Sequence[T], arguments: Iterable[str | int | bytes]) -> list[T]:

@@ -1,23 +1,13 @@
 -- Claims changes of levels: whoever comes first with one writes it, and has it to tell.
 --
--- KEYS: what was told, field → level and since when; what this projector was answered last.
--- ARGV: the number of the call; now; for each change its field, the level, since when, and the level that was told before as far
+-- After claims.lua. KEYS begin with what was told, field → level and since when.
+-- ARGV, after the number of the call: now; for each change its field, the level, since when, and the level that was told before as far
 -- as the projector knows, which counts where Redis has lost it. Times are microseconds since 1970.
--- Returns a digit a change, 1 for those that are claimed. The same call is answered the same again: its answer may have been lost.
 --
 -- Who is behind comes late with what others have told: what is not newer than what was told last is no news. What was told by a
 -- clock that was ahead holds up nothing.
 
-local TOLD, ANSWERED = KEYS[1], KEYS[2]
-local DAY_S = 86400
-local call = redis.call
-
-local last = call('GET', ANSWERED)
-local number, answer = string.match(last or '', '^(%d+) (%d*)$')
-if number == ARGV[1] then
-    return answer
-end
-
+local TOLD = KEYS[1]
 local now = tonumber(ARGV[2])
 local claimed = {}
 for i = 3, #ARGV, 4 do
@@ -29,7 +19,4 @@ for i = 3, #ARGV, 4 do
     end
     claimed[#claimed + 1] = is_new and '1' or '0'
 end
-
-answer = table.concat(claimed)
-call('SET', ANSWERED, ARGV[1] .. ' ' .. answer, 'EX', DAY_S)
-return answer
+return answer_of(claimed)

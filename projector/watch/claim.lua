@@ -1,26 +1,16 @@
 -- Claims changes of devices: whoever comes first with one writes it, and has it to tell.
 --
--- KEYS: who is silent, device → when its last message came; who is back, device → when the message came that told so; what
--- this projector was answered last.
--- ARGV: the number of the call; how many changes; for each its device, the silence that it begins or ends, by when the last
+-- After claims.lua. KEYS begin with who is silent, device → when its last message came; who is back, device → when the message came
+-- that told so.
+-- ARGV, after the number of the call: how many changes; for each its device, the silence that it begins or ends, by when the last
 -- message before it came, when the device was back, 0 when it is silent, and 1 where the silence is known to have been told; then
 -- devices that are not watched any more.
--- Returns a digit a change, 1 for those that are claimed. The same call is answered the same again: its answer may have been lost.
 --
 -- Who is behind comes late with what others have told: a silence before the last return is none, and a return ends no silence
 -- that is newer. A return more than a day later than a silence is of a clock that was wrong.
 -- Where nothing stands of a silence that was told, somebody has thrown it away: its end is news all the same.
 
-local SILENT, BACK, ANSWERED = KEYS[1], KEYS[2], KEYS[3]
-local DAY_S = 86400
-local call = redis.call
-
-local last = call('GET', ANSWERED)
-local number, answer = string.match(last or '', '^(%d+) (%d*)$')
-if number == ARGV[1] then
-    return answer
-end
-
+local SILENT, BACK = KEYS[1], KEYS[2]
 local claimed = {}
 for i = 3, 4 * ARGV[2], 4 do
     local device, silence, back = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
@@ -50,7 +40,4 @@ for i = 3 + 4 * ARGV[2], #ARGV do
     call('HDEL', SILENT, ARGV[i])
     call('HDEL', BACK, ARGV[i])
 end
-
-answer = table.concat(claimed)
-call('SET', ANSWERED, ARGV[1] .. ' ' .. answer, 'EX', DAY_S)
-return answer
+return answer_of(claimed)

@@ -115,7 +115,7 @@ export class Chart {
       ...ticks.map((value) => svg("text", { x: LEFT - 8, y: this.y(value) + 4, "text-anchor": "end" }, tick(value, ticks, value === ticks.at(-1) ? unitOf(this.metric) : ""))),
       ...this.times(width),
       ...runs.map((run) => svg("path", { class: "band", d: `M${this.line(run, "max")}L${this.line([...run].reverse(), "min")}Z` })),
-      ...runs.map((run) => svg("path", { class: "line", d: `M${this.line(run, "avg")}${run.length === 1 ? "h1.5" : ""}` })),
+      ...runs.map((run) => svg("path", { class: run.length === 1 ? "line dot" : "line", d: `M${this.line(run, "avg")}${run.length === 1 ? "h0.01" : ""}` })),
       this.cursor,
     );
     this.show(this.points.find((each) => each.at === this.pointed));

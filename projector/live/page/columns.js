@@ -8,7 +8,7 @@ import { unitOf } from "./units.js";
 
 const MOST = 6;
 const NARROW_PX = 900; // as in live.css
-const REM = { others: 35, column: 6.4 };
+const REM = { others: 36, column: 6.4 };
 const FIXED = [
   { by: "", text: "State", hint: "what needs attention first" },
   { by: "device", text: "Device" },

@@ -147,7 +147,7 @@ export class DeviceView {
     const facts = {
       "Newest reading": age(stats.last_seen_ms, now),
       "by its clock": moment(stats.last_seen_ms),
-      "Something came": age(row?.heard_ms ?? stats.updated_ms, now),
+      "Something came": age(row?.heard_ms ?? stats.updated_ms, this.feed.now()), // views that stand still do not keep anything from coming
       Region: stats.region ?? "none",
       Messages: count(stats.sample_count),
     };

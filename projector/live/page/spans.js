@@ -21,7 +21,7 @@ export class Spans {
     const chosen = recall("span");
     this.chosen = Object.hasOwn(SPANS, chosen ?? "") ? chosen : FIRST;
     this.buttons = Object.keys(SPANS).map((name) => el("button", { type: "button", onclick: () => this.choose(name) }, name));
-    this.note = el("p", { class: "note", "aria-live": "polite" });
+    this.note = el("p", { class: "note told", "aria-live": "polite" });
     this.head = el("div", { class: "head" }, el("h3", {}, "Statistics"), el("div", { class: "choices", role: "group", "aria-label": "Of how long" }, ...this.buttons));
     this.draw();
   }

@@ -21,10 +21,10 @@ export const emptySpark = () => svg("svg", { class: "spark" });
 
 function path(values) {
   const known = values.filter((value) => value !== null);
-  if (known.length < 2) return "";
+  if (!known.length) return "";
   const low = Math.min(...known);
   const span = Math.max(...known) - low;
-  const step = WIDTH / (values.length - 1);
+  const step = WIDTH / Math.max(1, values.length - 1);
   let text = "";
   let pen = "M";
   values.forEach((value, i) => {
