@@ -34,7 +34,9 @@ _SPOOLING: Final = 30_000 / 35_000  # of the direct way
 _IDLE: Final = 0.98
 _GB: Final = 1e9
 _DAY_S: Final = 86_400.0
-_POLL_S: Final = 0.1
+_POLL_S: Final = 0.2  # as the flood's: to be asked takes the gateway 3 ms
+_CLOSE_POLL_S: Final = 0.02
+_CLOSE: Final = 5000  # messages
 _STALLED_S: Final = 40.0
 _LINE: Final = re.compile(r"^gateway_(spool\w+?)(?:_total)? (\S+)$", re.MULTILINE)
 
@@ -173,7 +175,8 @@ async def _until(plant: Plant, done: Callable[[dict[str, float]], bool]) -> dict
             last, moved_at = {"moved": now["spool_kept"] + now["spool_drained"]}, time.monotonic()
         if time.monotonic() - moved_at > _STALLED_S:
             raise PlantError(f"nothing moves: {now}")
-        await asyncio.sleep(_POLL_S)
+        is_close = now["spool_kept"] - now["spool_drained"] < _CLOSE
+        await asyncio.sleep(_CLOSE_POLL_S if is_close else _POLL_S)
 
 
 async def _spool(plant: Plant) -> dict[str, float]:
