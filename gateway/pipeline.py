@@ -32,7 +32,7 @@ from gateway.spool.places import places_of
 from runtime import faults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from gateway.decode import Decoder, Reading, Received
     from gateway.ledger import Ledger
@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _BESIDE = 2  # batches under way, however short the way
+
+_STEP_BYTES = 32_768  # of payloads that are decoded at once
+_LONG = 4096  # bytes of a payload that takes steps itself, of those that end a step
 
 _MORE_COMES = 8  # messages while a batch lingered: so many will come while the next one does
 
@@ -111,8 +114,10 @@ class Pipeline:
             await stop.wait()
             left = self._session.stop_receiving()
             intake.cancel()
+            await asyncio.wait([intake])  # what it has begun to add comes first
             for chunk in left:
-                self._add(chunk)
+                for _ in self._adding(chunk):
+                    pass
             self._draining = True
             self._added.set()
             await self._finish(writers)
@@ -139,39 +144,58 @@ class Pipeline:
     async def _take_in(self) -> None:
         while True:
             chunk = await self._session.receive()
-            self._add(chunk)
+            steps = self._adding(chunk)
+            try:
+                for _ in steps:
+                    await asyncio.sleep(0)
+            finally:  # also when this task is cancelled
+                for _ in steps:
+                    pass
             while self._policy.is_full(self._batch):
                 self._removed.clear()
                 await self._removed.wait()
 
-    def _add(self, chunk: Chunk) -> None:  # noqa: C901  # every message takes this way
-        """Decode a chunk into the open batch; never waits, so that a chunk is wholly in it or not at all."""
+    def _adding(self, chunk: Chunk) -> Iterator[None]:  # noqa: C901, PLR0912  # every message takes this way
+        """Decode a chunk into the open batch, in steps; a chunk is wholly in it or not at all."""
         batch = self._batch
-        received = self._received
+        received, decoder = self._received, self.decoder
         self._note_time(chunk)
-        before = len(batch)
         if not batch.chunks:
             self._open(batch, chunk)
-        decode = self._door.guarding(self.decoder.decode)
+        decode = self._door.guarding(decoder.decode)
         stored = chunk.stored if isinstance(chunk, Drained) else None
+        readings: list[Reading] = []
+        rejections: list[Rejection] = []
+        size = 0
         for delivery in chunk.deliveries:
+            size += len(delivery.payload)
+            if size > _STEP_BYTES:
+                size = 0
+                yield
+                if len(delivery.payload) > _LONG:
+                    yield from decoder.prepare(delivery)
             items = decode(delivery, received)
             if stored is not None:
                 items = [item for item in items if not stored.has(item)]
             for item in as_kept(items) if delivery.retain else items:
                 if isinstance(item, Rejection):
-                    batch.rejections.append(item)
+                    rejections.append(item)
                 else:
-                    batch.readings.append(item)
+                    readings.append(item)
+        if batch is not self._batch:  # that one was taken meanwhile
+            batch = self._batch
+            self._open(batch, chunk)
+        batch.readings += readings
+        batch.rejections += rejections
         if isinstance(chunk, Tracked):
             chunk.last = received.last
         if changes := self._take_changes():
             batch.changes.append(changes)
         batch.size_bytes += chunk.size_bytes
         batch.chunks.append(chunk)
-        for topic, name, reason in self.decoder.drops.news():
+        for topic, name, reason in decoder.drops.news():
             log.warning("field_dropped", route=topic, field=name, reason=reason)
-        self._ledger.receive(len(batch) - before)
+        self._ledger.receive(len(readings) + len(rejections))
         chunks, policy = len(batch.chunks), self._policy
         if chunks == batch.due_after and len(batch) >= _MORE_COMES and policy.is_small(batch):
             self._gathers_on = True

@@ -23,7 +23,7 @@ from gateway.decode.shaped_reader import ShapedReader
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from gateway.decode.formats import Format
     from gateway.decode.limits import Limits
@@ -50,6 +50,7 @@ class Decoder:
         self.ignored = 0
         self.drops = Drops()
         self._empty = 0
+        self._ready: tuple[Delivery, Any] | None = None
         self._router = Router(routes)
         self._max_payload_bytes = limits.max_payload_bytes
         self._topics: Memo[Matched] = Memo(_TOPICS_BYTES, lambda matched: matched.size_bytes)
@@ -107,8 +108,39 @@ class Decoder:
         Raises:
             Reject: it cannot be read.
         """
+        ready, self._ready = self._ready, None
+        if ready is not None and ready[0] is delivery:
+            if isinstance(ready[1], Reject):
+                raise ready[1]
+            return ready[1]
         form = self._readers[self._match(delivery.topic).number].form
         return form.parse(self._unpacked(delivery.payload, form))
+
+    def prepare(self, delivery: Delivery, *, whole: bool = False) -> Iterator[None]:
+        """Do what a long message takes before its turn, in steps, between which nothing else is decoded.
+
+        Args:
+            delivery: that `value_of` is asked for next.
+            whole: whether `read` is asked for that very value then.
+        """
+        try:
+            matched = self._match(delivery.topic)
+            reader = self._readers[matched.number]
+            if reader.form.steps is None:
+                return
+            unpacked = self._unpacked(delivery.payload, reader.form)
+            value = yield from reader.form.steps(unpacked)
+        except Reject as reject:
+            self._ready = delivery, reject.with_traceback(None)
+            return
+        self._ready = delivery, value
+        if whole:
+            self._room.left = WHOLE * work_allowed(len(delivery.payload))
+            yield from reader.prepare(value, matched, len(delivery.payload))
+
+    def refuse(self, delivery: Delivery, reject: Reject, received: Received) -> list[Reading | Rejection]:
+        """What a delivery comes to of which `value_of` says that it cannot be read."""
+        return self._refused(reject, delivery, self.matched(delivery.topic), received)
 
     def read(self, delivery: Delivery, value: Any, received: Received) -> list[Reading | Rejection]:  # noqa: ANN401  # likewise
         """The readings of such a value, which is one message; its bytes are those of the delivery."""

@@ -14,6 +14,8 @@ from gateway.decode.refusals import MANY, Refusals, rejection
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gateway.decode.assemble import Assembler
     from gateway.decode.drops import Drops
     from gateway.decode.fields import Unfit
@@ -86,6 +88,15 @@ class Reader:
     ) -> list[Reading | Rejection]:
         """The same of one message whose value is known; its bytes are those of the payload."""
         raise NotImplementedError
+
+    def prepare(
+        self,
+        value: Any,  # noqa: ANN401, ARG002  # a format's value is any value
+        matched: Matched,  # noqa: ARG002
+        size: int,  # noqa: ARG002
+    ) -> Iterator[None]:
+        """Do in steps what `read_value` of this very value will take of a payload of so many bytes."""
+        return iter(())
 
     def leaves_out(self, reject: Reject) -> bool:
         """Whether a message or reading is left out, as there is nothing in it, and not refused."""

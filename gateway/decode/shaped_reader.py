@@ -20,7 +20,7 @@ from gateway.decode.refusals import OfLines, Refusals
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from gateway.decode.assemble import Assembler
     from gateway.decode.drops import Drops
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.decode.known import Room
     from gateway.decode.mapping import Part, Shaper
     from gateway.decode.mapping.learned import Known, Tagged
+    from gateway.decode.mapping.shaped import Parts
     from gateway.decode.reading import Reading, Received, Rejection
     from gateway.decode.routes import CompiledRoute, Matched
 
@@ -60,6 +61,7 @@ class ShapedReader(Reader):
         super().__init__(compiled, form, shaper.unfit, assembler, drops, room)
         self.shaper = shaper
         self._tagged: Worked[Matched] = Worked(room)
+        self._ready: tuple[Any, Parts | Exception, int] | None = None
 
     def read(  # noqa: D102  # see Reader
         self, payload: bytes, unpacked: bytes, matched: Matched, received: Received
@@ -92,6 +94,29 @@ class ShapedReader(Reader):
         if known is not None:
             return [self._whole(known, payload, matched, received)]
         return self._shaped(value, payload, payload, matched, received)
+
+    def prepare(  # noqa: D102  # see Reader
+        self,
+        value: Any,  # noqa: ANN401  # likewise
+        matched: Matched,
+        size: int,
+    ) -> Iterator[None]:
+        outcome: Parts | Exception
+        try:
+            outcome = yield from self.shaper.in_steps(value, matched.metric, size)
+        except Exception as error:  # noqa: BLE001  # it is said when the value is read
+            outcome = error.with_traceback(None)
+        self._ready = value, outcome, self._room.left
+
+    def _parts(self, value: Any, matched: Matched, size: int) -> Parts:  # noqa: ANN401  # likewise
+        """The parts of a message, which may be there already."""
+        ready, self._ready = self._ready, None
+        if ready is None or ready[0] is not value:
+            return self.shaper.parts(value, matched.metric, size)
+        _, outcome, self._room.left = ready
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     def _glanced(
         self, glance: Glance, payload: bytes, unpacked: bytes, matched: Matched, received: Received
@@ -175,7 +200,7 @@ class ShapedReader(Reader):
             Reject: it is refused as a whole.
         """
         try:
-            parts, left = self.shaper.parts(value, matched.metric, len(unpacked))
+            parts, left = self._parts(value, matched, len(unpacked))
         except Reject as reject:
             if self.leaves_out(reject) and says_something(value, self._room):
                 raise NoReading(reject.reason, reject.detail) from None

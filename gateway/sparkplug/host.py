@@ -27,7 +27,7 @@ from runtime.errors import Reject
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from gateway.decode import Decoder, Reading, Received, Rejection
     from gateway.door import Door
@@ -118,8 +118,8 @@ class Host(Front):
             return self._decoder.decode(delivery, received)
         try:
             value = self._decoder.value_of(delivery)
-        except Reject:
-            return self._decoder.decode(delivery, received)  # which says so
+        except Reject as reject:
+            return self._decoder.refuse(delivery, reject, received)
         now = self._monotonic()
         message = Message(
             topic, delivery.payload, address.kind, address.device, value, received.next(), now,
@@ -128,6 +128,12 @@ class Host(Front):
         if delivery.retain:
             return self._retained(address, message, received)
         return self._taken(address, message, now, received)
+
+    def prepare(self, delivery: Delivery) -> Iterator[None]:
+        """Do what a long message of an edge node takes, in steps, before `decode` is asked for it."""
+        address = self._addresses.of(delivery.topic)
+        if address is not None and delivery.payload:
+            yield from self._decoder.prepare(delivery, whole=address.kind in {"NBIRTH", "DBIRTH"})
 
     def tick(self) -> bool:
         """Let time pass; whether anything comes of it, which `decode` of a `TICK` is to be asked for."""

@@ -21,13 +21,14 @@ from runtime.settings import Route
 from tests.support.write_side import Delivered, write_side
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import pytest
 
     from gateway.decode import Reading
     from gateway.relay import Relay
     from runtime.mqtt import Chunk, Session
+    from runtime.mqtt.port import Delivery
     from runtime.postgres import Connection
     from tests.support.write_side import WriteSide
 
@@ -37,8 +38,10 @@ NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 class Arrived:
     """A chunk of one message, or of copies of it, that notes when it was acknowledged."""
 
-    def __init__(self, key: str, acked: list[str], *, empty: bool = False, times: int = 1) -> None:
-        payload = json.dumps({"id": key, "ts": "2026-11-23T08:00:00Z", "x": 1}).encode()
+    def __init__(
+        self, key: str, acked: list[str], *, empty: bool = False, times: int = 1, text: str = ""
+    ) -> None:
+        payload = json.dumps({"id": key, "ts": "2026-11-23T08:00:00Z", "x": 1, "text": text}).encode()
         self.deliveries = [Delivered("devices/a1/telemetry", b"" if empty else payload)] * times
         self.size_bytes = len(payload)
         self._key = key
@@ -165,6 +168,40 @@ async def test_what_leaves_nothing_to_store_is_bounded_too(database: str) -> Non
         assert (ledger.received, ledger.in_flight()) == (0, 0)
         stop.set()
         await running
+
+
+class Stepping(Decoder):
+    """A decoder that takes steps for long messages; `stepped` is set at each."""
+
+    stepped: asyncio.Event
+
+    def prepare(self, delivery: Delivery, *, whole: bool = False) -> Iterator[None]:  # noqa: ARG002  # of a decoder
+        for _ in range(3):
+            self.stepped.set()
+            yield
+
+
+async def test_a_long_message_takes_steps(database: str) -> None:
+    """Others have their turns between them; a stop in the middle leaves nothing out, and keeps the order."""
+    acked: list[str] = []
+    line = Line()
+    ledger = Ledger(CollectorRegistry(), now=lambda: NOW)
+    async with write_side(database) as side:
+        pipeline = make(line, side, ledger, BatchPolicy(max_messages=1000, max_bytes=10**6, linger_s=30))
+        pipeline.decoder = decoder = Stepping(compile_routes([Route()]), Limits())
+        decoder.stepped = asyncio.Event()
+        stop = asyncio.Event()
+        running = asyncio.create_task(pipeline.run(stop))
+        for key in ("a", "b" * 40_000, "c"):
+            line.put(Arrived(key[:100], acked, text=key))
+        await decoder.stepped.wait()
+        assert (ledger.received, line.left()) == (1, 1)
+        stop.set()
+        await running
+        assert [key[:1] for key in acked] == ["a", "b", "c"]
+        keys = await side.pool.fetch("SELECT message_key FROM measurements ORDER BY received_at")
+        assert [key[:1] for (key,) in keys] == ["a", "b", "c"]
+        assert (ledger.received, ledger.in_flight()) == (3, 0)
 
 
 async def test_what_has_gathered_is_stored_at_once(database: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 import pytest
@@ -25,16 +26,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SENT = 1_795_424_400_000
+LIMITS = Limits()
+LARGE = Limits(max_metrics=10_000, max_payload_bytes=1_000_000)
 SPARKPLUG = '{"dialect": "sparkplug"}'
 
 
 class Site:
     """A host with a clock that goes when it is told to."""
 
-    def __init__(self, routes: str = SPARKPLUG, *, door: Door | None = None) -> None:
+    def __init__(self, routes: str = SPARKPLUG, *, door: Door | None = None, limits: Limits = LIMITS) -> None:
         self.now = 100.0
         compiled = compile_routes(load(None, {"EDGE_ROUTE": f"[{routes}]"}, complete_routes).route)
-        self.host = Host(Decoder(compiled, Limits()), reorder_s=2.0, monotonic=lambda: self.now, door=door)
+        self.host = Host(Decoder(compiled, limits), reorder_s=2.0, monotonic=lambda: self.now, door=door)
         self.received = Received.of(NOW)
 
     def send(self, topic: str, message: bytes, *, retain: bool = False) -> list[str]:
@@ -63,6 +66,79 @@ def words(items: list[Reading | Rejection]) -> list[str]:
             metrics = msgspec.json.decode(item.event.metrics)
             found += [f"{item.event.device_id} {name}={value}" for name, value in metrics.items()]
     return found
+
+
+class Calls:
+    """Counts calls of functions, as what is done between two looks."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        sys.setprofile(self._called)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        sys.setprofile(None)
+
+    def _called(self, _frame: object, event: str, _arg: object) -> None:
+        self._count += event == "call"
+
+    def take(self) -> int:
+        """How many there were since the last time."""
+        count, self._count = self._count, 0
+        return count
+
+
+def test_a_large_birth_is_read_in_steps() -> None:
+    """Four thousand new tags: many small steps first, and then little is left; it comes to the same."""
+    names = [f"Line {i % 7}/Press {i}/Tag" for i in range(4000)]
+    tags = [metric(name, 1.0, alias=i, datatype=DOUBLE, ts=SENT) for i, name in enumerate(names)]
+    topic, message = "spBv1.0/g/NBIRTH/n", payload([bd_seq(0), *tags], ts=SENT, seq=0)
+    at_once, prepared = Site(limits=LARGE), Site(limits=LARGE)
+    delivery = Delivered(topic, message)
+    steps: list[int] = []
+    with Calls() as calls:
+        steps.extend(calls.take() for _ in prepared.host.prepare(delivery))
+        steps.append(calls.take())
+        found = prepared.host.decode(delivery, prepared.received)
+        rest = calls.take()
+        expected = at_once.host.decode(Delivered(topic, message), at_once.received)
+        whole = calls.take()
+    assert [msgspec.json.encode(each.event) for each in found if isinstance(each, Reading)] == [
+        msgspec.json.encode(each.event) for each in expected if isinstance(each, Reading)
+    ]
+    assert len(words(found)) == 4001
+    assert len(steps) > 50
+    assert max(steps) < whole / 20
+    assert rest < whole / 5
+
+
+@pytest.mark.parametrize(
+    ("message", "limits", "reason"),
+    [
+        (payload([metric("T", 1.0, ts=SENT)], ts=SENT, seq=0) + b"\x08", LIMITS, "malformed_sparkplug"),
+        (payload([metric(f"T{i}", 1.0) for i in range(300)], ts=SENT, seq=0), LIMITS, "invalid_metric"),
+        (payload([metric("T", 1.0)] * 5001, ts=SENT, seq=0), LIMITS, "too_many_readings"),
+        (
+            payload([metric("T", 1.0)], ts=SENT, seq=0),
+            LIMITS._replace(max_payload_bytes=9),
+            "payload_too_large",
+        ),
+    ],
+)
+def test_a_birth_that_is_refused_in_steps(message: bytes, limits: Limits, reason: str) -> None:
+    """What is wrong with it is said when its turn has come, as of any other, and the next one is read."""
+    topic = "spBv1.0/g/NBIRTH/n"
+    prepared, at_once = Site(limits=limits), Site(limits=limits)
+    delivery = Delivered(topic, message)
+    for _ in prepared.host.prepare(delivery):
+        pass
+    found = words(prepared.host.decode(delivery, prepared.received))
+    assert found[0] == f"n {reason}"
+    assert found == at_once.send(topic, message)
+    if limits is LIMITS:
+        assert prepared.born() == at_once.born()
 
 
 def test_others_pass() -> None:

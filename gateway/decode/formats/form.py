@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gateway.decode.formats.compression import NOT_PACKED, Unpacking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from gateway.decode.glance import Glance
 
@@ -40,6 +40,7 @@ class Format(NamedTuple):
         lines: whether the elements of a list are messages of their own, in each of which `each` is looked
             for; one that could not be read is a `Refused`.
         raw: the two steps of parsing, where there are two.
+        steps: parses in steps, and comes to what `parse` returns; None where no payload needs them.
         look: what one glance at a payload tells; None of one of which that is not all.
         quick: whether elements cost next to nothing beside the readings that they are.
     """
@@ -51,5 +52,6 @@ class Format(NamedTuple):
     unpacking: Unpacking = NOT_PACKED
     lines: bool = False
     raw: Raw | None = None
+    steps: Callable[[bytes], Generator[None, None, Any]] | None = None
     look: Callable[[bytes], Glance | None] | None = None
     quick: bool = False

@@ -34,10 +34,11 @@ from gateway.decode.formats.singles import of_double, of_single
 from gateway.decode.formats.sparkplug_usual import look
 from gateway.decode.formats.sparkplug_values import INTEGERS, as_bytes, as_integer
 from gateway.decode.limits import MAX_DEPTH, MAX_ELEMENTS, check_count, elements_allowed
+from gateway.decode.steps import finish
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from gateway.decode.fields import NoNumber
     from runtime.settings import Route
@@ -48,6 +49,7 @@ _OF_SIX: Final = 0x808080808080  # the highest bits of six bytes
 _SIX: Final = 0x008080808080  # the same of an integer that has so many: the last has none
 _UINT64: Final = 64
 _SHORT: Final = 32  # bits of `int_value`
+_STEP: Final = 8192  # bytes that are read at once, of a payload that is read in steps
 _PAYLOAD_DEPTH: Final = 2  # metrics stand in an array in it
 
 _FIRST: Final = frozenset({0x08, 0x12, 0x18, 0x22, 0x2A})  # tags of the fields of a payload
@@ -91,7 +93,14 @@ class _Template(NamedTuple):
 
 def make(_route: Route, _where: str) -> Format:
     """The format of a route."""
-    return Format(parse, lambda payload: [payload], b"".join, unpacking=Unpacking(_FIRST, unwrap), look=look)
+    return Format(
+        parse,
+        lambda payload: [payload],
+        b"".join,
+        unpacking=Unpacking(_FIRST, unwrap),
+        look=look,
+        steps=in_steps,
+    )
 
 
 def parse(payload: bytes) -> dict[str, Any]:
@@ -108,8 +117,20 @@ def parse(payload: bytes) -> dict[str, Any]:
 
 def read_slowly(payload: bytes) -> dict[str, Any]:
     """The same of any payload, field by field."""
+    return finish(in_steps(payload))
+
+
+def in_steps(payload: bytes) -> Generator[None, None, dict[str, Any]]:
+    """The same in steps, between which others may have their turn."""
+    found: dict[str, Any] = {}
+    at, end = 0, len(payload)
     try:
-        found = _read(payload, 0, len(payload), _PAYLOAD, _PAYLOAD_DEPTH)
+        while True:
+            at = _fields(payload, at, min(at + _STEP, end), end, _PAYLOAD, _PAYLOAD_DEPTH, found)
+            if at >= end:
+                break
+            yield
+        _check_end(payload, at, end, _PAYLOAD)
     except (IndexError, error):
         raise _malformed(payload, len(payload), "it ends in the middle of a field") from None
     except UnicodeDecodeError as wrong:
@@ -147,15 +168,33 @@ def unwrap(payload: bytes, most: int) -> bytes:
     return inner
 
 
-def _read(payload: bytes, at: int, end: int, message: _Message, depth: int) -> dict[str, Any]:  # noqa: C901, PLR0912, PLR0915  # calls are what it costs
-    """The fields of a message that stands between two bytes.
+def _read(payload: bytes, at: int, end: int, message: _Message, depth: int) -> dict[str, Any]:
+    """The fields of a message that stands between two bytes; see `_fields`."""
+    found: dict[str, Any] = {}
+    at = _fields(payload, at, end, end, message, depth, found)
+    if at != end:
+        _check_end(payload, at, end, message)
+    return found
+
+
+def _check_end(payload: bytes, at: int, end: int, message: _Message) -> None:
+    if at != end:
+        raise _malformed(payload, end, f"the last field of {message.name} goes beyond its end")
+
+
+def _fields(  # noqa: C901, PLR0912, PLR0915, PLR0917  # calls are what it costs
+    payload: bytes, at: int, until: int, end: int, message: _Message, depth: int, found: dict[str, Any]
+) -> int:
+    """Find the fields of a message that begin between two bytes; returns the byte after the last of them.
 
     Args:
         payload: all of it.
         at: the first byte.
-        end: the byte after the last.
+        until: no field that begins here or later is looked at.
+        end: the byte after the message.
         message: what it is.
         depth: of the object that is made of it, in all that is given out.
+        found: takes them.
 
     Raises:
         Reject: it is none.
@@ -163,9 +202,8 @@ def _read(payload: bytes, at: int, end: int, message: _Message, depth: int) -> d
     """
     if depth > MAX_DEPTH:
         raise Reject("too_deep", f"byte {at}: nested deeper than {MAX_DEPTH}")
-    found: dict[str, Any] = {}
     fields = message.fields
-    while at < end:
+    while at < until:
         start = at
         tag = payload[at]
         if tag < _TOP:
@@ -214,9 +252,7 @@ def _read(payload: bytes, at: int, end: int, message: _Message, depth: int) -> d
             raise _malformed(payload, start, f"{message.name} has {name} twice")
         else:
             found[name] = value
-    if at != end:
-        raise _malformed(payload, end, f"the last field of {message.name} goes beyond its end")
-    return found
+    return at
 
 
 def _varint(payload: bytes, at: int) -> tuple[int, int]:

@@ -30,7 +30,7 @@ from gateway.decode.paths import is_plain
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from gateway.decode.fields import Unfit
     from gateway.decode.known import Room
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 _EACH: Final = 3  # microseconds, as these: of an element
 _READING: Final = 2
+_STEP: Final = 128  # elements that are read at once, where there is time between steps
 _ODD: Final = 15
 _AFTER: Final = 5  # of a reading, here and later
 _KEY, _TIME, _KEYED = 1, 2, 4  # of device, key, time, region and whether the key was found around
@@ -108,7 +109,11 @@ class Listed:
         self._shapes = Shapes(elements, words, limits, room)
         self._tagged: Worked[Tagged] = Worked(room)
 
-    def parts(self, message: Any, size: int) -> tuple[list[Part], list[Drop]] | None:  # noqa: ANN401  # a message is any value
+    def in_steps(
+        self,
+        message: Any,  # noqa: ANN401  # a message is any value
+        size: int,
+    ) -> Generator[None, None, tuple[list[Part], list[Drop]] | None]:
         """The readings of a message, and what is in none of them; None when it is no such list.
 
         Args:
@@ -129,7 +134,7 @@ class Listed:
         if len(elements) > MAX_ELEMENTS:
             check_count(len(elements), self._room.patience * elements_allowed(size), "elements")
         try:
-            found = self._grouped(elements, outer, size)
+            found = yield from self._grouped(elements, outer, size)
         except NotPlain:
             return None
         cuts = self._cuts and len(found) > 1
@@ -141,9 +146,9 @@ class Listed:
         rest = {name: value for name, value in outer.items() if name not in used and name != self._path}
         return with_keys(parts), [(name, LEFT_OUT) for name in names_in(rest, self._room)] if rest else []
 
-    def _grouped(  # noqa: C901  # step by step, without a call for each: every element comes by
+    def _grouped(  # noqa: C901, PLR0915  # step by step, without a call for each: every element comes by
         self, elements: list[Any], outer: dict[str, Any], size: int
-    ) -> list[_Group | Part]:
+    ) -> Generator[None, None, list[_Group | Part]]:
         """The readings, in the order of their first elements.
 
         Raises:
@@ -156,6 +161,8 @@ class Listed:
         by_itself = 0
         room = self._room
         for number, element in enumerate(elements):
+            if number and not number % _STEP:
+                yield
             outside: list[str] = []
             room.left -= _EACH
             if room.left < 0:

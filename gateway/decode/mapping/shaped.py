@@ -25,10 +25,11 @@ from gateway.decode.mapping.naming import Naming
 from gateway.decode.mapping.parts import Group, Part, group_key, numbered_key, with_keys
 from gateway.decode.mapping.words import Words
 from gateway.decode.paths import alternatives, is_plain, star_of
+from gateway.decode.steps import finish
 from runtime.errors import Reject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from gateway.decode.limits import Limits
     from gateway.decode.paths import Place
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 
 _ROOM_BYTES: Final = 8_000_000
+
+Parts = tuple[list[Part], list[tuple[str, str]]]
 
 
 class Shaper:
@@ -98,7 +101,7 @@ class Shaper:
         message: Any,  # noqa: ANN401  # a format's value is any value
         metric: str | None,
         size: int = 0,
-    ) -> tuple[list[Part], list[tuple[str, str]]]:
+    ) -> Parts:
         """The readings of a message, in the order of their first elements, and what is in none of them.
 
         Args:
@@ -109,13 +112,22 @@ class Shaper:
         Raises:
             Reject: the message has none, or too many.
         """
+        return finish(self.in_steps(message, metric, size))
+
+    def in_steps(
+        self,
+        message: Any,  # noqa: ANN401  # likewise
+        metric: str | None,
+        size: int,
+    ) -> Generator[None, None, Parts]:
+        """The same in steps, between which others may have their turn."""
         read = self._elements.read
         if self._made:
             _check_size(message, self._room.patience * MAX_ELEMENTS)
         if type(message) is dict and not self.each.path and not self._elements.name:
             element = Element(message, (), ())
             return [read(element, 0, metric, self._places(element))], []
-        if self._listed and metric is None and (found := self._listed.parts(message, size)):
+        if self._listed and metric is None and (found := (yield from self._listed.in_steps(message, size))):
             return found
         most = self._room.patience * readings_allowed(size)
         elements = self.each.find(message, most)
