@@ -212,6 +212,16 @@ async def test_flushed_redis_is_filled_again(
     assert await total(redis) == (2, 3.0)
 
 
+async def replace_rows(writer: TopicSide, *rows: int) -> None:
+    """Write other rows in place of all after the first, as after a database was put back."""
+    writer.written_at.clear()
+    async with writer.database.transaction():
+        await writer.database.execute("DELETE FROM outbox WHERE n > 1")
+        await writer.database.execute("DELETE FROM measurements WHERE message_key >= '000002'")
+        for n in rows:
+            await writer.append(n, 100)
+
+
 @pytest.mark.parametrize("running", [True, False])
 async def test_rows_replaced_under_the_same_epoch(
     run_command: RunCommand, writer: TopicSide, redis: Redis, http: httpx.AsyncClient, *, running: bool
@@ -224,12 +234,7 @@ async def test_rows_replaced_under_the_same_epoch(
     assert await total(redis) == (3, 6.0)
     if not running:
         assert await projector.terminate() == 0
-    writer.written_at.clear()
-    async with writer.database.transaction():
-        await writer.database.execute("DELETE FROM outbox WHERE n > 1")
-        await writer.database.execute("DELETE FROM measurements WHERE message_key >= '000002'")
-        for n in (2, 3, 4, 5):
-            await writer.append(n, 100)
+    await replace_rows(writer, 2, 3, 4, 5)
     for n in (2, 3, 4, 5):
         await writer.publish(n, 100)
     if not running:
@@ -255,12 +260,7 @@ async def test_histories_crossed_between_two_looks(
         while not str(await redis.hget("projector:epoch", "0:confirmed")).startswith("b'3 "):  # noqa: ASYNC110  # Redis tells nobody
             await asyncio.sleep(0.05)
     assert await projector.terminate() == 0
-    writer.written_at.clear()
-    async with writer.database.transaction():
-        await writer.database.execute("DELETE FROM outbox WHERE n > 1")
-        await writer.database.execute("DELETE FROM measurements WHERE message_key >= '000002'")
-        for n in (2, 3, 4):
-            await writer.append(n, 100)
+    await replace_rows(writer, 2, 3, 4)
     await redis.hset("projector:cursor", "0", "4")  # as when row 4 came by the topic
     await redis.hset("projector:epoch", "0:written_at", format_time(writer.written_at[0, 4]))
     projector = await start(run_command)
