@@ -69,6 +69,10 @@ READING_WORK: Final = 12
 """Of each reading of several in one message at least."""
 
 
+_FIXED: Final = "a replay takes no more"
+_MORE: Final = f"`gateway dead-letters replay` takes {WHOLE} times as many"
+
+
 def too_much_work() -> Reject:
     """What is said of a payload that costs more."""
     return Reject(
@@ -78,9 +82,10 @@ def too_much_work() -> Reject:
     )
 
 
-def too_many_values(most: int = MAX_VALUES, what: str = "values") -> Reject:
-    """What is said of a payload of more values than are looked at one by one."""
-    return Reject("too_many_values", f"more than {most} {what} in one message; send fewer")
+def too_many_values(most: int = MAX_VALUES, what: str = "values", *, fixed: bool = True) -> Reject:
+    """What is said of a payload of more values than are looked at one by one; see `check_count`."""
+    replayed = _FIXED if fixed else _MORE
+    return Reject("too_many_values", f"more than {most} {what} in one message; send fewer; {replayed}")
 
 
 def elements_allowed(size: int) -> int:
@@ -88,8 +93,14 @@ def elements_allowed(size: int) -> int:
     return max(MAX_ELEMENTS, size // _ELEMENT_BYTES)
 
 
-def check_count(count: int, allowed: int, what: str) -> None:
+def check_count(count: int, allowed: int, what: str, *, fixed: bool = True) -> None:
     """Refuse a payload of more than are allowed.
+
+    Args:
+        count: of what is in it.
+        allowed: so many are.
+        what: they are.
+        fixed: whether a replay takes no more.
 
     Raises:
         Reject: reason `too_many_readings`.
@@ -97,7 +108,8 @@ def check_count(count: int, allowed: int, what: str) -> None:
     if count > allowed:
         raise Reject(
             "too_many_readings",
-            f"more than {allowed} {what} in one message; send fewer, or in several messages",
+            f"more than {allowed} {what} in one message; send fewer, or in several messages; "
+            f"{_FIXED if fixed else _MORE}",
         )
 
 

@@ -178,7 +178,7 @@ class PlainReader(Reader):
                 detail = f"{detail}; the first, {values[0].detail}"
             return [rejection(matched, received, payload, MANY, detail)]
         most = readings_allowed(len(payload), plain=True) if self.form.quick else lines_allowed(len(payload))
-        check_count(len(values), self._room.patience * most, "readings")
+        check_count(len(values), self._room.patience * most, "readings", fixed=False)
         raws = self.form.elements(payload)
         found: list[Reading | Rejection] = []
         refusals = Refusals(matched, received, lambda places: self.form.join([raws[at] for at in places]))

@@ -180,7 +180,7 @@ class ShapedReader(Reader):
                     found.append(letter)
             if len(found) + refusals.count + self.empty - empty > most:
                 self.empty = empty
-                check_count(most + 1, most, "readings")
+                check_count(most + 1, most, "readings", fixed=False)
         if rest := refusals.last():
             found.append(rest)
         return found

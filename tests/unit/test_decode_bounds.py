@@ -163,3 +163,20 @@ def test_names_are_remembered_up_to_a_number_of_bytes() -> None:
         names.add(f"name-{n}")
     assert len(names.seen) < 1_000
     assert "name-9999" in names.seen
+
+
+@pytest.mark.parametrize(
+    ("payload", "fixed"),
+    [
+        (b"[" + b'{"x":1},' * 8000 + b'{"x":1}]', False),
+        (b'{"x":[' + b"[]," * 20_000 + b"[]]}", True),
+    ],
+)
+def test_a_letter_says_whether_a_replay_takes_more(payload: bytes, *, fixed: bool) -> None:
+    """Of a message of too many readings ten times as many; of what a format looks at one by one no more."""
+    (letter,) = decode(payload, decoder())
+    assert isinstance(letter, Rejection)
+    said = "a replay takes no more" if fixed else "`gateway dead-letters replay` takes 10 times as many"
+    assert letter.error.endswith(said)
+    again = decode(payload, decoder(limits=Limits().unhurried))
+    assert any(isinstance(item, Rejection) for item in again) is fixed

@@ -132,7 +132,7 @@ class Listed:
         if type(elements) is not list or not elements:
             return None
         if len(elements) > MAX_ELEMENTS:
-            check_count(len(elements), self._room.patience * elements_allowed(size), "elements")
+            check_count(len(elements), self._room.patience * elements_allowed(size), "elements", fixed=False)
         try:
             found = yield from self._grouped(elements, outer, size)
         except NotPlain:
@@ -199,7 +199,7 @@ class Listed:
                 found.append(group)
                 room.check(_AFTER * len(found))
                 if len(found) > MAX_READINGS:
-                    check_count(len(found), room.patience * readings_allowed(size), "readings")
+                    check_count(len(found), room.patience * readings_allowed(size), "readings", fixed=False)
             group.metrics.update(metrics)
             group.numbers.append(number)
             group.left_out += left_out
@@ -219,7 +219,7 @@ class Listed:
         if count == 1:
             self._elements.surroundings.forget()
         if count > MAX_READINGS:
-            check_count(count, self._room.patience * readings_allowed(size), "elements")
+            check_count(count, self._room.patience * readings_allowed(size), "elements", fixed=False)
         self._unfit.fields.clear()
         self._room.spend(_ODD)
         if element is None and self._path:

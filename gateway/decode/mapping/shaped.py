@@ -132,7 +132,7 @@ class Shaper:
         most = self._room.patience * readings_allowed(size)
         elements = self.each.find(message, most)
         self._room.check(READING_WORK * len(elements))
-        check_count(len(elements), most, "elements" if self._elements.name else "readings")
+        check_count(len(elements), most, "elements" if self._elements.name else "readings", fixed=False)
         self._elements.surroundings.forget()
         if not elements:
             where = (
@@ -230,7 +230,9 @@ def _check_size(message: Any, most: int) -> None:  # noqa: ANN401  # a message i
             left -= len(holders)
             open_ += holders
         if left < 0:
-            raise too_many_values(most, "values, which an expression of its route would look through,")
+            raise too_many_values(
+                most, "values, which an expression of its route would look through,", fixed=False
+            )
 
 
 def _holders(values: Iterable[Any]) -> list[Any]:
