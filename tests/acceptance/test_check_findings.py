@@ -265,6 +265,7 @@ async def test_what_a_broker_allows_is_told(settings: Settings, meagre: MeagreMo
     assert (facts["maximum_qos"], facts["packet_bytes"], facts["retains"]) == (0, 5000, True)
     assert findings[f"route $share/{unique}/{unique}/+/telemetry"].found == "granted with QoS 0 instead of 1"
     assert findings["internal topic"].state == "ok"
+    assert "withholds the messages" in findings["arrivals"].found
 
 
 async def test_each_route_says_what_it_subscribes(settings: Settings, unique: str) -> None:

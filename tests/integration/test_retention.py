@@ -17,6 +17,7 @@ from gateway.partitions import make_partitions
 from gateway.retention import retire
 from runtime.postgres import ERRORS, lent, load_queries, open_pool
 from tests.support.measured import LARGEST, OLD, at, check_retired, history, insert, now, row
+from tests.support.roles import as_kind
 from tests.support.write_side import decode, write_side
 
 if TYPE_CHECKING:
@@ -50,7 +51,10 @@ async def side(database: str) -> AsyncIterator[WriteSide]:
 async def keeper(database: str) -> AsyncIterator[Connection]:
     """The connection of whoever does the chore."""
     settings = {"lock_timeout": "100ms"}
-    async with await open_pool(database, name="keeper", settings=settings) as pool, lent(pool) as made:
+    async with (
+        await open_pool(as_kind(database, "gateway"), name="keeper", settings=settings) as pool,
+        lent(pool) as made,
+    ):
         yield made
 
 
@@ -152,7 +156,10 @@ async def test_killed_between_pieces(
         await retiring
     left = await connection.fetchval("SELECT count(*) FROM measurements")
     assert 0 < left < len(rows)
-    async with await open_pool(database, name="successor") as pool, lent(pool) as successor:
+    async with (
+        await open_pool(as_kind(database, "gateway"), name="successor") as pool,
+        lent(pool) as successor,
+    ):
         retiring = asyncio.create_task(retire(successor, now(), KEEP))
         while not retiring.done():
             assert await connection.fetchval(EVERYTHING) == len(rows)

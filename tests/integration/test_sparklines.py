@@ -16,6 +16,7 @@ from projector.history import sparklines as sparklines_module
 from projector.history.sparklines import MEANS_A_CALL, Sparklines, read_sparklines
 from projector.history.store import Mean
 from runtime.errors import Retry
+from tests.support.roles import as_kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +34,7 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 @pytest.fixture
 async def pool(database: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
     """Connections to a database without history."""
-    async with asyncpg.create_pool(database, min_size=1, max_size=2) as made:
+    async with asyncpg.create_pool(as_kind(database, "projector"), min_size=1, max_size=2) as made:
         yield made
 
 

@@ -26,6 +26,7 @@ from runtime.http import Health
 from runtime.postgres import ERRORS, lent, open_pool
 from runtime.settings import Broker, Gateway, Postgres, Settings
 from tests.support.measured import OLD, at, insert, row
+from tests.support.roles import as_kind
 from tests.support.write_side import decode, write_side
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ SELECT p, $1, $2, gen_random_uuid() FROM unnest(ARRAY['redis', 'history']) AS p"
 async def keeper(database: str) -> AsyncIterator[Connection]:
     """The connection of whoever does a chore."""
     settings = {"lock_timeout": "100ms"}
-    async with await open_pool(database, name="keeper", settings=settings) as pool, lent(pool) as made:
+    async with (
+        await open_pool(as_kind(database, "gateway"), name="keeper", settings=settings) as pool,
+        lent(pool) as made,
+    ):
         yield made
 
 
@@ -69,7 +73,7 @@ async def upkeep(
     )
     health = Health()
     ledger = Ledger(CollectorRegistry(), now=lambda: datetime.now(UTC))
-    async with await open_pool(dsn, name="test") as pool:
+    async with await open_pool(as_kind(dsn, "gateway"), name="test") as pool:
         made = Upkeep(
             pool,
             settings,
@@ -103,7 +107,9 @@ async def test_a_chore_may_take_longer_than_what_its_role_is_for(database: str) 
 
     async with (
         upkeep(database) as (made, _),
-        await open_pool(database, name="pooled", settings={"statement_timeout": "35s"}) as made._own,
+        await open_pool(
+            as_kind(database, "gateway"), name="pooled", settings={"statement_timeout": "35s"}
+        ) as made._own,
     ):
         await made._for_the_site("odd", work)
     assert seen == ["0", "100ms", "30s", "off"]
@@ -191,7 +197,7 @@ async def test_a_trim_that_is_cut_off_keeps_what_it_did(
     await connection.execute("ALTER TABLE projections DROP CONSTRAINT projections_stream_fkey")
     await connection.execute(ROWS, 0, 30_000)
     await connection.execute(REPORT, 0, 30_000)
-    async with await open_pool(database, name="keeper") as pool, lent(pool) as keeper:
+    async with await open_pool(as_kind(database, "gateway"), name="keeper") as pool, lent(pool) as keeper:
         trimming = asyncio.create_task(trim_outbox(keeper, timedelta(hours=1)))
         while await connection.fetchval("SELECT min(n) FROM outbox") == 1:
             assert not trimming.done()
@@ -205,7 +211,7 @@ async def test_a_trim_that_is_cut_off_keeps_what_it_did(
     )
     while await connection.fetchval(others):  # noqa: ASYNC110  # the server has yet to notice that it is gone
         await asyncio.sleep(0.01)
-    async with await open_pool(database, name="keeper") as pool, lent(pool) as keeper:
+    async with await open_pool(as_kind(database, "gateway"), name="keeper") as pool, lent(pool) as keeper:
         await trim_outbox(keeper, timedelta(hours=1))
     assert await connection.fetchval("SELECT count(*) FROM outbox") == 1
 
