@@ -102,8 +102,12 @@ class Decoder:
         except Reject:
             return ""
 
-    def value_of(self, delivery: Delivery) -> Any:  # noqa: ANN401  # a format's value is any value
+    def value_of(self, delivery: Delivery, *, glance: bool = False) -> Any:  # noqa: ANN401  # a format's value is any value
         """What the format of its route makes of a delivery, for who completes it before it is read.
+
+        Args:
+            delivery: it.
+            glance: whether a `Glance` will do, where one look at it tells all.
 
         Raises:
             Reject: it cannot be read.
@@ -114,7 +118,10 @@ class Decoder:
                 raise ready[1]
             return ready[1]
         form = self._readers[self._match(delivery.topic).number].form
-        return form.parse(self._unpacked(delivery.payload, form))
+        unpacked = self._unpacked(delivery.payload, form)
+        if glance and form.look is not None and (seen := form.look(unpacked)) is not None:
+            return seen
+        return form.parse(unpacked)
 
     def prepare(self, delivery: Delivery, *, whole: bool = False) -> Iterator[None]:
         """Do what a long message takes before its turn, in steps, between which nothing else is decoded.

@@ -7,7 +7,7 @@ bytes, and what was stored of it could not be told from what was not.
 from __future__ import annotations
 
 from sys import getsizeof
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from gateway.decode.fields import Refused
 from gateway.decode.known import Worked
@@ -90,6 +90,8 @@ class ShapedReader(Reader):
         matched: Matched,
         received: Received,
     ) -> list[Reading | Rejection]:
+        if isinstance(value, tuple):  # a glance: no value of a format is one
+            return self._glanced(cast("Glance", value), payload, payload, matched, received)
         known = self.shaper.known(value, matched.metric)
         if known is not None:
             return [self._whole(known, payload, matched, received)]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gateway.decode.examples import Message as Delivered
+from gateway.decode.formats.sparkplug_usual import Usual
 from gateway.sparkplug.addresses import Addresses
 from gateway.sparkplug.fleet import Fleet
 from gateway.sparkplug.front import Front
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     Item = Reading | Rejection
 
 log = structlog.get_logger()
+
+_DATA: Final = frozenset({"NDATA", "DDATA"})
 
 TICK: Final = Delivered("", b"")
 """Stands for time that has passed, among deliveries."""
@@ -117,7 +120,7 @@ class Host(Front):
         if not delivery.payload:
             return self._decoder.decode(delivery, received)
         try:
-            value = self._decoder.value_of(delivery)
+            value = self._decoder.value_of(delivery, glance=address.kind in _DATA)
         except Reject as reject:
             return self._decoder.refuse(delivery, reject, received)
         now = self._monotonic()
@@ -210,7 +213,9 @@ class Host(Front):
 
     def _read(self, step: Read, received: Received) -> list[Item]:
         message, value = step
-        if message.id and message.sent is None:  # its readings are as old as its arrival
+        if (
+            message.id and message.sent is None and not isinstance(value, Usual)
+        ):  # its readings are as old as its arrival
             value = {**value, "timestamp": message.at}
         return self._decoder.read(message, value, received)
 

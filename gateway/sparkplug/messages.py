@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from gateway.decode.formats.sparkplug_usual import Usual
+
 if TYPE_CHECKING:
     from gateway.sparkplug.topics import Kind
 
@@ -18,7 +20,7 @@ class Message:
     """A message of an edge node, or of a device of it; a `Delivery` for the decoder.
 
     Attributes:
-        value: of its payload.
+        value: of its payload; what one look tells, of data.
         at: when it came, in the contract's form.
         heard: the same in seconds of a monotonic clock; of one that is held, since when.
         certain: whether nothing is missing of the sequence before it.
@@ -29,7 +31,7 @@ class Message:
     payload: bytes
     kind: Kind
     device: str
-    value: dict[str, Any]
+    value: dict[str, Any] | Usual
     at: str
     heard: float
     certain: bool = True
@@ -40,9 +42,15 @@ class Message:
     user_properties: tuple[tuple[str, str], ...] = ()
 
     @property
+    def plain(self) -> dict[str, Any]:
+        """The value as the format makes it."""
+        return self.value.value if isinstance(self.value, Usual) else self.value
+
+    @property
     def seq(self) -> int:
         """Its number; a writer that leaves out zeros leaves out 0."""
-        number: int = self.value.get("seq", 0)
+        value = self.value
+        number: int = value.seq if isinstance(value, Usual) else value.get("seq", 0)
         return number % NUMBERS
 
     @property
@@ -53,13 +61,14 @@ class Message:
     @property
     def sent(self) -> int | None:
         """When it was sent, by the clock of the edge node, in milliseconds."""
-        sent: int = self.value.get("timestamp", _NEVER)
+        value = self.value
+        sent: int = value.timestamp if isinstance(value, Usual) else value.get("timestamp", _NEVER)
         return sent if sent < _NEVER else None
 
     @property
     def bd_seq(self) -> int | None:
         """The number of its session, in a birth of an edge node and in its will."""
-        for metric in self.value["metrics"]:
+        for metric in self.plain["metrics"]:
             if metric.get("name") == _BDSEQ and type(metric["value"]) is int:
                 number: int = metric["value"]
                 return number if 0 <= number < _NEVER else None
@@ -70,7 +79,7 @@ class Read(NamedTuple):
     """Decode a message; the value is of its payload, with all names."""
 
     message: Message
-    value: dict[str, Any]
+    value: dict[str, Any] | Usual
 
 
 class Told(NamedTuple):

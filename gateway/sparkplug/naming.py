@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.decode.formats.sparkplug_usual import Usual
 from gateway.decode.formats.sparkplug_values import typed
 from gateway.sparkplug.nodes.tables import WITHIN
 from runtime.errors import Reject
@@ -33,7 +34,9 @@ class Unnamed(Exception):  # noqa: N818  # no error: perhaps there will be a bir
         self.key = key
 
 
-def complete(value: dict[str, Any], find: Callable[[int | str], Metric | None]) -> dict[str, Any]:
+def complete(
+    value: dict[str, Any] | Usual, find: Callable[[int | str], Metric | None]
+) -> dict[str, Any] | Usual:
     """A payload with the names of its metrics, and their values as they were meant.
 
     Args:
@@ -44,11 +47,26 @@ def complete(value: dict[str, Any], find: Callable[[int | str], Metric | None]) 
         Unnamed: that is not known of one of them.
         Reject: a value is none of its datatype.
     """
+    if isinstance(value, Usual):
+        if value.says_all:
+            return value
+        aliases = value.aliases
+        if aliases is not None:
+            return value._replace(told=tuple(_told(alias, find) for alias in aliases))
+        value = value.value
     metrics = value["metrics"]
     completed = [_completed(metric, find) for metric in metrics]
     if all(new is old for new, old in zip(completed, metrics, strict=True)):
         return value
     return {**value, "metrics": completed}
+
+
+def _told(alias: int, find: Callable[[int | str], Metric | None]) -> tuple[str, int]:
+    """What a metric is called that has an alias alone, and its datatype."""
+    known = find(alias)
+    if known is None:
+        raise Unnamed(alias)
+    return known.name.replace(WITHIN, "."), known.datatype
 
 
 def _completed(metric: dict[str, Any], find: Callable[[int | str], Metric | None]) -> dict[str, Any]:

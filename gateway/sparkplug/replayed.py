@@ -5,7 +5,7 @@ It names metrics by births that are known, of which it is known when they held; 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.decode.examples import Message as Delivered
 from gateway.sparkplug.front import Front
@@ -78,7 +78,7 @@ class NamingDecoder(Front):
         self,
         address: Address,
         delivery: Delivery,
-        value: dict[str, object],
+        value: dict[str, Any],
         received: Received,
     ) -> list[Reading | Rejection]:
         names = self._names.get((address.key, address.device)) or Names()
@@ -87,11 +87,11 @@ class NamingDecoder(Front):
             delivery.topic, delivery.payload, address.kind, address.device, value, at, 0.0, certain=False
         )
         try:
-            value = complete(value, lambda key: names.find(key, at, message.sent))
+            named = complete(value, lambda key: names.find(key, at, message.sent))
         except Unnamed:
             reason, error = explain(message, born=bool(names.births), advice=self._advice)
         except Reject as reject:
             reason, error = reject.reason, reject.detail
         else:
-            return self._decoder.read(delivery, value, received)
+            return self._decoder.read(delivery, named, received)
         return [self._letter(Lost(message, reason, error))]

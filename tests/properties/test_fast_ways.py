@@ -18,8 +18,10 @@ from gateway.decode.dialects import complete_routes, names, read
 from gateway.decode.examples import payload_of
 from gateway.decode.formats.influx import _usual, read_slowly
 from gateway.decode.formats.sparkplug import read_slowly as read_sparkplug_slowly
-from gateway.decode.formats.sparkplug_usual import look
+from gateway.decode.formats.sparkplug_usual import Usual, look
 from gateway.decode.routes import compile_routes
+from gateway.sparkplug.naming import Unnamed, complete
+from gateway.sparkplug.nodes.tables import Metric
 from runtime.errors import Reject
 from runtime.settings import Route
 from runtime.settings.route import Example
@@ -272,9 +274,15 @@ USUAL_METRIC = st.builds(
         st.sampled_from([b"\x70\x00", b"\x70\x01", b""]),
     ),
 )
+ALIASED_METRIC = st.builds(
+    lambda named, alias, metric: (metric[:3] if named else b"") + number(2, alias) + metric[3:],
+    st.sampled_from([False, False, True]),
+    st.sampled_from([1, 2, 3, 4, 200]),
+    USUAL_METRIC.filter(lambda metric: metric[1] == 1),  # of a name of one letter
+)
 SPARKPLUG = st.builds(
     lambda metrics, end: number(1, 1_795_424_400_000) + b"".join(sized(2, each) for each in metrics) + end,
-    st.lists(USUAL_METRIC | METRIC, max_size=3),
+    st.lists(USUAL_METRIC | ALIASED_METRIC | METRIC, max_size=3),
     st.sampled_from([b"\x18\x05", b"\x18\xff\x01", b"\x18\x80\x02", b"", b"\x18", b"\x18\x05\x00"]),
 )
 
@@ -423,7 +431,7 @@ def test_usual_sparkplug_is_read_as_any(payloads: list[bytes]) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.lists(USUAL_METRIC, min_size=1, max_size=3),
+    st.lists(ALIASED_METRIC | USUAL_METRIC, min_size=1, max_size=3),
     st.lists(st.tuples(st.integers(0, 200), st.sampled_from([0, 1, 0x10, 0x18, 0x69, 0x7F, 0x80, 0xFF]))),
 )
 def test_a_laid_out_payload_is_read_as_any(metrics: list[bytes], changes: list[tuple[int, int]]) -> None:
@@ -437,6 +445,37 @@ def test_a_laid_out_payload_is_read_as_any(metrics: list[bytes], changes: list[t
         other[at % len(other)] = byte
         if (found := look(bytes(other))) is not None:
             assert repr(found.value) == repr(read_sparkplug_slowly(bytes(other)))
+
+
+KNOWN = {
+    1: Metric("a", 1),
+    2: Metric("b\x1fc", 10),
+    3: Metric("m", 4),
+    "a": Metric("a", 2),
+    "m": Metric("m", 0),
+}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(ALIASED_METRIC | USUAL_METRIC, min_size=1, max_size=3))
+def test_a_glance_is_named_as_any(metrics: list[bytes]) -> None:
+    """What a birth says of metrics that have aliases alone is the same, looked at or read."""
+    payload = number(1, 1_795_424_400_000) + b"".join(sized(2, each) for each in metrics) + b"\x18\x05"
+    slow = read_sparkplug_slowly(payload)
+    for _ in range(3):
+        glance = look(payload)
+        if glance is None:
+            return
+        found: list[object] = []
+        for value in (glance, slow):
+            try:
+                named = complete(value, KNOWN.get)
+            except Unnamed as unnamed:
+                found.append(unnamed.key)
+            else:
+                text = repr(named.value if isinstance(named, Usual) else named)
+                found.append(re.sub(r" object at 0x\w+", "", text))
+        assert found[0] == found[1]
 
 
 @settings(max_examples=100)

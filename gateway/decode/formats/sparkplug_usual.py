@@ -45,6 +45,8 @@ _is_short = re.compile(_SHORT, re.DOTALL).fullmatch
 _double = Struct("<d").unpack
 _DOUBLE, _TRUTH, _TIMED = b"\x69", b"\x70", b"\x18"
 _TRUTHS: Final = frozenset({b"\x00", b"\x01"})
+_NAME: Final = b"\x0a"
+_SAME: Final = frozenset({_DOUBLE, _TRUTH})  # what is the same in every datatype
 _FIRST: Final = 7  # bytes of the time
 _HINT: Final = 12  # up to this byte payloads of one layout are alike
 _MOST: Final = 4096  # bytes: of a longer one what is read twice costs more than it saves
@@ -110,6 +112,18 @@ class Usual(NamedTuple):
         value = self._built(map(Nth, range(2, first)), map(Nth, range(first, first + len(self.tails))))
         return value | {"timestamp": Nth(0), "seq": Nth(1)}
 
+    @property
+    def aliases(self) -> list[int] | None:
+        """Those of its metrics; None where one has a name, or neither."""
+        found = [alias for name, alias in map(_named, self.heads) if name is None and alias is not None]
+        return found if len(found) == len(self.heads) else None
+
+    @property
+    def says_all(self) -> bool:
+        """Whether no birth could say more: all have names, and no integer is without a datatype."""
+        named = all(head[:1] == _NAME for head in self.heads)
+        return named and all(len(tail) == _TYPED or tail in _SAME for tail in self.tails)
+
     def _read(self) -> Sequence[Any]:
         if self.numbers:
             return self.numbers
@@ -123,7 +137,7 @@ class Usual(NamedTuple):
         moments, called = iter(times), iter(self.told)
         metrics: list[dict[str, Any]] = []
         for head, tail, value in zip(self.heads, self.tails, values, strict=True):
-            name, alias = _heads.get(head) or _read_head(head) or _NOBODY
+            name, alias = _named(head)
             metric: dict[str, Any] = {}
             if self.told:
                 name, _ = next(called)
@@ -252,6 +266,11 @@ def _read_head(head: bytes) -> tuple[str | None, int | None] | None:
     read = (name.decode("ascii") if name else None, None if alias is None else _varint(alias))
     _heads[head] = read
     return read
+
+
+def _named(head: bytes) -> tuple[str | None, int | None]:
+    """The name and the alias of one that was read before."""
+    return _heads.get(head) or _read_head(head) or _NOBODY
 
 
 def _value(raw: bytes, tail: bytes, datatype: int) -> Any:  # noqa: ANN401  # of any datatype

@@ -295,7 +295,7 @@ class Ordered(Node):
         entity = self.entities[device]
         since = max(self._since, entity.ended_at)
         entity.names.broke(min(message.at, self._sequence.first_at))  # some of those may be of this birth
-        said = metrics_of(message.value)
+        said = metrics_of(message.plain)
         entity.names.born(Birth(message.at, since, said, message.sent, until, self._tables))
         if until is not None and self._doubt.ends_at is not None:
             self._doubt.devices.add(device)

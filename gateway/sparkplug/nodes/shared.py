@@ -132,7 +132,7 @@ class Shared(Node):
             self._counts["births"] += 1
             self.bd_seq, self.born = message.bd_seq, message.sent
             self.asking.born(now)
-        birth = Birth(message.at, message.at, metrics_of(message.value), message.sent, tables=self._tables)
+        birth = Birth(message.at, message.at, metrics_of(message.plain), message.sent, tables=self._tables)
         entity.names.heard(birth)
         yield from self._tell(device, message, online=True)
 
