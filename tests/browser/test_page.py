@@ -13,7 +13,7 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 from playwright.async_api import expect
 
-from projector.live.state import Devices, Hot, Letter
+from projector.live.state import Devices, Hot, Letter, Region
 from tests.browser.stage import AT_MS, Stage, row
 
 if TYPE_CHECKING:
@@ -283,6 +283,22 @@ async def test_a_chart_goes_by_the_servers_clock_and_can_be_read(stage: Stage) -
     await expect(readout).to_contain_text("mean 2,")
     hidden = "node => node.scrollHeight - node.clientHeight"
     assert await stage.page.locator("#device-letters .letter-error").evaluate(hidden) == 0
+
+
+async def test_ages_and_counts_of_a_large_fleet_fit(stage: Stage) -> None:
+    """Nothing is cut of which device was seen when, or of a region; what is a moment ahead is now."""
+    await stage.open()
+    rows = [row("sim-000001", seen_ms=AT_MS - 12_492_000), row("sim-000002", seen_ms=AT_MS + 4000)]
+    await stage.show(*rows, regions=[Region("north", 16_666, 83.3, 1, 1666)], regions_total=1)
+    cut = (
+        "nodes => nodes.filter((node) => node.scrollWidth > node.clientWidth).map((node) => node.textContent)"
+    )
+    for width in (1280, 360):
+        await stage.page.set_viewport_size({"width": width, "height": 740})
+        await expect(stage.page.locator(".row .age")).to_have_text(["3 h 28 min ago", "now"])
+        await expect(stage.page.locator("#region-rows .silent")).to_have_text("1,666 of 16.7 K silent")
+        shown = stage.page.locator(".row .age, .row .id, #region-rows .cut")
+        assert await shown.evaluate_all(cut) == []
 
 
 async def test_a_phone_on_its_side(stage: Stage) -> None:

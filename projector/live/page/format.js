@@ -51,10 +51,12 @@ export function duration(seconds) {
   return `${sign}${Math.floor(hours / 24)} d`;
 }
 
+const READ_LATER_S = 5; // what is shown may have been read a moment after the time that it is shown by
+
 /** How long ago, or ahead, a moment is; whole seconds, so that it does not flicker. */
 export function age(ms, nowMs) {
   const seconds = Math.round((nowMs - ms) / 1000);
-  if (seconds < -1) return `${duration(-seconds)} ahead`;
+  if (seconds < -READ_LATER_S) return `${duration(-seconds)} ahead`;
   return seconds < 1 ? "now" : seconds < 10 ? `${seconds} s ago` : `${duration(seconds)} ago`;
 }
 

@@ -64,7 +64,7 @@ function drawRegions(regions, total, dropped, known) {
     bar.style.width = `${Math.round(each.share * 100)}%`;
     say(name, each.region);
     note.className = each.silent ? "silent" : "note";
-    say(note, each.silent ? `${each.silent} of ${count(each.devices)} silent` : plural(each.devices, "device", "devices"));
+    say(note, each.silent ? `${count(each.silent)} of ${amount(each.devices)} silent` : plural(each.devices, "device", "devices"));
     say(speed, rate(each.per_s));
   });
 }

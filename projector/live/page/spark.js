@@ -35,7 +35,7 @@ function path(values) {
     const y = span ? HEIGHT - 2 - ((value - low) / span) * (HEIGHT - 4) : HEIGHT / 2;
     text += `${pen}${(i * step).toFixed(1)} ${y.toFixed(1)}`;
     const alone = pen === "M" && (values[i + 1] ?? null) === null;
-    text += alone ? "h0.01" : ""; // a dot, where a line has no length
+    text += alone ? "m-1 0h2" : ""; // a dot, where a line has no length
     pen = "L";
   });
   return text;
