@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 
-async def waits(what: Awaitable[None]) -> asyncio.Task[None]:
+async def waits(what: Awaitable[object]) -> asyncio.Task[None]:
     """Start something, and make sure that it waits."""
 
     async def run() -> None:
