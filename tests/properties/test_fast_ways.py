@@ -277,7 +277,7 @@ USUAL_METRIC = st.builds(
 ALIASED_METRIC = st.builds(
     lambda named, alias, metric: (metric[:3] if named else b"") + number(2, alias) + metric[3:],
     st.sampled_from([False, False, True]),
-    st.sampled_from([1, 2, 3, 4, 200]),
+    st.sampled_from([1, 2, 3, 4, 24, 200]),
     USUAL_METRIC.filter(lambda metric: metric[1] == 1),  # of a name of one letter
 )
 SPARKPLUG = st.builds(

@@ -778,6 +778,7 @@ def test_usual_payloads_are_read_as_any(begins: bytes, metrics: bytes, ends: byt
         b"\x0a\x01a\x18" + MOMENT + b"\x20\x0a\x69" + struct.pack("<d", 21.5),
         b"\x10\x07\x18" + MOMENT + b"\x20\x03\x50\xff\xff\x03",
         b"\x10\x80\x02\x70\x01",
+        b"\x10\x18\x20\x0a\x69" + struct.pack("<d", 21.5),  # 24 is the tag of a time, too
     ],
 )
 def test_usual_payloads(metric: bytes) -> None:
@@ -785,3 +786,9 @@ def test_usual_payloads(metric: bytes) -> None:
     payload = b"\x08" + MOMENT + 2 * (b"\x12" + bytes([len(metric)]) + metric) + b"\x18\x07"
     for _ in range(3):
         assert outcome(usual, payload) == outcome(read_slowly, payload)
+
+
+def test_a_time_without_its_tag_is_none() -> None:
+    """What looks like a time where none is said to be is no usual payload."""
+    metric = b"\x10\x07" + MOMENT + b"\x20\x0a\x69" + struct.pack("<d", 21.5)
+    assert usual(b"\x08" + MOMENT + b"\x12" + bytes([len(metric)]) + metric + b"\x18\x07") is None

@@ -32,18 +32,18 @@ _begins = re.compile(rb"\x08(" + _MOMENT + rb")\x12", re.DOTALL).match
 _ends = re.compile(rb"\x18(" + _SEQ + rb")", re.DOTALL).fullmatch
 _metrics = re.compile(
     rb"\x12([\x00-\x7f])("
-    rb"((?:\x0a[\x00-\x7f][ -~]++(?=[\x10\x18]))?(?:\x10(?:" + _ALIAS + rb"))?(?:\x18(?=[\x80-\xff]))?)"
-    rb"(" + _MOMENT + rb")?"
+    rb"((?:\x0a[\x00-\x7f][ -~]++(?=[\x10\x18]))?(?:\x10(?:" + _ALIAS + rb"))?)"
+    rb"(?:\x18(" + _MOMENT + rb"))?"
     rb"((?:\x20[\x00-\x7f])?[\x69\x50\x58\x70])"
     rb"((?<=\x69).{8}|(?<=[\x50\x58])" + _SHORT + rb"|(?<=\x70)[\x00\x01]))",
     re.DOTALL,
 ).findall
-_head = re.compile(rb"(?:\x0a(.)([ -~]+))?(?:\x10(" + _ALIAS + rb"))?\x18?", re.DOTALL).fullmatch
+_head = re.compile(rb"(?:\x0a(.)([ -~]+))?(?:\x10(" + _ALIAS + rb"))?", re.DOTALL).fullmatch
 _is_moment = re.compile(_MOMENT, re.DOTALL).fullmatch
 _is_seq = re.compile(_SEQ, re.DOTALL).fullmatch
 _is_short = re.compile(_SHORT, re.DOTALL).fullmatch
 _double = Struct("<d").unpack
-_DOUBLE, _TRUTH, _TIMED = b"\x69", b"\x70", b"\x18"
+_DOUBLE, _TRUTH = b"\x69", b"\x70"
 _TRUTHS: Final = frozenset({b"\x00", b"\x01"})
 _NAME: Final = b"\x0a"
 _SAME: Final = frozenset({_DOUBLE, _TRUTH})  # what is the same in every datatype
@@ -69,7 +69,8 @@ class Usual(NamedTuple):
     Attributes:
         timestamp: of the payload, in milliseconds.
         seq: its number.
-        heads: of each metric what stands before its time; the last byte says whether there is one.
+        heads: of each metric what stands before its time.
+        timed: whether it has one.
         tails: of each the datatype and the kind of its value.
         times: of those that have one.
         values: the bytes of each, unless these are `numbers` already.
@@ -81,6 +82,7 @@ class Usual(NamedTuple):
     timestamp: int
     seq: int
     heads: tuple[bytes, ...]
+    timed: tuple[bool, ...]
     tails: tuple[bytes, ...]
     times: Sequence[int]
     values: tuple[bytes, ...]
@@ -93,7 +95,7 @@ class Usual(NamedTuple):
         """All that does not change."""
         if self.layout is not None:
             return self.layout, self.told
-        return self.heads, self.tails, self.told
+        return self.heads, self.timed, self.tails, self.told
 
     @property
     def value(self) -> dict[str, Any]:
@@ -136,7 +138,7 @@ class Usual(NamedTuple):
     def _built(self, times: Iterable[Any], values: Iterable[Any]) -> dict[str, Any]:
         moments, called = iter(times), iter(self.told)
         metrics: list[dict[str, Any]] = []
-        for head, tail, value in zip(self.heads, self.tails, values, strict=True):
+        for head, timed, tail, value in zip(self.heads, self.timed, self.tails, values, strict=True):
             name, alias = _named(head)
             metric: dict[str, Any] = {}
             if self.told:
@@ -145,7 +147,7 @@ class Usual(NamedTuple):
                 metric["name"] = name
             if alias is not None:
                 metric["alias"] = alias
-            if head[-1:] == b"\x18":
+            if timed:
                 metric["timestamp"] = next(moments)
             if len(tail) == _TYPED:
                 metric["datatype"] = tail[1]
@@ -163,14 +165,14 @@ class _Layout:
     """
 
     def __init__(self, like: Usual, payload: bytes) -> None:
-        self._heads, self._tails = like.heads, like.tails
+        self._heads, self._timed, self._tails = like.heads, like.timed, like.tails
         self._is_double = {tail[-1:] for tail in like.tails} == {_DOUBLE}
         form, constants, moments, values = ["1s6s"], [0], [], []
         place = 2
-        for head, tail, raw in zip(like.heads, like.tails, like.values, strict=True):
+        for head, timed, tail, raw in zip(like.heads, like.timed, like.tails, like.values, strict=True):
             constants.append(place)
-            if head[-1:] == _TIMED:
-                form.append(f"{2 + len(head)}s6s{len(tail)}s")
+            if timed:
+                form.append(f"{2 + len(head) + 1}s6s{len(tail)}s")
                 moments.append(place + 1)
                 constants.append(place + 2)
                 place += 3
@@ -205,7 +207,7 @@ class _Layout:
         timestamp, seq = _moment(sent), ended[0] if len(ended) == 1 else _varint(ended)
         times = [timestamp if raw == sent else _moment(raw) for raw in moments]
         raws, numbers = ((), values) if self._is_double else (values, ())
-        return Usual(timestamp, seq, self._heads, self._tails, times, raws, numbers, self)
+        return Usual(timestamp, seq, self._heads, self._timed, self._tails, times, raws, numbers, self)
 
 
 def look(payload: bytes) -> Usual | None:
@@ -244,7 +246,8 @@ def _search(payload: bytes) -> Usual | None:
         return None
     sent, timestamp = begun[1], _moment(begun[1])
     times = [timestamp if raw == sent else _moment(raw) for raw in moments if raw]
-    return Usual(timestamp, _varint(ended[1]), heads, tails, times, values)
+    timed = tuple(map(bool, moments))
+    return Usual(timestamp, _varint(ended[1]), heads, timed, tails, times, values)
 
 
 def _fits(raw: bytes, tail: bytes) -> bool:
