@@ -23,7 +23,7 @@ from deploy.local.server import reserve_port
 from deploy.local.services import LocalServices
 from runtime.settings import Settings, load
 from tests.support.commands import RunningCommand
-from tests.support.databases import Databases
+from tests.support.databases import Databases, forget_the_disk
 from tests.support.roles import least_rights, make_redis_users, redis_refusals
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def _logs_as_at_first() -> None:
 async def services() -> AsyncIterator[LocalServices]:
     """mosquitto, PostgreSQL and Redis, shared by the worker's tests: to stop one, start your own."""
     async with LocalServices(environ={}) as running:
+        await forget_the_disk(running.postgres)
         await make_redis_users(running)
         yield running
 

@@ -75,7 +75,6 @@ class Postgres(Server):
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT
     settings: ClassVar[dict[str, str]] = {
         "listen_addresses": "127.0.0.1",
-        "fsync": "on",
         "synchronous_commit": "on",
         "max_connections": "200",
         "shared_buffers": "256MB",

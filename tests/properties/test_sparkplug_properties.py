@@ -104,6 +104,7 @@ class Edges(RuleBasedStateMachine):
         """Its connection is lost, and the broker publishes its will."""
         number = self.session % 256 if self.counts else 7
         will = self.publish("NDEATH", "", [{"name": "bdSeq", "datatype": 8, "value": number}], numbered=False)
+        assert isinstance(will.value, dict)
         will.value["timestamp"] = self.will_sent
         self.alive = False
 
@@ -189,6 +190,7 @@ class Edges(RuleBasedStateMachine):
                 self.outcomes[payload] = step.reason
             else:
                 assert isinstance(step, Read)
+                assert isinstance(step.value, dict)
                 self.outcomes[payload] = "read"
                 as_sent = [each["name"] for each in step.value["metrics"]] == self.truth[payload]
                 assert as_sent or self.nobody_can_tell(step.message)

@@ -140,6 +140,7 @@ class Both(RuleBasedStateMachine):
                 self.outcomes[payload] = step.reason
             else:
                 assert isinstance(step, Read)
+                assert isinstance(step.value, dict)
                 self.outcomes[payload] = "read"
                 assert [each["name"] for each in step.value["metrics"]] == self.truth[payload]
 

@@ -13,6 +13,7 @@ from gateway.decode.fields import NoNumber
 from gateway.decode.limits import MAX_WORK
 from gateway.decode.mapping import Shaper
 from gateway.decode.plan import plan_of
+from gateway.decode.steps import finish
 from runtime.errors import Reject
 from runtime.settings import Route
 
@@ -148,7 +149,7 @@ ONE = [
 @pytest.mark.parametrize(("route", "message"), ONE)
 def test_usual_messages_are_plain(route: Route, message: Any) -> None:  # noqa: ANN401  # a message is any value
     """What senders of such lists send is read by its shape, and to the same as by element."""
-    found = listed_of(route).parts(message, 0)
+    found = finish(listed_of(route).in_steps(message, 0))
     assert found is not None
     assert said(*found) == said(*shaper_of(route, listed=False).parts(message, None))
 
@@ -171,7 +172,7 @@ def test_usual_messages_are_plain(route: Route, message: Any) -> None:  # noqa: 
 def test_an_element_with_rules_of_its_own(element: Any) -> None:  # noqa: ANN401  # a message is any value
     """It is read as by itself, and is of one reading with the plain ones around it, where it can be read."""
     message = {"metrics": [METRIC, element, METRIC | {"name": "b"}], "seq": 1, "beside": {"x": 1}}
-    found = listed_of(SPARKPLUG).parts(message, 0)
+    found = finish(listed_of(SPARKPLUG).in_steps(message, 0))
     assert found is not None
     assert said(*found) == said(*shaper_of(SPARKPLUG, listed=False).parts(message, None))
 
@@ -181,7 +182,7 @@ def test_an_element_with_rules_of_its_own(element: Any) -> None:  # noqa: ANN401
 )
 def test_what_is_no_such_list_is_left(message: Any) -> None:  # noqa: ANN401  # a message is any value
     """A message that has its elements elsewhere, or none, is read element by element."""
-    assert listed_of(SPARKPLUG).parts(message, 0) is None
+    assert finish(listed_of(SPARKPLUG).in_steps(message, 0)) is None
 
 
 @pytest.mark.parametrize("value", [NoNumber("malformed_json", "nan"), [{"a": 1}], None])
@@ -235,6 +236,7 @@ def test_what_is_remembered_is_bounded() -> None:
     for n in range(3000):
         name = f"{n:0100d}"
         listed._room.left = MAX_WORK
-        assert listed.parts({"metrics": [{"name": name, "value": 1, name: 2, "tags": {name: name}}]}, 0)
+        message = {"metrics": [{"name": name, "value": 1, name: 2, "tags": {name: name}}]}
+        assert finish(listed.in_steps(message, 0))
     assert listed._shapes._room._bytes <= 8_000_000  # likewise
     assert len(listed._shapes.known) < 3000  # likewise

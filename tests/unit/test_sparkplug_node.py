@@ -90,6 +90,7 @@ def told(steps: list[Any]) -> list[str]:
     words = []
     for step in steps:
         if isinstance(step, Read) and step.message.kind in {"NDATA", "DDATA"}:
+            assert isinstance(step.value, dict)
             words += [f"{each['name']}={each['value']}" for each in step.value["metrics"]]
         elif isinstance(step, Told):
             words.append(f"{step.device or 'node'} {'online' if step.online else 'offline'}")
