@@ -74,6 +74,14 @@ async def services() -> AsyncIterator[LocalServices]:
         yield running
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def durable(services: LocalServices) -> AsyncIterator[None]:
+    """The server writes as a real one does, for those that look at that."""
+    await forget_the_disk(services.postgres, forget=False)
+    yield
+    await forget_the_disk(services.postgres)
+
+
 @pytest.fixture(scope="session")
 def databases(services: LocalServices) -> Databases:
     """Makes databases; most tests want `database`."""

@@ -4,6 +4,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+import pytest
+
 from deploy.local.server import free_port
 
 if TYPE_CHECKING:
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from tests.support.commands import RunningCommand
 
     Run = Callable[..., Awaitable[RunningCommand]]
+
+pytestmark = pytest.mark.usefixtures("durable")
 
 
 def states(command: RunningCommand) -> dict[str, str]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from deploy.local.services import LocalServices
     from runtime.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("durable")
+
 
 def with_key(settings: Settings, section: str, **keys: object) -> Settings:
     """The settings with keys of one section replaced."""

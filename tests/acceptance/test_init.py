@@ -38,7 +38,11 @@ if TYPE_CHECKING:
     from deploy.local.services import LocalServices
     from runtime.settings import Settings
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(120),
+    pytest.mark.usefixtures("durable"),
+]
 
 EVENTS = "gateway/events/v1"
 ROW, DEVICES, LIMITS = f"{EVENTS}/0", f"{EVENTS}/devices", f"{EVENTS}/devices/limits"

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 TEMPLATE = "migrated"
 
 
-async def forget_the_disk(postgres: Postgres) -> None:
+async def forget_the_disk(postgres: Postgres, *, forget: bool = True) -> None:
     """Leave it to the system when a server writes: its databases outlive no test, let alone a power cut."""
     connection = await asyncpg.connect(postgres.dsn())
     try:
-        await connection.execute("ALTER SYSTEM SET fsync = off")
+        await connection.execute("ALTER SYSTEM SET fsync = off" if forget else "ALTER SYSTEM RESET fsync")
         await connection.execute("SELECT pg_reload_conf()")
     finally:
         await connection.close()

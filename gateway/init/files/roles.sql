@@ -34,6 +34,11 @@ WHERE p.pronamespace = 'pg_catalog'::regnamespace
     AND (p.proname IN ('lo_create', 'lo_creat', 'lo_from_bytea', 'pg_logical_emit_message') OR p.proname ~ '^pg_(try_)?advisory_(xact_)?lock')
     AND (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
 \gexec
+SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', p.oid::regprocedure, :'gateway')
+FROM pg_proc AS p
+WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proname = 'pg_logical_emit_message'
+    AND (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+\gexec
 SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I, %I, %I', p.oid::regprocedure, :'owner', :'gateway', :'projector')
 FROM pg_proc AS p
 WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proname ~ '^pg_(try_)?advisory_(xact_)?lock'
