@@ -34,7 +34,7 @@ def message(key: str, region: str = "north", **metrics: object) -> bytes:
 
 
 async def start_gateway(run_command: Run, settings: Settings, **environment: str) -> RunningCommand:
-    gateway = await run_command("gateway", "run", **environment)
+    gateway = await run_command("gateway", "run", "--log-level", "debug", **environment)
     await gateway.event("connected", client_id=settings.broker.client_id)
     await gateway.event("connected", client_id=f"{settings.broker.client_id}-relay")
     return gateway
@@ -189,6 +189,7 @@ async def test_a_terminal_that_is_stopped(
     assert await gateway.terminate() == 0, "everything has been published"
     again = await start_gateway(run_command, settings)
     await publish(broker_port, [(f"{topic_prefix}/last/telemetry", message("end", x=1))])
+    await again.event("batch_stored")
     assert await again.terminate() == 0
     await terminal.until("key=end")
     terminal.signal(signal.SIGINT)
