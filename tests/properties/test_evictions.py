@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.bounds import evict_dead_letters
 from runtime.postgres import lent
+from tests.support.effort import examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,7 +69,7 @@ def fair(shares: dict[tuple[str, str], int], bound: int) -> dict[tuple[str, str]
     return left
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(letters=LETTERS, bound=st.integers(1, 60), max_bytes=st.sampled_from([10**9, 2000, 300]))
 def test_who_has_most_gives_most(dsn: str, letters: list[Letter], bound: int, max_bytes: int) -> None:
     """Letters: exactly what taking one at a time from the largest leaves. Bytes: none who has less loses."""

@@ -25,6 +25,7 @@ from projector.follow.state import Apply, Asked, Course, Read, State
 from projector.halts import MENDED_BY_REBUILD, mismatch, missing_rows
 from projector.outbox import Page, Position
 from projector.views import Cursor, Outcome, Seen
+from tests.support.effort import examples
 from tests.unit.test_projector_steps import NOON
 
 if TYPE_CHECKING:
@@ -316,5 +317,5 @@ class Following(RuleBasedStateMachine):
 def test_whatever_comes() -> None:
     """Whatever the servers, the topic and others do meanwhile."""
     run_state_machine_as_test(
-        Following, settings=settings(max_examples=100, stateful_step_count=60, deadline=None)
+        Following, settings=settings(max_examples=examples(100), stateful_step_count=60, deadline=None)
     )

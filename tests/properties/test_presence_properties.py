@@ -19,6 +19,7 @@ from gateway.decode import Reading
 from projector.query.stats import device_stats
 from projector.repair.rebuild import Rebuilder
 from projector.views import Keys, Run, Views
+from tests.support.effort import examples
 from tests.support.write_side import write_side
 
 if TYPE_CHECKING:
@@ -129,7 +130,9 @@ async def site(database: str, redis_url: str) -> AsyncIterator[Site]:
         yield Site(pool, redis, (first, second))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(said=messages, data=st.data())
 async def test_all_sides_say_the_same(site: Site, said: list[Said], data: st.DataObject) -> None:
     """Two gateways, any order, repeats and batches; `devices`, views and a rebuild say the same.

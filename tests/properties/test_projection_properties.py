@@ -17,6 +17,7 @@ from contract.events import Event, Scalar, format_time
 from projector.repair.rebuild import Rebuilder
 from projector.repair.verify import Verifier
 from projector.views import Keys, Run, Views
+from tests.support.effort import examples
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
@@ -64,7 +65,9 @@ def events(draw: st.DrawFn) -> list[Event]:
     ]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(events=events(), data=st.data())
 async def test_views_equal_a_plain_fold(redis_url: str, events: list[Event], data: st.DataObject) -> None:
     """Split into rows and runs over two streams, reordered, repeated, skipped: the views are the same.
@@ -97,7 +100,9 @@ async def test_views_equal_a_plain_fold(redis_url: str, events: list[Event], dat
         await check(redis, keys, events)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(events=events(), data=st.data())
 async def test_postgres_folds_to_the_same_views(
     redis_url: str, database: str, events: list[Event], data: st.DataObject

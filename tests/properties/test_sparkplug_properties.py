@@ -20,6 +20,7 @@ from gateway.sparkplug.messages import Lost, Message, Read, Told
 from gateway.sparkplug.nodes.doubt import PLAIN_S
 from gateway.sparkplug.nodes.node import HELD_S, MOST_HELD
 from gateway.sparkplug.nodes.ordered import Ordered
+from tests.support.effort import examples
 
 if TYPE_CHECKING:
     from gateway.sparkplug.topics import Kind
@@ -220,4 +221,4 @@ class Edges(RuleBasedStateMachine):
 
 
 TestEdges = Edges.TestCase
-TestEdges.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestEdges.settings = settings(max_examples=examples(100), stateful_step_count=40, deadline=None)

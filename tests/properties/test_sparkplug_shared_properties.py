@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from gateway.sparkplug.messages import Lost, Message, Read, Told
 from gateway.sparkplug.nodes.node import HELD_S
 from gateway.sparkplug.nodes.shared import Shared
+from tests.support.effort import examples
 from tests.unit.test_sparkplug_shared import PLACE, Table
 
 if TYPE_CHECKING:
@@ -156,4 +157,4 @@ class Both(RuleBasedStateMachine):
 
 
 TestBoth = Both.TestCase
-TestBoth.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestBoth.settings = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)

@@ -20,6 +20,7 @@ from gateway.decode import Decoder, Limits, Received, Rejection
 from gateway.decode.routes import compile_routes
 from gateway.spool.places import Place
 from runtime.settings import Route
+from tests.support.effort import examples
 from tests.support.write_side import NOW, Delivered, write_side
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ async def ways(databases: Databases) -> AsyncIterator[tuple[Way, Way]]:
 
 
 @settings(
-    max_examples=100,
+    max_examples=examples(100),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
