@@ -336,19 +336,17 @@ async def _work(  # noqa: PLR0915, PLR0917  # the whole path is put together her
         await intake.flush()
         await voice.leave(session)
         if entrance is None or not entrance.is_stuck:  # else the server does not answer
-            await _last_words(store, devices, relay, upkeep, ledger)
+            await _last_words(relay, upkeep, ledger)
         for task in beside:
             task.cancel()
     rejected.close()
 
 
-async def _last_words(
-    store: Store, devices: DeviceTracker, relay: Relay, upkeep: Upkeep, ledger: Ledger
-) -> None:
+async def _last_words(relay: Relay, upkeep: Upkeep, ledger: Ledger) -> None:
     """Write held-back sightings, and give relay and projector a moment: what is left stays in the outbox."""
     with contextlib.suppress(TimeoutError, Retry), retryable():
         async with asyncio.timeout(_LAST_WORDS_S):
-            await store.write_sightings(devices.take_all())
+            await upkeep.write_sightings()
             await relay.drained()
             while await upkeep.note_projected() and ledger.projected < ledger.committed:  # noqa: ASYNC110  # a table
                 await asyncio.sleep(_LAST_WORDS_S / 20)

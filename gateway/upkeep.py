@@ -114,6 +114,7 @@ class Upkeep:
         self._last = ledger.line()
         self._declared = False
         self._declaring = asyncio.Lock()
+        self._sighting = asyncio.Lock()
         self._own: asyncpg.Pool[asyncpg.Record] | None = None
         self._chores = (
             Chore("projected", 1.0, 10.0, self._note_projected),
@@ -166,6 +167,11 @@ class Upkeep:
         )
         async with closing(self._own):
             await self.chores.run()
+
+    async def write_sightings(self) -> None:
+        """Write all that are held back, after those that are being written: these may come back."""
+        async with self._sighting:
+            await self._store.write_sightings(self._devices.take_all())
 
     async def _note_projected(self) -> None:
         if self._ledger.projected < self._ledger.committed:  # else nothing is waited for
@@ -288,7 +294,8 @@ class Upkeep:
         await drop_history(connection, datetime.now(UTC), site.history)
 
     async def _write_sightings(self) -> None:
-        await self._store.write_sightings(self._devices.take_due(time.monotonic()))
+        async with self._sighting:
+            await self._store.write_sightings(self._devices.take_due(time.monotonic()))
 
     async def _summarize(self) -> None:
         self._rejected.flush()

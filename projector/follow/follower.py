@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 PAGE_EVENTS: Final = 10_000  # read from PostgreSQL at once
 HEARD_AT_ONCE: Final = 4000  # events: some 15 ms
-GIVE_WAY_S: Final = 1.0  # to another projector, which has applied what we have worked out
 PATIENCE_S: Final = 1.0  # with PostgreSQL in the middle of a run, for which the views of all streams wait
 
 log = structlog.get_logger()
@@ -195,10 +194,7 @@ class Follower:
         self.course.applied(rows, outcome)
         self._tell()
         since, self._over_at = self._over_at, self._clock()
-        if outcome.status in {"duplicate", "gap"}:
-            # Two that race work out everything twice, and read views anew whenever they lose: one goes on.
-            await asyncio.sleep(GIVE_WAY_S)
-        elif not todo.is_read and not self.course.is_behind(outcome.cursor):
+        if not todo.is_read and not self.course.is_behind(outcome.cursor):
             await asyncio.sleep(linger_s(count, self._views.changed, self._over_at - since))
 
     def _count(self, rows: list[EventBatch], events: int, outcome: Outcome) -> None:

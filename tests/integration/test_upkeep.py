@@ -115,6 +115,28 @@ async def test_a_chore_may_take_longer_than_what_its_role_is_for(database: str) 
     assert seen == ["0", "100ms", "30s", "off"]
 
 
+async def test_sightings_that_are_being_written_are_waited_for(database: str) -> None:
+    """A gateway that stops in the middle of that loses none: what the chore has in hand is nobody else's."""
+    written: list[str] = []
+    may = asyncio.Event()
+
+    async def write(sightings: list[str]) -> None:
+        await may.wait()
+        written.extend(sightings)
+
+    async with upkeep(database) as (made, _):
+        made._store = Mock(write_sightings=write)
+        made._devices = Mock(take_due=lambda _now: ["due"], take_all=lambda: ["all"])
+        chore = asyncio.create_task(made._write_sightings())
+        await asyncio.sleep(0)
+        last = asyncio.create_task(made.write_sightings())
+        await asyncio.sleep(0)
+        may.set()
+        await last
+        assert written == ["due", "all"]
+        await chore
+
+
 async def commit(side: WriteSide, key: str) -> tuple[int, int]:
     """Store a message; how often it was new, and how often a repeat."""
     payload = json.dumps({"id": key, "ts": "2026-11-20T00:00:00Z", "x": 1}).encode()

@@ -80,36 +80,3 @@ async def test_a_database_that_hangs_does_not_hold_up_the_views(monkeypatch: pyt
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-
-
-async def test_who_finds_another_ahead_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that another projector had applied already is not followed by the next at once."""
-    monkeypatch.setattr(follower_module, "GIVE_WAY_S", 3600.0)
-    worked_out = []
-
-    async def apply(run: Run, _now: datetime, _more: Further) -> Outcome:
-        worked_out.append(run.first)
-        return Outcome("duplicate", run.last)
-
-    follower = Follower(
-        0,
-        views=cast("Any", SimpleNamespace(apply=apply, changed=1)),
-        outbox=cast("Any", None),
-        health=Health(),
-        meters=Meters(CollectorRegistry()),
-        now=lambda: NOW,
-        heard=lambda _: None,
-    )
-    follower.on_mark(Cursor(0, None), None)
-    follower.on_look(Asked(cursor=0), Position("e", 3), replaced=False)
-    running = asyncio.create_task(follower.run())
-    try:
-        for n in (1, 2):
-            follower.offer(row(n), 100)
-            for _ in range(10):
-                await asyncio.sleep(0)
-        follower.on_mark(Cursor(3, "e"), 1)
-        assert (worked_out, follower.course.cursor) == ([1], 3), "where the other is, is known meanwhile"
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
