@@ -35,6 +35,9 @@ class NoNumber:
         self.reason = reason
         self.text = text
 
+    def __repr__(self) -> str:
+        return f"NoNumber({self.reason!r}, {self.text!r})"
+
     def __str__(self) -> str:
         return self.text
 
