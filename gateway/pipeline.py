@@ -188,7 +188,7 @@ class Pipeline:
         batch.readings += readings
         batch.rejections += rejections
         if isinstance(chunk, Tracked):
-            chunk.last = received.last
+            chunk.read(received.last)
         if changes := self._take_changes():
             batch.changes.append(changes)
         batch.size_bytes += chunk.size_bytes

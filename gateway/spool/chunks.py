@@ -26,6 +26,7 @@ class Tracked:
         place: of its record there, in its run.
         seq: of the entry of which it is the last, once that is known; 0 for any other.
         last: the time of arrival that was given last when it had been read.
+        was_read: whether it has been, to its end.
     """
 
     def __init__(self, settle: Callable[[Tracked], None], given_at: float) -> None:
@@ -35,12 +36,17 @@ class Tracked:
         self.place = 0
         self.seq = 0
         self.last = ""
+        self.was_read = False
         self._settle = settle
 
     @property
     def deliveries(self) -> Sequence[Delivery]:
         """What it holds."""
         raise NotImplementedError
+
+    def read(self, last: str) -> None:
+        """It has been read, and that time of arrival was given last."""
+        self.last, self.was_read = last, True
 
     def ack(self) -> None:
         """What it holds is stored."""
@@ -89,8 +95,13 @@ class Passed(Tracked):
         """The session's."""
         return self.chunk.size_bytes
 
+    @property
+    def is_being_read(self) -> bool:
+        """Whether the pipeline is in the middle of it: what times of arrival it gives is not known yet."""
+        return self.after is not None and not self.was_read
+
     def record(self) -> Record:
-        """What is kept of it."""
+        """What is kept of it; while it is being read nothing can be."""
         return Record(
             self.at,
             [Kept.of(delivery) for delivery in self.deliveries],

@@ -187,6 +187,8 @@ class Keeping:
 
     async def _make_durable(self, chunks: list[Passed]) -> int:
         """Append, waiting or dropping for as long as there is no room; 0 when it is no longer needed."""
+        while any(chunk.is_being_read for chunk in chunks):  # noqa: ASYNC110  # for a few turns of the loop
+            await asyncio.sleep(0)
         records = [chunk.record() for chunk in chunks]
         while (self.behind or not self.held) and not all(chunk.settled for chunk in chunks):
             try:

@@ -128,7 +128,8 @@ class Known:
 
     async def stored(self, records: Sequence[Record]) -> Stored:
         """What is stored of those among records that were in flight when they went into the spool."""
-        flown = [each for each in records if each.since is not None and each.after is not None]
+        # Without a time of arrival nothing can be stored: none was given yet when it had been read.
+        flown = [each for each in records if each.since is not None and each.after is not None and each.last]
         if not flown:
             return Stored()
         after, until = str(flown[0].after), max(each.last for each in flown)

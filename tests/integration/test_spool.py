@@ -32,7 +32,7 @@ from runtime.http import Health
 from runtime.logs import RateLimit
 from runtime.mqtt.port import SessionStatus
 from runtime.settings import Route, Spool
-from tests.support.write_side import write_side
+from tests.support.write_side import decode, write_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,6 +135,14 @@ async def filled(folder: Path, *entries: list[Record]) -> None:
         place += len(records)
         await shelf.append(records, place=place)
     await shelf.close()
+
+
+async def test_what_gave_no_reading_is_looked_for_nowhere(database: str) -> None:
+    """What is first after a start, and nothing but empty payloads, has no time of arrival: it comes out."""
+    first = Record(AT, [Kept("devices/a1/telemetry", b"", 1)], after="", last="", since=1)
+    async with write_side(database) as side:
+        await side.store.commit(*decode(b"{"))  # letters are looked through
+        assert not await Known(side.pool, 0, Health()).stored([first])
 
 
 async def test_drained_in_order_as_of_then(database: str, tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ class Process:
                     break
                 chunks.append(self._next.result())
                 self._next = None
-                rows += self._read(chunks[-1])
+                rows += await self._read(chunks[-1])
             await self._database.open.wait()
             self._database.rows += rows
             self._database.changed.tell()
@@ -187,7 +187,7 @@ class Process:
             for chunk in chunks:
                 chunk.ack()
 
-    def _read(self, chunk: Chunk) -> list[tuple[str, int]]:
+    async def _read(self, chunk: Chunk) -> list[tuple[str, int]]:
         received = self._received
         if isinstance(chunk, Drained):
             received.resume(datetime.fromisoformat(chunk.record.at), chunk.after)
@@ -195,8 +195,12 @@ class Process:
             assert isinstance(chunk, Passed)
             received.reach(datetime.now(UTC))
             chunk.at, chunk.after = received.at.isoformat(), received.last
-        rows = [(received.next(), int(each.payload)) for each in chunk.deliveries]
-        chunk.last = received.last
+        rows = []
+        for each in chunk.deliveries:
+            rows.append((received.next(), int(each.payload)))
+            await asyncio.sleep(0)  # what is long is read in steps, between which others have their turns
+        if isinstance(chunk, (Drained, Passed)):
+            chunk.read(received.last)
         if isinstance(chunk, Drained) and chunk.stored:
             stored = cast("StoredRows", chunk.stored)
             return [row for row in rows if not stored.has(row[0])]

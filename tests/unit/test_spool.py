@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
 
 from gateway.decode import Received
+from gateway.spool.chunks import Passed
 from gateway.spool.entry import Damaged, Kept, Packed, Record, pack, unpack
 from gateway.spool.file import NAME, Broken, Full, SpoolFile
 from gateway.spool.folder import Unusable
+from gateway.spool.keeping import Keeping
 from gateway.spool.rates import Rates
 from gateway.spool.reports import lines
 from gateway.spool.shelf import Shelf, open_shelf
+from gateway.spool.signal import Signal
 from runtime.settings import Spool
+from tests.support.write_side import Delivered
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -185,6 +191,29 @@ async def test_the_loop_never_waits(tmp_path: Path) -> None:
     await asyncio.sleep(0)
     assert not writing.done()
     await writing
+    await shelf.close()
+
+
+async def test_what_is_being_read_is_kept_once_it_has_been(tmp_path: Path) -> None:
+    """A record says which times of arrival are its messages', so that none that is stored is stored again."""
+    shelf, kept = Shelf(spool(tmp_path)), asyncio.Event()
+    keeping = Keeping(
+        shelf, Signal(), time.monotonic, kept=lambda *_: kept.set(), drop=None, say=lambda: None
+    )
+    come = SimpleNamespace(deliveries=[Delivered("devices/a1/telemetry", b"{}")], size_bytes=100)
+    chunk = Passed(cast("Any", come), lambda _: None, at=AT, given_at=0.0, connection=1, sessions_lost=0)
+    chunk.after = ""
+    keeping.begin([chunk], since=1)
+    running = asyncio.create_task(keeping.run())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    chunk.read("2026-11-23T09:00:00.000001Z")
+    await kept.wait()
+    running.cancel()
+    await asyncio.wait([running])
+    found = await shelf.read(0)
+    assert found is not None
+    assert [each.last for each in found[1].records] == [chunk.last]
     await shelf.close()
 
 
