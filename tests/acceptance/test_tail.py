@@ -175,6 +175,7 @@ async def test_a_head_that_has_enough(
     assert await gateway.terminate() == 0
 
 
+@pytest.mark.full
 async def test_a_terminal_that_is_stopped(
     run_command: Run, settings: Settings, config_file: Path, broker_port: int, topic_prefix: str
 ) -> None:
