@@ -18,7 +18,7 @@ from deploy.local.servers import Postgres
 
 _ROOT = Path(__file__).parents[1]
 _PACKAGES = ("aiomqtt", "asyncpg", "mqtt5", "msgspec", "uvloop")
-_POSTGRES = ("synchronous_commit", "shared_buffers", "max_wal_size")
+_POSTGRES = ("fsync", "synchronous_commit", "shared_buffers", "max_wal_size")
 _RESULTS_EXCLUDED = ":(exclude)docs/benchmarks*"
 _VERSION = re.compile(r"\d+(?:\.\d+)+")
 _FLAGS = {"mosquitto": "-h", "postgres": "--version", "redis": "--version"}
@@ -57,7 +57,7 @@ def look(command: str) -> Origin:
         machine=_machine(),
         versions={**_servers(), "python": platform.python_version()}
         | {package: metadata.version(package) for package in _PACKAGES},
-        postgres={"fsync": "on"} | {name: Postgres.settings[name] for name in _POSTGRES},  # by default
+        postgres={name: Postgres.settings[name] for name in _POSTGRES},
     )
 
 

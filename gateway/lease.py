@@ -40,7 +40,7 @@ from gateway.slot import is_gone, is_of_client
 from gateway.trip import Trip
 from runtime.errors import Retry, Stop
 from runtime.lifecycle import keep_trying
-from runtime.postgres import ERRORS, connect, load_queries, retryable
+from runtime.postgres import ERRORS, connect, ending, load_queries, retryable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -299,7 +299,7 @@ def _refusal(what: str, holder: asyncpg.Record | None) -> str:
         if holder["is_stranger"]:  # of whom PostgreSQL tells no more
             return (
                 f"{what} is held by the role {holder['role']}, which is no gateway's: end it as a superuser, "
-                f"SELECT pg_terminate_backend({holder['pid']}); `gateway check` says how to keep it off"
+                f"{ending(holder['pid'])} `gateway check` says how to keep it off"
             )
         where, since = holder["client_addr"] or "local", holder["backend_start"]
         when = f", since {since:%F %T}" if since else ""

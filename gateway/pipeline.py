@@ -26,13 +26,14 @@ from gateway.batcher import Batch, BatchPolicy
 from gateway.conflicts import KeyWatch
 from gateway.decode import Rejection
 from gateway.decode.reading import as_kept
+from gateway.decode.steps import finish
 from gateway.door import REFUSALS, Door
 from gateway.spool.chunks import Drained, Passed, Tracked
 from gateway.spool.places import places_of
 from runtime import faults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from gateway.decode import Decoder, Reading, Received
     from gateway.ledger import Ledger
@@ -116,8 +117,7 @@ class Pipeline:
             intake.cancel()
             await asyncio.wait([intake])  # what it has begun to add comes first
             for chunk in left:
-                for _ in self._adding(chunk):
-                    pass
+                finish(self._adding(chunk))
             self._draining = True
             self._added.set()
             await self._finish(writers)
@@ -149,13 +149,12 @@ class Pipeline:
                 for _ in steps:
                     await asyncio.sleep(0)
             finally:  # also when this task is cancelled
-                for _ in steps:
-                    pass
+                finish(steps)
             while self._policy.is_full(self._batch):
                 self._removed.clear()
                 await self._removed.wait()
 
-    def _adding(self, chunk: Chunk) -> Iterator[None]:  # noqa: C901, PLR0912  # every message takes this way
+    def _adding(self, chunk: Chunk) -> Generator[None, None, None]:  # noqa: C901, PLR0912  # every message takes this way
         """Decode a chunk into the open batch, in steps; a chunk is wholly in it or not at all."""
         batch = self._batch
         received, decoder = self._received, self.decoder
@@ -188,7 +187,7 @@ class Pipeline:
         batch.readings += readings
         batch.rejections += rejections
         if isinstance(chunk, Tracked):
-            chunk.read(received.last)
+            chunk.last = received.last
         if changes := self._take_changes():
             batch.changes.append(changes)
         batch.size_bytes += chunk.size_bytes

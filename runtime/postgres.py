@@ -253,6 +253,11 @@ class Queries:
         return sorted(self._statements)
 
 
+def ending(pid: int) -> str:
+    """What somebody types to end a session, for messages that advise it."""
+    return f"SELECT pg_terminate_backend({pid});"
+
+
 def load_queries(package: str, folder: str = "sql") -> Queries:
     """Read every `*.sql` file of a package's folder.
 

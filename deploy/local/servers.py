@@ -58,7 +58,7 @@ class Mosquitto(Server):
 
     @property
     def _config(self) -> Path:
-        return self.place.folder / "mosquitto.conf"
+        return self.place.folder / f"{self.name}.conf"
 
 
 class Postgres(Server):
@@ -75,6 +75,7 @@ class Postgres(Server):
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT
     settings: ClassVar[dict[str, str]] = {
         "listen_addresses": "127.0.0.1",
+        "fsync": "on",
         "synchronous_commit": "on",
         "max_connections": "200",
         "shared_buffers": "256MB",
@@ -109,10 +110,12 @@ class Postgres(Server):
         if self._primary is None:
             hba = self._data / "pg_hba.conf"
             hba.write_text(_SITES_ROLES + hba.read_text(encoding="utf-8"), encoding="utf-8")
+            with (self._data / "postgresql.conf").open("a", encoding="utf-8") as config:
+                config.writelines(f"{name} = '{value}'\n" for name, value in self.settings.items())
 
     def command(self) -> list[str]:
         """Run in the foreground, its socket beside its data."""
-        settings = {**self.settings, "port": str(self.port), "unix_socket_directories": str(self.folder)}
+        settings = {"port": str(self.port), "unix_socket_directories": str(self.folder)}
         options = [f"--{name}={value}" for name, value in settings.items()]
         return [str(self.binary), "-D", str(self._data), *options]
 

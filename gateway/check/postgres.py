@@ -13,7 +13,7 @@ from gateway.check.site import check_site
 from gateway.migrate import migrations
 from runtime.errors import Retry
 from runtime.logs import one_line
-from runtime.postgres import ERRORS, address, load_queries, open_pool
+from runtime.postgres import ERRORS, address, ending, load_queries, open_pool
 from runtime.rights import missing_rights
 from runtime.rights import queries as rights_queries
 
@@ -196,7 +196,7 @@ def _lockers(rows: list[asyncpg.Record], functions: str) -> Finding:
     """Who can keep gateways from starting, and chores from being done, or does."""
     held = [row for row in rows if row["pid"]]
     if held:
-        ends = " ".join(f"SELECT pg_terminate_backend({row['pid']});" for row in held)
+        ends = " ".join(ending(row["pid"]) for row in held)
         told = ", ".join(row["role"] for row in held)
         found = f"{told} holds locks of gateways and projectors, whose chores are not done meanwhile"
         return Finding("locks", "fail", found, f"as a superuser: {ends} then what is said of locks here next")

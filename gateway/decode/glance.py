@@ -25,10 +25,10 @@ class Glance(Protocol):
     def key(self) -> tuple[object, ...]: ...  # noqa: D102  # see the class, as of all of these
 
     @property
-    def leaves(self) -> list[Any]: ...  # noqa: D102
+    def leaves(self) -> list[Any]: ...  # noqa: D102  # likewise
 
     @property
-    def value(self) -> Any: ...  # noqa: ANN401, D102
+    def value(self) -> Any: ...  # noqa: ANN401, D102  # likewise; of any format
 
     @property
-    def places(self) -> Any: ...  # noqa: ANN401, D102
+    def places(self) -> Any: ...  # noqa: ANN401, D102  # likewise

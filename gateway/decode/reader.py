@@ -91,9 +91,9 @@ class Reader:
 
     def prepare(
         self,
-        value: Any,  # noqa: ANN401, ARG002  # a format's value is any value
-        matched: Matched,  # noqa: ARG002
-        size: int,  # noqa: ARG002
+        value: Any,  # noqa: ANN401, ARG002  # a format's value is any value; most readers have no steps
+        matched: Matched,  # noqa: ARG002  # likewise
+        size: int,  # noqa: ARG002  # likewise
     ) -> Iterator[None]:
         """Do in steps what `read_value` of this very value will take of a payload of so many bytes."""
         return iter(())

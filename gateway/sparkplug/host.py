@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gateway.decode.examples import Message as Delivered
-from gateway.decode.formats.sparkplug_usual import Usual
 from gateway.sparkplug.addresses import Addresses
 from gateway.sparkplug.fleet import Fleet
 from gateway.sparkplug.front import Front
@@ -213,9 +212,7 @@ class Host(Front):
 
     def _read(self, step: Read, received: Received) -> list[Item]:
         message, value = step
-        if (
-            message.id and message.sent is None and not isinstance(value, Usual)
-        ):  # its readings are as old as its arrival
+        if isinstance(value, dict) and message.id and message.sent is None:  # as old as its arrival
             value = {**value, "timestamp": message.at}
         return self._decoder.read(message, value, received)
 

@@ -25,8 +25,7 @@ class Tracked:
         kept: whether it is in the spool.
         place: of its record there, in its run.
         seq: of the entry of which it is the last, once that is known; 0 for any other.
-        last: the time of arrival that was given last when it had been read.
-        was_read: whether it has been, to its end.
+        last: the time of arrival that was given last when it had been read, to its end; None before.
     """
 
     def __init__(self, settle: Callable[[Tracked], None], given_at: float) -> None:
@@ -35,18 +34,13 @@ class Tracked:
         self.kept = False
         self.place = 0
         self.seq = 0
-        self.last = ""
-        self.was_read = False
+        self.last: str | None = None
         self._settle = settle
 
     @property
     def deliveries(self) -> Sequence[Delivery]:
         """What it holds."""
         raise NotImplementedError
-
-    def read(self, last: str) -> None:
-        """It has been read, and that time of arrival was given last."""
-        self.last, self.was_read = last, True
 
     def ack(self) -> None:
         """What it holds is stored."""
@@ -98,7 +92,7 @@ class Passed(Tracked):
     @property
     def is_being_read(self) -> bool:
         """Whether the pipeline is in the middle of it: what times of arrival it gives is not known yet."""
-        return self.after is not None and not self.was_read
+        return self.after is not None and self.last is None
 
     def record(self) -> Record:
         """What is kept of it; while it is being read nothing can be."""
@@ -108,7 +102,7 @@ class Passed(Tracked):
             self.connection,
             self.sessions_lost,
             self.after,
-            self.last,
+            self.last or "",
             self.since,
         )
 

@@ -162,6 +162,8 @@ class Known:
 def places_of(chunks: Iterable[object]) -> list[Place]:
     """How far a batch with these chunks drains each run, in its order."""
     places = {
-        chunk.run: Place(chunk.run, chunk.place, chunk.last) for chunk in chunks if isinstance(chunk, Drained)
+        chunk.run: Place(chunk.run, chunk.place, chunk.last or "")
+        for chunk in chunks
+        if isinstance(chunk, Drained)
     }
     return list(places.values())

@@ -201,11 +201,9 @@ def _terms(packet: mqtt5.ConnAckPacket, asked_s: int) -> Terms:
         maximum_qos=packet.max_qos.value,
         retains=packet.retain_available,
         shares=packet.shared_subscription_available,
-        wildcards=packet.wildcard_subscription_available,
         identifiers=packet.subscription_id_available,
         receive_maximum=packet.receive_max,
         packet_bytes=packet.max_packet_size or 0,
-        keepalive_s=packet.server_keep_alive,
         topic_aliases=packet.topic_alias_max,
     )
 

@@ -20,11 +20,9 @@ class Terms:
         maximum_qos: of what is published to the broker.
         retains: whether it keeps retained messages.
         shares: whether there are shared subscriptions.
-        wildcards: whether filters may have `+` and `#`.
         identifiers: whether there are subscription identifiers.
         receive_maximum: QoS 1 and 2 messages that may be under way to it.
         packet_bytes: the largest packet that it takes; 0 when it does not tell.
-        keepalive_s: when that is the broker's and not ours.
         topic_aliases: how many it takes.
     """
 
@@ -33,11 +31,9 @@ class Terms:
     maximum_qos: Qos = 2
     retains: bool = True
     shares: bool = True
-    wildcards: bool = True
     identifiers: bool = True
     receive_maximum: int = 65535
     packet_bytes: int = 0
-    keepalive_s: int | None = None
     topic_aliases: int = 0
 
     def fit(self, message: Message) -> Message:

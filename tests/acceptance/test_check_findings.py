@@ -3,8 +3,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import asyncpg
 import msgspec
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("durable")
 
+Broker = TypeVar("Broker", bound=Mosquitto)
+
 
 def with_key(settings: Settings, section: str, **keys: object) -> Settings:
     """The settings with keys of one section replaced."""
@@ -42,6 +45,15 @@ async def connection(database: str) -> AsyncIterator[asyncpg.Connection[asyncpg.
     opened = await asyncpg.connect(database)
     yield opened
     await opened.close()
+
+
+@asynccontextmanager
+async def started(server: Broker) -> AsyncIterator[Broker]:
+    """A broker of its own, for a while."""
+    await server.start()
+    yield server
+    await server.release()
+    shutil.rmtree(server.folder)
 
 
 class GuardedMosquitto(Mosquitto):
@@ -65,19 +77,12 @@ class GuardedMosquitto(Mosquitto):
         with self._config.open("a", encoding="utf-8") as config:
             config.write(f"\nplugin {plugin}\nplugin_opt_config_file {file}\n")
 
-    @property
-    def _config(self) -> Path:
-        return self.place.folder / "mosquitto-guarded.conf"
-
 
 @pytest.fixture
 async def guarded(services: LocalServices) -> AsyncIterator[GuardedMosquitto]:
     """Such a broker, running."""
-    server = GuardedMosquitto(services.mosquitto.binary, services.place)
-    await server.start()
-    yield server
-    await server.release()
-    shutil.rmtree(server.folder)
+    async with started(GuardedMosquitto(services.mosquitto.binary, services.place)) as server:
+        yield server
 
 
 async def test_messages_without_key_and_time_are_told(
@@ -228,19 +233,12 @@ class MeagreMosquitto(Mosquitto):
         kept = [line for line in lines if not line.startswith("max_packet_size")]
         self._config.write_text("\n".join([*kept, "max_packet_size 5000", ""]), encoding="utf-8")
 
-    @property
-    def _config(self) -> Path:
-        return self.place.folder / "mosquitto-meagre.conf"
-
 
 @pytest.fixture
 async def meagre(services: LocalServices) -> AsyncIterator[MeagreMosquitto]:
     """Such a broker, running."""
-    server = MeagreMosquitto(services.mosquitto.binary, services.place)
-    await server.start()
-    yield server
-    await server.release()
-    shutil.rmtree(server.folder)
+    async with started(MeagreMosquitto(services.mosquitto.binary, services.place)) as server:
+        yield server
 
 
 async def test_what_a_broker_allows_is_told(settings: Settings, meagre: MeagreMosquitto, unique: str) -> None:

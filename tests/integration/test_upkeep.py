@@ -118,9 +118,10 @@ async def test_a_chore_may_take_longer_than_what_its_role_is_for(database: str) 
 async def test_sightings_that_are_being_written_are_waited_for(database: str) -> None:
     """A gateway that stops in the middle of that loses none: what the chore has in hand is nobody else's."""
     written: list[str] = []
-    may = asyncio.Event()
+    begun, may = asyncio.Event(), asyncio.Event()
 
     async def write(sightings: list[str]) -> None:
+        begun.set()
         await may.wait()
         written.extend(sightings)
 
@@ -128,9 +129,8 @@ async def test_sightings_that_are_being_written_are_waited_for(database: str) ->
         made._store = Mock(write_sightings=write)
         made._devices = Mock(take_due=lambda _now: ["due"], take_all=lambda: ["all"])
         chore = asyncio.create_task(made._write_sightings())
-        await asyncio.sleep(0)
+        await begun.wait()
         last = asyncio.create_task(made.write_sightings())
-        await asyncio.sleep(0)
         may.set()
         await last
         assert written == ["due", "all"]

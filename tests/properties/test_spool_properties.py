@@ -200,7 +200,7 @@ class Process:
             rows.append((received.next(), int(each.payload)))
             await asyncio.sleep(0)  # what is long is read in steps, between which others have their turns
         if isinstance(chunk, (Drained, Passed)):
-            chunk.read(received.last)
+            chunk.last = received.last
         if isinstance(chunk, Drained) and chunk.stored:
             stored = cast("StoredRows", chunk.stored)
             return [row for row in rows if not stored.has(row[0])]

@@ -207,7 +207,7 @@ async def test_what_is_being_read_is_kept_once_it_has_been(tmp_path: Path) -> No
     running = asyncio.create_task(keeping.run())
     for _ in range(100):
         await asyncio.sleep(0)
-    chunk.read("2026-11-23T09:00:00.000001Z")
+    chunk.last = "2026-11-23T09:00:00.000001Z"
     await kept.wait()
     running.cancel()
     await asyncio.wait([running])

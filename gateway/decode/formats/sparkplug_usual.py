@@ -187,7 +187,7 @@ class _Layout:
         self._unpack = Struct(f"<{''.join(form)}1s{len(payload) - size - 1}s").unpack
         self._constant = itemgetter(*constants)
         self._expected = self._constant(self._unpack(payload))
-        self._moments, self._values = moments, values
+        self._moments = moments
         self._numbers = itemgetter(*values, values[0])  # one more, so that it is a tuple of one too
 
     def read(self, payload: bytes) -> Usual | None:
