@@ -20,14 +20,6 @@ if TYPE_CHECKING:
 PAYLOAD = b'{"device_id": "a", "x": 1}'
 
 
-async def stored(gateway: RunningCommand, count: int) -> None:
-    """Wait until so many are."""
-    committed = batches = 0
-    while committed < count:
-        committed += (await gateway.event("batch_stored", skip=batches))["committed"]
-        batches += 1
-
-
 @pytest.mark.parametrize("driver", ["mqtt5", "mqtt311"])
 async def test_a_covered_route_costs_no_second_row(
     run_command: Run, broker_port: int, unique: str, driver: str
@@ -41,7 +33,7 @@ async def test_a_covered_route_costs_no_second_row(
     assert remembered["filters"] == [f"{unique}/ov/#"]
     await publish(broker_port, [(f"{unique}/ov/a/up", PAYLOAD), (f"{unique}/ov/a/down", PAYLOAD)])
     await publish(broker_port, [(f"{unique}/ov/a/end", PAYLOAD)])
-    await stored(gateway, 3)
+    await gateway.total("batch_stored", 3, "committed")
     assert await gateway.terminate() == 0
     assert gateway.stdout[-1].startswith("received=3 committed=3 ")
 
@@ -53,7 +45,7 @@ async def test_routes_that_overlap_in_part(run_command: Run, broker_port: int, u
     await gateway.event("subscriptions_remembered")
     await publish(broker_port, [(f"{unique}/a/up", PAYLOAD)] * 3 + [(f"{unique}/b/up", PAYLOAD)])
     await publish(broker_port, [(f"{unique}/a/end", PAYLOAD)])
-    await stored(gateway, 5)
+    await gateway.total("batch_stored", 5, "committed")
     assert await gateway.terminate() == 0
     assert gateway.stdout[-1].startswith("received=5 committed=5 ")
 

@@ -175,7 +175,6 @@ async def test_a_head_that_has_enough(
     assert await gateway.terminate() == 0
 
 
-@pytest.mark.full
 async def test_a_terminal_that_is_stopped(
     run_command: Run, settings: Settings, config_file: Path, broker_port: int, topic_prefix: str
 ) -> None:
@@ -187,6 +186,7 @@ async def test_a_terminal_that_is_stopped(
     for device in range(5):
         batch = json.dumps([{"id": f"{device}-{i}", "ts": TS, "x": i} for i in range(3000)]).encode()
         await publish(broker_port, [(f"{topic_prefix}/d{device}/telemetry", batch)])
+    await gateway.total("batch_stored", 15_000, "committed")
     assert await gateway.terminate() == 0, "everything has been published"
     again = await start_gateway(run_command, settings)
     await publish(broker_port, [(f"{topic_prefix}/last/telemetry", message("end", x=1))])

@@ -99,6 +99,18 @@ class RunningCommand:
         except TimeoutError:
             raise AssertionError(self._report(f"no event {wanted} within {timeout_s} s")) from None
 
+    async def total(self, event: str, count: int, *fields: str) -> None:
+        """Wait until fields of an event's lines add up to so many.
+
+        Raises:
+            AssertionError: as `event`.
+        """
+        found = lines = 0
+        while found < count:
+            line = await self.event(event, skip=lines)
+            found += sum(line[field] for field in fields)
+            lines += 1
+
     async def said(self, text: str, *, skip: int = 0, timeout_s: float = 20) -> str:
         """Wait for a line of either stream that contains a text, and return it.
 
