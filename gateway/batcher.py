@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _SMALL: Final = 8  # times it would be full
 _ROW_BYTES: Final = 1_000_000  # brokers take packets of about 2 MB unless told otherwise
 _READ_S: Final = 0.002  # what has gathered is read by then
+_FEW_PER_S: Final = 2500  # messages; a batch costs as much as some hundred
+_LONGER: Final = 5  # times
 _EVENT_BYTES: Final = 120  # what an event's names and times add to its row
 
 
@@ -30,6 +32,7 @@ class Batch:
     Attributes:
         changes: what is stored beside them.
         due_after: so many chunks: the last has what came while nothing was read. 0 where none is known to.
+        lingers: so many times as long as the policy says.
         opened_at: when its first chunk came, in seconds of a monotonic clock.
         size_bytes: of what came with its chunks, about.
     """
@@ -39,6 +42,7 @@ class Batch:
     chunks: list[Chunk] = field(default_factory=list)
     changes: list[Changes] = field(default_factory=list)
     due_after: int = 0
+    lingers: int = 1
     opened_at: float = 0.0
     size_bytes: int = 0
 
@@ -63,6 +67,14 @@ class BatchPolicy:
         """Whether one like it would be far from full when it has lingered."""
         return len(batch) * _SMALL <= self.max_messages and batch.size_bytes * _SMALL <= self.max_bytes
 
+    def lingers_after(self, batch: Batch, since_s: float) -> int:
+        """How many times as long the next batch may linger, after one that took so long to come together.
+
+        Where several messages come, and not many, they wait for one another: each batch, and its row on its
+        way into the views, costs more than they do.
+        """
+        return _LONGER if 1 < len(batch) < _FEW_PER_S * since_s else 1
+
     def parts(self, batch: Batch) -> Iterator[Sequence[Reading]]:
         """Cut the readings into what one transaction and one outbox row should hold.
 
@@ -82,5 +94,5 @@ class BatchPolicy:
             return None
         if self.is_full(batch) or 0 < batch.due_after <= len(batch.chunks):
             return 0.0
-        linger_s = self.linger_s + (_READ_S if batch.due_after else 0.0)
+        linger_s = self.linger_s * batch.lingers + (_READ_S if batch.due_after else 0.0)
         return max(0.0, batch.opened_at + linger_s - now)

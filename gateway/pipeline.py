@@ -88,6 +88,7 @@ class Pipeline:
         self._take_changes = take_changes
         self._gather = gather
         self._is_quiet, self._gathers_on = True, False
+        self._lingers, self._taken_at = 1, time.monotonic()
         self._entrance = entrance
         self._policy = policy
         self._store = store
@@ -198,14 +199,14 @@ class Pipeline:
         chunks, policy = len(batch.chunks), self._policy
         if chunks == batch.due_after and len(batch) >= _MORE_COMES and policy.is_small(batch):
             self._gathers_on = True
-            self._gather(policy.linger_s)
+            self._gather(policy.linger_s * self._lingers)
         if chunks in {1, batch.due_after} or policy.is_full(batch):  # else it is due when it was
             self._added.set()
 
     def _open(self, batch: Batch, chunk: Chunk) -> None:
         """Note that a batch gets its first chunk; when it is quiet let all others gather, to be one chunk."""
-        now, linger_s = time.monotonic(), self._policy.linger_s  # finer than the loop's clock
-        batch.opened_at = now
+        linger_s = self._policy.linger_s * batch.lingers
+        batch.opened_at = time.monotonic()  # finer than the loop's clock
         if batch.due_after:
             batch.opened_at -= linger_s  # what has gathered began to come then
         elif self._is_quiet and not isinstance(chunk, Drained):
@@ -261,7 +262,10 @@ class Pipeline:
                 await self._added.wait()
                 if timer is not None:
                     timer.cancel()
-            batch, self._batch = self._batch, Batch(due_after=int(self._gathers_on))
+            batch, now = self._batch, time.monotonic()
+            self._lingers = self._policy.lingers_after(batch, now - self._taken_at)
+            self._taken_at = now
+            self._batch = Batch(due_after=int(self._gathers_on), lingers=self._lingers)
             self._is_quiet, self._gathers_on = self._policy.is_small(batch), False
             self._taken += len(batch)
             self._taken_bytes += batch.size_bytes

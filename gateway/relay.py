@@ -44,13 +44,10 @@ _PAGE_ROWS = 20
 _RUN_ROWS = 50
 _PATIENCE_S = 1.0
 _ATTEMPTS = 5
-_PAUSE_S = 0.06  # from one publication to the next, while less than so many messages come
-_FEW_PER_S = 2500
 
 
 class _Row(NamedTuple):
     n: int
-    events: int
     payload: bytes
     created_at: datetime
 
@@ -79,7 +76,6 @@ class Relay:
         self._next = 1
         self._head = 0
         self._missing_since: float | None = None
-        self._begun = 0.0
         self._rewinds = 0
         self._changed = asyncio.Event()
         self._drained = asyncio.Event()
@@ -115,7 +111,7 @@ class Relay:
         self._head = max(self._head, row.n)
         self._drained.clear()
         if self._held_bytes + len(row.payload) <= _HELD_BYTES:
-            self._held[row.n] = _Row(row.n, row.events, row.payload, row.created_at)
+            self._held[row.n] = _Row(row.n, row.payload, row.created_at)
             self._held_bytes += len(row.payload)
         self._changed.set()
 
@@ -124,16 +120,7 @@ class Relay:
         while True:
             rows = self._take_held() or await self._wait_or_read()
             if rows:
-                begun = asyncio.get_running_loop().time()
                 await self._publish(rows)
-                if not self.behind:
-                    await self._let_gather(rows, begun)
-
-    async def _let_gather(self, rows: Sequence[_Row], begun: float) -> None:
-        """Let rows gather where few messages come: each costs its readers as much as many messages do."""
-        since, self._begun = begun - self._begun, begun
-        if sum([row.events for row in rows]) < _FEW_PER_S * max(since, _PAUSE_S):
-            await asyncio.sleep(begun + _PAUSE_S - asyncio.get_running_loop().time())
 
     async def drained(self) -> None:
         """Wait until everything committed has been published."""

@@ -2,4 +2,4 @@
 
 -- name: read_outbox
 -- A page of a stream's rows from position $2 on.
-SELECT n, events, payload, created_at FROM outbox WHERE stream = $1 AND n >= $2 ORDER BY n LIMIT $3;
+SELECT n, payload, created_at FROM outbox WHERE stream = $1 AND n >= $2 ORDER BY n LIMIT $3;

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
@@ -32,7 +33,7 @@ from projector.outbox import Position
 from projector.repair.replica import AlreadyRunningError
 from projector.views import Cursor
 from runtime.errors import Reject
-from runtime.lifecycle import keep_trying
+from runtime.lifecycle import keep_trying, next_turn_s
 from runtime.logs import RateLimit
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 WATCH_S: Final = 1.0
 HINTS_S: Final = 0.25
 SUMMARY_S: Final = 10.0
+SELDOM: Final = 10  # looks: at what is looked at as soon as there is reason to, and changes by hand otherwise
 
 _MAY_EVICT: Final = "{} lets it drop statistics one by one: set maxmemory-policy noeviction"
 
@@ -95,6 +97,7 @@ class Consumer:
             meters.not_believed.labels(reason)
         self._keys: dict[int, bytes] = {}
         self._hinted = False
+        self._looks, self._views_looks = count(), count()
         self._look = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -166,7 +169,7 @@ class Consumer:
             if any(course.state is State.UNCONFIRMED for _, course in self._courses()):
                 self._look.set()
             self._warn.flush()
-            await asyncio.sleep(WATCH_S)
+            await asyncio.sleep(next_turn_s(WATCH_S))
 
     async def _look_at_views(self) -> Marks:
         """Where the views stand; they are told which rows PostgreSQL has confirmed since the last time."""
@@ -177,8 +180,9 @@ class Consumer:
         }
         await self._views.confirm(news)
         self._told |= news
-        policy = await self._views.eviction()
-        self._health.set("redis eviction", policy and _MAY_EVICT.format(policy))
+        if next(self._views_looks) % SELDOM == 0:
+            policy = await self._views.eviction()
+            self._health.set("redis eviction", policy and _MAY_EVICT.format(policy))
         return await self._views.marks()
 
     async def _settle(self) -> NoReturn:
@@ -186,7 +190,7 @@ class Consumer:
         while True:
             if gone := await keep_trying("redis", self._views.settle, self._health):
                 log.warning("view_lost", key=gone)
-            await asyncio.sleep(WATCH_S)
+            await asyncio.sleep(next_turn_s(WATCH_S))
 
     async def _watch_outbox(self) -> NoReturn:
         while True:
@@ -204,7 +208,7 @@ class Consumer:
                 await keep_trying("redis", partial(self._views.give_up, given_up), self._health)
             self._health.set("projector", None)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(WATCH_S):
+                async with asyncio.timeout(next_turn_s(WATCH_S)):
                     await self._look.wait()
             if self._hinted:
                 await asyncio.sleep(HINTS_S)
@@ -217,7 +221,8 @@ class Consumer:
         known = {stream: each for stream, each in asked.items() if each.cursor is not None}
         positions = await self._outbox.look({stream: each.cursor or 0 for stream, each in known.items()})
         replaced = await self._outbox.replaced({stream: each.seen for stream, each in known.items()})
-        await self._learn_keys()
+        if self._hinted or not positions.keys() <= self._keys.keys() or next(self._looks) % SELDOM == 0:
+            await self._learn_keys()
         await self.report()
         return asked, positions, replaced
 
@@ -234,7 +239,7 @@ class Consumer:
 
     async def _watch_halts(self) -> NoReturn:
         while True:
-            await asyncio.sleep(WATCH_S)
+            await asyncio.sleep(next_turn_s(WATCH_S))
             if not any(course.halt in MENDED_BY_REBUILD for _, course in self._courses()):
                 self._health.set("views", None)
                 continue
@@ -263,7 +268,7 @@ class Consumer:
     async def _summarise(self) -> NoReturn:
         events = rows = 0
         while True:
-            await asyncio.sleep(SUMMARY_S)
+            await asyncio.sleep(next_turn_s(SUMMARY_S))
             streams = self._meters.streams.values()
             all_events, all_rows = sum(s.events_total for s in streams), sum(s.rows_total for s in streams)
             log.info(

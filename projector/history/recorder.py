@@ -25,7 +25,7 @@ import structlog
 from projector.history.memory import StreamMemory
 from projector.history.store import Busy, add
 from runtime.errors import Reject
-from runtime.lifecycle import Waiting, keep_trying
+from runtime.lifecycle import Waiting, keep_trying, next_turn_s
 from runtime.postgres import is_data_error
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Recorder:
         while True:
             await keep_trying("postgres", self.turn, self._health)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TURN_S):
+                async with asyncio.timeout(next_turn_s(TURN_S)):
                     await self._wake.wait()
             self._wake.clear()
 

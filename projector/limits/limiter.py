@@ -28,7 +28,7 @@ from projector.limits.told import Told
 from projector.outbox import Outbox
 from projector.post import AT_ONCE, Post
 from projector.watch.rows import PAGE_EVENTS, Rows
-from runtime.lifecycle import keep_trying
+from runtime.lifecycle import keep_trying, next_turn_s
 from runtime.logs import RateLimit
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class Limiter:
     async def _go_on(self) -> NoReturn:
         while True:
             await self.turn()
-            await asyncio.sleep(TURN_S)
+            await asyncio.sleep(next_turn_s(TURN_S))
 
     async def _learn(self) -> None:
         if not self._is_begun:

@@ -33,7 +33,7 @@ from projector.watch.silence import TOLERANCE_S, Silence
 from projector.watch.told import CLOCKS_TOLD, OFFLINE_TOLD, Told
 from projector.watch.voice import Voice, text
 from runtime.errors import Retry
-from runtime.lifecycle import keep_trying
+from runtime.lifecycle import keep_trying, next_turn_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -141,7 +141,7 @@ class Watcher:
         log.info("watch_begins", devices=len(self._silence.devices), silent=len(self._silence.silent))
         while True:
             await self.turn()
-            await asyncio.sleep(TURN_S)
+            await asyncio.sleep(next_turn_s(TURN_S))
 
     async def begin(self) -> None:
         """Begin with who is known to be silent, and whose clock is known to be wrong.

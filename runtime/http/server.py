@@ -15,6 +15,7 @@ import uvicorn
 from runtime.errors import Stop
 from runtime.http.connection import KERNEL_BYTES, Connection
 from runtime.http.door import Door
+from runtime.lifecycle import next_turn_s
 from runtime.settings import host_port
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class _Server(uvicorn.Server):
         """Write the date of answers once a second, which is all that uvicorn has to do ten times as often."""
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_DATE_S):
+                async with asyncio.timeout(next_turn_s(_DATE_S)):
                     await self._leaving.wait()
 
     @contextlib.contextmanager

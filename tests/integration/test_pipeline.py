@@ -207,7 +207,7 @@ async def test_a_long_message_takes_steps(database: str) -> None:
 async def test_what_has_gathered_is_stored_at_once(database: str) -> None:
     """Where it is quiet a batch is due with what came while nothing was read, and nothing is read again then.
 
-    After few messages the next one is waited for, and its batch lingers.
+    After few messages the next one is waited for, and its batch lingers longer.
     """
     acked: list[str] = []
     gathers: list[float] = []
@@ -235,7 +235,7 @@ async def test_what_has_gathered_is_stored_at_once(database: str) -> None:
         while line.left():  # noqa: ASYNC110  # a queue that tells nobody
             await asyncio.sleep(0)
         assert ledger.waiting() == 1
-        assert gathers == [30, 30, 30]
+        assert gathers == [30, 30, 150]
         stop.set()
         await running
     assert acked == ["a", "b", "c", "d"]

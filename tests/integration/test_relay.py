@@ -235,38 +235,3 @@ async def test_a_start_behind_the_end(database: str, settings: Settings) -> None
     async with write_side(database) as side, running(side, settings) as (relay, _):
         relay.start_after(10, 4)
         assert (relay.published, relay.behind) == (4, 0)
-
-
-async def test_rows_gather_where_few_messages_come(
-    database: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first row goes out at once, those that follow it soon go together."""
-    monkeypatch.setattr(relay_module, "_PAUSE_S", 0.5)
-    loop = asyncio.get_running_loop()
-    async with write_side(database) as side, running(side, settings) as (relay, topic):
-        rows = await append(side, 1, 2, 3)
-        task = asyncio.create_task(relay.run())
-        began = loop.time()
-        relay.offer(rows[0])
-        while relay.published < 1:  # noqa: ASYNC110  # it tells nobody
-            await asyncio.sleep(0)
-        assert loop.time() - began < 0.5
-        relay.offer(rows[1])
-        relay.offer(rows[2])
-        await topic.until(3)
-        assert loop.time() - began > 0.45
-        task.cancel()
-
-
-async def test_who_is_behind_does_not_rest(
-    database: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Pages of the table follow each other at once, however few messages they have."""
-    monkeypatch.setattr(relay_module, "_PAUSE_S", 60.0)
-    async with write_side(database) as side, running(side, settings) as (relay, topic):
-        await append(side, *range(30))
-        relay.start_after(0, 30)
-        task = asyncio.create_task(relay.run())
-        await topic.until(30)
-        assert topic.seen == list(range(1, 31))
-        task.cancel()

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from runtime.errors import ConfigurationError, Retry, Stop
 from runtime.http import Health
-from runtime.lifecycle import Waiting, every, keep_trying, run_until_stopped, unless
+from runtime.lifecycle import Waiting, every, keep_trying, next_turn_s, run_until_stopped, unless
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -229,4 +229,17 @@ async def test_every_does_not_wait_for_its_interval_when_told_to_stop() -> None:
 
     await every(3600, action, stop=stop, name="trim")
     with pytest.raises(ValueError, match="never called"):
-        await every(0, action, stop=asyncio.Event(), name="trim")
+        await every(0.001, action, stop=asyncio.Event(), name="trim")
+
+
+async def test_turns_of_one_interval_come_together() -> None:
+    """Whoever begins at whatever time: within half an interval and one and a half."""
+    loop = asyncio.get_running_loop()
+    ends = []
+    for begins_at in (7.0, 7.1, 7.4, 7.6, 7.99, 8.0):
+        loop.time = lambda at=begins_at: at  # type: ignore[method-assign, misc]
+        left = next_turn_s(1.0)
+        assert 0.5 < left <= 1.5
+        ends.append(round(begins_at + left, 6))
+    del loop.time
+    assert ends == [8.0, 8.0, 8.0, 9.0, 9.0, 9.0]
