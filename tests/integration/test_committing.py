@@ -20,6 +20,7 @@ from gateway.store import SESSION_SETTINGS
 from runtime import postgres
 from runtime.errors import Retry
 from tests.faults.proxy import Proxy
+from tests.support.roles import grant_kinds
 from tests.support.write_side import decode, write_side
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from gateway.decode import Reading
     from gateway.transaction import Evidence
     from runtime.postgres import Connection
-    from tests.support.write_side import WriteSide
+    from tests.support.roles import grant_kinds
+from tests.support.write_side import WriteSide
 
 KEYS = "SELECT convert_from(payload, 'UTF8') FROM outbox ORDER BY n"
 END_WAIT = """SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
@@ -114,7 +116,7 @@ async def test_an_earlier_batch_that_fails_is_not_overtaken(
 
 async def test_a_bisected_batch_keeps_its_turn(side: WriteSide, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that is left of a batch with bad readings is stored before the next one, its letters too."""
-    await side.pool.execute("ALTER TABLE measurements ADD CHECK (message_key NOT IN ('3', '7'))")
+    await side.owner.execute("ALTER TABLE measurements ADD CHECK (message_key NOT IN ('3', '7'))")
     gate = Gate(monkeypatch)
     first = asyncio.create_task(side.store.commit(*decode(*batch(*"01234567"))))
     await gate.reached.wait()
@@ -173,6 +175,7 @@ async def another_history(database: str, side: WriteSide) -> AsyncIterator[Local
         await connection.close()
         dsn = there.postgres.dsn(name)
         await migrate(dsn)
+        await grant_kinds(dsn)
         connection = await asyncpg.connect(dsn)
         await connection.execute(
             "INSERT INTO stream_leases (stream, epoch, owner) VALUES ($1, $2::text::uuid, $3)",
@@ -287,6 +290,7 @@ async def test_what_a_standby_may_lack_is_waited_for() -> None:
     """
     async with LocalServices(["postgres"], environ={}) as there:
         await migrate(there.postgres_dsn)
+        await grant_kinds(there.postgres_dsn)
         connection = await asyncpg.connect(there.postgres_dsn)
         async with write_side(there.postgres_dsn, calls=False) as side:
             (rows,) = await side.store.commit(*decode(*batch("1")))

@@ -253,7 +253,7 @@ async def test_a_lost_call_whose_rows_are_refused_then(
     late: list[tuple[OneCall, Position]] = []
 
     async def carry_out() -> None:
-        await side.pool.execute("ALTER TABLE measurements DROP CONSTRAINT IF EXISTS no_two")
+        await side.owner.execute("ALTER TABLE measurements DROP CONSTRAINT IF EXISTS no_two")
         async with side.pool.acquire() as connection:
             with contextlib.suppress(AppendRefused):
                 await send(late[0][0], connection, late[0][1], follows=False)
@@ -280,7 +280,7 @@ async def test_a_lost_call_whose_rows_are_refused_then(
     monkeypatch.setattr(OneCall, "send", lose_the_first)
     monkeypatch.setattr(transaction, "claim", carry_out_and_claim)
     async with write_side(database, calls=True) as side:
-        await side.pool.execute("ALTER TABLE measurements ADD CONSTRAINT no_two CHECK (message_key <> '2')")
+        await side.owner.execute("ALTER TABLE measurements ADD CONSTRAINT no_two CHECK (message_key <> '2')")
         (outcome,) = await side.store.commit(*decode(*batch(1, 2), b"rubbish"))
         assert (outcome.committed, outcome.duplicates, len(outcome.dead_letters)) == (2, 0, 1)
         assert await side.pool.fetchval("SELECT count(*) FROM measurements") == 2

@@ -200,7 +200,7 @@ async def test_what_is_kept_comes_with_its_batch(database: str) -> None:
         edges.decode(data(2).deliveries[0], received)
         first = edges.take_changes()
         assert first is not None
-        await side.pool.execute("ALTER TABLE measurements ADD CHECK (metrics <> '{\"T\": 1.0}')")
+        await side.owner.execute("ALTER TABLE measurements ADD CHECK (metrics <> '{\"T\": 1.0}')")
         (*outcomes, last) = await store.commit(items, [], changes=[first])  # type: ignore[arg-type]  # readings
         assert [each.committed for each in outcomes] == [1]
         assert [each.rejection.reason for each in last.dead_letters] == ["refused_by_database"]

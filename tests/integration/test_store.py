@@ -165,7 +165,7 @@ async def test_text_that_copy_would_read_otherwise(side: WriteSide) -> None:
 
 async def test_rows_that_share_a_payload_are_refused(side: WriteSide) -> None:
     """Of readings that share a payload each has a letter, and ten of these have the bytes."""
-    await side.pool.execute("ALTER TABLE measurements ADD CHECK (message_key = 'good')")
+    await side.owner.execute("ALTER TABLE measurements ADD CHECK (message_key = 'good')")
     readings, _ = decode(*(reading(str(i), i) for i in range(12)), reading("good", 1))
     whole = b"all of it"
     shared = [msgspec.structs.replace(each, raw=whole, digest=digest_of(whole)) for each in readings[:12]]
@@ -194,7 +194,7 @@ async def test_overlapping_writers_store_each_key_once(side: WriteSide) -> None:
 
 async def test_a_row_that_the_database_refuses(side: WriteSide) -> None:
     """A batch that fails on data is bisected: the row becomes a dead letter, its neighbours commit."""
-    await side.pool.execute("ALTER TABLE measurements ADD CHECK (message_key <> '5')")
+    await side.owner.execute("ALTER TABLE measurements ADD CHECK (message_key <> '5')")
     outcomes = await side.store.commit(*decode(*(reading(str(i), i) for i in range(9))))
     assert sum(outcome.committed for outcome in outcomes) == 8
     (letter,) = [letter for outcome in outcomes for letter in outcome.dead_letters]
@@ -207,7 +207,7 @@ async def test_a_row_that_the_database_refuses(side: WriteSide) -> None:
 
 async def test_a_stream_that_was_taken_over_cannot_be_written(side: WriteSide) -> None:
     """An owner whose stream went to another is fenced: its batch does not commit, and it stops."""
-    await side.pool.execute("UPDATE streams SET owner = gen_random_uuid(), owner_name = 'usurper'")
+    await side.owner.execute("UPDATE streams SET owner = gen_random_uuid(), owner_name = 'usurper'")
     with pytest.raises(Stop, match="usurper"):
         await side.store.commit(*decode(reading("1", 1)))
     assert await side.pool.fetchval("SELECT count(*) FROM measurements") == 0
@@ -285,7 +285,7 @@ async def test_a_device_that_somebody_is_adding(side: WriteSide, monkeypatch: py
 
 async def test_rows_that_are_refused_by_themselves(side: WriteSide) -> None:
     """A batch of nothing but bad messages leaves a letter of each, and nothing stops."""
-    await side.pool.execute("ALTER TABLE measurements ADD CHECK (message_key NOT IN ('5', '6'))")
+    await side.owner.execute("ALTER TABLE measurements ADD CHECK (message_key NOT IN ('5', '6'))")
     outcomes = await side.store.commit(*decode(reading("5", 5), b"rubbish", reading("6", 6)))
     letters = [letter.rejection for outcome in outcomes for letter in outcome.dead_letters]
     assert sorted(letter.reason for letter in letters) == ["malformed_json"] + ["refused_by_database"] * 2
@@ -296,7 +296,7 @@ async def test_rows_that_are_refused_by_themselves(side: WriteSide) -> None:
 
 async def test_a_table_that_refuses_everything(side: WriteSide) -> None:
     """When a plain row is refused too it is no message's fault: no dead letters, and the process stops."""
-    await side.pool.execute("ALTER TABLE measurements ADD CONSTRAINT shut CHECK (device_id = '') NOT VALID")
+    await side.owner.execute("ALTER TABLE measurements ADD CONSTRAINT shut CHECK (device_id = '') NOT VALID")
     with pytest.raises(Stop, match=r"plain row.*shut"):
         await side.store.commit(*decode(*(reading(str(i), i) for i in range(5)), b"rubbish"))
     assert await side.pool.fetchval("SELECT count(*) FROM dead_letters") == 0
@@ -311,7 +311,7 @@ CREATE TRIGGER refuse BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION refuse()
 @pytest.mark.parametrize("table", ["outbox", "message_keys_0", "dead_letters"])
 async def test_a_table_of_ours_that_is_broken(side: WriteSide, table: str) -> None:
     """A refusal that is not of measurements is no message's fault: stop, and keep nothing."""
-    await side.pool.execute(REFUSE % table)
+    await side.owner.execute(REFUSE % table)
     payloads = [reading(str(i), i) for i in range(20)] + [b"rubbish"] * (table == "dead_letters")
     with pytest.raises(Stop, match="unique_violation"):
         await side.store.commit(*decode(*payloads))

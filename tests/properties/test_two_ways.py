@@ -167,7 +167,7 @@ async def ways(databases: Databases) -> AsyncIterator[tuple[Way, Way]]:
             for dsn, calls in zip(dsns, (True, False), strict=True)
         ]
         for side in sides:
-            await side.pool.execute(f"ALTER TABLE measurements ADD CHECK (message_key <> '{REFUSED}')")
+            await side.owner.execute(f"ALTER TABLE measurements ADD CHECK (message_key <> '{REFUSED}')")
         yield Way(sides[0]), Way(sides[1])
     for dsn in dsns:
         await databases.drop(dsn)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import asyncpg
+
 from gateway.beside import Beside
 from gateway.decode import Decoder, Limits, Reading, Received, Rejection
 from gateway.decode.routes import compile_routes
@@ -18,11 +20,10 @@ from gateway.store import SESSION_SETTINGS, Store
 from runtime.http import Health
 from runtime.postgres import open_pool
 from runtime.settings import Route
+from tests.support.roles import as_kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    import asyncpg
 
 NOW = datetime(2026, 11, 23, 9, 0, 0, tzinfo=UTC)
 
@@ -57,9 +58,15 @@ def decode(
 
 @dataclass
 class WriteSide:
-    """A store on a database, with what a test may want to hold."""
+    """A store on a database, with what a test may want to hold.
+
+    Attributes:
+        pool: the store's, whose role has a gateway's rights and no others.
+        owner: for what a test does as the owner of the tables.
+    """
 
     pool: asyncpg.Pool[asyncpg.Record]
+    owner: asyncpg.Pool[asyncpg.Record]
     lease: Lease
     store: Store
     devices: DeviceTracker
@@ -69,22 +76,26 @@ class WriteSide:
 async def write_side(
     dsn: str, stream: int = 0, *, calls: bool | None = None, max_size: int = 4
 ) -> AsyncIterator[WriteSide]:
-    """A store that holds a stream of a migrated database.
+    """A store that holds a stream of a migrated database, and has a gateway's rights there.
 
     Args:
-        dsn: the database.
+        dsn: the database, as its owner.
         stream: to hold.
         calls: whether each batch is one call or none is; by itself the store chooses.
         max_size: most connections.
     """
     health = Health()
-    lease = Lease(dsn, slot=Slot(stream, f"test-{stream}", "b:1"), health=health)
+    own = as_kind(dsn, "gateway")
+    lease = Lease(own, slot=Slot(stream, f"test-{stream}", "b:1"), health=health)
     await lease.acquire()
     devices = DeviceTracker(10.0)
-    async with await open_pool(dsn, name="test", max_size=max_size, settings=SESSION_SETTINGS) as pool:
+    async with (
+        await open_pool(own, name="test", max_size=max_size, settings=SESSION_SETTINGS) as pool,
+        asyncpg.create_pool(dsn, min_size=0, max_size=2) as owner,
+    ):
         keeper = Beside(Keeper(stream), stream)
         store = Store(pool, lease=lease, devices=devices, health=health, keeper=keeper)
         if calls is not None:
             store.in_one_call = lambda _: calls
-        yield WriteSide(pool, lease, store, devices)
+        yield WriteSide(pool, owner, lease, store, devices)
     await lease.release()
