@@ -86,29 +86,63 @@ def test_a_large_batch_is_cut_into_rows_that_a_broker_takes() -> None:
     assert list(BatchPolicy(1, 1, 0).parts(Batch())) == [[]]
 
 
-def event(device_id: str, ts: str, region: str | None = None) -> RawEvent:
-    return RawEvent(device_id, region, ts, ts, "k", msgspec.Raw(b"{}"))
+def at(second: int) -> str:
+    return f"2026-11-23T09:00:{second:02d}.000000Z"
+
+
+def event(device_id: str, second: int, region: str | None = None) -> RawEvent:
+    return RawEvent(device_id, region, at(second), at(second), "k", msgspec.Raw(b"{}"))
 
 
 def test_new_devices_are_written_at_once_and_then_at_intervals() -> None:
     """A new device is due at once; later sightings are merged until the interval is over."""
     tracker = DeviceTracker(10.0)
-    tracker.note([event("a", "1", "n")])
-    assert tracker.take_due(0.0) == [DeviceSighting("a", "n", "1", "1", "1")]
-    tracker.note([event("a", "3"), event("a", "2", "s")])
+    tracker.note([event("a", 2, "n")])
+    assert tracker.take_due(0.0) == [DeviceSighting("a", "n", at(2), at(2), at(2))]
+    tracker.note([event("a", 5), event("a", 1), event("a", 4, "s"), event("a", 3, "w")])
     assert tracker.take_due(9.9) == []
-    assert tracker.take_due(10.0) == [DeviceSighting("a", "s", "2", "2", "3")]
+    assert tracker.take_due(10.0) == [DeviceSighting("a", "s", at(4), at(1), at(5))]
+    tracker.note([event("a", 6)])
+    (seen,) = tracker.take_all()
+    assert (seen.region, seen.first_seen, seen.last_seen) == (None, at(1), at(6))
     assert tracker.take_all() == []
 
 
-def test_sightings_that_could_not_be_written_come_again() -> None:
+def test_a_region_of_which_another_gateway_may_know_a_newer_one_is_written_once() -> None:
+    """What names a region, and is older than what named the one that was written, is no news of it."""
+    tracker = DeviceTracker(0.0)
+    tracker.note([event("a", 3, "n")])
+    assert tracker.take_due(0.0)[0].region == "n"
+    tracker.note([event("a", 2, "s"), event("a", 4)])
+    assert tracker.take_due(0.0)[0].region is None
+
+
+def test_of_many_devices_some_are_written_again_in_a_turn() -> None:
+    """New devices are due all at once; of those that come again so many a turn, in order."""
+    tracker = DeviceTracker(10.0, again=2)
+    tracker.note([event(device, 1) for device in ("a", "b", "quiet", "c")])
+    assert len(tracker.take_due(0.0)) == 4
+    tracker.note([event(device, 3) for device in ("c", "b", "a")])
+    assert [seen.device_id for seen in tracker.take_due(10.0)] == ["a", "b"]
+    tracker.note([event("new", 4), event("a", 4), event("c", 5)])
+    assert [(seen.device_id, seen.last_seen) for seen in tracker.take_due(11.0)] == [
+        ("new", at(4)),
+        ("c", at(5)),
+    ]
+    tracker.note([event("quiet", 6)])
+    assert [seen.device_id for seen in tracker.take_due(12.0)] == ["quiet"], "forgotten, so it is new"
+    assert [seen.device_id for seen in tracker.take_due(20.0)] == ["a"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_sightings_that_could_not_be_written_come_again(known: bool) -> None:  # noqa: FBT001  # a parameter of the test
     """What was given back is due at once, merged with what came meanwhile."""
     tracker = DeviceTracker(10.0)
-    tracker.note([event("a", "2", "n")])
-    lost = tracker.take_due(0.0)
-    tracker.note([event("a", "1", "s")])
+    tracker.note([event("a", 2, "n")])
+    lost = tracker.take_due(0.0) if known else tracker.take_all()
+    tracker.note([event("a", 1, "s")])
     tracker.give_back(lost)
-    assert tracker.take_due(0.0) == [DeviceSighting("a", "n", "2", "1", "2")]
+    assert tracker.take_due(0.0) == [DeviceSighting("a", "n", at(2), at(1), at(2))]
 
 
 def outcome(n: int, events: int) -> Outcome:
