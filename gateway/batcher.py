@@ -7,6 +7,7 @@ reads a clock.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +22,11 @@ _SMALL: Final = 8  # times it would be full
 _ROW_BYTES: Final = 1_000_000  # brokers take packets of about 2 MB unless told otherwise
 _READ_S: Final = 0.002  # what has gathered is read by then
 _FEW_PER_S: Final = 2500  # messages; a batch costs as much as some hundred
-_LONGER: Final = 5  # times
+_LONGER: Final = 5  # times, and no longer than:
+_LONGEST_S: Final = 0.1
+_LATELY: Final = 8  # batches
+_OFTEN: Final = 3  # of these
+_WINDOW: Final = 8  # messages; no broker is known that has fewer under way
 _EVENT_BYTES: Final = 120  # what an event's names and times add to its row
 
 
@@ -42,7 +47,7 @@ class Batch:
     chunks: list[Chunk] = field(default_factory=list)
     changes: list[Changes] = field(default_factory=list)
     due_after: int = 0
-    lingers: int = 1
+    lingers: float = 1.0
     opened_at: float = 0.0
     size_bytes: int = 0
 
@@ -67,14 +72,6 @@ class BatchPolicy:
         """Whether one like it would be far from full when it has lingered."""
         return len(batch) * _SMALL <= self.max_messages and batch.size_bytes * _SMALL <= self.max_bytes
 
-    def lingers_after(self, batch: Batch, since_s: float) -> int:
-        """How many times as long the next batch may linger, after one that took so long to come together.
-
-        Where several messages come, and not many, they wait for one another: each batch, and its row on its
-        way into the views, costs more than they do.
-        """
-        return _LONGER if 1 < len(batch) < _FEW_PER_S * since_s else 1
-
     def parts(self, batch: Batch) -> Iterator[Sequence[Reading]]:
         """Cut the readings into what one transaction and one outbox row should hold.
 
@@ -96,3 +93,38 @@ class BatchPolicy:
             return 0.0
         linger_s = self.linger_s * batch.lingers + (_READ_S if batch.due_after else 0.0)
         return max(0.0, batch.opened_at + linger_s - now)
+
+
+class Patience:
+    """How many times as long as the policy says the next batch may linger.
+
+    Where several messages come, and not many, they wait for one another: each batch, and its row on its way
+    into the views, costs more than they do. Nobody's wait gets longer than a moment by that: what is meant to
+    linger for longer does it as it is.
+
+    Brokers have so many messages under way at most, often 10 to 32, and send no more before some are
+    acknowledged. Then all of them are in the batch, the same number each time, and no wait brings another.
+
+    Args:
+        policy: of batches.
+    """
+
+    def __init__(self, policy: BatchPolicy) -> None:
+        self._longer = max(1.0, min(_LONGER, _LONGEST_S / policy.linger_s)) if policy.linger_s else 1.0
+        self._lately: deque[int] = deque(maxlen=_LATELY)  # messages to be acknowledged, of each batch
+
+    def after(self, batch: Batch, since_s: float) -> float:
+        """To be asked after each batch.
+
+        Args:
+            batch: the last one.
+            since_s: in which it came together.
+        """
+        if len(batch) >= _FEW_PER_S * since_s:
+            self._lately.clear()
+            return 1.0
+        came = [delivery.qos for chunk in batch.chunks for delivery in chunk.deliveries]
+        self._lately.append(len(came) - came.count(0))
+        most = max(self._lately)
+        is_all = most >= _WINDOW and self._lately.count(most) >= _OFTEN
+        return 1.0 if is_all or len(came) < 2 else self._longer  # noqa: PLR2004  # one waits for nobody

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from gateway.batcher import Batch, BatchPolicy
+from gateway.batcher import Batch, BatchPolicy, Patience
 from gateway.conflicts import KeyWatch
 from gateway.decode import Rejection
 from gateway.decode.reading import as_kept
@@ -88,7 +88,8 @@ class Pipeline:
         self._take_changes = take_changes
         self._gather = gather
         self._is_quiet, self._gathers_on = True, False
-        self._lingers, self._taken_at = 1, time.monotonic()
+        self._patience = Patience(policy)
+        self._lingers, self._taken_at = 1.0, time.monotonic()
         self._entrance = entrance
         self._policy = policy
         self._store = store
@@ -197,7 +198,8 @@ class Pipeline:
             log.warning("field_dropped", route=topic, field=name, reason=reason)
         self._ledger.receive(len(readings) + len(rejections))
         chunks, policy = len(batch.chunks), self._policy
-        if chunks == batch.due_after and len(batch) >= _MORE_COMES and policy.is_small(batch):
+        many = len(batch) >= _MORE_COMES and policy.is_small(batch)
+        if many and chunks == batch.due_after and not isinstance(chunk, Drained):
             self._gathers_on = True
             self._gather(policy.linger_s * self._lingers)
         if chunks in {1, batch.due_after} or policy.is_full(batch):  # else it is due when it was
@@ -263,7 +265,7 @@ class Pipeline:
                 if timer is not None:
                     timer.cancel()
             batch, now = self._batch, time.monotonic()
-            self._lingers = self._policy.lingers_after(batch, now - self._taken_at)
+            self._lingers = self._patience.after(batch, now - self._taken_at)
             self._taken_at = now
             self._batch = Batch(due_after=int(self._gathers_on), lingers=self._lingers)
             self._is_quiet, self._gathers_on = self._policy.is_small(batch), False

@@ -111,7 +111,7 @@ class Upkeep:
         self._health = health
         self._doorman = doorman
         self._released_at = 0.0
-        self._last = ledger.line()
+        self._last, self._last_at = ledger.line(), time.monotonic()
         self._declared = False
         self._declaring = asyncio.Lock()
         self._sighting = asyncio.Lock()
@@ -299,12 +299,12 @@ class Upkeep:
 
     async def _summarize(self) -> None:
         self._rejected.flush()
-        line = self._ledger.line()
+        line, now = self._ledger.line(), time.monotonic()
         rates = {
-            f"{name}_per_s": round((line[name] - self._last[name]) / _SUMMARY_INTERVAL_S, 1)
+            f"{name}_per_s": round((line[name] - self._last[name]) / (now - self._last_at), 1)
             for name in ("received", "committed", "projected")
         }
-        self._last = line
+        self._last, self._last_at = line, now
         lag = {f"{step}_lag_ms": round(seconds * 1000, 1) for step, seconds in self._ledger.lag_s().items()}
         unkeyed = {"unkeyed": self._ledger.unkeyed} if self._ledger.unkeyed else {}
         log.info("summary", **line, **unkeyed, **rates, **lag, unpublished_rows=self._relay.behind)

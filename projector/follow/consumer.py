@@ -96,6 +96,7 @@ class Consumer:
         for reason in REASONS:
             meters.not_believed.labels(reason)
         self._keys: dict[int, bytes] = {}
+        self._epochs: dict[int, str] = {}  # of streams, when these were learned
         self._hinted = False
         self._looks, self._views_looks = count(), count()
         self._look = asyncio.Event()
@@ -212,7 +213,6 @@ class Consumer:
                     await self._look.wait()
             if self._hinted:
                 await asyncio.sleep(HINTS_S)
-            self._hinted = False
             self._look.clear()
 
     async def _look_at_outbox(self) -> tuple[dict[int, Asked], dict[int, Position], set[int]]:
@@ -221,8 +221,12 @@ class Consumer:
         known = {stream: each for stream, each in asked.items() if each.cursor is not None}
         positions = await self._outbox.look({stream: each.cursor or 0 for stream, each in known.items()})
         replaced = await self._outbox.replaced({stream: each.seen for stream, each in known.items()})
-        if self._hinted or not positions.keys() <= self._keys.keys() or next(self._looks) % SELDOM == 0:
+        epochs = {stream: position.epoch for stream, position in positions.items()}
+        is_new = epochs != self._epochs or not epochs.keys() <= self._keys.keys()
+        if self._hinted or is_new or next(self._looks) % SELDOM == 0:
+            self._hinted = False
             await self._learn_keys()
+            self._epochs = epochs
         await self.report()
         return asked, positions, replaced
 
@@ -267,14 +271,17 @@ class Consumer:
 
     async def _summarise(self) -> NoReturn:
         events = rows = 0
+        loop = asyncio.get_running_loop()
+        since = loop.time()
         while True:
             await asyncio.sleep(next_turn_s(SUMMARY_S))
+            since, took_s = loop.time(), loop.time() - since
             streams = self._meters.streams.values()
             all_events, all_rows = sum(s.events_total for s in streams), sum(s.rows_total for s in streams)
             log.info(
                 "summary",
-                events_per_s=round((all_events - events) / SUMMARY_S, 1),
-                rows_per_s=round((all_rows - rows) / SUMMARY_S, 1),
+                events_per_s=round((all_events - events) / took_s, 1),
+                rows_per_s=round((all_rows - rows) / took_s, 1),
                 events=all_events,
                 lag_rows=sum(s.behind_rows for s in streams),
                 lag_s=round(max((s.behind_s for s in streams), default=0.0), 3),

@@ -257,7 +257,10 @@ async def test_a_flood(
 async def test_gateways_that_do_not_sign(
     run_command: RunCommand, side: TopicSide, redis: Redis, http: httpx.AsyncClient
 ) -> None:
-    """Rows of a gateway of before are read from PostgreSQL; once it signs, they are taken as they come."""
+    """Rows of a gateway of before are read from PostgreSQL; once it signs, they are taken as they come.
+
+    So they are when it signs with another key, after the first that is.
+    """
     await side.database.execute("DELETE FROM stream_keys")
     key, side.key = side.key, None
     projector = await start(run_command)
@@ -275,6 +278,13 @@ async def test_gateways_that_do_not_sign(
     await side.publish(7, 7)
     await projector.event("run_applied", last=7)
     assert await metric(http, 'projector_rows_caught_up_total{stream="0"}') == 6
+    side.key = token_bytes(KEY_BYTES)
+    await side.database.execute("UPDATE stream_keys SET key = $1", side.key)
+    for n in (8, 9):
+        await side.append(n, n)
+        await side.publish(n, n)
+        await projector.event("run_applied", last=n)
+    assert await metric(http, 'projector_rows_caught_up_total{stream="0"}') == 7
 
 
 async def test_rows_of_the_history_before(

@@ -1,0 +1,72 @@
+"""When a batch is due, and how long the next one lingers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from gateway.batcher import Batch, BatchPolicy, Patience
+from tests.support.write_side import Delivered, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runtime.mqtt import Chunk
+    from runtime.mqtt.port import Delivery
+
+
+@dataclass
+class Came:
+    """A chunk of so many messages."""
+
+    deliveries: Sequence[Delivery]
+    size_bytes: int = 100
+
+    def ack(self) -> None:
+        """Nobody waits for it."""
+
+
+def batch(messages: int, *, qos0: int = 0, readings: int | None = None) -> Batch:
+    """A batch of messages, some of them of QoS 0; each is one reading unless told otherwise."""
+    sent = [Delivered("t", b"", qos=0 if at < qos0 else 1) for at in range(messages)]
+    (reading,), _ = decode(b'{"x": 1}')
+    count = messages if readings is None else readings
+    return Batch(readings=[reading] * count, chunks=[cast("Chunk", Came(sent))])
+
+
+def patience(linger_s: float = 0.02) -> Patience:
+    return Patience(BatchPolicy(max_messages=1000, max_bytes=1_000_000, linger_s=linger_s))
+
+
+@pytest.mark.parametrize(
+    ("linger_s", "times"),
+    [(0.02, 5.0), (0.001, 5.0), (0.05, 2.0), (0.1, 1.0), (2.0, 1.0), (0.0, 1.0)],
+)
+def test_few_messages_wait_for_one_another(linger_s: float, times: float) -> None:
+    """Five times as long, but no longer than 100 ms unless more is set."""
+    assert patience(linger_s).after(batch(5), 0.1) == times
+
+
+@pytest.mark.parametrize(
+    ("messages", "since_s", "times"),
+    [(249, 0.1, 5.0), (250, 0.1, 1.0), (2, 0.0001, 1.0), (2, 60.0, 5.0), (1, 60.0, 1.0), (0, 60.0, 1.0)],
+)
+def test_only_few_do(messages: int, since_s: float, times: float) -> None:
+    """From 2,500 a second on, and where one comes alone, nothing waits longer than it is set."""
+    assert patience().after(batch(messages), since_s) == times
+
+
+def test_a_message_of_many_readings_comes_alone() -> None:
+    """One message waits for nobody, however many readings it has."""
+    assert patience().after(batch(1, readings=50), 1.0) == 1.0
+
+
+def test_a_broker_that_waits_for_acknowledgements_is_not_kept_waiting() -> None:
+    """The same number at most, again and again, is all that the broker sends before some are acknowledged."""
+    asked = patience()
+    assert [asked.after(batch(each), 0.1) for each in (20, 20, 20, 13, 7, 20)] == [5, 5, 1, 1, 1, 1]
+    assert [asked.after(batch(20 + each, qos0=each), 0.1) for each in (3, 1, 2)] == [1, 1, 1]
+    asked.after(batch(1000), 0.02)
+    assert [asked.after(batch(each), 0.1) for each in (20, 21, 24, 20, 23, 22)] == [5.0] * 6
