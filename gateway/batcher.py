@@ -95,6 +95,11 @@ class BatchPolicy:
         return max(0.0, batch.opened_at + linger_s - now)
 
 
+def longest_s(linger_s: float) -> float:
+    """How long a batch lingers at most, in quiet hours, where it is to linger so long."""
+    return max(linger_s, min(_LONGER * linger_s, _LONGEST_S))
+
+
 class Patience:
     """How many times as long as the policy says the next batch may linger.
 
@@ -110,7 +115,7 @@ class Patience:
     """
 
     def __init__(self, policy: BatchPolicy) -> None:
-        self._longer = max(1.0, min(_LONGER, _LONGEST_S / policy.linger_s)) if policy.linger_s else 1.0
+        self._longer = longest_s(policy.linger_s) / policy.linger_s if policy.linger_s else 1.0
         self._lately: deque[int] = deque(maxlen=_LATELY)  # messages to be acknowledged, of each batch
 
     def after(self, batch: Batch, since_s: float) -> float:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 import structlog
 
+from gateway.batcher import longest_s
 from gateway.spool.entrance import Entrance
 from gateway.spool.meters import SpoolMeters
 from gateway.spool.places import Known
@@ -185,10 +186,13 @@ class Intake:
                 )
             )
         if self._shelf is not None:
+            lingers_s = longest_s(
+                settings.gateway.batch_linger_ms / 1000
+            )  # for which PostgreSQL can do nothing
             self._entrance = entrance = Entrance(
                 self._session,
                 self._shelf,
-                after_s=duration_s(settings.spool.after),
+                after_s=duration_s(settings.spool.after) + lingers_s,
                 drops=settings.spool.when_full == "drop_oldest",
                 health=self._health,
                 at_once=at_once,

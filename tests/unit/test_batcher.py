@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from gateway.batcher import Batch, BatchPolicy, Patience
-from tests.support.write_side import Delivered, decode
+from gateway.intake import Intake
+from gateway.ledger import Ledger
+from runtime.http import Health
+from runtime.settings import Gateway, Settings, Spool
+from tests.support.write_side import NOW, Delivered, decode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from runtime.mqtt import Chunk
     from runtime.mqtt.port import Delivery
@@ -70,3 +77,26 @@ def test_a_broker_that_waits_for_acknowledgements_is_not_kept_waiting() -> None:
     assert [asked.after(batch(20 + each, qos0=each), 0.1) for each in (3, 1, 2)] == [1, 1, 1]
     asked.after(batch(1000), 0.02)
     assert [asked.after(batch(each), 0.1) for each in (20, 21, 24, 20, 23, 22)] == [5.0] * 6
+
+
+@pytest.mark.parametrize(("linger_ms", "after_s"), [(20, 2.1), (100, 2.1), (3000, 5.0), (0, 2.0)])
+async def test_what_lingers_is_not_spooled_for_that(linger_ms: int, after_s: float, tmp_path: Path) -> None:
+    """PostgreSQL has `spool.after` for a batch from when it is due."""
+    settings = Settings(
+        gateway=Gateway(batch_linger_ms=linger_ms), spool=Spool(path=str(tmp_path), min_free_bytes="1MB")
+    )
+    registry = CollectorRegistry()
+    async with asyncio.TaskGroup() as tasks:
+        intake = Intake(
+            settings,
+            tasks,
+            subscriptions=(),
+            make_will=lambda: None,
+            health=Health(),
+            ledger=Ledger(registry, now=lambda: NOW),
+            registry=registry,
+        )
+        intake.make(())
+        assert intake.entrance is not None
+        assert intake.entrance._after_s == after_s
+        await intake.close()
