@@ -25,8 +25,8 @@ _FEW_PER_S: Final = 2500  # messages; a batch costs as much as some hundred
 _LONGER: Final = 5  # times, and no longer than:
 _LONGEST_S: Final = 0.1
 _LATELY: Final = 8  # batches
-_OFTEN: Final = 3  # of these
-_WINDOW: Final = 8  # messages; no broker is known that has fewer under way
+_OFTEN: Final = 3  # of them
+_WINDOW: Final = 8  # messages; fewer are the same number by chance
 _EVENT_BYTES: Final = 120  # what an event's names and times add to its row
 
 
@@ -107,7 +107,7 @@ class Patience:
     into the views, costs more than they do. Nobody's wait gets longer than a moment by that: what is meant to
     linger for longer does it as it is.
 
-    Brokers have so many messages under way at most, often 10 to 32, and send no more before some are
+    Brokers have so many messages under way at most, often a few dozen, and send no more before some are
     acknowledged. Then all of them are in the batch, the same number each time, and no wait brings another.
 
     Args:
