@@ -61,18 +61,11 @@ def test_policy_by_what_has_gathered() -> None:
     assert policy.due_in(batch, 1.0) == 0.0
 
 
-@pytest.mark.parametrize(
-    ("messages", "since_s", "lingers"),
-    [(1, 1.0, 1), (2, 1.0, 5), (2499, 1.0, 5), (2500, 1.0, 1), (50, 0.02, 1)],
-)
-def test_where_several_messages_come_and_not_many_they_wait_for_one_another(
-    messages: int, since_s: float, lingers: int
-) -> None:
-    """A message alone waits no longer, and no batch does that comes among many."""
+def test_policy_of_a_batch_that_lingers_longer() -> None:
+    """It is due after so many times as long."""
     policy = BatchPolicy(max_messages=5000, max_bytes=10**6, linger_s=0.25)
-    assert policy.lingers_after(Batch(rejections=[REJECTION] * messages), since_s) == lingers
-    batch = Batch(lingers=lingers, opened_at=1.0, chunks=[Received("a", [])], rejections=[REJECTION])
-    assert policy.due_in(batch, 1.0) == 0.25 * lingers
+    batch = Batch(lingers=2.5, opened_at=1.0, chunks=[Received("a", [])], rejections=[REJECTION])
+    assert policy.due_in(batch, 1.0) == 0.625
 
 
 def test_a_large_batch_is_cut_into_rows_that_a_broker_takes() -> None:
