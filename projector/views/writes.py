@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from projector.views.numbers import finite, number_text
+from projector.views.numbers import finite, number_text, total_text
 from projector.views.state import (
     CELLS,
     LAST,
@@ -238,7 +238,7 @@ def _fields_of(view: View, id_field: str, ms: str) -> list[str]:
             continue
         if name in bounds:
             fields += (low_field, number_text(low), high_field, number_text(high))
-        text = f"{finite(total):.15g}"
+        text = total_text(finite(total))
         cells[at + TOTAL] = total = float(text)
         fields += (sum_field, text, count_field, str(count), average_field, f"{total / count:.15g}")
     return fields

@@ -6,11 +6,13 @@ import math
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contract.events import Event, Scalar
 from contract.order import microseconds
 from projector.views import writes
-from projector.views.numbers import number_text
+from projector.views.numbers import number_text, total_text
 from projector.views.retired import TAGS, Retired
 from projector.views.state import FEW_NAMES, names_of
 from tests.support.changed import Memory
@@ -309,6 +311,30 @@ def test_number_text(value: float, text: str) -> None:
     """Text reads back as the same double, without needless digits; larger integers are rounded first."""
     assert number_text(value) == text
     assert float(text) == float(value)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.decimals(-(10**9), 10**9, places=2).map(float))
+def test_numbers_are_written_one_way(value: float) -> None:
+    """Whichever way writes a number, it is what `repr` and `.15g` say of it."""
+    assert number_text(value) == repr(value + 0.0).removesuffix(".0")
+    assert total_text(value) == f"{value:.15g}"
+
+
+@pytest.mark.parametrize(
+    ("total", "text"),
+    [
+        (0.1 + 0.2, "0.3"),
+        (21.0, "21"),
+        (-12.5, "-12.5"),
+        (123456789012345.0, "123456789012345"),
+        (1e15, "1e+15"),
+        (0.0001, "0.0001"),
+        (0.00001, "1e-05"),
+    ],
+)
+def test_total_text(total: float, text: str) -> None:
+    """A sum has 15 digits, so decimal readings add up without the dust of binary fractions."""
+    assert total_text(total) == text
 
 
 def test_microseconds() -> None:
