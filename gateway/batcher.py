@@ -24,8 +24,8 @@ _READ_S: Final = 0.002  # what has gathered is read by then
 _FEW_PER_S: Final = 2500  # messages; a batch costs as much as some hundred
 _LONGER: Final = 5  # times, and no longer than:
 _LONGEST_S: Final = 0.1
-_LATELY: Final = 8  # batches
-_OFTEN: Final = 3  # of them
+_LATELY: Final = 16  # batches
+_OFTEN: Final = 6  # of them
 _WINDOW: Final = 8  # messages; fewer are the same number by chance
 _EVENT_BYTES: Final = 120  # what an event's names and times add to its row
 
@@ -109,6 +109,8 @@ class Patience:
 
     Brokers have so many messages under way at most, often a few dozen, and send no more before some are
     acknowledged. Then all of them are in the batch, the same number each time, and no wait brings another.
+    That may be so by chance too: so batches linger as they are set then, and go on with it for as long as the
+    number stays the same all the same.
 
     Args:
         policy: of batches.
@@ -131,5 +133,8 @@ class Patience:
         came = [delivery.qos for chunk in batch.chunks for delivery in chunk.deliveries]
         self._lately.append(len(came) - came.count(0))
         most = max(self._lately)
-        is_all = most >= _WINDOW and self._lately.count(most) >= _OFTEN
-        return 1.0 if is_all or len(came) < 2 else self._longer  # noqa: PLR2004  # one waits for nobody
+        if most >= _WINDOW and self._lately.count(most) >= _OFTEN:
+            if 2 * max(self._lately[-1], self._lately[-2]) > most:
+                return 1.0
+            self._lately.clear()  # the less it lingers the less comes
+        return 1.0 if len(came) < 2 else self._longer  # noqa: PLR2004  # one waits for nobody

@@ -73,10 +73,18 @@ def test_a_message_of_many_readings_comes_alone() -> None:
 def test_a_broker_that_waits_for_acknowledgements_is_not_kept_waiting() -> None:
     """The same number at most, again and again, is all that the broker sends before some are acknowledged."""
     asked = patience()
-    assert [asked.after(batch(each), 0.1) for each in (20, 20, 20, 13, 7, 20)] == [5, 5, 1, 1, 1, 1]
+    counts = (20, 20, 13, 20, 20, 20, 20, 7, 20, 20)
+    assert [asked.after(batch(each), 0.1) for each in counts] == [5, 5, 5, 5, 5, 5, 1, 1, 1, 1]
     assert [asked.after(batch(20 + each, qos0=each), 0.1) for each in (3, 1, 2)] == [1, 1, 1]
     asked.after(batch(1000), 0.02)
     assert [asked.after(batch(each), 0.1) for each in (20, 21, 24, 20, 23, 22)] == [5.0] * 6
+
+
+def test_devices_that_keep_time_are_no_such_broker() -> None:
+    """The same number by chance is less where a batch lingers less: the next ones linger longer again."""
+    asked = patience()
+    counts = (*[100] * 6, 20, 21, *[100] * 5)
+    assert [asked.after(batch(each), 0.1) for each in counts] == [*[5] * 5, 1, 1, *[5] * 6]
 
 
 @pytest.mark.parametrize(("linger_ms", "after_s"), [(20, 2.1), (100, 2.1), (3000, 5.0), (0, 2.0)])
