@@ -16,6 +16,8 @@ from gateway.decode import Decoder, Limits, Received
 from gateway.decode.routes import compile_routes
 from gateway.ledger import Ledger
 from gateway.pipeline import Pipeline
+from gateway.spool.chunks import Drained
+from gateway.spool.entry import Kept, Record
 from runtime.logs import RateLimit
 from runtime.settings import Route
 from tests.support.write_side import Delivered, write_side
@@ -239,6 +241,42 @@ async def test_what_has_gathered_is_stored_at_once(database: str) -> None:
         stop.set()
         await running
     assert acked == ["a", "b", "c", "d"]
+
+
+async def test_what_comes_out_of_the_spool_holds_up_nobody(database: str) -> None:
+    """The socket is left alone for what comes from it, and not while the spool is being stored."""
+    acked: list[str] = []
+    gathers: list[float] = []
+    line = Line()
+    ledger = Ledger(CollectorRegistry(), now=lambda: NOW)
+    policy = BatchPolicy(max_messages=1000, max_bytes=100_000, linger_s=30)
+    async with write_side(database) as side:
+        pipeline = make(line, side, ledger, policy, gather=gathers.append)
+        stop = asyncio.Event()
+        running = asyncio.create_task(pipeline.run(stop))
+        line.put(Arrived("a", acked))
+        line.put(Arrived("b", acked, times=10))
+        async with asyncio.timeout(20):
+            while len(acked) < 2:
+                await side.pool.execute("SELECT pg_sleep(0.01)")
+        kept = [Kept("devices/a1/telemetry", b'{"id": "%d", "x": 1}' % n, 1) for n in range(10)]
+        settled = asyncio.Event()
+        drained = Drained(
+            Record(NOW.isoformat(), kept),
+            lambda _: settled.set(),
+            run="6f1d8f5e-6b1f-4b6e-9f0f-0a4b8c6d7e8f",
+            place=1,
+            after=None,
+            own=True,
+            stored=None,
+        )
+        line.put(cast("Arrived", drained))
+        async with asyncio.timeout(20):
+            await settled.wait()
+        assert gathers == [30, 30]
+        stop.set()
+        await running
+    assert acked == ["a", "b"]
 
 
 class Window(Arrived):
