@@ -24,6 +24,7 @@ from projector.watch.watcher import Watcher
 from runtime.errors import Stop
 from runtime.http import Health
 from runtime.mqtt import Disconnected
+from tests.support.roles import open_pools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from contract.changes import DeviceChange
     from projector.watch.care import What
     from runtime.mqtt import Message, Session
+    from tests.support.roles import Pools
 
 START = 0  # of each test: this file may have been read long before
 MINUTE = 60
@@ -53,8 +55,9 @@ class Broker:
 class Plant:
     """A database, a Redis, and projectors that nobody runs, which tell one broker."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], redis: Redis) -> None:
-        self.pool = pool
+    def __init__(self, pools: Pools, redis: Redis) -> None:
+        self.pool = pools.owner
+        self.projector = pools.projector
         self.redis = redis
         self.broker = Broker()
 
@@ -62,7 +65,7 @@ class Plant:
         """A projector's watch that has begun."""
         watcher = Watcher(
             self.redis,
-            self.pool,
+            self.projector,
             cast("Session", self.broker),
             prefix="",
             topic="events",
@@ -86,7 +89,7 @@ class Plant:
 
     async def say(self, what: What, *ids: str, lasting: timedelta | None = None) -> list[str]:
         """Say something of devices; returns those that change."""
-        said = await words.say(self.pool, what, ids, lasting=lasting, by="ann", reason="why")
+        said = await words.say(self.projector, what, ids, lasting=lasting, by="ann", reason="why")
         return [care.device_id for care in said]
 
     def told(self) -> list[tuple[str, str]]:
@@ -105,10 +108,10 @@ def _now(monkeypatch: pytest.MonkeyPatch) -> None:
 async def plant(database: str, redis_url: str) -> AsyncIterator[Plant]:
     """A plant of which nothing is known yet."""
     async with (
-        asyncpg.create_pool(database, min_size=1, max_size=4) as pool,
+        open_pools(database) as pools,
         Redis.from_url(redis_url) as redis,
     ):
-        yield Plant(pool, redis)
+        yield Plant(pools, redis)
 
 
 def hear(watcher: Watcher, first: int, last: int, *ids: str, lag: int = 1) -> None:

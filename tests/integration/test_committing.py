@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from gateway.decode import Reading
     from gateway.transaction import Evidence
     from runtime.postgres import Connection
-    from tests.support.roles import grant_kinds
-from tests.support.write_side import WriteSide
+    from tests.support.write_side import WriteSide
 
 KEYS = "SELECT convert_from(payload, 'UTF8') FROM outbox ORDER BY n"
 END_WAIT = """SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity

@@ -6,7 +6,6 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
-import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
@@ -19,6 +18,7 @@ from runtime.errors import Retry
 from runtime.http import Health
 from tests.support.both_sides import KEYS, NOW, Side, event, quiet, said
 from tests.support.devices import publish
+from tests.support.roles import open_pools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,10 +33,10 @@ HOUR = timedelta(hours=1)
 async def side(database: str, redis_url: str) -> AsyncIterator[Side]:
     """Three devices two hours ago, of which b has sent a moment ago, by its clock just as long ago."""
     async with (
-        asyncpg.create_pool(database, min_size=1, max_size=4) as pool,
+        open_pools(database) as pools,
         Redis.from_url(redis_url) as redis,
     ):
-        side = Side(pool, redis)
+        side = Side(pools, redis)
         await side.apply(event("a", 1, t=1), event("b", 2, t=2), event("c", 3, region=None, t=3))
         side.now = NOW + 2 * HOUR
         await side.apply(event("b", 4, t=4))

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
-import asyncpg
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
@@ -31,9 +30,12 @@ from projector.outbox import Outbox, queries
 from runtime.errors import Stop
 from runtime.http import Health
 from tests.support.committed import Committed, raw
+from tests.support.roles import open_pools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
+
+    import asyncpg
 
     from projector.history.minutes import Columns
     from projector.history.store import Mean
@@ -78,13 +80,14 @@ class Plant(NamedTuple):
     """A database with a write side and a recorder."""
 
     pool: asyncpg.Pool[asyncpg.Record]
+    projector: asyncpg.Pool[asyncpg.Record]
     written: Committed
     reader: Reader
     auditor: Auditor
 
     def another(self) -> Reader:
         """One more recorder, as of another projector."""
-        return Reader(self.pool)
+        return Reader(self.projector)
 
     async def history(self) -> dict[tuple[str, ...], tuple[object, ...]]:
         """(table, id, metric, bucket) → count, sum, min, max and, of devices, region."""
@@ -99,8 +102,9 @@ class Plant(NamedTuple):
 
 @asynccontextmanager
 async def planted(dsn: str) -> AsyncIterator[Plant]:
-    async with asyncpg.create_pool(dsn, min_size=1, max_size=4) as pool:
-        yield Plant(pool, Committed(pool), Reader(pool), Auditor(pool))
+    async with open_pools(dsn) as pools:
+        own = pools.projector
+        yield Plant(pools.owner, own, Committed(pools), Reader(own), Auditor(own))
 
 
 @pytest.fixture
@@ -201,7 +205,7 @@ async def test_any_way_to_the_same_history(plant: Plant, seed: int) -> None:
         if not turn % 8:
             assert (await plant.auditor.verify(quiet, limit=3)).differences == []
     await plant.reader.turn()
-    await Store(plant.pool).make_hours()
+    await Store(plant.projector).make_hours()
     assert await plant.history() == expected(plant.written.events)
     heads = await plant.pool.fetch("SELECT stream, head FROM streams")
     cursors = await plant.pool.fetch("SELECT stream, n FROM projections WHERE projection = 'history'")
@@ -273,13 +277,13 @@ async def test_a_flood_of_yesterdays_data(plant: Plant) -> None:
 async def open_from(plant: Plant, hour: datetime) -> None:
     """Let two hours be open, as if it were that time; those that were are made first."""
     plant.reader.recorder._hours_at = math.inf  # it would see that it is not
-    await Store(plant.pool).make_hours()
+    await Store(plant.projector).make_hours()
     await plant.pool.execute("UPDATE rollups SET open_since = $1 WHERE rollup = '1h'", hour)
 
 
 async def test_an_hour_is_made_of_its_minutes(plant: Plant) -> None:
     """An open hour is begun with its first minute, then left alone until it is made; late ones are added."""
-    store = Store(plant.pool)
+    store = Store(plant.projector)
     await open_from(plant, NINE)
     for minute in (0, 1, 61, 121, -1):
         for device in "ab":
@@ -324,7 +328,7 @@ async def test_an_hour_is_made_when_what_waited_is_read(
 
 async def test_hours_are_made_once_by_two(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who had to wait for another that made them finds that they are not due any more."""
-    store = Store(plant.pool)
+    store = Store(plant.projector)
     await open_from(plant, NINE)
     monkeypatch.setattr(plant.reader.recorder, "_hours_at", 0.0)
     made = "SELECT made_at, xmin::text FROM rollups WHERE rollup = '1h'"
@@ -341,7 +345,7 @@ async def test_hours_are_made_once_by_two(plant: Plant, monkeypatch: pytest.Monk
 async def test_what_is_added_is_summed_up_beside_the_loop(plant: Plant) -> None:
     """A large minute holds up nobody while it is written."""
     row = await plant.written.commit(event("a", 1, t=1))
-    store, threads = Store(plant.pool), set()
+    store, threads = Store(plant.projector), set()
 
     class Watched(Minutes):
         def devices(self) -> Iterator[Columns]:
@@ -640,7 +644,7 @@ async def test_a_faster_projector_is_no_reason_to_mend(plant: Plant) -> None:
 async def test_two_that_hold_the_same_rows(plant: Plant) -> None:
     """Two projectors that have read the same rows before either writes: they are in history once."""
     await plant.written.commit(event("a", 1, t=1))
-    store = Store(plant.pool)
+    store = Store(plant.projector)
     assert await store.begin(0)
     span = Span(0, (await store.look())[0].epoch, 0, 1, [])
     outcomes: list[list[Mean] | None] = [[], None]
@@ -652,7 +656,7 @@ async def test_two_that_hold_the_same_rows(plant: Plant) -> None:
 async def test_a_beginning_takes_a_turn(plant: Plant) -> None:
     """Another projector begins a stream and moves on meanwhile: it is not put back to the beginning."""
     await plant.written.commit(event("a", 1, t=1))
-    store = Store(plant.pool)
+    store = Store(plant.projector)
     epoch = (await store.look())[0].epoch
     async with store.turn() as connection:
         for n in (0, 1):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from unittest.mock import ANY
 from uuid import uuid4
 
-import asyncpg
 import pytest
 
 from contract.events import Event, format_time
@@ -22,9 +21,12 @@ from projector.history.store import Span, Store, add
 from projector.outbox import queries
 from runtime.postgres import lent
 from tests.support.committed import Committed
+from tests.support.roles import open_pools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from tests.support.roles import Pools
 
 TABLES = ("measurements_1m", "measurements_1h", "regions_1m", "regions_1h")
 DEFAULTS = ("open_minutes", "packed_minutes", "measurements_1h", "regions_1m", "regions_1h")
@@ -34,11 +36,13 @@ NOW = datetime.now(UTC)
 class Plant:
     """A database whose history is written as soon as it is committed."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
-        self.pool = pool
-        self.written = Committed(pool)
-        self.store = Store(pool)
-        self.auditor = Auditor(pool)
+    def __init__(self, pools: Pools) -> None:
+        self.pool = pools.owner
+        self.gateway = pools.gateway
+        self.projector = pools.projector
+        self.written = Committed(pools)
+        self.store = Store(self.projector)
+        self.auditor = Auditor(self.projector)
 
     async def measure(self, *ages: timedelta) -> None:
         """Store a measurement of each age, and its history."""
@@ -53,12 +57,12 @@ class Plant:
 
     async def make(self, now: datetime = NOW) -> int:
         """Make partitions around now; returns how many."""
-        async with lent(self.pool) as connection:
+        async with lent(self.gateway) as connection:
             return len(await make_partitions(connection, now, max_ahead=timedelta(days=1)))
 
     async def drop(self, now: datetime, kept: dict[str, timedelta]) -> int:
         """Drop history that is too old."""
-        async with lent(self.pool) as connection:
+        async with lent(self.gateway) as connection:
             return await drop_history(connection, now, kept)
 
     async def counts(self) -> list[int]:
@@ -83,8 +87,8 @@ class Plant:
 @pytest.fixture
 async def plant(database: str) -> AsyncIterator[Plant]:
     """With partitions around now."""
-    async with asyncpg.create_pool(database, min_size=1, max_size=4) as pool:
-        plant = Plant(pool)
+    async with open_pools(database) as pools:
+        plant = Plant(pools)
         await plant.make()
         yield plant
 
@@ -154,7 +158,7 @@ async def test_rows_go_when_they_are_packed(plant: Plant) -> None:
     before = await plant.pool.fetchval(first)
     for pause in (timedelta(), timedelta(minutes=59), timedelta(minutes=2)):
         await plant.pool.execute("UPDATE rollups SET noted_at = noted_at - $1::interval", pause)
-        while await Packer(plant.pool).turn():
+        while await Packer(plant.projector).turn():
             pass
         left = await plant.pool.fetchval(first)
         assert left == before, "a snapshot of before the packing finds them for an hour, whatever they are of"
@@ -177,7 +181,7 @@ async def test_rows_go_when_they_are_packed(plant: Plant) -> None:
 async def test_a_reader_of_packed_rows_delays_their_drop(plant: Plant) -> None:
     """Rows that somebody reads stay, those of other days do not; nobody waits."""
     await plant.measure(timedelta(days=3), timedelta(days=2), timedelta(hours=4))
-    while await Packer(plant.pool).turn():
+    while await Packer(plant.projector).turn():
         pass
     await plant.drop(NOW, {})
     await plant.pool.execute("UPDATE rollups SET noted_at = noted_at - interval '1 hour'")
@@ -195,7 +199,7 @@ async def test_a_reader_of_packed_rows_delays_their_drop(plant: Plant) -> None:
 async def test_what_was_noted_by_a_clock_that_was_ahead(plant: Plant) -> None:
     """Rows go an hour after it was put right, not before and not years later."""
     await plant.measure(timedelta(days=2), timedelta(hours=4))
-    while await Packer(plant.pool).turn():
+    while await Packer(plant.projector).turn():
         pass
     kept = "SELECT name FROM partitions_of('open_minutes') WHERE until <= $1"
     await plant.drop(NOW, {})
@@ -228,7 +232,7 @@ async def test_a_long_reader_delays_the_drop(plant: Plant) -> None:
 
 async def test_days_are_24_hours_in_every_time_zone(plant: Plant) -> None:
     """Since when measurements are whole does not depend on where clocks are put back."""
-    async with lent(plant.pool) as connection, connection.transaction():
+    async with lent(plant.gateway) as connection, connection.transaction():
         await connection.execute("SET LOCAL TIME ZONE 'Europe/Berlin'")
         await connection.execute(
             "INSERT INTO retired_statistics"
@@ -242,7 +246,7 @@ async def test_days_are_24_hours_in_every_time_zone(plant: Plant) -> None:
 async def test_history_outlives_its_measurements(plant: Plant) -> None:
     """Days whose measurements were retired are not compared, and a rebuild leaves them as they are."""
     await plant.measure(timedelta(), timedelta(days=5), timedelta(days=5, minutes=1))
-    async with lent(plant.pool) as connection:
+    async with lent(plant.gateway) as connection:
         assert await retire(connection, NOW, timedelta(days=3)) == 2
     await plant.measure(timedelta(days=5))
     assert await plant.equal()
@@ -254,7 +258,7 @@ async def test_the_outbox_waits_for_the_slowest(plant: Plant) -> None:
     """Rows go when the views and history both have them, and not before both have begun."""
 
     async def trimmed() -> list[int]:
-        async with lent(plant.pool) as connection:
+        async with lent(plant.gateway) as connection:
             await trim_outbox(connection, timedelta())
         return [row["n"] for row in await plant.pool.fetch("SELECT n FROM outbox ORDER BY n")]
 

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-import asyncpg
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
@@ -36,9 +35,12 @@ from runtime.http import Health
 from runtime.mqtt import Disconnected, MqttSession, Subscription, options_from
 from runtime.settings import Limit
 from tests.support.committed import Committed
+from tests.support.roles import open_pools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+    import asyncpg
 
     from contract.events import EventBatch
     from projector.limits.book import Key
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from runtime.mqtt import Message, Session
     from runtime.settings import Settings
     from tests.support.commands import RunningCommand
+    from tests.support.roles import Pools
 
     RunCommand = Callable[..., Awaitable[RunningCommand]]
 
@@ -65,8 +68,8 @@ SECOND = {**LIMITS, "EDGE_PROJECTOR_HTTP": "127.0.0.1:0"}
 class Site(Committed):
     """What gateways committed, and what is told of limits."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], session: MqttSession) -> None:
-        super().__init__(pool)
+    def __init__(self, pools: Pools, session: MqttSession) -> None:
+        super().__init__(pools)
         self._session = session
 
     async def read(
@@ -101,11 +104,11 @@ async def site(settings: Settings) -> AsyncIterator[Site]:
     broker = settings.events_broker(f"{settings.broker.client_id}-hears")
     options = options_from(broker, subscriptions=[subscription], clean_start=True)
     async with (
-        asyncpg.create_pool(settings.postgres.dsn, min_size=1, max_size=2) as pool,
+        open_pools(settings.postgres.dsn) as pools,
         MqttSession(options) as session,
     ):
         await session.connected()
-        yield Site(pool, session)
+        yield Site(pools, session)
 
 
 @asynccontextmanager
@@ -323,7 +326,7 @@ async def test_what_the_views_hold_is_learned(site: Site, redis_url: str) -> Non
     await site.read(40, "gone", t=50)
     async with Redis.from_url(redis_url) as redis:
         keys = Keys("p:")
-        views, learner = Views(redis, keys), Learner(redis, site.pool, keys)
+        views, learner = Views(redis, keys), Learner(redis, site.pools.projector, keys)
         limits = Limits(Rules([Limit("t", region="nor*", warn=30), Limit("level", when="below", warn=20)]))
         await learner.begin()
         for row in site.rows:
@@ -357,7 +360,7 @@ async def test_learning_stops_for_others(site: Site, redis_url: str, monkeypatch
         keys = Keys("p:")
         await Views(redis, keys).apply(Run(0, "e", 1, 1, events, text(0)), START)
         limits = Limits(Rules([Limit("t", warn=30)]))
-        assert await Learner(redis, site.pool, keys).learn(limits)
+        assert await Learner(redis, site.pools.projector, keys).learn(limits)
     assert (sizes, len(limits)) == ([50, 50, 20], 120)
 
 
@@ -443,7 +446,7 @@ async def test_nothing_is_told_of_who_is_muted(site: Site, redis_url: str) -> No
     cares, crit = Cares(), {"metric": "t", "when": "above", "state": "crit"}
     cares.take(Care("a", "muted", START, START, "ann", "", 1, told=True))
     async with Redis.from_url(redis_url) as redis:
-        limiter = limiter_of(redis, site.pool, broker, registry, beyond, cares)
+        limiter = limiter_of(redis, site.pools.projector, broker, registry, beyond, cares)
         await limiter.begin()
         await limiter.turn()
         readings = [Event(id_, None, text(1), text(1), "k", {"t": 50}) for id_ in ("a", "b")]
@@ -478,7 +481,9 @@ async def test_the_last_limit_of_a_retired_device_that_is_taken_out_is_over(
     cares.take(Care("a", "retired", START, None, "ann", "", 1, told=True))
     async with Redis.from_url(redis_url) as redis, asyncio.timeout(10):
         await Told(redis, "").claim([change(CRIT, 100)], 1)
-        limiter = limiter_of(redis, site.pool, broker, CollectorRegistry(), Beyond(), cares, limits=[])
+        limiter = limiter_of(
+            redis, site.pools.projector, broker, CollectorRegistry(), Beyond(), cares, limits=[]
+        )
         await limiter.run()
     assert [(each.device_id, each.state, each.value) for each in broker.taken] == [("a", "ok", None)]
 
@@ -488,7 +493,7 @@ async def test_nothing_is_shown_before_it_is_known(site: Site, redis_url: str) -
     beyond, registry, crit = Beyond(), CollectorRegistry(), {"metric": "t", "when": "above", "state": "crit"}
     await site.read(0, "a", t=50)
     async with Redis.from_url(redis_url) as redis:
-        limiter = limiter_of(redis, site.pool, Broker(is_there=True), registry, beyond)
+        limiter = limiter_of(redis, site.pools.projector, Broker(is_there=True), registry, beyond)
         await limiter.begin()
         await limiter.turn()
         assert registry.get_sample_value("projector_limits", crit) is None
@@ -510,7 +515,7 @@ async def test_the_last_words(
     monkeypatch.setattr(post_module, "KEPT", 2)
     broker, registry = Broker(is_there=False), CollectorRegistry()
     async with Redis.from_url(redis_url) as redis:
-        limiter = limiter_of(redis, site.pool, broker, registry, Beyond())
+        limiter = limiter_of(redis, site.pools.projector, broker, registry, Beyond())
         limiter._limits.hear(0, 1, [Event(id_, None, text(0), text(0), "k", {"t": 50}) for id_ in "abc"])
         for _ in range(2):
             await limiter.turn()

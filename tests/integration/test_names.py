@@ -9,12 +9,14 @@ from redis.asyncio import Redis
 
 from projector.names.book import NOBODY, Known, Names
 from projector.names.reader import NAMES, Reader, read_known
-from runtime.postgres import open_pool
+from tests.support.roles import open_pools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     import asyncpg
+
+    from tests.support.roles import Pools
 
     Pool = asyncpg.Pool[asyncpg.Record]
 
@@ -22,12 +24,12 @@ if TYPE_CHECKING:
 class Site:
     """A reader on this test's PostgreSQL and Redis, whose time stands."""
 
-    def __init__(self, pool: Pool, redis: Redis) -> None:
-        self.pool = pool
+    def __init__(self, pools: Pools, redis: Redis) -> None:
+        self.pool = pools.owner
         self.redis = redis
         self.now = 0.0
         self.names = Names()
-        self.reader = Reader(redis, pool, "edge:", self.names, monotonic=lambda: self.now)
+        self.reader = Reader(redis, pools.projector, "edge:", self.names, monotonic=lambda: self.now)
 
     async def say(self, device_id: str, **columns: object) -> None:
         """Put something about a device into the table."""
@@ -47,8 +49,8 @@ class Site:
 @pytest.fixture
 async def site(database: str, redis_url: str) -> AsyncIterator[Site]:
     """A site."""
-    async with await open_pool(database, name="test") as pool, Redis.from_url(redis_url) as redis:
-        yield Site(pool, redis)
+    async with open_pools(database) as pools, Redis.from_url(redis_url) as redis:
+        yield Site(pools, redis)
 
 
 async def heard(site: Site, *ids: str) -> None:

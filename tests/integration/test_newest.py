@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-import asyncpg
 import msgspec
 import pytest
 from redis.asyncio import Redis
@@ -14,6 +13,7 @@ from contract.events import Event, Scalar, format_time
 from contract.views import FORMAT
 from projector.views import Run
 from tests.support.both_sides import KEYS, NOW, Side, event, quiet
+from tests.support.roles import open_pools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -25,10 +25,10 @@ NINE = "2026-11-23T09:00:00.000000Z"
 async def side(database: str, redis_url: str) -> AsyncIterator[Side]:
     """Nothing committed yet."""
     async with (
-        asyncpg.create_pool(database, min_size=1, max_size=4) as pool,
+        open_pools(database) as pools,
         Redis.from_url(redis_url) as redis,
     ):
-        yield Side(pool, redis)
+        yield Side(pools, redis)
 
 
 def at(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -18,9 +17,12 @@ from projector.outbox import Outbox
 from projector.watch.rows import Rows
 from runtime.http import Health
 from tests.support.committed import Committed
+from tests.support.roles import open_pools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+
+    import asyncpg
 
     from contract.events import EventBatch
     from projector.outbox import Page
@@ -39,8 +41,8 @@ class Hearer(NamedTuple):
 @pytest.fixture
 async def written(database: str) -> AsyncIterator[Committed]:
     """A database to commit into."""
-    async with asyncpg.create_pool(database, min_size=1, max_size=4) as pool:
-        yield Committed(pool)
+    async with open_pools(database) as pools:
+        yield Committed(pools)
 
 
 def history(pool: asyncpg.Pool[asyncpg.Record]) -> Hearer:
@@ -96,7 +98,7 @@ async def test_what_comes_while_a_page_is_read_follows_it(
     kind: Callable[[asyncpg.Pool[asyncpg.Record]], Hearer],
 ) -> None:
     """Rows are lost on the way, and others come as that is read: once, and then the outbox is left alone."""
-    hearer = kind(written.pool)
+    hearer = kind(written.pools.projector)
     await commit(written)
     for _ in range(2):
         await hearer.catch_up()
@@ -124,7 +126,7 @@ async def test_what_comes_while_a_page_is_read_follows_it(
 
 async def test_a_page_is_bounded(written: Committed, monkeypatch: pytest.MonkeyPatch) -> None:
     """By events, by rows and by bytes; one row comes whatever its size."""
-    outbox = Outbox(written.pool, "test")
+    outbox = Outbox(written.pools.projector, "test")
 
     async def page(after: int, max_events: int) -> list[int]:
         return [row.n for row in (await outbox.page(0, after, max_events)).rows]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from uuid import uuid4
 
-import asyncpg
 import pytest
 import structlog
 
@@ -21,9 +21,12 @@ from projector.history.packing import Packer
 from projector.history.series import History, Point
 from projector.history.store import Span, Store, add, lock
 from tests.support.committed import Committed
+from tests.support.roles import open_pools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+    import asyncpg
 
     from runtime.postgres import Connection
 
@@ -37,6 +40,7 @@ class Plant(NamedTuple):
     """A database whose history is written as soon as it is committed."""
 
     pool: asyncpg.Pool[asyncpg.Record]
+    projector: asyncpg.Pool[asyncpg.Record]
     written: Committed
     store: Store
     packer: Packer
@@ -80,9 +84,15 @@ class Plant(NamedTuple):
 @pytest.fixture
 async def plant(database: str) -> AsyncIterator[Plant]:
     """Nothing there yet. Sessions have a time zone that is not whole hours from UTC."""
-    zone = {"TimeZone": "Asia/Kathmandu"}
-    async with asyncpg.create_pool(database, min_size=1, max_size=5, server_settings=zone) as pool:
-        yield Plant(pool, Committed(pool), Store(pool), Packer(pool), Auditor(pool))
+    async with planted(database, "Asia/Kathmandu") as made:
+        yield made
+
+
+@asynccontextmanager
+async def planted(dsn: str, zone: str) -> AsyncIterator[Plant]:
+    async with open_pools(dsn, max_size=5, TimeZone=zone) as pools:
+        own = pools.projector
+        yield Plant(pools.owner, own, Committed(pools), Store(own), Packer(own), Auditor(own))
 
 
 def event(device: str, seconds: float, *, region: str | None = "north", **metrics: Scalar) -> Event:
@@ -152,10 +162,7 @@ async def test_an_hour_a_turn(plant: Plant) -> None:
 async def test_the_day_clocks_go_forward(database: str, zone: str, day: tuple[int, int, int]) -> None:
     """A session's own time zone makes no day shorter: what came in its last hour alone is packed too."""
     last = datetime(*day, 23, 10, tzinfo=UTC)
-    async with asyncpg.create_pool(
-        database, min_size=0, max_size=3, server_settings={"TimeZone": zone}
-    ) as pool:
-        plant = Plant(pool, Committed(pool), Store(pool), Packer(pool), Auditor(pool))
+    async with planted(database, zone) as plant:
         await plant.measure(
             event("a", (last - 13 * HOUR - NINE).total_seconds(), t=1),
             event("a", (last - NINE).total_seconds(), t=1, nightly=1),
@@ -199,7 +206,7 @@ async def test_an_hour_is_packed_by_metrics(plant: Plant) -> None:
 async def test_a_packer_that_is_stuck_says_so(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """How long the oldest hour has waited is told, and why, again after a while, until it works again."""
     behind: list[float] = []
-    packer = Packer(plant.pool, behind.append)
+    packer = Packer(plant.projector, behind.append)
     assert not await packer.turn()
     await plant.measure(event("a", 1, t=1))
     with structlog.testing.capture_logs() as logs:
@@ -379,12 +386,12 @@ async def test_one_packs_at_a_time(plant: Plant, meanwhile: Meanwhile) -> None:
     others: list[bool] = []
 
     async def another() -> None:
-        others.append(await Packer(plant.pool).turn())
+        others.append(await Packer(plant.projector).turn())
 
     meanwhile(another)
     assert await plant.packer.turn()
     assert others == [False]
-    assert await Packer(plant.pool).turn(), "its turn is over"
+    assert await Packer(plant.projector).turn(), "its turn is over"
     assert await plant.of("unpacked_minutes") == 2
 
 
@@ -419,7 +426,7 @@ async def test_every_snapshot_is_whole(plant: Plant) -> None:
 
     async def pack() -> None:
         while not done.is_set():
-            await Packer(plant.pool).turn()
+            await Packer(plant.projector).turn()
             await asyncio.sleep(0.01)
 
     async def read() -> int:

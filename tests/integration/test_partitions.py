@@ -14,6 +14,7 @@ from gateway import partitions as module
 from gateway.partitions import make_partitions
 from runtime.errors import Retry
 from runtime.postgres import lent, load_queries, open_pool
+from tests.support.roles import as_kind
 from tests.support.write_side import decode, write_side
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ TABLES = ("measurements", "open_minutes", "packed_minutes", "regions_1m", "measu
 @pytest.fixture
 async def pool(database: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
     """With connections as chores have them."""
-    async with await open_pool(database, name="keeper", settings={"lock_timeout": "100ms"}) as made:
+    dsn, settings = as_kind(database, "gateway"), {"lock_timeout": "100ms"}
+    async with await open_pool(dsn, name="keeper", settings=settings) as made:
         yield made
 
 

@@ -6,7 +6,6 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import asyncpg
 import msgspec
 import pytest
 from redis.asyncio import Redis
@@ -19,6 +18,7 @@ from projector.views import Outcome, Run, Views
 from runtime.errors import Retry, Stop
 from tests.support.both_sides import KEYS, NOW, Side, event, quiet
 from tests.support.both_sides import said as said_online
+from tests.support.roles import open_pools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 async def side(database: str, redis_url: str) -> AsyncIterator[Side]:
     """Three devices in two regions, committed and applied."""
     async with (
-        asyncpg.create_pool(database, min_size=1, max_size=4) as pool,
+        open_pools(database) as pools,
         Redis.from_url(redis_url) as redis,
     ):
-        side = Side(pool, redis)
+        side = Side(pools, redis)
         await side.apply(event("a", 1, t=1.5), event("b", 2, t=2, state="on"))
         await side.apply(event("c", 3, region="south", t=0.1), event("a", 0, region=None, u='x\\y\t"é'))
         yield side
@@ -211,7 +211,9 @@ async def test_another_history(side: Side) -> None:
 
 async def test_what_happens_meanwhile_is_counted_once(side: Side) -> None:
     """A row that the live views got after the replica's last one, its device new, is not lost or doubled."""
-    async with open_replica("rebuild", side.redis, side.pool, keys=KEYS, now=lambda: NOW) as replica:
+    async with open_replica(
+        "rebuild", side.redis, side.pools.projector, keys=KEYS, now=lambda: NOW
+    ) as replica:
         await replica.build(quiet, settled=True)
         row = event("new", 6, region="east", t=1)
         await side.apply(row)
@@ -226,7 +228,9 @@ async def test_what_happens_meanwhile_is_counted_once(side: Side) -> None:
 async def test_rebuild_is_invisible_until_it_is_whole(side: Side) -> None:
     """As long as the replica is built the live views stay as they are."""
     await side.redis.hset(KEYS.device("a"), "sum_t", "99")
-    async with open_replica("rebuild", side.redis, side.pool, keys=KEYS, now=lambda: NOW) as replica:
+    async with open_replica(
+        "rebuild", side.redis, side.pools.projector, keys=KEYS, now=lambda: NOW
+    ) as replica:
         await replica.build(quiet, settled=True)
         assert await side.redis.hget(KEYS.device("a"), "sum_t") == b"99"
         assert await side.redis.hget(replica.keys.device("a"), "sum_t") == b"1.5"
@@ -249,7 +253,9 @@ async def test_killed_while_it_is_put_in_place(
     await side.redis.hset(KEYS.device("alien"), "sample_count", "1")
     before = {key: await side.redis.hgetall(key) for key in await side.redis.keys(b"*:stats:?")}
     swap = Swap(side.redis, KEYS)
-    async with open_replica("rebuild", side.redis, side.pool, keys=KEYS, now=lambda: NOW) as replica:
+    async with open_replica(
+        "rebuild", side.redis, side.pools.projector, keys=KEYS, now=lambda: NOW
+    ) as replica:
         await replica.build(quiet, settled=True)
         monkeypatch.setattr("projector.repair.swap.faults.point", die_after_it)
         with pytest.raises(Killed):
@@ -281,7 +287,9 @@ async def test_a_replica_moves_on_in_bounded_runs(side: Side, monkeypatch: pytes
         return await apply(views, run, now)
 
     monkeypatch.setattr(Views, "apply", noted)
-    async with open_replica("verify", side.redis, side.pool, keys=KEYS, now=lambda: NOW) as replica:
+    async with open_replica(
+        "verify", side.redis, side.pools.projector, keys=KEYS, now=lambda: NOW
+    ) as replica:
         await replica.build(quiet, settled=True)
         for device in "defg":
             await side.commit(event(device, 9, t=1, u=2, v=3) if device == "f" else event(device, 9, t=1))
@@ -349,7 +357,9 @@ async def test_a_server_that_lacks_the_last_writes_takes_no_step(
             yield ids
             await lose()
 
-    async with open_replica("rebuild", side.redis, side.pool, keys=KEYS, now=lambda: NOW) as replica:
+    async with open_replica(
+        "rebuild", side.redis, side.pools.projector, keys=KEYS, now=lambda: NOW
+    ) as replica:
         await replica.build(quiet, settled=True)
         if lacks == "rows":
             await lose()

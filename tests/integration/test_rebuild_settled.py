@@ -18,8 +18,10 @@ from gateway import stride as stride_module
 from gateway.retention import retire
 from gateway.settling import settle
 from projector.repair import truth as truth_module
-from runtime.postgres import lent, load_queries, open_pool
+from runtime.postgres import lent, load_queries
 from tests.support.both_sides import KEYS, Side, quiet
+from tests.support.measured import make_days
+from tests.support.roles import open_pools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,12 +35,12 @@ DAYS = 3
 async def side(database: str, redis_url: str) -> AsyncIterator[Side]:
     """Both sides, with partitions for some old days."""
     async with (
-        await open_pool(database, name="test", max_size=4) as pool,
+        open_pools(database) as pools,
         Redis.from_url(redis_url) as redis,
     ):
         last = FIRST.date() + timedelta(days=DAYS - 1)
-        await pool.execute("SELECT create_measurement_partitions($1, $2)", FIRST.date(), last)
-        yield Side(pool, redis)
+        await make_days(pools.owner, FIRST.date(), last)
+        yield Side(pools, redis)
 
 
 def events(rng: random.Random, n: int) -> list[Event]:
@@ -67,7 +69,7 @@ def as_text(at: datetime) -> str:
 async def keep(side: Side, retention: timedelta | None = None) -> int:
     """A turn of the gateway's chores."""
     now = datetime.now(UTC)
-    async with lent(side.pool) as connection:
+    async with lent(side.pools.gateway) as connection:
         settled = await settle(connection, now, retention)
         if retention:
             await retire(connection, now, retention)
@@ -184,7 +186,7 @@ async def test_statistics_that_take_long_to_sort(
     await transaction.start()
     await other.execute("LOCK TABLE settled_statistics")
     rebuilding = asyncio.create_task(side.rebuilder.rebuild(quiet))
-    while not (rebuilding.done() or await other.fetchval(queries.somebody_waits)):
+    while not (rebuilding.done() or await side.pool.fetchval(queries.somebody_waits)):
         pass
     await other.execute("SELECT pg_sleep(0.5)")  # several times as long as a stall
     await transaction.rollback()

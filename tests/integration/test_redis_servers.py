@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import asyncpg
 import pytest
 from redis import exceptions
 
@@ -23,6 +22,7 @@ from runtime.secret import FromFile
 from runtime.settings import Redis as RedisSection
 from tests.support.both_sides import Side, event
 from tests.support.redis_servers import PREFIX, TlsNode, open_cluster, open_watched, started, until
+from tests.support.roles import open_pools
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,10 +46,10 @@ async def test_a_cluster(services: LocalServices, database: str) -> None:
     """The node that has the keys is found and followed, and the views are right after each change of it."""
     async with (
         open_cluster(services.redis.binary, services.place) as cluster,
-        asyncpg.create_pool(database, min_size=1, max_size=4) as pool,
+        open_pools(database) as pools,
         open_redis(cluster.url, PREFIX) as redis,
     ):
-        side = Side(pool, redis, KEYS)
+        side = Side(pools, redis, KEYS)
         await side.apply(event("a", 1, t=1.5), event("b", 2, t=2))
         await side.apply(event("c", 3, region="south", t=0.1))
         assert (await side.verify()).equal
@@ -130,11 +130,11 @@ async def test_sentinels(services: LocalServices, database: str, tmp_path: Path)
     async with (
         AsyncExitStack() as stack,
         open_watched(services.redis.binary, services.place) as watched,
-        asyncpg.create_pool(database, min_size=1, max_size=4) as pool,
+        open_pools(database) as pools,
     ):
         (tmp_path / "url").write_text(watched.url)
         redis = await stack.enter_async_context(open_redis(FromFile.read(str(tmp_path / "url")), PREFIX))
-        side = Side(pool, redis, KEYS)
+        side = Side(pools, redis, KEYS)
         await side.apply(event("a", 1, t=1.5), event("b", 2, t=2))
         assert await checked(watched.url) == [("ok", f"127.0.0.1:{watched.master.port}", "")]
         told = Told(redis, PREFIX)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
-import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
@@ -16,6 +15,7 @@ from projector.meters import Meters
 from projector.query import Queries
 from projector.repair.rebuild import Rebuilder
 from tests.support.both_sides import KEYS, Side, event, quiet
+from tests.support.roles import open_pools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from redis.commands.core import AsyncScript
 
     from projector.views import Keys
+    from tests.support.roles import Pools
 
 MOST = 3
 
@@ -30,8 +31,8 @@ MOST = 3
 class Town(Side):
     """Views, and what keeps their regions to a number."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], redis: Redis) -> None:
-        super().__init__(pool, redis)
+    def __init__(self, pools: Pools, redis: Redis) -> None:
+        super().__init__(pools, redis)
         self.registry = CollectorRegistry()
         self.meters = Meters(self.registry)
         self.vacancies = Vacancies(redis, KEYS, most=MOST, pause_s=0, meters=self.meters)
@@ -72,10 +73,10 @@ class _Slow:
 async def town(database: str, redis_url: str) -> AsyncIterator[Town]:
     """Nobody anywhere."""
     async with (
-        asyncpg.create_pool(database, min_size=1, max_size=4) as pool,
+        open_pools(database) as pools,
         Redis.from_url(redis_url) as redis,
     ):
-        yield Town(pool, redis)
+        yield Town(pools, redis)
 
 
 async def test_those_not_named_for_longest_go(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +193,7 @@ async def test_a_rebuild_with_a_bound(town: Town) -> None:
         await Vacancies(town.redis, keys, most=MOST, pause_s=0).turn()
 
     await town.wander(*(f"r{i}" for i in range(6)))
-    rebuilder = Rebuilder(town.redis, town.pool, KEYS, lambda: town.now, make_room=make_room)
+    rebuilder = Rebuilder(town.redis, town.pools.projector, KEYS, lambda: town.now, make_room=make_room)
     await rebuilder.rebuild(quiet)
     assert await town.regions() == {"r3", "r4", "r5"}
     assert (await town.views.marks()).regions_dropped == 3

@@ -21,7 +21,8 @@ from gateway.retention import retire
 from gateway.settling import settle
 from runtime.errors import Retry
 from runtime.postgres import ERRORS, lent, load_queries, open_pool
-from tests.support.measured import OLD, Row, at, check_retired, history, insert, now, row
+from tests.support.measured import OLD, Row, at, check_retired, history, insert, make_days, now, row
+from tests.support.roles import as_kind
 from tests.support.write_side import decode, write_side
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 async def connection(database: str) -> AsyncIterator[Client]:
     """A connection beside the keeper's, to a database with some old days."""
     made = await asyncpg.connect(database)
-    await made.execute("SELECT create_measurement_partitions($1, $2)", OLD, OLD + timedelta(days=3))
+    await make_days(made, OLD, OLD + timedelta(days=3))
     await made.execute("CREATE TABLE told (n bigint)")
     yield made
     await made.close()
@@ -62,7 +63,10 @@ async def connection(database: str) -> AsyncIterator[Client]:
 async def keeping(database: str) -> AsyncIterator[Connection]:
     """The connection of whoever does the chore."""
     settings = {"lock_timeout": "100ms"}
-    async with await open_pool(database, name="keeper", settings=settings) as pool, lent(pool) as made:
+    async with (
+        await open_pool(as_kind(database, "gateway"), name="keeper", settings=settings) as pool,
+        lent(pool) as made,
+    ):
         yield made
 
 
@@ -148,7 +152,7 @@ async def test_which_days(keeper: Connection, connection: Client) -> None:
     assert await states(connection) == {"0301": "settled", "0302": "settled"}
     assert await settle(keeper, now(), None) == 0
     young = now() + timedelta(hours=1)
-    await connection.execute("SELECT create_measurement_partitions($1, $1)", young.date())
+    await make_days(connection, young.date(), young.date())
     await tell(connection, [row("young", young, x=1)])
     assert await settle(keeper, now() + timedelta(days=3000), None) == 0
 
@@ -226,7 +230,7 @@ async def test_rows_that_come_faster_than_they_are_folded(keeper: Connection, co
     await tell(connection, many(300))
     await settle(keeper, now(), None)
     await connection.execute(
-        """CREATE FUNCTION another() RETURNS trigger LANGUAGE plpgsql AS $$
+        """CREATE FUNCTION another() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
         BEGIN
             INSERT INTO measurements_p20200301 VALUES ('d1', '2020-03-01Z', now(), 'another', NULL, '{}');
             INSERT INTO told VALUES (1);
@@ -247,7 +251,7 @@ async def test_what_comes_while_days_are_settled(keeper: Connection, connection:
     """Late rows and days that are over meanwhile have their turn after the day that is at it."""
     await tell(connection, [*many(300), row("next", at(OLD, 90_000), x=1)])
     await connection.execute(
-        """CREATE FUNCTION more() RETURNS trigger LANGUAGE plpgsql AS $$
+        """CREATE FUNCTION more() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
         BEGIN
             INSERT INTO measurements
             SELECT 'd1', day, now(), 'more', NULL, '{}'
@@ -291,6 +295,7 @@ CHANGES = {
     " DELETE FROM measurements",
     "replaced": "DROP TABLE measurements_p20200301;"
     " SELECT create_measurement_partitions('2020-03-01', '2020-03-01');"
+    " SELECT grant_as_parent('measurements', 'measurements_p20200301');"
     " INSERT INTO measurements VALUES ('d1', '2020-03-01', '2020-03-01', 'k', NULL, '{}')",
     "dropped": f"DROP TABLE {DAY}",
     "detached": f"ALTER TABLE measurements DETACH PARTITION {DAY}",
@@ -337,7 +342,9 @@ async def test_a_day_that_is_dropped_is_forgotten_in_pieces(
 
 
 @pytest.mark.parametrize("done", [0, 2])
-async def test_changed_while_it_is_added_up(keeper: Connection, connection: Client, done: int) -> None:
+async def test_changed_while_it_is_added_up(
+    keeper: Connection, connection: Client, database: str, done: int
+) -> None:
     """Whoever removes rows waits for the piece, and then the day begins anew; and the other way round."""
     await tell(connection, many(400))
     await keeper.execute("SELECT begin_day($1)", DAY)
@@ -346,8 +353,10 @@ async def test_changed_while_it_is_added_up(keeper: Connection, connection: Clie
     async with keeper.transaction():
         assert await keeper.fetchval("SELECT settle_blocks($1, 100)", DAY) == "settled"
         removing = asyncio.create_task(connection.execute("DELETE FROM measurements WHERE device_id = 'd1'"))
-        await somebody_waits(keeper)
+        looker = await asyncpg.connect(database)
+        await somebody_waits(looker)
     await removing
+    await looker.close()
     assert await states(connection) == {"0301": "begun"}
     async with connection.transaction():
         await connection.execute("DELETE FROM measurements WHERE device_id = 'd2'")

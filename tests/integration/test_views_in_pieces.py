@@ -6,7 +6,6 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
-import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
@@ -23,6 +22,7 @@ from runtime import faults
 from runtime.errors import Retry
 from runtime.http import Health
 from tests.support.committed import Committed
+from tests.support.roles import open_pools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -481,8 +481,8 @@ async def test_a_projector_to_which_nothing_comes_sets_what_is_left(
 ) -> None:
     """The last row of all was staged when its projector died: the next one need not wait for another row."""
     keys = Keys(settings.redis.prefix)
-    async with asyncpg.create_pool(settings.postgres.dsn, min_size=1, max_size=1) as pool:
-        row = await Committed(pool).commit(*fleet(1).events)
+    async with open_pools(settings.postgres.dsn) as pools:
+        row = await Committed(pools).commit(*fleet(1).events)
     run = Run(0, row.epoch, 1, 1, row.events, row.created_at)
     await dies(Views(redis, keys), run, monkeypatch, 1)
     assert await redis.hexists(keys.epoch, STAGED)

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-import asyncpg
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
@@ -33,13 +32,17 @@ from runtime.errors import Retry
 from runtime.http import Health
 from runtime.mqtt import Disconnected, MqttSession, Subscription, options_from
 from tests.support.committed import Committed
+from tests.support.roles import open_pools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+    import asyncpg
+
     from runtime.mqtt import Message, Session
     from runtime.settings import Settings
     from tests.support.commands import RunningCommand
+    from tests.support.roles import Pools
 
     RunCommand = Callable[..., Awaitable[RunningCommand]]
 
@@ -50,8 +53,8 @@ SECOND = {"EDGE_PROJECTOR_HTTP": "127.0.0.1:0"}
 class Site(Committed):
     """What gateways committed, and what is told of devices."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], session: MqttSession) -> None:
-        super().__init__(pool)
+    def __init__(self, pools: Pools, session: MqttSession) -> None:
+        super().__init__(pools)
         self._session = session
 
     async def minutes(self, first: int, last: int, *devices: str, stream: int = 0) -> None:
@@ -61,7 +64,7 @@ class Site(Committed):
             await self.commit(
                 *(Event(id_, "north", at, at, f"{minute}", {"x": minute}) for id_ in devices), stream=stream
             )
-        await self.pool.executemany(
+        await self.pools.gateway.executemany(
             """INSERT INTO devices VALUES ($1, 'north', $2, $3)
             ON CONFLICT (device_id) DO UPDATE SET last_seen = excluded.last_seen""",
             [(id_, START, START + timedelta(minutes=last - 1)) for id_ in devices],
@@ -86,11 +89,11 @@ async def site(settings: Settings) -> AsyncIterator[Site]:
     broker = settings.events_broker(f"{settings.broker.client_id}-hears")
     options = options_from(broker, subscriptions=[subscription], clean_start=True)
     async with (
-        asyncpg.create_pool(settings.postgres.dsn, min_size=1, max_size=2) as pool,
+        open_pools(settings.postgres.dsn) as pools,
         MqttSession(options) as session,
     ):
         await session.connected()
-        yield Site(pool, session)
+        yield Site(pools, session)
 
 
 @asynccontextmanager
@@ -208,7 +211,7 @@ async def test_what_is_asked_of_a_device_is_bounded(site: Site, redis_url: str) 
     assert len(arrivals) == 9
     assert [at - START.timestamp() for at in minutes] == [*range(0, 600, 60), *range(659, 1800, 60)]
     async with Redis.from_url(redis_url) as redis:
-        watcher = watcher_of(redis, site.pool, Broker(), now=START + timedelta(hours=1))
+        watcher = watcher_of(redis, site.pools.projector, Broker(), now=START + timedelta(hours=1))
         watcher._silence.know("a", "north")
         watcher._silence.unsure["a"] = None
         await watcher._ask()
@@ -225,7 +228,7 @@ async def test_who_is_known_at_a_start(site: Site, redis_url: str) -> None:
     async with Redis.from_url(redis_url) as redis:
         at = int(START.timestamp())
         await Told(redis, "").claim([change(at), change(at, device="gone")], [])
-        watcher = watcher_of(redis, site.pool, Broker(), forget_after_s=86_400.0)
+        watcher = watcher_of(redis, site.pools.projector, Broker(), forget_after_s=86_400.0)
         await watcher.begin()
         await watcher._rows.catch_up()
         await watcher.load()
@@ -278,7 +281,7 @@ async def test_a_start_names_each_device_once_however_many_pages_there_are(
         offline,
         START,
     )
-    pool = Counted(site.pool)
+    pool = Counted(site.pools.projector)
     async with Redis.from_url(redis_url) as redis:
         await redis.hset("projector:silent", mapping=dict.fromkeys(silent, at - 900))
         await redis.hset("projector:offline", mapping=dict.fromkeys(offline, f"1 {(at - 60) * 1_000_000}"))
@@ -347,7 +350,7 @@ async def test_redis_forgets_who_is_silent(site: Site, redis_url: str) -> None:
     start, broker = int(START.timestamp()), Broker()
     broker.is_there = True
     async with Redis.from_url(redis_url) as redis:
-        watcher = watcher_of(redis, site.pool, broker)
+        watcher = watcher_of(redis, site.pools.projector, broker)
         silent = {"": start - 900, "a": start - 600, "b": start - 500}
         for device, at in silent.items():
             await redis.hset("projector:silent", device, str(at))
@@ -379,7 +382,7 @@ async def test_a_return_by_a_clock_that_was_set_back_holds_up_nothing(site: Site
             await redis.hset("projector:back", items=[each for pair in back.items() for each in pair])
             broker = Broker()
             broker.is_there = True
-            watcher = watcher_of(redis, site.pool, broker)
+            watcher = watcher_of(redis, site.pools.projector, broker)
             if is_seen:
                 silence = watcher._silence
                 watcher._hear(0, start + 7200, [])
@@ -460,7 +463,7 @@ async def test_the_last_words(
     monkeypatch.setattr(post_module, "KEPT", 2)
     broker, registry = Broker(), CollectorRegistry()
     async with Redis.from_url(redis_url) as redis:
-        watcher = watcher_of(redis, site.pool, broker, registry)
+        watcher = watcher_of(redis, site.pools.projector, broker, registry)
         watcher._silence.pending |= {device: change(100, device=device) for device in "abc"}
         for _ in range(2):
             await watcher.turn()
@@ -505,14 +508,14 @@ async def test_a_question_that_takes_too_long_is_asked_of_fewer(site: Site, redi
             raise TimeoutError
 
     async with Redis.from_url(redis_url) as redis:
-        watcher = watcher_of(redis, site.pool, Broker())
+        watcher = watcher_of(redis, site.pools.projector, Broker())
         watcher._silence.unsure |= dict.fromkeys("abc")
         watcher._pool = cast("asyncpg.Pool[asyncpg.Record]", Slow())
         for questions in (25, 12, 6, 3, 1, 1):
             with pytest.raises(Retry):
                 await watcher._ask()
             assert watcher._questions == questions
-        watcher._pool = site.pool
+        watcher._pool = site.pools.projector
         for left in (2, 0):
             await watcher._ask()
             assert len(watcher._silence.unsure) == left

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import asyncpg
 import pytest
 from msgspec.structs import asdict
 from prometheus_client import CollectorRegistry
@@ -29,12 +28,14 @@ from projector.views import Seen
 from runtime.errors import Retry
 from runtime.http import Health
 from tests.support.committed import Committed
+from tests.support.roles import as_kind, open_pools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from projector.history.store import Mean
     from projector.history.windows import DeviceWindows
+    from tests.support.roles import Pools
 
 SPANS = {"24h": timedelta(hours=24), "1h": timedelta(hours=1), "5m": timedelta(minutes=5)}
 WAITING = (
@@ -45,9 +46,10 @@ WAITING = (
 class Site:
     """A database with a write side, a recorder, and windows that see both."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], history: History) -> None:
-        self.pool = pool
-        self.written = Committed(pool)
+    def __init__(self, pools: Pools, history: History) -> None:
+        self.pool = pools.owner
+        self.projector = pools.projector
+        self.written = Committed(pools)
         self.now = datetime.now(UTC)
         self.recorder = self.another()
         self.history = history
@@ -61,9 +63,9 @@ class Site:
             pass
 
         return Recorder(
-            Store(self.pool),
-            Outbox(self.pool, "history"),
-            auditor=Auditor(self.pool),
+            Store(self.projector),
+            Outbox(self.projector, "history"),
+            auditor=Auditor(self.projector),
             shown=unseen,
             health=Health(),
             meters=Meters(CollectorRegistry()),
@@ -105,9 +107,9 @@ class Site:
 
 @asynccontextmanager
 async def made(dsn: str) -> AsyncIterator[Site]:
-    history = History(dsn, "test")
-    async with asyncpg.create_pool(dsn, min_size=1, max_size=4) as pool:
-        site = Site(pool, history)
+    history = History(as_kind(dsn, "projector"), "test")
+    async with open_pools(dsn) as pools:
+        site = Site(pools, history)
         await site.begin()
         yield site
     await history.aclose()
@@ -172,8 +174,8 @@ async def test_windows_are_what_was_measured(site: Site, seed: int) -> None:
     rng.shuffle(events)
     await site.send(*events[:40])
     await site.recorder.turn(flush=True)
-    await Store(site.pool).make_hours()
-    while await Packer(site.pool).turn():
+    await Store(site.projector).make_hours()
+    while await Packer(site.projector).turn():
         pass
     assert await site.pool.fetchval("SELECT count(*) FROM packed_minutes")
     await site.send(*events[40:60])

@@ -14,11 +14,11 @@ from projector.views import Keys, Outcome, Run, Views
 from tests.support.committed import Committed
 
 if TYPE_CHECKING:
-    import asyncpg
     from redis.asyncio import Redis
 
     from contract.events import EventBatch
     from projector.repair.replica import Progress
+    from tests.support.roles import Pools
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 KEYS = Keys("p*:")  # a prefix that a pattern would take for something else
@@ -31,11 +31,11 @@ class Side(Committed):
         now: the time by which views are changed.
     """
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], redis: Redis, keys: Keys = KEYS) -> None:
-        super().__init__(pool)
+    def __init__(self, pools: Pools, redis: Redis, keys: Keys = KEYS) -> None:
+        super().__init__(pools)
         self.redis = redis
         self.views = Views(redis, keys)
-        self.rebuilder = Rebuilder(redis, pool, keys, lambda: self.now)
+        self.rebuilder = Rebuilder(redis, pools.projector, keys, lambda: self.now)
         self._set = keys
         self.now = NOW
 
@@ -50,7 +50,7 @@ class Side(Committed):
 
     async def verify(self, folding: Progress | None = None, limit: int = 20) -> Verification:
         """Verify the views."""
-        verifier = Verifier(self.redis, self.pool, self._set, lambda: self.now, limit=limit)
+        verifier = Verifier(self.redis, self.pools.projector, self._set, lambda: self.now, limit=limit)
         return await verifier.verify(folding or quiet, quiet)
 
     async def keys(self) -> set[str]:

@@ -13,20 +13,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    import asyncpg
-
     from runtime.postgres import Connection
+    from tests.support.roles import Pools
 
 
 class Committed:
     """The write side of one database.
 
     Attributes:
+        pools: to it; rows are committed with a gateway's rights.
+        pool: its owner's.
         rows: everything committed, in order of commit.
     """
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
-        self.pool = pool
+    def __init__(self, pools: Pools) -> None:
+        self.pools = pools
+        self.pool = pools.owner
         self.rows: list[EventBatch] = []
 
     @property
@@ -42,7 +44,7 @@ class Committed:
             stream: on which.
             at: when it is written; now, unless said.
         """
-        async with self.pool.acquire() as connection, connection.transaction():
+        async with self.pools.gateway.acquire() as connection, connection.transaction():
             await connection.executemany(
                 """INSERT INTO measurements (device_id, region, ts, received_at, message_key, metrics, tags)
                 VALUES ($1, $2, $3::text::timestamptz, $4::text::timestamptz, $5, $6, $7)""",

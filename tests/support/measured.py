@@ -45,6 +45,16 @@ async def insert(connection: asyncpg.Connection[asyncpg.Record], rows: Iterable[
     await connection.copy_records_to_table("measurements", records=rows, columns=Row._fields)
 
 
+async def make_days(
+    connection: asyncpg.Connection[asyncpg.Record] | asyncpg.Pool[asyncpg.Record], first: date, last: date
+) -> None:
+    """Partitions for days, which whoever reads the table reads too, as a gateway would have made them."""
+    await connection.execute("SELECT create_measurement_partitions($1, $2)", first, last)
+    await connection.execute(
+        "SELECT grant_as_parent('measurements', name) FROM partitions_of('measurements')"
+    )
+
+
 def history(seed: int, days: int = 3) -> list[Row]:
     """Messages of a few devices over some days, with everything in them that statistics trip over."""
     rng = random.Random(seed)  # noqa: S311  # test data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deploy.local.services import LocalServices
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 _OWNERS = frozenset({"migrate"})
 """Commands that are the owner's."""
@@ -42,6 +44,40 @@ async def bare_role(dsn: str, name: str) -> AsyncIterator[str]:
 def as_kind(dsn: str, kind: str) -> str:
     """The DSN of a database of `Databases` for a role that has a kind's rights and no others."""
     return dsn.replace("//postgres@", f"//tests_{kind}@")
+
+
+class Pools(NamedTuple):
+    """Connections to one database, by whom a test plays with them.
+
+    Attributes:
+        owner: of the tables, for what is prepared and looked at.
+        gateway: has its rights and no others.
+        projector: the same.
+    """
+
+    owner: Pool
+    gateway: Pool
+    projector: Pool
+
+
+@contextlib.asynccontextmanager
+async def open_pools(dsn: str, max_size: int = 4, **settings: str) -> AsyncIterator[Pools]:
+    """Pools for a database of `Databases`, that connect when they are used.
+
+    Args:
+        dsn: of the database, as its owner.
+        max_size: most connections of each.
+        settings: of the sessions.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        yield Pools(
+            *[
+                await stack.enter_async_context(
+                    asyncpg.create_pool(each, min_size=0, max_size=max_size, server_settings=settings)
+                )
+                for each in (dsn, as_kind(dsn, "gateway"), as_kind(dsn, "projector"))
+            ]
+        )
 
 
 async def grant_kinds(dsn: str) -> None:
