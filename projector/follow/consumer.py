@@ -213,6 +213,7 @@ class Consumer:
                     await self._look.wait()
             if self._hinted:
                 await asyncio.sleep(HINTS_S)
+                self._hinted, self._epochs = False, {}  # so keys are learned anew
             self._look.clear()
 
     async def _look_at_outbox(self) -> tuple[dict[int, Asked], dict[int, Position], set[int]]:
@@ -222,9 +223,8 @@ class Consumer:
         positions = await self._outbox.look({stream: each.cursor or 0 for stream, each in known.items()})
         replaced = await self._outbox.replaced({stream: each.seen for stream, each in known.items()})
         epochs = {stream: position.epoch for stream, position in positions.items()}
-        is_new = epochs != self._epochs or not epochs.keys() <= self._keys.keys()
-        if self._hinted or is_new or next(self._looks) % SELDOM == 0:
-            self._hinted = False
+        is_known = epochs == self._epochs and epochs.keys() <= self._keys.keys()
+        if not is_known or next(self._looks) % SELDOM == 0:
             await self._learn_keys()
             self._epochs = epochs
         await self.report()
