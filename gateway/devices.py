@@ -84,7 +84,8 @@ class DeviceTracker:
                     times[at : at + _FIRST] = ts + ts
                     regions[slot] = intern(region)
                 continue
-            times[at + _FIRST : at + _SIZE] = min(times[at + _FIRST : at + _SIZE], ts)
+            if ts < times[at + _FIRST : at + _SIZE]:  # noqa: PLR1730  # most are not: nothing to write
+                times[at + _FIRST : at + _SIZE] = ts
             if region is not None and ts >= times[at + _NAMED : at + _FIRST]:
                 times[at + _NAMED : at + _FIRST] = ts
                 regions[slot] = intern(region)
@@ -124,8 +125,8 @@ class DeviceTracker:
             if slot is None:
                 slot = self._meet(seen.device_id, last)
             at, times, region = slot * _SIZE, self._times, self._regions[slot]
-            times[at : at + _NAMED] = max(last, times[at : at + _NAMED])
-            times[at + _FIRST : at + _SIZE] = min(first, times[at + _FIRST : at + _SIZE])
+            times[at : at + _NAMED] = max(last, bytes(times[at : at + _NAMED]))
+            times[at + _FIRST : at + _SIZE] = min(first, bytes(times[at + _FIRST : at + _SIZE]))
             if seen.region is not None and (region is None or named > times[at + _NAMED : at + _FIRST]):
                 times[at + _NAMED : at + _FIRST] = named
                 self._regions[slot] = seen.region
