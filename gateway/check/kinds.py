@@ -1,6 +1,7 @@
 """Which broker it is, and what is known of its kind beyond what it tells.
 
-Measured by `make brokers` (`docs/brokers.md`), or from its maker's documents, which is said. A kind is told
+Each limit was measured by `make brokers` (`docs/brokers.md`), or is from its maker's documents alone, which
+is said of it. A kind is told
 by the broker's own words, else by its address, else by answers that no other kind of this table gives; a
 broker behind a proxy, or with other settings, may stay unnamed.
 """
@@ -26,11 +27,13 @@ class Known(NamedTuple):
         text: what it is.
         advice: what to do about it.
         warns: whether it weakens a promise for everybody, for who uses shared subscriptions, or just is so.
+        read: whether it is from documents alone, and was not measured.
     """
 
     text: str
     advice: str
     warns: When = ""
+    read: bool = False
 
 
 class Seen(NamedTuple):
@@ -52,7 +55,6 @@ class Kind(NamedTuple):
         topic: pattern of a topic of `$SYS` that only it has.
         host: pattern of addresses at which only it is.
         answers: whether it answers like that.
-        documented: whether the limits are from documents alone, and were not measured.
     """
 
     name: str
@@ -61,7 +63,6 @@ class Kind(NamedTuple):
     topic: str = ""
     host: str = ""
     answers: Callable[[Seen], bool] | None = None
-    documented: bool = False
 
 
 class Named(NamedTuple):
@@ -99,13 +100,18 @@ _MOSQUITTO: Final = (
     Known(
         "ends sessions after persistent_client_expiration, and does not tell",
         "set that, if at all, to more than broker.session_expiry",
+        read=True,
     ),
     Known("hands on nothing of a $share group's member that died", _OWN_TOPICS, "shared"),
 )
 _NATS: Final = (
     Known("sends what was not acknowledged again after ack_wait (30 s), not at the reconnect", ""),
     Known("grants $share and sends nothing: it knows no shared subscriptions", _OWN_TOPICS, "shared"),
-    Known("writes to disk every two minutes unless told otherwise", "set jetstream.sync_interval to always"),
+    Known(
+        "writes to disk every two minutes unless told otherwise",
+        "set jetstream.sync_interval to always",
+        read=True,
+    ),
 )
 _RABBITMQ: Final = (
     Known("QoS 1 at most", ""),
@@ -113,15 +119,22 @@ _RABBITMQ: Final = (
         "sends as many at a time as mqtt.prefetch (10) says, and keeps a session as long as "
         "mqtt.subscription_ttl (a day; by MQTT 5 mqtt.max_session_expiry_interval_seconds)",
         "set them to three times gateway.batch_messages, and to broker.session_expiry",
+        read=True,
     ),
     Known("grants $share and sends nothing: it knows no shared subscriptions", _OWN_TOPICS, "shared"),
 )
 _HIVEMQ: Final = (
-    Known("lets 1,000 messages wait for a session, and drops what comes then", "raise max-queue-size"),
+    Known(
+        "lets 1,000 messages wait for a session, and drops what comes then", "raise max-queue-size", read=True
+    ),
     Known("counts what it drops nowhere under $SYS", ""),
 )
 _AEDES: Final = (
-    Known("keeps nothing over a restart without a persistence of its own", "configure one that is on disk"),
+    Known(
+        "keeps nothing over a restart without a persistence of its own",
+        "configure one that is on disk",
+        read=True,
+    ),
     Known("sends what was not acknowledged again without DUP: a gateway tells repeats by their keys", ""),
     Known("grants $share and sends nothing: it knows no shared subscriptions", _OWN_TOPICS, "shared"),
 )
@@ -139,33 +152,37 @@ _EMQX: Final = (
         "keeps sessions in memory, which end with their node, unless durable_sessions.enable is set, and not "
         "those of shared subscriptions",
         "set durable_sessions.enable, which its Enterprise edition has",
+        read=True,
     ),
-    Known("lets nobody but clients on its own machine read $SYS", "allow it in its acl.conf"),
+    Known("lets nobody but clients on its own machine read $SYS", "allow it in its acl.conf", read=True),
 )
 _AWS: Final = (
     Known(
-        "keeps a session for an hour, and sends ten messages a second of what waits in it", _BRIDGE, "always"
+        "keeps a session for an hour, and sends ten messages a second of what waits in it",
+        _BRIDGE,
+        "always",
+        read=True,
     ),
-    Known("QoS 1 at most, messages of 128 KB", ""),
+    Known("QoS 1 at most, messages of 128 KB", "", read=True),
 )
 _EVENT_GRID: Final = (
     Known(
         "lets 100 messages or 1 MB wait for a session, and ends it then, or after eight hours at most",
         _BRIDGE,
         "always",
+        read=True,
     ),
-    Known("QoS 1 at most, messages of 512 KB, no promise of order", ""),
+    Known("QoS 1 at most, messages of 512 KB, no promise of order", "", read=True),
 )
 
 KINDS: Final = (
     Kind("mosquitto", _MOSQUITTO, version="mosquitto version "),
     Kind("EMQX", _EMQX, topic=r"\$SYS/brokers/[^/]+/version$", host=r"\.emqx(sl\.com|\.cloud)$",
-         answers=lambda seen: seen.terms.topic_aliases == _ALL_ALIASES and seen.terms.packet_bytes > 0,
-         documented=True),
+         answers=lambda seen: seen.terms.topic_aliases == _ALL_ALIASES and seen.terms.packet_bytes > 0),
     Kind("Aedes", _AEDES, topic=r"\$SYS/[0-9a-f-]{36}/new/subscribes$"),
     Kind("mochi-mqtt", _MOCHI, topic=r"\$SYS/broker/messages/dropped$"),
-    Kind("AWS IoT Core", _AWS, host=r"\.iot\.[a-z0-9-]+\.amazonaws\.com(\.cn)?$", documented=True),
-    Kind("Azure Event Grid", _EVENT_GRID, host=r"\.ts\.eventgrid\.azure\.net$", documented=True),
+    Kind("AWS IoT Core", _AWS, host=r"\.iot\.[a-z0-9-]+\.amazonaws\.com(\.cn)?$"),
+    Kind("Azure Event Grid", _EVENT_GRID, host=r"\.ts\.eventgrid\.azure\.net$"),
     Kind("HiveMQ", _HIVEMQ, host=r"\.hivemq\.cloud$",
          answers=lambda seen: (seen.terms.receive_maximum, seen.terms.topic_aliases) == (10, 5)),
     Kind("NATS", _NATS, answers=lambda seen: not seen.speaks_5 and not seen.heard.takes_spaces),

@@ -64,16 +64,17 @@ def _advice(terms: Terms, *, retains: bool, row_bytes: int) -> Iterator[str]:
 
 
 def judge_kind(section: str, named: Named, *, shared: bool) -> Finding:
-    """What is known of the broker's kind; a warning where the configuration meets it."""
+    """What is known of the broker's kind, and whence; a warning where it meets the configuration."""
     kind = named.kind
     warned = [
         known for known in kind.known if known.warns == "always" or (known.warns == "shared" and shared)
     ]
     shown = warned + [known for known in kind.known if not known.warns]
-    source = "from its documents, not measured" if kind.documented else "measured by `make brokers`"
-    lines = [f"{kind.name}, {named.by} ({source}):"]
+    lines = [f"{kind.name}, {named.by}:"]
     lines += [
-        f"- {known.text}" + (f": {known.advice}" if known.advice and known not in warned else "")
+        f"- {known.text}"
+        + (f": {known.advice}" if known.advice and known not in warned else "")
+        + (" (from its documents, not measured)" if known.read else " (measured by `make brokers`)")
         for known in shown
     ]
     return Finding(
@@ -81,7 +82,7 @@ def judge_kind(section: str, named: Named, *, shared: bool) -> Finding:
         "warn" if warned else "ok",
         "\n".join(lines),
         "; ".join(dict.fromkeys(known.advice for known in warned)),
-        {"kind": kind.name, "by": named.by, "documented": kind.documented},
+        {"kind": kind.name, "by": named.by, "read": sum(known.read for known in kind.known)},
     )
 
 

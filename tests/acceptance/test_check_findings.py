@@ -255,12 +255,12 @@ async def test_what_a_broker_allows_is_told(settings: Settings, meagre: MeagreMo
         assert part in limits.advice
     assert (kind.state, kind.found.splitlines()[0]) == (
         "warn",
-        "mosquitto, by its $SYS (measured by `make brokers`):",
+        "mosquitto, by its $SYS:",
     )
     assert "persistent_client_expiration, and does not tell" in kind.found
     assert kind.advice == "give each gateway topics of its own in place of $share"
     told = {each["component"]: each["facts"] for each in json.loads(encode(report))["findings"]}
-    assert told["broker kind"] == {"kind": "mosquitto", "by": "by its $SYS", "documented": False}
+    assert told["broker kind"] == {"kind": "mosquitto", "by": "by its $SYS", "read": 1}
     facts = told["broker limits"]
     assert (facts["maximum_qos"], facts["packet_bytes"], facts["retains"]) == (0, 5000, True)
     assert findings[f"route $share/{unique}/{unique}/+/telemetry"].found == "granted with QoS 0 instead of 1"
