@@ -27,6 +27,7 @@ from tests.conformance.support import (
     OpenSession,
     StartBroker,
     free_port,
+    warded,
 )
 
 if TYPE_CHECKING:
@@ -34,7 +35,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def start_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartBroker]:
+def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The process group of this run's brokers."""
+    with warded(tmp_path_factory.mktemp("warden")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def start_broker(tmp_path_factory: pytest.TempPathFactory, group: int) -> Iterator[StartBroker]:
     """Start a mosquitto of its own, with more lines of configuration and more listeners (name → lines)."""
     brokers: list[BrokerProcess] = []
 
@@ -59,7 +67,7 @@ def start_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartBrok
             config.append("allow_anonymous true")
         file = tmp_path_factory.mktemp("mosquitto") / "mosquitto.conf"
         file.write_text("\n".join(config) + "\n")
-        broker = BrokerProcess(["mosquitto", "-c", str(file)], port, "running", ports)
+        broker = BrokerProcess(["mosquitto", "-c", str(file)], port, "running", group, ports)
         brokers.append(broker)
         broker.start()
         return broker
@@ -76,7 +84,7 @@ def broker(start_broker: StartBroker) -> BrokerProcess:
 
 
 @pytest.fixture(scope="session")
-def old_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+def old_broker(tmp_path_factory: pytest.TempPathFactory, group: int) -> Iterator[BrokerProcess]:
     """A broker that speaks MQTT 3.1.1 and nothing else."""
     port = free_port()
     file = tmp_path_factory.mktemp("amqtt") / "amqtt.yaml"
@@ -85,7 +93,7 @@ def old_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProce
         "plugins:\n  amqtt.plugins.authentication.AnonymousAuthPlugin:\n    allow_anonymous: true\n"
     )
     amqtt = str(Path(sys.executable).with_name("amqtt"))
-    process = BrokerProcess([amqtt, "-c", str(file)], port, "bind to")
+    process = BrokerProcess([amqtt, "-c", str(file)], port, "bind to", group)
     try:
         process.start()
         yield process
@@ -94,12 +102,12 @@ def old_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProce
 
 
 @pytest.fixture(scope="session")
-def mochi() -> Iterator[BrokerProcess]:
+def mochi(group: int) -> Iterator[BrokerProcess]:
     """mochi-mqtt, built from `tests/brokers/mochi`: shared subscriptions, and one copy for all filters."""
     if os.environ.get("BROKERS") != "all":
         pytest.skip("asked by `make brokers`, which builds it")
     port = free_port()
-    process = BrokerProcess([str(built_mochi()), str(port)], port, "serving")
+    process = BrokerProcess([str(built_mochi()), str(port)], port, "serving", group)
     try:
         process.start()
         yield process

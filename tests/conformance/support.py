@@ -6,15 +6,21 @@ import asyncio
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import structlog
 
+from deploy.local import warden
 from runtime.mqtt import Chunk, Delivery, Message, MqttSession, Qos, Subscription
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TIMEOUT_S = 20.0
 
@@ -25,20 +31,38 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@contextmanager
+def warded(folder: Path) -> Iterator[int]:
+    """A process group that a warden ends with this process, however that ends, and then removes a folder."""
+    command = [sys.executable, "-I", "-S", warden.__file__, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd="/", process_group=0) as process:
+        yield process.pid
+
+
 @dataclass
 class BrokerProcess:
-    """A broker in a process of its own, that can be stopped hard and started again on the same port."""
+    """A broker in a process of its own, that can be stopped hard and started again on the same port.
+
+    Attributes:
+        group: the process group of `warded`.
+    """
 
     command: Sequence[str]
     port: int
     ready: str
+    group: int
     ports: Mapping[str, int] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
     reader: threading.Thread | None = None
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            self.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            self.command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=self.group,
         )
         assert self.process.stdout is not None
         said = []
