@@ -4,6 +4,10 @@ import json
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
+
+from deploy.local.server import reserve_port
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -34,3 +38,14 @@ async def test_a_signal_ends_it_with_its_summary(
     command.signal(signal.SIGINT)
     assert await command.exit_code() == 0
     assert any(line.split()[:1] == ["all"] for line in command.stdout)
+
+
+@pytest.mark.full
+async def test_without_a_broker_it_ends(run_command: Callable[..., Awaitable[RunningCommand]]) -> None:
+    """Where nobody listens it gives up by itself, with exit code 1, the address and the reason."""
+    with reserve_port() as nobody:
+        port = nobody.getsockname()[1]
+        command = await run_command("gateway", "simulate", EDGE_BROKER_PORT=str(port))
+        assert await command.exit_code(timeout_s=60) == 1
+    assert command.stdout == []
+    assert any(f"no connection to 127.0.0.1:{port} within 15 s: " in line for line in command.output)
