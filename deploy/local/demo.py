@@ -228,6 +228,7 @@ def _readings(sent: Summary) -> int:
 
 def _print_summary(sent: Summary, before: Figures, after: Figures) -> None:
     received = max(1, after.received - before.received)
+    committed = after.committed - before.committed
     cpu = ", ".join(
         f"{name} {(after.cpu_s[name] - before.cpu_s[name]) / received * 1e6:,.0f} µs" for name in after.cpu_s
     )
@@ -236,7 +237,7 @@ def _print_summary(sent: Summary, before: Figures, after: Figures) -> None:
         f"({sent.rate_reached:,.0f}/s, asked for {sent.rate_asked:,g}), "
         f"the broker acknowledged {sent.acknowledged:,}\n"
         f"of them {', '.join(f'{count.sent:,} {kind}' for kind, count in sent.kinds.items())}\n"
-        f"committed {after.committed / max(sent.seconds, 1):,.0f}/s; CPU per message: {cpu}"
+        f"committed {committed / max(sent.seconds, 1):,.0f}/s; CPU per message: {cpu}"
     )
 
 

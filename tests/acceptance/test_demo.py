@@ -23,6 +23,12 @@ ACCOUNTING = re.compile(
     r"received=(\d+) committed=(\d+) duplicate=(\d+) dead_lettered=(\d+) in_flight=(\d+) "
     r"spooled=0 projected=(\d+)"
 )
+PICTURE = re.compile(rf"^ *[\d.]+ s  {ACCOUNTING.pattern} .*projected_lag_ms=(\d+) (.*)$")
+PROGRESS = (
+    *("starting mosquitto", "gateway init", "look ", "ask ", "logs ", "starting the gateway"),
+    *("starting the projector", "200 devices connect"),
+)
+RATE = 1000  # messages a second, unless told otherwise
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -33,6 +39,7 @@ class RunningDemo:
     Attributes:
         logs: the folder that it names, None before.
         page: the address of the live page that it names, empty before.
+        said: what it has printed up to the first messages.
     """
 
     inherited: ClassVar[dict[str, str]] = {}
@@ -40,6 +47,7 @@ class RunningDemo:
     def __init__(self, *arguments: str) -> None:
         self.logs: Path | None = None
         self.page = ""
+        self.said: list[str] = []
         self.process = subprocess.Popen(
             [sys.executable, "-m", "deploy.local.demo", *arguments],
             cwd=ROOT,
@@ -54,6 +62,7 @@ class RunningDemo:
         """Wait until devices' messages have been committed; then all its processes."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
+            self.said.append(line.rstrip("\n"))
             if line.startswith("look "):
                 self.page = line.split()[1]
             if line.startswith("logs "):
@@ -99,6 +108,24 @@ def check_accounting(stdout: str) -> None:
     assert projected == committed
 
 
+def check_pictures(said: list[str]) -> None:
+    """It says what it does before there is something to see, and the figures of each picture agree."""
+    begin = next(n for n, line in enumerate(said) if PICTURE.match(line))
+    assert len(said[:begin]) == len(PROGRESS), said
+    for line, word in zip(said[:begin], PROGRESS, strict=True):
+        assert line.startswith(word)
+    pictures = [found for line in said if (found := PICTURE.match(line))]
+    assert len(pictures) > 1
+    for each in pictures:
+        received, committed, duplicate, dead_lettered, in_flight, projected, lag_ms = map(
+            int, each.groups()[:7]
+        )
+        assert received == committed + duplicate + dead_lettered + in_flight, each[0]
+        assert 0 <= committed - projected <= RATE * (lag_ms / 1000 + 0.5), each[0]
+        of_regions = sum(int(region.partition("=")[2]) for region in each[8].split())
+        assert of_regions >= projected, "regions are read after the rest"
+
+
 def check_nothing_left(family: list[psutil.Process]) -> None:
     """All of these processes are gone, or go now."""
     _, alive = psutil.wait_procs(family, timeout=20)
@@ -110,7 +137,8 @@ def test_ends_by_itself_and_adds_up(
 ) -> None:
     """After its seconds it exits 0, accounts for every message on the last line, and leaves no process.
 
-    A database that the environment names is left alone, and it says so and how to have it used.
+    It says what it does, and its figures agree. A database that the environment names is left alone, and it
+    says so and how to have it used.
     """
     named = {"EDGE_POSTGRES_DSN": "postgresql://nobody@127.0.0.1:1/none"}
     monkeypatch.setattr(RunningDemo, "inherited", named)
@@ -129,6 +157,7 @@ def test_ends_by_itself_and_adds_up(
         "EDGE_POSTGRES_DSN: not used by the demo unless DEMO_WRITES_TO_MY_SERVERS=yes is set too\n"
     )
     check_accounting(stdout)
+    check_pictures(running.said + stdout.splitlines())
     assert "CPU per message" in stdout
     check_nothing_left(family)
 
