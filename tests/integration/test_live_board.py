@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import AsyncMock
 
-import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
@@ -32,11 +31,15 @@ from projector.watch.said import Watch
 from projector.watch.silence import Silence
 from runtime.errors import Retry
 from runtime.http import Health
+from tests.support.roles import open_pools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    import asyncpg
+
     from projector.watch.care import What
+    from tests.support.roles import Pools
 
 KEYS = Keys("p:")
 HOUR = timedelta(hours=1)
@@ -71,10 +74,16 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def pool(database: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
+async def pools(database: str) -> AsyncIterator[Pools]:
     """Connections to a database without dead letters."""
-    async with asyncpg.create_pool(database, min_size=1, max_size=2) as made:
+    async with open_pools(database) as made:
         yield made
+
+
+@pytest.fixture
+def pool(pools: Pools) -> asyncpg.Pool[asyncpg.Record]:
+    """Its owner's."""
+    return pools.owner
 
 
 @pytest.fixture
@@ -84,7 +93,7 @@ def watch() -> Watch:
 
 
 @pytest.fixture
-def board(redis: Redis, pool: asyncpg.Pool[asyncpg.Record], clock: Clock, watch: Watch) -> Board:
+def board(redis: Redis, pools: Pools, clock: Clock, watch: Watch) -> Board:
     """A board that has both servers."""
     made = Board(
         redis,
@@ -95,7 +104,7 @@ def board(redis: Redis, pool: asyncpg.Pool[asyncpg.Record], clock: Clock, watch:
         watch=watch,
         now=clock,
     )
-    made.use(pool)
+    made.use(pools.projector)
     return made
 
 
@@ -189,7 +198,7 @@ async def test_rejections_do_not_age_while_nobody_can_read_them(
     assert (await board.look()).letters.minute == 0
 
 
-async def test_what_is_at_the_site(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+async def test_what_is_at_the_site(pool: asyncpg.Pool[asyncpg.Record], pools: Pools) -> None:
     """What each stream's gateway said last counts, whichever process it was; nothing where none is asked."""
     said = [("a", 0, 500, 2), ("b", 0, 40, 1), ("c", 1, 90, 3), ("d", 1, 0, 0)]
     for run, stream, left, ago in said:
@@ -199,7 +208,7 @@ async def test_what_is_at_the_site(pool: asyncpg.Pool[asyncpg.Record]) -> None:
             run, stream, left, ago,
         )  # fmt: skip
     truth = Truth()
-    truth.use(pool)
+    truth.use(pools.projector)
     assert await truth.at_site() == {0: AtSite(40, 1_000_000, 4.5, 1_999_000)}
     await pool.execute("ALTER TABLE spools RENAME TO away")
     assert await truth.at_site() == {}
@@ -299,9 +308,7 @@ async def test_a_fleet_that_is_made_anew(
     assert (await board.window("a", None, 0, 1)).total == 0
 
 
-async def test_views_that_are_not_whole(
-    redis: Redis, pool: asyncpg.Pool[asyncpg.Record], clock: Clock
-) -> None:
+async def test_views_that_are_not_whole(redis: Redis, pools: Pools, clock: Clock) -> None:
     """While they are made anew what was seen stays, with its time, and nothing is said not to be."""
     meters = Meters(CollectorRegistry())
     queries = Queries(redis, KEYS, lag=meters.lag)
@@ -309,7 +316,7 @@ async def test_views_that_are_not_whole(
     why = "they are empty, and PostgreSQL has not been asked yet"
     state = await board.look()
     assert (state.problems["views"], state.views_at_ms) == (why, None)
-    board.use(pool)
+    board.use(pools.projector)
     meters.asked()
     state = await board.look()
     assert (state.problems, state.views_at_ms) == ({}, state.at_ms), "a site without a gateway so far"
