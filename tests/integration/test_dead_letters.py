@@ -19,6 +19,7 @@ from gateway.dead_letters.selection import Selection, topic_pattern
 from runtime.errors import Stop
 from runtime.postgres import load_queries
 from runtime.settings import Gateway, Postgres, Route, Settings
+from tests.support.roles import as_kind
 from tests.support.write_side import decode, write_side
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ async def run(
     max_payload_bytes: int = 262_144,
 ) -> Tally:
     settings = Settings(
-        postgres=Postgres(dsn=dsn),
+        postgres=Postgres(dsn=as_kind(dsn, "gateway")),
         gateway=Gateway(batch_messages=page, max_payload_bytes=max_payload_bytes),
         route=tuple(routes),
     )
@@ -157,7 +158,7 @@ async def test_gateways_that_evict_at_once_take_no_more_than_one(
 ) -> None:
     """Several gateways keep the bound together, while letters come; each letter is counted by one of them."""
     await bury(connection, *[b"x"] * 400)
-    async with await asyncpg.create_pool(database, min_size=0, max_size=6) as pool:
+    async with await asyncpg.create_pool(as_kind(database, "gateway"), min_size=0, max_size=6) as pool:
 
         async def keep() -> int:
             async with pool.acquire() as own:
@@ -379,7 +380,9 @@ async def test_a_replay_whose_stream_was_taken_is_fenced(
         await connection.execute("UPDATE streams SET owner = gen_random_uuid(), owner_name = 'usurper'")
 
     usurper: list[asyncio.Task[None]] = []
-    settings = Settings(postgres=Postgres(dsn=database), gateway=Gateway(batch_messages=1))
+    settings = Settings(
+        postgres=Postgres(dsn=as_kind(database, "gateway")), gateway=Gateway(batch_messages=1)
+    )
     with pytest.RaisesGroup(pytest.RaisesExc(Stop, match="usurper")):
         await replay(settings, Selection(), None, asyncio.Event(), usurp)
     stored = await connection.fetchval("SELECT count(*) FROM measurements")
@@ -403,7 +406,9 @@ async def test_connections_cut_while_replaying(
             await connection.execute("SELECT pg_sleep(0.002)")
         return cuts
 
-    settings = Settings(postgres=Postgres(dsn=database), gateway=Gateway(batch_messages=5))
+    settings = Settings(
+        postgres=Postgres(dsn=as_kind(database, "gateway")), gateway=Gateway(batch_messages=5)
+    )
     replaying = asyncio.create_task(replay(settings, Selection(), None, asyncio.Event(), lambda _: None))
     assert await cut() > 0
     result = await replaying
@@ -432,7 +437,9 @@ async def test_a_stop_ends_a_replay_between_pages(
         if tally.done:
             stop.set()
 
-    settings = Settings(postgres=Postgres(dsn=database), gateway=Gateway(batch_messages=4))
+    settings = Settings(
+        postgres=Postgres(dsn=as_kind(database, "gateway")), gateway=Gateway(batch_messages=4)
+    )
     tally = await replay(settings, Selection(), None, stop, progress)
     assert (tally.replayed, tally.stopped, tally.complete) == (4, True, False)
     assert len(await waiting(connection)) == 6

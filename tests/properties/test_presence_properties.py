@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 from uuid import uuid4
 
-import asyncpg
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +19,7 @@ from projector.query.stats import device_stats
 from projector.repair.rebuild import Rebuilder
 from projector.views import Keys, Run, Views
 from tests.support.effort import examples
+from tests.support.roles import Pools, open_pools
 from tests.support.write_side import write_side
 
 if TYPE_CHECKING:
@@ -108,13 +108,13 @@ def in_order(readings: list[Reading]) -> dict[str, tuple[bool, str]]:
 class Site(NamedTuple):
     """Two gateways on one database, and a Redis."""
 
-    pool: asyncpg.Pool[asyncpg.Record]
+    pools: Pools
     redis: Redis
     gateways: tuple[WriteSide, WriteSide]
 
     async def heads(self) -> dict[int, int]:
         """The last row of each stream."""
-        rows = await self.pool.fetch("SELECT stream, max(n) FROM outbox GROUP BY stream")
+        rows = await self.pools.owner.fetch("SELECT stream, max(n) FROM outbox GROUP BY stream")
         return dict(map(tuple, rows))
 
 
@@ -123,11 +123,11 @@ async def site(database: str, redis_url: str) -> AsyncIterator[Site]:
     """One for all examples."""
     async with (
         Redis.from_url(redis_url) as redis,
-        asyncpg.create_pool(database, min_size=1, max_size=3) as pool,
+        open_pools(database) as pools,
         write_side(database, stream=0) as first,
         write_side(database, stream=1) as second,
     ):
-        yield Site(pool, redis, (first, second))
+        yield Site(pools, redis, (first, second))
 
 
 @settings(
@@ -159,7 +159,7 @@ async def test_all_sides_say_the_same(site: Site, said: list[Said], data: st.Dat
             await gateway.store.write_sightings(gateway.devices.take_all())
     known = {
         row["device_id"]: (row["online"], format_time(row["online_since"]))
-        for row in await site.pool.fetch("SELECT * FROM devices WHERE online IS NOT NULL")
+        for row in await site.pools.owner.fetch("SELECT * FROM devices WHERE online IS NOT NULL")
         if row["device_id"].startswith(mine)
     }
     if only_statements:
@@ -170,8 +170,8 @@ async def test_all_sides_say_the_same(site: Site, said: list[Said], data: st.Dat
     await apply(site, keys, heads, data)
     assert await shown(site.redis, keys, mine) == known
     if data.draw(st.booleans(), label="retired"):
-        await site.pool.execute("SELECT retire_measurements('DELETE FROM measurements RETURNING *')")
-    await Rebuilder(site.redis, site.pool, keys, lambda: NOW).rebuild(lambda *_: None)
+        await site.pools.owner.execute("SELECT retire_measurements('DELETE FROM measurements RETURNING *')")
+    await Rebuilder(site.redis, site.pools.projector, keys, lambda: NOW).rebuild(lambda *_: None)
     assert await shown(site.redis, keys, mine) == known
 
 
@@ -184,7 +184,9 @@ async def commit(store: Store, readings: list[Reading], *, again: bool) -> None:
 async def apply(site: Site, keys: Keys, heads: dict[int, int], data: st.DataObject) -> None:
     """Apply the rows that both streams have since, which go on by turns in any way."""
     waiting: dict[int, list[list[Event]]] = {}
-    for stream, n, payload in await site.pool.fetch("SELECT stream, n, payload FROM outbox ORDER BY n"):
+    for stream, n, payload in await site.pools.owner.fetch(
+        "SELECT stream, n, payload FROM outbox ORDER BY n"
+    ):
         if n > heads.get(stream, 0):
             waiting.setdefault(stream, []).append(decode_events(payload))
     views, cursors = Views(site.redis, keys, remember=2), dict.fromkeys(waiting, 0)

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
-import asyncpg
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,9 +17,12 @@ from projector.repair.rebuild import Rebuilder
 from projector.repair.verify import Verifier
 from projector.views import Keys, Run, Views
 from tests.support.effort import examples
+from tests.support.roles import open_pools
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
+
+    import asyncpg
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -116,8 +118,9 @@ async def test_postgres_folds_to_the_same_views(
     keys = Keys(f"{uuid4().hex}:")
     async with (
         Redis.from_url(redis_url) as redis,
-        asyncpg.create_pool(database, min_size=1, max_size=3) as pool,
+        open_pools(database) as pools,
     ):
+        pool, own = pools.owner, pools.projector
         await pool.execute("TRUNCATE retired_statistics")
         await store(pool, shuffled[:split])
         await pool.execute("SELECT retire_measurements('DELETE FROM measurements RETURNING *')")
@@ -129,10 +132,10 @@ async def test_postgres_folds_to_the_same_views(
         views = Views(redis, keys)
         for n, row in enumerate(rows, 1):
             await views.apply(Run(0, epoch, n, n, row), NOW)
-        result = await Verifier(redis, pool, keys, lambda: NOW, limit=9).verify(quiet, quiet)
+        result = await Verifier(redis, own, keys, lambda: NOW, limit=9).verify(quiet, quiet)
         assert result.differences == []
         await redis.flushdb()
-        rebuilder = Rebuilder(redis, pool, keys, lambda: NOW)
+        rebuilder = Rebuilder(redis, own, keys, lambda: NOW)
         assert (await rebuilder.mend(quiet)) is not None
         assert (await rebuilder.mend(quiet)) is None
         await check(redis, keys, events)
