@@ -22,6 +22,7 @@ from gateway.transaction import queries
 from runtime.errors import Stop
 from runtime.postgres import open_pool
 from runtime.settings import Gateway, Postgres, Route, Settings
+from tests.support.roles import as_kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -36,12 +37,19 @@ MANY = Route(topic="many", device="device_id")
 @pytest.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
     """Connections to this test's database."""
-    async with await open_pool(database, name="test") as made:
+    async with await open_pool(as_kind(database, "gateway"), name="test") as made:
         yield made
 
 
 async def put(pool: Pool, **states: State) -> table.Changed:
     return await table.change(pool, [Wish(id_, state=state) for id_, state in states.items()])
+
+
+async def as_owner(dsn: str, statement: str) -> None:
+    """Do what no gateway may."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(statement)
+    await connection.close()
 
 
 def refused(door: Door, *ids: str) -> list[str]:
@@ -122,17 +130,17 @@ async def test_sightings_are_no_changes(pool: Pool) -> None:
     assert [id_ for id_ in before if before[id_] != after[id_]] == ["a1"]
 
 
-async def test_who_is_removed_is_forgotten_in_time(pool: Pool) -> None:
+async def test_who_is_removed_is_forgotten_in_time(pool: Pool, database: str) -> None:
     """A row that is gone leaves no trace, so all is read anew now and then, and once the table is another."""
     clock, door = Clock(), Door(holds=True)
     doorman = Doorman(door, monotonic=clock)
     await put(pool, a1="active", b1="active")
     await doorman.look(pool)
-    await pool.execute("DELETE FROM devices WHERE device_id = 'a1'")
+    await as_owner(database, "DELETE FROM devices WHERE device_id = 'a1'")
     clock.now = 601.0
     await doorman.look(pool)
     assert refused(door, "a1", "b1") == ["a1"]
-    await pool.execute("TRUNCATE devices")
+    await as_owner(database, "TRUNCATE devices")
     await doorman.look(pool)
     assert refused(door, "a1", "b1") == ["a1", "b1"]
 
@@ -141,7 +149,7 @@ async def test_without_postgres_a_door_stays_as_it_is(database: str) -> None:
     """Whoever was let in is, and whoever was not is not; a door that never knew lets everybody in."""
     door, new = Door(holds=True), Door(holds=True)
     doorman = Doorman(door)
-    async with await open_pool(database, name="test") as pool:
+    async with await open_pool(as_kind(database, "gateway"), name="test") as pool:
         await put(pool, a1="active", b1="blocked")
         await doorman.look(pool)
     for each in (doorman, Doorman(new)):
@@ -234,11 +242,11 @@ async def test_a_check_says_whom_hold_would_hold(pool: Pool, database: str) -> N
     )
 
 
-async def test_a_database_of_before_is_named(pool: Pool, database: str) -> None:
+async def test_a_database_of_before_is_named(database: str) -> None:
     """Who has not migrated yet is told what to run, not what a column is called."""
-    await pool.execute("ALTER TABLE devices DROP COLUMN labels CASCADE")
+    await as_owner(database, "ALTER TABLE devices DROP COLUMN labels CASCADE")
     with pytest.raises(Stop, match="run `gateway migrate`"):
-        async with letters.database(database) as found:
+        async with letters.database(as_kind(database, "gateway")) as found:
             await table.change(found, [Wish("a1")])
 
 
@@ -267,7 +275,7 @@ async def hold(pool: Pool, *held: tuple[str, bytes], topic: str = "", stands_for
 
 def site(dsn: str, batch_messages: int = 1000) -> Settings:
     return Settings(
-        postgres=Postgres(dsn=dsn),
+        postgres=Postgres(dsn=as_kind(dsn, "gateway")),
         gateway=Gateway(unknown_devices="hold", batch_messages=batch_messages),
         route=(Route(), MANY),
     )
