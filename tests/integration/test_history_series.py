@@ -12,6 +12,7 @@ import pytest
 from projector.history import series as series_module
 from projector.history.series import History
 from runtime.errors import Retry
+from tests.support.roles import as_kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -53,7 +54,7 @@ async def test_a_server_that_is_dark(dark: str, monkeypatch: pytest.MonkeyPatch)
 
 async def test_a_query_that_hangs(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same when it is the query that gets no answer; when it does again, so do those who ask."""
-    history = History(database, "test")
+    history = History(as_kind(database, "projector"), "test")
     minute = timedelta(minutes=1)
     assert await history.series("a", "t", NINE, NINE + minute, minute) is None
     monkeypatch.setattr(series_module, "PATIENCE_S", 0.2)
@@ -72,7 +73,7 @@ async def test_a_query_that_hangs(database: str, monkeypatch: pytest.MonkeyPatch
 
 async def test_a_device_is_known_from_its_first_row(database: str) -> None:
     """Its measurements are there before the gateway has entered it into the list of devices."""
-    history = History(database, "test")
+    history = History(as_kind(database, "projector"), "test")
     minute = timedelta(minutes=1)
     connection = await asyncpg.connect(database)
     await connection.execute(

@@ -21,7 +21,7 @@ from projector.history.packing import Packer
 from projector.history.series import History, Point
 from projector.history.store import Span, Store, add, lock
 from tests.support.committed import Committed
-from tests.support.roles import open_pools
+from tests.support.roles import as_kind, open_pools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -456,7 +456,7 @@ async def test_a_series_over_the_border(plant: Plant, database: str) -> None:
     await plant.store.make_hours()
     await plant.packer.turn()
     assert (await plant.of("unpacked_minutes"), await plant.of("open_minutes")) == (10, 20)
-    history = History(database, "test")
+    history = History(as_kind(database, "projector"), "test")
     since = NINE + timedelta(minutes=55)
     found = await history.series("a", "t", since, since + timedelta(minutes=10), timedelta(minutes=5))
     await history.aclose()

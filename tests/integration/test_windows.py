@@ -237,7 +237,7 @@ async def test_another_writes_while_history_is_read(site: Site) -> None:
 
 async def test_history_alone(site: Site, database: str) -> None:
     """Where there is no recorder, windows are what history has, and say how far it is behind."""
-    history = History(database, "other")
+    history = History(as_kind(database, "projector"), "other")
     windows = Windows(history, lambda: site.now)
     await site.send(site.event(timedelta(), t=1))
     await site.recorder.turn(flush=True)
