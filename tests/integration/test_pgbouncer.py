@@ -52,7 +52,7 @@ def test_any_other_mode_is_refused(error: type[asyncpg.PostgresError]) -> None:
 
 
 @asynccontextmanager
-async def pooler(port: int, folder: Path) -> AsyncIterator[int]:
+async def pooler(port: int, folder: Path, group: int) -> AsyncIterator[int]:
     """A PgBouncer in front of a server; gives its port."""
     binary = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if binary is None:
@@ -60,13 +60,13 @@ async def pooler(port: int, folder: Path) -> AsyncIterator[int]:
     own = free_port()
     ini = folder / "pgbouncer.ini"
     ini.write_text(
-        f"[databases]\n* = host=127.0.0.1 port={port} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
-        f"listen_port = {own}\nauth_type = any\nunix_socket_dir =\npool_mode = session\n"
+        f"[databases]\n* = host=127.0.0.1 port={port} user=tests_gateway\n[pgbouncer]\n"
+        f"listen_addr = 127.0.0.1\nlisten_port = {own}\nauth_type = any\nunix_socket_dir =\npool_mode = session\n"
         f"ignore_startup_parameters = {', '.join(ignored())}\n"
     )
     unprivileged = ("-u", "nobody") if os.geteuid() == 0 else ()
     process = await asyncio.create_subprocess_exec(
-        binary, "-q", *unprivileged, str(ini), stderr=asyncio.subprocess.DEVNULL
+        binary, "-q", *unprivileged, str(ini), stderr=asyncio.subprocess.DEVNULL, process_group=group
     )
     try:
         async with asyncio.timeout(20):
@@ -94,7 +94,7 @@ async def test_in_session_mode(
     connection = await asyncpg.connect(database)
     await connection.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
     await connection.close()
-    async with asyncio.timeout(60), pooler(services.postgres.port, tmp_path) as port:
+    async with asyncio.timeout(60), pooler(services.postgres.port, tmp_path, services.place.group) as port:
         for stream, calls in enumerate((True, False)):
             dsn = f"postgresql://postgres@127.0.0.1:{port}/{name}"
             async with write_side(dsn, stream, calls=calls) as side:
