@@ -61,8 +61,8 @@ async def pooler(port: int, folder: Path, group: int) -> AsyncIterator[int]:
     ini = folder / "pgbouncer.ini"
     ini.write_text(
         f"[databases]\n* = host=127.0.0.1 port={port} user=tests_gateway\n[pgbouncer]\n"
-        f"listen_addr = 127.0.0.1\nlisten_port = {own}\nauth_type = any\nunix_socket_dir =\npool_mode = session\n"
-        f"ignore_startup_parameters = {', '.join(ignored())}\n"
+        f"listen_addr = 127.0.0.1\nlisten_port = {own}\nauth_type = any\nunix_socket_dir =\n"
+        f"pool_mode = session\nignore_startup_parameters = {', '.join(ignored())}\n"
     )
     unprivileged = ("-u", "nobody") if os.geteuid() == 0 else ()
     process = await asyncio.create_subprocess_exec(
