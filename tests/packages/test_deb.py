@@ -44,7 +44,7 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
         release = os.environ.get("DEBIAN", "bookworm")
-        command = ["debootstrap", "--variant=minbase", "--include=python3,systemd", release]
+        command = ["debootstrap", "--variant=minbase", "--include=python3,systemd,procps", release]
         subprocess.run([*command, made / "root", _MIRROR], check=True, stdout=subprocess.DEVNULL)
         (made / "done").touch()
     root = tmp_path_factory.mktemp("debian") / "root"
