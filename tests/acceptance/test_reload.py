@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import httpx
 
+from tests.faults.watch import until
 from tests.support.devices import publish
 
 if TYPE_CHECKING:
@@ -102,6 +103,12 @@ async def test_limits_units_and_log_level_of_a_projector(
     await projector.event("limit_crit", device="a")
     async with httpx.AsyncClient(base_url=f"http://{settings.projector.http}") as http:
         assert (await http.get("/live/site")).json()["units"] == {"t": "°C"}
+
+        async def ask() -> str:  # all are learned with the next turn
+            answer = await http.get("/limits")
+            return "" if answer.status_code == 200 else answer.text
+
+        await until(ask, within_s=20)
         assert (await http.get("/limits")).json()["limits"][0]["device_id"] == "a"
         await publish(broker_port, [(f"{topic_prefix}/a/telemetry", message("2"))])
         await projector.event("run_applied")
