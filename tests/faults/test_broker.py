@@ -239,7 +239,7 @@ async def test_storm_of_qos0(open_site: OpenSite) -> None:
         return "" if found == 40_100 else f"{stored} stored, {by_gateway} and {by_broker} dropped: {found}"
 
     await until(accounted, within_s=60)
-    assert await site.metric("gateway_dropped_qos0_total") > 0
+    assert site.spools or await site.metric("gateway_dropped_qos0_total") > 0
     assert rss < 250
     await site.audit(cursor_within_s=30)
 
