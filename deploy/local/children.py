@@ -122,12 +122,7 @@ class Children:
 
     def __enter__(self) -> Self:
         nothing = self._folder / "nothing"  # the warden removes a folder; ours stays
-        self._warden = subprocess.Popen(
-            [sys.executable, "-I", "-S", warden.__file__, str(nothing)],
-            stdin=subprocess.PIPE,
-            cwd="/",
-            process_group=0,
-        )
+        self._warden = warden.start(nothing)
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
+from deploy.local import warden
 from deploy.local.install import MissingPackagesError, ensure
 from deploy.local.server import Place, Server, ServiceError
 from deploy.local.servers import Mosquitto, Postgres, Redis
@@ -25,6 +25,7 @@ from runtime.settings import Settings, load
 from runtime.settings.addresses import split_redis
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Collection, Mapping
 
 Name = Literal["mosquitto", "postgres", "redis"]
@@ -200,10 +201,5 @@ class LocalServices:
     def _make_place(self) -> Place:
         folder = Path(tempfile.mkdtemp(prefix="edge-"))
         folder.chmod(0o711)  # the servers' account passes through to its own folders
-        self._warden = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(Path(__file__).with_name("warden.py")), str(folder)],
-            stdin=subprocess.PIPE,
-            cwd="/",
-            process_group=0,
-        )
+        self._warden = warden.start(folder)
         return Place(folder, self._warden.pid)

@@ -6,7 +6,7 @@ closes it, exits, crashes or is killed, so there is one way to the end and it ne
 the group is interrupted (PostgreSQL's fast shutdown; mosquitto and Redis save and leave), killed if it
 lingers, and its folder removed.
 
-Runs with the standard library alone, as `python -I -S warden.py FOLDER`.
+Runs with the standard library alone, as `python -I -S warden.py FOLDER`; `start` does that.
 """
 
 from __future__ import annotations
@@ -14,11 +14,19 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 GRACE_S = 10.0
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    """Start a warden: its id is that of the group, and the launcher closes its standard input at the end."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, str(folder)], stdin=subprocess.PIPE, cwd="/", process_group=0
+    )
 
 
 def main(folder: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -55,10 +54,7 @@ class Broker:
 
     def __enter__(self) -> Self:
         self._commands = self.kind.nodes(self._folder, self._ports)
-        self._warden = subprocess.Popen(
-            [sys.executable, "-I", "-S", warden.__file__, str(self._folder)],
-            stdin=subprocess.PIPE, cwd="/", process_group=0,
-        )  # fmt: skip
+        self._warden = warden.start(self._folder)  # fmt: skip
         try:
             self._nodes.extend(self._start(node) for node in range(len(self._commands)))
             self.wait()

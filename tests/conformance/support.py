@@ -6,7 +6,6 @@ import asyncio
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
@@ -34,8 +33,7 @@ def free_port() -> int:
 @contextmanager
 def warded(folder: Path) -> Iterator[int]:
     """A process group that a warden ends with this process, however that ends, and then removes a folder."""
-    command = [sys.executable, "-I", "-S", warden.__file__, str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd="/", process_group=0) as process:
+    with warden.start(folder) as process:
         yield process.pid
 
 
