@@ -186,9 +186,7 @@ class Intake:
                 )
             )
         if self._shelf is not None:
-            lingers_s = longest_s(
-                settings.gateway.batch_linger_ms / 1000
-            )  # for which PostgreSQL can do nothing
+            lingers_s = longest_s(settings.gateway.batch_linger_ms / 1000)  # no fault of PostgreSQL's
             self._entrance = entrance = Entrance(
                 self._session,
                 self._shelf,

@@ -1,9 +1,8 @@
 """Which broker it is, and what is known of its kind beyond what it tells.
 
 Each limit was measured by `make brokers` (`docs/brokers.md`), or is from its maker's documents alone, which
-is said of it. A kind is told
-by the broker's own words, else by its address, else by answers that no other kind of this table gives; a
-broker behind a proxy, or with other settings, may stay unnamed.
+is said of it. A kind is told by the broker's own words, else by its address, else by answers that no other
+kind of this table gives; a broker behind a proxy, or with other settings, may stay unnamed.
 """
 
 from __future__ import annotations

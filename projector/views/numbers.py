@@ -9,7 +9,6 @@ import msgspec
 LARGEST: Final = 1.79769313486231e308  # the largest double of 15 digits: sums saturate here
 EXACT_INTEGER: Final = 2**53  # from here on a double no longer holds every integer
 
-
 _POINT_AND_DIGITS: Final = 16
 
 _encode: Final = msgspec.json.Encoder().encode

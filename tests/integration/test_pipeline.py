@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -20,10 +21,11 @@ from gateway.spool.chunks import Drained
 from gateway.spool.entry import Kept, Record
 from runtime.logs import RateLimit
 from runtime.settings import Route
+from tests.faults.watch import until
 from tests.support.write_side import Delivered, write_side
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence, Sized
 
     import pytest
 
@@ -206,59 +208,70 @@ async def test_a_long_message_takes_steps(database: str) -> None:
         assert (ledger.received, ledger.in_flight()) == (3, 0)
 
 
+class Gathering(NamedTuple):
+    """A pipeline that runs.
+
+    Attributes:
+        acked: names of chunks.
+        gathers: for how long the socket was left alone each time, in seconds.
+    """
+
+    line: Line
+    ledger: Ledger
+    acked: list[str]
+    gathers: list[float]
+
+
+@asynccontextmanager
+async def gathering(database: str, linger_s: float) -> AsyncIterator[Gathering]:
+    """A pipeline that runs; it is stopped at the end, and stores what it has."""
+    made = Gathering(Line(), Ledger(CollectorRegistry(), now=lambda: NOW), [], [])
+    policy = BatchPolicy(max_messages=1000, max_bytes=100_000, linger_s=linger_s)
+    async with write_side(database) as side:
+        pipeline = make(made.line, side, made.ledger, policy, gather=made.gathers.append)
+        stop = asyncio.Event()
+        running = asyncio.create_task(pipeline.run(stop))
+        yield made
+        stop.set()
+        await running
+
+
+async def reached(found: Sized, many: int) -> None:
+    """Wait until so many are found."""
+
+    async def ask() -> str:
+        return "" if len(found) >= many else f"{len(found)} of {many}"
+
+    await until(ask, within_s=20)
+
+
 async def test_what_has_gathered_is_stored_at_once(database: str) -> None:
     """Where it is quiet a batch is due with what came while nothing was read, and nothing is read again then.
 
     After few messages the next one is waited for, and its batch lingers longer.
     """
-    acked: list[str] = []
-    gathers: list[float] = []
-    line = Line()
-    ledger = Ledger(CollectorRegistry(), now=lambda: NOW)
-    policy = BatchPolicy(max_messages=1000, max_bytes=100_000, linger_s=30)
-    async with write_side(database) as side:
-        pipeline = make(line, side, ledger, policy, gather=gathers.append)
-        stop = asyncio.Event()
-        running = asyncio.create_task(pipeline.run(stop))
-
-        async def until(acks: int) -> None:
-            async with asyncio.timeout(20):
-                while len(acked) < acks:
-                    await side.pool.execute("SELECT pg_sleep(0.01)")
-
+    async with gathering(database, linger_s=30) as (line, ledger, acked, gathers):
         line.put(Arrived("a", acked))
         line.put(Arrived("b", acked, times=10))
-        await until(2)
+        await reached(acked, 2)
         assert gathers == [30, 30]
         line.put(Arrived("c", acked, times=3))
-        await until(3)
+        await reached(acked, 3)
         assert gathers == [30, 30]
         line.put(Arrived("d", acked))
         while line.left():  # noqa: ASYNC110  # a queue that tells nobody
             await asyncio.sleep(0)
         assert ledger.waiting() == 1
         assert gathers == [30, 30, 30]
-        stop.set()
-        await running
     assert acked == ["a", "b", "c", "d"]
 
 
 async def test_what_comes_out_of_the_spool_holds_up_nobody(database: str) -> None:
     """The socket is left alone for what comes from it, and not while the spool is being stored."""
-    acked: list[str] = []
-    gathers: list[float] = []
-    line = Line()
-    ledger = Ledger(CollectorRegistry(), now=lambda: NOW)
-    policy = BatchPolicy(max_messages=1000, max_bytes=100_000, linger_s=30)
-    async with write_side(database) as side:
-        pipeline = make(line, side, ledger, policy, gather=gathers.append)
-        stop = asyncio.Event()
-        running = asyncio.create_task(pipeline.run(stop))
+    async with gathering(database, linger_s=30) as (line, _, acked, gathers):
         line.put(Arrived("a", acked))
         line.put(Arrived("b", acked, times=10))
-        async with asyncio.timeout(20):
-            while len(acked) < 2:
-                await side.pool.execute("SELECT pg_sleep(0.01)")
+        await reached(acked, 2)
         kept = [Kept("devices/a1/telemetry", b'{"id": "%d", "x": 1}' % n, 1) for n in range(10)]
         settled = asyncio.Event()
         drained = Drained(
@@ -274,8 +287,6 @@ async def test_what_comes_out_of_the_spool_holds_up_nobody(database: str) -> Non
         async with asyncio.timeout(20):
             await settled.wait()
         assert gathers == [30, 30]
-        stop.set()
-        await running
     assert acked == ["a", "b"]
 
 
@@ -293,21 +304,9 @@ class Window(Arrived):
 
 async def test_a_broker_with_few_under_way_is_not_kept_waiting(database: str) -> None:
     """Where no more come before some are acknowledged, batches linger as they are set, and no longer."""
-    acked: list[str] = []
-    gathers: list[float] = []
-    line = Line()
-    ledger = Ledger(CollectorRegistry(), now=lambda: NOW)
-    policy = BatchPolicy(max_messages=1000, max_bytes=100_000, linger_s=0.02)
-    async with write_side(database) as side:
-        pipeline = make(line, side, ledger, policy, gather=gathers.append)
-        stop = asyncio.Event()
-        running = asyncio.create_task(pipeline.run(stop))
+    async with gathering(database, linger_s=0.02) as (line, _, acked, gathers):
         first = Window("0", acked, times=20)
         first.line = line
         line.put(first)
-        async with asyncio.timeout(20):
-            while len(gathers) < 12:
-                await side.pool.execute("SELECT pg_sleep(0.01)")
-        stop.set()
-        await running
+        await reached(gathers, 12)
     assert gathers[:12] == [0.02, *[0.1] * 5, *[0.02] * 6]
