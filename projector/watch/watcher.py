@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 TURN_S: Final = 1.0
 WRITTEN_AGAIN: Final = 10  # turns: who is silent, should Redis have forgotten it
+LOADED_AGAIN: Final = 60  # turns: a gateway writes a new device a moment after its messages
 PAGE: Final = 5000
 QUESTIONS: Final = 50  # a turn; fewer as long as these take too long
 
@@ -176,17 +177,7 @@ class Watcher:
         """
         await self._hear_people()
         await self._hear_names()
-        since = _FOR_EVER
-        if self._forget_after_s is not None:
-            since = self._now() - timedelta(seconds=self._forget_after_s)
-        while True:
-            with answering():
-                page = await self._pool.fetch(queries.watched_devices, self._loaded, PAGE, since)
-            if not page:
-                break
-            for device_id, region in page:
-                self._silence.know(device_id, region)
-            self._loaded = page[-1]["device_id"]
+        await self._load_devices()
         while self._known:  # who has been silent for longer than that
             with answering():
                 found = await self._pool.fetch(queries.regions_of_devices, self._known[-PAGE:])
@@ -197,6 +188,24 @@ class Watcher:
         self._silence.all_known()
         await self._carer.find_returned(self._silence)
         self._cares.is_known = True
+
+    async def _load_devices(self) -> None:
+        since = _FOR_EVER
+        if self._forget_after_s is not None:
+            since = self._now() - timedelta(seconds=self._forget_after_s)
+        while True:
+            with answering():
+                page = await self._pool.fetch(queries.watched_devices, self._loaded, PAGE, since)
+            if not page:
+                return
+            for device_id, region in page:
+                self._silence.know(device_id, region)
+            self._loaded = page[-1]["device_id"]
+
+    async def _load_again(self) -> None:
+        """Learn of those whose first message came just before the start, and who were not written yet."""
+        await self._load_devices()
+        await self._load_presence()
 
     async def _load_presence(self) -> None:
         """Learn who is offline, and who is not any more of whom that was told."""
@@ -228,6 +237,9 @@ class Watcher:
         self._turns += 1
         if self._turns % WRITTEN_AGAIN == 0:
             await self._write_again()
+        if self._turns == LOADED_AGAIN:
+            self._loaded = ""
+            await keep_trying("postgres", self._load_again, self._health)
         await keep_trying("redis", self._carer.show, self._health)
         await keep_trying("redis", self._reader.show, self._health)
         if self._carer.untold and not self._voice.waiting:

@@ -102,6 +102,7 @@ async def test_dashboards_and_rules_have_data(
     await gateway.event("connected", client_id=settings.broker.client_id)
     limits = json.dumps([{"metric": "x", "warn": 100}])
     projector = await run_command("projector", "run", "--log-level", "debug", EDGE_LIMIT=limits)
+    await projector.event("watch_begins")
     await projector.event("connected")
     good = [(f"{topic_prefix}/a1/telemetry", json.dumps({"id": str(n), "x": n}).encode()) for n in range(49)]
     flawed = (f"{topic_prefix}/a1/telemetry", b'{"id": "49", "x": 49, "": 1}')

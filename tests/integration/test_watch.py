@@ -257,6 +257,29 @@ class Counted:
         return await self._pool.fetch(query, *arguments)
 
 
+async def test_who_spoke_just_before_a_start_is_known_a_moment_later(site: Site, redis_url: str) -> None:
+    """Gateways write a new device after its message, and the watch may begin in between."""
+    async with Redis.from_url(redis_url) as redis:
+        watcher = watcher_of(redis, site.pools.projector, Broker())
+        said = [
+            Event(id_, "north", at, at, id_, {"online": online}, None, online)
+            for id_, online in (("a", None), ("b", False))
+            for at in [format_time(START)]
+        ]
+        await site.commit(*said)
+        await watcher.begin()
+        await watcher._rows.catch_up()
+        await watcher.load()
+        assert not watcher._silence.devices
+        await site.pools.gateway.execute(
+            "INSERT INTO devices SELECT unnest($1::text[]), 'north', $2::timestamptz, $2", ["a", "b"], START
+        )
+        for _ in range(watcher_module.LOADED_AGAIN):
+            await watcher.turn()
+        assert list(watcher._silence.devices) == ["a", "b"]
+        assert watcher._silence.presences.offline
+
+
 async def test_a_start_names_each_device_once_however_many_pages_there_are(
     site: Site, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
