@@ -31,6 +31,7 @@ from gateway.door import REFUSALS, Door
 from gateway.spool.chunks import Drained, Passed, Tracked
 from gateway.spool.places import places_of
 from runtime import faults
+from runtime.logs import is_heard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -289,14 +290,15 @@ class Pipeline:
             self._ledger.settle(outcome, waited_s)
             if outcome.appended is not None:
                 self._relay.offer(outcome.appended)
-            log.debug(
-                "batch_stored",
-                n=outcome.appended.n if outcome.appended else None,
-                committed=outcome.committed,
-                duplicates=outcome.duplicates,
-                dead_letters=len(outcome.dead_letters),
-                waited_ms=round(waited_s * 1000, 1),
-            )
+            if is_heard("debug"):
+                log.debug(
+                    "batch_stored",
+                    n=outcome.appended.n if outcome.appended else None,
+                    committed=outcome.committed,
+                    duplicates=outcome.duplicates,
+                    dead_letters=len(outcome.dead_letters),
+                    waited_ms=round(waited_s * 1000, 1),
+                )
             letters = [letter.rejection for letter in outcome.dead_letters]
             conflicts = [letter for letter in letters if letter.reason == "conflict"]
             for device_id, key, topic in self.keys.look(part, conflicts):

@@ -197,6 +197,7 @@ class StreamMeters:
         self._cursor = 0
         self._head = 0
         self._times: Times | None = None
+        self._last: tuple[EventBatch, datetime | None, datetime] | None = None
         self.history_write_seconds = meters.history_write_seconds.labels(label)
         self.history_look: tuple[HistoryLag, datetime] | None = None
 
@@ -227,11 +228,9 @@ class StreamMeters:
         now_us = _microseconds(now)
         for row in rows:
             self._delay_seconds.observe(max(0, now_us - microseconds(row.created_at)) / 1_000_000)
-        if times := times_of(rows[-1], arrived_at, now):
-            self._times = times
-            for step, seconds in times.lags().items():
-                if seconds is not None:
-                    self._gauges.lag_seconds.labels(self._label, step).set(seconds)
+        self._last = rows[-1], arrived_at, now
+        if self._times is None:
+            self._note_times()
 
     def position(self, cursor: int, head: int, waiting_since: datetime | None, now: datetime) -> None:
         """Note how far the views are behind.
@@ -254,6 +253,7 @@ class StreamMeters:
         gauges.head.labels(label).set(head)
         gauges.lag_rows.labels(label).set(self.behind_rows)
         gauges.behind_seconds.labels(label).set(self.behind_s)
+        self._note_times()
 
     def history(self, cursor: int, head: int, behind_s: float, now: datetime, *, held: int) -> None:
         """Note how far history is behind, and how many statistics of it are in memory."""
@@ -271,6 +271,7 @@ class StreamMeters:
 
     def lag(self) -> StreamLag:
         """Where the stream stood when last looked."""
+        self._note_times()
         return StreamLag(
             stream=self._stream,
             head=max(self._head, self._cursor),
@@ -282,6 +283,17 @@ class StreamMeters:
             history=self.history_look[0] if self.history_look else None,
             events=self.events_total,
         )
+
+    def _note_times(self) -> None:
+        """Work out what the last run's newest event took, which somebody asks for once a second at most."""
+        if self._last is None:
+            return
+        times, self._last = times_of(*self._last), None
+        if times is not None:
+            self._times = times
+            for step, seconds in times.lags().items():
+                if seconds is not None:
+                    self._gauges.lag_seconds.labels(self._label, step).set(seconds)
 
 
 def _microseconds(moment: datetime) -> int:

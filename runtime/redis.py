@@ -18,10 +18,11 @@ from urllib.parse import unquote, urlsplit
 import redis.asyncio
 from redis import exceptions
 from redis.asyncio.client import Pipeline
-from redis.asyncio.connection import SSLConnection, parse_url
+from redis.asyncio.connection import Connection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry as NoRetry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
+from redis.maint_notifications import MaintNotificationsConfig
 
 from runtime.errors import ConfigurationError, Retry
 from runtime.lifecycle import raise_if_cancelled
@@ -71,13 +72,33 @@ class _FileCredentials(CredentialProvider):
 
 
 class _Client(redis.asyncio.Redis):
-    """Redis, without losing a cancellation."""
+    """Redis, without losing a cancellation, and with a connection at hand between calls.
+
+    Where one call follows the other, taking a connection from the pool and giving it back, with what the
+    library notes of both, takes a third of a call's time.
+    """
+
+    _at_hand: Connection | None = None
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  # the library's signature
         """Send a command and return its answer, unless the task has been cancelled meanwhile."""
-        answer = await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # ships it untyped
+        connection, self._at_hand = self._at_hand, None
+        if connection is None:
+            connection = await self.connection_pool.get_connection()  # type: ignore[no-untyped-call]  # ships it untyped
+        try:
+            await self.connection_pool.ensure_connection(connection)
+            await connection.send_command(*args)
+            answer = await self.parse_response(connection, args[0], **options)
+        finally:
+            await self._put_back(connection)
         raise_if_cancelled()
         return answer
+
+    async def _put_back(self, connection: Connection) -> None:
+        if self._at_hand is None and not connection.should_reconnect():  # type: ignore[no-untyped-call]  # likewise
+            self._at_hand = connection
+        else:
+            await self.connection_pool.release(connection)
 
 
 class _Cursor(int):
@@ -169,6 +190,8 @@ def _open(url: str, prefix: str, *, decode: bool) -> redis.asyncio.Redis:
         "socket_keepalive": True,
         "health_check_interval": _HEALTH_CHECK_S,
         "retry": NoRetry(NoBackoff(), 0),
+        # With them on, a connection that the server has closed is lent as if it were open.
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
     client: redis.asyncio.Redis
     if parts.kind == "server":

@@ -99,7 +99,7 @@ class Consumer:
         self._epochs: dict[int, str] = {}  # of streams, when these were learned
         self._hinted = False
         self._looks, self._views_looks = count(), count()
-        self._look = asyncio.Event()
+        self._look, self._staged = asyncio.Event(), asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -163,6 +163,8 @@ class Consumer:
         while True:
             known = {stream: course.cursor for stream, course in self._courses()}
             marks = await keep_trying("redis", self._look_at_views, self._health)
+            if marks.staged:
+                self._staged.set()
             for stream in marks:
                 self._follow(stream)
             for stream, follower in self._followers.items():
@@ -189,9 +191,10 @@ class Consumer:
     async def _settle(self) -> NoReturn:
         """Set what another projector, or the one before, has left."""
         while True:
+            await self._staged.wait()
+            self._staged.clear()
             if gone := await keep_trying("redis", self._views.settle, self._health):
                 log.warning("view_lost", key=gone)
-            await asyncio.sleep(next_turn_s(WATCH_S))
 
     async def _watch_outbox(self) -> NoReturn:
         while True:

@@ -19,6 +19,7 @@ from projector.views.pace import linger_s
 from runtime import faults
 from runtime.errors import Reject, Retry
 from runtime.lifecycle import Waiting
+from runtime.logs import is_heard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -201,7 +202,8 @@ class Follower:
         first, last = rows[0].n, rows[-1].n
         if outcome.status == "applied":
             self._meters.applied(rows, self._now(), self.course.arrived_at(last), events=events)
-            log.debug("run_applied", stream=self._stream, first=first, last=last, events=events)
+            if is_heard("debug"):
+                log.debug("run_applied", stream=self._stream, first=first, last=last, events=events)
         elif outcome.status == "lost":
             log.warning("view_lost", key=outcome.key, stream=self._stream)
         elif outcome.status == "epoch":

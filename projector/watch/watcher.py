@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from runtime.mqtt import Session
 
 TURN_S: Final = 1.0
+HEARD_EVERY: Final = 3  # turns: what people say
 WRITTEN_AGAIN: Final = 10  # turns: who is silent, should Redis have forgotten it
 LOADED_AGAIN: Final = 60  # turns: a gateway writes a new device a moment after its messages
 PAGE: Final = 5000
@@ -232,8 +233,9 @@ class Watcher:
         self._silence.turn(self._seconds())
         if self._silence.unsure:
             await keep_trying("postgres", self._ask, self._health)
-        await keep_trying("postgres", self._hear_people, self._health)
-        await keep_trying("postgres", self._hear_names, self._health)
+        if self._turns % HEARD_EVERY == 0:
+            await keep_trying("postgres", self._hear_people, self._health)
+            await keep_trying("postgres", self._hear_names, self._health)
         self._turns += 1
         if self._turns % WRITTEN_AGAIN == 0:
             await self._write_again()

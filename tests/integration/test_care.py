@@ -104,6 +104,11 @@ def _now(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{__name__}.START", int(datetime.now(UTC).timestamp()))
 
 
+@pytest.fixture(autouse=True)
+def _heard_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher_module, "HEARD_EVERY", 1)
+
+
 @pytest.fixture
 async def plant(database: str, redis_url: str) -> AsyncIterator[Plant]:
     """A plant of which nothing is known yet."""

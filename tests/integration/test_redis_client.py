@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -65,6 +66,38 @@ async def test_a_server_that_dies_and_comes_back(server: Redis) -> None:
             assert as_retry(caught.value)
         await server.start()
         assert await client.ping()
+
+
+async def test_connections_that_the_server_has_closed(server: Redis) -> None:
+    """They are opened again before anything is sent, those at hand and those in the pool."""
+    async with open_redis(server.url()) as client, open_redis(server.url()) as admin:
+        await asyncio.gather(*(client.ping() for _ in range(3)))
+        await admin.client_kill_filter(_type="normal", skipme=True)
+        await asyncio.sleep(0.1)
+        assert await asyncio.gather(*(client.ping() for _ in range(3))) == [True] * 3
+        async with client.pipeline() as pipeline:
+            pipeline.ping()
+            assert await pipeline.execute() == [True]
+
+
+async def test_no_call_has_the_answer_of_another(redis_url: str) -> None:
+    """However many there are at once, and whoever stops waiting for one."""
+    async with open_redis(redis_url) as client:
+        for each in range(20):
+            await client.set(f"k{each}", each)
+        for late in range(40):
+            calls = [asyncio.ensure_future(client.get(f"k{each}")) for each in range(20)]
+            for _ in range(late // 4):
+                await asyncio.sleep(0)
+            for call in calls[late % 3 :: 3]:
+                call.cancel()
+            found = await asyncio.gather(*calls, return_exceptions=True)
+            assert not [
+                (each, its)
+                for each, its in enumerate(found)
+                if not isinstance(its, asyncio.CancelledError) and its != str(each).encode()
+            ]
+        assert await client.get("k7") == b"7"
 
 
 async def test_states_of_the_server_that_pass(redis_url: str) -> None:

@@ -261,10 +261,10 @@ async def test_who_spoke_just_before_a_start_is_known_a_moment_later(site: Site,
     """Gateways write a new device after its message, and the watch may begin in between."""
     async with Redis.from_url(redis_url) as redis:
         watcher = watcher_of(redis, site.pools.projector, Broker())
+        at = format_time(START)
         said = [
-            Event(id_, "north", at, at, id_, {"online": online}, None, online)
-            for id_, online in (("a", None), ("b", False))
-            for at in [format_time(START)]
+            Event("a", "north", at, at, "a", {"x": 1}),
+            Event("b", "north", at, at, "b", {"online": False}, None, online=False),
         ]
         await site.commit(*said)
         await watcher.begin()
