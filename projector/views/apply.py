@@ -34,7 +34,7 @@ from projector.views.position import as_marks
 from projector.views.read import READ, answering, in_calls, read_views
 from projector.views.setting import Pieces, Setting
 from projector.views.state import MOST_METRICS, REMEMBERED, Shelf
-from projector.views.writes import Piece, pieces_of
+from projector.views.writes import PIECE, Piece, pieces_of
 from runtime.errors import Retry
 
 if TYPE_CHECKING:
@@ -320,7 +320,8 @@ class Views:
                     return None
                 lost = lost or lost_too
             added += done
-            await asyncio.sleep(0)
+            if added < len(events):
+                await asyncio.sleep(0)
         return lost
 
     async def _lacking(self, events: Sequence[Event]) -> tuple[list[Wanted], list[Wanted]]:
@@ -338,7 +339,8 @@ class Views:
             if not await self._setting.add(pieces, piece.packed(*times)):
                 return Outcome("stale", run.first - 1)
             dropped += piece.dropped
-            await asyncio.sleep(0)
+            if piece.size >= PIECE or piece.dropped:
+                await asyncio.sleep(0)
         outcome = await self._set(run, pieces, expected=self._version, lost=lost)
         if outcome.status == "applied" and dropped:
             self._dropped(dropped)

@@ -25,6 +25,7 @@ RUN_ROWS: Final = 10_000  # and those of the last part: each is noted without a 
 RUN_S: Final = 4.0  # the views stand still meanwhile
 RUN_SHARED_S: Final = 1.0  # while other streams wait for their turn
 LINGER_S: Final = 0.25
+LEAST_S: Final = 0.001
 BUSY_EVENTS: Final = 6000  # in a run, came within `LINGER_S`, and
 SHARED_BY: Final = 12  # messages a view in it: from here on rows gather for `LINGER_S`
 
@@ -66,7 +67,7 @@ def linger_s(events: int, views: int, seconds: float) -> float:
     Gathering makes runs rarer, and what a view costs in each is shared by more messages. So it pays when many
     came of the same devices: where each is of another one, they only wait. It grows with the square, so that
     few hardly wait and many are folded together. Many that came in a long time are no flood: after a stall
-    everybody has waited enough.
+    everybody has waited enough. Less than a millisecond is none: waking up for it costs more than it spares.
 
     Args:
         events: in the run.
@@ -75,4 +76,5 @@ def linger_s(events: int, views: int, seconds: float) -> float:
     """
     shared = events / (SHARED_BY * max(1, views))
     rate = events * LINGER_S / max(seconds, LINGER_S)
-    return float(LINGER_S * min(1.0, rate / BUSY_EVENTS, shared) ** 2)
+    pause_s = float(LINGER_S * min(1.0, rate / BUSY_EVENTS, shared) ** 2)
+    return pause_s if pause_s >= LEAST_S else 0.0

@@ -130,7 +130,8 @@ def pieces_of(change: Change, keys: Keys, most_metrics: int = MOST_METRICS) -> I
     for view, key, fields_of in views:
         is_device = fields_of is _device
         dropped = view.dropped
-        gone = _make_room(view, most_metrics, piece)
+        is_wide = len(view.names) + len(view.others) > most_metrics
+        gone = _make_room(view, most_metrics, piece) if is_wide else []
         while len(gone) > PIECE:
             piece.remove(gone[:PIECE])
             piece.add(key, [str(view.count)], existed=True, is_device=is_device)
@@ -153,8 +154,6 @@ def pieces_of(change: Change, keys: Keys, most_metrics: int = MOST_METRICS) -> I
 
 def _make_room(view: View, most_metrics: int, piece: Piece) -> list[str]:
     """The fields that are to be removed."""
-    if len(view.names) + len(view.others) <= most_metrics:
-        return []
     before = view.dropped
     fields = [field for name in view.make_room(most_metrics) for field in _field_names(name)]
     piece.dropped += view.dropped - before
