@@ -6,6 +6,10 @@ call decides for itself.
 A call that is cancelled in the very moment of its answer returns the answer and forgets the cancellation. Who
 loops over calls would then never end, so the client here looks after each.
 
+It keeps a connection between calls and sends a command itself: the library takes one from its pool and gives
+it back, with what it notes of both, at as much again as the command. Nobody else has that connection
+meanwhile. One whose answer was not read to its end, as a call was cancelled or took too long, is closed by then.
+
 Of a cluster, or of servers that sentinels watch, the client is one of the server that has our keys at the
 time (`runtime/redis_servers.py`). A call that went to the one before is sent once more.
 """
@@ -18,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 import redis.asyncio
 from redis import exceptions
 from redis.asyncio.client import Pipeline
-from redis.asyncio.connection import Connection, SSLConnection, parse_url
+from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry as NoRetry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
@@ -33,6 +37,7 @@ from runtime.settings.addresses import refuse_prefix, refuse_redis, split_redis
 
 _TIMEOUT_S = 5.0
 _HEALTH_CHECK_S = 15
+_ROOMY = 8  # connections: where a URL allows fewer, each goes back to the pool
 _SCANS = frozenset({"SCAN", "HSCAN", "ZSCAN"})
 _MOVED = "a Redis Cluster has our keys on another node; redis.url follows them as redis+cluster://host:port/"
 _MOVES = "the cluster is moving our keys to another node"
@@ -72,13 +77,9 @@ class _FileCredentials(CredentialProvider):
 
 
 class _Client(redis.asyncio.Redis):
-    """Redis, without losing a cancellation, and with a connection at hand between calls.
+    """Redis, without losing a cancellation, and with a connection at hand between calls."""
 
-    Where one call follows the other, taking a connection from the pool and giving it back, with what the
-    library notes of both, takes a third of a call's time.
-    """
-
-    _at_hand: Connection | None = None
+    _at_hand: AbstractConnection | None = None
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  # the library's signature
         """Send a command and return its answer, unless the task has been cancelled meanwhile."""
@@ -94,8 +95,9 @@ class _Client(redis.asyncio.Redis):
         raise_if_cancelled()
         return answer
 
-    async def _put_back(self, connection: Connection) -> None:
-        if self._at_hand is None and not connection.should_reconnect():  # type: ignore[no-untyped-call]  # likewise
+    async def _put_back(self, connection: AbstractConnection) -> None:
+        is_roomy = self.connection_pool.max_connections >= _ROOMY
+        if is_roomy and self._at_hand is None and not connection.should_reconnect():  # type: ignore[no-untyped-call]  # likewise
             self._at_hand = connection
         else:
             await self.connection_pool.release(connection)

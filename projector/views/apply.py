@@ -34,7 +34,7 @@ from projector.views.position import as_marks
 from projector.views.read import READ, answering, in_calls, read_views
 from projector.views.setting import Pieces, Setting
 from projector.views.state import MOST_METRICS, REMEMBERED, Shelf
-from projector.views.writes import PIECE, Piece, pieces_of
+from projector.views.writes import Piece, pieces_of
 from runtime.errors import Retry
 
 if TYPE_CHECKING:
@@ -285,6 +285,7 @@ class Views:
             and (run.known is None or run.last < run.known or _pays(change, added, clock() - begun))
         ):
             parts += 1
+            await asyncio.sleep(0)  # what comes meanwhile may be among it
             rows, now = await more(run.last)
             if not rows:
                 break
@@ -336,11 +337,11 @@ class Views:
         pieces, dropped = Pieces(f"{self._writer}:{self._runs}"), 0
         times = format_time(now), str(int(now.timestamp() * 1000))
         for piece in pieces_of(change, self._keys, self._most_metrics):
+            if pieces.count:
+                await asyncio.sleep(0)
             if not await self._setting.add(pieces, piece.packed(*times)):
                 return Outcome("stale", run.first - 1)
             dropped += piece.dropped
-            if piece.size >= PIECE or piece.dropped:
-                await asyncio.sleep(0)
         outcome = await self._set(run, pieces, expected=self._version, lost=lost)
         if outcome.status == "applied" and dropped:
             self._dropped(dropped)

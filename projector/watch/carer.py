@@ -5,7 +5,7 @@ projector reads what is new since the version it knows, and everything where tha
 the table: a backup, a standby that was behind. Then a word that is gone holds no more. Whoever marks a word
 as told first has it to tell; who asks again because the answer was lost has it still.
 
-Nobody waits for the lock under which words are numbered: while somebody holds it, it is tried each turn.
+Nobody waits for the lock under which words are numbered: while somebody holds it, it is tried again later.
 
 In Redis `projector:care` is a copy for those who show devices without it: device → `muted` or `retired`.
 """

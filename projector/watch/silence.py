@@ -127,6 +127,11 @@ class Silence:
         self._unheard = Stream(1)
         self._streams: dict[int, Stream] = {}
 
+    @property
+    def is_full(self) -> bool:
+        """Whether somebody has to make room for the next."""
+        return len(self.devices) >= self._most
+
     def know(self, device_id: str, region: str | None) -> None:
         """Note a device that was heard before; its time begins with the first row that comes."""
         if device_id not in self.devices and (device := self._meet(device_id, region)):
@@ -305,7 +310,7 @@ class Silence:
                     self.pending[device.id] = told._replace(at=back_at, heard_at=back_at)
 
     def _meet(self, id_: str, region: str | None) -> Device | None:
-        if len(self.devices) >= self._most and not self._make_room():
+        if self.is_full and not self._make_room():
             return None
         id_ = intern(id_)  # one text for all who keep it
         device = self.devices[id_] = Device(id_, region and intern(region), self._unheard)

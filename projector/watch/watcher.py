@@ -205,7 +205,8 @@ class Watcher:
 
     async def _load_again(self) -> None:
         """Learn of those whose first message came just before the start, and who were not written yet."""
-        await self._load_devices()
+        if not self._silence.is_full:  # or who was dropped meanwhile would drop others
+            await self._load_devices()
         await self._load_presence()
 
     async def _load_presence(self) -> None:

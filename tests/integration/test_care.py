@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 START = 0  # of each test: this file may have been read long before
 MINUTE = 60
+HEARD_EVERY = watcher_module.HEARD_EVERY
 
 
 class Broker:
@@ -152,6 +153,18 @@ async def test_a_mute_that_ended_while_no_projector_ran(plant: Plant) -> None:
     row = await plant.pool.fetchrow("SELECT what, said_by, reason FROM device_care WHERE device_id = 'a'")
     assert row is not None
     assert tuple(row) == ("expired", "ann", "why")
+
+
+async def test_a_word_is_heard_within_a_few_turns(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds are few enough for people, and many for a database that is asked each time."""
+    monkeypatch.setattr(watcher_module, "HEARD_EVERY", HEARD_EVERY)
+    await plant.know("a")
+    watcher = await plant.watcher()
+    await watcher.turn()
+    await plant.say("muted", "a")
+    for _ in range(3):
+        await watcher.turn()
+    assert plant.told() == [("a", "muted")]
 
 
 async def test_a_message_says_what_a_device_is_called(plant: Plant) -> None:

@@ -71,13 +71,29 @@ async def test_a_server_that_dies_and_comes_back(server: Redis) -> None:
 async def test_connections_that_the_server_has_closed(server: Redis) -> None:
     """They are opened again before anything is sent, those at hand and those in the pool."""
     async with open_redis(server.url()) as client, open_redis(server.url()) as admin:
-        await asyncio.gather(*(client.ping() for _ in range(3)))
-        await admin.client_kill_filter(_type="normal", skipme=True)
-        await asyncio.sleep(0.1)
-        assert await asyncio.gather(*(client.ping() for _ in range(3))) == [True] * 3
-        async with client.pipeline() as pipeline:
-            pipeline.ping()
-            assert await pipeline.execute() == [True]
+
+        async def ping_together() -> bool:
+            async with client.pipeline() as pipeline:
+                pipeline.ping()
+                return await pipeline.execute() == [True]
+
+        for ping in (client.ping, ping_together):
+            await asyncio.gather(*(ping() for _ in range(3)))
+            await admin.client_kill_filter(_type="normal", skipme=True)
+            while len(await admin.client_list()) > 1:  # noqa: ASYNC110  # they are closed a moment later
+                await asyncio.sleep(0.01)
+            await admin.ping()  # the loop has been around since
+            assert await asyncio.gather(*(ping() for _ in range(3))) == [True] * 3
+
+
+async def test_a_url_that_allows_one_connection(redis_url: str) -> None:
+    """A call leaves it to a pipeline, and the other way round."""
+    async with open_redis(f"{redis_url}?max_connections=1") as client:
+        for _ in range(2):
+            assert await client.ping()
+            async with client.pipeline() as pipeline:
+                pipeline.ping()
+                assert await pipeline.execute() == [True]
 
 
 async def test_no_call_has_the_answer_of_another(redis_url: str) -> None:

@@ -256,6 +256,27 @@ async def test_a_run_grows(redis: Redis, monkeypatch: pytest.MonkeyPatch, bound:
     assert rounded(await everything(redis)) == rounded(whole)
 
 
+async def test_others_have_their_turn_between_the_parts_of_a_run(redis: Redis) -> None:
+    """Also when nothing is to be read for it: the topic, pages and other streams are heard meanwhile."""
+    views, turns, seen = Views(redis, KEYS), 0, []
+
+    async def more(after: int) -> tuple[Sequence[EventBatch], datetime]:
+        seen.append(turns)
+        return (rows_of(fleet(after + 1)) if after < 6 else []), NOW
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    await views.apply(fleet(1), NOW)
+    beside = asyncio.create_task(others())
+    assert (await views.apply(fleet(2), NOW, more)).cursor == 6
+    beside.cancel()
+    assert len(seen) == len(set(seen)) == 5
+
+
 @pytest.mark.parametrize(("pause_s", "cursor"), [(0.0, 3), (60.0, 6)])
 async def test_a_run_leaves_what_comes(
     redis: Redis, monkeypatch: pytest.MonkeyPatch, pause_s: float, cursor: int
