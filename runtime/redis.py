@@ -8,7 +8,7 @@ loops over calls would then never end, so the client here looks after each.
 
 It keeps a connection between calls and sends a command itself: the library takes one from its pool and gives
 it back, with what it notes of both, at as much again as the command. Nobody else has that connection
-meanwhile. One whose answer was not read to its end, as a call was cancelled or took too long, is closed by then.
+meanwhile. One whose answer was not read to its end, as a call was cancelled or took too long, is closed.
 
 Of a cluster, or of servers that sentinels watch, the client is one of the server that has our keys at the
 time (`runtime/redis_servers.py`). A call that went to the one before is sent once more.
@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 import redis.asyncio
 from redis import exceptions
 from redis.asyncio.client import Pipeline
-from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_url
+from redis.asyncio.connection import Connection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry as NoRetry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
@@ -79,7 +79,7 @@ class _FileCredentials(CredentialProvider):
 class _Client(redis.asyncio.Redis):
     """Redis, without losing a cancellation, and with a connection at hand between calls."""
 
-    _at_hand: AbstractConnection | None = None
+    _at_hand: Connection | None = None
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  # the library's signature
         """Send a command and return its answer, unless the task has been cancelled meanwhile."""
@@ -95,7 +95,7 @@ class _Client(redis.asyncio.Redis):
         raise_if_cancelled()
         return answer
 
-    async def _put_back(self, connection: AbstractConnection) -> None:
+    async def _put_back(self, connection: Connection) -> None:
         is_roomy = self.connection_pool.max_connections >= _ROOMY
         if is_roomy and self._at_hand is None and not connection.should_reconnect():  # type: ignore[no-untyped-call]  # likewise
             self._at_hand = connection

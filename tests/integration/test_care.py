@@ -161,10 +161,10 @@ async def test_a_word_is_heard_within_a_few_turns(plant: Plant, monkeypatch: pyt
     await plant.know("a")
     watcher = await plant.watcher()
     await watcher.turn()
-    await plant.say("muted", "a")
+    await plant.say("retired", "a")
     for _ in range(3):
         await watcher.turn()
-    assert plant.told() == [("a", "muted")]
+    assert plant.told() == [("a", "retired")]
 
 
 async def test_a_message_says_what_a_device_is_called(plant: Plant) -> None:
