@@ -37,7 +37,7 @@ _WRITE: Final = _SET + _FOLDER.joinpath("write.lua").read_text(encoding="utf-8")
 _SETTLE: Final = _SET + _FOLDER.joinpath("settle.lua").read_text(encoding="utf-8")
 _STAGE: Final = _SET + _FOLDER.joinpath("stage.lua").read_text(encoding="utf-8")
 
-TOGETHER: Final = 12  # pieces that one call brings: about 4 MB
+TOGETHER: Final = 24  # pieces that one call brings: about 4 MB
 
 _encoder: Final = msgspec.msgpack.Encoder()
 
