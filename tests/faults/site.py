@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Literal
 import asyncpg
 import httpx
 import psutil
-from redis.asyncio import Redis
 
 from deploy.local.server import free_port
 from deploy.local.services import LocalServices
 from gateway.migrate import migrate
+from runtime.redis import open_redis
 from tests.faults.audit import CURSOR_WITHIN_S, Auditor, Books
 from tests.faults.fleet import Fleet
 from tests.faults.proxy import Proxy
@@ -30,6 +30,8 @@ from tests.support.roles import as_kind, grant_kinds
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping
     from pathlib import Path
+
+    from redis.asyncio import Redis
 
     from tests.faults.messages import Sent
 
@@ -206,8 +208,8 @@ class Site:
             await connection.close()
 
     def redis(self) -> Redis:
-        """A client past any proxy; use it as a context manager."""
-        return Redis.from_url(self.services.redis.url(), decode_responses=True)
+        """A client past any proxy, which loses no cancellation; use it as a context manager."""
+        return open_redis(self.services.redis.url(), decode=True)
 
     async def metric(self, name: str, role: Role = "gateway") -> int:
         """Read one of a process's metrics."""
