@@ -278,14 +278,8 @@ class Views:
             lost = lost or lost_too
             change.merge(run.retired)
         parts, added = 1, len(run.events)
-        while (
-            more is not None
-            and parts < self._most_parts
-            and not self._is_enough(run, change, clock() - begun)
-            and (run.known is None or run.last < run.known or _pays(change, added, clock() - begun))
-        ):
+        while more is not None and await self._goes_on(run, change, parts, added, clock() - begun):
             parts += 1
-            await asyncio.sleep(0)  # what comes meanwhile may be among it
             rows, now = await more(run.last)
             if not rows:
                 break
@@ -302,6 +296,14 @@ class Views:
             return await self._refused(run, now)
         self.changed = len(change.devices) + len(change.regions)
         return await self._write(run, change, now, lost or lost_too)
+
+    async def _goes_on(self, run: Run, change: Change, parts: int, events: int, seconds: float) -> bool:
+        """Whether a run is to have another part, before which others have their turn."""
+        is_more = run.known is None or run.last < run.known or _pays(change, events, seconds)
+        if parts >= self._most_parts or not is_more:
+            return False
+        await asyncio.sleep(0)
+        return not self._is_enough(run, change, seconds)
 
     def _is_enough(self, run: Run, change: Change, seconds: float) -> bool:
         rows, others = run.last - run.first + 1, self._waiting > 0
