@@ -125,11 +125,13 @@ class Watch:
     Attributes:
         seen: (position, when) in ascending order of both.
         gaps_s: from one answer to the next.
+        begun: set after the first answer: what comes before it has no position to be counted from.
     """
 
     def __init__(self, ask: Callable[[], Awaitable[object]]) -> None:
         self.seen: list[tuple[int, float]] = []
         self.gaps_s: list[float] = []
+        self.begun = asyncio.Event()
         self._ask = ask
         self._ended = False
 
@@ -148,6 +150,7 @@ class Watch:
             if n > last:
                 self.seen.append((n, now))
                 last = n
+            self.begun.set()
             await asyncio.sleep(EVERY_S)
 
     @property
@@ -168,6 +171,7 @@ async def _watches(plant: Plant) -> AsyncIterator[tuple[Watch, Watch]]:
         views = Watch(lambda: redis.hget("projector:cursor", "0"))
         tasks = [asyncio.create_task(watch.run()) for watch in (commits, views)]
         try:
+            await asyncio.gather(commits.begun.wait(), views.begun.wait())
             yield commits, views
         finally:
             for watch in (commits, views):

@@ -38,6 +38,8 @@ _AGAINST: Final = (
     "Scenarios that took turns in one run: their ratio in each round, and the median of the ratios."
 )
 
+_OUTDATED: Final = "`{}` is of a version that measured other things: `make bench ONLY={}`."
+
 _FEW: Final = "**Rounds: {}. A figure to go by is the median of at least {}.**"
 
 
@@ -50,18 +52,26 @@ def write_report(folder: Path) -> Path:
     Returns:
         The report's path.
     """
-    results = {}
+    results, outdated = {}, []
     for scenario in SCENARIOS.values():
         file = folder / f"{scenario.name}.json"
-        if file.exists():
+        if not file.exists():
+            continue
+        try:
             results[scenario.name] = msgspec.json.decode(
                 file.read_bytes(),
                 type=Result[scenario.figures],  # type: ignore[name-defined]  # each has its own
             )
+        except msgspec.ValidationError:
+            outdated.append(scenario)
     sections = [_HEAD]
     if compared := compare(results):
         sections += ["## Against each other", _AGAINST, table_of_lines(compared)]
     sections += [_section(SCENARIOS[name], result, folder) for name, result in results.items()]
+    sections += [
+        f"## {scenario.title}\n\n{_OUTDATED.format(f'{scenario.name}.json', scenario.name)}"
+        for scenario in outdated
+    ]
     report = folder.with_suffix(".md")
     report.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
     return report

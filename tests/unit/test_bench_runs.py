@@ -88,6 +88,18 @@ def test_a_report_marks_results_of_few_rounds(rounds: int, marked: bool, tmp_pat
     assert "fsync = on" in report
 
 
+def test_a_report_names_results_that_it_cannot_read(tmp_path: Path) -> None:
+    """A result from before the scenario measured something else stands in nobody's way, and says what to do."""
+    figures = reference.Figures(1000.0, {"ingest": 1.0, "project": 1.0})
+    keep(Result("reference", ORIGIN, {}, [figures] * 3, figures), tmp_path / "benchmarks")
+    (tmp_path / "benchmarks" / "backlog.json").write_bytes(
+        (tmp_path / "benchmarks" / "reference.json").read_bytes()
+    )
+    report = write_report(tmp_path / "benchmarks").read_text(encoding="utf-8")
+    assert "make bench ONLY=backlog" in report
+    assert "## Reference" in report
+
+
 def test_scenarios_are_compared_round_by_round_of_one_run() -> None:
     """The median of the rounds' ratios; nothing when the two are of different runs."""
     own_us = {"gateway": 10.0}
