@@ -89,7 +89,7 @@ def test_a_report_marks_results_of_few_rounds(rounds: int, marked: bool, tmp_pat
 
 
 def test_a_report_names_results_that_it_cannot_read(tmp_path: Path) -> None:
-    """A result from before the scenario measured something else stands in nobody's way, and says what to do."""
+    """A result of a version that measured other things stands in nobody's way, and says what to do."""
     figures = reference.Figures(1000.0, {"ingest": 1.0, "project": 1.0})
     keep(Result("reference", ORIGIN, {}, [figures] * 3, figures), tmp_path / "benchmarks")
     (tmp_path / "benchmarks" / "backlog.json").write_bytes(
