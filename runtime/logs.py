@@ -103,12 +103,12 @@ def set_level(level: str) -> None:
 
 def is_heard(level: str) -> bool:
     """Whether what is of this level is written: for what is said so often that saying it to nobody costs."""
-    return _METHODS[level] >= _Level.now
+    return _METHODS.get(level, logging.CRITICAL) >= _Level.now
 
 
 def drop_below(_logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Processor: leave out what is below the level of now."""
-    if _METHODS.get(method, logging.CRITICAL) < _Level.now:
+    if not is_heard(method):
         raise structlog.DropEvent
     return event
 
