@@ -54,7 +54,7 @@ class Broker:
 
     def __enter__(self) -> Self:
         self._commands = self.kind.nodes(self._folder, self._ports)
-        self._warden = warden.start(self._folder)  # fmt: skip
+        self._warden = warden.start(self._folder)
         try:
             self._nodes.extend(self._start(node) for node in range(len(self._commands)))
             self.wait()
