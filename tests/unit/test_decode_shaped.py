@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import cbor2
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.decode import Decoder, Limits, Reading, Received, Rejection
@@ -724,6 +724,10 @@ def test_nothing_vanishes(shape: object, at: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(messages, st.sampled_from(range(len(ROUTES))))
+@example([{"id": "text"}, *[{"id": ["text"] * 3}] * 2, {"id": ["text"] * 3, "ts": ["text"] * 3}], 3)
+@example(
+    [{"id": "text"}, {"id": ["text"] * 2}, {"id": ["text"] * 3}, {"id": ["text"] * 3, "ts": ["text"] * 3}], 3
+)
 def test_pieces_are_decoded_to_themselves(shape: object, at: int) -> None:
     """The bytes of a reading are that reading alone, or where they are all of the message, among others."""
     message = made(shape, [0])
@@ -735,6 +739,10 @@ def test_pieces_are_decoded_to_themselves(shape: object, at: int) -> None:
         if isinstance(each, Reading):
             assert said(each) in [said(one) for one in again if isinstance(one, Reading)]
             assert len(again) == (len(found) if each.raw == payload else 1)
+        elif each.reason == MANY:  # its elements, each refused by itself as far as there are letters
+            many = int(each.error.split()[0])
+            assert len(again) == min(many, MAX_LETTERS + 1)
+            assert all(isinstance(one, Rejection) for one in again)
         elif each.payload != payload:
             (one,) = again
             assert isinstance(one, Rejection)
